@@ -204,7 +204,7 @@ def run_gate(
         on_look=on_look,
         workers=GateWorkers.of(crew, base, tuned),
     )
-    with OpenedSides({"base": base, "tuned": tuned}, progress, stop) as opened:
+    with OpenedSides({"base": base, "tuned": tuned}, progress, stop, together=crew is None) as opened:
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))

@@ -74,6 +74,7 @@ ROOM = 2
 class OpenedSides:
     """The two models. A gate that looks asks them in turn, so both stay open if memory has room; otherwise one is closed first.
 
+    together: whether both may stay open; where workers have models in memory, their room counts on one here.
     free: free bytes, None if unknown; tests pass their own.
     """
 
@@ -83,8 +84,11 @@ class OpenedSides:
         progress: Progress,
         stop: Stop,
         free: Callable[[], int | None] = free_memory_bytes,
+        *,
+        together: bool = True,
     ) -> None:
         self._sides, self._progress, self._stop, self._free = sides, progress, stop, free
+        self._together = together
         self._stack = ExitStack()
         self._open: dict[SideName, Model] = {}
         self.fingerprints: dict[SideName, str] = {}
@@ -106,6 +110,8 @@ class OpenedSides:
     def _has_room(self, side: GateSide) -> bool:
         if not side.weight_bytes:
             return True
+        if not self._together:
+            return False
         give_back_freed_memory()
         free = self._free()
         return free is not None and free > ROOM * side.weight_bytes + CACHE_BYTES
