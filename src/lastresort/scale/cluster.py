@@ -157,6 +157,9 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
                 raise _NoClusterError(f"nobody answers at {there}")
             ray.init(address=there, **quiet)
     except Exception as error:  # a bare one where a node is slow to start
+        known = (OSError, RuntimeError, ValueError, ray.exceptions.RayError)
+        if not isinstance(error, known) and type(error) is not Exception:
+            raise
         bare = isinstance(error, ConnectionError) or type(error) is Exception
         found = str(error).rstrip(".") if bare else reason_of(error)
         expected = "room for a cluster here" if address == LOCAL else "a cluster that this machine can join"
