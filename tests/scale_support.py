@@ -7,9 +7,11 @@ import pickle
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lastresort.app.spread import measured_by
+from lastresort.gate.workers import SuiteJob
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import JobBack, News, WorkerLost, WorkerReady, Workers
 from lastresort.scale.work import AnsweringWorker, WorkerJob
@@ -78,6 +80,26 @@ class WorkersHere:
             del self._workers[worker], self._queued[worker]
             return WorkerLost(worker, "killed")
         return JobBack(worker, number, pickle.loads(pickle.dumps(found)))
+
+
+class FourToAMachine(WorkersHere):
+    """Each takes two seconds for an answer while the others are at work beside it."""
+
+    per_machine = 4.0
+
+    def next(self, timeout_s: float) -> News | None:
+        news = super().next(timeout_s)
+        if not isinstance(news, JobBack):
+            return news
+        slow = {place: replace(one, seconds=2.0) for place, one in news.answers.answers.items()}
+        return replace(news, answers=replace(news.answers, answers=slow))
+
+
+def content_of(job: AnyJob) -> str:
+    """All that its answers depend on."""
+    if isinstance(job, SuiteJob):
+        return repr((job.model, job.suite.name, job.suite.version, job.items))
+    return repr(job)
 
 
 def answered_by(workers: Workers) -> MakeExecutor:

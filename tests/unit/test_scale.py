@@ -22,7 +22,7 @@ from test_models_cached import InBatches, Memory, ask
 from climb_support import calls, comparable, scripted_task
 from endpoint_support import serving
 from lastresort.app.climb import climb
-from lastresort.app.spread import measured_on_ray, room_of
+from lastresort.app.spread import loaded_models, measured_on_ray, room_of
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.errors import (
     DataError,
@@ -35,6 +35,8 @@ from lastresort.errors import (
 from lastresort.evals.measure import JobFailure, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.hardware.environment import ANSWERING
+from lastresort.hardware.memory import has_gpu
+from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.scripted import Script, ScriptedModel, ScriptRule
@@ -50,7 +52,7 @@ from lastresort.scale.cluster import (
     environment_for_ray,
     ray_cluster,
 )
-from lastresort.scale.crew import Crew, JobBack, News, WorkerLost, WorkerReady
+from lastresort.scale.crew import Crew, JobBack, WorkerLost, WorkerReady
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import (
     AnsweringWorker,
@@ -66,7 +68,7 @@ from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, StopSignal
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
-from scale_support import WorkersHere, answered_by
+from scale_support import FourToAMachine, WorkersHere, answered_by, content_of
 from tiny_model import save_tiny_model
 
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
@@ -102,19 +104,6 @@ def test_the_decision_is_that_of_one_process_and_no_prompt_is_answered_twice(
     assert workers.most_at_once > 1
 
 
-class FourToAMachine(WorkersHere):
-    """Each takes two seconds for an answer while the others are at work beside it."""
-
-    per_machine = 4.0
-
-    def next(self, timeout_s: float) -> News | None:
-        news = super().next(timeout_s)
-        if not isinstance(news, JobBack):
-            return news
-        slow = {place: replace(one, seconds=2.0) for place, one in news.answers.answers.items()}
-        return replace(news, answers=replace(news.answers, answers=slow))
-
-
 def test_an_answer_takes_its_part_of_the_seconds_of_its_machine(tmp_path: Path) -> None:
     """Which decide where the goal is to save money, and which a later climb finds in the cache."""
     decided(tmp_path, answered_by(FourToAMachine()))
@@ -129,7 +118,7 @@ def test_a_lost_worker_repeats_at_most_its_own_batch(
     draw = random.Random(1)
     workers = WorkersHere(5, lost=lambda worker, job: draw.random() < 0.2)
     assert decided(tmp_path, answered_by(workers)) == alone[0]
-    times = Counter(job.sha256 for job in workers.begun)
+    times = Counter(map(content_of, workers.begun))
     assert workers.losses > 2
     assert sum(times.values()) - len(times) == workers.losses
 
@@ -194,7 +183,7 @@ def test_weights_answer_ahead_what_a_test_may_not_need_and_what_comes_too_late_i
     assert decided(tmp_path / "workers", answered_by(workers), **task) == plain
     jobs = [one for one in workers.begun if one.decoding == workers.begun[-1].decoding]
     assert workers.most_at_once > 1
-    assert len({one.sha256 for one in jobs}) == len(jobs)
+    assert len({content_of(one) for one in jobs}) == len(jobs)
 
 
 def test_the_calls_of_a_batch_are_those_that_the_cache_lacks() -> None:
@@ -263,7 +252,7 @@ def job(**changes: Any) -> BatchJob:
     model = ScriptedModel(Script())
     of = JobModel(ModelOpening("scripted:s.json", Path()), model.fingerprint, model.computed_by)
     own = {name: changes.pop(name) for name in ("opening", "fingerprint", "computed_by") if name in changes}
-    return replace(BatchJob(replace(of, **own), (), GREEDY, ""), **changes)
+    return replace(BatchJob(replace(of, **own), (), GREEDY), **changes)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +277,19 @@ def test_a_cluster_that_is_slow_to_start_is_no_fault_of_ours() -> None:
 
     with pytest.raises(PrerequisiteError, match=r"--ray local: The current node timed out.*wait until the machine is"):
         _connect(Slow("127.0.0.1:1"), "local", "", None)
+
+
+def test_a_fault_while_a_cluster_starts_is_not_taken_for_a_missing_cluster() -> None:
+    class Other(NoSuchRay):
+        class job_config:
+            class JobConfig:
+                def __init__(self, **settings: Any) -> None: ...
+
+        def init(self, **settings: Any) -> None:
+            raise TypeError("init() got an unexpected keyword argument")
+
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        _connect(Other("127.0.0.1:1"), "local", "", None)
 
 
 def test_the_commands_do_not_load_ray() -> None:
@@ -562,8 +564,16 @@ def test_a_number_of_threads_for_which_no_worker_has_room_is_refused(
 ) -> None:
     task = load_task(scripted_task(tmp_path, quality=QUALITY))
     with pytest.raises(InputError, match=f"OMP_NUM_THREADS: found {text}, expected 1 "):
-        room_of([task.model], task.folder, {"OMP_NUM_THREADS": text}, most_threads=most)
-    assert room_of([task.model], task.folder, {"OMP_NUM_THREADS": "8"}, most_threads=8) == WorkerRoom(8)
+        room_of(loaded_models(task), {"OMP_NUM_THREADS": text}, most_threads=most)
+    assert room_of(loaded_models(task), {"OMP_NUM_THREADS": "8"}, most_threads=8) == WorkerRoom(8)
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_a_worker_has_room_for_its_model_in_the_precision_in_which_it_is_opened(
+    precision: str, size: int, tmp_path: Path
+) -> None:
+    models = [ModelOpening("some-org/tiny-2B", tmp_path, precision=one) for one in ("bfloat16", precision)]
+    assert room_of(models, {}).memory_bytes - (0 if has_gpu() else CACHE_BYTES) == size * 2 * 10**9
 
 
 def test_what_goes_wrong_on_the_cluster_is_said_here(head: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gate_support import BAD, GOOD, KEEP, SUITES, Words, gated_task
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.gate import GateRequest, run_gate
 from lastresort.errors import ContractError, InfrastructureError, InputError, StopRequestedError
+from lastresort.gate import sides
 from lastresort.gate import suite_table as suites
 from lastresort.gate.command import gate_alone, no_workers
 from lastresort.gate.plans import PILOT_SEED
@@ -26,6 +27,7 @@ from lastresort.gate.suites.asking import SuitePart, SuiteReplies, ask, ask_each
 from lastresort.gate.suites.suite import Question, SuiteItem, TextRequest, Transcript
 from lastresort.gate.workers import GateWorkers, SuiteJob
 from lastresort.models.open import ModelOpening
+from lastresort.models.protocol import Model
 from lastresort.records.gate import GateDocument, TargetCompared
 from lastresort.records.responses import SuiteAnswers
 from lastresort.scale.crew import Crew
@@ -33,7 +35,7 @@ from lastresort.scale.work import BatchJob
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.types import Decoding, Message, SilentProgress
-from scale_support import AnyJob, WorkersHere, answered_by, figures
+from scale_support import AnyJob, FourToAMachine, WorkersHere, answered_by, content_of, figures
 from tiny_model import save_tiny_model
 
 BASE = "scripted:script.json"
@@ -96,7 +98,7 @@ def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
     )
     assert {type(job) for job in workers.begun} == {SuiteJob, BatchJob}
     assert workers.most_at_once > 3
-    assert max(Counter(job.sha256 for job in workers.begun).values()) == 1
+    assert max(Counter(map(content_of, workers.begun)).values()) == 1
 
 
 def suites_at_once(room: int, seed: int) -> tuple[WorkersHere, dict[str, int]]:
@@ -180,11 +182,52 @@ def test_replies_of_several_suites_come_in_their_order_and_a_failure_when_it_is_
     assert found[1:] == found[:1] * 3
 
 
+def test_replies_take_their_part_of_the_seconds_of_a_machine_and_kept_ones_need_no_cluster(tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    opening = ModelOpening(BASE, tmp_path)
+    side = GateSide("base", opening.open, opening=opening)
+    suite, model = Words(), side.open()
+    items = suite.draw(0, 0, 40)
+
+    def lost() -> int:
+        raise InfrastructureError("the head of the cluster is lost")
+
+    with SuiteAnswers(tmp_path / "kept") as kept:
+        for workers, new in ((FourToAMachine(), 40), (WorkersHere(room=lost), 0)):
+            there = GateWorkers.of(Crew(workers, lambda text: None), side, side)
+            assert there is not None
+            replies = ask(model, suite, items, kept, answered=there.suites("base"))
+            assert (replies.new, set(replies.seconds_by_item.values())) == (new, {0.5})
+
+
+def test_where_workers_answer_one_of_the_two_models_is_open_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for workers is counted with one here. As if each script took some memory."""
+    gated_task(tmp_path)
+    named, opened, here, most = sides._side, sides.open_side, Counter[str](), list[int]()
+    monkeypatch.setattr(sides, "_side", lambda *names, **keys: replace(named(*names, **keys), weight_bytes=1))
+
+    @contextmanager
+    def counted(side: GateSide) -> Iterator[Model]:
+        with opened(side) as model:
+            here[side.name] += 1
+            most.append(here.total())
+            yield model
+            here[side.name] -= 1
+
+    monkeypatch.setattr(sides, "open_side", counted)
+    gated(tmp_path, WorkersHere())
+    assert max(most) == 1
+    gated(tmp_path)
+    assert max(most) == 2
+
+
 def test_lost_workers_repeat_at_most_their_own_batches(tmp_path: Path, alone: Any) -> None:
     gated_task(tmp_path)
     workers = WorkersHere(5, lost=lambda worker, job: len(workers.begun) % 7 == 3)
     assert figures(gated(tmp_path, workers).as_json()) == alone("good")[0]
-    times = Counter(job.sha256 for job in workers.begun)
+    times = Counter(map(content_of, workers.begun))
     assert workers.losses > 2
     assert sum(times.values()) - len(times) == workers.losses
 
@@ -220,6 +263,7 @@ def test_a_stop_sends_nothing_more_and_what_came_before_it_is_kept(tmp_path: Pat
         gated(tmp_path, workers, stop=stop)
     assert sent == [len(workers.sent)]
     assert figures(gated(tmp_path).as_json()) == alone("good")[0]
+    assert asked(tmp_path) == alone("good")[1], "also what was answered after the request"
 
 
 def cheaper_in(found: Climbed) -> bool | None:
@@ -281,7 +325,9 @@ def test_a_suite_is_answered_elsewhere_to_the_last_digit_also_its_likelihoods_an
         found.append(replace(replies, seconds_by_item={}))
     model.close()
     assert found[0] == found[1]
-    assert sum(len(job.items) for job in workers.begun if isinstance(job, SuiteJob)) == 24
+    jobs = [job for job in workers.begun if isinstance(job, SuiteJob)]
+    assert sum(len(job.items) for job in jobs) == 24
+    assert {getattr(job.suite, "inputs", ("",)) for job in jobs} == {("",)}, "what is not asked stays with the driver"
 
 
 def real_plans(task: Path) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from lastresort.app.runtime import SETTINGS
 from lastresort.errors import InputError
@@ -37,7 +36,7 @@ def measured_on_ray(address: str | None, task: Task, progress: Progress) -> Iter
     if address is None:
         yield None
         return
-    with _connected(address, loaded_models(task), task.folder, progress) as workers:
+    with _connected(address, loaded_models(task), progress) as workers:
         yield None if workers is None else lambda bench: measured_by(workers(bench.progress), bench, bench.models)
 
 
@@ -46,8 +45,7 @@ def gated_on_ray(address: str, progress: Progress, models: Sequence[ModelOpening
     """The workers of a gate on the cluster at this address; None where none of its models can be loaded. Raises as `ray_cluster`
     does.
     """
-    folder = models[0].base_folder if models else Path()
-    with _connected(address, list(dict.fromkeys(one.name for one in models)), folder, progress) as workers:
+    with _connected(address, models, progress) as workers:
         if workers is None:
             yield None
             return
@@ -60,14 +58,14 @@ def gated_on_ray(address: str, progress: Progress, models: Sequence[ModelOpening
 
 @contextmanager
 def _connected(
-    address: str, models: Sequence[str], folder: Path, progress: Progress
+    address: str, models: Sequence[ModelOpening], progress: Progress
 ) -> Iterator[Callable[[Progress], Workers] | None]:
-    """Makes the workers for these models, and says what they are; None without a model. folder: what relative names start from."""
+    """Makes the workers for these models, and says what they are; None without a model."""
     if not models:
         progress.say(no_workers_line())
         yield None
         return
-    room = room_of(models, folder, os.environ, most_threads=cores() if address == LOCAL else None)
+    room = room_of(models, os.environ, most_threads=cores() if address == LOCAL else None)
     with ray_cluster(address) as ray:
 
         def workers(shown: Progress) -> Workers:
@@ -88,16 +86,16 @@ def measured_by(workers: Workers, bench: Workbench, models: OpenModels) -> Execu
     return CrewExecutor(bench.local_executor(), models, crew)
 
 
-def loaded_models(task: Task) -> list[str]:
+def loaded_models(task: Task) -> list[ModelOpening]:
     """Those that the task's systems answer with and workers can load."""
     prices = {task.model: (task.use.prompt_price or 0.0, task.use.output_price or 0.0)}
     if any(map(trains, task.ladder)):
         prices.setdefault(task.tuned_model, (0.0, 0.0))
-    return [name for name, price in prices.items() if is_loaded(name, price)]
+    return [ModelOpening(name, task.folder) for name, price in prices.items() if is_loaded(name, price)]
 
 
 def room_of(
-    models: Sequence[str], folder: Path, environment: Mapping[str, str], *, most_threads: int | None = None
+    models: Sequence[ModelOpening], environment: Mapping[str, str], *, most_threads: int | None = None
 ) -> WorkerRoom:
     """What a worker needs for any of these models: a card where the driver computes on one, and memory for the largest.
 
@@ -115,14 +113,17 @@ def room_of(
                 expected="1 or more" if most_threads is None else f"1 to {most_threads}, the cores of this machine",
                 remedy="Set it to the number of threads of each worker, such as 1.",
             )
-    weights = [name for name in models if not is_endpoint(name)]
+    weights = [one for one in models if not is_endpoint(one.name)]
     if not weights:
         return WorkerRoom(threads)
     from lastresort.models.loading import chosen_device, chosen_dtype
 
     device = chosen_device()
-    size = chosen_dtype("auto", device).itemsize
-    sizes = [count * size for name in weights if (count := parameter_count(name, folder)) is not None]
+    sizes = [
+        count * chosen_dtype(one.precision, device).itemsize
+        for one in weights
+        if (count := parameter_count(one.name, one.base_folder)) is not None
+    ]
     if device.type == "cuda":
         return WorkerRoom(threads, cards=1, memory_bytes=max(sizes, default=0))
     return WorkerRoom(threads, memory_bytes=max(sizes) + CACHE_BYTES if sizes else 0)

@@ -7,13 +7,12 @@ A look needs all its batches, whatever their suite, so no suite waits for the on
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from lastresort.evals.measure import JobFailure
+from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import AnswerBatches, AnsweredBatches, SuiteBatch, answer_batch
 from lastresort.gate.suites.suite import Suite, SuiteItem
@@ -34,12 +33,10 @@ class SuiteJob:
     model: JobModel
     suite: Suite
     items: tuple[SuiteItem, ...]
-    sha256: str
 
     @classmethod
     def of(cls, model: JobModel, batch: SuiteBatch) -> SuiteJob:
-        content = json.dumps([*astuple(batch.key), *(batch.openings[item.id] for item in batch.todo)])
-        return cls(model, batch.suite, tuple(batch.todo), hashlib.sha256(content.encode()).hexdigest())
+        return cls(model, _asking(batch.suite), tuple(batch.todo))
 
     def answered_by(self, model: Model, arrived: Callable[[str, KeptAnswer], None]) -> None:
         """All at once: a batch is the unit of resuming."""
@@ -86,6 +83,11 @@ def loaded_openings(sides: Iterable[GateSide]) -> list[ModelOpening]:
     return [side.opening for side in sides if side.opening is not None and is_loaded(side.opening.name)]
 
 
+def _asking(suite: Suite) -> Suite:
+    """The suite, to ask items that are drawn: without the task's inputs, which are the user's and need not lie on every machine."""
+    return replace(suite, inputs=("",)) if isinstance(suite, FormatLeak) else suite
+
+
 @dataclass(slots=True)
 class _SentBatch:
     batch: SuiteBatch
@@ -99,9 +101,9 @@ class _SuitesSentAhead:
     def __init__(self, crew: Crew, model: JobModel, batches: Iterator[SuiteBatch], stop: Stop) -> None:
         self._crew, self._model, self._batches, self._stop = crew, model, batches, stop
         self._sent: deque[_SentBatch] = deque()
+        self._has_counted = False
 
     def answered(self) -> AnsweredBatches:
-        self._crew.count_room()
         try:
             self._send_ahead()
             while self._sent or self._send_next():
@@ -126,6 +128,9 @@ class _SuitesSentAhead:
         sent = _SentBatch(batch)
         self._sent.append(sent)
         if batch.todo:
+            if not self._has_counted:  # a gate whose answers are kept needs no cluster
+                self._crew.count_room()
+                self._has_counted = True
             sent.tickets = [self._crew.submit(SuiteJob.of(self._model, batch), self._taken(sent))]
         return True
 

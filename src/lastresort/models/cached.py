@@ -35,7 +35,7 @@ _FROM_WORKERS = "answered by workers"  # the key of a mark; those of answers are
 
 
 def has_answers_of_workers(cache: Cache) -> bool:
-    """Whether workers gave some of these answers. Their seconds are those of other processes, so they do not compare with the others."""
+    """Whether workers gave some of these answers: their seconds do not compare with those of this process."""
     return bool(cache.get_many([_FROM_WORKERS]))
 
 

@@ -68,7 +68,6 @@ class CrewExecutor:
             sent.used += 1
             on_result(job, result)
 
-        self.crew.count_room()
         try:
             replace(self.local, answerer=sent.answerer).run(jobs, used, stop)
         finally:
@@ -99,6 +98,7 @@ class _SentAhead:
         self._next = self._plan()
         self._on_the_way: dict[str, Ticket] = {}  # by key of an answer
         self._failed: dict[str, JobFailure] = {}  # by key of an answer that did not come
+        self._has_counted = False
         self._queued = 1 if any(job.may_be_dropped for job in jobs) else QUEUED
 
     def answerer(self, system: System, passages: Passages | None) -> Answerer:
@@ -139,14 +139,12 @@ class _SentAhead:
 
     def _send_ahead(self) -> None:
         """As many batches as the workers can use, in the order of the jobs, for the model that answers now."""
-        room = self._crew.room(self._queued)
-        while room > 0 and self._shared is not None and self._stop.requested() is None:
+        while self._crew.room(self._queued) > 0 and self._shared is not None and self._stop.requested() is None:
             calls = next(self._next, None)
             if calls is None:
                 return
             for call in calls:
                 self._send(self._shared, call, {})
-            room -= len(calls)
 
     def _plan(self) -> Iterator[list[ModelCall] | None]:
         """The calls of one batch after the other; None where the next one must wait for its model."""
@@ -190,6 +188,9 @@ class _SentAhead:
                 missing = [key for place, key in enumerate(call.keys) if place not in came.answers]
                 self._failed.update(dict.fromkeys(missing or call.keys, came.failure))
 
+        if not self._has_counted:  # where all answers are kept, no cluster is needed
+            self._crew.count_room()
+            self._has_counted = True
         ticket = self._crew.submit(BatchJob.of(JobModel.of(shared.opening, shared.model), call), arrived)
         self.tickets.append(ticket)
         self._on_the_way.update(dict.fromkeys(call.keys, ticket))

@@ -56,15 +56,10 @@ class JobModel:
 
 
 class WorkerJob(Protocol[K_co, V_co]):
-    """A batch to answer. Doing it twice does no harm: its answers have one key each in the driver's cache.
-
-    sha256: of everything that an answer depends on.
-    """
+    """A batch to answer. Doing it twice does no harm: its answers have one key each in the driver's cache."""
 
     @property
     def model(self) -> JobModel: ...
-    @property
-    def sha256(self) -> str: ...
 
     def answered_by(self, model: Model, arrived: Callable[[K_co, V_co], None]) -> None:
         """Give each answer to `arrived`, with its place or name in the batch. Raises as `Model.generate` does."""
@@ -77,12 +72,10 @@ class BatchJob:
     model: JobModel
     prompts: tuple[Prompt, ...]
     decoding: Decoding
-    sha256: str
 
     @classmethod
     def of(cls, model: JobModel, call: ModelCall) -> BatchJob:
-        content = hashlib.sha256("\n".join(call.keys).encode()).hexdigest()
-        return cls(model, call.prompts, call.decoding, content)
+        return cls(model, call.prompts, call.decoding)
 
     def answered_by(self, model: Model, arrived: Callable[[int, Answer], None]) -> None:
         model.generate(self.prompts, self.decoding, arrived)
@@ -119,9 +112,7 @@ def answers_depend_on() -> Mapping[str, str]:
 
 
 def refuse_unlike(worker: WorkerFacts) -> None:
-    """Raises PrerequisiteError where a worker has other versions, other code or other hardware than the driver: its answers would be
-    kept as the driver's.
-    """
+    """Raises PrerequisiteError where a worker has other versions, code or hardware than the driver."""
     ours, theirs = answers_depend_on(), worker.depends_on
     for name in {**ours, **theirs}:
         if name == "card" and name not in theirs:  # it was given none, and says so by what computes its answers
