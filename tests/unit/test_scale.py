@@ -413,6 +413,8 @@ def test_a_stop_sends_nothing_more_and_leaves_a_run_that_goes_on_with_workers_or
         climb(load_task(path), tmp_path / "run", gate="none", executor=answered_by(workers), stop=stop)
     assert sent == [len(workers.sent)]
     assert len(workers.begun) <= len(workers.sent)
+    assert workers.ended
+    assert workers.awaited == [], "nobody needs their memory any more"
     assert decided(tmp_path) == alone[0]
 
 

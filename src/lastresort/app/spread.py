@@ -53,7 +53,7 @@ def gated_on_ray(address: str, progress: Progress, models: Sequence[ModelOpening
         try:
             yield crew
         finally:
-            crew.release()
+            crew.end()
 
 
 @contextmanager

@@ -102,6 +102,7 @@ class Crew:
         self._at: dict[int, deque[Ticket]] = {}  # of each worker that is ready, its jobs in their order
         self._busy_since: dict[int, float] = {}  # with its first job
         self._waiting: deque[Ticket] = deque()
+        self._is_stopped = False
 
     @property
     def share(self) -> float:
@@ -137,6 +138,7 @@ class Crew:
             news = self._workers.next(LOOK_S)
             now = self._clock()
             if stop.requested() is not None:
+                self._is_stopped = True
                 stopped_since = now if stopped_since is None else stopped_since
                 self._waiting = deque(ticket for ticket in self._waiting if ticket in tickets)
                 if not self._at or now - stopped_since > LAST_BATCH_S:
@@ -164,11 +166,18 @@ class Crew:
         self._waiting = deque(ticket for ticket in self._waiting if ticket.wanted)
 
     def release(self) -> None:
-        """End all workers, and wait until their memory is free. Others start with the next job."""
+        """End all workers, and wait until their memory is free, which nobody needs once a stop is requested. Others start with the
+        next job.
+        """
+        self.end()
+        if not self._is_stopped:
+            self._workers.await_ended()
+
+    def end(self) -> None:
+        """End all workers at once."""
         self._waiting.clear()
         for worker in (*self._starting, *self._at):
             self._workers.end(worker)
-        self._workers.await_ended()
         self._starting.clear()
         self._at.clear()
         self._busy_since.clear()
