@@ -16,7 +16,7 @@ from functools import partial
 
 from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.break_even import currency_of
-from lastresort.climb.costs import paid_by_tokens, priced_systems
+from lastresort.climb.costs import priced_systems
 from lastresort.climb.decide import Gating, RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
@@ -105,9 +105,7 @@ def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Co
     calls = {system.rung: system.call for system in priced_systems(bench.task, bench.record, [prompt, tuned])}
     hourly_price = bench.task.use.hourly_price
     currency = currency_of(calls.values(), hourly_price)
-    if currency is None or len(calls) < 2:
-        return None, None
-    if not bench.models.seconds_compare and not all(paid_by_tokens(bench.task, rung) for rung in calls):
+    if currency is None or len(calls) < 2 or not bench.models.seconds_compare:  # a tuned model's calls cost seconds
         return None, None
     return calls[prompt.rung].value(currency, hourly_price), calls[tuned.rung].value(currency, hourly_price)
 
