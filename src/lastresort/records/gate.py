@@ -187,7 +187,7 @@ class _Target(JsonDocument):
     labels correct it; score is then the corrected one, and all others are the judge's. comparator: the best prompt's system.
     comparator_score, tuned_score: means over all n_compared items. gain: tuned - comparator, interval: its limits at confidence
     1 - 2 alpha. better: shown to be better, p_better its p. non_inferior: shown to lose less than `margin`, asked only where it is
-    not better. cheaper: per call, None where a price is missing. by: what speaks for it, None where nothing does.
+    not better. cheaper: per call, None where that cannot be told. by: what speaks for it, None where nothing does.
     """
 
     passed: bool | None

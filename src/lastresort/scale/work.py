@@ -167,7 +167,7 @@ def _refuse_another_model(model: Model, wanted: JobModel) -> None:
         raise DataError(
             f"the weights, precision or template of {wanted.opening.name} differ from those of the driver",
             expected="the same model on every machine",
-            remedy="Put it where all of them see it, such as a shared folder, and set precision in the task.",
+            remedy="Put it where all of them see it, such as a shared folder, and use machines of one kind.",
         )
     if model.computed_by != wanted.computed_by:
         raise PrerequisiteError(
