@@ -4,7 +4,8 @@
     python -m scripts.forgetting --out FOLDER --table                   prints the page's table and what the rule says
 
 A cell is one recipe on one task with one seed: it climbs the rung that trains, tests the system that the rung chose, and runs the
-gate's suites on it, whatever the test's verdict. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An
+gate's suites on it, whatever the test's verdict; then all cells are asked the same number of items (scripts/forgetting_losses.py),
+since a gate stops where it is cleared. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An
 interrupted cell resumes from its checkpoint. The base's answers to the suites are kept for all cells, in the user's cache and in
 FOLDER.
 """
@@ -167,7 +168,10 @@ def run_cell(
 
     few: the smallest task that still trains, to try the runner. model: instead of the task's.
     """
+    from scripts.forgetting_losses import losses_of
+
     from lastresort.app.climb import climb
+    from lastresort.climb.workspace import SHARED
     from lastresort.gate.command import gate_alone
     from lastresort.records.events import RungSearched, TrainingReached
     from lastresort.records.record import Record
@@ -223,6 +227,7 @@ def run_cell(
             for one in found["suites"]
         }
         row["gate_s"] = round(time.monotonic() - began, 1)
+        row["losses"] = losses_of(load_task(path), system, seed=cell.seed, shared=out / SHARED)
     shutil.rmtree(home / "run" / "checkpoints", ignore_errors=True)
     return row
 
@@ -322,7 +327,7 @@ class Against:
 
 def compared(rows: Sequence[Row]) -> list[Against]:
     """Every other recipe against today's, on the cells that both have."""
-    gated = {(row["task"], row["recipe"], row["seed"]): row for row in rows if "measures" in row}
+    gated = {(row["task"], row["recipe"], row["seed"]): row for row in rows if "losses" in row}
     found = []
     for recipe in RECIPES:
         both = [
@@ -356,7 +361,7 @@ def _against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
 
 def _lost(row: Row, names: Sequence[str]) -> float:
     """The mean difference to the base over these measures, as far as they were informative."""
-    found = [row["measures"][name]["difference"] for name in names if name in row["measures"]]
+    found = [row["losses"][name]["difference"] for name in names if name in row["losses"]]
     known = [one for one in found if one is not None]
     return fmean(known) if known else 0.0
 
@@ -381,10 +386,10 @@ def table(rows: Sequence[Row]) -> str:
         f"| task | recipe | seeds | target | {' | '.join(name.replace('_', ' ') for name in MEASURES)} | gate | training |",
         f"|---|---|--:|--:|{'--:|' * len(MEASURES)}---|--:|",
     ]
-    measured = [row for row in rows if "measures" in row]
+    measured = [row for row in rows if "losses" in row]
     for task, recipe in dict.fromkeys((row["task"], row["recipe"]) for row in measured):
         own = [row for row in measured if (row["task"], row["recipe"]) == (task, recipe)]
-        lost = [_shown([row["measures"].get(name) for row in own]) for name in MEASURES]
+        lost = [_shown([row["losses"].get(name) for row in own]) for name in MEASURES]
         score, gates = fmean(row["target"]["score"] for row in own), " ".join(row["gate"] for row in own)
         seconds = fmean(row["training_s"] for row in own)
         lines.append(

@@ -186,7 +186,7 @@ def row(task: str, recipe: str, seed: int, *, target: float, general: float, oth
         "seed": seed,
         "target": {"score": target, "n": 300, "verdict": "MET"},
         "gate": "HOLD",
-        "measures": {"general": measure(general), "format_leak": measure(other)},
+        "losses": {"general": measure(general), "format_leak": measure(other)},
         "training_s": s,
     }
 
