@@ -59,7 +59,6 @@ ALLOWED = {
     "handoff/weights.py": "copies what `refuse_links_out` has seen",
     "hardware/cards.py": "reads a file of the package",
     "hardware/environment.py": "reads what the system says of itself",
-    "hardware/find.py": "reads a file of the package, and the configuration of a model",
     "hardware/memory.py": "reads what the system says of itself",
     "interop/exporting/rewards.py": "looks for imports in Python that the task file names",
     "interop/foreign_keys.py": "reads a file of the package",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lastresort.app.study import StudyRequest
 
 study_app = typer.Typer(
-    help="Measure how many examples a training needs, or which of two trainings is better.",
+    help="Measure how many examples it takes, or which training is better.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
