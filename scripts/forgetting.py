@@ -3,9 +3,9 @@
     python -m scripts.forgetting --out FOLDER --data ../shared/data     runs what is missing, cell by cell
     python -m scripts.forgetting --out FOLDER --table                   prints the page's table and what the rule says
 
-A cell is one recipe on one task with one seed: it climbs the rung that trains, tests the system that the rung chose, and runs the
-gate's suites on it, whatever the test's verdict; then all cells are asked the same number of items (scripts/forgetting_losses.py),
-since a gate stops where it is cleared. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An
+A cell is one recipe on one task with one seed: it climbs the rung that trains, tests the system that the rung chose, and gates it
+whatever the test's verdict. As a gate stops once a suite is cleared, losses are then measured on the same number of items for every
+cell (scripts/forgetting_losses.py). Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An
 interrupted cell resumes from its checkpoint. The base's answers to the suites are kept for all cells, in the user's cache and in
 FOLDER.
 """

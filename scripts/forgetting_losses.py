@@ -12,7 +12,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from scripts.forgetting import ROWS, Cell, Row, rows_of, section_of
 
@@ -24,8 +24,18 @@ if TYPE_CHECKING:
 ITEMS = 384  # of each suite
 
 
-def losses_of(task: Task, system: Path, *, seed: int, shared: Path) -> dict[str, dict[str, Any]]:
-    """By measure: the tuned system less its base, with the interval and the number of items that count.
+class Loss(TypedDict):
+    """A tuned system less its base in one measure, in the row of a cell. None: the base has nothing to lose there. n: the items
+    that count.
+    """
+
+    difference: float | None
+    interval: tuple[float, float] | None
+    n: int
+
+
+def losses_of(task: Task, system: Path, *, seed: int, shared: Path) -> dict[str, Loss]:
+    """By measure.
 
     seed: of the items, which are those of a gate with this seed. shared: the folder that keeps answers.
     """
@@ -61,7 +71,7 @@ def losses_of(task: Task, system: Path, *, seed: int, shared: Path) -> dict[str,
     found = judge_suites(
         plans, scored, task.keep, settings, 0.8
     )  # the power plans further items, which nobody asks for
-    return {one.name: {"difference": one.difference, "interval": one.interval, "n": one.n} for one in found}
+    return {one.name: Loss(difference=one.difference, interval=one.interval, n=one.n) for one in found}
 
 
 def with_losses(row: Row, out: Path) -> Row:

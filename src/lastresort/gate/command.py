@@ -68,8 +68,8 @@ def gate_alone(
     workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
     out: the folder itself instead. stop: checked before each model is opened and after every batch, as is a file named stop in
     the gate's folder, which is removed at the end. here: what relative names start from. Raises InputError for what cannot be
-    compared, StoppedError where it stopped: the same call then goes on. workers: finds those that answer for these models, too, as
-    long as they are asked.
+    compared, StoppedError where it stopped: the same call then goes on. workers: opens those that
+    answer for these models too, for as long as the gate runs.
     """
     progress, here = progress or SilentProgress(), here or Path.cwd()
     progress.stage("reading the task", None)

@@ -215,7 +215,7 @@ def _gate(
             progress,
             bench.stop,
             on_look,
-            crew_of(bench.executor),
+            crew=crew_of(bench.executor),
         )
     return ClimbGate(
         rung=won.rung,

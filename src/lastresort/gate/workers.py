@@ -57,7 +57,8 @@ class GateWorkers:
         if crew is None:
             return None
         sides: dict[SideName, GateSide] = {"base": base, "tuned": tuned}
-        return cls(crew, {name: opening for name, side in sides.items() for opening in loaded_openings([side])})
+        openings = {name: opening for name, side in sides.items() if (opening := _loaded_opening(side)) is not None}
+        return cls(crew, openings)
 
     def suites(self, side: SideName) -> AnswerBatches | None:
         """Their answers to suites, None where this process alone can answer."""
@@ -80,7 +81,11 @@ class GateWorkers:
 
 def loaded_openings(sides: Iterable[GateSide]) -> list[ModelOpening]:
     """Of the models that workers can load."""
-    return [side.opening for side in sides if side.opening is not None and is_loaded(side.opening.name)]
+    return [opening for side in sides if (opening := _loaded_opening(side)) is not None]
+
+
+def _loaded_opening(side: GateSide) -> ModelOpening | None:
+    return side.opening if side.opening is not None and is_loaded(side.opening.name) else None
 
 
 def _asking(suite: Suite) -> Suite:
