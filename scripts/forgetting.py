@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
+from scripts.recipes import FORGETTING, RECIPES, TODAY, section_of, with_recipe
 
 from lastresort.records.atomic import replace_folder, write_atomically
 
@@ -33,20 +34,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "rows.jsonl"
 TASKS = ("tickets", "snips", "voice", "harbour")
-TODAY = "today"
-RECIPES: dict[str, dict[str, Any]] = {  # changes of the section that trains; `slower` divides its learning rates
-    TODAY: {},
-    "replay 0.25": {"replay": 0.25},
-    "wide replay 0.1": {"replay": 0.1, "replay_prompts": "wide"},
-    "KL replay 0.1": {"replay": 0.1, "replay_loss": "kl"},
-    "KL replay 0.25": {"replay": 0.25, "replay_loss": "kl"},
-    "KL wide 0.1": {"replay": 0.1, "replay_loss": "kl", "replay_prompts": "wide"},
-    "KL wide 0.2": {"replay": 0.2, "replay_loss": "kl", "replay_prompts": "wide"},
-    "rate / 3": {"slower": 3},
-    "mildest": {"select": "mildest"},
-    "attention": {"target": "attention"},
-    "all-linear": {"target": "all-linear"},
-}
 # Recipe -> the task whose settings were found by this replay, so that its cells there do not count.
 TUNED_WITH = {"KL wide 0.1": "harbour", "KL wide 0.2": "harbour"}
 MEASURES = ("general", "sycophancy_suggestion", "sycophancy_flips", "format_leak")
@@ -68,30 +55,6 @@ class Cell:
     @property
     def folder(self) -> str:
         return "-".join([self.task, *self.recipe.replace("/", "by").split(), str(self.seed)])
-
-
-def section_of(task: str) -> Literal["sft", "preference"]:
-    """Which section of the task file says how the rung trains."""
-    return "preference" if task == "voice" else "sft"
-
-
-def with_recipe(task: Mapping[str, Any], section: str, recipe: str) -> dict[str, Any] | None:
-    """The task file with a recipe; None where the recipe is not for this rung, or the task file trains by it already."""
-    found = json.loads(json.dumps(task))
-    changes = dict(RECIPES[recipe])
-    if section != "sft" and "select" in changes:
-        return None
-    if (target := changes.pop("target", None)) is not None:  # of the adapter, whichever rung trains it
-        found.setdefault("sft", {})
-        if found["sft"].get("target", "attention") == target:
-            return None
-        found["sft"]["target"] = target
-    own = found.setdefault(section, {})
-    if (slower := changes.pop("slower", None)) is not None:
-        rates = own.get("learning_rates", (1e-4, 3e-4, 1e-3))
-        own["learning_rates"] = [float(f"{float(rate) / slower:.3g}") for rate in rates]
-    own.update(changes)
-    return found
 
 
 def task_of(name: str, folder: Path, data: Path, seed: int) -> dict[str, Any]:
@@ -329,18 +292,18 @@ def compared(rows: Sequence[Row]) -> list[Against]:
     """Every other recipe against today's, on the cells that both have."""
     gated = {(row["task"], row["recipe"], row["seed"]): row for row in rows if "losses" in row}
     found = []
-    for recipe in RECIPES:
+    for recipe in FORGETTING:
         both = [
             (gated[task, TODAY, seed], row)
             for (task, own, seed), row in gated.items()
             if own == recipe != TODAY and (task, TODAY, seed) in gated and TUNED_WITH.get(recipe) != task
         ]
         if both:
-            found.append(_against(recipe, both))
+            found.append(against(recipe, both))
     return found
 
 
-def _against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
+def against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
     target = [row["target"]["score"] - today["target"]["score"] for today, row in both]
     general = [_lost(row, ("general",)) - _lost(today, ("general",)) for today, row in both]
     others = [_lost(row, MEASURES[1:]) - _lost(today, MEASURES[1:]) for today, row in both]
@@ -403,8 +366,8 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for one in found:
         lines.append(
-            f"| {one.recipe} | {one.cells} | {_points(one.target)} ({_points(one.low_target)}) | {_points(one.general)} "
-            f"({_points(one.low_general)}) | {_points(one.others)} | {one.times:.2f} x | {'yes' if one.passes else 'no'} |"
+            f"| {one.recipe} | {one.cells} | {points(one.target)} ({points(one.low_target)}) | {points(one.general)} "
+            f"({points(one.low_general)}) | {points(one.others)} | {one.times:.2f} x | {'yes' if one.passes else 'no'} |"
         )
     return "\n".join([*lines, "", f"By the rule the default is: {chosen(found)}."])
 
@@ -415,10 +378,10 @@ def _shown(found: Sequence[Row | None]) -> str:
     if not known:
         return "–"
     low, high = (fmean(one["interval"][side] for one in known) for side in (0, 1))
-    return f"{_points(fmean(one['difference'] for one in known))} ({_points(low)} to {_points(high)})"
+    return f"{points(fmean(one['difference'] for one in known))} ({points(low)} to {points(high)})"
 
 
-def _points(difference: float) -> str:
+def points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 

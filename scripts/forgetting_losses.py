@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from scripts.forgetting import ROWS, Cell, Row, rows_of, section_of
+from scripts.forgetting import ROWS, Cell, Row, rows_of
+from scripts.recipes import section_of
 
 from lastresort.records.atomic import write_atomically
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from scripts import ablations
 from scripts.forgetting import (
-    RECIPES,
     ROOT,
     ROWS,
-    TODAY,
     Cell,
     cells,
     chosen,
@@ -22,11 +21,10 @@ from scripts.forgetting import (
     run_cell,
     run_missing,
     score_of_all_test_items,
-    section_of,
     table,
     task_of,
-    with_recipe,
 )
+from scripts.recipes import DEFAULTS, FORGETTING, RECIPES, TODAY, section_of, with_recipe
 
 from climb_support import scripted_task
 from lastresort.app.climb import climb
@@ -52,7 +50,7 @@ def test_every_recipe_makes_a_task_file_that_is_read(name: str, recipe: str, tmp
     assert (made == task) == (recipe == TODAY)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", FORGETTING)
 def test_replay_is_the_recipes_and_never_the_task_files_own(recipe: str, tmp_path: Path) -> None:
     assert load_task(ROOT / "examples" / "harbour" / "task.yaml").sft.replay_loss == "kl"
     made = with_recipe(task_of("harbour", tmp_path / "harbour", ROOT, 2), "sft", recipe)
@@ -246,7 +244,49 @@ def test_of_those_that_pass_the_quicker_of_nearly_equal_ones_is_taken() -> None:
 
 def test_the_page_states_the_rule_of_the_runner() -> None:
     page = (ROOT / "docs" / "forgetting.md").read_text("utf-8")
-    for recipe in RECIPES:
+    for recipe in FORGETTING:
         assert f"| {recipe} |" in page
     for said in ("at least −2 points", "below −4 points", "at least 1 point", "at most 1 point worse", "twice as long"):
+        assert said in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes", "more_seeds"),
+    [
+        ({"target": 0.78}, True, True),
+        ({"target": 0.765}, False, False),
+        ({"target": 0.78, "general": -0.075}, False, True),
+        ({"target": 0.78, "other": -0.02}, False, True),
+        ({"target": 0.78, "s": 201}, False, True),
+    ],
+)
+def test_an_ablation_has_to_learn_more_and_to_forget_no_more(
+    changes: dict[str, Any], passes: bool, more_seeds: bool
+) -> None:
+    (found,) = ablations.compared(study("rank 64", **{"general": -0.06, **changes}))
+    assert (ablations.passes(found), ablations.worth_more_seeds(found)) == (passes, more_seeds)
+
+
+def test_one_task_that_falls_far_ends_an_ablation_and_few_cells_decide_nothing() -> None:
+    rows = [one for one in study("rank 64", target=0.82, general=-0.06) if one["task"] != "voice"]
+    assert not ablations.passes(ablations.compared(rows)[0])  # 6 cells
+    rows += [one for one in study("rank 64", target=0.70, general=-0.06) if one["task"] == "voice"]
+    assert not ablations.worth_more_seeds(ablations.compared(rows)[0])
+
+
+def test_all_linear_layers_are_set_against_attention_whichever_a_task_trains() -> None:
+    rows = study("attention", target=0.65, general=-0.06)
+    for recipe, target in ((TODAY, 0.20), ("all-linear", 0.32)):
+        rows += [row("snips", recipe, seed, target=target, general=0) for seed in range(3)]
+    (found,) = ablations.compared(rows)
+    assert (found.recipe, found.cells) == (ablations.ADAPTERS, 12)
+    assert found.target == pytest.approx((9 * 0.10 + 3 * 0.12) / 12)
+    assert ablations.passes(found)
+
+
+def test_the_page_of_defaults_states_the_rule_of_the_ablations() -> None:
+    page = (ROOT / "docs" / "defaults.md").read_text("utf-8")
+    for setting in DEFAULTS:
+        assert setting in page
+    for said in ("at least 9 cells", "at least 2 points", "more than 4 on a task", "at most 1 point", "twice as long"):
         assert said in page
