@@ -168,7 +168,9 @@ class Judge:
 
     def margins(self, trained: Any) -> list[float]:
         """By how much the adapter raised chosen above rejected, pair by pair, in nats."""
-        theirs = {name: value for name, value in trained.named_parameters() if ".lora_" in name}
+        parameters = trained.named_parameters()
+        # TRL keeps the adapter as it began beside the trained one, under the name "ref".
+        theirs = {name: value for name, value in parameters if ".lora_" in name and ".ref." not in name}
         with torch.no_grad():
             for name, own in self._model.named_parameters():
                 if ".lora_" in name:
