@@ -227,11 +227,20 @@ def _shrink(task: dict[str, Any], folder: Path) -> None:
 
 
 def run_missing(
-    wanted: Sequence[Cell], out: Path, run: Callable[[Cell], Row | None], say: Callable[[str], None] = print
+    wanted: Sequence[Cell],
+    out: Path,
+    run: Callable[[Cell], Row | None],
+    say: Callable[[str], None] = print,
+    *,
+    gated: bool = False,
 ) -> None:
-    """Run the cells without a row, one after the other."""
+    """Run the cells without a row, one after the other. gated: a row without a gate counts as none, and another follows it."""
     out.mkdir(parents=True, exist_ok=True)
-    done = {(row["task"], row["recipe"], row["seed"]) for row in rows_of(out)}
+    done = {
+        (row["task"], row["recipe"], row["seed"])
+        for row in rows_of(out)
+        if not gated or "gate" in row or "left_out" in row
+    }
     for number, cell in enumerate(wanted, 1):
         if (cell.task, cell.recipe, cell.seed) in done:
             continue
@@ -400,7 +409,9 @@ def main() -> None:
     if not asked.table:
         wanted = list(cells(asked.tasks, asked.recipes, asked.seeds))
         keys = {"gate": asked.gate, "few": asked.few, "model": asked.model}
-        run_missing(wanted, asked.out, lambda one: run_cell(one, asked.out, asked.data, **keys))
+        run_missing(
+            wanted, asked.out, lambda one: run_cell(one, asked.out, asked.data, **keys), gated=asked.gate != "none"
+        )
     print(table(rows_of(asked.out)))
 
 
