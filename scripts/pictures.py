@@ -32,7 +32,7 @@ from lastresort.app.runs import Run
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import Record
 from lastresort.report.study import StudyDocument
-from lastresort.report.study_page import pictures, standing_alone
+from lastresort.report.study_page import shown, standing_alone
 from lastresort.report.terminal import ladder_table
 from lastresort.report.words.progress import line_of
 
@@ -122,7 +122,7 @@ def report_picture(folder: Path, out: Path) -> None:
 def study_picture(path: Path) -> str:
     """The SVG of a study's scores. path: of its study.json."""
     document = TypeAdapter[StudyDocument](StudyDocument).validate_json(path.read_text(encoding="utf-8"))
-    return standing_alone(pictures(document)[0])
+    return standing_alone(shown(document).pictures[0])
 
 
 def main() -> None:

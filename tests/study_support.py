@@ -8,7 +8,7 @@ import numpy as np
 
 from lastresort.spec.task import Task, load_task
 from lastresort.study.conclude import MeasuredStudy
-from lastresort.study.grid import ARMS, BASES, Cell, Grid, grid_of, grid_of_arms
+from lastresort.study.grid import ARMS, BASES, Cell, arms_grid, crossover_grid, min_data_grid
 from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
 from tuning_support import COLOURS, tiny_task
@@ -57,7 +57,7 @@ def row_of(cell: Cell, score: float, **facts: object) -> CellRow:
 
 def study_of(task: Task, kind: str, rows: dict[Cell, CellRow] | None = None, seeds: int = 3) -> MeasuredStudy:
     """rows: in place of those that follow `truth`."""
-    grid: Grid = grid_of(kind, task, 320, SIZES, seeds)  # type: ignore[arg-type]
+    grid = crossover_grid(task, 320, SIZES, seeds) if kind == "crossover" else min_data_grid(320, SIZES, seeds)
     found = {cell: row_of(cell, truth(cell)) for cell in grid.cells()}
     return MeasuredStudy(task, grid, StudyRows({**found, **(rows or {})}, "lora", 0.001, grid), None, binary=True)
 
@@ -84,7 +84,7 @@ def arm_of(way: str, **facts: object) -> ArmTraining:
 
 def arms_study_of(task: Task, dpo: float, orpo: float, seeds: int = 5, **facts: object) -> MeasuredStudy:
     """dpo, orpo: their true scores. facts: of ORPO's rows."""
-    grid = grid_of_arms(64, seeds)
+    grid = arms_grid(64, seeds)
     score = {"dpo": dpo, "orpo": orpo, "zero-shot": 0.2}
     rows = {cell: row_of(cell, score[cell.way], **(facts if cell.way == "orpo" else {})) for cell in grid.cells()}
     return MeasuredStudy(task, grid, StudyRows(rows, "lora", 0.001, grid), None, binary=True)

@@ -22,8 +22,9 @@ from lastresort.records.atomic import held
 from lastresort.rungs.prompting.prompts import shots_of
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
+from lastresort.study.cells import SftLearner
 from lastresort.study.grid import Grid
-from lastresort.study.run import run_grid
+from lastresort.study.run import PlannedStudy, run_grid
 from lastresort.systems.system import PromptDesign
 from lastresort.train.loop import batches
 from lastresort.types import Example, SilentProgress
@@ -78,7 +79,8 @@ def test_workers_answer_for_prompts_and_adapters_and_end_before_each_training(tm
         own = request(tmp_path / name, "crossover")
         assert isinstance(own.task, Path)
         assert own.out is not None
-        run_grid(prepare(load_task(own.task)), grid, own.out, SilentProgress(), NEVER, executor=executor)
+        study = PlannedStudy(prepare(load_task(own.task)), grid, SftLearner(0.003))
+        run_grid(study, own.out, SilentProgress(), NEVER, executor=executor)
     assert rows(tmp_path / "workers") == rows(tmp_path / "alone")
     assert [row["way"] for row in rows(tmp_path / "workers")] == ["zero-shot", "few-shot", "few-shot", "sft", "sft"]
     adapters = [job.model.opening.adapter is not None for job in workers.begun]

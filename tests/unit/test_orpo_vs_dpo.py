@@ -24,8 +24,8 @@ from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.models.local import load_local
 from lastresort.report.schema import schema_of
-from lastresort.report.study import ArmSettings, OrpoVsDpoDocument, cells, header, sentences
-from lastresort.report.study_page import pictures, study_page
+from lastresort.report.study import ArmSettings, OrpoVsDpoDocument
+from lastresort.report.study_page import shown, study_page
 from lastresort.report.words import study as words
 from lastresort.rungs import tuning
 from lastresort.spec.task import load_task
@@ -33,7 +33,7 @@ from lastresort.stop import Stop
 from lastresort.study.arms import ArmPairs, _pairs, _Settings, rates_of
 from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.compute import TrainingCompute, found_plain, planned_compute, steps_within
-from lastresort.study.grid import grid_of_arms
+from lastresort.study.grid import arms_grid
 from lastresort.study.rows import ArmTraining, CellRow
 from lastresort.systems.system import PromptDesign
 from lastresort.train.adapters.adapters import attach_adapter, trainable
@@ -291,7 +291,7 @@ def test_an_answer_at_other_compute_says_so(tokens: int, said: str, tmp_path: Pa
         found = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), dpo, orpo, arm=arm))
         assert not found.compute.equal
         assert found.answer.startswith(f"With ORPO at {said} of the compute of SFT then DPO, ")
-        text = " ".join((found.answer, *sentences(found)))
+        text = " ".join((found.answer, *shown(found).sentences))
         assert "Compute is not equal: SFT then DPO computes 9,000 tokens" in text
         assert "as fit" not in text
         assert "equal compute" not in text.lower()
@@ -304,7 +304,7 @@ def test_the_document_holds_what_the_answer_is_about(tmp_path: Path) -> None:
         sft_rate=0.001, dpo_rate=0.0001, orpo_rate=0.0001, loraplus_lr_ratio=16, dpo_beta=0.5, orpo_weight=0.5
     )
     assert (found.pairs, found.held_pairs, found.method) == (54, 10, "lora")
-    assert "16 times these in all three (LoRA+)" in " ".join(sentences(found))
+    assert "16 times these in all three (LoRA+)" in " ".join(shown(found).sentences)
 
 
 def test_no_difference_has_no_sign() -> None:
@@ -314,7 +314,7 @@ def test_no_difference_has_no_sign() -> None:
 def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) -> None:
     far = arm_of("orpo", kl=1.5)
     found = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), 0.5, 0.5, arm=far, kept=(False,) * 12 + (True,) * 28))
-    base, dpo, orpo = (dict(zip(header(found), row, strict=True)) for row in cells(found))
+    base, dpo, orpo = (dict(zip(shown(found).header, row, strict=True)) for row in shown(found).rows)
     assert (base["way"], base["prefers chosen"], base["margin"], base["steps"]) == ("base prompt", "50.0%", "+0.00", "")
     assert (dpo["way"], dpo["prefers chosen"], dpo["steps"], dpo["tokens"], dpo[""]) == (
         "SFT then DPO",
@@ -325,7 +325,7 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     )
     assert (orpo["steps"], orpo["tokens"], orpo["kept"], orpo["KL"]) == ("20", "9,900", "70.0%", "1.50")
     assert orpo[""] == "format leak, far from the base"
-    said = " ".join(sentences(found))
+    said = " ".join(shown(found).sentences)
     assert "ORPO computes 99.0% of that, 9,900, in as many whole steps as fit." in said
     assert "SFT 0.001, DPO 0.0001, ORPO 0.0001. DPO's beta is 0.1, the weight of ORPO's odds ratio 0.1." in said
     assert "LoRA learns from 54 pairs; 10 are held out" in said
@@ -340,14 +340,14 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     }
     without = orpo_vs_dpo_of(replace(none, measured=replace(none.measured, rows=rows)))
     assert without.preferred is None
-    assert "prefers chosen" not in header(without)
-    assert "prefers chosen" not in " ".join(sentences(without))
-    assert "No pairs are held out" in " ".join(sentences(without))
+    assert "prefers chosen" not in shown(without).header
+    assert "prefers chosen" not in " ".join(shown(without).sentences)
+    assert "No pairs are held out" in " ".join(shown(without).sentences)
 
 
 def test_the_page_shows_both_ways_and_the_base_over_pairs(tmp_path: Path) -> None:
     document = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), 0.3, 0.7)).replaced(task="<b>&")
-    (picture,) = pictures(document)
+    (picture,) = shown(document).pictures
     assert str(picture.svg).count("<circle") == 3
     assert ">pairs</text>" in str(picture.svg)
     page = study_page(document)
@@ -382,9 +382,9 @@ def test_a_task_without_pairs_or_weights_is_refused_before_anything_is_written(
 
 
 def test_one_seed_is_refused() -> None:
-    assert len(grid_of_arms(60, None).seeds) == 5
+    assert len(arms_grid(60, None).seeds) == 5
     with pytest.raises(InputError, match="--seeds: found 1, expected at least 2"):
-        grid_of_arms(60, 1)
+        arms_grid(60, 1)
 
 
 @pytest.mark.parametrize(

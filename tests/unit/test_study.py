@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,18 +18,21 @@ from lastresort.climb.workload import workload
 from lastresort.data.split import nested
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.report.schema import schema_of
-from lastresort.report.study import cells, header
-from lastresort.report.study_page import pictures, standing_alone, study_page
+from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
+from lastresort.study.cells import SftLearner
 from lastresort.study.conclude import crossover_of, min_data_of
-from lastresort.study.grid import Cell, grid_of, of_different_rows, spread_sizes
+from lastresort.study.grid import Cell, crossover_grid, min_data_grid, of_different_rows, spread_sizes
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
-from lastresort.study.run import forecast
+from lastresort.study.run import PlannedStudy, forecast
 from lastresort.types import Example, Message, SilentProgress
 from study_support import SIZES, row_of, study_of, task_of
-from tuning_support import questions, tiny_task, write_jsonl
+from tuning_support import Cut, CutAt, pairs, questions, tiny_task, write_jsonl
+
+OF_THE_TASK = {"task", "files", "model", "tuned", "max_new_tokens"}
+KEY = "6df6f9b796d731109c71c0ccded5948fa654c200b4ab2a53ea8327b5a881885e"
 
 
 def examples(n: int, groups: int | None = None) -> list[Example]:
@@ -57,37 +61,37 @@ def test_sizes_grow_by_a_factor_up_to_all_of_train() -> None:
 
 def test_a_grid_has_every_way_at_every_size_and_its_cells_are_told_apart(tmp_path: Path) -> None:
     task = task_of(tmp_path)
-    grid = grid_of("crossover", task, 80, None, None)
+    grid = crossover_grid(task, 80, None, None)
     cells_of = list(grid.cells())
     assert len(cells_of) == len(set(cells_of)) == 2 + 3 * 5 * 4
     assert {cell.way for cell in cells_of if not cell.n} == {"zero-shot", "constrained zero-shot"}
     assert [cell.seed for cell in cells_of] == sorted(cell.seed for cell in cells_of)
     keys = {cell.key({"model": "a"}) for cell in cells_of} | {cell.key({"model": "b"}) for cell in cells_of}
     assert len(keys) == 2 * len(cells_of)
-    free = grid_of("crossover", task.model_copy(update={"output": type(task.output)()}), 80, None, None)
+    free = crossover_grid(task.model_copy(update={"output": type(task.output)()}), 80, None, None)
     assert free.ways == ("few-shot", "nearest", "sft")
-    assert len(list(grid_of("min-data", task, 960, None, None).cells())) == 1 + 3 * 6
+    assert len(list(min_data_grid(960, None, None).cells())) == 1 + 3 * 6
 
 
-def test_a_size_is_a_number_of_rows_and_no_two_come_to_the_same_rows(tmp_path: Path) -> None:
+def test_a_size_is_a_number_of_rows_and_no_two_come_to_the_same_rows() -> None:
     """Groups of 20 rows: 4, 8 and 16 examples are the same 20."""
-    task, train = task_of(tmp_path), examples(100, groups=5)
-    grid = grid_of("min-data", task, 100, (4, 8, 16, 40), None)
+    train = examples(100, groups=5)
+    grid = min_data_grid(100, (4, 8, 16, 40), None)
     with pytest.raises(InputError, match=r"--sizes: found 4, 8, 16, 40, of which .*For example: --sizes 20,40"):
         of_different_rows(grid, train, named=True)
     assert of_different_rows(grid, train, named=False).sizes == (20, 40)
-    apart = grid_of("min-data", task, 100, (10, 50, 100), None)
+    apart = min_data_grid(100, (10, 50, 100), None)
     assert of_different_rows(apart, train, named=True).sizes == (20, 60, 100)
     assert of_different_rows(grid, examples(100), named=True) == grid
     with pytest.raises(InputError, match="found 20 examples to train on, which do not give two"):
         of_different_rows(grid, examples(20, groups=1), named=False)
 
 
-def test_groups_of_many_sizes_give_the_same_subsets_under_the_number_of_their_rows(tmp_path: Path) -> None:
+def test_groups_of_many_sizes_give_the_same_subsets_under_the_number_of_their_rows() -> None:
     dice = np.random.default_rng(3)
     groups = [f"g{i}" for i in range(30) for _ in range(dice.integers(1, 9))]
     train = [replace(one, group=group) for one, group in zip(examples(len(groups)), groups, strict=True)]
-    grid = grid_of("min-data", task_of(tmp_path), len(train), (5, 7, 9, 20, 50, len(train)), 3)
+    grid = min_data_grid(len(train), (5, 7, 9, 20, 50, len(train)), 3)
     found = of_different_rows(grid, train, named=False)
     assert of_different_rows(found, train, named=True) == found
     for seed in grid.seeds:
@@ -105,7 +109,7 @@ def test_a_grid_that_says_nothing_is_refused(
     sizes: tuple[int, ...] | None, seeds: int | None, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
-        grid_of("crossover", task_of(tmp_path), 80, sizes, seeds)
+        crossover_grid(task_of(tmp_path), 80, sizes, seeds)
 
 
 def test_a_row_that_a_kill_cut_is_done_again_and_another_line_is_named(tmp_path: Path) -> None:
@@ -137,9 +141,9 @@ def test_a_crossover_says_where_and_of_what_it_cannot_tell(tmp_path: Path) -> No
     assert found.answer == "SFT beats every other way from 80 examples on."
     assert words.EACH_ALONE in found.reasons
     assert words.DEV_ONLY in found.notes
-    assert "per call" not in header(found)
-    row = dict(zip(header(found), cells(found)[2], strict=True))
-    assert cells(found)[-1][0] == "SFT"
+    assert "per call" not in shown(found).header
+    row = dict(zip(shown(found).header, shown(found).rows[2], strict=True))
+    assert shown(found).rows[-1][0] == "SFT"
     assert (row["way"], row["examples"], row["tokens in"]) == ("few-shot", "10", "160")
 
 
@@ -257,7 +261,7 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path: Path) -> None
     assert tags.links == []
     assert "<b>&<" not in page
     assert page.count("<svg ") == 2
-    scored, _ = pictures(document)
+    scored, _ = shown(document).pictures
     assert str(scored.svg).count("<circle") == len(document.points)
     assert 'class="line front"' in standing_alone(scored)
 
@@ -278,8 +282,9 @@ def test_a_training_is_forecast_as_that_of_a_climb_on_as_many_rows(tmp_path: Pat
         tiny_task(tmp_path, sft={"learning_rates": [0.003], "epochs": 1, "replay": 0.2}, decode={"max_new_tokens": 6})
     )
     prepared = prepare(task, begins=False)
-    grid = grid_of("crossover", task, 70, (16, 40), None)
-    found = forecast(prepared, grid, [Cell("sft", 16, 0)], SilentProgress())
+    grid = crossover_grid(task, 70, (16, 40), None)
+    study = PlannedStudy(prepared, grid, SftLearner(0.003))
+    found = forecast(study, [Cell("sft", 16, 0)], SilentProgress())
     assert found is not None
     work = replace(workload(prepared, "sft"), n_train=16, n_test=0)
     climb = SftRung().forecast(task, work)
@@ -313,3 +318,25 @@ def test_a_dev_set_of_one_group_is_refused_before_the_first_cell(tmp_path: Path)
 def test_a_row_holds_no_more_than_its_fields() -> None:
     row = row_of(Cell("nearest", 10, 0), 0.5)
     assert CellRow.model_validate_json(json.dumps(row.as_json())) == row
+
+
+@pytest.mark.parametrize("kind", ["crossover", "min-data", "orpo-vs-dpo"])
+def test_a_row_is_found_again_by_what_it_depended_on(
+    kind: Literal["crossover", "min-data", "orpo-vs-dpo"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every key holds besides the cell, fact by fact, and how it is hashed: rows that are kept must not be lost."""
+    seen: list[dict[str, object]] = []
+    known = Cell.key
+    monkeypatch.setattr(Cell, "key", lambda self, facts: (seen.append(facts), known(self, facts))[1])
+    path = tiny_task(
+        tmp_path / "task", sft={"learning_rates": [0.004, 0.001]}, preferences=pairs(), ladder=["prompting"]
+    )
+    with pytest.raises(Cut):
+        run_study(StudyRequest(kind, path, seeds=2, out=tmp_path / "own"), CutAt("zero-shot: dev", 1))
+    facts = {name: value for name, value in seen[0].items() if name not in OF_THE_TASK}
+    rates = {"sft": 0.002, "dpo": 0.0017, "orpo": 0.0017}
+    expected: dict[str, object] = {"study": kind, "rate": 0.002, "method": "lora"}
+    assert facts == (expected | {"rates": rates} if kind == "orpo-vs-dpo" else expected)
+    assert all(one == seen[0] for one in seen)
+    assert {*seen[0]} - {*facts} == {*OF_THE_TASK}
+    assert known(Cell("dpo", 60, 1), {"model": "é", "rates": rates}) == KEY

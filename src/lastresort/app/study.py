@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.climb.prepare import PreparedTask
     from lastresort.report.study import StudyDocument
-    from lastresort.study.arms import ArmRates
-    from lastresort.study.conclude import MeasuredStudy
-    from lastresort.study.grid import Grid, StudyKind
+    from lastresort.study.grid import StudyKind
+    from lastresort.study.run import PlannedStudy
 
 STUDIES = Path("studies")
 DOCUMENT, PAGE = "study.json", "study.html"
-ORPO_VS_DPO: Literal["orpo-vs-dpo"] = "orpo-vs-dpo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +54,8 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     stop: checked between batches and training steps, as is a file named stop in the folder. The same request goes on with a study
     that was stopped or killed. Raises InputError for bad input, StoppedError where it stopped, BudgetError at a limit.
     """
-    prepared, grid, rates = _prepared(request, progress)
-    task = prepared.task
+    study = _planned(request, progress)
+    task = study.prepared.task
     from lastresort.app.spread import measured_on_ray
     from lastresort.app.start import check_models
     from lastresort.climb.workspace import with_rerun_remedy
@@ -67,16 +64,16 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     from lastresort.records.atomic import write_atomically
     from lastresort.report.schema import write_document
     from lastresort.report.study_page import study_page
-    from lastresort.study.compare import orpo_vs_dpo_of
-    from lastresort.study.conclude import MeasuredStudy, crossover_of, min_data_of
+    from lastresort.study.conclude import MeasuredStudy
+    from lastresort.study.kinds import KINDS
     from lastresort.study.run import run_grid, study_task
 
     check_models(task)
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
     progress.say(f"study: {folder}")
     try:
-        with measured_on_ray(request.ray, study_task(task), progress) as executor:
-            found = run_grid(prepared, grid, folder, progress, stop, rates=rates, executor=executor)
+        with measured_on_ray(request.ray, study_task(task, study.learner.rung), progress) as executor:
+            found = run_grid(study, folder, progress, stop, executor=executor)
     except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
         remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
         raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
@@ -84,14 +81,8 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
         raise
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
-    dev = prepared.split.dev
-    measured = MeasuredStudy(task, found.grid, found, groups_of(dev), prepared.scorer.binary)
-    of_kind: dict[StudyKind, Callable[[MeasuredStudy], StudyDocument]] = {
-        "crossover": crossover_of,
-        "min-data": min_data_of,
-        ORPO_VS_DPO: orpo_vs_dpo_of,
-    }
-    document = of_kind[request.kind](measured)
+    groups, binary = groups_of(study.prepared.split.dev), study.prepared.scorer.binary
+    document = KINDS[request.kind].conclude(MeasuredStudy(task, found.grid, found, groups, binary))
     write_document(folder / DOCUMENT, document)
     write_atomically(folder / PAGE, study_page(document))
     return Study(document, folder)
@@ -99,40 +90,31 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
 
 def forecast_study(request: StudyRequest, progress: Progress) -> str:
     """What the study would take, in a sentence. No model is loaded, no code of the user's is run, and nothing is written."""
-    prepared, grid, _ = _prepared(request, progress, run_code=False)
+    study = _planned(request, progress, run_code=False)
     from lastresort.report.words.study import of_cells
     from lastresort.study.run import forecast
 
-    cells = list(grid.cells())
-    return of_cells(len(cells), len(cells), forecast(prepared, grid, cells, progress))
+    cells = list(study.grid.cells())
+    return of_cells(len(cells), len(cells), forecast(study, cells, progress))
 
 
-def _prepared(
-    request: StudyRequest, progress: Progress, *, run_code: bool = True
-) -> tuple[PreparedTask, Grid, ArmRates | None]:
+def _planned(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> PlannedStudy:
     task = given_task(request.task, dict(request.settings))
     if request.ray is not None:
         from lastresort.scale.cluster import checked_address
 
         checked_address(request.ray)
     from lastresort.climb.prepare import prepare
-    from lastresort.study.arms import rates_of
-    from lastresort.study.grid import grid_of, grid_of_arms, of_different_rows, refuse_rates, refuse_sizes
-    from lastresort.study.run import refuse_few_pairs, refuse_nothing_to_train, refuse_one_unit, with_pairs
+    from lastresort.study.kinds import KINDS, StudyOptions
+    from lastresort.study.run import PlannedStudy, refuse_nothing_to_train, refuse_one_unit
 
+    kind = KINDS[request.kind]
+    options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate)
     refuse_nothing_to_train(task)
-    rates = None
-    if request.kind == ORPO_VS_DPO:
-        refuse_sizes(request.sizes)
-        task, rates = with_pairs(task), rates_of(task, request.dpo_rate, request.orpo_rate)
-    else:
-        refuse_rates({"--dpo-rate": request.dpo_rate, "--orpo-rate": request.orpo_rate})
+    task, learner = kind.learning(task, options)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_one_unit(prepared)
-    if rates is not None:
-        refuse_few_pairs(prepared)
-        return prepared, grid_of_arms(len(prepared.preferences or ()), request.seeds), rates
-    train = prepared.split.train
-    grid = grid_of(request.kind, task, len(train), request.sizes, request.seeds)
-    return prepared, of_different_rows(grid, train, named=request.sizes is not None), None
+    grid = kind.grid(prepared, options)
+    grid, _ = learner.subsets(grid, prepared.split.train, named=request.sizes is not None)
+    return PlannedStudy(prepared, grid, learner)

@@ -125,7 +125,7 @@ def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:
     from lastresort.app.study import PAGE, forecast_study, run_study
     from lastresort.app.terminal import print_text
     from lastresort.cli.border import show_document, stoppable
-    from lastresort.report.study import study_text
+    from lastresort.report.study_page import study_text
 
     if dry_run:
         with progress() as shown:

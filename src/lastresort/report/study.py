@@ -1,14 +1,10 @@
-"""What a study found as one JSON document, and the same in the terminal."""
+"""What a study found as one JSON document."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from lastresort.evals.evidence.crossing import CrossingKind
 from lastresort.evals.evidence.learning_curve import WhyNoForecast
@@ -24,9 +20,6 @@ from lastresort.records.document import (
     Sentence,
     Share,
 )
-from lastresort.report.tables import ruled
-from lastresort.report.words.study import LEGEND_OF_ARMS, LEGEND_OF_HELD, LEGEND_OF_MIN_DATA, name_of
-from lastresort.report.words.wording import count, interval, percent, price, printable
 from lastresort.types import Unit
 
 CrossedIn = Literal["score", "format", "cost"]
@@ -285,94 +278,3 @@ SIGNS: dict[Sign, str] = {
     "FORMAT_LEAK": "format leak",
     "FAR_FROM_BASE": "far from the base",
 }
-
-PER_CALL = "per call"
-
-Cells = tuple[tuple[str, ...], ...]
-
-
-def header(document: StudyDocument) -> tuple[str, ...]:
-    if isinstance(document, CrossoverDocument):
-        priced = any(point.usd is not None for point in document.points)
-        formed = any(point.format is not None for point in document.points)
-        last = ("format",) * formed
-        return ("way", "examples", "dev", "95%", *last, "tokens in", *((PER_CALL,) * priced))
-    if isinstance(document, OrpoVsDpoDocument):
-        held = ("prefers chosen", "margin") if document.held_pairs else ()
-        return ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
-    probed = any(point.kept is not None for point in document.points)
-    return ("examples", "dev", "95%", "gain", "p", "loss", *(("kept",) * probed), "KL", "")
-
-
-def cells(document: StudyDocument) -> Cells:
-    """The table of a study, a row a point."""
-    if isinstance(document, CrossoverDocument):
-        return tuple(_of_way(point, header(document)) for point in document.points)
-    if isinstance(document, OrpoVsDpoDocument):
-        return tuple(_of_arm(point, header(document)) for point in document.points)
-    base, named = document.base, header(document)
-    first = ("0", percent(base.score), interval(base.interval), "", "", "")
-    kept = (_or_dash(base.kept),) if "kept" in named else ()
-    return ((*first, *kept, "", "base prompt"), *(_of_size(point, named) for point in document.points))
-
-
-def _of_way(point: CurvePoint, named: Sequence[str]) -> tuple[str, ...]:
-    found = [name_of(point.way), count(point.n), percent(point.score), interval(point.interval)]
-    if "format" in named:
-        found.append(_or_dash(point.format))
-    found.append(count(point.prompt_tokens))
-    if PER_CALL in named:
-        found.append("" if point.usd is None else price(point.usd))
-    return tuple(found)
-
-
-def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
-    gain = f"{100 * point.difference:+.1f}".replace("-", "−")
-    found = [count(point.n), percent(point.score), interval(point.interval), gain, f"{point.p:.2g}"]
-    found.append(f"{point.train_loss:.2f}, {point.dev_loss:.2f}")
-    if "kept" in named:
-        found.append(_or_dash(point.kept))
-    said = [*(("beats base",) if point.shown else ()), *(SIGNS[sign] for sign in point.signs)]
-    return (*found, "" if point.kl is None else f"{max(0.0, point.kl):.2f}", ", ".join(said))
-
-
-def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
-    found = [name_of(point.way), percent(point.score), interval(point.interval)]
-    if "prefers chosen" in named:
-        margin = "–" if point.margin is None else f"{point.margin:+.2f}".replace("-", "−")
-        found += [_or_dash(point.preferred), margin]
-    found += [f"{point.answer_tokens:.1f}", _or_dash(point.kept)]
-    found.append("" if point.kl is None else f"{max(0.0, point.kl):.2f}")
-    work, said = point.work, ", ".join(SIGNS[sign] for sign in point.signs)
-    if work is None:
-        return (*found, "", "", said)
-    before = f"{count(work.sft_steps)} + " if work.sft_steps else ""
-    return (*found, f"{before}{count(work.steps)}", count(work.tokens), said)
-
-
-def _or_dash(share: float | None) -> str:
-    return "–" if share is None else percent(share)
-
-
-def study_text(document: StudyDocument) -> RenderableType:
-    """The answer, the table, and what else there is to say."""
-    parts: list[RenderableType] = [Text(printable(document.answer), style="bold"), Text(""), _table(document), Text("")]
-    return Group(*parts, *(Text(printable(text)) for text in sentences(document)))
-
-
-def sentences(document: StudyDocument) -> tuple[str, ...]:
-    """All that is said besides the answer."""
-    if isinstance(document, CrossoverDocument):
-        return (*document.reasons, *document.notes)
-    if isinstance(document, OrpoVsDpoDocument):
-        held = (LEGEND_OF_HELD,) if document.held_pairs else ()
-        return (*document.reasons, *document.notes, *held, LEGEND_OF_ARMS)
-    return (document.curve_text, *document.notes, LEGEND_OF_MIN_DATA)
-
-
-def _table(document: StudyDocument) -> Table:
-    names = header(document)
-    table = ruled(*names, figures={*names} - {"way", ""}, wraps=("",))
-    for row in cells(document):
-        table.add_row(*map(printable, row))
-    return table

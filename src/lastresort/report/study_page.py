@@ -1,17 +1,33 @@
-"""study.html: the pictures, the table and the sentences of a study in one file that opens offline; and a picture alone."""
+"""A study in the terminal, study.html, which is one file that opens offline, and a picture alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
 from lastresort.report.html import VISIBLE, environment, style
-from lastresort.report.study import CrossoverDocument, OrpoVsDpoDocument, StudyDocument, cells, header, sentences
-from lastresort.report.words.study import BASE_PROMPT, arm_title, name_of, point_title, title_of_format, title_of_scores
+from lastresort.report.study import (
+    SIGNS,
+    ArmPoint,
+    CrossoverDocument,
+    CurvePoint,
+    MinDataDocument,
+    OrpoVsDpoDocument,
+    StudyDocument,
+    TrainedPoint,
+)
+from lastresort.report.tables import ruled
+from lastresort.report.words import study as words
+from lastresort.report.words.study import BASE_PROMPT, name_of
+from lastresort.report.words.wording import count, interval, percent, price, printable
 
 ALONE = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
+PER_CALL = "per call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,46 +36,39 @@ class StudyPicture:
     svg: Markup
 
 
+@dataclass(frozen=True, slots=True)
+class ShownStudy:
+    """What is shown of a study besides its answer. rows: of the table, one a point."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    sentences: tuple[str, ...]
+    pictures: tuple[StudyPicture, ...]
+
+
+def shown(document: StudyDocument) -> ShownStudy:
+    match document:
+        case CrossoverDocument():
+            return _crossover(document)
+        case MinDataDocument():
+            return _min_data(document)
+        case OrpoVsDpoDocument():
+            return _orpo_vs_dpo(document)
+
+
 def study_page(document: StudyDocument) -> str:
-    context = {
-        "document": document,
-        "style": style("colours", "strips", "report"),
-        "pictures": pictures(document),
-        "header": header(document),
-        "rows": cells(document),
-        "sentences": sentences(document),
-    }
+    context = {"document": document, "shown": shown(document), "style": style("colours", "strips", "report")}
     return environment().get_template("study.html.j2").render(context).translate(VISIBLE)
 
 
-def pictures(document: StudyDocument) -> list[StudyPicture]:
-    """Of the scores, and where the task asks for a form, of well-formed answers."""
-    if isinstance(document, OrpoVsDpoDocument):
-        return [_of_arms(document)]
-    title = title_of_scores(document.task)
-    if not isinstance(document, CrossoverDocument):
-        trained = tuple(_point(document.method, one.n, one.score, one.interval) for one in document.points)
-        base = (_point(BASE_PROMPT, 0, document.base.score, document.base.interval),)
-        lines = [StudyLine(name_of(document.method), trained, front=True), StudyLine(BASE_PROMPT, base)]
-        return [StudyPicture(title, study_chart(lines, title))]
-    ways = list(dict.fromkeys(point.way for point in document.points))
-    scored = [StudyLine(name_of(way), _scores_of(document, way), front=way == "sft") for way in ways]
-    found = [StudyPicture(title, study_chart(scored, title))]
-    formed = [StudyLine(name_of(way), _formed(document, way), front=way == "sft") for way in ways]
-    if all(line.points for line in formed):
-        title = title_of_format(document.task)
-        found.append(StudyPicture(title, study_chart(formed, title)))
-    return found
-
-
-def _of_arms(document: OrpoVsDpoDocument) -> StudyPicture:
-    lines = []
-    for one in document.points:
-        title = arm_title(one.way, one.score, *one.interval)
-        point = StudyPoint(document.pairs if one.work else 0, one.score, one.interval, title)
-        lines.append(StudyLine(name_of(one.way), (point,), front=one.way == "orpo"))
-    title = title_of_scores(document.task, "pairs")
-    return StudyPicture(title, study_chart(lines, title, of="pairs"))
+def study_text(document: StudyDocument) -> RenderableType:
+    """The answer, the table, and what else there is to say."""
+    found = shown(document)
+    table = ruled(*found.header, figures={*found.header} - {"way", ""}, wraps=("",))
+    for row in found.rows:
+        table.add_row(*map(printable, row))
+    said = (Text(printable(text)) for text in found.sentences)
+    return Group(Text(printable(document.answer), style="bold"), Text(""), table, Text(""), *said)
 
 
 def standing_alone(picture: StudyPicture) -> str:
@@ -68,6 +77,33 @@ def standing_alone(picture: StudyPicture) -> str:
     text = str(picture.svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     head, _, rest = text.partition(">")
     return f"{head}>{sheet}{rest}\n".translate(VISIBLE)
+
+
+def _crossover(document: CrossoverDocument) -> ShownStudy:
+    """Pictures of the scores, and where the task asks for a form, of well-formed answers."""
+    points = document.points
+    formed = any(point.format is not None for point in points)
+    priced = any(point.usd is not None for point in points)
+    header = ("way", "examples", "dev", "95%", *(("format",) * formed), "tokens in", *((PER_CALL,) * priced))
+    ways, title = list(dict.fromkeys(point.way for point in points)), words.title_of_scores(document.task)
+    scored = [StudyLine(name_of(way), _scores_of(document, way), front=way == "sft") for way in ways]
+    pictures = [StudyPicture(title, study_chart(scored, title))]
+    lines = [StudyLine(name_of(way), _formed(document, way), front=way == "sft") for way in ways]
+    if all(line.points for line in lines):
+        title = words.title_of_format(document.task)
+        pictures.append(StudyPicture(title, study_chart(lines, title)))
+    rows = tuple(_of_way(point, header) for point in points)
+    return ShownStudy(header, rows, (*document.reasons, *document.notes), tuple(pictures))
+
+
+def _of_way(point: CurvePoint, named: Sequence[str]) -> tuple[str, ...]:
+    found = [name_of(point.way), count(point.n), percent(point.score), interval(point.interval)]
+    if "format" in named:
+        found.append(_or_dash(point.format))
+    found.append(count(point.prompt_tokens))
+    if PER_CALL in named:
+        found.append("" if point.usd is None else price(point.usd))
+    return tuple(found)
 
 
 def _scores_of(document: CrossoverDocument, way: str) -> tuple[StudyPoint, ...]:
@@ -82,5 +118,62 @@ def _formed(document: CrossoverDocument, way: str) -> tuple[StudyPoint, ...]:
     )
 
 
-def _point(way: str, n: int, score: float, interval: tuple[float, float]) -> StudyPoint:
-    return StudyPoint(n, score, interval, point_title(way, n, score, *interval))
+def _min_data(document: MinDataDocument) -> ShownStudy:
+    base, probed = document.base, any(point.kept is not None for point in document.points)
+    header = ("examples", "dev", "95%", "gain", "p", "loss", *(("kept",) * probed), "KL", "")
+    first = ("0", percent(base.score), interval(base.interval), "", "", "")
+    kept = (_or_dash(base.kept),) if probed else ()
+    rows = ((*first, *kept, "", BASE_PROMPT), *(_of_size(point, header) for point in document.points))
+    trained = tuple(_point(document.method, one.n, one.score, one.interval) for one in document.points)
+    untrained = (_point(BASE_PROMPT, 0, base.score, base.interval),)
+    lines = [StudyLine(name_of(document.method), trained, front=True), StudyLine(BASE_PROMPT, untrained)]
+    title = words.title_of_scores(document.task)
+    said = (document.curve_text, *document.notes, words.LEGEND_OF_MIN_DATA)
+    return ShownStudy(header, rows, said, (StudyPicture(title, study_chart(lines, title)),))
+
+
+def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
+    gain = f"{100 * point.difference:+.1f}".replace("-", "−")
+    found = [count(point.n), percent(point.score), interval(point.interval), gain, f"{point.p:.2g}"]
+    found.append(f"{point.train_loss:.2f}, {point.dev_loss:.2f}")
+    if "kept" in named:
+        found.append(_or_dash(point.kept))
+    said = [*(("beats base",) if point.shown else ()), *(SIGNS[sign] for sign in point.signs)]
+    return (*found, "" if point.kl is None else f"{max(0.0, point.kl):.2f}", ", ".join(said))
+
+
+def _orpo_vs_dpo(document: OrpoVsDpoDocument) -> ShownStudy:
+    held = ("prefers chosen", "margin") if document.held_pairs else ()
+    header = ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
+    legends = (*((words.LEGEND_OF_HELD,) if held else ()), words.LEGEND_OF_ARMS)
+    lines = []
+    for one in document.points:
+        title = words.arm_title(one.way, one.score, *one.interval)
+        point = StudyPoint(document.pairs if one.work else 0, one.score, one.interval, title)
+        lines.append(StudyLine(name_of(one.way), (point,), front=one.way == "orpo"))
+    title = words.title_of_scores(document.task, "pairs")
+    picture = StudyPicture(title, study_chart(lines, title, of="pairs"))
+    rows = tuple(_of_arm(point, header) for point in document.points)
+    return ShownStudy(header, rows, (*document.reasons, *document.notes, *legends), (picture,))
+
+
+def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
+    found = [name_of(point.way), percent(point.score), interval(point.interval)]
+    if "prefers chosen" in named:
+        margin = "–" if point.margin is None else f"{point.margin:+.2f}".replace("-", "−")
+        found += [_or_dash(point.preferred), margin]
+    found += [f"{point.answer_tokens:.1f}", _or_dash(point.kept)]
+    found.append("" if point.kl is None else f"{max(0.0, point.kl):.2f}")
+    work, said = point.work, ", ".join(SIGNS[sign] for sign in point.signs)
+    if work is None:
+        return (*found, "", "", said)
+    before = f"{count(work.sft_steps)} + " if work.sft_steps else ""
+    return (*found, f"{before}{count(work.steps)}", count(work.tokens), said)
+
+
+def _or_dash(share: float | None) -> str:
+    return "–" if share is None else percent(share)
+
+
+def _point(way: str, n: int, score: float, limits: tuple[float, float]) -> StudyPoint:
+    return StudyPoint(n, score, limits, words.point_title(way, n, score, *limits))

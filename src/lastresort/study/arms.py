@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
+from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import DataError, InputError
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import TrainingFacts, TrainingReached
@@ -31,6 +32,7 @@ from lastresort.rungs.supervised.methods import begin, method_of
 from lastresort.rungs.supervised.sft import tuned_system
 from lastresort.rungs.tuning import TuningRun, early_warnings, record_rendering, record_training, train_to
 from lastresort.spec.task import Task
+from lastresort.study.cells import Subsets
 from lastresort.study.compute import (
     TrainingCompute,
     found_plain,
@@ -38,11 +40,12 @@ from lastresort.study.compute import (
     reference_compute,
     steps_within,
 )
-from lastresort.study.grid import Cell, middle_of
+from lastresort.study.grid import Cell, Grid, middle_of
 from lastresort.study.rows import ArmTraining
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.watch.kept import measured as looked_at
 from lastresort.train.watch.kept import ratio
+from lastresort.types import Example, JsonObject
 
 if TYPE_CHECKING:
     from lastresort.data.preferences import PreferenceRow
@@ -55,15 +58,34 @@ Part = Literal["sft", "dpo", "orpo"]  # a training, by its objective
 
 
 @dataclass(frozen=True, slots=True)
-class ArmRates:
-    """The learning rate of each training."""
+class ArmLearner:
+    """Each way on all pairs of the task. sft, dpo, orpo: the learning rate of each training."""
 
     sft: float
     dpo: float
     orpo: float
 
+    rung = RUNG
 
-def rates_of(task: Task, dpo: float | None = None, orpo: float | None = None) -> ArmRates:
+    @property
+    def rate(self) -> float:
+        return self.sft
+
+    @property
+    def facts(self) -> JsonObject:
+        return {"rate": self.sft, "rates": asdict(self)}
+
+    def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
+        return grid, {}
+
+    def forecast(self, prepared: PreparedTask, work: Workload, n: int) -> Forecast:
+        return forecast_of_arm(prepared.task, work, prepared.preferences or ())
+
+    def train(self, bench: Workbench, cell: Cell) -> tuple[System, ArmTraining]:
+        return train_arm(bench, cell, self)
+
+
+def rates_of(task: Task, dpo: float | None = None, orpo: float | None = None) -> ArmLearner:
     """dpo, orpo: None for the middle of `preference.learning_rates`, which are what is usual for the objective where they are auto.
     SFT takes the middle of its own. Raises InputError for a rate that is not above 0, or above 1.
     """
@@ -71,7 +93,7 @@ def rates_of(task: Task, dpo: float | None = None, orpo: float | None = None) ->
         if rate is not None and not 0 < rate <= 1:
             raise InputError(f"found {rate:g}", where=f"--{name}-rate", expected="a number above 0 and at most 1")
     usual = [middle_of(course_of(task.preference, name).learning_rates) for name in ("dpo", "orpo")]
-    return ArmRates(middle_of(task.sft.learning_rates), dpo or usual[0], orpo or usual[1])
+    return ArmLearner(middle_of(task.sft.learning_rates), dpo or usual[0], orpo or usual[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,7 @@ class ArmPairs:
         return fmean(sum(item.rows[0].targets) for item in self.train)
 
 
-def train_arm(bench: Workbench, cell: Cell, rates: ArmRates) -> tuple[System, ArmTraining]:
+def train_arm(bench: Workbench, cell: Cell, rates: ArmLearner) -> tuple[System, ArmTraining]:
     """Train the way of the cell with its seed, or go on where it was cut. bench: with a record of the cell's own.
 
     Raises DataError where the training diverged, StoppedError where it stopped.
@@ -215,7 +237,7 @@ def _numbers(prompts: Sequence[str]) -> tuple[int, ...]:
 @dataclass(frozen=True, slots=True)
 class _Settings:
     task: Task
-    rates: ArmRates
+    rates: ArmLearner
     seed: int
 
     def of(self, part: Part, steps: int | None = None, items: int = 1) -> TrainSettings:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Protocol
 
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import check_room
+from lastresort.data.split import nested
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
@@ -19,20 +22,20 @@ from lastresort.gate.suites.asking import ask
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
+from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.many_shot import MORE
 from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of
-from lastresort.rungs.supervised.sft import SftRung, tuned_system
+from lastresort.rungs.supervised.sft import SftRung, forecast_of_answers, forecast_of_training, tuned_system
 from lastresort.rungs.supervised.training import SupervisedTraining
-from lastresort.study.arms import ArmRates, train_arm
-from lastresort.study.grid import ARMS, Cell
-from lastresort.study.rows import CellRow, CellTraining
+from lastresort.study.grid import Cell, Grid, of_different_rows
+from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.systems.compose import question_of
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.watch.kept import measured as looked_at
 from lastresort.train.watch.kept import ratio
-from lastresort.types import Example
+from lastresort.types import Example, JsonObject
 
 CELLS = "cells"
 NEAREST = 5  # shots, as in the largest hand-made prompt of a climb
@@ -40,18 +43,47 @@ MOST_SHOTS = MORE[-1]  # as many as a climb ever shows
 LEAK_ITEMS = 40
 
 
+Subsets = Mapping[int, Mapping[int, Sequence[Example]]]  # by seed and size
+
+
+class Learner(Protocol):
+    """How the cells of a study train. rung: by which they learn, whose rows have to fit the model. rate: of SFT. facts: settings of
+    the training on which rows depend, besides the task's own.
+    """
+
+    @property
+    def rung(self) -> str: ...
+
+    @property
+    def rate(self) -> float: ...
+
+    @property
+    def facts(self) -> JsonObject: ...
+
+    def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
+        """The grid with one size for each different subset of train, and the examples of its cells. named: whether the user named
+        the sizes; then InputError says which are the same.
+        """
+
+    def forecast(self, prepared: PreparedTask, work: Workload, n: int) -> Forecast:
+        """Of a training on n examples or pairs, and of its answers on dev."""
+
+    def train(self, bench: Workbench, cell: Cell) -> tuple[System, CellTraining | ArmTraining]:
+        """Train with the cell's seed, or go on where it was cut. bench: with a record and the examples of the cell's own.
+
+        Raises DataError where the training diverged, StoppedError where it stopped.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class CellBench:
-    """What cells share. bench: of the study, with all of train. rate: the learning rate of SFT. tuned_base: whether the base is the
-    model that is trained, with whose own answers an adapter is compared. probed: whether unrelated requests are measured, too.
-    rates: of SFT then DPO against ORPO, None where that is not the question.
+    """What cells share. bench: of the study, with all of train. learner: of the cells that train. probed: whether it is measured
+    what else training changed. Prompts are then those of the model that is trained, with whose own answers an adapter is compared.
     """
 
     bench: Workbench
-    rate: float
-    tuned_base: bool
+    learner: Learner
     probed: bool
-    rates: ArmRates | None = None
 
 
 def run_cell(
@@ -60,18 +92,15 @@ def run_cell(
     """Do a cell, or go on where it was cut. Raises StoppedError where it stopped, DataError where training diverged."""
     began = clock()
     with ExitStack() as stack:
-        bench, trained, arm = shared.bench, None, None
-        if cell.way == "sft":
+        bench, left = shared.bench, None
+        if cell.trains:
             bench = _own_bench(shared.bench, key, examples, stack)
-            system, trained = _trained(bench, cell, shared.rate)
-        elif cell.way in ARMS:
-            assert shared.rates is not None, "a comparison of trainings has its rates"
-            bench = _own_bench(shared.bench, key, examples, stack)
-            system, arm = train_arm(bench, cell, shared.rates)
+            system, left = shared.learner.train(bench, cell)
         else:
             system = prompt_of(shared, cell, examples)
         items = measure(bench, system, cell.label)
         kept = _kept(bench, system, cell.label) if shared.probed else None
+    arm = left if isinstance(left, ArmTraining) else None
     return CellRow(
         key=key,
         way=cell.way,
@@ -86,7 +115,7 @@ def run_cell(
         answer_s=tuple(item.seconds for item in items),
         seconds=clock() - began,
         kept=kept,
-        trained=trained,
+        trained=left if isinstance(left, CellTraining) else None,
         arm=arm,
     )
 
@@ -97,7 +126,7 @@ def prompt_of(shared: CellBench, cell: Cell, examples: Sequence[Example]) -> Sys
     decoding = prompting_decoding(task, bench.max_new_tokens)
     if cell.way in ("constrained zero-shot", "constrained few-shot"):
         decoding = replace(decoding, grammar=grammar_of(task))
-    model = bench.models.tuned_name if shared.tuned_base else bench.models.base_name
+    model = bench.models.tuned_name if shared.probed else bench.models.base_name
     kwargs = task.chat_template_kwargs
     pool = shots_of(examples, cell.seed)
     design = PromptDesign(instruction(task))
@@ -142,42 +171,6 @@ def tidy(study: Path, key: str) -> None:
     shutil.rmtree(cell_folder(study, key), ignore_errors=True)
 
 
-def _trained(bench: Workbench, cell: Cell, rate: float) -> tuple[System, CellTraining]:
-    """One learning rate to the end: no choice is made on dev, so that its score stays a fair one."""
-    rung, method = SftRung.name, method_of(bench.task)
-    section = bench.task.sft.model_copy(update={"learning_rates": (rate,)})
-    training = SupervisedTraining(bench, rung, section, method, seed=cell.seed)
-    half, end = (training.stop_at("step", part, of_steps=2) for part in (1, 2))
-    folder = bench.folder / method.folder
-    half_way = training.to_stop(rate, half, folder / f"{method.name}-half") if half.step < end.step else None
-    loss = training.to_stop(rate, end, folder / f"{method.name}-end")
-    training.close()
-    if not math.isfinite(loss) or (half_way is not None and not math.isfinite(half_way)):
-        raise DataError(
-            f"training diverged at learning rate {rate:g}",
-            where=cell.label,
-            expected="a finite loss; the cells after this one were not done",
-            remedy=f"Leave {cell.n} examples out with --sizes, which keeps the finished cells, or name a lower rate with "
-            "--set sft.learning_rates=[RATE], which does all of them again.",
-        )
-    name = training.run_name(rate)
-    curve = bench.record.curve(name)
-    losses = [point["loss"] for point in curve if "loss" in point]
-    looks = looked_at(curve)
-    reached = bench.record.last(TrainingReached, name)
-    assert reached is not None, "a finished training is recorded"
-    facts = CellTraining(
-        learning_rate=rate,
-        steps=end.step,
-        train_loss=fmean(losses[-max(1, len(losses) // 3) :]),
-        dev_loss=loss,
-        half_way_loss=half_way,
-        kl=looks[-1].get("kl_general") if looks else None,
-        prose=ratio(looks[-1]) if looks else None,
-    )
-    return tuned_system(bench, rung, folder / f"{method.name}-end"), facts
-
-
 def _kept(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
     """The gate's probe of format leak on a few items, base and tuned with the prompt of the tuned model."""
     task = bench.task
@@ -189,3 +182,58 @@ def _kept(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
     bench.progress.stage(f"{label}: unrelated requests", len(items))
     replies = ask(bench.models.open(system), suite, items, progress=bench.progress, stop=bench.stop)
     return tuple(judged.kept(item, said[KEY].text) for item, said in replies.with_transcripts(items))
+
+
+@dataclass(frozen=True, slots=True)
+class SftLearner:
+    """One learning rate to the end: no choice is made on dev, so that its score stays a fair one."""
+
+    rate: float
+    rung = SftRung.name
+
+    @property
+    def facts(self) -> JsonObject:
+        return {"rate": self.rate}
+
+    def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
+        grid = of_different_rows(grid, train, named=named)
+        return grid, {seed: nested(train, grid.sizes, seed) for seed in grid.seeds}
+
+    def forecast(self, prepared: PreparedTask, work: Workload, n: int) -> Forecast:
+        task, own = prepared.task, replace(work, n_train=n)
+        found = forecast_of_training(task, own, "training", epochs=task.sft.epochs, losses=2)
+        return found + forecast_of_answers(own, "dev", work.n_dev)
+
+    def train(self, bench: Workbench, cell: Cell) -> tuple[System, CellTraining]:
+        method, rate = method_of(bench.task), self.rate
+        section = bench.task.sft.model_copy(update={"learning_rates": (rate,)})
+        training = SupervisedTraining(bench, self.rung, section, method, seed=cell.seed)
+        half, end = (training.stop_at("step", part, of_steps=2) for part in (1, 2))
+        folder = bench.folder / method.folder
+        half_way = training.to_stop(rate, half, folder / f"{method.name}-half") if half.step < end.step else None
+        loss = training.to_stop(rate, end, folder / f"{method.name}-end")
+        training.close()
+        if not math.isfinite(loss) or (half_way is not None and not math.isfinite(half_way)):
+            raise DataError(
+                f"training diverged at learning rate {rate:g}",
+                where=cell.label,
+                expected="a finite loss; the cells after this one were not done",
+                remedy=f"Leave {cell.n} examples out with --sizes, which keeps the finished cells, or name a lower rate with "
+                "--set sft.learning_rates=[RATE], which does all of them again.",
+            )
+        name = training.run_name(rate)
+        curve = bench.record.curve(name)
+        losses = [point["loss"] for point in curve if "loss" in point]
+        looks = looked_at(curve)
+        reached = bench.record.last(TrainingReached, name)
+        assert reached is not None, "a finished training is recorded"
+        facts = CellTraining(
+            learning_rate=rate,
+            steps=end.step,
+            train_loss=fmean(losses[-max(1, len(losses) // 3) :]),
+            dev_loss=loss,
+            half_way_loss=half_way,
+            kl=looks[-1].get("kl_general") if looks else None,
+            prose=ratio(looks[-1]) if looks else None,
+        )
+        return tuned_system(bench, self.rung, folder / f"{method.name}-end"), facts

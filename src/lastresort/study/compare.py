@@ -27,12 +27,10 @@ from lastresort.report.words import study as words
 from lastresort.rungs.preference.items import option_of
 from lastresort.spec.task import Task
 from lastresort.study.compute import TrainingCompute
-from lastresort.study.conclude import MeasuredStudy
+from lastresort.study.conclude import MeasuredStudy, is_far, leaked, mean_of
 from lastresort.study.grid import ARMS, Way
 from lastresort.study.rows import ArmTraining, CellRow
-from lastresort.study.shift import leaking
 from lastresort.train.settings import Objective
-from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
 
 ENDING = 1  # token that ends a rendered answer, which is learned but is not counted of an answer that the model gives
 
@@ -73,7 +71,7 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
     difference = _bounded(found)
     held = compare_preferred(of["dpo"], of["orpo"])
     right = None if held is None else _bounded(held)
-    leaks = _leaks(base, rows)
+    leaks = dict(zip(ARMS, leaked(base, [rows[way] for way in ARMS]), strict=True))
     points = (
         _base_point(study, base, of["dpo"][0]),
         *(_point(study, way, rows[way], of[way], leaks=leaks[way]) for way in ARMS),
@@ -159,9 +157,9 @@ def _base_point(study: MeasuredStudy, base: CellRow, arm: ArmTraining) -> ArmPoi
         score=float(scores.mean()),
         interval=study.interval(scores),
         preferred=_right([arm.base_margins]),
-        margin=_mean(arm.base_margins),
+        margin=mean_of(arm.base_margins),
         answer_tokens=fmean(base.answer_tokens),
-        kept=_mean(base.kept or ()),
+        kept=mean_of(base.kept or ()),
         kl=None,
         prose=None,
         work=None,
@@ -173,18 +171,17 @@ def _point(
     study: MeasuredStudy, way: Way, rows: Sequence[CellRow], arms: Sequence[ArmTraining], *, leaks: bool
 ) -> ArmPoint:
     scores = study.values(way, rows[0].n, lambda row: row.scores)
-    far = any((one.kl or 0.0) > KL_GENERAL or (one.prose or 0.0) > PERPLEXITY_RATIO for one in arms)
-    signs: tuple[Sign, ...] = (*(("FORMAT_LEAK",) if leaks else ()), *(("FAR_FROM_BASE",) if far else ()))
+    signs: tuple[Sign, ...] = (*(("FORMAT_LEAK",) if leaks else ()), *(("FAR_FROM_BASE",) if is_far(arms) else ()))
     return ArmPoint(
         way=way,
         score=float(scores.mean()),
         interval=study.interval(scores),
         preferred=_right([one.margins for one in arms]),
-        margin=_mean([margin for one in arms for margin in one.margins]),
+        margin=mean_of([margin for one in arms for margin in one.margins]),
         answer_tokens=fmean(tokens for row in rows for tokens in row.answer_tokens),
-        kept=_mean([kept for row in rows for kept in row.kept or ()]),
-        kl=_mean([one.kl for one in arms if one.kl is not None]),
-        prose=_mean([one.prose for one in arms if one.prose is not None]),
+        kept=mean_of([kept for row in rows for kept in row.kept or ()]),
+        kl=mean_of([one.kl for one in arms if one.kl is not None]),
+        prose=mean_of([one.prose for one in arms if one.prose is not None]),
         work=_work(arms),
         signs=signs,
     )
@@ -203,14 +200,6 @@ def _work(arms: Sequence[ArmTraining]) -> ArmWork:
     )
 
 
-def _leaks(base: CellRow, rows: dict[Way, list[CellRow]]) -> dict[Way, bool]:
-    """Of each way; Holm's rule pays for the two."""
-    kept = [[row.kept for row in rows[way] if row.kept is not None] for way in ARMS]
-    if not base.kept or any(len(own) < len(rows[way]) for way, own in zip(ARMS, kept, strict=True)):
-        return dict.fromkeys(ARMS, False)
-    return dict(zip(ARMS, leaking(base.kept, kept), strict=True))
-
-
 def _right_by_prompt(arm: ArmTraining) -> Array:
     """The share of pairs of which the chosen answer is the likelier one, of each prompt held out: its pairs are no units, since
     they are held out together.
@@ -221,8 +210,4 @@ def _right_by_prompt(arm: ArmTraining) -> Array:
 
 def _right(margins: Sequence[Sequence[float]]) -> float | None:
     """The share of pairs of which the chosen answer is the likelier one."""
-    return _mean([float(one > 0) for own in margins for one in own])
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+    return mean_of([float(one > 0) for own in margins for one in own])

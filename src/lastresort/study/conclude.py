@@ -32,7 +32,7 @@ from lastresort.report.study import (
 from lastresort.report.words import study as words
 from lastresort.spec.task import Task
 from lastresort.study.grid import Cell, Grid, Way
-from lastresort.study.rows import CellRow
+from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
 from lastresort.study.shift import LEVEL, leaking, passes_alone, smallest_shown
 from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
@@ -198,7 +198,7 @@ def min_data_of(study: MeasuredStudy) -> MinDataDocument:
         [_better(study, base.scores, study.row("sft", n, seed).scores) for seed in grid.seeds] for n in grid.sizes
     ]
     place = smallest_shown(compared)
-    leaks = _leaks(study, base)
+    leaks = leaked(base, [[study.row("sft", n, seed) for seed in grid.seeds] for n in grid.sizes])
     points = [
         _trained_point(study, base, n, max(ps), shown=place is not None and number >= place, leaks=leaks[number])
         for number, (n, ps) in enumerate(zip(grid.sizes, compared, strict=True))
@@ -218,7 +218,7 @@ def min_data_of(study: MeasuredStudy) -> MinDataDocument:
         seeds=len(grid.seeds),
         level=LEVEL,
         answer=words.answer_of_min_data(study.measured.method, grid.sizes, signs, alone),
-        base=BasePoint(score=float(first.mean()), interval=study.interval(first), kept=_share(base.kept)),
+        base=BasePoint(score=float(first.mean()), interval=study.interval(first), kept=mean_of(base.kept or ())),
         points=tuple(points),
         shifted=shifted,
         clean=clean_from(points),
@@ -239,10 +239,6 @@ def _trained_point(study: MeasuredStudy, base: CellRow, n: int, p: float, *, sho
     scores = study.values("sft", n, _scores)
     rise = scores - study.values("zero-shot", 0, _scores)
     low, high = curve_means(rise[None]).intervals()[0]
-    kl, prose = (
-        [one.kl for one in trained if one.kl is not None],
-        [one.prose for one in trained if one.prose is not None],
-    )
     return TrainedPoint(
         n=n,
         seeds=len(rows),
@@ -254,9 +250,9 @@ def _trained_point(study: MeasuredStudy, base: CellRow, n: int, p: float, *, sho
         shown=shown,
         dev_loss=fmean(one.dev_loss for one in trained),
         train_loss=fmean(one.train_loss for one in trained),
-        kl=fmean(kl) if kl else None,
-        prose=fmean(prose) if prose else None,
-        kept=_share([one for row in rows for one in row.kept or ()]),
+        kl=mean_of([one.kl for one in trained if one.kl is not None]),
+        prose=mean_of([one.prose for one in trained if one.prose is not None]),
+        kept=mean_of([one for row in rows for one in row.kept or ()]),
         signs=signs_of(rows, leaks=leaks),
     )
 
@@ -280,23 +276,26 @@ def signs_of(rows: Sequence[CellRow], *, leaks: bool) -> tuple[Sign, ...]:
         signs.append("DEV_LOSS_ROSE")
     if leaks:
         signs.append("FORMAT_LEAK")
-    if any((one.kl or 0.0) > KL_GENERAL or (one.prose or 0.0) > PERPLEXITY_RATIO for one in trained):
+    if is_far(trained):
         signs.append("FAR_FROM_BASE")
     return tuple(signs)
 
 
-def _leaks(study: MeasuredStudy, base: CellRow) -> list[bool]:
-    """By size; none where unrelated requests were not measured."""
-    grid = study.grid
-    trained = [[study.row("sft", n, seed).kept for seed in grid.seeds] for n in grid.sizes]
-    kept = [[own for own in of_size if own is not None] for of_size in trained]
-    if not base.kept or any(len(own) < len(grid.seeds) for own in kept):
-        return [False] * len(grid.sizes)
+def is_far(trained: Sequence[CellTraining | ArmTraining]) -> bool:
+    """Whether any of them is far from its base."""
+    return any((one.kl or 0.0) > KL_GENERAL or (one.prose or 0.0) > PERPLEXITY_RATIO for one in trained)
+
+
+def leaked(base: CellRow, trained: Sequence[Sequence[CellRow]]) -> list[bool]:
+    """Of each size or way; none where unrelated requests were not measured. trained: its rows, by seed."""
+    kept = [[row.kept for row in rows if row.kept is not None] for rows in trained]
+    if not base.kept or any(len(own) < len(rows) for own, rows in zip(kept, trained, strict=True)):
+        return [False] * len(trained)
     return leaking(base.kept, kept)
 
 
-def _share(kept: Sequence[bool] | None) -> float | None:
-    return fmean(kept) if kept else None
+def mean_of(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _forecast(curve: LearningCurve | NoForecast, most: int) -> CurveForecast | NoCurveForecast:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -20,8 +20,8 @@ Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few
 BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
 
 ARMS: tuple[Way, ...] = ("dpo", "orpo")  # SFT then DPO against ORPO; n are pairs
+TRAINED: tuple[Way, ...] = ("sft", *ARMS)
 
-SIZES: dict[StudyKind, int] = {"crossover": 5, "min-data": 6}
 SEEDS, ARM_SEEDS = 3, 5
 LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
 
@@ -40,6 +40,10 @@ class Cell:
             return f"{self.way}, seed {self.seed}"
         return self.way if self.way in BASES else f"{self.way}, {self.n} examples, seed {self.seed}"
 
+    @property
+    def trains(self) -> bool:
+        return self.way in TRAINED
+
     def key(self, facts: JsonObject) -> str:
         """A hash of all that its row depends on. facts: those that all cells of the study share."""
         body = json.dumps([facts, asdict(self)], sort_keys=True, default=str)
@@ -48,18 +52,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """ways: that are tried on every size with every seed. bases: that are measured once."""
+    """ways: that are tried on every size with every seed. bases: that are measured once. probed: whether it is also measured what
+    else training changed.
+    """
 
     kind: StudyKind
     sizes: tuple[int, ...]
     seeds: tuple[int, ...]
     ways: tuple[Way, ...]
     bases: tuple[Way, ...]
-
-    @property
-    def probed(self) -> bool:
-        """Whether the study also measures what else training changed."""
-        return self.kind != "crossover"
+    probed: bool = False
 
     def cells(self) -> Iterator[Cell]:
         """Seed by seed, so that an interrupted study has whole curves of fewer seeds."""
@@ -71,49 +73,30 @@ class Grid:
                     yield Cell(way, n, seed)
 
 
-def grid_of(kind: StudyKind, task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
-    """sizes, seeds: None for the defaults. Raises InputError for sizes that train is too small for, and for too few seeds."""
-    number = _checked_seeds(SEEDS if seeds is None else seeds)
-    found = spread_sizes(n_train, SIZES[kind]) if sizes is None else _checked(sizes, n_train)
+def crossover_grid(task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
+    """SFT and all ways to prompt. sizes, seeds: None for the defaults. Raises InputError for sizes that train is too small for, and
+    for too few seeds.
+    """
+    drawn = seeds_of(seeds, SEEDS)
     formed = task.output.choices is not None or task.output.json_schema is not None
-    bases: tuple[Way, ...] = ("zero-shot",)
-    ways: tuple[Way, ...] = ("sft",)
-    if kind == "crossover":
-        bases = ("zero-shot", "constrained zero-shot") if formed else bases
-        ways = ("few-shot", "nearest", *(("constrained few-shot",) if formed else ()), "sft")
-    return Grid(kind, found, tuple(range(number)), ways, bases)
+    bases: tuple[Way, ...] = ("zero-shot", "constrained zero-shot") if formed else ("zero-shot",)
+    ways: tuple[Way, ...] = ("few-shot", "nearest", *(("constrained few-shot",) if formed else ()), "sft")
+    return Grid("crossover", sizes_of(sizes, n_train, 5), drawn, ways, bases)
 
 
-def grid_of_arms(n_pairs: int, seeds: int | None) -> Grid:
+def min_data_grid(n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
+    """SFT and the prompt of the base. Arguments and errors as of `crossover_grid`."""
+    drawn = seeds_of(seeds, SEEDS)
+    return Grid("min-data", sizes_of(sizes, n_train, 6), drawn, ("sft",), ("zero-shot",), probed=True)
+
+
+def arms_grid(n_pairs: int, seeds: int | None) -> Grid:
     """Both ways on all pairs with every seed, and the prompt of the base once. Raises InputError for too few seeds."""
-    number = _checked_seeds(ARM_SEEDS if seeds is None else seeds)
-    return Grid("orpo-vs-dpo", (n_pairs,), tuple(range(number)), ARMS, ("zero-shot",))
+    return Grid("orpo-vs-dpo", (n_pairs,), seeds_of(seeds, ARM_SEEDS), ARMS, ("zero-shot",), probed=True)
 
 
-def refuse_sizes(sizes: Sequence[int] | None) -> None:
-    """Raises InputError where sizes are named for a study that has none."""
-    if sizes is not None:
-        raise InputError(
-            f"found {', '.join(map(str, sizes))}",
-            where="--sizes",
-            expected="none: orpo-vs-dpo trains on all pairs of the task",
-            remedy="Leave it out.",
-        )
-
-
-def refuse_rates(rates: Mapping[str, float | None]) -> None:
-    """rates: by option. Raises InputError where one is named for a study that trains by SFT alone."""
-    for option, rate in rates.items():
-        if rate is not None:
-            raise InputError(
-                f"found {rate:g}",
-                where=option,
-                expected="none: only orpo-vs-dpo trains by DPO and ORPO",
-                remedy="Leave it out; sft.learning_rates sets the rate of SFT.",
-            )
-
-
-def _checked_seeds(number: int) -> int:
+def seeds_of(number: int | None, usual: int) -> tuple[int, ...]:
+    number = usual if number is None else number
     if number < LEAST_SEEDS:
         raise InputError(
             f"found {number}",
@@ -121,7 +104,7 @@ def _checked_seeds(number: int) -> int:
             expected=f"at least {LEAST_SEEDS}: one seed says nothing about how much seeds matter",
             remedy="Leave it out, or raise it.",
         )
-    return number
+    return tuple(range(number))
 
 
 def middle_of(rates: Sequence[float]) -> float:
@@ -187,7 +170,10 @@ def _rounded(size: float) -> int:
     return unit * round(size / unit)
 
 
-def _checked(sizes: Sequence[int], n_train: int) -> tuple[int, ...]:
+def sizes_of(sizes: Sequence[int] | None, n_train: int, usual: int) -> tuple[int, ...]:
+    """usual: how many there are where none is named."""
+    if sizes is None:
+        return spread_sizes(n_train, usual)
     found = tuple(sorted(set(sizes)))
     if len(found) < 2 or found[0] < 1 or found[-1] > n_train:
         raise InputError(

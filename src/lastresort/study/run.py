@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.climb.budget import Budget, forecast_of_judge
@@ -15,8 +15,7 @@ from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.climb.workload import workload
 from lastresort.climb.workspace import RESPONSES, shared_folder
-from lastresort.data.preferences import kind_of_preferences
-from lastresort.data.split import Split, groups_of, nested
+from lastresort.data.split import Split, groups_of
 from lastresort.errors import TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
@@ -25,24 +24,28 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.preference.rung import LEAST_PREFERENCES
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
-from lastresort.rungs.supervised.sft import forecast_of_answers, forecast_of_training
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
-from lastresort.study.arms import RUNG as PREFERENCE
-from lastresort.study.arms import ArmRates, forecast_of_arm
-from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
-from lastresort.study.grid import ARMS, Cell, Grid, middle_of, of_different_rows
+from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, Learner, run_cell, tidy
+from lastresort.study.grid import Cell, Grid
 from lastresort.study.rows import CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, JsonObject, Progress
+from lastresort.types import Decoding, JsonObject, Progress
 
-RUNG = "sft"
 NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "general", "keep", "use")
 """Keys of the task file on which no row depends."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStudy:
+    """What is to be done, before a model is opened."""
+
+    prepared: PreparedTask
+    grid: Grid
+    learner: Learner
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +72,6 @@ def refuse_nothing_to_train(task: Task) -> None:
         )
 
 
-def with_pairs(task: Task) -> Task:
-    """The task as one whose pairs are read. Raises TaskError where it names no preferences, or trains all weights."""
-    if task.tune.method == "full":
-        raise TaskError(
-            "found full",
-            where=f'{task.path.name}, key "tune.method"',
-            expected="lora, qlora or auto: this study trains adapters",
-            remedy="Set it for the study alone with --set tune.method=lora.",
-            key=("tune", "method"),
-        )
-    if task.preferences is None:
-        raise _no_pairs(task, "found nothing")
-    return task.model_copy(update={"ladder": ("prompting", PREFERENCE)})
-
-
-def refuse_few_pairs(prepared: PreparedTask) -> None:
-    """Raises TaskError where its preferences are labelled answers, or too few."""
-    preferences = prepared.preferences or ()
-    if preferences and kind_of_preferences(preferences) != "pairs":
-        raise _no_pairs(prepared.task, "found labelled answers")
-    if len(preferences) < LEAST_PREFERENCES:
-        raise _no_pairs(prepared.task, f"found {counted(len(preferences), 'pair')}")
-
-
-def _no_pairs(task: Task, found: str) -> TaskError:
-    return TaskError(
-        found,
-        where=f'{task.path.name}, key "preferences"',
-        expected=f"at least {LEAST_PREFERENCES} pairs of a chosen and a rejected answer, on prompts that dev and test do not hold",
-        remedy="Name their file with preferences: FILE, or make some with `lastresort data pairs`.",
-        key=("preferences",),
-    )
-
-
 def refuse_one_unit(prepared: PreparedTask) -> None:
     """Raises TaskError where dev is one item or one group, which says nothing about any other."""
     task, dev = prepared.task, prepared.split.dev
@@ -118,98 +87,82 @@ def refuse_one_unit(prepared: PreparedTask) -> None:
         )
 
 
-def study_task(task: Task, learning: str = RUNG) -> Task:
+def study_task(task: Task, learning: str) -> Task:
     """With the ladder of a study, whatever a climb of this task would try. learning: its rung that trains."""
     return task.model_copy(update={"ladder": ("prompting", learning)})
 
 
-def study_rate(task: Task) -> float:
-    """The one learning rate of a study: the middle of the task's."""
-    return middle_of(task.sft.learning_rates)
-
-
-def forecast(prepared: PreparedTask, grid: Grid, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
+def forecast(study: PlannedStudy, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
     """What these cells would take on this machine, with every answer as long as allowed; None without a cell. Loads no model, and
     does not count the time to load one.
     """
     total: Forecast | None = None
     for cell in cells:
-        rung = RUNG if cell.way in ("sft", *ARMS) else "prompting"
-        one = _forecast(prepared, cell, workload(prepared, rung, progress), probed=grid.probed)
+        rung = study.learner.rung if cell.trains else "prompting"
+        one = _forecast(study, cell, workload(study.prepared, rung, progress))
         total = one if total is None else total + one
-    if total is not None and (judge := forecast_of_judge(prepared, total.answers)) is not None:
+    if total is not None and (judge := forecast_of_judge(study.prepared, total.answers)) is not None:
         total += judge
     return total
 
 
-def _forecast(prepared: PreparedTask, cell: Cell, work: Workload, *, probed: bool) -> Forecast:
-    task, shot, about = prepared.task, work.input_tokens + work.output_tokens, work.about_tokens
-    if cell.way == "sft":
-        own = replace(work, n_train=cell.n)
-        found = forecast_of_training(task, own, "training", epochs=task.sft.epochs, losses=2)
-        found += forecast_of_answers(own, "dev", work.n_dev)
-    elif cell.way in ARMS:
-        found = forecast_of_arm(task, work, prepared.preferences or ())
+def _forecast(study: PlannedStudy, cell: Cell, work: Workload) -> Forecast:
+    if cell.trains:
+        found = study.learner.forecast(study.prepared, work, cell.n)
     else:
+        shot = work.input_tokens + work.output_tokens
         shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
         shared = work.instruction_tokens + (0 if cell.way == "nearest" else shots * shot)
         prompt = work.instruction_tokens + shots * shot + work.input_tokens
         found = answering("dev", work.machine, work.n_dev, prompt, shared, work.max_new_tokens)
-    if not probed:
+    if not study.grid.probed:
         return found
-    asked = about + work.input_tokens
+    asked = work.about_tokens + work.input_tokens
     return found + answering("unrelated requests", work.machine, LEAK_ITEMS, asked, 0, LEAST_TOKENS).unscored()
 
 
 def run_grid(
-    prepared: PreparedTask,
-    grid: Grid,
+    study: PlannedStudy,
     folder: Path,
     progress: Progress,
     stop: Stop,
     *,
-    rates: ArmRates | None = None,
     executor: MakeExecutor | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> StudyRows:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
-    rates: of SFT then DPO against ORPO, None for another study. stop: checked between batches and steps, as is a file named stop in
-    the study's folder. Raises StoppedError where it stopped: the same call goes on. Raises BudgetError where a limit of the task is
-    reached, which counts all sessions: a call with a higher one goes on. executor: makes what measures, None for this process.
+    stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped:
+    the same call goes on. Raises BudgetError where a limit of the task is reached, which counts all sessions: a call with a higher
+    one goes on. executor: makes what measures, None for this process.
     """
-    task, rate = prepared.task, study_rate(prepared.task)
-    method = method_of(task).name
-    learning = RUNG if rates is None else PREFERENCE
-    with _opened(prepared, folder, learning, progress, stop, clock) as opened:
+    prepared, learner = study.prepared, study.learner
+    method = method_of(prepared.task).name
+    with _opened(prepared, folder, learner.rung, progress, stop, clock) as opened:
         bench, facts = opened
         bench = replace(bench, executor=None if executor is None else executor(bench))
-        grid = grid if rates is not None else of_different_rows(grid, bench.train, named=False)
-        cell_bench = CellBench(bench, rate, tuned_base=grid.probed, probed=grid.probed, rates=rates)
-        facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
-        if rates is not None:
-            facts["rates"] = asdict(rates)
+        grid, subsets = learner.subsets(study.grid, bench.train, named=False)
+        cell_bench = CellBench(bench, learner, probed=grid.probed)
+        facts = {**facts, "study": grid.kind, "method": method, **learner.facts}
         keys = {cell: cell.key(facts) for cell in grid.cells()}
         known = rows_in(folder)
         for done in known:
             tidy(folder, done)
         # Of each seed first the prompts: a training closes the model, here and at workers.
         missing = sorted(
-            (cell for cell, key in keys.items() if key not in known),
-            key=lambda one: (one.seed, one.way in ("sft", *ARMS)),
+            (cell for cell, key in keys.items() if key not in known), key=lambda one: (one.seed, one.trains)
         )
-        expected = forecast(prepared, grid, missing, progress)
+        expected = forecast(study, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
-        subsets = {seed: nested(bench.train, grid.sizes, seed) for seed in grid.seeds} if rates is None else {}
         for number, cell in enumerate(missing, 1):
             check(bench.stop)
             progress.say(words.of_cell(number, len(missing), cell.label))
-            examples: tuple[Example, ...] = subsets[cell.seed][cell.n] if cell.n and rates is None else ()
+            examples = subsets.get(cell.seed, {}).get(cell.n, ())
             row = run_cell(cell_bench, cell, keys[cell], examples, clock)
             add_row(folder, row)
             known[row.key] = row
             tidy(folder, row.key)
-    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, rate, grid)
+    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, learner.rate, grid)
 
 
 @contextmanager

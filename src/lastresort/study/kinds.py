@@ -1,0 +1,110 @@
+"""The kinds of studies, a row of a table each: how its cells learn, its grid, and what is concluded from its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lastresort.climb.prepare import PreparedTask
+from lastresort.data.preferences import kind_of_preferences
+from lastresort.errors import InputError, TaskError
+from lastresort.report.study import StudyDocument
+from lastresort.report.words.wording import counted
+from lastresort.rungs.preference.rung import LEAST_PREFERENCES
+from lastresort.spec.task import Task
+from lastresort.study.arms import rates_of
+from lastresort.study.cells import Learner, SftLearner
+from lastresort.study.compare import orpo_vs_dpo_of
+from lastresort.study.conclude import MeasuredStudy, crossover_of, min_data_of
+from lastresort.study.grid import Grid, StudyKind, arms_grid, crossover_grid, middle_of, min_data_grid
+from lastresort.study.run import study_task
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOptions:
+    """As of the command `study`, None for those that are not given. Each kind refuses those that it does not take."""
+
+    sizes: tuple[int, ...] | None = None
+    seeds: int | None = None
+    dpo_rate: float | None = None
+    orpo_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDesign:
+    """learning: the task as one whose rows are to be read, and how cells learn from them; raises InputError for an option and
+    TaskError for a task that does not fit, before anything is read. grid: of the task that was read; raises alike. conclude: rows
+    in, document out.
+    """
+
+    learning: Callable[[Task, StudyOptions], tuple[Task, Learner]]
+    grid: Callable[[PreparedTask, StudyOptions], Grid]
+    conclude: Callable[[MeasuredStudy], StudyDocument]
+
+
+def _by_sft(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+    for option, rate in (("--dpo-rate", options.dpo_rate), ("--orpo-rate", options.orpo_rate)):
+        if rate is not None:
+            raise InputError(
+                f"found {rate:g}",
+                where=option,
+                expected="none: only orpo-vs-dpo trains by DPO and ORPO",
+                remedy="Leave it out; sft.learning_rates sets the rate of SFT.",
+            )
+    return task, SftLearner(middle_of(task.sft.learning_rates))
+
+
+def _by_both_ways(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+    if options.sizes is not None:
+        raise InputError(
+            f"found {', '.join(map(str, options.sizes))}",
+            where="--sizes",
+            expected="none: orpo-vs-dpo trains on all pairs of the task",
+            remedy="Leave it out.",
+        )
+    if task.tune.method == "full":
+        raise TaskError(
+            "found full",
+            where=f'{task.path.name}, key "tune.method"',
+            expected="lora, qlora or auto: this study trains adapters",
+            remedy="Set it for the study alone with --set tune.method=lora.",
+            key=("tune", "method"),
+        )
+    if task.preferences is None:
+        raise _no_pairs(task, "found nothing")
+    learner = rates_of(task, options.dpo_rate, options.orpo_rate)
+    return study_task(task, learner.rung), learner
+
+
+def _crossover_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
+    return crossover_grid(prepared.task, len(prepared.split.train), options.sizes, options.seeds)
+
+
+def _min_data_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
+    return min_data_grid(len(prepared.split.train), options.sizes, options.seeds)
+
+
+def _arms_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
+    preferences = prepared.preferences or ()
+    if preferences and kind_of_preferences(preferences) != "pairs":
+        raise _no_pairs(prepared.task, "found labelled answers")
+    if len(preferences) < LEAST_PREFERENCES:
+        raise _no_pairs(prepared.task, f"found {counted(len(preferences), 'pair')}")
+    return arms_grid(len(preferences), options.seeds)
+
+
+def _no_pairs(task: Task, found: str) -> TaskError:
+    return TaskError(
+        found,
+        where=f'{task.path.name}, key "preferences"',
+        expected=f"at least {LEAST_PREFERENCES} pairs of a chosen and a rejected answer, on prompts that dev and test do not hold",
+        remedy="Name their file with preferences: FILE, or make some with `lastresort data pairs`.",
+        key=("preferences",),
+    )
+
+
+KINDS: dict[StudyKind, StudyDesign] = {
+    "crossover": StudyDesign(_by_sft, _crossover_grid, crossover_of),
+    "min-data": StudyDesign(_by_sft, _min_data_grid, min_data_of),
+    "orpo-vs-dpo": StudyDesign(_by_both_ways, _arms_grid, orpo_vs_dpo_of),
+}
