@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lastresort.app.init import Drafted
     from lastresort.app.plan import Plan
     from lastresort.app.runs import Run
+    from lastresort.app.study import Study
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
+    from lastresort.study.grid import StudyKind
     from lastresort.systems.running import Running
     from lastresort.types import Progress
 
 __all__ = [
     "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",
-    "make_pairs", "mix_data", "open_run", "open_system", "plan", "synth_data", "train", "verify",
+    "make_pairs", "mix_data", "open_run", "open_system", "plan", "study", "synth_data", "train", "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -221,6 +223,39 @@ def verify(
     )  # fmt: skip
     with _computing(progress) as shown:
         return verify_server(question, shown, stop or NEVER)
+
+
+@_Command
+def study(
+    task: str | Path | Task,
+    kind: StudyKind,
+    *,
+    sizes: Sequence[int] | None = None,
+    seeds: int | None = None,
+    dpo_rate: float | None = None,
+    orpo_rate: float | None = None,
+    out: str | Path | None = None,
+    ray: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Study:
+    """Study how many examples a training needs, or which training is better, on a task's own rows (docs/study.md).
+
+    kind: "crossover", "min-data" or "orpo-vs-dpo". sizes: numbers of examples, by default spread up to all of train; orpo-vs-dpo
+    has none. seeds: by default 3, of orpo-vs-dpo 5. dpo_rate, orpo_rate: learning rates of orpo-vs-dpo, by default the middle of
+    those of the task. out: by default studies/<task>-<kind>. ray: "local", "auto" or "HOST:PORT" to answer on a Ray cluster
+    (docs/scale.md). stop: checked between batches and training steps, as is a file named stop in the study's folder.
+    Raises InputError for bad input, StoppedError if the study stopped. The same call resumes it.
+    """
+    from lastresort.app.study import StudyRequest, kind_named, run_study, sizes_named
+    from lastresort.stop import NEVER
+
+    request = StudyRequest(
+        kind_named(kind), _file(task), settings or {}, sizes_named(sizes), seeds, _path(out), dpo_rate, orpo_rate, ray
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return run_study(request, shown, stop or NEVER)
 
 
 def plan(model: str | Path, **options: Any) -> Plan:

@@ -14,11 +14,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from markupsafe import escape
 
 import lastresort as lr
 from climb_support import rows, scripted_task
@@ -26,6 +28,9 @@ from gate_support import SUITES, gated_task
 from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.app.start import ClimbRequest
+from lastresort.app.study import Study
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate import suite_table
 from lastresort.records.events import RungTested
@@ -36,6 +41,7 @@ from lastresort.types import Message, Progress, SilentProgress
 from logs_support import write_samples
 from tiny_model import save_tiny_model
 from train_support import training_file
+from tuning_support import COLOURS, tiny_task
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -73,6 +79,8 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples), encoding="utf-8")
     for side in ("base", "tuned"):
         write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
+    tiny_task(tmp_path / "colours", output={"choices": list(COLOURS)}, score="choice")
+    monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
     names: dict[str, Any] = {}
     assert len(BLOCKS) > 6
     for block in BLOCKS:
@@ -81,7 +89,77 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["training"].saved.is_dir()
     assert names["result"].verdict == "SHIP"
     assert (names["mixed"].rows, names["pairs"].pairs) == (325, 80)
+    study_is_typed_and_drawn(names["study"])
     assert set(re.findall(r"\blr\.(\w+)\(", PAGE)) == set(lr.__all__) - {"__version__"}
+
+
+def study_is_typed_and_drawn(study: Study) -> None:
+    """A finished study is what is in its folder, as values, as rows and as a picture."""
+    written = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))
+    assert (study.folder, study.document.as_json()) == (Path("studies/tiny-min-data"), written)
+    assert study.answer == written["answer"]
+    assert study.report.is_file()
+    base, *trained = study.rows()
+    assert (base["way"], base["n"], base["score"], base["dev_loss"]) == ("zero-shot", 0, written["base"]["score"], None)
+    assert [(row["n"], row["seed"]) for row in trained] == [(16, 0), (40, 0), (16, 1), (40, 1)]
+    for point in written["points"]:
+        own = [row for row in trained if row["n"] == point["n"]]
+        assert {row["rows"] for row in own} == {point["n"]}
+        for name in ("score", "dev_loss", "train_loss", "kl", "kept"):
+            assert fmean(row[name] for row in own) == pytest.approx(point[name]), name
+    assert {*base} == {name for row in trained for name in row}
+    shown = study._repr_html_()
+    assert picture(shown).get("aria-label") == "tiny: score on dev by number of examples"
+    assert str(escape(study.answer)) in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "option", "said"),
+    [
+        (
+            "min-data",
+            {"sizes": [20, 90.5], "dpo_rate": 0.1},
+            "--sizes=20,90.5",
+            '--sizes: found "20,90.5", expected whole',
+        ),
+        ("min-data", {"sizes": "20,few"}, "--sizes=20,few", '--sizes: found "20,few", expected whole numbers'),
+        (
+            "crossover",
+            {"sizes": (20, 900), "seeds": 1},
+            "--sizes=20,900 --seeds=1",
+            "--seeds: found 1, expected at least",
+        ),
+        ("crossover", {"sizes": (20, 900)}, "--sizes=20,900", "--sizes: found 20, 900, expected two or more"),
+        ("min-data", {"ray": "nowhere", "seeds": 1}, "--ray=nowhere --seeds=1", "--ray: found"),
+        ("orpo-vs-dpo", {"dpo_rate": 2.0, "seeds": 1}, "--dpo-rate=2 --seeds=1", 'key "preferences": found nothing'),
+        ("orpo-vs-dpo", {"settings": {"bars": 1}}, "--set=bars=1", '"bars"'),
+    ],
+)
+def test_a_study_is_refused_as_its_command_refuses_it(
+    kind: Any,
+    given: dict[str, Any],
+    option: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where two things are wrong: the same one is named first. Nothing is written."""
+    path = tiny_task(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+
+    monkeypatch.setattr(sys, "argv", ["lastresort", "study", kind, str(path), *option.split()])
+    assert guarded(app) == 2
+    with pytest.raises(InputError) as refused:
+        lr.study(path, kind, progress=SilentProgress(), **given)
+    assert said in str(refused.value)
+    assert f"Error: {refused.value}" in capsys.readouterr().err
+    assert not Path("studies").exists()
+
+
+def test_a_study_that_there_is_not_is_named_before_all_else() -> None:
+    with pytest.raises(InputError, match=r'study: found "crosover", expected crossover, .*Did you mean "crossover"'):
+        lr.study("nowhere.yaml", "crosover", sizes="few")  # type: ignore[arg-type]
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,14 +303,15 @@ lr.advise(facts={"wrong": "format"})
 heavy = [name for name in ("torch", "transformers", "scipy", "pandas") if name in sys.modules]
 import lastresort.climb.decide as decide
 import lastresort.train.loop.launch
+import lastresort.study.grid
 import lastresort.gate.verdict
-print(light, heavy, callable(lr.climb), callable(lr.gate), callable(lr.train), decide.__name__)
+print(light, heavy, *map(callable, (lr.climb, lr.gate, lr.train, lr.study)), decide.__name__)
 """
 
 
 def test_importing_loads_nothing_heavy_and_the_folders_keep_their_modules() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == "[] [] True True True lastresort.climb.decide".split()
+    assert done.stdout.split() == "[] [] True True True True lastresort.climb.decide".split()
 
 
 def test_a_climb_and_a_gate_load_torch_only_when_they_compute() -> None:
@@ -251,6 +330,7 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
         (lr.climb, "task", "Climb the ladder of a task"),
         (lr.gate, "task", "Compare a tuned model with its base"),
         (lr.train, "file", "Train from a training file"),
+        (lr.study, "task", "Study how many examples a training needs"),
         (lr.verify, "run", "Check whether a running OpenAI-compatible server"),
         (lr.handoff, "run", "Write what another server needs"),
     ],

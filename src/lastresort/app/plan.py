@@ -76,9 +76,9 @@ class Plan:
         return self.document.fits
 
     def _repr_html_(self) -> str:
-        from lastresort.report.notebook import plan_html
+        from lastresort.report.notebook import picture_html
 
-        return plan_html(self.answer, self.picture)
+        return picture_html(self.answer, self.picture)
 
 
 def make_plan(request: PlanRequest) -> Plan:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress
+from lastresort.types import JsonObject, Progress
 
 if TYPE_CHECKING:
     from lastresort.report.study import StudyDocument
     from lastresort.study.grid import StudyKind
+    from lastresort.study.rows import CellRow
     from lastresort.study.run import PlannedStudy
 
 STUDIES = Path("studies")
@@ -42,10 +44,53 @@ class StudyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A finished study. document: the content of study.json. folder: where that and study.html are."""
+    """A finished study. document: the content of study.json. folder: where that and study.html are. cells: what was measured."""
 
     document: StudyDocument
     folder: Path
+    cells: tuple[CellRow, ...]
+
+    @property
+    def answer(self) -> str:
+        return self.document.answer
+
+    @property
+    def report(self) -> Path:
+        """Where study.html is: one page that opens offline."""
+        return self.folder / PAGE
+
+    def rows(self) -> list[JsonObject]:
+        """One row for each cell, with way, n, seed and what was measured; `pandas.DataFrame(study.rows())` takes them."""
+        return [cell.summary for cell in self.cells]
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import picture_html
+        from lastresort.report.study_page import shown, standing_alone
+
+        return picture_html(self.answer, standing_alone(shown(self.document).pictures[0]))
+
+
+def kind_named(word: str) -> StudyKind:
+    """Raises InputError for a study that there is not."""
+    from lastresort.spec.values import one_of
+    from lastresort.study.grid import StudyKind
+
+    return one_of("study", word, get_args(StudyKind))
+
+
+def sizes_named(sizes: str | Iterable[object] | None) -> tuple[int, ...] | None:
+    """Numbers, or text such as "20,40,80". Raises InputError for what is no whole number."""
+    if sizes is None:
+        return None
+    words = [str(size).strip() for size in (sizes.split(",") if isinstance(sizes, str) else sizes)]
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise InputError(
+            f'found "{",".join(words)}"',
+            where="--sizes",
+            expected="whole numbers",
+            remedy="For example: --sizes 20,40,80",
+        )
+    return tuple(map(int, words))
 
 
 def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> Study:
@@ -85,7 +130,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     document = KINDS[request.kind].conclude(MeasuredStudy(task, found.grid, found, groups, binary))
     write_document(folder / DOCUMENT, document)
     write_atomically(folder / PAGE, study_page(document))
-    return Study(document, folder)
+    return Study(document, folder, tuple(found.rows.values()))
 
 
 def forecast_study(request: StudyRequest, progress: Progress) -> str:

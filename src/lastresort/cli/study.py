@@ -9,7 +9,6 @@ import typer
 from typer import Argument, Option
 
 from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings
-from lastresort.errors import InputError
 
 if TYPE_CHECKING:
     from lastresort.app.study import StudyRequest
@@ -56,9 +55,9 @@ def crossover_command(
 
     Run the same command again to resume an interrupted study.
     """
-    from lastresort.app.study import StudyRequest
+    from lastresort.app.study import StudyRequest, sizes_named
 
-    request = StudyRequest("crossover", task, parse_settings(settings), _sizes(sizes), seeds, out, ray=ray)
+    request = StudyRequest("crossover", task, parse_settings(settings), sizes_named(sizes), seeds, out, ray=ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 
@@ -79,9 +78,9 @@ def min_data_command(
 
     Run the same command again to resume an interrupted study.
     """
-    from lastresort.app.study import StudyRequest
+    from lastresort.app.study import StudyRequest, sizes_named
 
-    request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out, ray=ray)
+    request = StudyRequest("min-data", task, parse_settings(settings), sizes_named(sizes), seeds, out, ray=ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 
@@ -107,17 +106,6 @@ def orpo_vs_dpo_command(
 
     request = StudyRequest("orpo-vs-dpo", task, parse_settings(settings), None, seeds, out, dpo_rate, orpo_rate, ray)
     _run(request, dry_run=dry_run, as_json=as_json)
-
-
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdecimal() for word in words):
-        raise InputError(
-            f'found "{text}"', where="--sizes", expected="whole numbers", remedy="For example: --sizes 20,40,80"
-        )
-    return tuple(map(int, words))
 
 
 def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:

@@ -52,7 +52,7 @@ def gate_html(gate: GateFindings) -> str:
     return _shown(finding(gate), _picture(rows, Markup(), gate_chart.axis(scale), "Gain or loss by measure"))
 
 
-def plan_html(answer: str, picture: str) -> str:
+def picture_html(answer: str, picture: str) -> str:
     """picture: a standalone SVG."""
     return _shown(answer, picture)
 

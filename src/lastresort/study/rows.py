@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from lastresort.foreign import ROWS, read_content
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.document import Amount, Count, JsonDocument, Positive, Sha256, Share
 from lastresort.study.grid import Cell, Way
+from lastresort.types import JsonObject
 
 FILE_NAME = "rows.jsonl"
 
@@ -85,6 +87,35 @@ class CellRow(JsonDocument):
     @property
     def cell(self) -> Cell:
         return Cell(self.way, self.n, self.seed)
+
+    @property
+    def summary(self) -> JsonObject:
+        """A flat row, with the same names for every cell: means over the dev items, and what a training left. format: well-formed
+        answers. preferred: pairs held out of which the chosen answer is the likelier one. None where it was not measured.
+        """
+        sft, arm, either = self.trained, self.arm, self.trained or self.arm
+        asks_for_form = any(one is not None for one in self.format_ok)
+        return {
+            "way": self.way,
+            "n": self.n,
+            "seed": self.seed,
+            "rows": self.rows,
+            "shots": self.shots,
+            "score": fmean(self.scores),
+            "format": fmean(map(bool, self.format_ok)) if asks_for_form else None,
+            "prompt_tokens": fmean(self.prompt_tokens),
+            "answer_tokens": fmean(self.answer_tokens),
+            "kept": fmean(self.kept) if self.kept else None,
+            "learning_rate": None if either is None else either.learning_rate,
+            "steps": None if either is None else either.steps,
+            "kl": None if either is None else either.kl,
+            "prose": None if either is None else either.prose,
+            "train_loss": None if sft is None else sft.train_loss,
+            "dev_loss": None if sft is None else sft.dev_loss,
+            "trained_tokens": None if arm is None else arm.trained_tokens,
+            "preferred": None if arm is None or not arm.margins else fmean(one > 0 for one in arm.margins),
+            "seconds": self.seconds,
+        }
 
 
 def add_row(folder: Path, row: CellRow) -> None:
