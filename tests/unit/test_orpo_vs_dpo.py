@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.models.local import load_local
 from lastresort.report.schema import schema_of
 from lastresort.report.study import ArmSettings, OrpoVsDpoDocument
-from lastresort.report.study_page import shown, study_page
+from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
 from lastresort.rungs import tuning
 from lastresort.spec.task import load_task
@@ -281,7 +283,11 @@ def test_the_answer_names_the_better_way_or_says_that_it_cannot(tmp_path: Path) 
         "At equal compute it cannot be told whether ORPO or SFT then DPO scores higher: ORPO minus SFT then DPO is "
     )
     assert [one.seed for one in equal.by_seed] == [0, 1, 2, 3, 4]
-    assert sum(one.difference for one in equal.by_seed) / 5 == pytest.approx(equal.difference.mean)
+    groups = [f"g{i // 50}" for i in range(120)]  # of 50, 50 and 20 items, which count alike
+    grouped = orpo_vs_dpo_of(replace(arms_study_of(task, 0.3, 0.7), groups=groups))
+    for study in (equal, grouped):
+        assert sum(one.difference for one in study.by_seed) / 5 == pytest.approx(study.difference.mean)
+        assert [one.orpo - one.dpo for one in study.by_seed] == pytest.approx([one.difference for one in study.by_seed])
 
 
 @pytest.mark.parametrize(("tokens", "said"), [(13_000, "130.0%"), (7_000, "70.0%")])
@@ -345,11 +351,41 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     assert "No pairs are held out" in " ".join(shown(without).sentences)
 
 
-def test_the_page_shows_both_ways_and_the_base_over_pairs(tmp_path: Path) -> None:
+def test_the_page_draws_each_seed_the_base_and_the_difference(tmp_path: Path) -> None:
+    """Heights are read back from the picture: two dots a seed joined by a line, a level line, and an interval around a dot."""
     document = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), 0.3, 0.7)).replaced(task="<b>&")
     (picture,) = shown(document).pictures
-    assert str(picture.svg).count("<circle") == 3
-    assert ">pairs</text>" in str(picture.svg)
+    drawn = ElementTree.fromstring(standing_alone(picture))
+
+    def of(tag: str) -> list[ElementTree.Element]:
+        return list(drawn.iter(f"{{http://www.w3.org/2000/svg}}{tag}"))
+
+    ticks = [(float(text.get("y", "")) - 4, text.text or "") for text in of("text") if text.get("text-anchor") == "end"]
+    level = [(y, float(said[:-1])) for y, said in ticks if said.endswith("%")]
+    points = [(y, float(said.replace("−", "-"))) for y, said in ticks if not said.endswith("%")]
+
+    def read(y: float, axis: list[tuple[float, float]]) -> float:
+        (y0, low), (y1, high) = axis[0], axis[-1]
+        return (low + (y - y0) * (high - low) / (y1 - y0)) / 100
+
+    base, *seeds, interval = [
+        [tuple(map(float, point.split(","))) for point in line.get("points", "").split()] for line in of("polyline")
+    ]
+    near = partial(pytest.approx, abs=0.003)  # a pixel
+    assert [read(y, level) for _, y in base] == near([document.points[0].score] * 2)
+    for line, one in zip(seeds, document.by_seed, strict=True):
+        assert [read(y, level) for _, y in line] == near([one.dpo, one.orpo])
+    assert len({x for line in seeds for x, _ in line}) == 2 * 5  # equal scores do not hide each other
+    assert [read(y, points) for _, y in interval] == near(list(document.difference.interval))
+    *dots, mean = [(float(one.get("cx", "")), float(one.get("cy", ""))) for one in of("circle")]
+    assert sorted(dots) == sorted(end for line in seeds for end in line)
+    assert read(mean[1], points) == near(document.difference.mean)
+    label = drawn.get("aria-label", "")
+    for one in document.by_seed:
+        assert f"eed {one.seed}: SFT then DPO {100 * one.dpo:.1f}%, ORPO {100 * one.orpo:.1f}%" in label
+    low, high = (f"{100 * one:+.1f}" for one in document.difference.interval)
+    assert f"on average {100 * document.difference.mean:+.1f} points (95%: {low} to {high})" in label
+    assert f"base prompt {100 * document.points[0].score:.1f}%" in label
     page = study_page(document)
     assert "<b>&<" not in page
     assert document.answer in page

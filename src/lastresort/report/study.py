@@ -179,9 +179,13 @@ class MeanDifference(JsonDocument):
 
 
 class ArmSeed(JsonDocument):
-    """ORPO minus SFT then DPO with one seed, on the same dev items: the mean difference of scores, with its interval at 95%."""
+    """One seed. dpo, orpo: the dev scores of both ways. difference: ORPO minus SFT then DPO, on the same items, with its interval
+    at 95%.
+    """
 
     seed: Count
+    dpo: Share
+    orpo: Share
     difference: Difference
     interval: Interval
 

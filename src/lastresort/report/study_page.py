@@ -9,6 +9,7 @@ from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from lastresort.report.charts.arms import SHOWN_PX, ArmsPicture, SeedPair, arms_chart
 from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
 from lastresort.report.html import VISIBLE, environment, style
 from lastresort.report.study import (
@@ -32,8 +33,11 @@ PER_CALL = "per call"
 
 @dataclass(frozen=True, slots=True)
 class StudyPicture:
+    """width_px: at most, None for that of the page."""
+
     title: str
     svg: Markup
+    width_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ def study_text(document: StudyDocument) -> RenderableType:
 def standing_alone(picture: StudyPicture) -> str:
     """An SVG file of its own, with the style that the page gives it."""
     sheet = f"<style>{style('colours', 'strips', 'report')}{ALONE}</style>"
-    text = str(picture.svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    width = "" if picture.width_px is None else f' width="{picture.width_px}"'
+    text = str(picture.svg).replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg"{width} ', 1)
     head, _, rest = text.partition(">")
     return f"{head}>{sheet}{rest}\n".translate(VISIBLE)
 
@@ -146,13 +151,12 @@ def _orpo_vs_dpo(document: OrpoVsDpoDocument) -> ShownStudy:
     held = ("prefers chosen", "margin") if document.held_pairs else ()
     header = ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
     legends = (*((words.LEGEND_OF_HELD,) if held else ()), words.LEGEND_OF_ARMS)
-    lines = []
-    for one in document.points:
-        title = words.arm_title(one.way, one.score, *one.interval)
-        point = StudyPoint(document.pairs if one.work else 0, one.score, one.interval, title)
-        lines.append(StudyLine(name_of(one.way), (point,), front=one.way == "orpo"))
-    title = words.title_of_scores(document.task, "pairs")
-    picture = StudyPicture(title, study_chart(lines, title, of="pairs"))
+    (base, *ways), difference = document.points, document.difference
+    seeds = tuple(SeedPair(one.dpo, one.orpo, words.of_arm_seed(one)) for one in document.by_seed)
+    first, second = (name_of(one.way) for one in ways)
+    drawn = ArmsPicture((first, second), seeds, base.score, difference.mean, difference.interval)
+    label = words.picture_of_arms(document.task, base.score, document.by_seed, difference)
+    picture = StudyPicture(words.title_of_arms(document.task), arms_chart(drawn, label), SHOWN_PX)
     rows = tuple(_of_arm(point, header) for point in document.points)
     return ShownStudy(header, rows, (*document.reasons, *document.notes, *legends), (picture,))
 

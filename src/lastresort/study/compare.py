@@ -76,8 +76,7 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
         _base_point(study, base, of["dpo"][0]),
         *(_point(study, way, rows[way], of[way], leaks=leaks[way]) for way in ARMS),
     )
-    pairs = zip(grid.seeds, rows["dpo"], rows["orpo"], strict=True)
-    by_seed = tuple(_of_seed(study, seed, dpo, orpo) for seed, dpo, orpo in pairs)
+    by_seed = tuple(_of_seed(study, *pair) for pair in zip(rows["dpo"], rows["orpo"], strict=True))
     on, first = study.measured_on, of["dpo"][0]
     held_pairs, settings, compute = len(first.margins), _settings(task, of), _compute(of)
     left_out = n - first.pairs - held_pairs
@@ -145,9 +144,15 @@ def _compute(of: dict[Way, list[ArmTraining]]) -> ComputeShare:
     return ComputeShare(share=fmean(orpo) / fmean(dpo), equal=all(equal))
 
 
-def _of_seed(study: MeasuredStudy, seed: int, dpo: CellRow, orpo: CellRow) -> ArmSeed:
+def _of_seed(study: MeasuredStudy, dpo: CellRow, orpo: CellRow) -> ArmSeed:
     found = better(dpo.scores, orpo.scores, binary=study.binary, groups=study.groups, seed=study.seed)
-    return ArmSeed(seed=seed, difference=found.difference, interval=found.interval)
+    return ArmSeed(
+        seed=dpo.seed,
+        dpo=study.score(dpo),
+        orpo=study.score(orpo),
+        difference=found.difference,
+        interval=found.interval,
+    )
 
 
 def _base_point(study: MeasuredStudy, base: CellRow, arm: ArmTraining) -> ArmPoint:

@@ -70,6 +70,10 @@ class MeasuredStudy:
             return np.broadcast_to(once, (len(self.grid.sizes), len(self.grid.seeds), once.shape[1]))
         return np.array([self.values(way, n, of) for n in self.grid.sizes])
 
+    def score(self, row: CellRow) -> float:
+        """The mean over the units of dev."""
+        return float(self._by_unit(row.scores).mean())
+
     def _by_unit(self, values: Sequence[float]) -> Array:
         by_item = np.asarray(values, dtype=np.float64)
         return by_item if self.groups is None else group_means(by_item, self.groups)

@@ -37,14 +37,12 @@ class StudyLine:
     front: bool = False
 
 
-def study_chart(lines: Sequence[StudyLine], label: str, of: str = "examples") -> Markup:
-    """A way with a single point at 0 is drawn as a level line. label: what the picture shows, for those who do not see it. of: what
-    is counted from left to right.
-    """
+def study_chart(lines: Sequence[StudyLine], label: str) -> Markup:
+    """A way with a single point at 0 is drawn as a level line. label: what the picture shows, for those who do not see it."""
     sizes = sorted({point.n for line in lines for point in line.points if point.n})
     values = [value for line in lines for point in line.points for value in (point.score, *(point.interval or ()))]
     up, across = scores(values), _Across(sizes)
-    body = [_grid(up, across, sizes, of)]
+    body = [_grid(up, across, sizes)]
     for number, line in sorted(enumerate(lines), key=lambda one: one[1].front):
         body.append(_drawn(line, number, up, across, APART * (number - (len(lines) - 1) / 2)))
     body.append(_names(lines, up))
@@ -69,10 +67,10 @@ def _y(value: float, up: Scale) -> float:
     return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
 
 
-def _grid(up: Scale, across: _Across, sizes: Sequence[int], of: str) -> Markup:
+def _grid(up: Scale, across: _Across, sizes: Sequence[int]) -> Markup:
     parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
     parts += [below(across.x(n), HEIGHT - BOTTOM + 18, count(n)) for n in (0, *sizes)]
-    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, of)])
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "examples")])
 
 
 def _drawn(line: StudyLine, number: int, up: Scale, across: _Across, aside: float) -> Markup:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from lastresort.evals.evidence.crossing import CurveCrossing
 from lastresort.evals.evidence.learning_curve import GainAt, LearningCurve, NoForecast, WhyNoForecast
-from lastresort.report.words.wording import capital, count, counted, forecast_figures, listed, percent, points_of
+from lastresort.report.words.wording import (
+    capital,
+    count,
+    counted,
+    forecast_figures,
+    listed,
+    percent,
+    points,
+    points_of,
+)
 from lastresort.rungs.forecast import Forecast
 from lastresort.types import Unit
 
@@ -187,8 +196,8 @@ def of_subsets(sizes: Sequence[int], rows: Sequence[int]) -> str:
     return f"{why}: up to {listed(other)}." if other else ""
 
 
-def title_of_scores(task: str, of: str = "examples") -> str:
-    return f"{task}: score on dev by number of {of}"
+def title_of_scores(task: str) -> str:
+    return f"{task}: score on dev by number of examples"
 
 
 def title_of_format(task: str) -> str:
@@ -211,8 +220,20 @@ def of_pairs(learned: int, held: int, left_out: str) -> str:
     return f"{counted(learned, 'pair')} to learn from, {count(held)} held out{left_out}."
 
 
-def arm_title(way: str, score: float, low: float, high: float) -> str:
-    return f"{name_of(way)}: {percent(score)} ({100 * low:.1f} to {percent(high)})"
+def title_of_arms(task: str) -> str:
+    return f"{task}: score on dev with each seed, and ORPO minus SFT then DPO"
+
+
+def of_arm_seed(one: ArmSeed) -> str:
+    return f"seed {one.seed}: SFT then DPO {percent(one.dpo)}, ORPO {percent(one.orpo)}"
+
+
+def picture_of_arms(task: str, base: float, by_seed: Sequence[ArmSeed], difference: MeanDifference) -> str:
+    """All that the picture shows, for those who do not see it. base: score of the base prompt."""
+    low, high = difference.interval
+    mean = f"on average {points(difference.mean)} (95%: {_signed(low)} to {_signed(high)})"
+    seeds = "; ".join(map(of_arm_seed, by_seed))
+    return f"{title_of_arms(task)}, {mean}. {capital(seeds)}; base prompt {percent(base)}."
 
 
 NOT_THE_GATE = (
