@@ -216,6 +216,7 @@ def new_task(browser: playwright.Browser, tmp_path: Path) -> Iterator[Upload]:
         yield upload
 
 
+@pytest.mark.slow
 def test_another_file_is_read_by_the_text_as_it_was_typed(new_task: Upload, tmp_path: Path) -> None:
     page = new_task().page
     page.fill("textarea[name=text]", page.input_value("textarea[name=text]") + "# mine\n")
@@ -229,6 +230,7 @@ def test_another_file_is_read_by_the_text_as_it_was_typed(new_task: Upload, tmp_
     page.wait_for_selector('#data-fault >> text=key "text": found nothing', timeout=60_000)
 
 
+@pytest.mark.slow
 def test_a_wrong_field_is_marked_where_it_stands_and_a_refused_start_goes_there(new_task: Upload) -> None:
     seen = new_task()
     page = seen.page
@@ -253,6 +255,7 @@ def test_a_wrong_field_is_marked_where_it_stands_and_a_refused_start_goes_there(
     seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
 
 
+@pytest.mark.slow
 def test_empty_rows_are_left_out_and_a_rung_stays(new_task: Upload) -> None:
     """The browser sends the file again; the last tick goes back to what the text says."""
     seen = new_task("one,\ntwo,\n")
@@ -271,6 +274,7 @@ def test_empty_rows_are_left_out_and_a_rung_stays(new_task: Upload) -> None:
     seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
 
 
+@pytest.mark.slow
 def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
     """Nothing is wider than the window, the picture is one for its width, and every figure has its name."""
     finished_run(tmp_path)
@@ -350,6 +354,7 @@ def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Bro
         end(process)
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwright.Browser, tmp_path: Path) -> None:
     """In the browser alone, in the words of the report, and wherever the page says how long it took."""
     run = finished_run(tmp_path)
@@ -376,6 +381,7 @@ def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwrig
             assert page.evaluate(f"duration({seconds})") == duration(seconds), seconds
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_training_fits_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     unfinish(run)
@@ -389,6 +395,7 @@ def test_the_loss_of_a_training_fits_a_phone(browser: playwright.Browser, tmp_pa
         assert seen.page.evaluate(TOO_WIDE) == []
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_plan_is_read_on_a_phone(browser: playwright.Browser, link: str) -> None:
     """Letters keep their size, nothing leaves the picture, and no label is written over another."""
     boxes = """all => all.map((one) => {
@@ -410,6 +417,7 @@ def test_the_memory_of_a_plan_is_read_on_a_phone(browser: playwright.Browser, li
             assert over == [], width
 
 
+@pytest.mark.slow
 def test_each_strip_of_a_ladder_has_its_axis_on_a_phone(browser: playwright.Browser, link: str) -> None:
     """One axis below all rungs would be a screen away, and its first label would leave the text."""
     placed = """all => all.map((one) => {
@@ -429,6 +437,7 @@ def test_each_strip_of_a_ladder_has_its_axis_on_a_phone(browser: playwright.Brow
                 assert len(axes) == 1
 
 
+@pytest.mark.slow
 def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Browser, tmp_path: Path) -> None:
     lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
     (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
@@ -513,6 +522,7 @@ def test_windows_that_nobody_sees_hold_no_connection_and_catch_up(browser: playw
         end(process)
 
 
+@pytest.mark.slow
 def test_a_training_is_followed_while_somebody_looks_also_where_it_goes_on_in_a_terminal(
     browser: playwright.Browser, tmp_path: Path
 ) -> None:
@@ -548,6 +558,7 @@ def asks_only_while_seen(page: playwright.Page, asked: list[str]) -> None:
     until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
 
 
+@pytest.mark.slow
 def test_a_hidden_window_does_not_ask_whether_a_model_is_open(browser: playwright.Browser, link: str) -> None:
     asked: list[str] = []
     with opened(browser, f"{link}runs/routing-1/talk") as seen:
@@ -560,6 +571,7 @@ def test_a_hidden_window_does_not_ask_whether_a_model_is_open(browser: playwrigh
         asks_only_while_seen(page, asked)
 
 
+@pytest.mark.slow
 def test_a_hidden_window_does_not_ask_how_far_a_forecast_is(browser: playwright.Browser, link: str) -> None:
     asked: list[str] = []
     with opened(browser, f"{link}new/routing") as seen:
@@ -570,6 +582,7 @@ def test_a_hidden_window_does_not_ask_how_far_a_forecast_is(browser: playwright.
         asks_only_while_seen(page, asked)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_removed_is_not_taken_for_a_lost_server(browser: playwright.Browser, tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
@@ -580,6 +593,7 @@ def test_a_run_that_was_removed_is_not_taken_for_a_lost_server(browser: playwrig
         seen.faults[:] = [fault for fault in seen.faults if "404" not in fault]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_drawn_is_drawn_the_next_time(browser: playwright.Browser, tmp_path: Path) -> None:
     """Though nothing has changed since the page heard that it had."""
     with served_page(tmp_path) as (link, _), opened(browser, link) as seen:
@@ -631,6 +645,7 @@ def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Brows
         assert seen.page.is_visible("button >> text=Resume")
 
 
+@pytest.mark.slow
 def test_from_a_file_to_a_winner_that_answers(new_task: Upload, tmp_path: Path) -> None:
     """Upload, proposals, the form and the text in step, the climb, its items, and a talk; the scripted model answers."""
     page = new_task().page
@@ -765,6 +780,7 @@ def test_a_page_on_which_nothing_moves_says_that_its_server_is_gone(browser: pla
         seen.faults.clear()
 
 
+@pytest.mark.slow
 def test_a_command_and_a_text_are_copied_by_keyboard_and_the_page_says_so(new_task: Upload) -> None:
     """What is copied is what is there now; a browser that allows no clipboard gets it selected."""
     page = new_task().page
@@ -795,6 +811,7 @@ def test_a_command_and_a_text_are_copied_by_keyboard_and_the_page_says_so(new_ta
     assert page.evaluate("getSelection().toString()") == page.inner_text("#typed")
 
 
+@pytest.mark.slow
 def test_what_a_finished_run_and_rate_name_is_copied(browser: playwright.Browser, link: str) -> None:
     with opened(browser, f"{link}runs/routing-1") as seen:
         page = seen.page
@@ -814,6 +831,7 @@ def test_what_a_finished_run_and_rate_name_is_copied(browser: playwright.Browser
         ]
 
 
+@pytest.mark.slow
 def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_clipped(new_task: Upload) -> None:
     page = new_task().page
     headings = page.locator(".form-group").all_inner_texts()
@@ -831,6 +849,7 @@ def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_c
     )
 
 
+@pytest.mark.slow
 def test_the_text_keeps_the_height_that_it_was_dragged_to(new_task: Upload) -> None:
     """A handle sets an inline style, which the policy refuses where a script sets it as an attribute."""
     page = new_task().page
@@ -843,6 +862,7 @@ def test_the_text_keeps_the_height_that_it_was_dragged_to(new_task: Upload) -> N
         assert page.eval_on_selector("#text", "one => one.offsetHeight") == 333
 
 
+@pytest.mark.slow
 def test_an_older_check_of_the_data_says_that_it_is_older_and_keeps_open_what_was_opened(
     browser: playwright.Browser, tmp_path: Path
 ) -> None:

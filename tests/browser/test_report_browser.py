@@ -79,6 +79,7 @@ def measured(folder: Path, frames: Sequence[tuple[int, str]]) -> list[dict[str, 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_no_headline_is_longer_than_two_lines(tmp_path: Path) -> None:
     decision, pages = read_decision(make(tmp_path / "run", "sft-met")), []
@@ -88,6 +89,7 @@ def test_no_headline_is_longer_than_two_lines(tmp_path: Path) -> None:
     assert [page["headline"] for page in measured(tmp_path, pages)] == [2] * len(HEADLINES)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("name", ["sft-met", "hostile", "undecided", "costed"])
 def test_in_chromium(tmp_path: Path, name: str) -> None:

@@ -70,6 +70,7 @@ def served(model, asked, *, shelves=SHELVES, at_once=2, batch=None):
     raise AssertionError("it never ended")
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_text_gets_what_it_gets_alone(family):
     model = tiny(family, torch.float32)
@@ -82,6 +83,7 @@ def test_each_text_gets_what_it_gets_alone(family):
     assert len({result.tokens for result in expected}) > 12
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 @pytest.mark.parametrize("shelves", [(Shelf(1, 200),), (Shelf(2, 200), Shelf(5, 40)), (Shelf(40, 200),)])
 def test_the_size_of_the_batch_changes_nothing(shelves, at_once):
@@ -92,6 +94,7 @@ def test_the_size_of_the_batch_changes_nothing(shelves, at_once):
     ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("limit", "without_others"), [(1, 1), (7, 20), (40, 64)])
 def test_reading_long_texts_over_several_steps_changes_nothing(monkeypatch, limit, without_others):
     model = tiny(dtype=torch.float32)

@@ -94,6 +94,7 @@ def expected(base: Any, tuned: Any, watched: WatchedTexts) -> dict[str, float]:
     }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_an_adapter_is_compared_with_its_base(folder: Path, kind: str) -> None:
     base, tokenizer = opened(folder)
@@ -118,6 +119,7 @@ def test_all_weights_are_compared_with_what_the_base_was_before_the_first_step(f
     assert found["kl_general"] > 0.05
 
 
+@pytest.mark.slow
 def test_the_mean_of_log_ratios_is_the_divergence_of_the_distributions(folder: Path) -> None:
     """Over many sampled answers it comes near what the whole vocabulary says, and not near the divergence the other way."""
     from lastresort.train.watch.early_warnings import sampled_answers
@@ -172,6 +174,7 @@ def test_looking_leaves_no_trace(folder: Path) -> None:
     assert all(torch.equal(after[name], gradients[name]) for name in gradients)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("adapter", [AdapterSettings(r=4, alpha=8, dropout=0.3), AdapterSettings(kind="none")])
 def test_losses_and_weights_are_the_same_with_and_without(folder: Path, tmp_path: Path, adapter: Any) -> None:
     def trained(name: str, look: bool) -> tuple[list[float], list[torch.Tensor]]:

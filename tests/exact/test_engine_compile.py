@@ -9,6 +9,7 @@ from lastresort.engine.logp import target_logps
 pytestmark = pytest.mark.usefixtures("compiles")
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_and_is_not_compiled_for_every_forest():
     torch._dynamo.reset()
     model = tiny(num_hidden_layers=1)

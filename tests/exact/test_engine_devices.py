@@ -33,6 +33,7 @@ def near(x):
     return x.cpu() if isinstance(x, Far) else x
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("name", "family", "dtype", "kernel"), CASES)
 def test_log_probabilities_and_gradients(name, family, dtype, kernel):
     model = tiny(family, dtype)
@@ -54,6 +55,7 @@ def test_log_probabilities_and_gradients(name, family, dtype, kernel):
     )
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("name", "family", "dtype", "kernel"), CASES)
 def test_the_same_tokens_as_on_the_cpu(name, family, dtype, kernel):
     """Random numbers are the host's, so that a seed means the same everywhere."""
@@ -65,6 +67,7 @@ def test_the_same_tokens_as_on_the_cpu(name, family, dtype, kernel):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_and_samples_by_levels():
     model = tiny(dtype=torch.bfloat16)
     exact = twin(model).float()
@@ -114,6 +117,7 @@ KERNELS = [ByLevel(), ByNode(CudaFlash()), ByNode(CudaEfficient())]
 HEADS = [HeadShape(4, 2, 8), HeadShape(3, 3, 16), HeadShape(4, 1, 16)]
 
 
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", HEADS)
@@ -122,6 +126,7 @@ def test_kernels_keep_the_demands_of_16_bits(kernel, dtype, shape):
         assert trial(kernel, shape, device, dtype) is None
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("shape", HEADS)
 def test_efficient_attention_keeps_them_in_float32(shape):
     with pretend("cuda") as device:
@@ -150,6 +155,7 @@ def test_the_wrong_gradient_behind_an_output_in_another_layout(monkeypatch):
         assert "gradient" in (trial(ByNode(CudaEfficient()), HeadShape(4, 2, 8), device, torch.float32) or "")
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_wrong_here_is_passed_over(monkeypatch):
     model = tiny(dtype=torch.bfloat16)
     backward = levels.ranges_backward

@@ -64,12 +64,14 @@ def compare(model, rows, kernel, loss_limit, gradient_limit, device="cpu"):
     assert relative_difference(computed, gradients(other, expected)) <= gradient_limit
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_products_float64(family, device):
     compare(tiny(family), every_row(), "products", 1e-9, 1e-6, device)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_products_float32(family, device):

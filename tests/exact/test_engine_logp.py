@@ -33,12 +33,14 @@ def calls(request, monkeypatch):
     )
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_float64(family):
     compare(tiny(family), every_row(), 1e-9, 1e-6)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_float32(family):
     compare(tiny(family, torch.float32), every_row(), 1e-5, 1e-4)
@@ -56,6 +58,7 @@ def test_key_heads(heads):
     compare(tiny(num_key_value_heads=heads), every_row(), 1e-9, 1e-6)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("family", ["llama", "granite", "phi"])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
@@ -77,6 +80,7 @@ def test_capped_logits(monkeypatch):
     compare(model, every_row(), 1e-6, 1e-5)  # its eager attention has its softmax in float32
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -140,6 +144,7 @@ def test_accumulation_changes_nothing(budget):
     assert relative_difference(a, b) < 1e-7
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "bloom", "mamba"])
 def test_plain_path(family):
     changes = {"gemma2": {"head_dim": 16}, "bloom": {"n_layer": 2, "n_head": 4}}.get(family, {})

@@ -35,6 +35,7 @@ def same_up_to_near_ties(model, prompt, a, b):
     return abs(float(logits[a[at]] - logits[b[at]])) < 1e-4
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_float64(family):
     model = tiny(family)
@@ -46,6 +47,7 @@ def test_greedy_float64(family):
     assert {r.finish for r in results} == {"length"}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_float32_up_to_near_ties(family):
     model = tiny(family, torch.float32)
@@ -291,6 +293,7 @@ def streamed(model, prompt, **how):
             return tuple(came), end.value
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stream_is_the_row_alone(family, plain):

@@ -163,6 +163,7 @@ def test_advantages_are_those_of_the_objective(name, divisor, tmp_path):
         assert [line["advantage"] for line in lines[start : start + 4]] == pytest.approx(wanted.tolist())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "options"), [("grpo", (("kl_weight", 0.05),)), ("dr_grpo", ()), ("dapo", ())])
 def test_resumed_is_uninterrupted_bit_for_bit(name, options, tmp_path):
     whole, seen_whole = run(tmp_path / "a", name, options=options)
@@ -320,6 +321,7 @@ def is_plain_answer(answer, model, tokenizer, prompt, seed, settings):
     return False
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("narrow", [{}, {"top_k": 60}, {"top_p": 0.7}, {"temperature": 0.8}], ids=str)
 def test_an_answer_ends_with_the_token_that_completes_a_stop_string(narrow, tmp_path):
     """That token is trained, no end token follows, the reward sees what stands before: as a plain loop has it, for each token."""

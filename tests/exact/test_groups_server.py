@@ -77,6 +77,7 @@ def answers_of(batch: Any) -> list[tuple[int, ...]]:
     return [item.rows[0].ids[len(item.rows[0].prompt) :] for item in batch.items]
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_step_answer_each_under_a_name_of_its_own(folder: Path, server: FakeVllm) -> None:
     """The server samples with the log-probabilities of the trained model, and no version but the newest is left there."""
     model, tokenizer = tiny_and_tokenizer(folder)
@@ -152,6 +153,7 @@ def test_a_stop_string_is_passed_on_and_its_tokens_are_the_last(beyond: int, fol
     assert 3 <= stopped < 12
 
 
+@pytest.mark.slow
 def test_answers_of_earlier_weights_keep_the_log_probabilities_they_were_sampled_with(
     folder: Path, server: FakeVllm
 ) -> None:
@@ -186,6 +188,7 @@ def passed(model: Any, items: Sequence[TrainingItem]) -> tuple[float, Mapping[st
     return found.loss, found.figures, {name: p.grad.clone() for name, p in trainable(model) if p.grad is not None}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("told", ["by none", "by some", "by all"])
 def test_what_the_present_weights_answered_is_not_scored_again(told: str, folder: Path, server: FakeVllm) -> None:
     """Their ratio is 1 in the pass that trains. Losses and gradients are those of log-probabilities that were computed before."""
@@ -210,6 +213,7 @@ def test_what_the_present_weights_answered_is_not_scored_again(told: str, folder
     assert passed(model, other)[0] != pytest.approx(want_loss, abs=1e-3)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("tells_reason", [True, False])
 def test_a_server_that_tells_no_tokens(tells_reason: bool, folder: Path, server: FakeVllm) -> None:
     """Its text is tokenised here; an end token is trained where it is known that the model's own end came."""
@@ -328,6 +332,7 @@ def test_a_refused_request_is_said_in_the_words_of_a_training_file(folder: Path,
     )
 
 
+@pytest.mark.slow
 def test_a_step_raises_the_rewarded_answers_of_a_server(folder: Path, server: FakeVllm) -> None:
     model, tokenizer = tiny_and_tokenizer(folder)
     settings = TrainSettings(
@@ -346,6 +351,7 @@ def test_a_step_raises_the_rewarded_answers_of_a_server(folder: Path, server: Fa
     assert sum(better) / len(better) > 0.1 > sum(worse) / len(worse) + 0.1
 
 
+@pytest.mark.slow
 def test_an_answer_of_no_tokens_is_compared_and_trains_nothing(folder: Path, server: FakeVllm) -> None:
     """Where a stop string ended it at once and the server tells no tokens, nothing is known to have been sampled."""
     model, tokenizer = tiny_and_tokenizer(folder)

@@ -37,6 +37,7 @@ def read_back(file: Path) -> tuple[Any, Any]:
         return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("to", ["llamacpp", "ollama"])
 @pytest.mark.parametrize("family", SHAPES)
 def test_float32_is_the_measured_model(family: str, to: str, tmp_path: Path) -> None:

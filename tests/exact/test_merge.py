@@ -29,6 +29,7 @@ def answers(folder: Path, precision: str, adapter: Path | None = None, **more: A
     return logits(load_local(folder, precision=precision, adapter=adapter, **more).model)
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("family", "kind"), [(family, kind) for family in FAMILIES for kind in ("lora", "dora")] + [("llama", "rslora")]
 )
@@ -57,6 +58,7 @@ def test_float32_with_and_without_tied_embeddings(tied: bool, tmp_path: Path) ->
     assert (model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()) == tied
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["rslora", "dora"])
 def test_a_scale_between_moves_weights_and_answers_alike(kind: str, tmp_path: Path) -> None:
     base, adapter = pair(tmp_path, "llama", kind, torch.float64)
@@ -92,6 +94,7 @@ def test_a_float32_base_can_be_merged_into_bfloat16_with_one_rounding(tmp_path: 
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "bfloat16"
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("family", "kind"), [("llama", "dora"), ("qwen3", "rslora"), ("phi3", "lora"), ("gpt2", "lora"), ("gpt2", "dora")]
 )

@@ -117,6 +117,7 @@ def test_llama_3_frequencies_are_those_of_transformers(tmp_path: Path) -> None:
     assert tensors[0].name == "rope_freqs.weight"
 
 
+@pytest.mark.slow
 def test_the_embedded_tokenizer_comes_back(tmp_path: Path) -> None:
     """Its own tokenizer and template around a random model of its vocabulary."""
     from transformers import AutoTokenizer

@@ -23,6 +23,7 @@ SIZES = {
 TOLERANCE = {"llama": 0.03, "qwen2": 0.03, "qwen3": 0.03, "phi3": 0.08, "gemma2": 0.1}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("family", TOLERANCE)
 @pytest.mark.parametrize(
     ("method", "target", "dtype"),

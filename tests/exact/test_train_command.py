@@ -41,6 +41,7 @@ def run(folder: Path, model: Path, objective: str = "dpo", rows: Any = None, **k
     return run_training(file, resume=False, progress=SilentProgress()).as_json()
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective(
     objective: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -108,6 +109,7 @@ class Said(SilentProgress):
         self.lines.append(text)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", ["attention", "all-linear"])
 def test_how_many_layers_the_adapters_reach_is_said_and_recorded(target: str, tmp_path: Path) -> None:
     """Of a model with attention in one layer of eight, before it is trained."""

@@ -35,6 +35,7 @@ def looked(found: dict[str, Any]) -> list[dict[str, float]]:
     return [{name: line[name] for name in ("step", *FIGURES)} for line in found["steps"] if "perplexity" in line]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("adapter", [{"kind": "lora", "r": 4}, "full"])
 def test_a_run_that_was_cut_has_the_same_figures(adapter: Any, model: Path, tmp_path: Path) -> None:
     scissors = Scissors()

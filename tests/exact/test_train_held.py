@@ -57,6 +57,7 @@ def by_hand(model: Any, base: Any, batch: list[TrainingItem]) -> torch.Tensor:
     return total / targets
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, adapter=WHOLE)], ids=["lora", "full"])
 @pytest.mark.parametrize("weight", [1.0, 2.5])
 def test_the_loss_of_every_step_is_that_of_full_logits(settings: TrainSettings, weight: float, tmp_path: Path) -> None:

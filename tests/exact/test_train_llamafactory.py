@@ -51,6 +51,7 @@ def llamafactory_file(folder: Path, stage: str, **keys: Any) -> Path:
     return path
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("template", [None, "chatml"])
 @pytest.mark.parametrize("stage", ["sft", "dpo", "kto", "pt"])
 def test_every_stage_trains_to_an_adapter(

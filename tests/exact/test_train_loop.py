@@ -83,6 +83,7 @@ def run(folder: Path, settings: TrainSettings = SETTINGS, **arguments: Any) -> t
     return model, seen
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("dropout", "ratio"), [(0.0, 1), (0.3, 1), (0.0, 4)])
 def test_a_run_in_pieces_ends_equal_to_an_uncut_one(dropout: float, ratio: float, tmp_path: Path) -> None:
     """With dropout too: what it draws follows the step. With LoRA+ too, whose groups number the weights otherwise."""

@@ -112,6 +112,7 @@ def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.
     return found, passed.loss, dict(passed.figures), passed.computed_tokens
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", NAMES)
 def test_accumulation_changes_nothing(name, tmp_path):
     whole, loss, shown, tokens = gradients(name, tmp_path / "a", max_pass_tokens=10_000)
@@ -122,6 +123,7 @@ def test_accumulation_changes_nothing(name, tmp_path):
     assert tokens < tokens_cut
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_packed_is_plain(name, tmp_path):
     packed, loss, shown, _ = gradients(name, tmp_path / "a")
@@ -207,6 +209,7 @@ def by_hand(name: str, model: Any) -> torch.Tensor:
     }[name]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradients_are_those_of_the_paper_on_plain_forwards(name, tmp_path):
     options = tuple(OPTIONS.get(name, {}).items())
@@ -239,6 +242,7 @@ def test_dropped_answers_count_as_answers_without_an_advantage(name, tmp_path):
     assert relative_difference(left, kept) > 0.1
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["dpo", "kto", "grpo", "simpo"])
 def test_resumed_is_uninterrupted_bit_for_bit(name, tmp_path):
     whole, seen_whole = run(name, tmp_path / "a", dtype=torch.float32)
@@ -297,6 +301,7 @@ def test_unknown_names_and_options_are_refused():
         Objective("dpo", (("bta", 0.1),))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("name", "start"), [("dpo", 0.6931471805599453), ("kto", 0.5)])
 @pytest.mark.parametrize("max_pass_tokens", [1, 60, 10_000])
 def test_the_first_step_is_at_the_reference_in_bfloat16_too(name, start, max_pass_tokens, tmp_path):

@@ -36,6 +36,8 @@ from lastresort.types import SilentProgress
 from processes_support import ended, started
 from server_support import serving
 
+pytestmark = pytest.mark.slow
+
 LORA, FULL = AdapterSettings(r=4, alpha=8), AdapterSettings(kind="none")
 DORA, QLORA = replace(LORA, kind="dora"), replace(LORA, quantize="nf4")
 SHARDED, WIDE = ("dpo", "many passes", "recomputed", "qlora", "qlora recomputed"), ("kto",)

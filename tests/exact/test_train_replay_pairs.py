@@ -68,6 +68,7 @@ def computed(
     return passed.loss, gradients, dict(passed.figures)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("held", [True, False], ids=["kl", "likelihood"])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradients_are_those_of_plain_forwards(name: str, held: bool, tmp_path: Path) -> None:
@@ -110,6 +111,7 @@ def test_neither_path_nor_passes_change_anything(name: str, changes: dict[str, A
     assert other_figures == pytest.approx(figures, rel=1e-7)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["dpo", "orpo", "kto"])
 def test_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None:
     """In batches of three, some hold replay alone, some none."""

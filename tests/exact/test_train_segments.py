@@ -48,6 +48,7 @@ def losses(
     return [step["loss"] for step in found["steps"]], found
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("objective", ["sft", "dpo", "orpo", "kto"])
 def test_segments_train_what_conversations_train(objective: str, model: Path, tmp_path: Path) -> None:
     rows, keys = data_for(objective), {"data": {"train": "rows.jsonl", "eval": 3}}

@@ -35,6 +35,7 @@ def heeds_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("number", "code", "last"),
     [
@@ -90,6 +91,7 @@ def finished(climbed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return climbed
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_is_met_in_silence(finished: Path) -> None:
     for arguments in (["report", "r", "--json"], ["report", "r"], ["--help"]):
         reading, writing = os.pipe()
@@ -104,6 +106,7 @@ def test_a_pipe_that_closes_is_met_in_silence(finished: Path) -> None:
         assert done.returncode == 141, arguments
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_ascii_only(finished: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
 
@@ -183,6 +186,7 @@ def test_a_scorer_that_prints_leaves_one_document_on_stdout(
     assert "scoring" in error
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("text", "answers"),
     [("invoice lost in Oslo\n\n\nkettle gone\n", 2), ("\n\ninvoice lost\n", 1), ("", 0), ("no line end", 1)],

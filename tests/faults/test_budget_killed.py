@@ -47,6 +47,7 @@ def paid(cache: Path) -> list[float]:
         return [json.loads(body)["usd"] for (body,) in database.execute("SELECT body FROM response")]
 
 
+@pytest.mark.slow
 def test_money_of_killed_sessions_is_counted(tmp_path: Path) -> None:
     task = priced_task(tmp_path / "task", usd=1e9)
     command = [sys.executable, "-m", "lastresort", "climb", str(task), "--run", "runs/r"]

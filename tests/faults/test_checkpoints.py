@@ -44,6 +44,7 @@ model = attach_adapter(AutoModelForCausalLM.from_config(config), AdapterSettings
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes stands for the full disk")
 @pytest.mark.parametrize(("setup", "save"), [CHECKPOINT, ADAPTER], ids=["checkpoint", "adapter"])
 def test_a_disk_that_refuses_is_one_sentence(setup: str, save: str, tmp_path: Path) -> None:
@@ -116,6 +117,7 @@ for read in (checkpoints._read_tensors, lambda path: reference._read(path, "r", 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="FIFOs")
 def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     command = [sys.executable, "-c", AS_FIFOS, str(tmp_path / "a.safetensors")]

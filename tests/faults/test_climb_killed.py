@@ -55,6 +55,7 @@ def resume_here(task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return out
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_and_resumed(
     seed: int,

@@ -33,6 +33,7 @@ def noted(run: Path, kind: type[E]) -> list[E]:
         return record.all(kind)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")]
 )
@@ -61,6 +62,7 @@ def test_a_rung_that_runs_out_of_memory_goes_on_in_smaller_passes(
     assert {one.settings.max_pass_tokens for one in noted(run, TrainingReached)} == {lower.keys["max_pass_tokens"]}
 
 
+@pytest.mark.slow
 def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ class AsksAfter(SilentProgress):
             self._file.touch()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("batches", [1, 7, 30])
 def test_a_stop_file_ends_a_climb_that_goes_on_to_the_same_decision(batches: int, tmp_path: Path) -> None:
     whole = climb(
@@ -74,6 +75,7 @@ def test_a_stop_file_ends_a_climb_that_goes_on_to_the_same_decision(batches: int
     assert len(calls(tmp_path / "asked")) == len(calls(tmp_path / "whole")) > asked
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("stage", ["gate: general: a pilot", "gate: base: general", "gate: tuned: general"])
 def test_a_stop_file_ends_a_gate_after_a_batch_of_which_nothing_is_asked_again(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -90,6 +92,7 @@ def test_a_stop_file_ends_a_gate_after_a_batch_of_which_nothing_is_asked_again(
     assert len(calls(tmp_path / "asked" / "task")) == len(calls(tmp_path / "whole" / "task"))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "stage",
     ["general: a pilot", "base: general", "base: the task's test set", "tuned: general", "tuned: the task's test set"],

@@ -71,6 +71,7 @@ def test_the_second_climb_of_a_folder_is_refused_and_the_first_ends_as_if_alone(
         pass
 
 
+@pytest.mark.slow
 def test_two_climbs_of_a_workspace_end_as_if_alone(tmp_path: Path, alone: tuple[dict[str, object], int]) -> None:
     """They share responses, ledger and the numbers of runs. What both ask at the same moment may be asked twice, and no more."""
     task = made(tmp_path)

@@ -27,6 +27,8 @@ from lastresort.systems.files import load_system
 from lastresort.types import Message
 from tuning_support import Cut, Scissors, tiny_task, tuned_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed]:

@@ -91,6 +91,7 @@ def test_no_checkpoint_of_three_times_the_model_is_left(whole: tuple[Path, Climb
     assert not list((found.run / "checkpoints").glob("*/*.safetensors"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("share", [0.25, 0.6, 0.92])
 def test_cut_and_resumed(share: float, whole: tuple[Path, Climbed, Scissors], tmp_path: Path) -> None:
     path, uncut, scissors = whole

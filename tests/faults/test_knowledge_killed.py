@@ -55,6 +55,7 @@ def store(tmp_path: Path) -> Store:
 STEPS = ["write_manifest", "_replace", "_rows", "_remove", "_index"]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_step_that_fails_is_made_up_for(
@@ -128,6 +129,7 @@ print("ended", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment(store: Store, tmp_path: Path) -> None:
     wanted, seconds = expected(tmp_path / "fresh"), 0.0
     tests = str(Path(__file__).parent.parent)

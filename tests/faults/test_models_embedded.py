@@ -90,6 +90,7 @@ def test_a_gguf_is_opened_by_its_name_and_answers(gguf: tuple[Path, Any]) -> Non
     assert answer.prompt_tokens > 5
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_that_is_taken_for_complete(gguf: tuple[Path, Any], own_cache: Path) -> None:
     """Killed at the worst moment: everything is written, only the rename is missing."""
     pause = (
@@ -111,6 +112,7 @@ def test_a_killed_conversion_leaves_nothing_that_is_taken_for_complete(gguf: tup
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_end_with_one_complete_folder(gguf: tuple[Path, Any], own_cache: Path) -> None:
     processes = [convert_in_a_process(gguf[0]) for _ in range(2)]
     results = [process.communicate(timeout=120) for process in processes]
@@ -135,6 +137,7 @@ def test_who_comes_second_takes_the_folder_of_the_first(
     assert list(folder.parent.iterdir()) == [folder]
 
 
+@pytest.mark.slow
 def test_a_disk_that_will_not_take_it_stops_with_what_to_do(gguf: tuple[Path, Any], own_cache: Path) -> None:
     """The kernel refuses files beyond a size, as a full disk would."""
     limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -69,6 +69,7 @@ def bodies(server: Endpoint) -> Counter[str]:
     return Counter(json.dumps(request, sort_keys=True) for request in server.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [2, 12])
 def test_a_prompt_is_optimised_over_http_and_no_call_is_paid_twice(
     tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +96,7 @@ def test_a_prompt_is_optimised_over_http_and_no_call_is_paid_twice(
     assert set(asked_again.values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needed", [10_000, 100_000])
 def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_path: Path, needed: int) -> None:
     """And is not paid for more than three texts that are cut all the same."""
@@ -123,6 +125,7 @@ def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_pat
     assert "(3 more were cut at the token limit)" in search.in_words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", [{}, {"reasoning_effort": "low"}], ids=["none named", "low"])
 def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, effort: dict[str, Any]) -> None:
     def too_short(handler: Handler, request: dict[str, Any]) -> None:
@@ -153,6 +156,7 @@ def test_a_forecast_counts_what_reflections_may_think(tmp_path: Path) -> None:
     assert high - plain == pytest.approx(reflections * THINKING_TOKENS["high"] * 2 / 1e6)
 
 
+@pytest.mark.slow
 def test_a_reflecting_model_thinks_as_long_as_the_task_says_and_what_that_may_cost_counts(tmp_path: Path) -> None:
     with serving() as server:
         server.otherwise = answers_and_reflects

@@ -122,6 +122,7 @@ def test_a_model_that_transformers_knows_without_its_code_is_loaded_so(asked: li
     assert not ran.exists()
 
 
+@pytest.mark.slow
 def test_every_loading_call_says_that_no_code_is_run() -> None:
     found = [
         (f"{path.relative_to(SOURCE)}:{call.lineno}", call)

@@ -46,6 +46,7 @@ def has_ended(process: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_run_goes_on_and_nothing_else_does(tmp_path: Path) -> None:
     finished_run(tmp_path)
@@ -91,6 +92,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 @pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])
 def test_the_folder_of_a_job_that_outlives_its_page_goes_when_the_job_ends(
@@ -143,6 +145,7 @@ rate.MarkFiles(Path(sys.argv[1])).add(rate.Drawing("other", "prompting/few-shot-
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("by", ["the next page", "the next look at a page that lives"])
 def test_a_mark_that_was_killed_before_it_was_a_preference_becomes_one(by: str, tmp_path: Path) -> None:
@@ -163,6 +166,7 @@ def test_a_mark_that_was_killed_before_it_was_a_preference_becomes_one(by: str, 
     assert not list(tmp_path.rglob("*.new"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(os.name != "posix", reason="FIFOs")
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_of_marks_keeps_no_page_from_starting(make: Callable[[Path], None], tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[P
     assert f"{chosen.length.tokens_after:.1f}" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
 def test_cut_and_resumed(share: float, on_pairs: tuple[Path, Climbed, Scissors], tmp_path: Path) -> None:
     path, whole, scissors = on_pairs
@@ -100,6 +101,7 @@ def test_cut_and_resumed(share: float, on_pairs: tuple[Path, Climbed, Scissors],
     assert early_figures(resumed.run) == early_figures(whole.run)
 
 
+@pytest.mark.slow
 def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it_was_measured(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", preferences=pairs(), ladder=["preference"], bar=0.1)
     found = climbed(path, tmp_path / "run")
@@ -116,6 +118,7 @@ def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it
     assert [answer.text for answer in answers] == [item.answer for item in measured.items]
 
 
+@pytest.mark.slow
 def test_labels_train_kto(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", preferences=labels(), ladder=["preference"])
     found = climbed(path, tmp_path / "run")
@@ -129,6 +132,7 @@ def test_labels_train_kto(tmp_path: Path) -> None:
 REWARD = "def vowels(completion):\n    return sum(c in 'aeiou' for c in completion) / 6\n"
 
 
+@pytest.mark.slow
 def test_a_reward_trains_grpo(tmp_path: Path) -> None:
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "reward.py").write_text(REWARD, encoding="utf-8")
@@ -152,6 +156,7 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
     assert len(rung["candidates"]) == 3  # one epoch, in three parts
 
 
+@pytest.mark.slow
 def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> None:
     """96 groups are drawn to 70 prompts, no step is trained, and a run that is cut meanwhile and then resumed ends the same."""
 
@@ -179,6 +184,7 @@ def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: Path) -> None:
     """The rung sft has learned to name colours and to end; which it names is left to chance."""
     path = tiny_task(

@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ print("ended", file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_tuning_and_loading_are_quiet(tmp_path: Path) -> None:
     tests = Path(__file__).parent.parent
     done = subprocess.run(

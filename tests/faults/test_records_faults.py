@@ -73,6 +73,7 @@ def killed_after(script: str, argument: Path, lines: int) -> int:
     return max([*seen, *(int(line) for line in rest[:-1] if line)])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("lines", [1, 4, 9])
 def test_a_killed_writer_leaves_whole_measurements_and_loses_nothing_finished(tmp_path: Path, lines: int) -> None:
     Record.create(tmp_path).close()

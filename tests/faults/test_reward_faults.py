@@ -109,6 +109,7 @@ def until(condition) -> bool:
     return False
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
     path = reward_file(tmp_path, FAULTY)
@@ -136,6 +137,7 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
     assert not started.exists() or until(lambda: gone(int(started.read_text())))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("on_error", "calls"), [("stop", 2), ("zero", 6)])
 def test_a_run_that_stops_waits_for_one_answer_and_not_for_all(on_error, calls, tmp_path):
     text = """
@@ -157,6 +159,7 @@ def score(completion):
     assert path.with_name("rewards.py.calls").read_text() == "x" * calls
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -16,6 +16,7 @@ from tuning_support import climbed, steps_of, tiny_task
 LETTERS = {"rules": [{"match": r"<answer>[^<]*[a-m]", "answer": "5"}], "default": "1"}
 
 
+@pytest.mark.slow
 def test_a_judge_that_rewards_keeps_to_the_limit_and_is_paid_once(tmp_path: Path) -> None:
     judge = write_judge(tmp_path / "judge", LETTERS, rubric="It is short.", prompt_price=1e6, output_price=0)
 

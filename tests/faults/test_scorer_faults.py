@@ -53,6 +53,7 @@ def file_of(folder: Path, source: str) -> Path:
     return path
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_does_no_harm_scores_as_it_should(name: str, tmp_path: Path) -> None:
     body = "".join(f"    {line}\n" for line in HARMLESS[name].splitlines())
@@ -173,6 +174,7 @@ def family(path: Path) -> dict[str, int]:
     return {kind: int(pid) for kind, pid in zip(words[::2], words[1::2], strict=True)}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands over what a process left behind")
 @pytest.mark.parametrize("how", ["it is late", "it is dropped", "the program is killed"])
 def test_all_that_it_started_ends_with_it(how: str, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_client_that_cuts_in_mid_stream_frees_its_slot_at_once() -> None:
         assert server.owner.cancelled == 3
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_read_holds_no_slot_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     answering = answerer(Script(default="word " * 40_000), decoding=Decoding(10**6))
 
@@ -344,6 +345,7 @@ def try_many(count: int, monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     return statuses
 
 
+@pytest.mark.slow
 def test_a_hundred_bad_requests_get_one_clear_answer_each(monkeypatch: pytest.MonkeyPatch) -> None:
     statuses = try_many(100, monkeypatch)
     assert set(statuses) >= {0, 400, 408, 413}
@@ -484,6 +486,7 @@ def behind(tmp_path: Path) -> Iterator[Process]:
 CUT = (httpx.RemoteProtocolError, httpx.ReadError, openai.APIError)
 
 
+@pytest.mark.slow
 def test_sigterm_in_mid_stream_finishes_it_refuses_the_rest_and_ends_well(behind: Process) -> None:
     other = behind.other.owner
     stream = iter(behind.stream())
@@ -517,6 +520,7 @@ def test_a_second_signal_ends_a_server_at_once(behind: Process) -> None:
     until(lambda: is_idle(behind.other))
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_mid_stream_leaves_its_port(behind: Process) -> None:
     stream = iter(behind.stream())
     next(stream)

@@ -17,6 +17,8 @@ from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
 from tuning_support import early_figures
 
+pytestmark = pytest.mark.slow
+
 
 class Cut(BaseException):
     """Stands for the end of the process: nothing in the program catches it."""

@@ -96,6 +96,7 @@ def test_a_run_is_resumed_from_python_with_a_scorer_only_where_the_task_file_is_
     assert lr.open_run(run).resume(task=path, progress=SilentProgress()).finished
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "keys",
     [

@@ -92,6 +92,7 @@ def test_a_thread_that_outlives_the_command_does_not_keep_it(tmp_path: Path) -> 
     assert process.wait(LONGEST_S) in (0, *ENDED)  # 0 where the command had ended before the signal came
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
 )
@@ -104,6 +105,7 @@ def test_sigint_and_a_second_signal_end_it_too(signals: tuple[signal.Signals, ..
     assert (tmp_path / "told").read_text().strip().splitlines()[-1] == LAST_WORDS
 
 
+@pytest.mark.slow
 def test_nobody_who_reads_stderr_keeps_nobody(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -121,6 +123,7 @@ def test_nobody_who_reads_stderr_keeps_nobody(tmp_path: Path) -> None:
         os.close(write)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_a_full_disk_below_its_log_does_not_keep_a_job(tmp_path: Path) -> None:
     own = tmp_path / f"{JOB_FOLDER}full"
@@ -139,6 +142,7 @@ def test_a_full_disk_below_its_log_does_not_keep_a_job(tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 def test_the_end_of_a_copy_of_the_process_is_not_its_own(tmp_path: Path) -> None:
     """A library that forks and ends its copies with SIGTERM."""
     body = (
@@ -191,6 +195,7 @@ def test_a_signal_leaves_a_command_less_than_the_5_seconds_that_are_promised() -
     assert GRACE_S + LAST_S < 5
 
 
+@pytest.mark.slow
 def test_a_command_that_needs_longer_to_end_gets_it(tmp_path: Path) -> None:
     body = (
         "from lastresort.app.runtime import take_longer_to_end\ntake_longer_to_end(60)\nopen('longer', 'w').close()\n"

@@ -46,6 +46,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
 
 
+@pytest.mark.slow
 def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Path) -> None:
     whole = run_study(request(tmp_path / "whole"), Scissors()).document
     cut = request(tmp_path / "cut")
@@ -64,6 +65,7 @@ def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Pa
     assert "All 5 cells of the study are done." in again.said
 
 
+@pytest.mark.slow
 def test_workers_answer_for_prompts_and_adapters_and_end_before_each_training(tmp_path: Path) -> None:
     """The rows are those of one process, and the prompts of a seed are asked before its trainings."""
     grid = Grid("crossover", (16, 40), (0,), ("few-shot", "sft"), ("zero-shot",))
@@ -89,6 +91,7 @@ def test_workers_answer_for_prompts_and_adapters_and_end_before_each_training(tm
     assert workers._workers == {}
 
 
+@pytest.mark.slow
 def test_no_test_item_is_measured_and_nothing_but_the_subset_is_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +173,7 @@ def test_a_stop_ends_it_with_what_is_done_and_another_process_waits(tmp_path: Pa
         run_study(own, Scissors())
 
 
+@pytest.mark.slow
 def test_a_limit_names_the_key_to_raise_and_a_higher_one_goes_on(tmp_path: Path) -> None:
     own = request(tmp_path)
     short = replace(own, settings={"limits.hours": 1e-6})
@@ -182,6 +186,7 @@ def test_a_limit_names_the_key_to_raise_and_a_higher_one_goes_on(tmp_path: Path)
     assert len(rows(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_training_that_runs_out_of_memory_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lastresort.train.loop import gradients
 
@@ -199,6 +204,7 @@ def test_a_training_that_runs_out_of_memory_says_how_to_go_on(tmp_path: Path, mo
         run_study(own, CutAt("sft, 16 examples, seed 0: dev", 1))
 
 
+@pytest.mark.slow
 def test_other_weights_of_the_model_to_train_are_other_cells(tmp_path: Path) -> None:
     own = request(tmp_path, model="base", tune={"model": "model"})
     folder = Path(str(own.task)).parent
@@ -243,6 +249,7 @@ def test_a_training_that_diverges_says_how_to_keep_the_rest(tmp_path: Path, monk
         run_study(own, Scissors())
 
 
+@pytest.mark.slow
 def test_other_settings_are_other_cells_in_the_same_folder(tmp_path: Path) -> None:
     own = request(tmp_path)
     run_study(own, Scissors())
@@ -257,6 +264,7 @@ def test_other_settings_are_other_cells_in_the_same_folder(tmp_path: Path) -> No
     assert "All 5 cells of the study are done." in progress.said
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_document_and_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

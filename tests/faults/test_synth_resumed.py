@@ -52,6 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Counter[str]]:
     return found.path.read_text(encoding="utf-8"), calls([teacher])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("fails_at", [0, 3, 8, 17, 30, 47])
 def test_a_process_killed_at_a_request_goes_on_without_paying_twice(
     fails_at: int, whole: tuple[str, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -67,6 +68,7 @@ def test_a_process_killed_at_a_request_goes_on_without_paying_twice(
     assert found.tally.usd == pytest.approx(0.01 * whole[1].total()), "the answers from the cache were paid for, too"
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("place", range(9))
 def test_a_process_killed_while_it_writes_goes_on(
     place: int, whole: tuple[str, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -166,6 +168,7 @@ def test_a_file_of_rows_that_is_gone_is_written_again(tmp_path: Path, monkeypatc
     assert fewer.lines()[0] == f"15 synthetic rows of 15 in {found.path}, which has 3 now"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("place", [0, 1, 2, 3, 7, 12, 21])
 def test_a_disk_that_is_full_leaves_whole_lines(
     place: int, whole: tuple[str, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

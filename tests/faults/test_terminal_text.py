@@ -162,6 +162,7 @@ def prints(tree: ast.Module) -> set[str]:
     return found & PRINTING
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_past_the_place_that_escapes() -> None:
     printed = {
         path.relative_to(SOURCE).as_posix(): calls

@@ -283,6 +283,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 6])
 def test_killed_and_resumed_is_uncut_bit_for_bit(
     steps: int,
@@ -303,6 +304,7 @@ def test_killed_and_resumed_is_uncut_bit_for_bit(
     assert record(tmp_path / "out")["epochs"] == record(uncut)["epochs"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_checkpoint_cut_short(
     name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -327,6 +329,7 @@ DAMAGED: dict[str, str] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("what", DAMAGED)
 def test_what_a_training_kept_and_cannot_read_is_named(
     what: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -52,6 +52,7 @@ def logged(folder: Path, name: str = "log.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / name).read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_a_server_samples_and_nothing_of_it_is_left(
     model: Path, server: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_server_samples_and_nothing_of_it_is_left(
     assert not any("c" in answer["completion"] for answer in answers)
 
 
+@pytest.mark.slow
 def test_a_cut_line_stops_the_run_which_goes_on_elsewhere(
     model: Path, server: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +145,7 @@ def test_a_key_is_not_sent_to_a_server_unencrypted(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_reward_code_that_fails_is_corrected_and_the_run_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +220,7 @@ def hungry(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(gradients, "_share", eating)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_batch_that_does_not_fit_says_what_to_lower_and_goes_on_with_less(
     after: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -48,6 +48,7 @@ run()
 SAID = "there is not enough memory for 4.0 GiB more"
 
 
+@pytest.mark.slow
 def test_one_that_runs_out_of_memory_ends_both_and_torchrun_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

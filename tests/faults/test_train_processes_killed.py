@@ -81,6 +81,7 @@ def told_once(told: str, survivor: int) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_two_train_what_one_trains_and_compute_hardly_more(uncut: Path, alone: Path) -> None:
     equal_up_to_rounding(uncut, alone)
     two, one = (record(folder / "out")["trained"] for folder in (uncut, alone))
@@ -89,6 +90,7 @@ def test_two_train_what_one_trains_and_compute_hardly_more(uncut: Path, alone: P
     assert one["computed_tokens"] < two["computed_tokens"] < 1.2 * one["computed_tokens"] < one["nominal_tokens"]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_uncut_bit_for_bit(model: Path, uncut: Path, tmp_path: Path) -> None:
     """The second, then both, then the first one."""
     said = trained(tmp_path, model, (2, Sent(2, [1])), (2, Sent(4, [0, 1])), (2, Sent(6, [0])), (2, None))
@@ -135,6 +137,7 @@ def test_a_base_in_shards_is_killed_and_goes_on_with_another_number(adapter: str
         assert found == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("shards", [False, True], ids=["whole", "shards"])
 def test_a_signal_to_one_of_them_stops_both_at_the_same_step(shards: bool, model: Path, tmp_path: Path) -> None:
     """To the second, as where one of several machines is taken away. It waits until the first has saved, since a launcher ends all

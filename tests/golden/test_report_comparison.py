@@ -133,6 +133,7 @@ FAULTS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_decision_says_so(run: Path, fault: str) -> None:
     decision = read_decision(run).as_json()

@@ -18,13 +18,8 @@ CORPUS: dict[str, Case] = {
 }
 
 
-EVERY = 4  # of so many cases one is run by `make test`, all others by `make test-slow`
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if number % EVERY else []) for number, name in enumerate(CORPUS)],
-)
+@pytest.mark.sampled(16)
+@pytest.mark.parametrize("name", CORPUS)
 def test_it_ends_well_or_with_one_sentence(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

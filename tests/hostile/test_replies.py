@@ -223,6 +223,7 @@ FAULTS: dict[str, Step] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_asked_again_and_counted(server: Endpoint, name: str, caplog: pytest.LogCaptureFixture) -> None:
     server.script = [right, FAULTS[name], FAULTS[name], right]
@@ -233,6 +234,7 @@ def test_a_fault_is_asked_again_and_counted(server: Endpoint, name: str, caplog:
     assert KEY not in caplog.text
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_that_stays_ends_in_one_sentence_and_can_be_resumed(server: Endpoint, name: str) -> None:
     server.script = [right]
@@ -253,6 +255,7 @@ def one_sentence(error: LastresortError) -> None:
     assert said.endswith(".")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("slow", "says"),
     [
@@ -503,6 +506,7 @@ STREAMS: dict[str, Step] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_fault_before_the_first_word_of_a_stream_is_asked_again(server: Endpoint, name: str) -> None:
     fine = events(piece("ri"), piece("ght"), piece(None, "stop"))

@@ -17,6 +17,7 @@ from lastresort.train.settings import AdapterSettings
 FLOAT64 = torch.float64
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_and_loaded_by_peft_gives_the_same_answers(family: str, kind: str, tmp_path: Path) -> None:
@@ -30,6 +31,7 @@ def test_saved_and_loaded_by_peft_gives_the_same_answers(family: str, kind: str,
     assert (logits(family_model(family, FLOAT64)) - answers).abs().max() > 1e-2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_disabled_or_detached_adapter_gives_the_base_back(family: str, kind: str) -> None:

@@ -38,6 +38,7 @@ def run(folder: Path) -> dict[str, Any]:
     return first
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("objective", "tolerance"),
     [

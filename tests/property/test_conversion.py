@@ -84,6 +84,7 @@ def converted(path: Path, to: str) -> list[JsonObject]:
     return [in_new_shape(content, change, counts) for content in row_contents(stream_rows(path), change, counts)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
@@ -104,6 +105,7 @@ def test_every_pair_of_shapes_that_hold_a_row_gives_it_back(kind: str, data: st.
                 assert converted(path, first) == rows, (first, second)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["alpaca", "sharegpt", "ranking"])
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
@@ -123,6 +125,7 @@ def test_llama_factory_drops_no_row_that_a_shape_of_its_own_holds(name: str, dat
     assert [turn.text for turn in row.answers] == [answer[0].content for answer in content.answers]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("suffix", [*SINKS, ".jsonl.gz", ".csv.gz"])
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())

@@ -24,6 +24,7 @@ def turns_of(pairs: list[tuple[str, str]], system: str | None) -> list[Message]:
     return turns
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=60, deadline=None)
 @given(pairs=PAIRS, system=st.one_of(st.none(), TEXT))

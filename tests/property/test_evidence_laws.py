@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ def test_tango_narrows_with_confidence(b: int, c: int, n: int) -> None:
     assert wide[0] < narrow[0] <= (b - c) / n <= narrow[1] < wide[1]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 12), st.integers(0, 30), st.integers(60, 240), st.sampled_from([0.025, 0.05]))
 def test_the_interval_lies_where_the_verdict_is(wins: int, losses: int, n: int, alpha: float) -> None:
@@ -92,6 +94,7 @@ def test_the_interval_lies_where_the_verdict_is(wins: int, losses: int, n: int, 
     assert (found.p_regressed <= alpha) == (high < -0.05)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(0, 8), st.integers(0, 8), st.integers(20, 60))
 def test_a_larger_margin_is_easier(b: int, c: int, n: int) -> None:

@@ -189,6 +189,7 @@ def test_extremes_of_the_kl_stay_finite(name: str, dtype: torch.dtype) -> None:
 logp = st.floats(-50, 0)
 
 
+@pytest.mark.sampled(3)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -54,6 +54,7 @@ def built(name: str, function: str, judge: dict[str, Any]) -> Scorer:
     return build_scorer(name, parameters, choices=LABELS if name == "choice" else None)
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", list(SCORERS))
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

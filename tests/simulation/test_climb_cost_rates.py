@@ -45,6 +45,7 @@ def saving_after(outcomes: list[RungOutcome]) -> CostSaving | None:
     return CostSaving(last.rung, True)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("rates", "may_err"),
     [

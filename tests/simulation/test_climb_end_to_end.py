@@ -119,6 +119,7 @@ def found(decision: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scripted_rungs")
 def test_climbs_end_as_foretold(tmp_path: Path) -> None:
     ends = set()

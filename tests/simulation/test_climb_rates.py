@@ -29,6 +29,7 @@ def hold_the_promises(cell: Cell, tally: Tally) -> None:
     assert sum(tally.verdicts.values()) == sum(tally.stops.values()) == CLIMBS
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("rates", LADDERS, ids=str)
 def test_the_grid_keeps_the_promises(rates: tuple[float, ...]) -> None:
     cells = [cell for cell in GRID if cell.rates == rates]
@@ -37,6 +38,7 @@ def test_the_grid_keeps_the_promises(rates: tuple[float, ...]) -> None:
         hold_the_promises(cell, simulate(cell, CLIMBS))
 
 
+@pytest.mark.sampled(23)
 @pytest.mark.parametrize("named", OTHERS, ids=lambda named: named.name)
 def test_other_ladders_bars_scores_and_choices_keep_the_promises(named: Named) -> None:
     hold_the_promises(named.cell, simulate(named.cell, CLIMBS))
@@ -70,6 +72,7 @@ def item_by_item(bar: float, alpha: float, right: np.ndarray) -> Judgement:
     return next(judgement for judgement in judged if judgement is not None)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("bar", "alpha", "n"), [(0.8, 0.0125, 150), (0.5, 0.05 / 6, 60), (0.95, 0.1, 90)])
 def test_the_table_says_what_the_test_says_item_by_item(bar: float, alpha: float, n: int) -> None:
     generator = np.random.default_rng(3)

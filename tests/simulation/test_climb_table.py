@@ -24,6 +24,7 @@ def lines(name: str) -> list[str]:
     return found[2].strip().splitlines()[2:]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("name", "named"), AGAIN, ids=lambda one: one if isinstance(one, str) else scores_in_words(one.cell)
 )

@@ -54,6 +54,7 @@ def verdict(
     return judge_corrected(judge, interval, by, alpha=ALPHA, beta=BETA)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("case", JUDGES)
 @pytest.mark.parametrize("share", [0.5, 0.8])
 def test_a_system_right_at_the_bar_is_seldom_called_met_or_not_met(
@@ -65,6 +66,7 @@ def test_a_system_right_at_the_bar_is_seldom_called_met_or_not_met(
         assert np.mean([one is not None and one.outcome == outcome for one in found]) <= ALLOWED
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("n_labels", [20, 300])
 @pytest.mark.parametrize("lenient", [-0.5, 0.0, 0.5])
 def test_a_judge_that_grades_too_high_or_too_low_does_not_move_the_verdict(n_labels: int, lenient: float) -> None:
@@ -160,6 +162,7 @@ def test_as_many_labels_as_an_undecided_asks_for_mostly_let_items_decide() -> No
 SE, F = 0.9, 0.2  # of a judge that is known, or of one whose labels are the only thing that is not
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("going_on", [False, True], ids=["one test set", "with fresh items"])
 def test_where_the_judge_is_known_the_test_has_half_of_the_error_and_uses_much_of_it(going_on: bool) -> None:
     """No error of labels hides an error of the test here: at twice the error, or at the whole error once more, this fails."""

@@ -47,6 +47,7 @@ def critical_z(n: int, margin: float) -> float:
     return float(z[order[low]])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("n", "margin"), [(60, 0.05), (60, 0.1), (120, 0.03), (200, 0.05)])
 def test_exact_size_is_at_most_alpha_at_every_share_of_differing_items(n: int, margin: float) -> None:
     b, c = tables(n)
@@ -81,6 +82,7 @@ def test_the_planned_number_of_items_gives_the_planned_power() -> None:
     assert table_chances(b, c, n, psi, 0.0)[accepted].sum() == pytest.approx(0.8, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "spread"), [(150, 0.15), pytest.param(250, 0.3, marks=pytest.mark.slow)])
 def test_graded_size(n: int, spread: float) -> None:
     """At a true loss equal to the margin: NON_INFERIOR, and REGRESSED, in at most 5% + 3 standard errors (400 runs)."""
@@ -99,6 +101,7 @@ def test_graded_size(n: int, spread: float) -> None:
     assert counts["REGRESSED"] <= bound
 
 
+@pytest.mark.slow
 def test_groups_keep_the_size_that_single_items_would_break() -> None:
     """Items of a group win and lose together: by groups the size holds, by items it does not."""
     runs, groups, size, margin = 400, 60, 6, 0.1

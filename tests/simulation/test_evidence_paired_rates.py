@@ -35,6 +35,7 @@ def test_mcnemar_finds_a_real_difference() -> None:
     assert chance[rejected].sum() > 0.95
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("n", "win", "lose"), [(60, 0.15, 0.05), (60, 0.05, 0.05), (40, 0.3, 0.1), (80, 0.1, 0.02)])
 def test_tango_coverage_is_near_its_level(n: int, win: float, lose: float) -> None:
     """A score interval: near 95% on both sides of it, not at least 95% everywhere."""
@@ -47,6 +48,7 @@ def test_tango_coverage_is_near_its_level(n: int, win: float, lose: float) -> No
     assert 0.93 <= covered <= 0.985
 
 
+@pytest.mark.slow
 def test_graded_size_and_coverage() -> None:
     """No difference, skewed scores, n = 40: p <= .05 in at most 5% + 3 s.e.; the interval misses 5% + 2% + 3 s.e.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lastresort.evals.evidence import choose, selection_bias_corrected
 
@@ -14,6 +15,7 @@ def drawn(rates: dict[str, float], n: int, generator: np.random.Generator) -> di
     return {name: (own[name] < rate).astype(float).tolist() for name, rate in rates.items()}
 
 
+@pytest.mark.slow
 def test_a_failing_cheap_variant_is_not_picked() -> None:
     """Zero-shot at .70 and five examples at .88, 60 dev items: "not significantly worse" would often say zero-shot."""
     generator = np.random.default_rng(41)
@@ -34,6 +36,7 @@ def test_the_cheaper_of_two_equal_variants_wins_where_it_can_be_shown() -> None:
     assert picked.count("cheap") >= 19
 
 
+@pytest.mark.slow
 def test_the_correction_reduces_the_bias() -> None:
     """Eight variants that are all right at .8, 100 items: the best score promises too much, the corrected one does not."""
     generator = np.random.default_rng(43)
@@ -48,6 +51,7 @@ def test_the_correction_reduces_the_bias() -> None:
     assert abs(left) < bias / 4
 
 
+@pytest.mark.slow
 def test_the_correction_draws_whole_groups() -> None:
     """Twelve groups of ten items answered alike: items drawn one by one stand on both sides, and nothing is corrected."""
     generator = np.random.default_rng(45)

@@ -24,6 +24,7 @@ def wide_gate(losses: str, alpha: float = ALPHA, together: float = 0.0) -> Looke
     return looked_gates(WIDE, planned(WIDE, alpha), lost, alpha=alpha, runs=FEW, together=together, seed=4, exact=True)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("together", [0.0, 0.5])
 @pytest.mark.parametrize("losses", ["all", "one"])
 def test_a_loss_that_equals_the_margin_ships_and_is_rejected_at_most_5_percent(losses: str, together: float) -> None:
@@ -83,6 +84,7 @@ def test_what_is_in_reach_of_counts_is_in_reach_of_the_items_themselves() -> Non
         assert is_in_reach(base, tuned, times=most / n, margin=one.margin, alpha=ALPHA) == reached
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("side", ["kept", "regressed"])
 def test_a_measure_at_its_margin_is_judged_wrongly_at_most_5_percent_at_any_look(binary: bool, side: str) -> None:
@@ -125,6 +127,7 @@ def test_counts_give_the_evidence_of_the_items_themselves() -> None:
     assert evidence_p(counts, HALVES, -0.03) == pytest.approx(running_p(drawn, -0.03, looks))
 
 
+@pytest.mark.slow
 def test_simulated_p_values_give_the_verdicts_of_the_programs_own() -> None:
     one, n, measures = Asked("one", 0.1, 0.2), 80, 3
     generator = np.random.default_rng(9)

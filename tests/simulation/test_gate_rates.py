@@ -41,6 +41,7 @@ from page_tables import allowed
 FEW = 600
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("n", "margin"), [(50, 0.02), (50, 0.05), (100, 0.03), (501, 0.05)])
 @pytest.mark.parametrize("side", ["NON_INFERIOR", "REGRESSED"])
 def test_a_loss_that_equals_the_margin_is_judged_wrongly_at_most_5_percent(n: int, margin: float, side: str) -> None:
@@ -58,6 +59,7 @@ def test_beyond_the_exact_test_the_excess_is_small() -> None:
         assert ALPHA - 0.01 < size(20_001, 0.02, side=side, exact=False).chance < most
 
 
+@pytest.mark.slow
 def test_the_chance_of_a_table_is_what_drawing_gives() -> None:
     """The sum over tables against 200,000 draws, of the size at its worst share."""
     n, margin = 100, 0.03
@@ -104,6 +106,7 @@ def test_graded_p_is_the_programs_where_it_matters() -> None:
                 assert (told[1] <= alpha / 6) == (drawn.p_below(-margin) <= alpha / 6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cell", [PowerCell(0.05, 0.1, 0.05, 0.8), PowerCell(0.05, 0.05, 0.025, 0.96)], ids=str)
 def test_planned_power_is_reached_and_not_far_exceeded(cell: PowerCell) -> None:
     n = items_needed(cell.margin, cell.share, power=cell.wanted, alpha=cell.alpha)
@@ -131,6 +134,7 @@ def small_gate(losses: str, alpha: float = ALPHA, at_most: int | None = None) ->
     return gates(wide, sizes, lost, alpha=alpha, runs=1_000)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("losses", ["all", "one"])
 def test_a_gate_ships_a_loss_that_equals_the_margin_at_most_5_percent(losses: str) -> None:
     found = small_gate(losses)
@@ -151,6 +155,7 @@ def test_a_small_gate_only_lacks_power() -> None:
     assert small_gate("all", at_most=40).ship <= allowed(ALPHA, 1_000)
 
 
+@pytest.mark.slow
 def test_a_large_loss_is_rejected() -> None:
     """A gate that never rejects would keep the promise about rejecting."""
     asked = [type(one)(one.name, 0.05, 0.3) for one in GATES[4][2:]]

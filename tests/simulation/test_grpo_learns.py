@@ -11,6 +11,7 @@ from lastresort.train.loop.loop import train
 from lastresort.train.settings import Objective, TrainSettings
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo"])
 def test_the_mean_reward_rises(name, tmp_path):
     model, tokenizer = tiny_and_tokenizer(tmp_path, head=8.0)

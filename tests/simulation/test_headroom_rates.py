@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.prompting.headroom import LEVEL, without_headroom
@@ -53,6 +54,7 @@ def test_a_prompt_that_is_better_by_12_points_mostly_shows() -> None:
     assert seen(0.12) > 0.5
 
 
+@pytest.mark.slow
 def test_a_race_answers_too_little_to_see_such_a_difference_mostly() -> None:
     """Prompts that are dropped early are compared on a quarter of dev: what is not seen may be there."""
     assert seen(0.0, raced=True) <= LEVEL + 2 * (LEVEL * (1 - LEVEL) / RUNS) ** 0.5

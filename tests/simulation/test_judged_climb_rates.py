@@ -36,6 +36,7 @@ def most_wrong(cell: JudgedCell) -> float:
     return sum(met_at(judged, cell.n, (1 - LABELS_SHARE) * ladder.error_of(test), judged) for test in bad)
 
 
+@pytest.mark.slow
 def test_where_the_judge_is_known_a_rung_is_wrongly_met_as_often_as_half_of_its_error_says() -> None:
     climbs, expected = 3_000, most_wrong(KNOWN)
     assert 0.6 * HALF < expected <= HALF
@@ -44,11 +45,13 @@ def test_where_the_judge_is_known_a_rung_is_wrongly_met_as_often_as_half_of_its_
     assert found.lost <= climbs * allowed(LABELS_SHARE * FALSE_NOT_MET, climbs)
 
 
+@pytest.mark.slow
 def test_the_simulation_sees_tests_that_leave_nothing_to_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corrected, "errors_left", Errors)
     assert simulate(KNOWN, 3_000).wrong_met > 3_000 * allowed(most_wrong(KNOWN), 3_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell",
     [replace(KNOWN, rates=(AT,) * 4), replace(KNOWN, rates=(GOOD, AT, AT, AT), goal_cost=True)],
@@ -59,6 +62,7 @@ def test_where_the_judge_is_known_a_climb_with_its_repair_errs_no_more_than_its_
     assert 0 < found.wrong_met <= 2_000 * allowed(most_wrong(cell), 2_000)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("tests", [1, 4], ids=["one test", "three rungs and a repair"])
 def test_where_items_are_endless_the_labels_are_wrong_once_for_all_tests(tests: int) -> None:
     """However many tests there are, MET is wrong only where the one limit of the labels is."""
@@ -93,6 +97,7 @@ def test_every_line_of_single_tests_is_what_the_page_shows(case: OneTest) -> Non
     assert line(row_of_test(case)) in lines("judged tests"), "run python -m scripts.judges tests"
 
 
+@pytest.mark.slow
 def test_a_line_of_each_table_is_what_the_code_gives() -> None:
     """The others, which take minutes, in `make test-slow`."""
     cells = list(climb_cells())

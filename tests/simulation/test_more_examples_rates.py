@@ -20,6 +20,7 @@ def of(curve: Curve, batches: int, noise: float) -> list[MoreExamples | CannotTe
     return list(forecasts(curve, batches, noise, RUNS))
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("curve", [POWER, POWER_TO_NOTHING, STEEP_POWER, PLATEAU])
 @pytest.mark.parametrize(("batches", "noise"), [(60, 0.1), (150, 0.1), (500, 0.1), (500, 0.25)])
 def test_intervals_that_are_given_hold_what_comes(curve: Curve, batches: int, noise: float) -> None:
@@ -28,6 +29,7 @@ def test_intervals_that_are_given_hold_what_comes(curve: Curve, batches: int, no
         assert sum(times) >= 0.95 * len(given) - 3 * (0.05 * 0.95 * len(given)) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_intervals_of_a_long_curve_that_ends_in_a_plateau_hold_in_95_percent() -> None:
     """The hardest of the table: with a third of the shapes, its narrow intervals fall between them and hold in 86 to 89%."""
     runs = 1_000
@@ -36,6 +38,7 @@ def test_the_intervals_of_a_long_curve_that_ends_in_a_plateau_hold_in_95_percent
     assert (np.mean(given, axis=0) >= 0.95 - 3 * (0.05 * 0.95 / runs) ** 0.5).all()
 
 
+@pytest.mark.slow
 def test_a_long_curve_with_little_noise_is_told_and_a_short_or_noisy_one_is_not() -> None:
     told = {
         (batches, noise): sum(isinstance(found, MoreExamples) for found in of(POWER, batches, noise))

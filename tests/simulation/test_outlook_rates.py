@@ -46,6 +46,7 @@ def ever(
     return met, not_met
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("bar", "alpha", "n"), SETTINGS)
 def test_going_on_keeps_both_errors_whatever_it_depends_on(bar: float, alpha: float, n: int) -> None:
     errors = Errors(alpha, BETA)
@@ -105,6 +106,7 @@ def test_a_larger_error_can_leave_less_for_the_fresh_items() -> None:
     assert larger < smaller / 2
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("bar", "alpha", "n"), [(0.8, 0.05, 60), (0.5, 0.0125, 150), (0.95, 0.01, 120)])
 def test_the_endings_are_those_of_judge_bar(bar: float, alpha: float, n: int) -> None:
     generator, runs = np.random.default_rng(3), 1500
@@ -117,6 +119,7 @@ def test_the_endings_are_those_of_judge_bar(bar: float, alpha: float, n: int) ->
             assert abs(share - chance) <= 3 * math.sqrt(chance * (1 - chance) / runs) + 1e-9
 
 
+@pytest.mark.slow
 def test_optional_continuation_keeps_the_error_of_judge_bar() -> None:
     """At the bar, going on up to three times, with more items the better it looks: as somebody would who wants to see MET."""
     bar, alpha, n, runs = 0.7, 0.1, 60, 1500
@@ -166,6 +169,7 @@ def test_the_predicted_chances_come_true() -> None:
             assert abs(seen[of, side].mean() - mean) <= 3 * math.sqrt(max(mean * (1 - mean), 1 / of.sum()) / of.sum())
 
 
+@pytest.mark.slow
 def test_the_predicted_chances_of_graded_scores_come_true() -> None:
     bar, alpha, n = 0.6, 0.05, 50
     generator = np.random.default_rng(31)
@@ -209,6 +213,7 @@ def ever_claimed_too_much(first: int | None) -> float:
     )
 
 
+@pytest.mark.slow
 def test_the_claimable_bar_holds_however_often_a_test_goes_on() -> None:
     """The exact step is made once, at the end of the test set. Made anew with every file it would claim too much."""
     allowed = 0.1 + 3 * math.sqrt(0.1 * 0.9 / 300)
@@ -223,6 +228,7 @@ def test_the_outlook_of_a_test_that_went_on_claims_by_the_step_at_the_end_of_its
     assert found.claimable < claimable(pooled, 0.02, binary=True)
 
 
+@pytest.mark.slow
 def test_graded_scores_that_go_on_keep_the_error_that_they_began_with() -> None:
     """At the bar, whole or in groups of two, pooled as `judge_parts` pools them; more is added as long as they are undecided."""
     alpha, sizes, runs = 0.1, (40, 20, 60), 400

@@ -37,12 +37,14 @@ def outside(n: int, by_seed: float) -> tuple[int, int, int]:
     return below, above, naive
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("n", "by_seed"), [(120, 0.0), (120, 0.15), (300, 0.4)])
 def test_each_limit_keeps_its_error(n: int, by_seed: float) -> None:
     below, above, _ = outside(n, by_seed)
     assert max(below, above) <= MOST
 
 
+@pytest.mark.slow
 def test_limits_that_know_of_items_alone_do_not() -> None:
     """What the part of the seeds is for: without it a difference is seen a third of the time where there is none."""
     _, above, naive = outside(300, 0.4)

@@ -18,6 +18,7 @@ def test_an_unchanged_model_is_rejected_at_most_at_the_error_of_both() -> None:
     assert found.shipped > 0.5  # what is asked decides
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("k", [3, 7])
 def test_the_best_of_k_repairs_that_are_all_spoiled_passes_the_second_gate_no_more_often_than_one(k: int) -> None:
     """The first is spoiled beyond doubt; every repair truly loses the margin, and some seem good on the separate draw."""
@@ -36,6 +37,7 @@ def test_a_repair_that_mends_ships_after_a_rejection() -> None:
     assert climbs(0.1, [0.06, 0.0, 0.0], runs=1_000).repaired > 0.4
 
 
+@pytest.mark.slow
 def test_choosing_by_the_items_of_the_second_gate_would_err_far_more_often() -> None:
     """What the separate draw is for: any of seven that are all at their margin is lucky on some items."""
     sizes = plan((GENERAL,), CLIMB_ALPHA)

@@ -58,6 +58,7 @@ RATES = [
 ]
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("shared", [0.0, 1.0])
 @pytest.mark.parametrize("goal_cost", [False, True])
 @pytest.mark.parametrize("rates", RATES, ids=str)
@@ -88,6 +89,7 @@ def test_what_is_allowed_is_less_than_what_the_bad_systems_hold() -> None:
     assert ladder(GOOD, AT, GOOD).most_wrong(N) < 0.9 * sft
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("broken", ["alpha_of_rung", "alpha_of_repair"])
 def test_the_simulation_sees_what_was_never_there_to_be_handed_on(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Good prompts and tuned models hand on what they do not need. One and a half times the error of the climb is seen."""
@@ -105,6 +107,7 @@ def test_the_simulation_sees_what_was_never_there_to_be_handed_on(broken: str, m
     assert 0 < kept <= CLIMBS * allowed(ladder.most_wrong(N), CLIMBS) < wrongly_met(ladder, cell)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("bar", [0.6, 0.95])
 @pytest.mark.parametrize("n", [100, 300])
 def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: float, n: int) -> None:
@@ -124,6 +127,7 @@ def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: flo
 PARTS, GOING_ON = (60, 40, 40), 400
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("alike", [0.0, 1.0])
 def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_and_never_the_sum(alike: float) -> None:
     """With `goal: cost`: fresh items come as long as a test is undecided. Where the prompt meets the bar with them, the tuned

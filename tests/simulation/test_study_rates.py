@@ -35,6 +35,7 @@ from study_support import arm_of
 STEEP, FLAT, NEVER, ALWAYS, EQUAL, ENDS_EQUAL, FALLS, COMES_AND_GOES = WAYS
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("ways", "design"), CROSSING_STUDIES)
 def test_a_study_says_something_false_of_a_size_no_more_often_than_promised(ways: TwoWays, design: Design) -> None:
     """Of all studies: where ways are equal, all that is said is false."""
@@ -67,6 +68,7 @@ def test_few_seeds_are_not_taken_for_many() -> None:
     assert plain < 0.85 * 300
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [name for name in ERRORS if "not" not in name])
 @pytest.mark.parametrize("design", FORECAST_DESIGNS, ids=lambda design: design.cells)
 def test_intervals_of_what_more_examples_gain_hold_it(name: str, design: Design) -> None:
@@ -95,6 +97,7 @@ def test_a_size_at_which_nothing_is_gained_is_named_no_more_often_than_said(
     assert named == false or named > 0.95 * runs
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("changed", [0.1, 0.3])
 def test_answers_that_change_at_random_are_a_format_leak_no_more_often_than_said(changed: float) -> None:
     """A test of every size and seed by itself finds one in up to a quarter of studies."""

@@ -58,6 +58,7 @@ def test_what_peft_cannot_have_written_is_named(tmp_path: Path, values: dict[str
         adapter_settings(write(tmp_path, **values))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "key", ["target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "modules_to_save"]
 )

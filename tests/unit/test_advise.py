@@ -78,6 +78,7 @@ def step(advice: Advice, rung: str) -> RungAdvice:
     return next(one for one in advice.path if one.rung == rung)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @each(ANY_FACTS)
 def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
@@ -104,6 +105,7 @@ def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
     assert all(getattr(facts, one.question.fact) is None for one in advice.to_find_out)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @each(ANY_FACTS)
 def test_a_question_is_open_exactly_where_an_answer_moves_what_a_reader_sees(facts: Facts) -> None:

@@ -202,6 +202,7 @@ def test_what_a_climb_would_refuse_is_said_and_advice_given(
     assert "Collect test examples: with 5, even a perfect score" in out
 
 
+@pytest.mark.slow
 def test_the_command_loads_no_torch(task: Path) -> None:
     code = (
         "import sys; sys.argv = ['lastresort', 'advise', sys.argv[1]]\n"

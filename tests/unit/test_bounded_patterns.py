@@ -34,6 +34,7 @@ PLAIN = ["a", "^a+$", "(b)|(a)", "^[a-z]+(-[a-z]+)*$", "(?i)A{1,3}", "", r"(\d+)
 TEXTS = ["", "a", "a-b-c", "aaa", "1-2 3-4", "é\u2028\n", "\ud800", "x" * 20_000]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("pattern", PLAIN)
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 def test_the_last_match_is_that_of_re(pattern: str, text: str) -> None:
@@ -42,6 +43,7 @@ def test_the_last_match_is_that_of_re(pattern: str, text: str) -> None:
     assert last_match(pattern, text) == expected
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("pattern", "text"), ENDLESS)
 def test_a_search_without_an_end_is_ended_and_the_next_one_works(pattern: str, text: str) -> None:
     with pytest.raises(TaskError, match=r"the pattern .* takes more than 0\.2 s to search a text of [\d,]+ characters"):
@@ -63,6 +65,7 @@ def test_the_process_is_one_for_all_and_ends_where_its_input_does() -> None:
     assert child.wait(20) == 0
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("schema", "value"),
     [

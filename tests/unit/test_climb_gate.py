@@ -204,6 +204,7 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     assert any(reason.startswith("sft: the gate rejects it: ") for reason in reason_lines(found))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("stage", ["gate: base: general", "gate: tuned: general"])
 def test_a_climb_cut_in_the_middle_of_its_gate_decides_the_same_and_asks_nothing_twice(
     tmp_path: Path, rejected: Climbed, stage: str

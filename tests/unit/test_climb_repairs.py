@@ -290,6 +290,7 @@ def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.
     assert (decision["gate"]["rung"], decision["winner"]["kind"]) == ("preference", "prompt")
 
 
+@pytest.mark.slow
 def test_a_full_gate_that_holds_for_a_loss_is_repaired_and_a_quick_one_is_not(
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +305,7 @@ def test_a_full_gate_that_holds_for_a_loss_is_repaired_and_a_quick_one_is_not(
     assert (decision["winner"]["held"], decision["gate"]["system"]) == (False, "sft-adapter-scale0.75")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode", ["quick", "full"])
 def test_training_anew_comes_last_and_never_after_a_quick_gate(tmp_path: Path, mode: str) -> None:
     levels = by_making(first=(0.99, BROKEN), epoch1=(0.99, 0.8), replay=(0.97, SAFE))
@@ -318,6 +320,7 @@ def test_training_anew_comes_last_and_never_after_a_quick_gate(tmp_path: Path, m
     assert decision["gate"]["verdict"] == ("REJECT" if mode == "quick" else "SHIP")
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_told(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "training")
@@ -328,6 +331,7 @@ def test_a_training_that_diverges_is_told(tmp_path: Path) -> None:
         assert (decision["repairs"][-1]["system"], decision["repairs"][-1]["dev"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_training_that_does_not_fit_the_time_is_told_and_begun_where_more_is_given(tmp_path: Path) -> None:
     levels = by_making(first=(0.99, BROKEN), epoch1=(0.99, 0.8), replay=(0.97, SAFE))
     file = tmp_path / "task" / "task.yaml"

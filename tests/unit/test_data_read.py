@@ -366,6 +366,7 @@ def test_a_text_that_many_rows_of_parquet_share_counts_for_each(
             read_rows(path)
 
 
+@pytest.mark.slow
 def test_parquet_is_counted_elsewhere_within_a_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A footer can lie, and what it says must not be what this process allocates: not even for the rows looked at together."""
     path = parquet_of(tmp_path, {"input": [f"{number:03}" + "a" * 1_000_000 for number in range(100)]})

@@ -74,6 +74,7 @@ def test_every_rung_that_trains_has_its_memory(tmp_path: Path) -> None:
     assert "are free here." in rungs["sft"]["memory"]["sentence"]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the embedded model 1.0 GiB is too little for a full pass in float32; weights of a terabyte fit nowhere."""
     monkeypatch.setattr("lastresort.models.loading.is_reduced", lambda dtype: False)
@@ -265,6 +266,7 @@ class Passes(SilentProgress):
         self.done += amount
 
 
+@pytest.mark.slow
 def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
     monkeypatch.undo()

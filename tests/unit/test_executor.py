@@ -206,6 +206,7 @@ def test_a_request_that_is_taken_back_still_tells_why_jobs_were_left_undone() ->
     assert isinstance(request.error(), StopRequestedError)
 
 
+@pytest.mark.slow
 def test_the_ceiling_of_retrieval_is_measured_by_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[MeasureJob] = []
 
@@ -247,6 +248,7 @@ def test_a_climb_decides_the_same_whoever_is_quicker(tmp_path: Path, monkeypatch
     assert found == kept
 
 
+@pytest.mark.slow
 def test_a_climb_measures_by_the_executor_that_it_is_given(tmp_path: Path) -> None:
     quality = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 

@@ -91,6 +91,7 @@ def test_rows_that_are_others_than_those_trained_on_are_refused(on_pairs: Climbe
         rows.write_text(before, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_tuned_winner_needs_no_rung(tmp_path: Path) -> None:
     path = tiny_task(tmp_path, ladder=["sft"], bar=0.01, sft=SUPERVISED)
     found = climbed(path, tmp_path / "runs" / "tiny-1")
@@ -102,6 +103,7 @@ def test_a_tuned_winner_needs_no_rung(tmp_path: Path) -> None:
     assert any(f"after epoch {kept} of a schedule for 2" in note for note in training.notes) == (kept == "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "objective", "columns"),
     [
@@ -117,6 +119,7 @@ def test_every_source_of_preferences(keys: dict[str, Any], objective: str, colum
     assert set(found.train[0]) == columns
 
 
+@pytest.mark.slow
 def test_pairs_of_the_models_own_samples_are_read_from_the_record(tmp_path: Path) -> None:
     path = tiny_task(
         tmp_path,
@@ -136,6 +139,7 @@ def test_pairs_of_the_models_own_samples_are_read_from_the_record(tmp_path: Path
     assert written <= {(pair.chosen.text, pair.rejected.text) for pair in samples.pairs}
 
 
+@pytest.mark.slow
 def test_a_reward_goes_along_with_its_prompts(tmp_path: Path) -> None:
     reward = [{"python": "score.py:letters", "weight": 0.5}]
     path = tiny_task(tmp_path, ladder=["preference"], preference=ONE_RATE, score=HOPELESS, reward=reward)
@@ -148,6 +152,7 @@ def test_a_reward_goes_along_with_its_prompts(tmp_path: Path) -> None:
     assert "'score.py:letters'" in (written.folder / "rewards.py").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_all_weights_of_the_rung_full(tmp_path: Path) -> None:
     full = {"learning_rates": [0.003], "epochs": 1, "replay": 0.1}
     path = tiny_task(tmp_path, ladder=["full"], full=full, score=HOPELESS)

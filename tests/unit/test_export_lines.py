@@ -45,6 +45,7 @@ def lines_of(text: str) -> list[str]:
     return text.translate({0x85: "\n", 0x2028: "\n", 0x2029: "\n"}).splitlines()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("to", TARGETS)
 def test_a_name_ends_no_line(to: str, end: str, model: Path, tmp_path: Path) -> None:

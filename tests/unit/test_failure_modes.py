@@ -46,6 +46,7 @@ def lost(part: dict[str, Any]) -> float:
     return part["base"] - part["tuned"]
 
 
+@pytest.mark.slow
 def test_forgetting_is_told_by_family_of_questions(found: dict[str, Any]) -> None:
     told = parts(found, "forgetting")
     assert set(told) == {"sums", "letters", "capitals"}

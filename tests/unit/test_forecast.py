@@ -40,6 +40,7 @@ QUALITIES: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -> None:
     path = scripted_task(tmp_path / "task", quality=QUALITIES[quality], script={"wrong": [LONG]})
@@ -50,6 +51,7 @@ def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -
     assert forecast["tokens_in"] < 12 * cost["tokens_in"]  # high, and still an estimate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labelled", "prompting"),
     [
@@ -110,6 +112,7 @@ def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> N
     assert SftRung().forecast(task, work(max_new_tokens=80)).tokens_out > SftRung().forecast(task, work()).tokens_out
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast layers are is timed by tests of its own (test_dry_run.py)."""
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
@@ -163,6 +166,7 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
     assert "upper estimate" not in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
     """Where something may be tuned and a gate is not left out; a quick one asks fewer items."""
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
@@ -187,6 +191,7 @@ def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
     Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick"), verbose=True))

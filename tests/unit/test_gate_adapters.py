@@ -75,6 +75,7 @@ def test_an_adapter_that_changes_nothing_is_never_rejected(gate: Any, tmp_path: 
     assert found["fingerprints"]["base"] != found["fingerprints"]["tuned"]
 
 
+@pytest.mark.slow
 def test_another_workspace_asks_the_tuned_model_only(gate: Any, tmp_path: Path) -> None:
     _, first, _ = gate(adapter(tmp_path / "new"))
     shutil.rmtree(tmp_path / "runs")
@@ -172,6 +173,7 @@ def _remember_base(tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"base": str(tiny)}))
 
 
+@pytest.mark.slow
 def test_an_adapter_that_names_another_base_of_the_same_shape_is_asked_and_that_is_said(
     gate: Any, tmp_path: Path
 ) -> None:

@@ -255,6 +255,7 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.slow
 def test_quick_goes_on_where_looking_is_likely_to_decide(gate: Run, tmp_path: Path) -> None:
     """No answer differs: 384 items cannot rule out a loss of .8 points, since .992^384 is 4.6% and .025 is left for their test.
     Looking can between 640 and 864."""

@@ -92,6 +92,7 @@ def answer(tokenizer: Any, random: Random, pieces: int = 40) -> list[int]:
     return tokens
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("which", TOKENIZERS)
 def test_the_text_is_that_of_all_tokens_at_each_of_them(which: str) -> None:
     tokenizer = TOKENIZERS[which]()

@@ -76,6 +76,7 @@ def asked(run: Path) -> list[dict[str, Any]]:
         running.close()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("layout", ["plain", "sections"])
 def test_the_client_sends_what_was_measured(layout: Any, base: Path, tmp_path: Path) -> None:
     winner = system(base, prompt=PromptDesign(NASTY, layout, SHOTS, k=2), decoding=Decoding(8, stop=('"', "\n")))
@@ -99,6 +100,7 @@ def test_a_template_without_system_turns_gets_none(base: Path, tmp_path: Path) -
     assert got[0]["messages"][0]["content"] == f"{NASTY}\n\nquestion 0 {NASTY}"
 
 
+@pytest.mark.slow
 def test_curl_sends_the_same_request(base: Path, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
@@ -195,6 +197,7 @@ def test_sglangs_pattern_takes_the_choices_alone() -> None:
         assert (taken and matcher.is_accepting()) == (text in CHOICES)
 
 
+@pytest.mark.slow
 def test_reasoning_and_choices_are_taken_out_of_the_reply(base: Path, tmp_path: Path) -> None:
     thinking = system(base, prompt=PromptDesign("Think.", reasoning=True))
     found = handed(run_of(tmp_path / "a", thinking), "vllm")

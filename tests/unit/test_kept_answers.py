@@ -284,6 +284,7 @@ def test_what_another_machine_or_library_computed_is_asked_again(
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
 
 
+@pytest.mark.slow
 def test_the_gates_and_repairs_of_a_climb_share_the_bases_answers_with_other_projects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

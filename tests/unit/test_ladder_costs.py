@@ -325,6 +325,7 @@ def test_what_is_only_weighed_may_change(tmp_path: Path) -> None:
     assert changed_keys(before, now) == ["sft", "use"]
 
 
+@pytest.mark.slow
 def test_a_small_model_is_really_trained_where_it_pays(tmp_path: Path) -> None:
     """The rung as it is, its own plan and measured seconds; the letters of any answer are worth something."""
     settings = {

@@ -358,6 +358,7 @@ def test_a_rubric_of_yes_and_no_is_tested_as_right_and_wrong(tmp_path: Path) -> 
     assert prepare(task).scorer.binary
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("fail_at", [3, 31, 90])
 def test_a_climb_goes_on_after_its_judge_failed_and_asks_nothing_twice(tmp_path: Path, fail_at: int) -> None:
     """Before the first rung, in its first batch, and later: the same decision as without a failure, and one call more."""

@@ -102,6 +102,7 @@ def test_in_the_search_a_refusal_drops_the_candidate() -> None:
         scores(refused_is_wrong=False)
 
 
+@pytest.mark.slow
 def test_training_rows_longer_than_the_context_are_left_out_and_named(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
     data = rows(150)

@@ -372,6 +372,7 @@ def test_without_inspect_ai_the_error_names_what_to_install(tmp_path: Path, monk
     assert [one.name for one in read_logs(tmp_path).measures] == ["lm_eval:letters"]
 
 
+@pytest.mark.slow
 def test_reading_opens_no_connection_starts_nothing_and_loads_no_torch() -> None:
     code = f"from {read_logs.__module__} import read_logs\n"
     code += """

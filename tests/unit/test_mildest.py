@@ -54,6 +54,7 @@ def test_a_larger_test_set_meets_a_bar_that_is_passed_more_surely() -> None:
     assert small < large - 0.1
 
 
+@pytest.mark.slow
 def test_large_test_sets_are_not_all_held_at_once() -> None:
     """400 of 20,000 scores: 64 MB as floats."""
     tracemalloc.start()
@@ -140,6 +141,7 @@ def test_the_decision_and_the_report_show_the_trade_off(run: Path) -> None:
     assert "KL from the base on general requests" in page
 
 
+@pytest.mark.slow
 def test_where_none_is_likely_the_dev_score_decides(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", ladder=["sft"], bar=0.7, sft={**SFT, "select": "mildest"})
     run = climbed(path, tmp_path / "run").run
@@ -150,6 +152,7 @@ def test_where_none_is_likely_the_dev_score_decides(tmp_path: Path) -> None:
     assert of_weighing(found).startswith("No checkpoint is likely to meet the bar")
 
 
+@pytest.mark.slow
 def test_the_best_is_chosen_as_ever_and_nothing_is_measured_for_it(tmp_path: Path) -> None:
     run = climbed(tiny_task(tmp_path / "task", ladder=["sft"], bar=0.3, sft=SFT), tmp_path / "run").run
     with Record.open(run, read_only=True) as record:
@@ -159,6 +162,7 @@ def test_the_best_is_chosen_as_ever_and_nothing_is_measured_for_it(tmp_path: Pat
     assert not any("scale" in name for name in tuned_files(run))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("label", "after"),
     [("sft: answers of the base, to measure the distance", 1), ("sft: how far lora-lr0.03-step30", 2)],

@@ -342,6 +342,7 @@ def two_rungs(
     return gated_climb(tmp_path, levels, task=task, script=known, gate=gate, more=more)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("gate", ["quick", "none"])
 def test_a_gate_that_lacked_the_verdict_is_judged_again_and_asks_nothing(
     gate: GateMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -384,6 +385,7 @@ def test_a_gate_is_judged_again_where_a_larger_error_decides_the_test_set_alone(
     assert (test.verdict, test.n_available, found.gate.target.outcome) == ("MET", 60, "MET")
 
 
+@pytest.mark.slow
 def test_what_meets_the_bar_with_fresh_items_and_is_rejected_is_repaired_at_its_error_and_tested_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def failing(*_: object) -> FirstBatchCheck:
     return FirstBatchCheck(1.0, 1.0, False, "packed and plain forward differ on the first batch")
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("path", ["packed", "plain", "dropout", "check fails"])
 @pytest.mark.parametrize("name", ["sft", "dpo", "orpo"])
@@ -233,6 +234,7 @@ def test_both_ways_compute_the_same_and_the_rows_say_how_much(whole: Whole) -> N
     assert arms[0].arm != arms[2].arm  # another seed is another training
 
 
+@pytest.mark.slow
 def test_compute_is_equal_where_the_check_of_the_first_batch_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +251,7 @@ def test_compute_is_equal_where_the_check_of_the_first_batch_fails(
     assert budget - 1.3 * orpo.trained_tokens / orpo.steps < orpo.trained_tokens <= budget
 
 
+@pytest.mark.slow
 def test_a_study_that_is_cut_goes_on_to_the_same_rows(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +451,7 @@ def test_each_training_has_a_rate_of_its_own(tmp_path: Path) -> None:
     assert (rates_of(named, dpo=0.5).dpo, rates_of(named, orpo=0.5).orpo) == (0.5, 0.5)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "cell", "key"),
     [("sft", "dpo", r"sft.learning_rates=\[RATE\]"), ("dpo", "dpo", "--dpo-rate"), ("orpo", "orpo", "--orpo-rate")],

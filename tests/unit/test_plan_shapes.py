@@ -91,6 +91,7 @@ def test_the_output_layer_is_the_embedding_where_the_configuration_class_says_so
     assert shape_of(config, kind).parameters == parameters_in(built(config))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", list(known_models()))
 def test_each_model_of_the_catalogue_has_its_number_and_that_of_transformers(name: str) -> None:
     entry = known_models()[name]

@@ -69,6 +69,7 @@ def test_they_stop_at_64(tmp_path: Path) -> None:
     assert "more are never tried." in said
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "quality",
     [
@@ -119,6 +120,7 @@ def test_the_nearest_grow_only_where_they_lead(tmp_path: Path) -> None:
     assert (system.prompt.k, system.prompt.selection, len(system.prompt.shots)) == (8, "nearest", 80)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("label", ["few-shot-8, dev", "few-shot-16, dev"])
 def test_a_climb_that_is_cut_takes_the_same_way_without_a_second_call(tmp_path: Path, label: str) -> None:
     whole, said = climbed(scripted_task(tmp_path / "whole", quality=SIXTEEN), tmp_path / "whole" / "run")

@@ -88,6 +88,7 @@ def test_the_optimised_prompt_wins_the_race_and_the_report_says_how_it_differs(t
     assert "money, delivery about transport" in html
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("parameters", "says"), [(135_000_000, True), (None, False), (7_000_000_000, False)])
 def test_a_small_model_that_reflects_is_said_to_be_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: int | None, says: bool
@@ -192,6 +193,7 @@ def test_calls_bound_both_models(tmp_path: Path) -> None:
     assert "none scored higher" in said
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("label", "steps"), [("optimising the prompt", 1), ("optimising the prompt", 9), ("optimised, dev", 1)]
 )
@@ -269,6 +271,7 @@ def test_a_reflecting_model_without_a_key_is_refused_before_a_folder_is_made(
 LEVEL = [{"right": 0.5}]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("quality", "keys", "script", "said"),
     [
@@ -339,6 +342,7 @@ def test_an_instruction_that_copies_training_rows_is_refused(tmp_path: Path) -> 
 PRICES = {"prompt_price": 1000.0, "output_price": 10.0}
 
 
+@pytest.mark.slow
 def test_money_bounds_the_search_and_counts_in_the_rung(tmp_path: Path) -> None:
     whole = climbed(optimising(tmp_path / "whole", task={"use": PRICES}, **PRICES), tmp_path / "whole" / "runs" / "run")
     found, _ = noted(tmp_path / "whole" / "runs" / "run")

@@ -69,6 +69,7 @@ def executed(source: str, names: dict[str, Any]) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scripted_task(tmp_path, quality=[{"right": 0.97}], task={"task": "ticket-routing"})
@@ -162,6 +163,7 @@ def test_a_study_that_there_is_not_is_named_before_all_else() -> None:
         lr.study("nowhere.yaml", "crosover", sizes="few")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
@@ -314,6 +316,7 @@ def test_importing_loads_nothing_heavy_and_the_folders_keep_their_modules() -> N
     assert done.stdout.split() == "[] [] True True True True lastresort.climb.decide".split()
 
 
+@pytest.mark.slow
 def test_a_climb_and_a_gate_load_torch_only_when_they_compute() -> None:
     code = """
 import sys

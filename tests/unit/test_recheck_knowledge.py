@@ -71,6 +71,7 @@ def test_the_documents_as_they_were_are_no_change(reading: Path, tmp_path: Path)
     assert len(calls(reading.parent.parent / "task")) == asked
 
 
+@pytest.mark.slow
 def test_a_reader_is_stale_where_it_would_answer_otherwise_now(reading: Path, tmp_path: Path) -> None:
     run = copied(reading, tmp_path)
     before = untouched(run)
@@ -96,6 +97,7 @@ def test_a_reader_is_stale_where_it_would_answer_otherwise_now(reading: Path, tm
     assert not (run / "recheck-store").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_repeats_itself_is_current_whatever_else_changed(reading: Path, tmp_path: Path) -> None:
     run = copied(reading, tmp_path)
     pages = documents(run, tmp_path, lambda _, text: text.replace("is easy to use", "is simple to use"))
@@ -105,6 +107,7 @@ def test_a_reader_that_repeats_itself_is_current_whatever_else_changed(reading: 
     assert "repeats all of its" in found["answer"]
 
 
+@pytest.mark.slow
 def test_a_recheck_that_was_cut_off_goes_on(reading: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copied(reading, tmp_path)
     pages = documents(run, tmp_path, recoded)
@@ -164,6 +167,7 @@ def test_a_page_that_only_moved_is_no_change_of_what_it_says(knowing: Path, tmp_
     assert found["verdict"] == "CURRENT"
 
 
+@pytest.mark.slow
 def test_without_labels_what_was_trained_in_cannot_be_told(tmp_path: Path) -> None:
     run = knowing_run(tmp_path, labelled=False)
     found = rechecked(run, documents=documents(run, tmp_path, recoded))
@@ -184,6 +188,7 @@ def test_without_a_store_files_are_compared(tmp_path: Path) -> None:
     assert {one["standing"] for one in told["affected"]} == {"UNKNOWN"}
 
 
+@pytest.mark.slow
 def test_a_reader_whose_run_lost_its_store_is_compared_with_its_own(reading: Path, tmp_path: Path) -> None:
     run = copied(reading, tmp_path)
     shutil.rmtree(run / "store")

@@ -28,11 +28,13 @@ def test_a_climb_trains_with_held_replay_and_says_so(tmp_path: Path) -> None:
     assert any("of replay held to the base" in finding.text for finding in search.findings)
 
 
+@pytest.mark.slow
 def test_replay_by_likelihood_knows_no_distance(tmp_path: Path) -> None:
     with Record.open(_run(tmp_path), read_only=True) as record:
         assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
 
 
+@pytest.mark.slow
 def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +52,7 @@ def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_sa
     assert any("replay is trained by likelihood" in text for text in said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "run_name"), [(pairs(), "orpo-lr0.003"), (labels(), "kto-lr0.003")])
 def test_preferences_train_with_replay_held_to_the_base(given: list[object], run_name: str, tmp_path: Path) -> None:
     settings = {"learning_rates": [0.003], "epochs": 1, "replay": 0.2, "replay_loss": "kl", "batch_size": 8}
@@ -65,6 +68,7 @@ def test_preferences_train_with_replay_held_to_the_base(given: list[object], run
     assert f"{reached.replay_rows} rows of replay held to the base" in search.in_words
 
 
+@pytest.mark.slow
 def test_a_reward_takes_no_replay_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "task").mkdir()
     source = "def vowels(completion):\n    return sum(c in 'aeiou' for c in completion) / 6\n"

@@ -40,6 +40,7 @@ def labelled_by_document() -> list[dict[str, Any]]:
     return [{**row, "passages": [row["passages"][0].split("#")[0]]} for row in questions()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["no labels", "whole documents"])
 def test_a_model_that_is_lost_among_passages_is_not_out_of_reach(
     tmp_path: Path, labels: str, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +73,7 @@ def test_without_labels_a_skip_speaks_of_the_likeliest_passages_and_is_kept(tmp_
     assert comparable(again.decision.as_json()) == comparable(found.decision.as_json())
 
 
+@pytest.mark.slow
 def test_prompts_that_fit_no_passages_skip_the_rung_and_not_the_climb(tmp_path: Path) -> None:
     task = {"retrieval": {"embedder": "hashing", "k": [50]}, "ladder": ["prompting", "retrieval", "sft"]}
     path = handbook_task(tmp_path / "task", task=task, script={"context_tokens": 500})

@@ -36,6 +36,7 @@ def test_a_curve_that_fell_is_not_drawn_below_where_it_is() -> None:
     assert not straight_on(now, before, 0.75, seed=1).below
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("before", [0.0, 0.2, 0.4])
 def test_a_line_that_reaches_the_bar_is_seldom_called_below_it(before: float) -> None:
     """The bar is exactly where the line of the true scores ends."""
@@ -89,6 +90,7 @@ def test_where_the_first_third_does_not_point_at_the_bar_it_is_said_and_asked_on
     assert again["test"] == whole.decision.as_json()["rungs"][0]["test"], "a look changes nothing of what is trained"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "started"), [(None, True), ({"choices": ["red", "blue", "green"]}, False)], ids=["plain", "choices"]
 )

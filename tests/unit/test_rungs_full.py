@@ -126,6 +126,7 @@ def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path: Path) -> None:
     """No time passes on this clock: only the plan exceeds the limit."""
     path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-9})

@@ -160,6 +160,7 @@ def test_what_is_held_to_the_form_is_tried_on_as_many_items_and_the_test_decides
     assert decision["verdict"] == "MET"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("label", ["prompting: chain-of-thought", "prompting: few-shot-3+constrained"])
 def test_a_race_that_is_cut_where_it_ends_decides_the_same(tmp_path: Path, label: str) -> None:
     whole = found(tmp_path / "whole", HELD_TO_THE_FORM)

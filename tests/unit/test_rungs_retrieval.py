@@ -141,6 +141,7 @@ def test_another_store_in_its_place_is_refused(climbed: Climbed, tmp_path: Path)
         open_answerer(load_system(tmp_path / "winner"), tmp_path / "winner")
 
 
+@pytest.mark.slow
 def test_a_second_climb_embeds_nothing_and_asks_nothing(climbed: Climbed) -> None:
     task = climbed.run.parent.parent / "task"
     before = len(calls(task))
@@ -153,6 +154,7 @@ def test_a_second_climb_embeds_nothing_and_asks_nothing(climbed: Climbed) -> Non
     assert (store.embedded, store.unchanged) == (0, len(NAMES))
 
 
+@pytest.mark.slow
 def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Path) -> None:
     task = climbed.run.parent.parent / "task"
     (lock,) = (climbed.run.parent / ".lastresort" / "stores").glob("*.lock")
@@ -176,6 +178,7 @@ def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Pa
     assert ended.is_set()
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_the_store_of_another_can_be_stopped(climbed: Climbed) -> None:
     """The other one may hang, and hours are limited."""
     task = climbed.run.parent.parent / "task"
@@ -194,6 +197,7 @@ def test_a_run_that_waits_for_the_store_of_another_can_be_stopped(climbed: Climb
     assert comparable(ended.decision.as_json())["rungs"][1]["test"]["verdict"] == "MET"
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_documents_that_it_began_with(tmp_path: Path) -> None:
     path = handbook_task(tmp_path / "task", script={"faults": {"fail_at": [330]}})
     with pytest.raises(Exception, match="the scripted endpoint is down"):
@@ -204,6 +208,7 @@ def test_a_run_keeps_the_documents_that_it_began_with(tmp_path: Path) -> None:
     assert entry(climb(load_task(path), tmp_path / "runs" / "run"), "retrieval")["test"]["verdict"] == "MET"
 
 
+@pytest.mark.slow
 def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path) -> None:
     found = run(tmp_path, script={"quality": [{"right": 0.3}]})
     retrieval = entry(found, "retrieval")
@@ -225,6 +230,7 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
     assert len(calls(tmp_path / "task")) == asked
 
 
+@pytest.mark.slow
 def test_a_ceiling_that_may_reach_the_bar_does_not_skip(tmp_path: Path) -> None:
     """A point estimate below the bar is no verdict."""
     found = run(tmp_path, script={"quality": [{"right": 0.62}]})
@@ -234,6 +240,7 @@ def test_a_ceiling_that_may_reach_the_bar_does_not_skip(tmp_path: Path) -> None:
     assert entry(found, "retrieval")["applies"]
 
 
+@pytest.mark.slow
 def test_without_labels_the_union_of_what_is_found_is_the_ceiling(tmp_path: Path) -> None:
     found = run(tmp_path, labelled=False)
     retrieved = found.decision.as_json()["retrieval"]

@@ -35,6 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return climbed(path, folder / "runs" / "tiny-1").run
 
 
+@pytest.mark.slow
 def test_training_notes_how_its_rows_were_rendered(trained: Path) -> None:
     system = load_system(trained / "winner")
     model = trained.parent.parent / "task" / "model"

@@ -93,6 +93,7 @@ def asked(folder: Path) -> Counter[str]:
     return Counter(call["key"] for call in calls(folder))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_decision_is_that_of_one_process_and_no_prompt_is_answered_twice(
     seed: int, tmp_path: Path, alone: tuple[dict[str, Any], Counter[str]]
@@ -418,6 +419,7 @@ def test_a_stop_sends_nothing_more_and_leaves_a_run_that_goes_on_with_workers_or
     assert decided(tmp_path) == alone[0]
 
 
+@pytest.mark.slow
 def test_an_endpoint_and_a_script_with_a_price_are_called_by_the_driver_alone(tmp_path: Path) -> None:
     workers = WorkersHere(1)
     with serving() as server:

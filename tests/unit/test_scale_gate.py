@@ -85,6 +85,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dic
     return of
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("tuned", "verdict", "seed"), [("good", "SHIP", 0), ("good", "SHIP", 1), ("bad", "REJECT", 2)])
 def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
     tuned: str, verdict: str, seed: int, tmp_path: Path, alone: Any
@@ -300,6 +301,7 @@ def test_the_gate_of_a_climb_is_asked_by_the_workers_of_the_climb(
 REAL = ("general", "sycophancy", "format_leak")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", REAL)
 def test_a_suite_is_answered_elsewhere_to_the_last_digit_also_its_likelihoods_and_its_later_rounds(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

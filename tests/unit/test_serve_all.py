@@ -93,6 +93,7 @@ def said(url: str, model: str, content: str) -> str:
     return str(reply["choices"][0]["message"]["content"])
 
 
+@pytest.mark.slow
 def test_each_of_the_three_answers_as_it_does_alone_while_the_others_answer(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def _nobody(question: str) -> bool:
     raise AssertionError(question)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changes_its_base_has_its_base_loaded_again(base: Path, adapter: Path, tmp_path: Path) -> None:
     """As one with biases, which stay in the base once the adapter is taken off."""
     changing = tmp_path / "adapter"
@@ -221,6 +223,7 @@ def with_candidates(run: Path, base: Path, adapter: Path) -> dict[str, System]:
     return {"prompting/plain": plain, "sft/early": tuned}
 
 
+@pytest.mark.slow
 def test_any_system_that_was_measured_is_served_by_its_rung_and_name(base: Path, adapter: Path, tmp_path: Path) -> None:
     run = tuned_run(tmp_path / "run", base, adapter)
     plain = with_candidates(run, base, adapter)["prompting/plain"]
@@ -351,6 +354,7 @@ def _answered(operation: Any, name: str) -> bool:
     return 200 in statuses
 
 
+@pytest.mark.slow
 def test_the_document_describes_the_replies_of_each() -> None:
     import schemathesis
 

@@ -185,6 +185,7 @@ def test_a_usage_that_is_not_asked_for_is_not_sent(server: Served) -> None:
     assert server.chat(stream_options={"include_usage": True}).json()["error"]["param"] == "stream_options"
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_alone_and_among_31_other_clients() -> None:
     """Item by item the text that is measured, whole and streamed."""
     items = [f"item {number}" for number in range(32)]
@@ -206,6 +207,7 @@ def test_answers_are_the_same_alone_and_among_31_other_clients() -> None:
     assert together == measured
 
 
+@pytest.mark.slow
 def test_litellm_is_a_client(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would download one
     import litellm
@@ -390,6 +392,7 @@ def _tried(operation: Any, mode: Any) -> Counter[int]:
     return statuses
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(server: Served) -> None:
     """Bodies by the server's own document and against it: no 5xx, no undocumented status, each reply by its schema."""
     import schemathesis

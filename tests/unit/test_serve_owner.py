@@ -139,6 +139,7 @@ def owner(model: LocalModel) -> Iterator[LocalOwner]:
     owner.close()
 
 
+@pytest.mark.slow
 def test_32_submitters_at_once_get_the_answers_that_they_get_alone(model: LocalModel, owner: LocalOwner) -> None:
     work = some_work(64)
     expected = [alone(model, one) for one in work]
@@ -160,6 +161,7 @@ def test_32_submitters_at_once_get_the_answers_that_they_get_alone(model: LocalM
     assert len({answer.text for answer in expected}) > 20
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_adapter_is_served_with_its_base(tmp_path: Path, precision: str) -> None:
     """In reduced precision what else is in the batch may change an answer, so there it only has to come."""
@@ -473,6 +475,7 @@ print("leaves")
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_without_closing_ends_cleanly(tmp_path: Path) -> None:
     """A thread that still computes while the interpreter is taken down would end it with an abort."""
     arguments = [sys.executable, "-c", LEAVES, str(save_tiny(tmp_path / "tiny"))]

@@ -70,6 +70,7 @@ def said(url: str, content: str, **more: Any) -> str:
     return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("grammar", [None, Grammar(json_schema=SCHEMA), Grammar(choices=("billing", "tech support"))])
 def test_answers_are_those_that_were_measured_alone_and_among_31_other_clients(
     grammar: Grammar | None, tiny: Path, tmp_path: Path

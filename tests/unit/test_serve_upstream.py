@@ -118,6 +118,7 @@ def proxied(run: Path, other: Other, **more: Any) -> dict[str, Any]:
     return request
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("owner", ["llamacpp", "me"])
 def test_llama_cpp_is_told_to_put_its_own_defaults_aside(run: Path, owner: str) -> None:
     with Other(listed=[("m", owner)]).running() as other:
@@ -127,6 +128,7 @@ def test_llama_cpp_is_told_to_put_its_own_defaults_aside(run: Path, owner: str) 
         assert proxied(run, other, top_k=5, stream=True)["top_k"] == 5
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "listed", [[("m", "local")], [("m", "vllm")], 404, 405, 501, [], [("m", "me"), ("n", "somebody")]], ids=str
 )
@@ -172,6 +174,7 @@ def test_a_wrong_model_is_said_at_the_start(
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_said_at_the_start(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

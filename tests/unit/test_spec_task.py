@@ -267,6 +267,7 @@ def test_resolved_loads_as_an_equal_task(folder: Path, overrides: dict[str, Any]
     assert again.resolved() == resolved
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS.keys())
 def test_json_schema_accepts_what_is_accepted(folder: Path, overrides: dict[str, Any]) -> None:
     jsonschema.validate(load(folder, overrides=overrides).resolved(), json_schema())
@@ -280,6 +281,7 @@ def test_json_schema_is_one_and_knows_the_keys_of_the_file() -> None:
     assert all(inner.get("description") for inner in schema["properties"].values())
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -311,6 +313,7 @@ def test_json_schema_refuses_what_is_refused(wrong: dict[str, Any]) -> None:
 labels = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1).map(str.strip)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(choices=st.lists(labels.filter(bool), min_size=2, max_size=5, unique=True))
 def test_labels_survive_the_way_through_yaml(folder: Path, choices: list[str]) -> None:

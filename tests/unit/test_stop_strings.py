@@ -35,6 +35,7 @@ def answer(tokenizer: Any, random: Random) -> list[int]:
     return tokens
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("which", STOPS)
 def test_it_is_found_at_the_token_at_which_the_whole_text_first_holds_it(which: str, tokenizer: Any) -> None:
     stops, found = STOPS[which], 0

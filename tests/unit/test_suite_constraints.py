@@ -82,6 +82,7 @@ def test_all_constraints_of_a_request_must_be_kept_and_something_said() -> None:
     assert not keeps(" ... ", both)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("stratum", CONSTRAINT_STRATA, ids=lambda stratum: stratum.name)
 def test_requests_are_many_and_hold_as_many_demands_as_their_level(stratum: Any) -> None:
     drawn = StratumItems(stratum, 3)
@@ -148,6 +149,7 @@ def test_the_chance_of_a_group_is_the_score_of_answers_that_ignore_the_request(g
     assert CHANCE[group][level - 1] < 0.3
 
 
+@pytest.mark.slow
 def test_no_request_is_one_of_replay() -> None:
     replay = general_prompts(10**6, seed=0)
     for stratum in CONSTRAINT_STRATA:

@@ -269,6 +269,7 @@ def test_numbers_and_articles_are_found_as_they_are_written() -> None:
     assert find_answer("A", "A", "B") == "right"
 
 
+@pytest.mark.slow
 def test_every_fact_has_wrong_answers_that_are_told_apart_from_the_right_one() -> None:
     for family in FAMILIES:
         for level in LEVELS:

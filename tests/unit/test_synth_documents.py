@@ -111,6 +111,7 @@ def test_an_answer_that_the_passage_does_not_give_twice_is_left_out(
     assert all(DAYS.search(prompt.split("Question: ")[0].rsplit("[1]", 1)[1]) for prompt in checks)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("named", "hidden"),
     [
@@ -217,6 +218,7 @@ def test_the_answers_from_a_passage_count_towards_the_limits(tmp_path: Path, mon
         )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("score", "proposed", "read", "kept"),
     [

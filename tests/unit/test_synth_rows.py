@@ -321,6 +321,7 @@ def test_an_answer_that_was_not_given_again_is_remembered_by_a_later_session(
 SORTING = " ".join(f"Rule {number}: cases of kind {number} go to desk {number}." for number in range(220))
 
 
+@pytest.mark.slow
 def test_rows_of_a_conversation_keep_its_earlier_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     talks = [
         {"messages": [

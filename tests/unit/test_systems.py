@@ -103,6 +103,7 @@ def test_systems_over_the_same_inputs_find_the_same_and_show_their_own() -> None
         assert len({shot.output for shot in most}) == 80
 
 
+@pytest.mark.slow
 def test_no_input_is_kept_once_it_is_answered() -> None:
     """A server looks up the texts of its users, which may be long and are theirs."""
     shots = NearestShots([Shot(user("a parcel"), "1"), Shot(user("a chair"), "2")])

@@ -83,6 +83,7 @@ def test_a_loop_is_ended() -> None:
     assert rendered("{{ 1 + 1 }}") == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_text_that_doubles_is_ended() -> None:
     grow = "{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}"

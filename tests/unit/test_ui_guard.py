@@ -24,6 +24,7 @@ from lastresort.ui.workspace import NotThere, Workspace
 from ui_support import HERE, finished_run, page_of
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -63,6 +64,7 @@ def test_a_report_is_served_so_that_nothing_in_it_runs(tmp_path: Path) -> None:
     assert found.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -81,6 +83,7 @@ def test_another_page_changes_nothing(tmp_path: Path, headers: dict[str, str]) -
     assert client.post(f"/runs/{run.name}/stop", headers=headers).status_code == 403
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("fetched", "status"),
     [
@@ -175,6 +178,7 @@ def test_the_link_leads_to_no_other_site(tmp_path: Path, path: str, to: bytes) -
     assert dict(sent[0]["headers"])[b"location"] == to
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("says_its_length", [True, False])
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"])
 @pytest.mark.parametrize("path", ["/new/routing/text", "/new/upload", "/new/example"])
@@ -202,6 +206,7 @@ def test_a_body_has_a_largest_size(
     assert answer(2 if is_upload else 0) != 413
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["%2e%2e", "%2e%2e%2f%2e%2e%2felsewhere", ".lastresort", "-x"])
 def test_no_name_leads_out_of_the_workspace(tmp_path: Path, name: str) -> None:
     """A run is there, under each of these names, and is none of this page."""

@@ -375,6 +375,7 @@ def test_items_of_a_gate_are_those_that_the_record_keeps(own: Path) -> None:
     assert "0 items" in page.get(f"/runs/mail/items/gate?text={quote('no such text')}").text
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("asks", "said", "text"),
     [

@@ -48,6 +48,7 @@ def test_the_page_waits_and_then_shows_what_the_command_said(page: TestClient, m
     assert asked[0] == ["env", "--json"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("address", ["/machine", "/plan?gpu=l40s", "/", "/none"])
 def test_going_back_restores_the_whole_page(page: TestClient, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(Children, "printed", lambda *_, **__: CommandOutput(ENV))
@@ -73,6 +74,7 @@ def test_every_document_is_shown_and_its_links_hold(page: TestClient) -> None:
             assert page.get(source).status_code == 200, f"{name}: {source}"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["nothing", "../README", "%2e%2e%2fREADME", "site.css", "TASK"])
 def test_no_other_file_is_shown(page: TestClient, name: str) -> None:
     assert page.get(f"/docs/{name}").status_code == 404
@@ -96,6 +98,7 @@ def test_a_table_has_no_heading_without_a_name() -> None:
     assert (found.count("<th>"), found.count("<td>")) == (1, 3)
 
 
+@pytest.mark.slow
 def test_two_pages_with_different_questions_of_one_kind_both_get_their_answer(tmp_path: Path) -> None:
     children = Children(tmp_path)
     wanted = {state: ["data", "check", f"{state}.yaml"] for state in ("one", "two")}
@@ -170,6 +173,7 @@ def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert until(lambda: children.printed("a", 2, []), "it ends").fault.startswith("Its process was killed")
 
 
+@pytest.mark.slow
 def test_a_command_that_was_killed_is_tried_again_and_others_once_they_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +208,7 @@ def test_this_machine_is_checked_again_by_a_button(page: TestClient, monkeypatch
     assert len(forgotten) == 1, "a link elsewhere starts nothing"
 
 
+@pytest.mark.slow
 def test_of_a_command_that_counts_its_work_a_page_can_draw_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def added(tmp_path: Path) -> list[ItemsAdded]:
         return record.all(ItemsAdded)
 
 
+@pytest.mark.slow
 def test_uploaded_items_decide_what_was_undecided(page: TestClient, tmp_path: Path) -> None:
     shown = page.get("/runs/routing-1/now").text
     assert "Go on with more items" in shown
@@ -69,6 +70,7 @@ def test_uploaded_items_decide_what_was_undecided(page: TestClient, tmp_path: Pa
     assert add(page, FRESH).status_code == 422, "nothing is left to decide"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("found", "says"),
     [
@@ -113,6 +115,7 @@ def test_what_the_task_would_run_is_asked_before_it_goes_on(
         assert in_fresh(tmp_path) == [], "who says no leaves no file behind"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["../record.sqlite", "none.jsonl", "/etc/passwd"])
 def test_only_items_that_were_added_here_are_named(page: TestClient, name: str) -> None:
     assert page.post("/runs/routing-1/resume", data={"more": name}).status_code == 404
@@ -131,6 +134,7 @@ def test_nothing_is_added_to_a_run_at_work_or_without_an_open_test(page: TestCli
     assert add(page, FRESH, "more.exe").status_code == 422
 
 
+@pytest.mark.slow
 def test_a_file_that_the_record_names_stays_when_the_run_cannot_go_on(page: TestClient, tmp_path: Path) -> None:
     """A yes that is said once more adds nothing, and a process that fails then has not refused these items."""
     run = tmp_path / "runs" / "routing-1"
@@ -243,6 +247,7 @@ def test_a_process_that_says_nothing_does_not_fail_with_the_words_of_an_earlier_
     assert "ended before it read the items" in refused.text
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_items_are_written_into_a_folder_of_the_run_alone(page: TestClient, tmp_path: Path, kind: str) -> None:
     elsewhere, fresh = tmp_path / "elsewhere", tmp_path / "runs" / "routing-1" / "fresh"
@@ -275,6 +280,7 @@ def test_what_a_killed_page_left_of_an_upload_of_items_goes(
         half.__exit__(None, None, None)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("needed", [40, None])
 def test_items_are_not_asked_for_where_only_labels_decide(
     page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int | None

@@ -144,6 +144,7 @@ def test_what_does_not_fit_another_file_is_said_by_the_check(
         prepare(drafts.task_from(text_of(site, "reviews"), folder))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "content", "text", "said"),
     [
@@ -205,6 +206,7 @@ def test_open_columns_are_chosen_by_a_person(page: TestClient, site: Site) -> No
     assert "input: alpha, output: gamma" in text_of(site, "odd")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "kept"),
     [
@@ -231,6 +233,7 @@ def test_a_name_with_a_control_character_is_made_safe() -> None:
     assert drafts.file_name_of("a\0b\x1b[2J\u202e.csv") == ("a-b-2J", ".csv")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["run.py", "task.yaml", "..", ".csv", "x.csv.exe", "a.sh", "…"])
 def test_other_files_are_refused_and_nothing_is_left(page: TestClient, site: Site, name: str) -> None:
     status, said = upload(page, name)
@@ -239,6 +242,7 @@ def test_other_files_are_refused_and_nothing_is_left(page: TestClient, site: Sit
     assert not site.workspace.tasks.exists() or not any(site.workspace.tasks.iterdir())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["%2e%2e", "%2e%2e%2fx", "a%2fb", "a%00b"])
 def test_a_name_of_a_task_cannot_leave_the_folder(page: TestClient, site: Site, name: str) -> None:
     upload(page, "reviews.csv", task=name)
@@ -263,6 +267,7 @@ def test_too_large_an_upload_leaves_nothing(page: TestClient, site: Site, monkey
     assert not any(site.workspace.tasks.iterdir())
 
 
+@pytest.mark.slow
 def test_a_parquet_bomb_meets_the_limits_of_the_reader(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from lastresort.data import arrow
 
@@ -324,6 +329,7 @@ def test_a_reason_speaks_of_the_value_that_is_there(
     assert after in found
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("key", "value"), [("split.dev", "30"), ("split.test", ""), ("model", "openai:gpt-4o"), ("bar", "0.9")]
 )
@@ -341,6 +347,7 @@ def test_other_reasons_hold_for_every_value(page: TestClient, site: Site, key: s
     assert not values & set(re.findall(r"[\d.]+\d", " ".join(first[1:])))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -381,6 +388,7 @@ def test_what_no_field_holds_is_said_at_the_text_alone(page: TestClient, site: S
     assert re.search(r'<div id="fault" role="status" hx-swap-oob="true"><p class="note refusal">.*nonsense', found)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "written",
     [
@@ -398,6 +406,7 @@ def test_a_comment_of_somebody_else_stays(page: TestClient, site: Site, written:
     assert written.replace("0.85", "0.9") in text_of(site, "reviews")
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -421,6 +430,7 @@ def test_what_is_typed_is_checked_in_one_sentence(page: TestClient, text: str, s
     assert page.get("/new/reviews/data").status_code == 200
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("written", "shown"),
     [("1234567.0", "1234567"), ("0.8512345", "0.8512345"), ("1.0", "1"), ("1.0e-5", "1e-05"), ("0.85", "0.85")],
@@ -523,6 +533,7 @@ def test_the_last_rung_is_one_of_the_ladder(page: TestClient, site: Site) -> Non
     assert "--until" not in shown
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("text", ["{", "[1]", "gate: 7\nuntil: [sft]\n", "gate: --set\nuntil: x\n"])
 def test_options_that_cannot_be_read_are_the_defaults(page: TestClient, site: Site, text: str) -> None:
     upload(page, "reviews.csv")
@@ -555,6 +566,7 @@ def test_a_forecast_is_of_the_climb_that_would_be_started(
     assert arguments == [*plain[:3], "--gate", "quick", "--until", "prompting", "--json"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -703,6 +715,7 @@ def _mark(shown: str) -> str:
     return shown.partition('name="yes" value="')[2].partition('"')[0]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", sorted(example_tasks()))
 def test_an_example_is_the_same_task_from_here(page: TestClient, site: Site, name: str) -> None:
     page.post("/new/example", data={"example": name})
@@ -864,6 +877,7 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     assert "sentiment: neg" in shown
 
 
+@pytest.mark.slow
 def test_a_forecast_says_how_far_it_is(page: TestClient, site: Site) -> None:
     """What its process says it does, and for how long it has been at work."""
     upload(page, "reviews.csv")
@@ -901,6 +915,7 @@ def test_a_file_that_is_still_being_written_starts_no_forecast_anew(
     assert page.get("/new/reviews/advice").status_code == 200
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("part", ["data", "advice", "masks", "forecast"])
 def test_what_was_killed_can_be_tried_again(page: TestClient, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     upload(page, "reviews.csv")
@@ -984,6 +999,7 @@ def test_advice_sets_what_is_in_backticks_as_code(
 KNOWN_OF_ANY_TASK = ("n_examples", "n_train", "output")
 
 
+@pytest.mark.sampled(19)
 @pytest.mark.parametrize(
     "question", [one for one in QUESTIONS if one.fact not in KNOWN_OF_ANY_TASK], ids=lambda one: one.fact
 )
@@ -1077,6 +1093,7 @@ def test_rules_of_thumb_are_counted_in_grammar(
     assert f"<summary>{said}</summary>" in page.get("/new/reviews/advice").text
 
 
+@pytest.mark.slow
 def test_the_page_of_a_new_task_loads_no_torch() -> None:
     import subprocess
     import sys
@@ -1217,6 +1234,7 @@ def test_test_items_that_a_run_has_used_are_said_before_the_start(
         assert ("No problems found." in shown) is not said
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [

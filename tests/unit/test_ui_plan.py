@@ -38,6 +38,7 @@ def test_the_whole_page_holds_the_form_with_what_the_address_says(page: TestClie
     assert 'value="48" data-moves="plan-tokens"' in shown  # 2 ** (48 / 4) tokens
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -69,6 +70,7 @@ def test_a_slider_stands_where_its_number_is() -> None:
     assert [tokens.at(value) for value in ("64", "1024", "32768", "10000000", "many")] == [24, 40, 60, 60, 24]
 
 
+@pytest.mark.slow
 def test_the_command_is_read_as_the_form_says(tmp_path: Path) -> None:
     values = values_of(
         {"model": "embedded", "checkpointing": "off", "answer_tokens": "128", "price": "2.5", "gpu": "t4"}

@@ -177,6 +177,7 @@ def test_what_does_not_belong_is_refused(page: TestClient) -> None:
     assert page.get("/runs/mail/rate", params={**ONE, "seed": "-1"}).status_code == 422
 
 
+@pytest.mark.slow
 def test_a_hostile_row_is_text(tmp_path: Path) -> None:
     made = [item("a", 0.0, HOSTILE, input=HOSTILE, expected=HOSTILE)]
     recorded(tmp_path / "runs" / "mail", ("zero-shot", "dev", made), (HOSTILE, "dev", [item("a", 1.0, "ham")]))
@@ -284,6 +285,7 @@ def test_a_file_that_another_page_does_not_let_go_of_is_not_waited_for_without_e
     assert append_row(tmp_path / "kept.jsonl", {"input": "a"}) == 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("count", "folded"), [(0, False), (3, False), (30, True)])
 def test_whoever_marks_sees_what_was_asked_and_which_labels_are_allowed(
     page: TestClient, tmp_path: Path, count: int, folded: bool

@@ -74,6 +74,7 @@ def test_answers_are_checked_in_the_background_and_what_is_found_is_shown(tmp_pa
         workspace.record("routing-1")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "at", ["/items", "/items?system=zero-shot", "/items/1/0", "/items/labels", "/items/gate", "/rate"]
 )
@@ -190,6 +191,7 @@ def test_of_a_run_at_work_only_the_stage_is_read_while_no_event_comes(
     assert len(folds) == 3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("ends", [True, False])
 def test_the_link_is_there_once_the_runs_are_read_or_after_a_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
@@ -213,6 +215,7 @@ def test_the_link_is_there_once_the_runs_are_read_or_after_a_moment(
     never.set()
 
 
+@pytest.mark.slow
 def test_the_process_of_a_page_checks_what_it_has_shown(tmp_path: Path) -> None:
     edit(finished_run(tmp_path), "UPDATE item SET score = 1 - score WHERE position = 0")
     with served_page(tmp_path) as (link, _):

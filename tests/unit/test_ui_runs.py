@@ -309,6 +309,7 @@ def test_fewer_items_than_rows_say_why(tmp_path: Path) -> None:
     assert f"60 dev, 120 test. {why}" in head(dry_run(task)).replace("\u00a0", " ")
 
 
+@pytest.mark.slow
 def test_the_first_page_loads_no_torch(tmp_path: Path) -> None:
     finished_run(tmp_path)
     code = (
@@ -557,6 +558,7 @@ def test_a_plus_in_a_name_is_no_space(tmp_path: Path) -> None:
     assert client.get(link).text == waiting
 
 
+@pytest.mark.slow
 def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:
     finished_run(tmp_path)
     finished_run(tmp_path, "routing-2")
@@ -632,6 +634,7 @@ def test_a_pile_of_names_and_bars_is_apart_and_above_the_axis(bars: list[float])
         assert float(axis) < int(height)
 
 
+@pytest.mark.slow
 def test_a_verdict_whose_interval_includes_the_bar_says_what_its_test_showed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -650,6 +653,7 @@ def test_a_verdict_whose_interval_includes_the_bar_says_what_its_test_showed(
     assert "<small>test: 83.9% or more</small>" in client.get("/runs/close-1").text, "also in its ladder"
 
 
+@pytest.mark.slow
 def test_a_comparison_says_that_a_run_was_spared_work_where_one_was(tmp_path: Path) -> None:
     for name in ("one-1", "two-1"):
         finished_run(tmp_path, name)
@@ -703,6 +707,7 @@ def test_runs_of_one_task_with_other_bars_share_a_picture_with_a_line_for_each(t
     assert text.count("TEST ITEMS REUSED") == (reuse is not None and reuse.used > 0)
 
 
+@pytest.mark.slow
 def test_a_run_at_work_is_followed_to_its_end(tmp_path: Path) -> None:
     """The stream says when to draw again; what is drawn comes from the record."""
     task = slow_task(tmp_path, delay_s=0.01)
@@ -735,6 +740,7 @@ def test_a_refusal_leaves_what_it_is_about_on_the_page() -> None:
         assert '<div id="refused"></div>' in templates[f"{name}.html.j2"]
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.05)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
@@ -757,6 +763,7 @@ def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     assert read_decision(tmp_path / "runs/routing-1").verdict == "MET"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "says"),
     [(signal.SIGKILL, "It died before it"), (signal.SIGTERM, "A signal to its process (such as Ctrl-C) stopped it")],

@@ -209,6 +209,7 @@ def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path
     assert [turns[0].content for turns in pair.answers] == ["base 1: hello", "winner 1: hello"]
 
 
+@pytest.mark.slow
 def test_a_window_with_an_earlier_conversation_keeps_nothing_of_the_new_one(page: TestClient, tmp_path: Path) -> None:
     """Their messages have the same numbers: an answer would be kept for another question."""
     say(page, "old", "winner", "base")

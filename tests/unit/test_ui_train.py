@@ -66,6 +66,7 @@ def typed(page: TestClient, text: str, name: str = "rows") -> str:
     return page.post(f"/train/{name}/text", data={"text": text}).text
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("rows", "objective"),
     [
@@ -240,6 +241,7 @@ def test_every_task_next_to_a_training_is_read_however_many_other_files_lie_ther
     assert (found.task, found.leaks) == (name, True)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -346,6 +348,7 @@ def test_fields_and_text_are_one(page: TestClient, site: Site) -> None:
     assert 'name="adapter.r" type="text" value="12"' in shown
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -486,6 +489,7 @@ def test_no_training_outside_of_the_workspace_is_shown(page: TestClient, site: S
     assert page.get("/train/nothing").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_training_trains_to_its_end_on_the_page(
     page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

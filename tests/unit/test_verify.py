@@ -46,6 +46,7 @@ def schema_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return won_run(tmp_path_factory.mktemp("schema"), form="schema")
 
 
+@pytest.mark.slow
 def test_a_sound_server_passes(run: Path) -> None:
     found = verified(run, server_of(run))
     assert (found.identical, found.n, found.worse, found.causes) == (40, 40, False, ())
@@ -73,6 +74,7 @@ SPOILED: dict[Fault, str] = {
 IN_SLOW_TIER = ("template", "doubled start", "samples")  # experiments that other quick tests go through too
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "fault", [pytest.param(fault, marks=pytest.mark.slow) if fault in IN_SLOW_TIER else fault for fault in SPOILED]
 )
@@ -84,6 +86,7 @@ def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault)
     assert found.differing[0].recorded_score > found.differing[0].served_score  # what was lost comes first
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("moved", "causes"), [(2.0, ["PRECISION"]), (-0.5, [])])
 def test_a_loss_of_likelihood_is_held_against_what_four_bits_move(
     moved: float, causes: list[str], run: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +113,7 @@ def test_four_bits_leave_fifteen_values_a_block(run: Path) -> None:
     assert torch.equal(model.lm_head.weight, head)
 
 
+@pytest.mark.slow
 def test_answers_that_change_near_a_tie_alone_are_no_sampling(run: Path) -> None:
     """A server that rounds by its batch changes these and no others."""
     spoiled = server_of(run, unsteady=tuple(item.input for _, item in _examples(run)[:3]))
@@ -130,6 +134,7 @@ def test_a_winner_that_the_gate_holds_is_refused(run: Path) -> None:
     assert the_winner(replace(finished, decision=held), allow_held=True) is finished.winner
 
 
+@pytest.mark.slow
 def test_a_form_that_is_not_enforced(schema_run: Path) -> None:
     assert verified(schema_run, server_of(schema_run), n=12).identical == 12
     found = verified(schema_run, server_of(schema_run, "no schema"), n=12)
@@ -137,6 +142,7 @@ def test_a_form_that_is_not_enforced(schema_run: Path) -> None:
     assert found.worse
 
 
+@pytest.mark.slow
 def test_a_choice_that_travels_inside_an_object(tmp_path: Path) -> None:
     run = won_run(tmp_path, form="choices", split={"dev": 8, "test": 20})
     found = verified(run, server_of(run), n=12)
@@ -144,6 +150,7 @@ def test_a_choice_that_travels_inside_an_object(tmp_path: Path) -> None:
     assert "bare choices" in next(one.remedy for one in found.causes if one.explains)
 
 
+@pytest.mark.slow
 def test_without_weights_and_counts_a_cause_is_not_tested_rather_than_guessed(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +169,7 @@ def test_a_lost_system_prompt_shows_without_counts_where_the_weights_are_here(ru
     assert explaining(verified(run, server_of(run, "no system", counts=False), n=12)) == ["SYSTEM_PROMPT"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("fault", "cause"), [("doubled start", "DOUBLED_START"), ("template", "TEMPLATE")])
 def test_counts_of_tokens_alone_show_another_prompt(
     run: Path, fault: Fault, cause: str, monkeypatch: pytest.MonkeyPatch
@@ -170,6 +178,7 @@ def test_counts_of_tokens_alone_show_another_prompt(
     assert explaining(verified(run, server_of(run, fault), n=12)) == [cause]
 
 
+@pytest.mark.slow
 def test_tuned_weights_that_are_not_applied(run: Path, tmp_path: Path) -> None:
     winner = load_winner(run / "winner")
     base = run.parent.parent / "model"
@@ -204,6 +213,7 @@ def _examples(run: Path) -> list[tuple[Example, ItemScore]]:
     return list(zip(finished.order, finished.winner.items, strict=False))[:6]
 
 
+@pytest.mark.slow
 def test_our_own_server_gets_the_input_alone(run: Path) -> None:
     spoiled = server_of(run, owner="lastresort", whole=True)
     found = verified(run, spoiled, n=8)
@@ -213,6 +223,7 @@ def test_our_own_server_gets_the_input_alone(run: Path) -> None:
     assert (whole.server.sent, whole.identical) == ("prompt", 8)
 
 
+@pytest.mark.slow
 def test_a_server_that_was_to_compose_the_prompt_and_does_not(run: Path) -> None:
     found = verified(run, server_of(run), sent="input", n=12)
     assert explaining(found) == ["SYSTEM_PROMPT"]
@@ -221,6 +232,7 @@ def test_a_server_that_was_to_compose_the_prompt_and_does_not(run: Path) -> None
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("counts", [True, False])
 def test_our_own_server_whose_rounding_depends_on_the_batch_lost_no_prompt(run: Path, counts: bool) -> None:
     """The answers are as measured when they are asked for again, with the whole prompt or without."""
@@ -343,6 +355,7 @@ class SeenProgress:
     def say(self, text: str) -> None: ...
 
 
+@pytest.mark.slow
 def test_progress_counts_answers_and_names_each_experiment(run: Path) -> None:
     seen = SeenProgress()
     with serving(server_of(run, "no system")) as url:

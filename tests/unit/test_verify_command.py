@@ -67,6 +67,7 @@ def verify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return guarded(app)
 
 
+@pytest.mark.slow
 def test_the_parameters_of_a_ready_request_are_sent(
     run: Path, server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +251,7 @@ class StopAfter:
         return None if self.looks >= 0 else StopRequest("signal", "enough")
 
 
+@pytest.mark.slow
 def test_answers_are_kept_until_the_verification_ends_and_no_longer(run: Path, server: Endpoint) -> None:
     def sent(**question: Any) -> int:
         before = len(server.requests)
@@ -307,6 +309,7 @@ def test_a_run_without_a_winner(tmp_path: Path) -> None:
         lr.verify(lost, "http://127.0.0.1:9/v1")
 
 
+@pytest.mark.slow
 def test_a_winner_that_reads_documents_sends_its_passages(tmp_path: Path, server: Endpoint) -> None:
     few = {"ladder": ["retrieval"], "split": {"dev": 24, "test": 20}, "retrieval": {"embedder": "hashing", "k": [3]}}
     run = handbook_run(tmp_path, task=few)
