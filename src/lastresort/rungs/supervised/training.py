@@ -76,7 +76,8 @@ class SupervisedTraining:
     What is finished is read from the record; what was interrupted resumes from its checkpoint. section: `sft` or `full` of the
     task. seed: for the order of rows and for fresh adapters, None for that of the task. watched: whether to measure how far the
     model moves from the base. weighed: whether checkpoints are kept more often, each with its exact distance from the base, which
-    takes an adapter. look_early: whether the model is kept after a third of the training, too.
+    takes an adapter. look_early: whether the model is kept after a third of the training, too. steps: of the whole training, None
+    for the epochs of the section.
     """
 
     def __init__(
@@ -90,9 +91,11 @@ class SupervisedTraining:
         watched: bool = True,
         weighed: bool = False,
         look_early: bool = False,
+        steps: int | None = None,
     ) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
         self._watched, self._look_early = watched, look_early
+        self._given_steps = steps
         self._seed = bench.task.split.seed if seed is None else seed
         rows = bench.record.last(RowsTooLong)
         too_long = frozenset(() if rows is None else rows.train)
@@ -151,7 +154,7 @@ class SupervisedTraining:
     def stop_at(self, unit: Literal["epoch", "step"], number: int, *, of_steps: int | None = None) -> KeptStop:
         """of_steps: how many steps the training has in which this step was counted; here it is the same share of the training."""
         if unit == "epoch":
-            return KeptStop(unit, number, number * (self._steps() // self._section.epochs))
+            return KeptStop(unit, number, number * self._steps_per_epoch())
         step = number if of_steps is None else max(1, round(number / of_steps * self._steps()))
         return KeptStop(unit, step, step)
 
@@ -273,7 +276,7 @@ class SupervisedTraining:
 
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
         """Prepare to measure how far the model moves from its base."""
-        rows, epochs, holds_base = [row.ids for row in self._rows or ()], self._section.epochs, self._method.holds_base
+        rows, epochs, holds_base = [row.ids for row in self._rows or ()], self._epochs(), self._method.holds_base
         looks = len(self._kept_stops())
         self._early.open(loaded, model, rows, epochs=epochs, looks=looks, holds_base=holds_base)
         self._early.start(name, model, is_base=holds_base)
@@ -283,9 +286,10 @@ class SupervisedTraining:
 
         return TrainSettings(
             learning_rate=rate,
-            epochs=self._section.epochs,
+            epochs=self._epochs(),
             batch_size=self._section.batch_size,
             adapter=self._method.settings(),
+            max_steps=self._given_steps,
             seed=self._seed,
             loraplus_lr_ratio=self._method.loraplus_lr_ratio,
         )
@@ -324,10 +328,16 @@ class SupervisedTraining:
         return replay_size(len(self._train_rows), self._section.replay, self._section.replay_prompts)
 
     def _steps(self) -> int:
+        return self._given_steps or self._steps_per_epoch() * self._section.epochs
+
+    def _epochs(self) -> int:
+        """Begun passes over the rows."""
+        return math.ceil(self._steps() / self._steps_per_epoch())
+
+    def _steps_per_epoch(self) -> int:
         from lastresort.train.loop.batches import steps_per_epoch
 
-        rows = len(self._train_rows) + len(self._replay().examples)
-        return steps_per_epoch(rows, self._section.batch_size) * self._section.epochs
+        return steps_per_epoch(len(self._train_rows) + len(self._replay().examples), self._section.batch_size)
 
     def _dev_loss(self, model: Any, *, plain: bool) -> float:
         """Mean loss of the right answers on dev, in nats per target token."""
