@@ -78,7 +78,7 @@ class ArmLearner:
     def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
         return grid, {}
 
-    def forecast(self, prepared: PreparedTask, work: Workload, n: int) -> Forecast:
+    def forecast(self, prepared: PreparedTask, work: Workload, cell: Cell) -> Forecast:
         return forecast_of_arm(prepared.task, work, prepared.preferences or ())
 
     def train(self, bench: Workbench, cell: Cell) -> tuple[System, ArmTraining]:

@@ -43,7 +43,7 @@ MOST_SHOTS = MORE[-1]  # as many as a climb ever shows
 LEAK_ITEMS = 40
 
 
-Subsets = Mapping[int, Mapping[int, Sequence[Example]]]  # by seed and size
+Subsets = Mapping[Cell, Sequence[Example]]
 
 
 class Learner(Protocol):
@@ -62,11 +62,11 @@ class Learner(Protocol):
 
     def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
         """The grid with one size for each different subset of train, and the examples of its cells. named: whether the user named
-        the sizes; then InputError says which are the same.
+        the sizes; then InputError says which are the same. Raises TaskError where this train is nothing to compare trainings on.
         """
 
-    def forecast(self, prepared: PreparedTask, work: Workload, n: int) -> Forecast:
-        """Of a training on n examples or pairs, and of its answers on dev."""
+    def forecast(self, prepared: PreparedTask, work: Workload, cell: Cell) -> Forecast:
+        """Of the training of a cell, and of its answers on dev."""
 
     def train(self, bench: Workbench, cell: Cell) -> tuple[System, CellTraining | ArmTraining]:
         """Train with the cell's seed, or go on where it was cut. bench: with a record and the examples of the cell's own.
@@ -197,43 +197,57 @@ class SftLearner:
 
     def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
         grid = of_different_rows(grid, train, named=named)
-        return grid, {seed: nested(train, grid.sizes, seed) for seed in grid.seeds}
+        by_seed = {seed: nested(train, grid.sizes, seed) for seed in grid.seeds}
+        return grid, {cell: by_seed[cell.seed][cell.n] for cell in grid.cells() if cell.n}
 
-    def forecast(self, prepared: PreparedTask, work: Workload, n: int) -> Forecast:
-        task, own = prepared.task, replace(work, n_train=n)
+    def forecast(self, prepared: PreparedTask, work: Workload, cell: Cell) -> Forecast:
+        task, own = prepared.task, replace(work, n_train=cell.n)
         found = forecast_of_training(task, own, "training", epochs=task.sft.epochs, losses=2)
         return found + forecast_of_answers(own, "dev", work.n_dev)
 
     def train(self, bench: Workbench, cell: Cell) -> tuple[System, CellTraining]:
-        method, rate = method_of(bench.task), self.rate
-        section = bench.task.sft.model_copy(update={"learning_rates": (rate,)})
-        training = SupervisedTraining(bench, self.rung, section, method, seed=cell.seed)
-        half, end = (training.stop_at("step", part, of_steps=2) for part in (1, 2))
-        folder = bench.folder / method.folder
-        half_way = training.to_stop(rate, half, folder / f"{method.name}-half") if half.step < end.step else None
-        loss = training.to_stop(rate, end, folder / f"{method.name}-end")
-        training.close()
-        if not math.isfinite(loss) or (half_way is not None and not math.isfinite(half_way)):
-            raise DataError(
-                f"training diverged at learning rate {rate:g}",
-                where=cell.label,
-                expected="a finite loss; the cells after this one were not done",
-                remedy=f"Leave {cell.n} examples out with --sizes, which keeps the finished cells, or name a lower rate with "
-                "--set sft.learning_rates=[RATE], which does all of them again.",
-            )
-        name = training.run_name(rate)
-        curve = bench.record.curve(name)
-        losses = [point["loss"] for point in curve if "loss" in point]
-        looks = looked_at(curve)
-        reached = bench.record.last(TrainingReached, name)
-        assert reached is not None, "a finished training is recorded"
-        facts = CellTraining(
-            learning_rate=rate,
-            steps=end.step,
-            train_loss=fmean(losses[-max(1, len(losses) // 3) :]),
-            dev_loss=loss,
-            half_way_loss=half_way,
-            kl=looks[-1].get("kl_general") if looks else None,
-            prose=ratio(looks[-1]) if looks else None,
+        remedy = f"Leave {cell.n} examples out with --sizes, which keeps the finished cells, or {LOWER_RATE}"
+        return train_by_sft(bench, cell, self.rate, remedy)
+
+
+LOWER_RATE = "name a lower rate with --set sft.learning_rates=[RATE], which does all of them again."
+
+
+def train_by_sft(
+    bench: Workbench, cell: Cell, rate: float, remedy: str, steps: int | None = None
+) -> tuple[System, CellTraining]:
+    """Train on the rows of the bench, or go on where it was cut. remedy: where it diverges. steps: None for the epochs of the task.
+
+    Raises DataError where it diverged, StoppedError where it stopped.
+    """
+    method = method_of(bench.task)
+    section = bench.task.sft.model_copy(update={"learning_rates": (rate,)})
+    training = SupervisedTraining(bench, SftRung.name, section, method, seed=cell.seed, steps=steps)
+    half, end = (training.stop_at("step", part, of_steps=2) for part in (1, 2))
+    folder = bench.folder / method.folder
+    half_way = training.to_stop(rate, half, folder / f"{method.name}-half") if half.step < end.step else None
+    loss = training.to_stop(rate, end, folder / f"{method.name}-end")
+    training.close()
+    if not math.isfinite(loss) or (half_way is not None and not math.isfinite(half_way)):
+        raise DataError(
+            f"training diverged at learning rate {rate:g}",
+            where=cell.label,
+            expected="a finite loss; the cells after this one were not done",
+            remedy=remedy,
         )
-        return tuned_system(bench, self.rung, folder / f"{method.name}-end"), facts
+    name = training.run_name(rate)
+    curve = bench.record.curve(name)
+    losses = [point["loss"] for point in curve if "loss" in point]
+    looks = looked_at(curve)
+    reached = bench.record.last(TrainingReached, name)
+    assert reached is not None, "a finished training is recorded"
+    facts = CellTraining(
+        learning_rate=rate,
+        steps=end.step,
+        train_loss=fmean(losses[-max(1, len(losses) // 3) :]),
+        dev_loss=loss,
+        half_way_loss=half_way,
+        kl=looks[-1].get("kl_general") if looks else None,
+        prose=ratio(looks[-1]) if looks else None,
+    )
+    return tuned_system(bench, SftRung.name, folder / f"{method.name}-end"), facts

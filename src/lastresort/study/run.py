@@ -108,7 +108,7 @@ def forecast(study: PlannedStudy, cells: Sequence[Cell], progress: Progress) -> 
 
 def _forecast(study: PlannedStudy, cell: Cell, work: Workload) -> Forecast:
     if cell.trains:
-        found = study.learner.forecast(study.prepared, work, cell.n)
+        found = study.learner.forecast(study.prepared, work, cell)
     else:
         shot = work.input_tokens + work.output_tokens
         shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
@@ -157,7 +157,7 @@ def run_grid(
         for number, cell in enumerate(missing, 1):
             check(bench.stop)
             progress.say(words.of_cell(number, len(missing), cell.label))
-            examples = subsets.get(cell.seed, {}).get(cell.n, ())
+            examples = subsets.get(cell, ())
             row = run_cell(cell_bench, cell, keys[cell], examples, clock)
             add_row(folder, row)
             known[row.key] = row
