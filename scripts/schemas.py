@@ -12,7 +12,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.recheck import RecheckDocument
-from lastresort.report.study import CrossoverDocument, MinDataDocument, OrpoVsDpoDocument
+from lastresort.report.study import CrossoverDocument, MinDataDocument, OrpoVsDpoDocument, SyntheticDocument
 from lastresort.report.verify import VerifyDocument
 from lastresort.train.files.run_folder import TrainingRecord
 
@@ -25,6 +25,7 @@ DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's n
     "orpo_vs_dpo": OrpoVsDpoDocument,
     "plan": PlanDocument,
     "recheck": RecheckDocument,
+    "synthetic": SyntheticDocument,
     "train": TrainingRecord,
     "verify": VerifyDocument,
 }

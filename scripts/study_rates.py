@@ -22,6 +22,7 @@ from lastresort.evals.evidence.learning_curve import LearningCurve, learning_cur
 from lastresort.evals.evidence.paired import p_above_zero
 from lastresort.evals.evidence.units import Array
 from lastresort.study.compare import compare_arms
+from lastresort.study.effect import compare_in_order
 from lastresort.study.shift import LEVEL, leaking, smallest_shown
 
 SIZES = (10, 20, 40, 80, 160, 320)
@@ -255,6 +256,36 @@ def arms(gain: float, design: Design, runs: int, seed: int) -> tuple[int, int]:
     return said["ORPO"], said["DPO"]
 
 
+SOURCE_GAINS = ((0.0, 0.0), (0.1, 0.0), (0.2, -0.2))  # of both, and of synthetic rows alone
+SOURCE_DESIGNS = tuple(Design(seeds, spread, items) for seeds in (3, 5) for spread in (0.1, 0.4) for items in (60, 200))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRates:
+    """Studies that call both better than real rows alone, that call them worse, and that say something false of either."""
+
+    better: int
+    worse: int
+    false: int
+
+
+def sources(gains: tuple[float, float], design: Design, runs: int, seed: int) -> SourceRates:
+    """gains: of the true score over that of real rows alone, one half: with both, and with synthetic rows alone."""
+    dice, better, worse, false = np.random.default_rng(seed), 0, 0, 0
+    for _ in range(runs):
+        shared = dice.standard_normal(design.items)
+        real, *others = (scores_of([0.5 + gain], shared, design, dice)[0] for gain in (0.0, *gains))
+        effects = [one.effect for one in compare_in_order(real, others)]
+        better += effects[0] == "BETTER"
+        worse += effects[0] == "WORSE"
+        right = [
+            ("BETTER", "CANNOT_TELL") if gain > 0 else ("WORSE", "CANNOT_TELL") if gain < 0 else ("CANNOT_TELL",)
+            for gain in gains
+        ]
+        false += any(effect not in allowed for effect, allowed in zip(effects, right, strict=True))
+    return SourceRates(better, worse, false)
+
+
 def collapses(share: float, design: Design, runs: int, seed: int) -> int:
     """Studies that call one of two trainings better whose mean scores are equal, where such a share of the second's seeds falls
     from 80% to 5%.
@@ -338,6 +369,15 @@ def lines(runs: int) -> Iterator[str]:
             orpo, dpo = arms(gain, design, runs, 6)
             design_cells = f"{design.seeds} | {design.spread} | {design.items}"
             yield f"| {100 * gain:.0f} | {design_cells} | {100 * orpo / runs:.1f} | {100 * dpo / runs:.1f} |"
+    yield ""
+    yield "| both minus real | synthetic minus real | seeds | spread of seeds | items | both better | both worse | anything false |"
+    yield "| --- " * 8 + "|"
+    for gains in SOURCE_GAINS:
+        for design in SOURCE_DESIGNS:
+            found = sources(gains, design, runs, 9)
+            shown = " | ".join(f"{100 * gain:.0f}" for gain in gains)
+            rates = " | ".join(f"{100 * one / runs:.1f}" for one in (found.better, found.worse, found.false))
+            yield f"| {shown} | {design.seeds} | {design.spread} | {design.items} | {rates} |"
     yield ""
     yield "| seeds | items | says that one is better |"
     yield "| --- " * 3 + "|"

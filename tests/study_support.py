@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.spec.task import Task, load_task
 from lastresort.study.conclude import MeasuredStudy
-from lastresort.study.grid import ARMS, BASES, Cell, arms_grid, crossover_grid, min_data_grid
+from lastresort.study.grid import ARMS, BASES, SOURCES, Cell, arms_grid, crossover_grid, min_data_grid, sources_grid
 from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
 from tuning_support import COLOURS, tiny_task
@@ -49,7 +50,7 @@ def row_of(cell: Cell, score: float, **facts: object) -> CellRow:
         "answer_s": (tokens / 100,) * ITEMS,
         "seconds": 5.0,
         "kept": (True,) * 40,
-        "trained": trained if cell.way == "sft" else None,
+        "trained": trained if cell.way in ("sft", *SOURCES) else None,
         "arm": arm_of(cell.way) if cell.way in ARMS else None,
     }
     return CellRow.model_validate({**values, **facts})
@@ -88,3 +89,18 @@ def arms_study_of(task: Task, dpo: float, orpo: float, seeds: int = 5, **facts: 
     score = {"dpo": dpo, "orpo": orpo, "zero-shot": 0.2}
     rows = {cell: row_of(cell, score[cell.way], **(facts if cell.way == "orpo" else {})) for cell in grid.cells()}
     return MeasuredStudy(task, grid, StudyRows(rows, "lora", 0.001, grid), None, binary=True)
+
+
+def sources_study_of(
+    task: Task, real: float, synthetic: float, both: float, seeds: int = 5, half_way_loss: float = 0.6
+) -> MeasuredStudy:
+    """Trainings on 60 real rows, 30 synthetic ones and both, with their true scores. half_way_loss: of real rows alone."""
+    score = {"real": real, "synthetic": synthetic, "both": both, "zero-shot": 0.2}
+    rows = {"real": 60, "synthetic": 30, "both": 90, "zero-shot": 0}
+    grid = sources_grid(90, seeds)
+    found = {cell: row_of(cell, score[cell.way], rows=rows[cell.way]) for cell in grid.cells()}
+    for cell, row in found.items():
+        if row.trained is not None and cell.way == "real":
+            found[cell] = row.replaced(trained=row.trained.replaced(half_way_loss=half_way_loss))
+    left_out = (RowsLeftOut("train", "in dev or test", 3),)
+    return MeasuredStudy(task, grid, StudyRows(found, "lora", 0.001, grid), None, binary=True, left_out=left_out)

@@ -240,12 +240,13 @@ def study(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Study:
-    """Study how many examples a training needs, or which training is better, on a task's own rows (docs/study.md).
+    """Study how many examples a training needs, which training is better, or whether synthetic rows help (docs/study.md).
 
-    kind: "crossover", "min-data" or "orpo-vs-dpo". sizes: numbers of examples, by default spread up to all of train; orpo-vs-dpo
-    has none. seeds: by default 3, of orpo-vs-dpo 5. dpo_rate, orpo_rate: learning rates of orpo-vs-dpo, by default the middle of
-    those of the task. out: by default studies/<task>-<kind>. ray: "local", "auto" or "HOST:PORT" to answer on a Ray cluster
-    (docs/scale.md). stop: checked between batches and training steps, as is a file named stop in the study's folder.
+    kind: "crossover", "min-data", "orpo-vs-dpo" or "synthetic". sizes: numbers of examples, by default spread up to all of train;
+    the last two kinds have none. seeds: by default 3, of the last two kinds 5. dpo_rate, orpo_rate: learning rates of orpo-vs-dpo,
+    by default the middle of those of the task. out: by default studies/<task>-<kind>. ray: "local", "auto" or "HOST:PORT" to
+    answer on a Ray cluster (docs/scale.md). stop: checked between batches and training steps, as is a file named stop in the
+    study's folder.
     Raises InputError for bad input, StoppedError if the study stopped. The same call resumes it.
     """
     from lastresort.app.study import StudyRequest, kind_named, run_study, sizes_named

@@ -10,6 +10,8 @@ from scripts.study_rates import (
     ERRORS,
     FORECAST_DESIGNS,
     SIZES,
+    SOURCE_DESIGNS,
+    SOURCE_GAINS,
     WAYS,
     Design,
     TwoWays,
@@ -21,6 +23,7 @@ from scripts.study_rates import (
     leaks,
     looks,
     scores_of,
+    sources,
 )
 
 from lastresort.errors import ContractError
@@ -122,6 +125,22 @@ def test_a_look_after_each_seed_costs_what_the_docs_say() -> None:
     once, ever = looks(15, Design(5, 0.4, 200), 100, 8)
     assert once <= allowed(0.05, 100) * 100
     assert 2 * once < ever <= 30
+
+
+@pytest.mark.parametrize("gains", SOURCE_GAINS, ids=str)
+@pytest.mark.parametrize("design", SOURCE_DESIGNS, ids=lambda design: design.cells)
+def test_nothing_false_is_said_of_synthetic_rows_more_often_than_promised(
+    gains: tuple[float, float], design: Design
+) -> None:
+    """Of either comparison, whichever of them has no difference."""
+    runs = 200
+    assert sources(gains, design, runs, 14).false <= allowed(0.05, runs) * runs
+
+
+def test_rows_that_help_are_found_where_five_seeds_agree() -> None:
+    found = sources((0.2, -0.2), Design(5, 0.1, 200), 60, 16)
+    assert found.better >= 55
+    assert found.worse == found.false == 0
 
 
 @pytest.mark.parametrize("pairs", [1, 5])

@@ -317,7 +317,7 @@ def test_the_document_holds_what_the_answer_is_about(tmp_path: Path) -> None:
 
 
 def test_no_difference_has_no_sign() -> None:
-    assert words._signed(-0.0004) == "+0.0"
+    assert words.signed(-0.0004) == "+0.0"
 
 
 def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) -> None:

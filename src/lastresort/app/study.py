@@ -126,8 +126,10 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
         raise
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
-    groups, binary = groups_of(study.prepared.split.dev), study.prepared.scorer.binary
-    document = KINDS[request.kind].conclude(MeasuredStudy(task, found.grid, found, groups, binary))
+    prepared = study.prepared
+    groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
+    measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
+    document = KINDS[request.kind].conclude(measured)
     write_document(folder / DOCUMENT, document)
     write_atomically(folder / PAGE, study_page(document))
     return Study(document, folder, tuple(found.rows.values()))

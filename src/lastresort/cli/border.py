@@ -45,6 +45,7 @@ GO_ON = {
     "study crossover": _REPEAT,
     "study min-data": _REPEAT,
     "study orpo-vs-dpo": _REPEAT,
+    "study synthetic": _REPEAT,
 }
 
 

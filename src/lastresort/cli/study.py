@@ -1,4 +1,6 @@
-"""`lastresort study …`: how many examples SFT needs to beat prompting, or the base prompt at all; and ORPO against SFT then DPO."""
+"""`lastresort study …`: how many examples SFT needs to beat prompting, or the base prompt at all; ORPO against SFT then
+DPO; and whether synthetic rows help.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from typer import Argument, Option
 from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings
 
 if TYPE_CHECKING:
-    from lastresort.app.study import StudyRequest
+    from lastresort.app.study import Study, StudyRequest
 
 study_app = typer.Typer(
-    help="Measure how many examples it takes, or which training is better.",
+    help="Measure how many examples it takes, which training is better, or whether synthetic rows help.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,6 +31,11 @@ ARM_SEEDS: Any = Option(
     None,
     "--seeds",
     help="Number of seeds, fixed before the first result. Each trains both ways. At least 2, default 5.",
+)
+SOURCE_SEEDS: Any = Option(
+    None,
+    "--seeds",
+    help="Number of seeds, fixed before the first result. Each trains all three. At least 3, default 5.",
 )
 RATE = "Default: the middle of preference.learning_rates, or if they are auto,"
 DPO_RATE: Any = Option(None, "--dpo-rate", help=f"Learning rate of DPO. {RATE} 4.5e-5.")
@@ -108,12 +115,33 @@ def orpo_vs_dpo_command(
     _run(request, dry_run=dry_run, as_json=as_json)
 
 
+@study_app.command("synthetic")
+def synthetic_command(
+    task: Path = TASK,
+    seeds: int | None = SOURCE_SEEDS,
+    out: Path | None = OUT,
+    ray: str | None = RAY,
+    dry_run: bool = DRY,
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = JSON,
+) -> None:
+    """Do the synthetic rows of train help?
+
+    Trains on real rows, on synthetic rows and on both, for equally many steps, and compares them on dev.
+
+    Run the same command again to resume an interrupted study.
+    """
+    from lastresort.app.study import StudyRequest
+
+    request = StudyRequest("synthetic", task, parse_settings(settings), None, seeds, out, ray=ray)
+    _run(request, dry_run=dry_run, as_json=as_json)
+
+
 def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:
     from lastresort.app.console import progress
-    from lastresort.app.study import PAGE, forecast_study, run_study
+    from lastresort.app.study import forecast_study, run_study
     from lastresort.app.terminal import print_text
-    from lastresort.cli.border import show_document, stoppable
-    from lastresort.report.study_page import study_text
+    from lastresort.cli.border import stoppable
 
     if dry_run:
         with progress() as shown:
@@ -122,4 +150,12 @@ def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:
         return
     with stoppable() as (shown, stop):
         found = run_study(request, shown, stop)
+    show_study(found, as_json=as_json)
+
+
+def show_study(found: Study, *, as_json: bool) -> None:
+    from lastresort.app.study import PAGE
+    from lastresort.cli.border import show_document
+    from lastresort.report.study_page import study_text
+
     show_document(found.document, study_text, as_json=as_json, last_line=f"report: {found.folder / PAGE}")

@@ -24,6 +24,8 @@ from lastresort.types import Unit
 
 CrossedIn = Literal["score", "format", "cost"]
 BetterArm = Literal["ORPO", "DPO", "CANNOT_TELL"]
+RowsEffect = Literal["BETTER", "WORSE", "CANNOT_TELL"]
+OtherRows = Literal["both", "synthetic"]
 Sign = Literal["DEV_LOSS_ROSE", "FORMAT_LEAK", "FAR_FROM_BASE"]
 
 
@@ -276,7 +278,86 @@ class OrpoVsDpoDocument(JsonDocument):
     seconds: Amount
 
 
-StudyDocument = CrossoverDocument | MinDataDocument | OrpoVsDpoDocument
+class RowsDifference(JsonDocument):
+    """A training on "both" or "synthetic" rows minus one on real rows alone: the mean difference of scores on dev over units and
+    seeds, with its interval at 95%. tested: whether the comparison before it shows something; where it does not, the effect of this
+    one is CANNOT_TELL, whatever its interval is.
+    """
+
+    way: OtherRows
+    mean: Difference
+    interval: Interval
+    tested: bool
+    effect: RowsEffect
+
+
+class SourceSeed(JsonDocument):
+    """One seed. real, synthetic, both: the dev scores of the three trainings. difference: both minus real rows alone, on the same
+    items, with its interval at 95%.
+    """
+
+    seed: Count
+    real: Share
+    synthetic: Share
+    both: Share
+    difference: Difference
+    interval: Interval
+
+
+class SourceTraining(JsonDocument):
+    """steps: of each training. passes: how often it saw each row. steps_in_epochs: that the task's epochs take on these rows.
+    train_loss, dev_loss: nats per target token, means over the seeds.
+    """
+
+    steps: Positive
+    passes: Amount
+    steps_in_epochs: Positive
+    train_loss: float
+    dev_loss: float
+
+
+class RowsPoint(JsonDocument):
+    """Trainings on "real" rows, "synthetic" ones or "both", or the base prompt, which has no training. rows: learned from. kept:
+    unrelated requests answered correctly, null where they were not measured. signs: of what else training changed.
+    """
+
+    way: str
+    rows: Count
+    score: Share
+    interval: Limits
+    training: SourceTraining | None
+    kept: Share | None
+    signs: tuple[Sign, ...]
+
+
+class SyntheticDocument(JsonDocument):
+    """What `lastresort study synthetic TASK` prints with --json, and its study.json. It grows by version.
+
+    effect: of the synthetic rows on top of the real ones. differences: both, then synthetic rows alone, in the order in which they
+    are tested. left_out: rows of train that give dev or test away.
+    """
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    study: Literal["synthetic"] = "synthetic"
+    task: str
+    model: str
+    method: str
+    learning_rate: Amount
+    measured_on: DevUnits
+    left_out: Count
+    seeds: Positive
+    epochs: Positive
+    effect: RowsEffect
+    differences: tuple[RowsDifference, RowsDifference]
+    answer: Sentence
+    points: tuple[RowsPoint, ...]
+    by_seed: tuple[SourceSeed, ...]
+    reasons: tuple[Sentence, ...]
+    notes: tuple[Sentence, ...]
+    seconds: Amount
+
+
+StudyDocument = CrossoverDocument | MinDataDocument | OrpoVsDpoDocument | SyntheticDocument
 SIGNS: dict[Sign, str] = {
     "DEV_LOSS_ROSE": "dev loss rose",
     "FORMAT_LEAK": "format leak",

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lastresort.report.charts.arms import SHOWN_PX, ArmsPicture, SeedPair, arms_chart
+from lastresort.report.charts.arms import SHOWN_PX, ArmsPicture, SeedScores, arms_chart
 from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
 from lastresort.report.html import VISIBLE, environment, style
 from lastresort.report.study import (
@@ -19,11 +19,14 @@ from lastresort.report.study import (
     CurvePoint,
     MinDataDocument,
     OrpoVsDpoDocument,
+    RowsPoint,
     StudyDocument,
+    SyntheticDocument,
     TrainedPoint,
 )
 from lastresort.report.tables import ruled
 from lastresort.report.words import study as words
+from lastresort.report.words import study_synthetic as own_words
 from lastresort.report.words.study import BASE_PROMPT, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 
@@ -58,6 +61,8 @@ def shown(document: StudyDocument) -> ShownStudy:
             return _min_data(document)
         case OrpoVsDpoDocument():
             return _orpo_vs_dpo(document)
+        case SyntheticDocument():
+            return _synthetic(document)
 
 
 def study_page(document: StudyDocument) -> str:
@@ -68,7 +73,7 @@ def study_page(document: StudyDocument) -> str:
 def study_text(document: StudyDocument) -> RenderableType:
     """The answer, the table, and what else there is to say."""
     found = shown(document)
-    table = ruled(*found.header, figures={*found.header} - {"way", ""}, wraps=("",))
+    table = ruled(*found.header, figures={*found.header} - {"way", "trained on", ""}, wraps=("",))
     for row in found.rows:
         table.add_row(*map(printable, row))
     said = (Text(printable(text)) for text in found.sentences)
@@ -152,7 +157,7 @@ def _orpo_vs_dpo(document: OrpoVsDpoDocument) -> ShownStudy:
     header = ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
     legends = (*((words.LEGEND_OF_HELD,) if held else ()), words.LEGEND_OF_ARMS)
     (base, *ways), difference = document.points, document.difference
-    seeds = tuple(SeedPair(one.dpo, one.orpo, words.of_arm_seed(one)) for one in document.by_seed)
+    seeds = tuple(SeedScores((one.dpo, one.orpo), words.of_arm_seed(one)) for one in document.by_seed)
     first, second = (name_of(one.way) for one in ways)
     drawn = ArmsPicture((first, second), seeds, base.score, difference.mean, difference.interval)
     label = words.picture_of_arms(document.task, base.score, document.by_seed, difference)
@@ -173,6 +178,33 @@ def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
         return (*found, "", "", said)
     before = f"{count(work.sft_steps)} + " if work.sft_steps else ""
     return (*found, f"{before}{count(work.steps)}", count(work.tokens), said)
+
+
+def _synthetic(document: SyntheticDocument) -> ShownStudy:
+    header = ("trained on", "rows", "dev", "95%", "minus real", "loss", "steps", "passes", "kept", "")
+    minus: dict[str, float] = {one.way: one.mean for one in document.differences}
+    rows = tuple(_of_rows(point, minus.get(point.way)) for point in document.points)
+    return ShownStudy(header, rows, (*document.reasons, *document.notes, own_words.LEGEND), (_of_sources(document),))
+
+
+def _of_sources(document: SyntheticDocument) -> StudyPicture:
+    """All three with each seed, and what both gain over real rows alone."""
+    (base, *_), (both, _) = document.points, document.differences
+    seeds = tuple(SeedScores((one.synthetic, one.real, one.both), own_words.of_seed(one)) for one in document.by_seed)
+    drawn = ArmsPicture(("synthetic", "real", "both"), seeds, base.score, both.mean, both.interval)
+    label = own_words.picture(document.task, base.score, document.by_seed, both)
+    return StudyPicture(own_words.title(document.task), arms_chart(drawn, label), SHOWN_PX)
+
+
+def _of_rows(point: RowsPoint, minus_real: float | None) -> tuple[str, ...]:
+    found = [name_of(point.way), count(point.rows), percent(point.score), interval(point.interval)]
+    found.append("" if minus_real is None else words.signed(minus_real))
+    one = point.training
+    if one is None:
+        return (*found, "", "", "", _or_dash(point.kept), "")
+    signs = ", ".join(SIGNS[sign] for sign in point.signs)
+    loss = f"{one.train_loss:.2f}, {one.dev_loss:.2f}"
+    return (*found, loss, count(one.steps), f"{one.passes:.1f}", _or_dash(point.kept), signs)
 
 
 def _or_dash(share: float | None) -> str:

@@ -14,6 +14,7 @@ from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
 from lastresort.evals.evidence.paired import better
 from lastresort.evals.evidence.units import Array, group_means
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.study import (
     SIGNS,
     BasePoint,
@@ -43,13 +44,15 @@ Values = Callable[[CellRow], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class MeasuredStudy:
-    """groups: of the dev items, None where each is its own. binary: whether scores are 0 or 1. seed: of sign flips."""
+    """groups: of the dev items, None where each is its own. binary: whether scores are 0 or 1. left_out: rows that are in
+    no cell, since they repeat others. seed: of sign flips."""
 
     task: Task
     grid: Grid
     measured: StudyRows
     groups: list[str] | None
     binary: bool
+    left_out: tuple[RowsLeftOut, ...] = ()
 
     @property
     def seed(self) -> int:

@@ -15,14 +15,28 @@ from lastresort.evals.evidence.curve_means import LEAST_SEEDS
 from lastresort.spec.task import Task
 from lastresort.types import Example, JsonObject
 
-StudyKind = Literal["crossover", "min-data", "orpo-vs-dpo"]
-Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot", "nearest", "sft", "dpo", "orpo"]
+StudyKind = Literal["crossover", "min-data", "orpo-vs-dpo", "synthetic"]
+Way = Literal[
+    "zero-shot",
+    "constrained zero-shot",
+    "few-shot",
+    "constrained few-shot",
+    "nearest",
+    "sft",
+    "dpo",
+    "orpo",
+    "real",
+    "synthetic",
+    "both",
+]
 BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
 
 ARMS: tuple[Way, ...] = ("dpo", "orpo")  # SFT then DPO against ORPO; n are pairs
-TRAINED: tuple[Way, ...] = ("sft", *ARMS)
+SOURCES: tuple[Way, ...] = ("real", "synthetic", "both")  # SFT on rows of one kind, or of both; n are the rows of both
+TRAINED: tuple[Way, ...] = ("sft", *ARMS, *SOURCES)
 
-SEEDS, ARM_SEEDS = 3, 5
+SEEDS, ARM_SEEDS, SOURCE_SEEDS = 3, 5, 5
+LEAST_SOURCE_SEEDS = 3
 LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
 
 
@@ -38,6 +52,8 @@ class Cell:
     def label(self) -> str:
         if self.way in ARMS:
             return f"{self.way}, seed {self.seed}"
+        if self.way in SOURCES:
+            return f"{'real and synthetic' if self.way == 'both' else self.way} rows, seed {self.seed}"
         return self.way if self.way in BASES else f"{self.way}, {self.n} examples, seed {self.seed}"
 
     @property
@@ -95,13 +111,19 @@ def arms_grid(n_pairs: int, seeds: int | None) -> Grid:
     return Grid("orpo-vs-dpo", (n_pairs,), seeds_of(seeds, ARM_SEEDS), ARMS, ("zero-shot",), probed=True)
 
 
-def seeds_of(number: int | None, usual: int) -> tuple[int, ...]:
+def sources_grid(n_train: int, seeds: int | None) -> Grid:
+    """All three with every seed, and the prompt of the base once. Raises InputError for too few seeds."""
+    drawn = seeds_of(seeds, SOURCE_SEEDS, LEAST_SOURCE_SEEDS)
+    return Grid("synthetic", (n_train,), drawn, SOURCES, ("zero-shot",), probed=True)
+
+
+def seeds_of(number: int | None, usual: int, least: int = LEAST_SEEDS) -> tuple[int, ...]:
     number = usual if number is None else number
-    if number < LEAST_SEEDS:
+    if number < least:
         raise InputError(
             f"found {number}",
             where="--seeds",
-            expected=f"at least {LEAST_SEEDS}: one seed says nothing about how much seeds matter",
+            expected=f"at least {least}: fewer say too little about how much seeds matter",
             remedy="Leave it out, or raise it.",
         )
     return tuple(range(number))

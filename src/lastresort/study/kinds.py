@@ -16,8 +16,18 @@ from lastresort.study.arms import rates_of
 from lastresort.study.cells import Learner, SftLearner
 from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.conclude import MeasuredStudy, crossover_of, min_data_of
-from lastresort.study.grid import Grid, StudyKind, arms_grid, crossover_grid, middle_of, min_data_grid
+from lastresort.study.effect import synthetic_of
+from lastresort.study.grid import (
+    Grid,
+    StudyKind,
+    arms_grid,
+    crossover_grid,
+    middle_of,
+    min_data_grid,
+    sources_grid,
+)
 from lastresort.study.run import study_task
+from lastresort.study.synthetic import SourceLearner
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class StudyDesign:
     conclude: Callable[[MeasuredStudy], StudyDocument]
 
 
-def _by_sft(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+def _refuse_rates(options: StudyOptions) -> None:
     for option, rate in (("--dpo-rate", options.dpo_rate), ("--orpo-rate", options.orpo_rate)):
         if rate is not None:
             raise InputError(
@@ -51,17 +61,25 @@ def _by_sft(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
                 expected="none: only orpo-vs-dpo trains by DPO and ORPO",
                 remedy="Leave it out; sft.learning_rates sets the rate of SFT.",
             )
-    return task, SftLearner(middle_of(task.sft.learning_rates))
 
 
-def _by_both_ways(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+def _refuse_sizes(options: StudyOptions, why: str) -> None:
     if options.sizes is not None:
         raise InputError(
             f"found {', '.join(map(str, options.sizes))}",
             where="--sizes",
-            expected="none: orpo-vs-dpo trains on all pairs of the task",
+            expected=f"none: {why}",
             remedy="Leave it out.",
         )
+
+
+def _by_sft(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+    _refuse_rates(options)
+    return task, SftLearner(middle_of(task.sft.learning_rates))
+
+
+def _by_both_ways(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+    _refuse_sizes(options, "orpo-vs-dpo trains on all pairs of the task")
     if task.tune.method == "full":
         raise TaskError(
             "found full",
@@ -74,6 +92,12 @@ def _by_both_ways(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
         raise _no_pairs(task, "found nothing")
     learner = rates_of(task, options.dpo_rate, options.orpo_rate)
     return study_task(task, learner.rung), learner
+
+
+def _by_sources(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
+    _refuse_rates(options)
+    _refuse_sizes(options, "synthetic trains on all rows of each kind")
+    return task, SourceLearner(task, middle_of(task.sft.learning_rates))
 
 
 def _crossover_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
@@ -93,6 +117,10 @@ def _arms_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
     return arms_grid(len(preferences), options.seeds)
 
 
+def _sources_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
+    return sources_grid(len(prepared.split.train), options.seeds)
+
+
 def _no_pairs(task: Task, found: str) -> TaskError:
     return TaskError(
         found,
@@ -107,4 +135,5 @@ KINDS: dict[StudyKind, StudyDesign] = {
     "crossover": StudyDesign(_by_sft, _crossover_grid, crossover_of),
     "min-data": StudyDesign(_by_sft, _min_data_grid, min_data_of),
     "orpo-vs-dpo": StudyDesign(_by_both_ways, _arms_grid, orpo_vs_dpo_of),
+    "synthetic": StudyDesign(_by_sources, _sources_grid, synthetic_of),
 }

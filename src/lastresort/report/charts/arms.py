@@ -1,4 +1,4 @@
-"""Two ways that were trained with the same seeds, as SVG: their scores, joined by seed, and the mean difference with its interval.
+"""Ways that were trained with the same seeds, as SVG: their scores, joined by seed, and a mean difference with its interval.
 
 Narrower than the other charts, so that a phone shows it whole.
 """
@@ -18,25 +18,26 @@ WIDTH, HEIGHT = 420, 300
 SHOWN_PX = 576  # at most so wide
 TOP, BOTTOM = 14, 58
 SCORES, DIFFERENCE = (44, 250), (300, 408)  # from where to where each half has its axis
-COLUMNS = (0.27, 0.77)  # where the ways are, as shares of the half of the scores
+COLUMNS = {2: (0.27, 0.77), 3: (0.16, 0.5, 0.84)}  # where so many ways are, as shares of the half of the scores
 MOST_APART, SPREAD = 7, 44  # between the dots of two seeds, and of all
 
 
 @dataclass(frozen=True, slots=True)
-class SeedPair:
-    """The scores of both ways with one seed. title: what is said of it."""
+class SeedScores:
+    """The scores of the ways with one seed, in their order. title: what is said of it."""
 
-    first: float
-    second: float
+    scores: tuple[float, ...]
     title: str
 
 
 @dataclass(frozen=True, slots=True)
 class ArmsPicture:
-    """names: of the ways. base: the score without training. mean, interval: of the second way minus the first."""
+    """names: of the ways, two or three, the last of which is drawn in front. base: the score without training. mean, interval: of
+    the difference of two of them.
+    """
 
-    names: tuple[str, str]
-    seeds: Sequence[SeedPair]
+    names: tuple[str, ...]
+    seeds: Sequence[SeedScores]
     base: float
     mean: float
     interval: tuple[float, float]
@@ -44,7 +45,7 @@ class ArmsPicture:
 
 def arms_chart(drawn: ArmsPicture, label: str) -> Markup:
     """label: what the picture shows, for those who do not see it."""
-    values = [score for seed in drawn.seeds for score in (seed.first, seed.second)]
+    values = [score for seed in drawn.seeds for score in seed.scores]
     left = _half(SCORES, scores([drawn.base, *values]))
     right = _half(DIFFERENCE, differences((drawn.mean, *drawn.interval)))
     axes = [level(left.y(tick), *SCORES, percent(tick, 0)) for tick in left.up.ticks]
@@ -61,23 +62,23 @@ def _in_points(tick: float) -> str:
 
 
 def _scores(drawn: ArmsPicture, plot: Plot) -> Markup:
-    """A line and two dots a seed, moved apart so that equal scores do not hide each other."""
-    count, base = len(drawn.seeds), plot.y(drawn.base)
+    """A line and a dot for each way a seed, moved apart so that equal scores do not hide each other."""
+    count, base, columns = len(drawn.seeds), plot.y(drawn.base), COLUMNS[len(drawn.names)]
     apart = min(MOST_APART, SPREAD / max(1, count - 1))
-    lines, first, second = list[Markup](), list[Markup](), list[Markup]()
+    lines, dots, front = list[Markup](), list[Markup](), list[Markup]()
     for number, seed in enumerate(drawn.seeds):
         aside = apart * (number - (count - 1) / 2)
-        ends = [(plot.x(x) + aside, plot.y(y)) for x, y in zip(COLUMNS, (seed.first, seed.second), strict=True)]
+        ends = [(plot.x(x) + aside, plot.y(y)) for x, y in zip(columns, seed.scores, strict=True)]
         lines.append(_line(ends))
-        first.append(_dot(*ends[0], seed.title))
-        second.append(_dot(*ends[1], seed.title))
-    means = (fmean(seed.first for seed in drawn.seeds), fmean(seed.second for seed in drawn.seeds))
-    named = [_named(plot.x(x), *of) for x, *of in zip(COLUMNS, drawn.names, map(percent, means), strict=True)]
+        dots += [_dot(*end, seed.title) for end in ends[:-1]]
+        front.append(_dot(*ends[-1], seed.title))
+    means = [fmean(own) for own in zip(*(seed.scores for seed in drawn.seeds), strict=True)]
+    named = [_named(plot.x(x), *of) for x, *of in zip(columns, drawn.names, map(percent, means), strict=True)]
     return Markup('<g class="line">{}{}{}</g><g class="line front">{}</g>{}{}').format(
         _line([(plot.left, base), (plot.end, base)], ' stroke-dasharray="7 4"'),
         Markup("").join(lines),
-        Markup("").join(first),
-        Markup("").join(second),
+        Markup("").join(dots),
+        Markup("").join(front),
         Markup('<text class="name" x="{}" y="{:.1f}">base</text>').format(plot.left + 4, base - 5),
         Markup("").join(named),
     )

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 DEV_ONLY = "All scores are on dev. This study chose nothing on it. The test set was not measured."
 
-NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA", "dpo": "SFT then DPO", "orpo": "ORPO"}
+NAMES = {
+    "sft": "SFT",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "dpo": "SFT then DPO",
+    "orpo": "ORPO",
+    "real": "real rows alone",
+    "synthetic": "synthetic rows alone",
+    "both": "real and synthetic rows together",
+}
 BASE_PROMPT = "base prompt"
 
 
@@ -231,7 +240,7 @@ def of_arm_seed(one: ArmSeed) -> str:
 def picture_of_arms(task: str, base: float, by_seed: Sequence[ArmSeed], difference: MeanDifference) -> str:
     """All that the picture shows, for those who do not see it. base: score of the base prompt."""
     low, high = difference.interval
-    mean = f"on average {points(difference.mean)} (95%: {_signed(low)} to {_signed(high)})"
+    mean = f"on average {points(difference.mean)} (95%: {signed(low)} to {signed(high)})"
     seeds = "; ".join(map(of_arm_seed, by_seed))
     return f"{title_of_arms(task)}, {mean}. {capital(seeds)}; base prompt {percent(base)}."
 
@@ -263,7 +272,7 @@ def answer_of_arms(better: BetterArm, difference: MeanDifference, work: ComputeS
         return f"{start} ORPO scores {_by(mean, low, high, 'SFT then DPO')}."
     if better == "DPO":
         return f"{start} SFT then DPO scores {_by(-mean, -high, -low, 'ORPO')}."
-    found = f"ORPO minus SFT then DPO is {_signed(mean)} points (95%: {_signed(low)} to {_signed(high)})"
+    found = f"ORPO minus SFT then DPO is {signed(mean)} points (95%: {signed(low)} to {signed(high)})"
     return f"{start} it cannot be told whether ORPO or SFT then DPO scores higher: {found}."
 
 
@@ -274,7 +283,7 @@ def reasons_of_arms(
     either. preferred: of pairs held out, None where none was measured.
     """
     base, dpo, orpo = points
-    seeds = ", ".join(f"{_signed(one.difference)} with seed {one.seed}" for one in by_seed)
+    seeds = ", ".join(f"{signed(one.difference)} with seed {one.seed}" for one in by_seed)
     lengths = f"{dpo.answer_tokens:.1f} tokens after SFT then DPO, {orpo.answer_tokens:.1f} after ORPO"
     said = [
         f"ORPO minus SFT then DPO, in points: {seeds}.",
@@ -296,7 +305,7 @@ def _of_preferred(base: ArmPoint, dpo: ArmPoint, orpo: ArmPoint, found: MeanDiff
         )
     low, high = found.interval
     tuned = f"{percent(dpo.preferred)} after SFT then DPO and {percent(orpo.preferred)} after ORPO"
-    difference = f"{_signed(found.mean)} points, {_signed(low)} to {_signed(high)}"
+    difference = f"{signed(found.mean)} points, {signed(low)} to {signed(high)}"
     shares = f"{tuned} ({difference}), {percent(base.preferred)} by the base"
     return f"Of the pairs held out, the chosen answer is the likelier one in {shares}. The odds of a token are what ORPO trains."
 
@@ -337,6 +346,6 @@ def _by(mean: float, low: float, high: float, other: str) -> str:
     return f"{points_of(mean)} higher than {other} (95%: {100 * low:.1f} to {100 * high:.1f})"
 
 
-def _signed(difference: float) -> str:
+def signed(difference: float) -> str:
     """In points."""
     return f"{round(100 * difference, 1) + 0.0:+.1f}".replace("-", "−")

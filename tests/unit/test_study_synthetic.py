@@ -1,0 +1,329 @@
+"""Do synthetic rows help: what each of the three trainings learns and for how long, and what a study of them says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.climb.prepare import prepare
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.report.schema import schema_of
+from lastresort.report.study import SyntheticDocument
+from lastresort.report.study_page import shown, study_page
+from lastresort.rungs.supervised import training
+from lastresort.spec.task import load_task
+from lastresort.stop import Stop
+from lastresort.study.effect import compare_in_order, synthetic_of
+from lastresort.study.grid import SOURCES, Cell, sources_grid
+from lastresort.study.run import PlannedStudy, forecast
+from lastresort.study.synthetic import SourceLearner, passes_of, steps_of
+from lastresort.types import SilentProgress
+from study_support import sources_study_of, task_of
+from tuning_support import COLOURS, THINGS, Cut, CutAt, questions, tiny_task, write_jsonl
+
+FREE = ("seconds", "answer_s")  # what two runs do not share
+SPLIT = {"dev": 6, "test": 30}
+EPOCHS, BATCH = 2, 20
+
+
+def made(n: int = 30) -> list[dict[str, str]]:
+    """Synthetic rows that resemble nothing in `questions`."""
+    return [
+        {"input": f"please say which paint suits a wooden {THINGS[i % 24]} of {i} years", "output": COLOURS[i % 3]}
+        for i in range(n)
+    ]
+
+
+def request(folder: Path, rows: list[dict[str, str]] | None = None, seeds: int | None = 3, **keys: Any) -> StudyRequest:
+    """rows: of the synthetic file."""
+    keys = {
+        "examples": {"train": "rows.jsonl", "synthetic": "made.jsonl"},
+        "split": SPLIT,
+        "sft": {"learning_rates": [0.003], "epochs": EPOCHS, "batch_size": BATCH, "r": 4, "replay": 0.0},
+        **keys,
+    }
+    path = tiny_task(folder / "task", **keys)
+    write_jsonl(path.parent / "made.jsonl", made() if rows is None else rows)
+    return StudyRequest("synthetic", path, seeds=seeds, out=folder / "own")
+
+
+def rows_of_study(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def few_unrelated_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+
+
+@dataclass(slots=True)
+class Whole:
+    """learned: the texts of the rows of each training, in the order of the cells. measured: ids of all that was answered."""
+
+    folder: Path
+    document: SyntheticDocument
+    learned: list[tuple[str, ...]] = field(default_factory=list)
+    measured: set[str] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    """Among the synthetic rows somebody wrote two of dev and one of test, one of them nearly."""
+    folder = tmp_path_factory.mktemp("whole")
+    split = prepare(load_task(Path(str(request(folder).task)))).split
+    first, second, third = split.dev[0], split.dev[1], split.test[0]
+    near = f"please, {second.input_text}"
+    leaking = [{"input": text, "output": "red"} for text in (first.input_text, near, third.input_text)]
+    own = request(folder, [*made(), *leaking])
+    learned, measured, run, to_end = list[tuple[str, ...]](), set[str](), LocalExecutor.run, training.train_to
+
+    def measure(
+        self: LocalExecutor, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop
+    ) -> None:
+        measured.update(example.id for job in jobs for example in job.examples)
+        run(self, jobs, on_result, stop)
+
+    def learn(bench: Any, own: Any, model: Any, source: Any, until: int, **keywords: Any) -> Any:
+        learned.append(tuple(sorted(example.input_text for example in bench.train)))
+        assert len(source) == len(bench.train)
+        return to_end(bench, own, model, source, until, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalExecutor, "run", measure)
+        patch.setattr(training, "train_to", learn)
+        patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+        document = run_study(own, SilentProgress()).document
+        assert isinstance(document, SyntheticDocument)
+        yield Whole(folder, document, learned, measured)
+
+
+def test_each_learns_its_rows_and_none_that_give_dev_or_test_away(whole: Whole) -> None:
+    """Each training is two calls: to half of the steps, and to the end."""
+    split = prepare(load_task(whole.folder / "task" / "task.yaml")).split
+    real = tuple(sorted(row.input_text for row in split.train if not row.synthetic))
+    synthetic = tuple(sorted(row["input"] for row in made()))
+    assert len(real) == 84
+    expected = [real, synthetic, tuple(sorted((*real, *synthetic)))]
+    assert whole.learned[::2] == whole.learned[1::2] == 3 * expected
+    assert whole.document.left_out == 3
+    assert "3 training rows were also in dev or test and left out of training." in whole.document.notes
+
+
+def test_only_real_dev_items_are_measured(whole: Whole) -> None:
+    split = prepare(load_task(whole.folder / "task" / "task.yaml")).split
+    assert whole.measured == {example.id for example in split.dev}
+    assert not any(example.synthetic for example in split.dev)
+    assert whole.document.measured_on.n == len(split.dev) == 6
+
+
+def test_all_three_take_the_steps_of_both(whole: Whole) -> None:
+    """114 rows in batches of 20 are 6 steps an epoch, 84 are 5 and 30 are 2."""
+    base, real, synthetic, both = whole.document.points
+    assert base.training is None
+    trained = [one.training for one in (real, synthetic, both)]
+    assert [one.steps for one in trained if one] == [12, 12, 12]
+    assert [one.steps_in_epochs for one in trained if one] == [10, 4, 12]
+    assert [one.passes for one in trained if one] == [12 / 5, 6.0, 2.0]
+    kept = rows_of_study(whole.folder)
+    assert [row["way"] for row in kept] == ["zero-shot", *(["real", "synthetic", "both"] * 3)]
+    assert all(row["trained"]["steps"] == 12 for row in kept[1:])
+    assert kept[3]["scores"] != kept[6]["scores"] or kept[3]["trained"] != kept[6]["trained"]
+
+
+def test_a_study_that_is_cut_goes_on_to_the_same_rows(whole: Whole, tmp_path: Path) -> None:
+    own = request(tmp_path)
+    made_file = whole.folder / "task" / "made.jsonl"
+    (tmp_path / "task" / "made.jsonl").write_bytes(made_file.read_bytes())
+    for label, after in (("sft, learning rate", 3), ("synthetic rows, seed 0: dev", 1)):
+        with pytest.raises(Cut):
+            run_study(own, CutAt(label, after))
+    with pytest.raises(Cut):
+        run_study(own, CutAt("real rows, seed 1: dev", 1))
+    assert rows_of_study(tmp_path) == rows_of_study(whole.folder)[:4]
+
+
+def test_rows_that_are_edited_are_other_cells_and_are_checked_again(tmp_path: Path) -> None:
+    own = request(tmp_path)
+    with pytest.raises(Cut):
+        run_study(own, CutAt("sft: loading", 1))
+    held = prepare(load_task(Path(str(own.task)))).split.dev[0].input_text
+    write_jsonl(tmp_path / "task" / "made.jsonl", [*made(29), {"input": held, "output": "red"}])
+    with pytest.raises(Cut):
+        run_study(own, progress := CutAt("sft: loading", 1))
+    assert any("The study has 10 cells. Forecast" in said for said in progress.said)
+    only = request(tmp_path, [{"input": held, "output": "red"}])
+    with pytest.raises(TaskError, match=r'"examples.synthetic": found no synthetic rows to train on'):
+        run_study(only, SilentProgress())
+
+
+def test_steps_count_replay_and_the_last_batch(tmp_path: Path) -> None:
+    """40 rows and a replay share of a fifth are 50 rows: 4 batches of 16."""
+    task = task_of(tmp_path, sft={"epochs": 3, "batch_size": 16, "replay": 0.2})
+    assert steps_of(task, 40) == 12
+    assert passes_of(task, 40, 6) == 1.5
+
+
+def test_a_forecast_counts_the_steps_of_both(tmp_path: Path) -> None:
+    """84 rows seen 2.4 times, 30 seen 6 times, 114 seen twice."""
+    prepared = prepare(load_task(Path(str(request(tmp_path).task))))
+    grid = sources_grid(114, 3)
+    study = PlannedStudy(prepared, grid, SourceLearner(prepared.task, 0.003))
+    tokens = []
+    for way in SOURCES:
+        found = forecast(study, [Cell(way, 114, 0)], SilentProgress())
+        assert found is not None
+        tokens.append(found.training_tokens)
+    assert [one / tokens[2] for one in tokens] == pytest.approx([84 * 2.4 / 228, 30 * 6 / 228, 1], rel=0.05)
+
+
+def test_the_second_comparison_is_tested_only_after_the_first_shows_something() -> None:
+    dice = np.random.default_rng(0)
+    real, low = (np.full((5, 60), level) + 0.01 * dice.standard_normal((5, 60)) for level in (0.5, 0.2))
+    both, synthetic = compare_in_order(real, [real, low])
+    assert (both.effect, both.tested) == ("CANNOT_TELL", True)
+    assert (synthetic.effect, synthetic.tested) == ("CANNOT_TELL", False)
+    assert synthetic.interval[1] < 0
+    both, synthetic = compare_in_order(real, [real + 0.3, low])
+    assert (both.effect, synthetic.effect) == ("BETTER", "WORSE")
+    both, synthetic = compare_in_order(real, [low, real + 0.3])
+    assert (both.effect, synthetic.effect) == ("WORSE", "BETTER")
+
+
+def test_the_answer_says_that_they_help_or_harm_or_that_neither_is_shown(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+
+    def found(real: float, synthetic: float, both: float, **facts: Any) -> SyntheticDocument:
+        return synthetic_of(sources_study_of(task, real, synthetic, both, **facts))
+
+    help_ = found(0.4, 0.1, 0.8)
+    Draft202012Validator(schema_of("synthetic")).validate(help_.as_json())
+    assert help_.effect == "BETTER"
+    both, synthetic = help_.differences
+    low, high = both.interval
+    points = f"{100 * both.mean:.1f}".removesuffix(".0")
+    assert help_.answer == (
+        f"Real and synthetic rows together are better than real rows alone by {points} points "
+        f"(95%: {100 * low:.1f} to {100 * high:.1f})."
+    )
+    assert synthetic.effect == "WORSE"
+    assert "Synthetic rows alone are worse than real rows alone by " in " ".join(help_.reasons)
+    harm = found(0.8, 0.1, 0.4)
+    assert harm.effect == "WORSE"
+    assert harm.answer.startswith("Real and synthetic rows together are worse than real rows alone by ")
+    neither = found(0.5, 0.1, 0.5)
+    assert neither.effect == "CANNOT_TELL"
+    assert neither.answer.startswith("It is not shown that the synthetic rows help or harm: ")
+    assert neither.differences[1].effect == "CANNOT_TELL"
+    assert "it is not tested" in " ".join(neither.reasons)
+    assert sum(one.difference for one in help_.by_seed) / 5 == pytest.approx(both.mean)
+
+
+def test_a_gain_over_real_rows_that_overfit_says_so(tmp_path: Path) -> None:
+    """The dev loss of real rows alone rose in the second half of as many steps."""
+    task = task_of(tmp_path)
+    rose = synthetic_of(sources_study_of(task, 0.4, 0.1, 0.8, half_way_loss=0.4))
+    assert "real rows alone overfit in so many steps (dev loss rose)" in rose.answer
+    row = dict(zip(shown(rose).header, shown(rose).rows[1], strict=True))
+    assert (row["trained on"], row[""]) == ("real rows alone", "dev loss rose")
+
+
+def test_the_table_and_the_page_show_all_three_and_the_base(tmp_path: Path) -> None:
+    document = synthetic_of(sources_study_of(task_of(tmp_path), 0.4, 0.1, 0.8)).replaced(task="<b>&")
+    found = shown(document)
+    base, real, synthetic, both = (dict(zip(found.header, row, strict=True)) for row in found.rows)
+    assert [one["trained on"] for one in (base, real, synthetic, both)] == [
+        "base prompt",
+        "real rows alone",
+        "synthetic rows alone",
+        "real and synthetic rows together",
+    ]
+    assert [one["rows"] for one in (base, real, synthetic, both)] == ["0", "60", "30", "90"]
+    assert both["minus real"].startswith("+")
+    assert synthetic["minus real"].startswith("−")
+    assert base["minus real"] == real["minus real"] == base["steps"] == ""
+    page = study_page(document)
+    assert "<b>&<" not in page
+    assert document.answer in page
+    assert str(found.pictures[0].svg).count("<circle") == 3 * 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            {"examples": "rows.jsonl"},
+            r'task.yaml, key "examples.synthetic": found no synthetic rows to train on, expected',
+        ),
+        ({"model": "http://127.0.0.1:9/v1#m"}, "a study trains"),
+    ],
+)
+def test_a_task_without_synthetic_rows_or_weights_is_refused_before_anything_is_written(
+    keys: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    own = request(tmp_path, **keys)
+    for study in (run_study, forecast_study):
+        with pytest.raises(TaskError, match=said):
+            study(own, SilentProgress())
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_task_of_synthetic_rows_alone_is_refused(tmp_path: Path) -> None:
+    files = {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"}
+    own = request(tmp_path, examples=files, split={})
+    folder = tmp_path / "task"
+    write_jsonl(folder / "train.jsonl", [{**row, "synthetic": True} for row in made()])
+    write_jsonl(folder / "dev.jsonl", questions()[:20])
+    write_jsonl(folder / "test.jsonl", questions()[20:60])
+    with pytest.raises(TaskError, match="found only synthetic rows in train, expected real rows as well"):
+        forecast_study(own, SilentProgress())
+    write_jsonl(folder / "dev.jsonl", [*questions()[:20], {**made(31)[30], "synthetic": True}])
+    with pytest.raises(DataError, match=r'dev.jsonl, row 21, key "synthetic": found a synthetic row'):
+        forecast_study(own, SilentProgress())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": 2}, "--seeds: found 2, expected at least 3"),
+        ({"sizes": (20, 40)}, "--sizes: found 20, 40, expected none"),
+        ({"dpo_rate": 0.1}, "--dpo-rate: found 0.1, expected none"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        forecast_study(replace(request(tmp_path), **options), SilentProgress())
+
+
+def test_a_training_that_diverges_names_the_rate_and_no_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.SupervisedTraining, "to_stop", lambda *_: float("inf"))
+    with pytest.raises(DataError, match=r"real rows, seed 0: .*Name a lower rate with --set") as caught:
+        run_study(request(tmp_path), SilentProgress())
+    assert "--sizes" not in str(caught.value)
+
+
+def test_the_command_forecasts_and_prints_one_document(
+    whole: Whole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["study", "synthetic", str(whole.folder / "task" / "task.yaml"), "--out", str(whole.folder / "own")]
+
+    def run(*more: str) -> str:
+        monkeypatch.setattr("sys.argv", ["lastresort", *words, *more])
+        assert guarded(app) == 0
+        return capsys.readouterr().out
+
+    assert "The study has 16 cells. Forecast: " in run("--dry-run")
+    document = json.loads(run("--seeds", "3", "--json"))
+    assert document == whole.document.as_json()
+    assert document == json.loads((whole.folder / "own" / "study.json").read_text("utf-8"))
