@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.app.study import Study, StudyRequest, forecast_study, run_study
+from lastresort.app.synth import SynthRequest, ablate_rows
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
@@ -30,6 +32,7 @@ from lastresort.study.run import PlannedStudy, forecast
 from lastresort.study.synthetic import SourceLearner, passes_of, steps_of
 from lastresort.types import SilentProgress
 from study_support import sources_study_of, task_of
+from synth_support import Teacher
 from tuning_support import COLOURS, THINGS, Cut, CutAt, questions, tiny_task, write_jsonl
 
 FREE = ("seconds", "answer_s")  # what two runs do not share
@@ -327,3 +330,92 @@ def test_the_command_forecasts_and_prints_one_document(
     document = json.loads(run("--seeds", "3", "--json"))
     assert document == whole.document.as_json()
     assert document == json.loads((whole.folder / "own" / "study.json").read_text("utf-8"))
+
+
+def proposing(texts: Sequence[str]) -> Teacher:
+    """Three of these rows a reply."""
+    waiting = iter(texts)
+
+    def write(*_: object) -> str:
+        return json.dumps({"rows": [{"input": next(waiting), "output": "red"} for _ in range(3)]})
+
+    return Teacher(write, answer=lambda _: "red")
+
+
+@pytest.fixture
+def made_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SynthRequest:
+    """A request for six rows, of a task that names no synthetic file."""
+    own = request(tmp_path, examples="rows.jsonl", output={"choices": list(COLOURS)}, score="choice")
+    texts = [f"{a}{b} {b}{c}" for a, b, c in zip("qwxz" * 6, "vkjqpy" * 4, "zxkwvfgh" * 3, strict=True)]
+    teacher = proposing(texts)
+    monkeypatch.setattr("lastresort.app.synth.open_model", lambda *_, **__: teacher)
+    monkeypatch.chdir(tmp_path)
+    path = Path(str(own.task))
+    return SynthRequest(path, n=6, kinds=("expansion",), balance="any", agreement=0, runs=tmp_path / "runs")
+
+
+def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path, made_rows: SynthRequest) -> None:
+    """Cut after the first cell, which the study by itself finds done. A further call makes no row again."""
+    for _ in range(2):
+        with pytest.raises(Cut):
+            ablate_rows(made_rows, 3, progress := CutAt("sft: loading", 1))
+    assert len((tmp_path / "task" / "tiny-synthetic.jsonl").read_text("utf-8").splitlines()) == 6
+    assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
+    named = {"examples": {"train": "rows.jsonl", "synthetic": "tiny-synthetic.jsonl"}}
+    with pytest.raises(Cut):
+        run_study(StudyRequest("synthetic", made_rows.task, named, seeds=3), progress := CutAt("sft: loading", 1))
+    assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
+
+
+def test_rows_that_are_too_few_are_not_studied(tmp_path: Path, made_rows: SynthRequest) -> None:
+    found, study = ablate_rows(replace(made_rows, calls=1), 3, SilentProgress())
+    assert found.ended != "rows"
+    assert study is None
+
+
+def test_what_cannot_be_studied_is_refused_before_a_row_is_made(tmp_path: Path, made_rows: SynthRequest) -> None:
+    with pytest.raises(InputError, match="--seeds: found 2, expected at least 3"):
+        ablate_rows(made_rows, 2, SilentProgress())
+    elsewhere = replace(made_rows, settings={"model": "http://127.0.0.1:9/v1#m"})
+    with pytest.raises(TaskError, match="a study trains"):
+        ablate_rows(elsewhere, 3, SilentProgress())
+    assert not (tmp_path / "task" / "tiny-synthetic.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--seeds", "3"), "--seeds: found 3, expected --ablate beside it"),
+        (("--ablate", "--dry-run"), "found --ablate and --dry-run, expected one of them"),
+    ],
+)
+def test_options_of_the_command_that_contradict_each_other(
+    options: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = str(request(tmp_path).task)
+    monkeypatch.setattr("sys.argv", ["lastresort", "data", "synth", task, *options])
+    assert guarded(app) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_command_prints_the_study_and_as_json_nothing_else(
+    whole: Whole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SimpleNamespace(ended="rows", lines=lambda: ["6 synthetic rows"], as_dict=dict)
+    study = Study(whole.document, whole.folder / "own", ())
+    monkeypatch.setattr("lastresort.app.synth.ablate_rows", lambda *_: (made, study))
+
+    def run(*more: str) -> str:
+        task = str(whole.folder / "task" / "task.yaml")
+        monkeypatch.setattr("sys.argv", ["lastresort", "data", "synth", task, "--ablate", "--seeds", "3", *more])
+        assert guarded(app) == 0
+        return capsys.readouterr().out
+
+    assert json.loads(run("--json")) == whole.document.as_json()
+    said = " ".join(run().split())
+    assert said.startswith("6 synthetic rows ")
+    assert whole.document.answer in said

@@ -15,6 +15,7 @@ from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
+    from lastresort.stop import Stop
 
 data_app = typer.Typer(
     help="Check rows, make more, convert, mix and pair them.",
@@ -100,6 +101,10 @@ def synth_command(
     ),
     dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Asks no model."),
     yes: bool = Option(False, "--yes", help="Do not ask before paid calls."),
+    ablate: bool = Option(
+        False, "--ablate", help="Then train with and without the rows and compare on dev, as study synthetic does."
+    ),
+    seeds: int | None = Option(None, "--seeds", help="Seeds of --ablate. At least 3, default 5."),
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print what was made as one JSON document on stdout."),
 ) -> None:
@@ -108,21 +113,40 @@ def synth_command(
     A teacher writes them from train rows or documents. Run the same command again to go on, or with a higher --n to make more.
     Exit code 4: stopped before all rows were made.
     """
-    from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
+    from lastresort.app.synth import (
+        SynthRequest,
+        ablate_rows,
+        forecast_synth,
+        refuse_what_ablates_nothing,
+        synth_data,
+    )
     from lastresort.cli.border import stoppable
+    from lastresort.cli.study import show_study
 
     named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
         task, teacher, n, named, balance, agreement, calls, usd, prompt_price, output_price, seed, out, parse_settings(settings)
     )  # fmt: skip
+    refuse_what_ablates_nothing(ablate=ablate, seeds=seeds, dry_run=dry_run)
+    study = None
     if dry_run:
         found: SynthForecast | SyntheticRows = forecast_synth(request)
         complete = True
     else:
         with stoppable() as (shown, stop):
-            found = synth_data(request, shown, stop, lambda question, _: yes or confirmed(question))
+
+            def go_on(question: str, _: Stop) -> bool:
+                return yes or confirmed(question)
+
+            if ablate:
+                found, study = ablate_rows(request, seeds, shown, stop, go_on)
+            else:
+                found = synth_data(request, shown, stop, go_on)
         complete = found.ended == "rows"
-    _print(found, as_json)
+    if study is None or not as_json:
+        _print(found, as_json)
+    if study is not None:
+        show_study(study, as_json=as_json)
     if not complete:
         raise typer.Exit(StoppedError.exit_code)
 

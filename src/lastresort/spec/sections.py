@@ -260,6 +260,11 @@ class Sources(Section):
     def files(self) -> tuple[Path, ...]:
         return tuple(path for _, path in self._named())
 
+    def with_synthetic(self, path: Path) -> Sources:
+        """With this file of synthetic rows, absolute, as well."""
+        synthetic = tuple(dict.fromkeys((*self.synthetic, path)))
+        return self.model_copy(update={"all": None, "train": self.all or self.train, "synthetic": synthetic})
+
     def written(self, reading: ReadContext) -> str | dict[str, str | list[str]]:
         """As the task file writes it."""
         if self.all is not None:

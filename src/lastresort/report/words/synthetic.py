@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.wording import count, counted, listed, money, yaml_name
-from lastresort.spec.paths import relative_name
+from lastresort.spec.values import ReadContext
 from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.kinds import KINDS
 
@@ -167,22 +167,20 @@ def _diversity(found: Diversity) -> str:
 
 
 def _use(found: SyntheticRows) -> list[str]:
-    sources, folder = found.sources, found.task_file.parent
-    named = {"train": sources.all or sources.train, "dev": sources.dev, "test": sources.test}
-    files = [f"{name}: {yaml_name(relative_name(path, folder))}" for name, path in named.items() if path is not None]
-    made = [
-        yaml_name(relative_name(path, folder)) for path in dict.fromkeys((*sources.synthetic, found.path.absolute()))
-    ]
-    listed = ", ".join(made)
-    files.append(f"synthetic: {listed if len(made) == 1 else f'[{listed}]'}")
-    joined = ", ".join(files)
+    named = found.sources.with_synthetic(found.path.absolute()).written(ReadContext(found.task_file.parent))
+    assert isinstance(named, dict), "a file of synthetic rows is named beside that of train"
+    joined = ", ".join(f"{side}: {_yaml(files)}" for side, files in named.items())
     return [
         "",
         f"To train on them as well, add to {found.task_file.name}:",
         f"  examples: {{{joined}}}",
-        "They join train alone, after dev and test are drawn. Read some first, then climb with and without them: the dev and test "
-        "items are the same.",
+        "They join train alone, after dev and test are drawn, whose items stay the same. Read some first. `lastresort study "
+        "synthetic` trains with and without them, and says whether they help.",
     ]
+
+
+def _yaml(files: str | list[str]) -> str:
+    return yaml_name(files) if isinstance(files, str) else f"[{', '.join(map(yaml_name, files))}]"
 
 
 def _short(text: str, most: int = SHOWN_CHARACTERS) -> str:
