@@ -127,6 +127,7 @@ def test_a_look_after_each_seed_costs_what_the_docs_say() -> None:
     assert 2 * once < ever <= 30
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("gains", SOURCE_GAINS, ids=str)
 @pytest.mark.parametrize("design", SOURCE_DESIGNS, ids=lambda design: design.cells)
 def test_nothing_false_is_said_of_synthetic_rows_more_often_than_promised(

@@ -112,6 +112,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         yield Whole(folder, document, learned, measured)
 
 
+@pytest.mark.slow
 def test_each_learns_its_rows_and_none_that_give_dev_or_test_away(whole: Whole) -> None:
     """Each training is two calls: to half of the steps, and to the end."""
     split = prepare(load_task(whole.folder / "task" / "task.yaml")).split
@@ -124,6 +125,7 @@ def test_each_learns_its_rows_and_none_that_give_dev_or_test_away(whole: Whole) 
     assert "3 training rows were also in dev or test and left out of training." in whole.document.notes
 
 
+@pytest.mark.slow
 def test_only_real_dev_items_are_measured(whole: Whole) -> None:
     split = prepare(load_task(whole.folder / "task" / "task.yaml")).split
     assert whole.measured == {example.id for example in split.dev}
@@ -131,6 +133,7 @@ def test_only_real_dev_items_are_measured(whole: Whole) -> None:
     assert whole.document.measured_on.n == len(split.dev) == 6
 
 
+@pytest.mark.slow
 def test_all_three_take_the_steps_of_both(whole: Whole) -> None:
     """114 rows in batches of 20 are 6 steps an epoch, 84 are 5 and 30 are 2."""
     base, real, synthetic, both = whole.document.points
@@ -145,6 +148,7 @@ def test_all_three_take_the_steps_of_both(whole: Whole) -> None:
     assert kept[3]["scores"] != kept[6]["scores"] or kept[3]["trained"] != kept[6]["trained"]
 
 
+@pytest.mark.slow
 def test_a_study_that_is_cut_goes_on_to_the_same_rows(whole: Whole, tmp_path: Path) -> None:
     own = request(tmp_path)
     made_file = whole.folder / "task" / "made.jsonl"
@@ -157,6 +161,7 @@ def test_a_study_that_is_cut_goes_on_to_the_same_rows(whole: Whole, tmp_path: Pa
     assert rows_of_study(tmp_path) == rows_of_study(whole.folder)[:4]
 
 
+@pytest.mark.slow
 def test_rows_that_are_edited_are_other_cells_and_are_checked_again(tmp_path: Path) -> None:
     own = request(tmp_path)
     with pytest.raises(Cut):
@@ -316,6 +321,7 @@ def test_a_training_that_diverges_names_the_rate_and_no_sizes(tmp_path: Path, mo
     assert "--sizes" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_command_forecasts_and_prints_one_document(
     whole: Whole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,19 +409,19 @@ def test_options_of_the_command_that_contradict_each_other(
 
 
 def test_the_command_prints_the_study_and_as_json_nothing_else(
-    whole: Whole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = SimpleNamespace(ended="rows", lines=lambda: ["6 synthetic rows"], as_dict=dict)
-    study = Study(whole.document, whole.folder / "own", ())
+    document = synthetic_of(sources_study_of(task_of(tmp_path / "other"), 0.4, 0.1, 0.8))
+    study, task = Study(document, tmp_path / "own", ()), str(request(tmp_path).task)
     monkeypatch.setattr("lastresort.app.synth.ablate_rows", lambda *_: (made, study))
 
     def run(*more: str) -> str:
-        task = str(whole.folder / "task" / "task.yaml")
         monkeypatch.setattr("sys.argv", ["lastresort", "data", "synth", task, "--ablate", "--seeds", "3", *more])
         assert guarded(app) == 0
         return capsys.readouterr().out
 
-    assert json.loads(run("--json")) == whole.document.as_json()
+    assert json.loads(run("--json")) == document.as_json()
     said = " ".join(run().split())
     assert said.startswith("6 synthetic rows ")
-    assert whole.document.answer in said
+    assert document.answer in said
