@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 OWN = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
@@ -81,4 +82,80 @@ def cluster(cpus: int = 2) -> Iterator[tuple[str, int, int]]:
     finally:
         mine += [child for process in mine for child in below(process)]
         end(mine)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def no_two_machines() -> str | None:
+    """Why this machine cannot stand for two, None where it can."""
+    if shutil.which("ip") is None:
+        return "ip is missing"
+    name = f"lr{os.getpid()}"
+    if (made := ip("netns", "add", name)).returncode != 0:
+        return f"network namespaces are not permitted ({made.stderr.strip()})"
+    ip("netns", "del", name)
+    return None
+
+
+def ip(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A network namespace: processes in it have an address and ports of their own."""
+
+    namespace: str
+    address: str
+
+    def inside(self, words: Sequence[str]) -> list[str]:
+        """The command that runs these words there."""
+        return ["ip", "netns", "exec", self.namespace, *words]
+
+    def processes(self) -> list[int]:
+        return [int(process) for process in ip("netns", "pids", self.namespace).stdout.split()]
+
+
+@contextmanager
+def two_machines() -> Iterator[tuple[Machine, Machine]]:
+    """Joined by a cable. All that still runs there in the end is ended."""
+    names = [f"lr{os.getpid()}{side}" for side in "ab"]
+    first, second = (Machine(name, f"10.213.7.{number}") for number, name in enumerate(names, 1))
+    try:
+        for name in names:
+            assert ip("netns", "add", name).returncode == 0
+        ends = [f"v{name}" for name in names]
+        assert ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1]).returncode == 0
+        for machine, cable in zip((first, second), ends, strict=True):
+            ip("link", "set", cable, "netns", machine.namespace)
+            for own in (["addr", "add", f"{machine.address}/24", "dev", cable], ["link", "set", cable, "up"]):
+                assert ip("-n", machine.namespace, *own).returncode == 0
+            assert ip("-n", machine.namespace, "link", "set", "lo", "up").returncode == 0
+        yield first, second
+    finally:
+        for machine in (first, second):
+            end(machine.processes())
+            eventually(lambda of=machine: not of.processes(), 10)  # type: ignore[misc]
+            ip("netns", "del", machine.namespace)  # and the cable
+
+
+@contextmanager
+def cluster_of_two(first: Machine, second: Machine) -> Iterator[str]:
+    """The address of its head, which is at the first machine. Each has one CPU."""
+    folder, port = tempfile.mkdtemp(prefix="r", dir="/tmp"), 6379
+    there = f"{first.address}:{port}"
+    common = ["--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000", "--disable-usage-stats"]
+    head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+    try:
+        for machine, own in ((first, head), (second, [f"--address={there}"])):
+            ray = str(Path(sys.executable).parent / "ray")
+            start = [ray, "start", *own, f"--node-ip-address={machine.address}", *common]
+            known = {**os.environ, **OWN}
+            done = subprocess.run(
+                machine.inside(start), capture_output=True, text=True, check=False, cwd="/", env=known
+            )
+            assert done.returncode == 0, done.stderr
+        yield there
+    finally:
+        for machine in (first, second):
+            end(machine.processes())
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,10 +13,13 @@ from typing import Any
 from lastresort.app.spread import measured_by
 from lastresort.gate.workers import SuiteJob
 from lastresort.rungs.rung import MakeExecutor
-from lastresort.scale.crew import JobBack, News, WorkerLost, WorkerReady, Workers
-from lastresort.scale.work import AnsweringWorker, WorkerJob
+from lastresort.scale.crew import TRAININGS, AnyJob, Crew, JobBack, News, WorkerLost, WorkerReady, Workers
+from lastresort.scale.work import AnsweringWorker, JobAnswers, TrainingJob, TrainingWorker
+from lastresort.study.at_workers import StudyWorkers
 
-AnyJob = WorkerJob[Any, Any]
+
+class Killed(BaseException):
+    """Stands for the end of a worker's process: nothing in the program catches it."""
 
 
 class WorkersHere:
@@ -38,6 +41,7 @@ class WorkersHere:
         self.capacity = room
         self._starting: list[int] = []
         self._workers: dict[int, AnsweringWorker] = {}
+        self._trains: dict[int, TrainingWorker] = {}
         self._queued: dict[int, deque[tuple[int, AnyJob]]] = {}
         self.sent: list[AnyJob] = []
         self.begun: list[AnyJob] = []
@@ -68,14 +72,20 @@ class WorkersHere:
         if self._starting and (not busy or self._random.random() < 0.5):
             worker = self._starting.pop()
             self._workers[worker], self._queued[worker] = AnsweringWorker(), deque()
+            self._trains[worker] = TrainingWorker()
             return WorkerReady(worker)
         if not busy:
             return None
         worker = self._random.choice(busy)
         number, job = self._queued[worker].popleft()
         self.begun.append(job)
-        found = self._workers[worker].answer(job)
-        if self._lost(worker, job):
+        try:
+            trains = isinstance(job, TrainingJob)
+            found = self._trains[worker].train(job) if trains else self._workers[worker].answer(job)
+            is_lost = self._lost(worker, job)
+        except Killed:
+            is_lost = True
+        if is_lost:
             self.losses += 1
             del self._workers[worker], self._queued[worker]
             return WorkerLost(worker, "killed")
@@ -91,8 +101,9 @@ class FourToAMachine(WorkersHere):
         news = super().next(timeout_s)
         if not isinstance(news, JobBack):
             return news
-        slow = {place: replace(one, seconds=2.0) for place, one in news.answers.answers.items()}
-        return replace(news, answers=replace(news.answers, answers=slow))
+        assert isinstance(news.found, JobAnswers)
+        slow = {place: replace(one, seconds=2.0) for place, one in news.found.answers.items()}
+        return replace(news, found=replace(news.found, answers=slow))
 
 
 def content_of(job: AnyJob) -> str:
@@ -105,6 +116,11 @@ def content_of(job: AnyJob) -> str:
 def answered_by(workers: Workers) -> MakeExecutor:
     """Measures a climb with these workers."""
     return lambda bench: measured_by(workers, bench, bench.models)
+
+
+def study_workers(answering: Workers, training: Workers) -> StudyWorkers:
+    """Of a study: those that answer its prompts, and those that train."""
+    return StudyWorkers(answered_by(answering), lambda shown: Crew(training, shown.say, kind=TRAININGS))
 
 
 def figures(gate: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Climbs on real Ray clusters: workers are killed, heads are lost, climbs are stopped, and each decides as it would have alone."""
+"""Commands on real Ray clusters: workers are killed, heads are lost, commands are stopped, and each ends as it would have alone."""
 
 from __future__ import annotations
 
@@ -31,9 +31,22 @@ from lastresort.stop import NEVER
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
 from models_support import save_adapter
-from ray_support import OWN, answering, below, cluster, end, eventually, processes
+from ray_support import (
+    OWN,
+    Machine,
+    answering,
+    below,
+    cluster,
+    cluster_of_two,
+    end,
+    eventually,
+    no_two_machines,
+    processes,
+    two_machines,
+)
 from scale_support import figures
 from tiny_model import save_tiny_model
+from tuning_support import COLOURS, tiny_task
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,6 +69,7 @@ def one_cluster_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 SLOW = {"delay_s": 0.01}  # so that a batch takes long enough to be cut
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def started(
@@ -66,11 +80,16 @@ def started(
     return command(*climb, *arguments, environment=environment, inside=inside)
 
 
-def command(*words: str, environment: Mapping[str, str], inside: Path | None) -> subprocess.Popen[str]:
+def command(
+    *words: str, environment: Mapping[str, str], inside: Path | None, at: Machine | None = None
+) -> subprocess.Popen[str]:
+    """at: None for this machine."""
     python = [sys.executable, "-P", "-m", "lastresort"]  # as the installed command, which imports nothing from `inside`
     pipe = subprocess.PIPE
     known = {**os.environ, **OWN, **environment}
-    return subprocess.Popen([*python, *words, "--json"], stdout=pipe, stderr=pipe, text=True, env=known, cwd=inside)
+    whole = [*python, *words, "--json"]
+    whole = whole if at is None else at.inside(whole)
+    return subprocess.Popen(whole, stdout=pipe, stderr=pipe, text=True, env=known, cwd=inside)
 
 
 def ended(
@@ -273,6 +292,98 @@ def test_a_gate_that_is_stopped_leaves_no_worker_and_goes_on(gate_alone: dict[st
     assert "Give the same command again" in said
     assert eventually(lambda: not processes().keys() & helpers)
     assert ended(gate(tmp_path), of=figures)[0] == gate_alone
+
+
+def study(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Whose trainings take some seconds each, in this folder."""
+    sft = {"learning_rates": [0.003], "epochs": 20, "r": 4, "replay": 0.1}
+    if not (folder / "task.yaml").exists():
+        tiny_task(folder, output={"choices": list(COLOURS)}, score="choice", sft=sft)
+    own = ["study", "min-data", "task.yaml", "--sizes", "16,40", "--seeds", "2", "--out", "own"]
+    return command(*own, *arguments, environment=ONE_THREAD, inside=folder)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "answer_s")} for row in found]
+
+
+@pytest.fixture(scope="module")
+def study_alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("study")
+    ended(study(folder), of=dict)
+    return rows(folder)
+
+
+def training(program: subprocess.Popen[str], root: int | None = None) -> list[int]:
+    """Its workers that train. root: the process below which they are, None for its own."""
+    assert program.poll() is None, program.communicate()[1]
+    return below(root or program.pid, "ray::RayActor.train")
+
+
+def test_trainings_of_a_study_are_those_of_one_process_to_the_digit_also_when_a_worker_is_killed(
+    study_alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    half = tmp_path / "own" / "cells"
+    with cluster() as (address, _, node):
+        program = study(tmp_path, "--ray", address)
+        assert eventually(lambda: len(training(program, node)) == 2 and list(half.glob("*/adapters/*-half")), 300)
+        end(training(program, node)[:1])
+        _, said = ended(program, of=dict)
+    assert rows(tmp_path) == study_alone
+    assert "up to 2 trainings at once with 1 CPU" in said
+    assert "Its training goes to another one" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "then"), [(None, ()), (signal.SIGTERM, ("--ray", "local")), (signal.SIGINT, ()), (signal.SIGKILL, ())]
+)
+def test_a_study_that_is_stopped_while_it_trains_saves_and_goes_on_with_ray_or_without(
+    number: signal.Signals | None, then: tuple[str, ...], study_alone: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    program = study(tmp_path, "--ray", "local")
+    assert eventually(lambda: training(program), 300)
+    helpers, workers = set(below(program.pid)), set(below(program.pid, "ray::RayActor"))
+    if number is None:
+        (tmp_path / "own" / "stop").touch()
+    else:
+        program.send_signal(number)
+    codes = {signal.SIGINT: 130, signal.SIGKILL: -9}
+    _, said = ended(program, 4 if number is None else codes.get(number, 4), of=dict)
+    assert "ame command again" in said or number == signal.SIGKILL
+    awaited = workers if number == signal.SIGKILL else helpers
+    assert eventually(lambda: not processes().keys() & awaited)
+    end([*processes().keys() & helpers])
+    if number in (None, signal.SIGTERM):
+        assert list((tmp_path / "own" / "cells").glob("*/checkpoints/*")), "each training saved"
+    ended(study(tmp_path, *then), of=dict)
+    assert rows(tmp_path) == study_alone
+
+
+def at_work(machine: Machine) -> list[int]:
+    """Workers on this machine that are at a batch."""
+    known = processes()
+    return [one for one in machine.processes() if "ray::RayActor.answer" in known.get(one, (0, ""))[1]]
+
+
+def test_two_machines_answer_and_one_of_them_is_lost_in_the_middle(tmp_path: Path) -> None:
+    """Each has an address of its own. The driver is on the one with the head."""
+    if why := no_two_machines():
+        pytest.skip(why)
+    model = save_tiny_model(tmp_path / "model")
+    own = {"model": str(model), "ladder": ["prompting"]}
+    alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=[], task=own), environment=ONE_THREAD))
+    task = scripted_task(tmp_path / "ray", quality=[], task=own)
+    with two_machines() as (first, second), cluster_of_two(first, second) as there:
+        words = ["climb", str(task), "--run", str(tmp_path / "ray" / "run"), "--gate", "none", "--ray", there]
+        climb = command(*words, environment=ONE_THREAD, inside=None, at=first)
+        both = eventually(lambda: (at_work(first) and at_work(second)) or climb.poll() is not None, 180)
+        assert both
+        end(second.processes())
+        found, said = ended(climb)
+    assert found == alone
+    assert "up to 2 workers with 1 CPU each" in said
+    assert "A worker was lost" in said
 
 
 def test_where_no_cluster_is_one_sentence_says_so(tmp_path: Path) -> None:

@@ -21,14 +21,10 @@ from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.atomic import held
 from lastresort.rungs.prompting.prompts import shots_of
 from lastresort.spec.task import load_task
-from lastresort.stop import NEVER, Stop, StopSignal
-from lastresort.study.cells import SftLearner
-from lastresort.study.grid import Grid
-from lastresort.study.run import PlannedStudy, run_grid
+from lastresort.stop import Stop, StopSignal
 from lastresort.systems.system import PromptDesign
 from lastresort.train.loop import batches
-from lastresort.types import Example, SilentProgress
-from scale_support import WorkersHere, answered_by
+from lastresort.types import Example
 from tiny_model import save_tiny_model
 from tuning_support import COLOURS, Cut, CutAt, Scissors, questions, tiny_task, write_jsonl
 
@@ -63,32 +59,6 @@ def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Pa
     again = Scissors()
     assert run_study(cut, again).document == found
     assert "All 5 cells of the study are done." in again.said
-
-
-@pytest.mark.slow
-def test_workers_answer_for_prompts_and_adapters_and_end_before_each_training(tmp_path: Path) -> None:
-    """The rows are those of one process, and the prompts of a seed are asked before its trainings."""
-    grid = Grid("crossover", (16, 40), (0,), ("few-shot", "sft"), ("zero-shot",))
-    running = list[int]()
-
-    class Watched(WorkersHere):
-        def end(self, worker: int) -> None:
-            running.append(worker)
-            super().end(worker)
-
-    workers = Watched(1)
-    for name, executor in (("alone", None), ("workers", answered_by(workers))):
-        own = request(tmp_path / name, "crossover")
-        assert isinstance(own.task, Path)
-        assert own.out is not None
-        study = PlannedStudy(prepare(load_task(own.task)), grid, SftLearner(0.003))
-        run_grid(study, own.out, SilentProgress(), NEVER, executor=executor)
-    assert rows(tmp_path / "workers") == rows(tmp_path / "alone")
-    assert [row["way"] for row in rows(tmp_path / "workers")] == ["zero-shot", "few-shot", "few-shot", "sft", "sft"]
-    adapters = [job.model.opening.adapter is not None for job in workers.begun]
-    assert adapters == sorted(adapters)
-    assert len(set(running)) >= 3, "before each training, and at the end"
-    assert workers._workers == {}
 
 
 @pytest.mark.slow

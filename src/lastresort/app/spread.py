@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
+from lastresort.app.dry_run import planned_rung
 from lastresort.app.runtime import SETTINGS
+from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.workload import workload
 from lastresort.errors import InputError
 from lastresort.evals.measure import Executor
 from lastresort.hardware.environment import cores
@@ -15,14 +20,15 @@ from lastresort.hardware.threads import SET_BY_USER
 from lastresort.ladder import trains
 from lastresort.models.open import ModelOpening, parameter_count
 from lastresort.models.protocol import is_endpoint
-from lastresort.report.words.progress import no_workers_line, workers_line
+from lastresort.report.words.progress import no_workers_line, training_workers_line, workers_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
-from lastresort.scale.crew import Crew, Workers
+from lastresort.scale.crew import TRAININGS, Crew, Workers
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
+from lastresort.study.at_workers import StudyWorkers
 from lastresort.types import Progress
 
 OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or come from
@@ -30,14 +36,36 @@ OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or c
 
 @contextmanager
 def measured_on_ray(address: str | None, task: Task, progress: Progress) -> Iterator[MakeExecutor | None]:
-    """How a climb or a study of this task measures on the cluster at this address; None for this process alone. Raises as
-    `ray_cluster` does.
+    """How a climb of the task measures on the cluster at this address; None for this process. Raises as `ray_cluster` does."""
+    if address is None:
+        yield None
+        return
+    with _connected(address, loaded_models(task), progress) as cluster:
+        yield None if cluster is None else _measured_at(cluster)
+
+
+@contextmanager
+def study_on_ray(
+    address: str | None, task: Task, prepared: PreparedTask, progress: Progress
+) -> Iterator[StudyWorkers | None]:
+    """The workers of a study on the cluster at this address; None for this process alone. task: with the ladder of the study.
+
+    Raises as `ray_cluster` does.
     """
     if address is None:
         yield None
         return
-    with _connected(address, loaded_models(task), progress) as workers:
-        yield None if workers is None else lambda bench: measured_by(workers(bench.progress), bench, bench.models)
+    with _connected(address, loaded_models(task), progress) as cluster:
+        if cluster is None:
+            yield None
+            return
+
+        def trainers(shown: Progress) -> Crew:
+            workers = cluster.workers(training_room(task, prepared, cluster.room))
+            shown.say(training_workers_line(workers.capacity(), workers.needs, cluster.address))
+            return Crew(workers, shown.say, kind=TRAININGS)
+
+        yield StudyWorkers(_measured_at(cluster), trainers)
 
 
 @contextmanager
@@ -45,38 +73,52 @@ def gated_on_ray(address: str, progress: Progress, models: Sequence[ModelOpening
     """The workers of a gate on the cluster at this address; None where none of its models can be loaded. Raises as `ray_cluster`
     does.
     """
-    with _connected(address, models, progress) as workers:
-        if workers is None:
+    with _connected(address, models, progress) as cluster:
+        if cluster is None:
             yield None
             return
-        crew = Crew(workers(progress), progress.say)
+        crew = Crew(cluster.answering(progress), progress.say)
         try:
             yield crew
         finally:
             crew.end()
 
 
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """room: what a worker needs to answer with any of the models that workers load."""
+
+    ray: Any
+    address: str
+    room: WorkerRoom
+
+    def workers(self, room: WorkerRoom) -> Workers:
+        settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
+        if self.address == LOCAL:
+            settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
+        return RayWorkers(self.ray, room, settings, beside_driver=self.address == LOCAL)
+
+    def answering(self, shown: Progress) -> Workers:
+        """Those that answer; it is said what they are."""
+        found = self.workers(self.room)
+        shown.say(workers_line(found.capacity(), found.needs, self.address))
+        return found
+
+
+def _measured_at(cluster: _Cluster) -> MakeExecutor:
+    return lambda bench: measured_by(cluster.answering(bench.progress), bench, bench.models)
+
+
 @contextmanager
-def _connected(
-    address: str, models: Sequence[ModelOpening], progress: Progress
-) -> Iterator[Callable[[Progress], Workers] | None]:
-    """Makes the workers for these models, and says what they are; None without a model."""
+def _connected(address: str, models: Sequence[ModelOpening], progress: Progress) -> Iterator[_Cluster | None]:
+    """With room for these models; None without one."""
     if not models:
         progress.say(no_workers_line())
         yield None
         return
     room = room_of(models, os.environ, most_threads=cores() if address == LOCAL else None)
     with ray_cluster(address) as ray:
-
-        def workers(shown: Progress) -> Workers:
-            settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
-            if address == LOCAL:
-                settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
-            found = RayWorkers(ray, room, settings, beside_driver=address == LOCAL)
-            shown.say(workers_line(found.capacity(), found.needs, address))
-            return found
-
-        yield workers
+        yield _Cluster(ray, address, room)
 
 
 def measured_by(workers: Workers, bench: Workbench, models: OpenModels) -> Executor:
@@ -92,6 +134,18 @@ def loaded_models(task: Task) -> list[ModelOpening]:
     if any(map(trains, task.ladder)):
         prices.setdefault(task.tuned_model, (0.0, 0.0))
     return [ModelOpening(name, task.folder) for name, price in prices.items() if is_loaded(name, price)]
+
+
+def training_room(task: Task, prepared: PreparedTask, answering: WorkerRoom) -> WorkerRoom:
+    """What a worker needs to train the task's last rung and to answer with what it trained. answering: for the answers alone.
+
+    A card is held whole; on CPUs the memory is what the plan says.
+    """
+    rung = task.ladder[-1]
+    planned = None if answering.cards else planned_rung(task, rung, workload(prepared, rung))
+    if planned is None:
+        return answering
+    return replace(answering, memory_bytes=max(answering.memory_bytes, planned.needed_bytes))
 
 
 def room_of(

@@ -100,8 +100,9 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     that was stopped or killed. Raises InputError for bad input, StoppedError where it stopped, BudgetError at a limit.
     """
     study = _planned(request, progress)
-    task = study.prepared.task
-    from lastresort.app.spread import measured_on_ray
+    prepared = study.prepared
+    task = prepared.task
+    from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
     from lastresort.climb.workspace import with_rerun_remedy
     from lastresort.data.split import groups_of
@@ -117,8 +118,8 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
     progress.say(f"study: {folder}")
     try:
-        with measured_on_ray(request.ray, study_task(task, study.learner.rung), progress) as executor:
-            found = run_grid(study, folder, progress, stop, executor=executor)
+        with study_on_ray(request.ray, study_task(task, study.learner.rung), prepared, progress) as workers:
+            found = run_grid(study, folder, progress, stop, workers=workers)
     except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
         remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
         raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
@@ -126,7 +127,6 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
         raise
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
-    prepared = study.prepared
     groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
     measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
     document = KINDS[request.kind].conclude(measured)

@@ -18,6 +18,7 @@ from lastresort.climb.room import check_room, longer_answers, max_new_tokens, re
 from lastresort.climb.workspace import shared_folder
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
+from lastresort.models.cached import Cache
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import OnRead
 from lastresort.records.decision import RunView
@@ -34,7 +35,6 @@ from lastresort.records.events import (
 )
 from lastresort.records.events.base import LOSSES, time_left_s
 from lastresort.records.record import Record
-from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
@@ -206,9 +206,7 @@ def open_workbench(
     )
 
 
-def open_models(
-    task: Task, cache: ResponseCache, record: Record | None = None, on_read: OnRead | None = None
-) -> OpenModels:
+def open_models(task: Task, cache: Cache, record: Record | None = None, on_read: OnRead | None = None) -> OpenModels:
     """cache: its owner closes it. on_read: see `OpenModels`. record: where it is noted with how many threads they compute, and what
     failed calls cost."""
 

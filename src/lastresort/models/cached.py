@@ -31,12 +31,44 @@ class ModelCall:
     keys: tuple[str, ...]
 
 
+class MemoryCache:
+    """A cache for as long as a process runs. bodies: that are known already."""
+
+    def __init__(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        self.known = dict(bodies)
+        self.new: dict[str, Mapping[str, Any]] = {}  # since they were last taken
+
+    def get_many(self, keys: Sequence[str], /) -> dict[str, dict[str, Any]]:
+        return {key: dict(self.known[key]) for key in keys if key in self.known}
+
+    def put_many(self, bodies: Mapping[str, Mapping[str, Any]], /) -> None:
+        fresh = {key: body for key, body in bodies.items() if key not in self.known}
+        self.known |= fresh
+        self.new |= fresh
+
+    def drop_many(self, keys: Sequence[str], /) -> None:
+        for key in keys:
+            self.known.pop(key, None)
+
+    def take_new(self) -> dict[str, Mapping[str, Any]]:
+        """What was put since this was last called."""
+        taken, self.new = self.new, {}
+        return taken
+
+
 _FROM_WORKERS = "answered by workers"  # the key of a mark; those of answers are hashes
 
 
 def has_answers_of_workers(cache: Cache) -> bool:
     """Whether workers gave some of these answers: their seconds do not compare with those of this process."""
     return bool(cache.get_many([_FROM_WORKERS]))
+
+
+def keep_from_workers(cache: Cache, bodies: Mapping[str, Mapping[str, Any]], share: float) -> None:
+    """Store what was put into a cache of theirs. share: a worker's part of its machine, whose seconds are what an answer takes."""
+    if bodies:
+        own = {key: {**body, "seconds": share * body.get("seconds", 0.0)} for key, body in bodies.items()}
+        cache.put_many({_FROM_WORKERS: {}, **own})
 
 
 Compute = Callable[[ModelCall, OnAnswer | None], list[Answer]]

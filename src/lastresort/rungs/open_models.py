@@ -5,18 +5,18 @@ Judges stay open next to the model whose answers they score; taking turns would 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.threads import ThreadChoice
-from lastresort.models.cached import CachedModel, has_answers_of_workers
+from lastresort.models.cached import Cache, CachedModel, has_answers_of_workers, keep_from_workers
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import ModelOpening, open_model
 from lastresort.models.protocol import Model, OnRead, Pay
-from lastresort.records.responses import ResponseCache
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import KnownPassages, Lookup, Lookups, Passages
 from lastresort.systems.system import System
@@ -31,7 +31,7 @@ class OpenModels:
 
     def __init__(
         self,
-        cache: ResponseCache | None,
+        cache: Cache | None,
         *,
         base_folder: Path,
         base_name: str,
@@ -135,6 +135,11 @@ class OpenModels:
     def seconds_compare(self) -> bool:
         """Whether the seconds of all kept answers were measured in the same way: not where workers gave some of them."""
         return self._cache is None or not has_answers_of_workers(self._cache)
+
+    def keep_from_workers(self, bodies: Mapping[str, Mapping[str, Any]], share: float) -> None:
+        """Have their answers at hand, under the keys of any model that may be opened. share: as of `models.cached`."""
+        if self._cache is not None:
+            keep_from_workers(self._cache, bodies, share)
 
     def on_close(self, then: Callable[[], None]) -> None:
         """Have this called, too, whenever the models are closed: other processes may have them in memory."""

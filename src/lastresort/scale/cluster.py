@@ -21,8 +21,20 @@ from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.foreign import reason_of
 from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
-from lastresort.scale.crew import REMEDY, JobBack, News, WorkerLost, WorkerReady
-from lastresort.scale.work import AnsweringWorker, JobAnswers, K, V, WorkerFacts, WorkerJob, refuse_unlike
+from lastresort.scale.crew import REMEDY, AnyJob, JobBack, News, WorkerLost, WorkerReady
+from lastresort.scale.work import (
+    AnsweringWorker,
+    JobAnswers,
+    JobTrained,
+    K,
+    R,
+    TrainingJob,
+    TrainingWorker,
+    V,
+    WorkerFacts,
+    WorkerJob,
+    refuse_unlike,
+)
 from lastresort.version import __version__
 
 LOCAL, AUTO = "local", "auto"
@@ -222,13 +234,16 @@ class RayActor:
 
         ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if cards else []
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)  # before torch looks
-        self._worker = AnsweringWorker()
+        self._answering, self._training = AnsweringWorker(), TrainingWorker()
 
     def about(self) -> WorkerFacts:
-        return self._worker.about()
+        return self._answering.about()
 
     def answer(self, job: WorkerJob[K, V]) -> JobAnswers[K, V]:
-        return self._worker.answer(job)
+        return self._answering.answer(job)
+
+    def train(self, job: TrainingJob[R]) -> JobTrained[R]:
+        return self._training.train(job)
 
 
 class RayWorkers:
@@ -293,8 +308,10 @@ class RayWorkers:
         self._actors[worker] = actor
         self._refs[actor.about.remote()] = (worker, 0)
 
-    def send(self, worker: int, number: int, job: WorkerJob[Any, Any]) -> None:
-        self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
+    def send(self, worker: int, number: int, job: AnyJob) -> None:
+        actor = self._actors[worker]
+        done = actor.train if isinstance(job, TrainingJob) else actor.answer
+        self._refs[done.remote(job)] = (worker, number)
 
     def end(self, worker: int) -> None:
         self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}

@@ -1,4 +1,4 @@
-"""Jobs to workers and answers back: a job whose worker is lost goes to another one, and a cluster may shrink and grow meanwhile."""
+"""Jobs to workers and results back: a job whose worker is lost goes to another one, and a cluster may shrink and grow meanwhile."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from lastresort.errors import InfrastructureError
-from lastresort.scale.work import JobAnswers, K, V, WorkerJob
+from lastresort.scale.work import JobAnswers, JobTrained, K, R, TrainingJob, V, WorkerJob
 from lastresort.stop import Stop, check
 
 QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
@@ -18,6 +18,21 @@ LOOK_S, NOTICE_S, PATIENCE_S = 0.25, 20.0, 600.0
 BATCH_S = 3600.0  # a worker that takes longer for one batch hangs
 LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
 REMEDY = "Go on with --resume, with --ray or without."
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """What the jobs of a crew are. name: in a sentence. queued: how many a worker has at most. longest_s: one that takes longer for
+    a job hangs; None without limit.
+    """
+
+    name: str
+    queued: int
+    longest_s: float | None
+
+
+BATCHES = JobKind("batch", QUEUED, BATCH_S)
+TRAININGS = JobKind("training", 1, None)  # the next one goes to whichever worker is free first
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +46,7 @@ class JobBack:
 
     worker: int
     number: int
-    answers: JobAnswers[Any, Any]
+    found: JobAnswers[Any, Any] | JobTrained[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class WorkerLost:
     why: str
 
 
+AnyJob = WorkerJob[Any, Any] | TrainingJob[Any]
 News = WorkerReady | JobBack | WorkerLost
 
 
@@ -60,7 +76,7 @@ class Workers(Protocol):
         """How many workers there is room for now, those that run included."""
 
     def start(self, worker: int) -> None: ...
-    def send(self, worker: int, number: int, job: WorkerJob[Any, Any]) -> None: ...
+    def send(self, worker: int, number: int, job: AnyJob) -> None: ...
 
     def end(self, worker: int) -> None:
         """At once, with whatever it has in memory. No news of it follows."""
@@ -74,28 +90,30 @@ class Workers(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A job under way. then: called in the driver's thread once its answers are there. wanted: False once nobody waits for it."""
+    """A job under way. then: called in the driver's thread with what came back. wanted: False once nobody waits for it."""
 
     number: int
-    job: WorkerJob[Any, Any]
-    then: Callable[[JobAnswers[Any, Any]], None]
+    job: AnyJob
+    then: Callable[[Any], None]
     tries: int = 1
     done: bool = False
     wanted: bool = True
 
 
 class Crew:
-    """The workers of a command. say: tells the user why nothing happens. clock: seconds from any origin."""
+    """The workers of a command. say: tells the user why nothing happens. kind: of all its jobs. clock: seconds from any origin."""
 
     def __init__(
         self,
         workers: Workers,
         say: Callable[[str], None],
         *,
+        kind: JobKind = BATCHES,
         clock: Callable[[], float] = time.monotonic,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._workers, self._say, self._clock, self._patience_s = workers, say, clock, patience_s
+        self._kind = kind
         self._capacity = 0
         self._started = self._sent = self._failed_starts = 0
         self._starting: set[int] = set()
@@ -118,7 +136,12 @@ class Crew:
         """Ask how many workers there is room for: that changes as machines come and go."""
         self._capacity = self._workers.capacity()
 
-    def submit(self, job: WorkerJob[K, V], then: Callable[[JobAnswers[K, V]], None]) -> Ticket:
+    @overload
+    def submit(self, job: WorkerJob[K, V], then: Callable[[JobAnswers[K, V]], None]) -> Ticket: ...
+    @overload
+    def submit(self, job: TrainingJob[R], then: Callable[[JobTrained[R]], None]) -> Ticket: ...
+
+    def submit(self, job: AnyJob, then: Callable[[Any], None]) -> Ticket:
         self._sent += 1
         ticket = Ticket(self._sent, job, then)
         self._waiting.append(ticket)
@@ -173,6 +196,18 @@ class Crew:
         if not self._is_stopped:
             self._workers.await_ended()
 
+    def drain(self, within_s: float) -> None:
+        """Send nothing more, and wait so long for the jobs under way to come back. One whose worker is lost does not."""
+        self._is_stopped = True
+        until = self._clock() + within_s
+        self._waiting.clear()
+        while any(self._at.values()) and self._clock() < until:
+            news = self._workers.next(LOOK_S)
+            if isinstance(news, WorkerLost):
+                self._at.pop(news.worker, None)
+            else:
+                self._take(news)
+
     def end(self) -> None:
         """End all workers at once."""
         self._waiting.clear()
@@ -187,14 +222,14 @@ class Crew:
             case WorkerReady(worker):
                 self._starting.discard(worker)
                 self._at[worker], self._failed_starts = deque(), 0
-            case JobBack(worker, number, answers):
+            case JobBack(worker, number, found):
                 jobs = self._at[worker]
                 ticket = next(one for one in jobs if one.number == number)
                 jobs.remove(ticket)
                 self._busy_since[worker] = self._clock()
                 ticket.done = True
                 if ticket.wanted:
-                    ticket.then(answers)
+                    ticket.then(found)
             case WorkerLost(worker, why):
                 self._replace(worker, why)
             case None:
@@ -202,9 +237,12 @@ class Crew:
         self._dispatch()
 
     def _end_hanging(self, now: float) -> None:
-        for worker in [one for one, jobs in self._at.items() if jobs and now - self._busy_since[one] > BATCH_S]:
+        longest_s = self._kind.longest_s
+        if longest_s is None:
+            return
+        for worker in [one for one, jobs in self._at.items() if jobs and now - self._busy_since[one] > longest_s]:
             self._workers.end(worker)
-            self._replace(worker, f"no answer within {BATCH_S / 60:.0f} minutes")
+            self._replace(worker, f"no answer within {longest_s / 60:.0f} minutes")
             self._dispatch()
 
     def _replace(self, worker: int, why: str) -> None:
@@ -222,13 +260,13 @@ class Crew:
         first = jobs[0]  # the others were never begun
         if first.tries >= MOST_TRIES:
             raise InfrastructureError(
-                f"{MOST_TRIES} workers were lost with the same batch ({why})",
+                f"{MOST_TRIES} workers were lost with the same {self._kind.name} ({why})",
                 where="--ray",
-                expected="memory for one batch on each worker",
+                expected=f"memory for one {self._kind.name} on each worker",
                 remedy=REMEDY,
             )
         first.tries += 1
-        self._say(f"A worker was lost ({why}). Its batch goes to another one.")
+        self._say(f"A worker was lost ({why}). Its {self._kind.name} goes to another one.")
         self._waiting.extendleft(reversed(jobs))
 
     def _dispatch(self) -> None:
@@ -251,6 +289,6 @@ class Crew:
     def _least_busy(self) -> int | None:
         """The ready worker with the fewest jobs, None where all have enough."""
         worker = min(self._at, key=lambda one: len(self._at[one]), default=None)
-        if worker is None or len(self._at[worker]) >= QUEUED:
+        if worker is None or len(self._at[worker]) >= self._kind.queued:
             return None
         return worker

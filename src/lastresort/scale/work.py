@@ -1,4 +1,4 @@
-"""A batch as a job, and the worker that answers it: values go in and come out, and the driver alone keeps anything.
+"""A batch or a training as a job, and the workers that do it: values go in and come out, and the driver alone keeps answers.
 
 Nothing here knows what carries jobs to workers.
 """
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from lastresort.errors import CandidateError, DataError, LastresortError, PrerequisiteError
+from lastresort.errors import CandidateError, DataError, InfrastructureError, LastresortError, PrerequisiteError
 from lastresort.evals.measure import JobFailure
 from lastresort.hardware.environment import answered_with
 from lastresort.models.cached import ModelCall
@@ -29,6 +29,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 def is_loaded(name: str, prices: tuple[float, float] = (0.0, 0.0)) -> bool:
@@ -144,10 +146,8 @@ class AnsweringWorker:
         try:
             job.answered_by(self._opened(job.model), arrived.__setitem__)
         except LastresortError as error:
-            failure = JobFailure.of(error)
-            if not isinstance(error, CandidateError):  # what is wrong with a candidate is wrong on every machine
-                where = f"worker on {socket.gethostname()}, {error.where}".rstrip(", ")
-                failure = replace(failure, where=where)
+            is_of_candidate = isinstance(error, CandidateError)  # what is wrong with it is wrong on every machine
+            failure = JobFailure.of(error) if is_of_candidate else _on_this_machine(error)
         return JobAnswers(arrived, failure)
 
     def _opened(self, wanted: JobModel) -> Model:
@@ -159,6 +159,63 @@ class AnsweringWorker:
             self._opening = wanted.opening
         _refuse_another_model(self._model, wanted)
         return self._model
+
+
+@runtime_checkable
+class TrainingJob(Protocol[R_co]):
+    """A training, in a folder of its own on a disk that all machines share. Doing it twice does no harm: what is finished is there,
+    and one whose worker is lost goes on elsewhere from its last checkpoint.
+    """
+
+    @property
+    def model(self) -> JobModel:
+        """The base, as it answers."""
+
+    def trained(self) -> R_co:
+        """Train, or go on. Raises StopRequestedError, after a checkpoint, where it is told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobTrained(Generic[R]):
+    """Exactly one of the fields is set."""
+
+    result: R | None = None
+    failure: JobFailure | None = None
+
+
+class TrainingWorker:
+    """Trains, once it is known to have the driver's weights and to compute alike."""
+
+    def __init__(self) -> None:
+        self._checked: JobModel | None = None
+
+    def train(self, job: TrainingJob[R]) -> JobTrained[R]:
+        """Errors of ours come back as values. What is wrong with a training itself is wrong on every machine."""
+        try:
+            self._check(job.model)
+        except LastresortError as error:
+            return JobTrained(failure=_on_this_machine(error))
+        try:
+            return JobTrained(job.trained())
+        except (InfrastructureError, PrerequisiteError) as error:
+            return JobTrained(failure=_on_this_machine(error))
+        except LastresortError as error:
+            return JobTrained(failure=JobFailure.of(error))
+
+    def _check(self, wanted: JobModel) -> None:
+        if wanted == self._checked:
+            return
+        model = wanted.opening.open()
+        try:
+            _refuse_another_model(model, wanted)
+        finally:
+            model.close()
+        self._checked = wanted
+
+
+def _on_this_machine(error: LastresortError) -> JobFailure:
+    where = f"worker on {socket.gethostname()}, {error.where}".rstrip(", ")
+    return replace(JobFailure.of(error), where=where)
 
 
 def _refuse_another_model(model: Model, wanted: JobModel) -> None:

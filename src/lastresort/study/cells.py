@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,11 +14,12 @@ from typing import Protocol
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import check_room
 from lastresort.data.split import nested
-from lastresort.errors import CandidateError, DataError
+from lastresort.errors import CandidateError, DataError, InfrastructureError
 from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
+from lastresort.records.atomic import LOCK, LockHeld, locked
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
@@ -41,6 +42,7 @@ CELLS = "cells"
 NEAREST = 5  # shots, as in the largest hand-made prompt of a climb
 MOST_SHOTS = MORE[-1]  # as many as a climb ever shows
 LEAK_ITEMS = 40
+LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
 
 
 Subsets = Mapping[Cell, Sequence[Example]]
@@ -86,20 +88,38 @@ class CellBench:
     probed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedCell:
+    """The system of a cell that trains, and what training left besides. seconds: of the session that finished the training."""
+
+    system: System
+    left: CellTraining | ArmTraining
+    seconds: float
+
+
+TrainCell = Callable[[Cell, str, Sequence[Example]], TrainedCell]
+"""(cell, its key, its examples) -> what training it left, here or at a worker."""
+
+
 def run_cell(
-    shared: CellBench, cell: Cell, key: str, examples: Sequence[Example], clock: Callable[[], float]
+    shared: CellBench,
+    cell: Cell,
+    key: str,
+    examples: Sequence[Example],
+    train: TrainCell,
+    clock: Callable[[], float],
 ) -> CellRow:
     """Do a cell, or go on where it was cut. Raises StoppedError where it stopped, DataError where training diverged."""
+    bench, left, trained_s = shared.bench, None, 0.0
+    if cell.trains:
+        done = train(cell, key, examples)
+        system, left, trained_s = done.system, done.left, done.seconds
+        bench = replace(bench, executor=None)  # a worker that trained it has also answered for it
+    else:
+        system = prompt_of(shared, cell, examples)
     began = clock()
-    with ExitStack() as stack:
-        bench, left = shared.bench, None
-        if cell.trains:
-            bench = _own_bench(shared.bench, key, examples, stack)
-            system, left = shared.learner.train(bench, cell)
-        else:
-            system = prompt_of(shared, cell, examples)
-        items = measure(bench, system, cell.label)
-        kept = _kept(bench, system, cell.label) if shared.probed else None
+    items = measure(bench, system, cell.label)
+    kept = kept_requests(bench, system, cell.label) if shared.probed else None
     arm = left if isinstance(left, ArmTraining) else None
     return CellRow(
         key=key,
@@ -113,11 +133,23 @@ def run_cell(
         prompt_tokens=tuple(item.prompt_tokens for item in items),
         answer_tokens=tuple(item.completion_tokens for item in items),
         answer_s=tuple(item.seconds for item in items),
-        seconds=clock() - began,
+        seconds=trained_s + clock() - began,
         kept=kept,
         trained=left if isinstance(left, CellTraining) else None,
         arm=arm,
     )
+
+
+def train_here(
+    shared: CellBench, clock: Callable[[], float], cell: Cell, key: str, examples: Sequence[Example]
+) -> TrainedCell:
+    """In this process."""
+    began = clock()
+    with cell_record(shared.bench.folder, key) as record:
+        folder = cell_folder(shared.bench.folder, key)
+        own = replace(shared.bench, record=record, folder=folder, train=tuple(examples))
+        system, left = shared.learner.train(own, cell)
+    return TrainedCell(system, left, clock() - began)
 
 
 def prompt_of(shared: CellBench, cell: Cell, examples: Sequence[Example]) -> System:
@@ -155,11 +187,26 @@ def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
     return bench.scores_of(MeasureJob(0, system, bench.dev, refused_is_wrong=True, label=f"{label}: dev", place=place))
 
 
-def _own_bench(bench: Workbench, key: str, examples: Sequence[Example], stack: ExitStack) -> Workbench:
-    """A training has a record of its own, since records know trainings by names that do not hold the number of examples."""
-    folder = cell_folder(bench.folder, key)
-    record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
-    return replace(bench, record=stack.enter_context(record), folder=folder, train=tuple(examples))
+@contextmanager
+def cell_record(study: Path, key: str) -> Iterator[Record]:
+    """A training has a record of its own, since records know trainings by names that do not hold the number of examples.
+
+    The folder is held meanwhile: a worker that is lost to the driver may still be at work for a moment. Raises InfrastructureError
+    where it does not end within LET_GO_S.
+    """
+    folder = cell_folder(study, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / LOCK, wait_s=LET_GO_S))
+        except LockHeld:
+            raise InfrastructureError(
+                "another process is still training this cell",
+                where=str(folder),
+                remedy="Wait until it has ended, and give the same command again.",
+            ) from None
+        record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
+        yield stack.enter_context(record)
 
 
 def cell_folder(study: Path, key: str) -> Path:
@@ -171,7 +218,7 @@ def tidy(study: Path, key: str) -> None:
     shutil.rmtree(cell_folder(study, key), ignore_errors=True)
 
 
-def _kept(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
+def kept_requests(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
     """The gate's probe of format leak on a few items, base and tuned with the prompt of the tuned model."""
     task = bench.task
     form = AnswerForm(task.output.json_schema, task.output.choices)

@@ -25,10 +25,11 @@ from lastresort.report.words import study as words
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
-from lastresort.rungs.rung import MakeExecutor, Workbench
+from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
+from lastresort.study.at_workers import StudyWorkers, WantedCell, trained_by
 from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, Learner, run_cell, tidy
 from lastresort.study.grid import Cell, Grid
 from lastresort.study.rows import CellRow, add_row, rows_in
@@ -127,20 +128,20 @@ def run_grid(
     progress: Progress,
     stop: Stop,
     *,
-    executor: MakeExecutor | None = None,
+    workers: StudyWorkers | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> StudyRows:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
     stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped:
     the same call goes on. Raises BudgetError where a limit of the task is reached, which counts all sessions: a call with a higher
-    one goes on. executor: makes what measures, None for this process.
+    one goes on. workers: that answer and train, None for this process.
     """
     prepared, learner = study.prepared, study.learner
     method = method_of(prepared.task).name
     with _opened(prepared, folder, learner.rung, progress, stop, clock) as opened:
         bench, facts = opened
-        bench = replace(bench, executor=None if executor is None else executor(bench))
+        bench = replace(bench, executor=None if workers is None else workers.measure(bench))
         grid, subsets = learner.subsets(study.grid, bench.train, named=False)
         cell_bench = CellBench(bench, learner, probed=grid.probed)
         facts = {**facts, "study": grid.kind, "method": method, **learner.facts}
@@ -148,20 +149,19 @@ def run_grid(
         known = rows_in(folder)
         for done in known:
             tidy(folder, done)
-        # Of each seed first the prompts: a training closes the model, here and at workers.
-        missing = sorted(
-            (cell for cell, key in keys.items() if key not in known), key=lambda one: (one.seed, one.trains)
-        )
+        # First the prompts: a training closes the model, and takes the room of the workers that answer.
+        missing = sorted((cell for cell, key in keys.items() if key not in known), key=lambda one: one.trains)
         expected = forecast(study, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
-        for number, cell in enumerate(missing, 1):
-            check(bench.stop)
-            progress.say(words.of_cell(number, len(missing), cell.label))
-            examples = subsets.get(cell, ())
-            row = run_cell(cell_bench, cell, keys[cell], examples, clock)
-            add_row(folder, row)
-            known[row.key] = row
-            tidy(folder, row.key)
+        wanted = [WantedCell(cell, keys[cell], tuple(subsets.get(cell, ()))) for cell in missing]
+        with trained_by(workers, cell_bench, wanted, clock) as train:
+            for number, one in enumerate(wanted, 1):
+                check(bench.stop)
+                progress.say(words.of_cell(number, len(missing), one.cell.label))
+                row = run_cell(cell_bench, one.cell, one.key, one.examples, train, clock)
+                add_row(folder, row)
+                known[row.key] = row
+                tidy(folder, row.key)
     return StudyRows({cell: known[key] for cell, key in keys.items()}, method, learner.rate, grid)
 
 

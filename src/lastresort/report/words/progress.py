@@ -53,6 +53,13 @@ def workers_line(workers: int, needs: str, address: str) -> str:
     return f"Ray ({address}): up to {counted(workers, 'worker')} with {needs} each."
 
 
+def training_workers_line(trainings: int, needs: str, address: str) -> str:
+    """Said once, when a study begins to train on a cluster."""
+    if not trainings:
+        return f"Ray ({address}): no room for a training yet; each needs {needs}."
+    return f"Ray ({address}): up to {counted(trainings, 'training')} at once with {needs} each."
+
+
 def no_workers_line() -> str:
     """Said once, in the place of `workers_line`, where workers have nothing to do."""
     return "--ray: no workers are started, since only endpoints answer. One process calls these just as fast."

@@ -12,6 +12,7 @@ from lastresort.report.words.wording import (
     capital,
     count,
     counted,
+    duration,
     forecast_figures,
     listed,
     percent,
@@ -55,6 +56,20 @@ def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
 
 def of_cell(number: int, cells: int, label: str) -> str:
     return f"{number} of {cells}: {label}"
+
+
+def of_training_begun(label: str) -> str:
+    """Of a cell, at a worker."""
+    return f"{label}: training at a worker"
+
+
+def of_training_ended(label: str, seconds: float) -> str:
+    return f"{label}: trained in {duration(seconds)}"
+
+
+def of_trainings(number: int) -> str:
+    """A stage of progress."""
+    return f"{counted(number, 'training')} at workers"
 
 
 def examples(number: float) -> str:

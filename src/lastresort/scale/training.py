@@ -1,0 +1,87 @@
+"""Trainings at workers: several at once, ahead of the one whose result is needed next, which come back in the order of the jobs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Generic
+
+from lastresort.scale.crew import Crew, Ticket
+from lastresort.scale.work import JobTrained, R, TrainingJob
+from lastresort.stop import NEVER, Stop
+
+LAST_S = 60.0  # for trainings to save and end, once a stop is requested
+
+
+class TrainedAhead(Generic[R]):
+    """As many trainings at once as a crew has room for.
+
+    jobs: each is made when it is sent. arrived: given each result in the driver's thread as it comes, in whatever order. tell: has
+    the trainings under way save and end. under_way: called with the number of trainings under way whenever it has changed.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        jobs: Iterator[TrainingJob[R]],
+        stop: Stop,
+        *,
+        arrived: Callable[[R], None],
+        tell: Callable[[], None],
+        under_way: Callable[[int], None],
+    ) -> None:
+        self._crew, self._jobs, self._stop = crew, jobs, stop
+        self._arrived, self._tell, self._under_way = arrived, tell, under_way
+        self._sent: deque[tuple[int, Ticket]] = deque()
+        self._back: dict[int, JobTrained[R]] = {}
+        self._number = self._shown = 0
+        self._is_told = False
+
+    def next(self) -> R:
+        """The result of the first job that was not given back yet.
+
+        Raises its error; that of a request to stop, once the trainings under way have saved; InfrastructureError where workers are
+        lost again and again with one training.
+        """
+        self._crew.count_room()
+        self._look()
+        number, ticket = self._sent[0]
+        self._crew.wait([ticket], NEVER, self._look)
+        self._sent.popleft()
+        found = self._back.pop(number)
+        if found.failure is not None:
+            raise found.failure.error()
+        assert found.result is not None, "a training has a result or a failure"
+        return found.result
+
+    def end(self, save_s: float) -> None:
+        """End the workers. save_s: how long the trainings under way have to save first, unless they have had their time."""
+        if save_s and not self._is_told:
+            self._end_trainings(save_s)
+        self._crew.end()
+
+    def _look(self) -> None:
+        """Send what there is room for, or have all save and end where that is requested."""
+        request = self._stop.requested()
+        if request is not None:
+            self._end_trainings(LAST_S)
+            raise request.error()
+        while self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
+            self._number += 1
+            self._sent.append((self._number, self._crew.submit(job, partial(self._came, self._number))))
+        running = sum(not ticket.done for _, ticket in self._sent)
+        if running != self._shown:
+            self._shown = running
+            self._under_way(running)
+
+    def _came(self, number: int, found: JobTrained[R]) -> None:
+        self._back[number] = found
+        if found.result is not None:
+            self._arrived(found.result)
+
+    def _end_trainings(self, within_s: float) -> None:
+        self._is_told = True
+        if any(not ticket.done for _, ticket in self._sent):
+            self._tell()
+            self._crew.drain(within_s)

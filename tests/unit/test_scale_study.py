@@ -1,0 +1,302 @@
+"""Studies whose cells train at workers: the rows are those of one process, whoever is quicker and whoever is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.app.spread import training_room
+from lastresort.app.study import StudyRequest, run_study
+from lastresort.climb.prepare import prepare
+from lastresort.errors import DataError, InfrastructureError, StopRequestedError
+from lastresort.hardware.memory import has_gpu
+from lastresort.models.local import LocalModel
+from lastresort.models.open import ModelOpening
+from lastresort.records.atomic import held
+from lastresort.scale.cluster import WorkerRoom
+from lastresort.scale.crew import TRAININGS, Crew, News
+from lastresort.scale.training import TrainedAhead
+from lastresort.scale.work import JobModel, TrainingWorker
+from lastresort.spec.task import load_task
+from lastresort.stop import NEVER, StopSignal
+from lastresort.study.at_workers import CellJob, StudyWorkers
+from lastresort.study.run import study_task
+from lastresort.train.loop import loop
+from lastresort.types import SilentProgress
+from scale_support import Killed, WorkersHere, study_workers
+from tuning_support import COLOURS, Cut, CutAt, Scissors, pairs, tiny_task
+
+FREE = ("seconds", "answer_s")  # what two runs do not share
+SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.2}
+
+
+def request(folder: Path, kind: Any = "min-data", *, ray: str | None = None) -> StudyRequest:
+    chosen = pairs() if kind == "orpo-vs-dpo" else None
+    path = tiny_task(folder / "task", preferences=chosen, output={"choices": list(COLOURS)}, score="choice", sft=SFT)
+    return StudyRequest(kind, path, sizes=None if chosen else (16, 40), seeds=2, out=folder / "own", ray=ray)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The rows of min-data in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run_study(request(folder), SilentProgress())
+    return rows(folder)
+
+
+Spread = Callable[[WorkersHere, WorkersHere], None]
+
+
+@pytest.fixture
+def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
+    """Has studies answered and trained by these workers where --ray is given."""
+
+    def by(answering: WorkersHere, training: WorkersHere) -> None:
+        def on_ray(address: str | None, *_: object) -> AbstractContextManager[StudyWorkers | None]:
+            return nullcontext(None if address is None else study_workers(answering, training))
+
+        monkeypatch.setattr("lastresort.app.spread.study_on_ray", on_ray)
+
+    return by
+
+
+class Watched(WorkersHere):
+    """at_work: how many are at a job. ran: how many workers there were when the first job was sent."""
+
+    at_work = 0
+
+    def next(self, timeout_s: float) -> News | None:
+        Watched.at_work += 1
+        try:
+            return super().next(timeout_s)
+        finally:
+            Watched.at_work -= 1
+
+
+@pytest.mark.parametrize("kind", [pytest.param("crossover", marks=pytest.mark.slow), "min-data", "orpo-vs-dpo"])
+def test_trainings_at_workers_give_the_rows_of_one_process(
+    kind: str, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several train at once, after the prompts, and the driver itself answers nothing from then on."""
+    plain = run_study(request(tmp_path / "alone", kind), SilentProgress()).document
+    answering, training = Watched(1), Watched(2, room=lambda: 3)
+    spread(answering, training)
+    generate = LocalModel.generate
+
+    def at_a_worker(self: LocalModel, *arguments: Any, **keywords: Any) -> Any:
+        assert Watched.at_work or not training.begun, "the driver answers nothing for an adapter"
+        return generate(self, *arguments, **keywords)
+
+    monkeypatch.setattr(LocalModel, "generate", at_a_worker)
+    progress = Scissors()
+    found = run_study(request(tmp_path / "ray", kind, ray="local"), progress).document
+    assert rows(tmp_path / "ray") == rows(tmp_path / "alone")
+    assert found.replaced(seconds=0) == plain.replaced(seconds=0)
+    assert training.most_at_once > 1
+    assert answering._workers == {} == training._workers
+    assert not any(isinstance(job, CellJob) for job in answering.begun)
+    trained = [job.wanted.cell.label for job in training.begun if isinstance(job, CellJob)]
+    assert len(trained) == len(set(trained)) == len(training.begun) == 4
+    for label in trained:
+        assert progress.said.count(f"{label}: training at a worker") == 1
+        assert sum(said.startswith(f"{label}: trained in ") for said in progress.said) == 1
+    assert "3 trainings at workers" in progress.labels
+    assert not list((tmp_path / "ray" / "own" / "cells").iterdir())
+
+
+def test_what_the_base_answered_for_one_training_is_given_to_the_next(tmp_path: Path, spread: Spread) -> None:
+    """As in one process, where the answers are in the cache."""
+    training = WorkersHere(room=lambda: 1)
+    spread(WorkersHere(), training)
+    run_study(request(tmp_path, ray="local"), SilentProgress())
+    known = [len(job.known) for job in training.begun if isinstance(job, CellJob)]
+    assert known[0] == 0
+    assert known[1] == 4
+    assert known[-1] >= 10
+
+
+def killed_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have the worker end at these steps of training, counted over all cells. Returns where steps are counted."""
+    taken, take_step = list[int](), loop.take_step
+
+    def counted(*arguments: Any) -> Any:
+        taken.append(len(taken))
+        if taken[-1] in steps:
+            raise Killed
+        return take_step(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", counted)
+    return taken
+
+
+def test_a_training_whose_worker_is_killed_goes_on_elsewhere_from_its_checkpoint(
+    tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 and 40 examples with replay take 4 and 8 steps. The second is killed in its sixth, after the checkpoint of its half."""
+    training = WorkersHere(room=lambda: 1)
+    spread(WorkersHere(), training)
+    taken = killed_at({9}, monkeypatch)
+    progress = Scissors()
+    run_study(request(tmp_path, ray="local"), progress)
+    assert rows(tmp_path) == alone
+    assert training.losses == 1
+    assert len(taken) == 2 * (4 + 8) + 2, "the killed step is done again, and the one before it"
+    assert "A worker was lost (killed). Its training goes to another one." in progress.said
+
+
+def test_a_training_that_ends_three_workers_ends_the_study_which_goes_on_without_workers(
+    tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(WorkersHere(), WorkersHere(room=lambda: 1))
+    with monkeypatch.context() as patch:
+        killed_at({7, 8, 9}, patch)
+        with pytest.raises(
+            InfrastructureError, match=r"3 workers were lost with the same training \(killed\).*Give the same command"
+        ):
+            run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert len(rows(tmp_path)) == 2, "the prompt and the first training"
+    run_study(request(tmp_path), SilentProgress())
+    assert rows(tmp_path) == alone
+
+
+class StopsAfter(Scissors):
+    """Asks to stop once something is said that begins so."""
+
+    def __init__(self, words: str, stop: StopSignal) -> None:
+        super().__init__()
+        self._words, self._stop = words, stop
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if text.startswith(self._words):
+            self._stop.request()
+
+
+def test_a_stop_lets_trainings_save_and_the_same_command_goes_on_without_workers(
+    tmp_path: Path, alone: list[dict[str, Any]], spread: Spread
+) -> None:
+    stop = StopSignal()
+    training = WorkersHere(1, room=lambda: 2)
+    spread(WorkersHere(), training)
+    progress = StopsAfter("sft, 40 examples, seed 0: training", stop)
+    with pytest.raises(StopRequestedError, match="Give the same command again"):
+        run_study(request(tmp_path, ray="local"), progress, stop)
+    assert len(training.sent) == len(training.begun) <= 2
+    assert not (tmp_path / "own" / "stop").exists()
+    run_study(request(tmp_path), SilentProgress())
+    assert rows(tmp_path) == alone
+
+
+def test_what_interrupts_the_driver_ends_the_workers_and_the_same_command_goes_on(
+    tmp_path: Path, alone: list[dict[str, Any]], spread: Spread
+) -> None:
+    training = WorkersHere(room=lambda: 2)
+    spread(WorkersHere(), training)
+    with pytest.raises(Cut):
+        run_study(request(tmp_path, ray="local"), CutAt("sft, 16 examples, seed 0: dev", 1))
+    assert training._workers == {}
+    run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert rows(tmp_path) == alone
+
+
+def test_a_training_that_diverges_says_what_it_says_in_one_process(
+    tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(WorkersHere(), WorkersHere(room=lambda: 3))
+    monkeypatch.setattr("lastresort.study.cells.SupervisedTraining.to_stop", lambda *_: float("inf"))
+    said = []
+    for ray in (None, "local"):
+        with pytest.raises(DataError, match="Leave 16 examples out with --sizes") as error:
+            run_study(request(tmp_path / str(ray), ray=ray), SilentProgress())
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("ray", [None, "local"])
+def test_no_two_processes_train_in_one_folder(
+    ray: str | None, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was cut off from its driver is waited for."""
+    spread(WorkersHere(), WorkersHere(room=lambda: 1))
+    with pytest.raises(Cut):
+        run_study(request(tmp_path), CutAt("sft, learning rate", 3))
+    [cell] = (tmp_path / "own" / "cells").iterdir()
+    monkeypatch.setattr("lastresort.study.cells.LET_GO_S", 0.1)
+    with (
+        held(cell, "held", expected="", remedy=""),
+        pytest.raises(InfrastructureError, match="another process is still training this cell"),
+    ):
+        run_study(request(tmp_path, ray=ray), SilentProgress())
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A training that takes no time."""
+
+    model: JobModel
+    number: int
+
+    def trained(self) -> int:
+        return self.number
+
+
+def scripted(folder: Path) -> JobModel:
+    (folder / "s.json").write_text(json.dumps({"rules": [{"match": "(.+)", "answer": "x"}]}))
+    opening = ModelOpening("scripted:s.json", folder)
+    return JobModel.of(opening, opening.open())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trainings_come_back_in_their_order_and_no_more_are_under_way_than_there_is_room(
+    seed: int, tmp_path: Path
+) -> None:
+    model, arrived, running = scripted(tmp_path), list[int](), list[int]()
+    workers = WorkersHere(seed, room=lambda: 3)
+    jobs = (Numbered(model, number) for number in range(8))
+    ahead = TrainedAhead(
+        Crew(workers, print, kind=TRAININGS),
+        jobs,
+        NEVER,
+        arrived=arrived.append,
+        tell=lambda: None,
+        under_way=running.append,
+    )
+    assert [ahead.next() for _ in range(8)] == [*range(8)]
+    assert sorted(arrived) == [*range(8)]
+    assert workers.most_at_once == max(running) == 3
+    ahead.end(0.0)
+    assert workers._workers == {}
+
+
+def test_a_worker_with_other_weights_trains_nothing(tmp_path: Path) -> None:
+    model = scripted(tmp_path)
+    other = replace(model, fingerprint="other")
+    worker = TrainingWorker()
+    assert worker.train(Numbered(model, 7)).result == 7
+    refused = worker.train(Numbered(other, 7))
+    assert refused.result is None
+    assert refused.failure is not None
+    assert "the weights, precision or template of scripted:s.json differ" in str(refused.failure.error())
+
+
+def test_a_training_has_the_memory_that_the_plan_says(tmp_path: Path) -> None:
+    own = request(tmp_path, "orpo-vs-dpo")
+    assert isinstance(own.task, Path)
+    task = load_task(own.task)
+    answering = WorkerRoom(1, memory_bytes=1000)
+    needs = [training_room(study_task(task, rung), prepare(task), answering) for rung in ("sft", "preference")]
+    assert [room.threads for room in needs] == [1, 1]
+    assert has_gpu() or needs[1].memory_bytes > needs[0].memory_bytes > 10**8, "two rows of a pair are in one pass"
+    card = WorkerRoom(1, cards=1, memory_bytes=1000)
+    assert training_room(study_task(task, "sft"), prepare(task), card) == card
