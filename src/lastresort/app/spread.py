@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.app.dry_run import planned_rung
-from lastresort.app.runtime import SETTINGS
+from lastresort.app.runtime import SETTINGS, take_longer_to_end
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.errors import InputError
@@ -31,6 +31,7 @@ from lastresort.spec.task import Task
 from lastresort.study.at_workers import StudyWorkers
 from lastresort.types import Progress
 
+TO_SAVE_S = 20  # for trainings at workers, after a signal: each ends its step and writes a checkpoint
 OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or come from
 
 
@@ -61,6 +62,7 @@ def study_on_ray(
             return
 
         def trainers(shown: Progress) -> Crew:
+            take_longer_to_end(TO_SAVE_S)
             workers = cluster.workers(training_room(task, prepared, cluster.room))
             shown.say(training_workers_line(workers.capacity(), workers.needs, cluster.address))
             return Crew(workers, shown.say, kind=TRAININGS)
