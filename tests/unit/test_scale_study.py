@@ -84,7 +84,8 @@ class Watched(WorkersHere):
             Watched.at_work -= 1
 
 
-@pytest.mark.parametrize("kind", [pytest.param("crossover", marks=pytest.mark.slow), "min-data", "orpo-vs-dpo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["crossover", "min-data", "orpo-vs-dpo"])
 def test_trainings_at_workers_give_the_rows_of_one_process(
     kind: str, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def test_trainings_at_workers_give_the_rows_of_one_process(
     assert not list((tmp_path / "ray" / "own" / "cells").iterdir())
 
 
+@pytest.mark.slow
 def test_what_the_base_answered_for_one_training_is_given_to_the_next(tmp_path: Path, spread: Spread) -> None:
     """As in one process, where the answers are in the cache."""
     training = WorkersHere(room=lambda: 1)
@@ -140,6 +142,7 @@ def killed_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return taken
 
 
+@pytest.mark.slow
 def test_a_training_whose_worker_is_killed_goes_on_elsewhere_from_its_checkpoint(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_training_whose_worker_is_killed_goes_on_elsewhere_from_its_checkpoint
     assert "A worker was lost (killed). Its training goes to another one." in progress.said
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_three_workers_ends_the_study_which_goes_on_without_workers(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +187,7 @@ class StopsAfter(Scissors):
             self._stop.request()
 
 
+@pytest.mark.slow
 def test_a_stop_lets_trainings_save_and_the_same_command_goes_on_without_workers(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread
 ) -> None:
@@ -198,6 +203,7 @@ def test_a_stop_lets_trainings_save_and_the_same_command_goes_on_without_workers
     assert rows(tmp_path) == alone
 
 
+@pytest.mark.slow
 def test_what_interrupts_the_driver_ends_the_workers_and_the_same_command_goes_on(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread
 ) -> None:
@@ -210,6 +216,7 @@ def test_what_interrupts_the_driver_ends_the_workers_and_the_same_command_goes_o
     assert rows(tmp_path) == alone
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_says_what_it_says_in_one_process(
     tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +230,7 @@ def test_a_training_that_diverges_says_what_it_says_in_one_process(
     assert said[0] == said[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ray", [None, "local"])
 def test_no_two_processes_train_in_one_folder(
     ray: str | None, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
