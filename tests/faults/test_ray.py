@@ -342,7 +342,8 @@ def test_a_study_that_is_stopped_while_it_trains_saves_and_goes_on_with_ray_or_w
     number: signal.Signals | None, then: tuple[str, ...], study_alone: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     program = study(tmp_path, "--ray", "local")
-    assert eventually(lambda: training(program), 300)
+    half = tmp_path / "own" / "cells"
+    assert eventually(lambda: training(program) and list(half.glob("*/adapters/*-half")), 300)
     helpers, workers = set(below(program.pid)), set(below(program.pid, "ray::RayActor"))
     if number is None:
         (tmp_path / "own" / "stop").touch()

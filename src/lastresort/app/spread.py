@@ -26,12 +26,13 @@ from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
 from lastresort.scale.crew import TRAININGS, Crew, Workers
 from lastresort.scale.executor import CrewExecutor
+from lastresort.scale.training import SIGNAL_S
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
 from lastresort.study.at_workers import StudyWorkers
 from lastresort.types import Progress
 
-TO_SAVE_S = 20  # for trainings at workers, after a signal: each ends its step and writes a checkpoint
+SHUTDOWN_S = 10.0  # of a local cluster
 OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or come from
 
 
@@ -62,7 +63,7 @@ def study_on_ray(
             return
 
         def trainers(shown: Progress) -> Crew:
-            take_longer_to_end(TO_SAVE_S)
+            take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
             workers = cluster.workers(training_room(task, prepared, cluster.room))
             shown.say(training_workers_line(workers.capacity(), workers.needs, cluster.address))
             return Crew(workers, shown.say, kind=TRAININGS)

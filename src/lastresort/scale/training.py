@@ -11,7 +11,7 @@ from lastresort.scale.crew import Crew, Ticket
 from lastresort.scale.work import JobTrained, R, TrainingJob
 from lastresort.stop import NEVER, Stop
 
-LAST_S = 60.0  # for trainings to save and end, once a stop is requested
+LAST_S, SIGNAL_S = 60.0, 15.0  # for trainings to save and end, once a stop is requested, and where that was by a signal
 
 
 class TrainedAhead(Generic[R]):
@@ -65,7 +65,7 @@ class TrainedAhead(Generic[R]):
         """Send what there is room for, or have all save and end where that is requested."""
         request = self._stop.requested()
         if request is not None:
-            self._end_trainings(LAST_S)
+            self._end_trainings(SIGNAL_S if request.reason == "signal" else LAST_S)
             raise request.error()
         while self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
             self._number += 1

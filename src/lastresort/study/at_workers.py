@@ -23,10 +23,10 @@ from lastresort.models.cached import MemoryCache
 from lastresort.report.words import study as words
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.crew import Crew
-from lastresort.scale.training import LAST_S, TrainedAhead
+from lastresort.scale.training import SIGNAL_S, TrainedAhead
 from lastresort.scale.work import JobModel
 from lastresort.spec.task import Task
-from lastresort.stop import FILE_NAME, StopFile
+from lastresort.stop import FILE_NAME, StopFile, check
 from lastresort.study.cells import (
     CellBench,
     Learner,
@@ -115,6 +115,7 @@ class CellJob:
                     preferences=self.preferences,
                     to_resume=self.to_resume,
                 )
+                check(bench.stop)
                 began = time.monotonic()
                 system, left = self.learner.train(bench, cell)
                 done = TrainedCell(system, left, time.monotonic() - began)
@@ -156,8 +157,8 @@ def trained_by(
         yield at_workers.train
     except InfrastructureError:  # of a cluster that is lost nobody answers
         raise
-    except StoppedError:
-        save_s = LAST_S
+    except StoppedError:  # between two cells
+        save_s = SIGNAL_S
         raise
     except BaseException:
         save_s = INTERRUPTED_S
