@@ -308,14 +308,14 @@ def compared(rows: Sequence[Row]) -> list[Against]:
             if own == recipe != TODAY and (task, TODAY, seed) in gated and TUNED_WITH.get(recipe) != task
         ]
         if both:
-            found.append(against(recipe, both))
+            found.append(_against(recipe, both))
     return found
 
 
-def against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
+def _against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
     target = [row["target"]["score"] - today["target"]["score"] for today, row in both]
-    general = [_lost(row, ("general",)) - _lost(today, ("general",)) for today, row in both]
-    others = [_lost(row, MEASURES[1:]) - _lost(today, MEASURES[1:]) for today, row in both]
+    general = [mean_loss(row, ("general",)) - mean_loss(today, ("general",)) for today, row in both]
+    others = [mean_loss(row, MEASURES[1:]) - mean_loss(today, MEASURES[1:]) for today, row in both]
     tasks = {today["task"] for today, _ in both}
     by_task = [fmean(d for d, (today, _) in zip(target, both, strict=True) if today["task"] == task) for task in tasks]
     return Against(
@@ -331,7 +331,7 @@ def against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
     )
 
 
-def _lost(row: Row, names: Sequence[str]) -> float:
+def mean_loss(row: Row, names: Sequence[str]) -> float:
     """The mean difference to the base over these measures, as far as they were informative."""
     found = [row["losses"][name]["difference"] for name in names if name in row["losses"]]
     known = [one for one in found if one is not None]
@@ -358,7 +358,7 @@ def table(rows: Sequence[Row]) -> str:
         f"| task | recipe | seeds | target | {' | '.join(name.replace('_', ' ') for name in MEASURES)} | gate | training |",
         f"|---|---|--:|--:|{'--:|' * len(MEASURES)}---|--:|",
     ]
-    measured = [row for row in rows if "losses" in row]
+    measured = [row for row in rows if "losses" in row and row["recipe"] in FORGETTING]
     for task, recipe in dict.fromkeys((row["task"], row["recipe"]) for row in measured):
         own = [row for row in measured if (row["task"], row["recipe"]) == (task, recipe)]
         lost = [_shown([row["losses"].get(name) for row in own]) for name in MEASURES]
@@ -399,7 +399,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with snips/")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES))
+    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=tuple(FORGETTING))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--gate", choices=("quick", "full", "none"), default="quick")
     parser.add_argument("--model", help="another model than the tasks' own")

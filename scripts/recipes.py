@@ -30,8 +30,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 RECIPES = {**FORGETTING, **DEFAULTS}
 
-ADAPTER = {"target": "attention", "r": 16}  # the program's defaults, for task files that do not say
-SFT_RATES, SFT_EPOCHS = (1e-4, 3e-4, 1e-3), 3
+# The program's defaults, for task files that do not say.
+ADAPTER = {"target": "attention", "r": 16}
+SFT = {"learning_rates": (1e-4, 3e-4, 1e-3), "epochs": 3}
 
 
 def section_of(task: str) -> Literal["sft", "preference"]:
@@ -40,7 +41,10 @@ def section_of(task: str) -> Literal["sft", "preference"]:
 
 
 def with_recipe(task: Mapping[str, Any], section: str, recipe: str) -> dict[str, Any] | None:
-    """The task file with a recipe; None where the recipe is not for this rung, or the task file trains by it already."""
+    """The task file with a recipe; None where the recipe is not for this rung, or the task file trains by it already.
+
+    Raises KeyError where a recipe multiplies what a section of preferences leaves to the program.
+    """
     found = json.loads(json.dumps(task))
     changes = dict(RECIPES[recipe])
     if section != "sft" and "select" in changes:
@@ -52,10 +56,10 @@ def with_recipe(task: Mapping[str, Any], section: str, recipe: str) -> dict[str,
                 return None
             adapter[key] = changes.pop(key)
     own = found.setdefault(section, {})
+    multiplied = {**SFT, **own} if section == "sft" else own
     if (factor := changes.pop("rates", None)) is not None:
-        rates = own.get("learning_rates", SFT_RATES)
-        own["learning_rates"] = [float(f"{float(rate) * factor:.3g}") for rate in rates]
+        own["learning_rates"] = [float(f"{float(rate) * factor:.3g}") for rate in multiplied["learning_rates"]]
     if (factor := changes.pop("times", None)) is not None:
-        own["epochs"] = own.get("epochs", SFT_EPOCHS) * factor
+        own["epochs"] = multiplied["epochs"] * factor
     own.update(changes)
     return found

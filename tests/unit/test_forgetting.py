@@ -266,44 +266,74 @@ def test_the_page_states_the_rule_of_the_runner() -> None:
         assert said in page
 
 
+ABLATED = (*TASKS, "snips")
+
+
+def ablation(tasks: tuple[str, ...] = ABLATED, seeds: int = 3, **changes: Any) -> list[Any]:
+    """Rank 64 gains 3 points of the target, and 1 more on each further task, and forgets as much as today's."""
+    found = {"general": -0.06, **changes}
+    target = found.pop("target", 0.78)
+    return [
+        one
+        for place, task in enumerate(tasks)
+        for seed in range(seeds)
+        for one in (
+            row(task, TODAY, seed, target=0.75, general=-0.06),
+            row(task, "rank 64", seed, target=target + 0.01 * place, **found),
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "passes"),
     [
         ({}, True),
-        ({"target": 0.765}, False),
+        ({"target": 0.75}, False),  # 1.5 points
         ({"general": -0.075}, False),
         ({"other": -0.02}, False),
-        ({"s": 201}, False),
+        ({"s": 250}, True),
+        ({"s": 251}, False),
+        ({"seeds": 2}, False),
+        ({"tasks": TASKS}, False),
     ],
 )
 def test_an_ablation_has_to_learn_more_and_to_forget_no_more(changes: dict[str, Any], passes: bool) -> None:
-    (found,) = ablations.compared(study("rank 64", **{"target": 0.78, "general": -0.06, **changes}))
-    assert ablations.passes(found) == passes
+    (found,) = ablations.compared(ablation(**changes))
+    assert found.passes == passes
 
 
-def test_few_cells_make_no_default() -> None:
-    rows = [one for one in study("rank 64", target=0.82, general=-0.06) if one["task"] != "voice"]
+def test_an_ablation_whose_tasks_disagree_does_not_pass() -> None:
+    """A gain of 10 points on one task alone says nothing about the next task."""
+    rows = [one for one in ablation(target=0.75) if one["task"] != "snips"]
+    rows += [one for one in ablation(target=0.87) if one["task"] == "snips"]
     (found,) = ablations.compared(rows)
-    assert found.target == pytest.approx(0.07)
-    assert not ablations.passes(found)
+    assert found.gain > 0.02
+    assert found.low_gain < 0
+    assert found.goes_on
+    assert not found.passes
+
+
+def test_the_limit_is_students_over_the_tasks() -> None:
+    (found,) = ablations.compared(ablation())
+    assert found.gain == pytest.approx(0.045)
+    assert found.low_gain == pytest.approx(0.045 - 2.3534 * (0.01290994 / 2), abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("snips", "voice", "goes_on", "fell"),
-    [(0.32, 0.75, True, False), (0.26, 0.75, False, False), (0.50, 0.70, False, True)],
+    [(0.32, 213 / 300, True, False), (0.26, 0.75, False, False), (0.50, 212 / 300, False, True)],
 )
 def test_a_first_look_needs_the_target_alone(snips: float, voice: float, goes_on: bool, fell: bool) -> None:
-    """A mean gain of 2 points, and no task that falls by more than 4."""
-    targets = {"tickets": 0.75, "harbour": 0.75, "voice": voice, "snips": snips}
+    """A mean gain of 2 points, and no task that falls by more than 4: exactly 4 are none."""
+    targets = {"tickets": 0.75, "harbour": 0.78, "voice": voice, "snips": snips}
     rows = [row(task, TODAY, 0, target=0.22 if task == "snips" else 0.75, general=0) for task in targets]
     rows += [row(task, "rank 64", 0, target=target, general=0) for task, target in targets.items()]
     bare = [{key: value for key, value in one.items() if key not in ("losses", "gate")} for one in rows]
-    (look,) = ablations.first_looks(bare)
-    assert (look.goes_on, look.fell) == (goes_on, fell)
-    (part,) = ablations.first_looks([one for one in bare if one["task"] != "harbour"])
+    (look,) = ablations.compared(bare)
+    assert (look.goes_on, look.fell, look.passes) == (goes_on, fell, False)
+    (part,) = ablations.compared([one for one in bare if one["task"] != "harbour"])
     assert not part.goes_on
     assert "| not run |" in ablations.table([part])
-    assert ablations.compared(bare) == []
 
 
 def test_all_linear_layers_are_set_against_attention_whichever_a_task_trains() -> None:
@@ -311,14 +341,28 @@ def test_all_linear_layers_are_set_against_attention_whichever_a_task_trains() -
     for recipe, target in ((TODAY, 0.20), ("all-linear", 0.32)):
         rows += [row("snips", recipe, seed, target=target, general=0) for seed in range(3)]
     (found,) = ablations.compared(rows)
-    assert (found.recipe, found.cells) == (ablations.ADAPTERS, 12)
-    assert found.target == pytest.approx((9 * 0.10 + 3 * 0.12) / 12)
-    assert ablations.passes(found)
+    assert found.setting == ablations.ADAPTERS
+    assert found.targets == pytest.approx({"tickets": 0.1, "voice": 0.1, "harbour": 0.1, "snips": 0.12})
+    assert found.passes
+
+
+@pytest.mark.parametrize(
+    ("recipe", "section"), [("rank 8", {"r": 8}), ("rank 64", {"r": 64}), ("rate x 3", {}), ("epochs x 2", {})]
+)
+def test_an_ablation_changes_what_its_page_says(recipe: str, section: dict[str, Any]) -> None:
+    made = with_recipe({"sft": {"target": "all-linear"}}, "sft", recipe)
+    found = {**section, "target": "all-linear"}
+    if not section:
+        found |= {"learning_rates": [3e-4, 9e-4, 3e-3]} if recipe == "rate x 3" else {"epochs": 6}
+    assert made == {"sft": found}
+    defaults = SftSettings()
+    assert (defaults.learning_rates, defaults.epochs) == ((1e-4, 3e-4, 1e-3), 3)
+    assert (defaults.target, defaults.r) == ("attention", 16)
 
 
 def test_the_page_of_defaults_states_the_rule_of_the_ablations() -> None:
     page = (ROOT / "docs" / "defaults.md").read_text("utf-8")
     for setting in DEFAULTS:
         assert setting in page
-    for said in ("at least 9 cells", "at least 2 points", "more than 4 on a task", "at most 1 point", "twice as long"):
+    for said in ("gain at least 2 points", "lose more than 4 points", "at most 1 point", "2.5 times as long"):
         assert said in page
