@@ -63,7 +63,7 @@ def compare(model, other, *, plain=False, far_head=None, loss=1e-9, gradient=1e-
     assert relative_difference(gradients(model, found.per_token), gradients(own, wanted)) <= gradient
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(10, each="plain")
 @pytest.mark.parametrize("plain", [False, True], ids=["packed", "plain"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family(family, plain):

@@ -80,7 +80,7 @@ def test_capped_logits(monkeypatch):
     compare(model, every_row(), 1e-6, 1e-5)  # its eager attention has its softmax in float32
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(5, each="checkpointing")
 @pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -29,7 +29,7 @@ def answers(folder: Path, precision: str, adapter: Path | None = None, **more: A
     return logits(load_local(folder, precision=precision, adapter=adapter, **more).model)
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(10, each="kind")
 @pytest.mark.parametrize(
     ("family", "kind"), [(family, kind) for family in FAMILIES for kind in ("lora", "dora")] + [("llama", "rslora")]
 )

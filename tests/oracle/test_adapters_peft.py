@@ -17,7 +17,7 @@ from lastresort.train.settings import AdapterSettings
 FLOAT64 = torch.float64
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(6, each="kind")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_and_loaded_by_peft_gives_the_same_answers(family: str, kind: str, tmp_path: Path) -> None:

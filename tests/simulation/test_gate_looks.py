@@ -24,7 +24,7 @@ def wide_gate(losses: str, alpha: float = ALPHA, together: float = 0.0) -> Looke
     return looked_gates(WIDE, planned(WIDE, alpha), lost, alpha=alpha, runs=FEW, together=together, seed=4, exact=True)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(3, each="losses")
 @pytest.mark.parametrize("together", [0.0, 0.5])
 @pytest.mark.parametrize("losses", ["all", "one"])
 def test_a_loss_that_equals_the_margin_ships_and_is_rejected_at_most_5_percent(losses: str, together: float) -> None:
@@ -84,7 +84,7 @@ def test_what_is_in_reach_of_counts_is_in_reach_of_the_items_themselves() -> Non
         assert is_in_reach(base, tuned, times=most / n, margin=one.margin, alpha=ALPHA) == reached
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(3, each="side")
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("side", ["kept", "regressed"])
 def test_a_measure_at_its_margin_is_judged_wrongly_at_most_5_percent_at_any_look(binary: bool, side: str) -> None:

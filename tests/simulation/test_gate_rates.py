@@ -41,7 +41,7 @@ from page_tables import allowed
 FEW = 600
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(6, each="side")
 @pytest.mark.parametrize(("n", "margin"), [(50, 0.02), (50, 0.05), (100, 0.03), (501, 0.05)])
 @pytest.mark.parametrize("side", ["NON_INFERIOR", "REGRESSED"])
 def test_a_loss_that_equals_the_margin_is_judged_wrongly_at_most_5_percent(n: int, margin: float, side: str) -> None:

@@ -144,7 +144,7 @@ def inspected(path: Path, unscored: int, wrong: int = 0) -> str:
     return write_inspect(path, ({"id": number, "scores": one} for number, one in enumerate(scores))).name
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(3, each="verdict")
 @pytest.mark.parametrize(("unscored", "verdict"), [(12, "SHIP"), (13, "HOLD"), (160, "HOLD")])
 def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
     gate: Run, tmp_path: Path, unscored: int, verdict: str
@@ -202,7 +202,7 @@ def in_epochs(path: Path, short: int, *, logged: bool = True) -> str:
     return write_inspect(path, samples, epochs=4).name
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(4, each="verdict")
 @pytest.mark.parametrize("logged", [True, False])
 @pytest.mark.parametrize(("short", "verdict"), [(48, "SHIP"), (52, "HOLD")])
 def test_an_epoch_without_a_score_hides_its_share_of_an_item(

@@ -88,7 +88,7 @@ def test_the_optimised_prompt_wins_the_race_and_the_report_says_how_it_differs(t
     assert "money, delivery about transport" in html
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(3, each="says")
 @pytest.mark.parametrize(("parameters", "says"), [(135_000_000, True), (None, False), (7_000_000_000, False)])
 def test_a_small_model_that_reflects_is_said_to_be_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: int | None, says: bool

@@ -85,7 +85,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dic
     return of
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(3, each="verdict")
 @pytest.mark.parametrize(("tuned", "verdict", "seed"), [("good", "SHIP", 0), ("good", "SHIP", 1), ("bad", "REJECT", 2)])
 def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
     tuned: str, verdict: str, seed: int, tmp_path: Path, alone: Any

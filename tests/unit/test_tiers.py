@@ -1,48 +1,108 @@
-"""Of a test that is marked `sampled`, some cases are fast and the others slow, none is neither."""
+"""Every case is fast or slow and never both, and of a test that is marked `sampled` some are fast, whatever its cases are."""
 
 from __future__ import annotations
 
 import math
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from tiers import fast_cases, mark_the_rest_slow
+from tiers import fast_cases
+
+TESTS = Path(__file__).parent.parent
+SOURCE = """
+import pytest
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("number", range(8))
+def test_many(number): ...
+
+@pytest.mark.sampled(4, each="status")
+@pytest.mark.parametrize(("host", "status"), [("a", 200), ("b", 200), ("c", 200), ("d", 400)])
+def test_answered_or_refused(host, status): ...
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("number", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 9))])
+def test_partly_slow(number): ...
+
+NO_DEVICE = pytest.mark.skipif(True, reason="no such device")
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("device", ["cpu-0", "cpu-1", *(pytest.param(n, marks=NO_DEVICE) for n in range(2, 9))])
+def test_partly_skipped(device): ...
+
+@pytest.mark.parametrize("number", range(3))
+def test_unmarked(number): ...
+"""
 
 
 @pytest.mark.parametrize(("n", "every"), [(1, 4), (4, 4), (5, 4), (12, 1), (3000, 16)])
 def test_one_case_in_so_many_stays_and_never_none(n: int, every: int) -> None:
     cases = [f"test[{number}]" for number in range(n)]
-    fast = fast_cases("test", cases, every)
+    fast = fast_cases(cases, every)
     assert fast <= set(cases)
     assert len(fast) == math.ceil(n / every)
-    assert fast == fast_cases("test", cases, every), "another process draws the same"
+
+
+def test_the_draw_depends_on_nothing_but_the_names_and_hardly_on_the_other_cases() -> None:
+    cases = [f"test[{number}]" for number in range(20)]
+    assert fast_cases(cases, 5) == {"test[0]", "test[10]", "test[14]", "test[16]"}
+    for more in range(19):
+        assert len(fast_cases(cases[:more], 5) - fast_cases(cases[: more + 1], 5)) <= 1
 
 
 def test_crossed_lists_are_drawn_from_all_over() -> None:
-    """Every fourth of three by four cases would always have the same element of the second list."""
+    """Every fourth of 30 by 4 cases would always have the same element of the second list."""
     cases = [f"test[{one}-{other}]" for one in range(30) for other in range(4)]
-    assert len(Counter(case[-2] for case in fast_cases("test", cases, 4))) == 4
+    assert len(Counter(case[-2] for case in fast_cases(cases, 4))) == 4
 
 
-class Item:
-    """What is needed of pytest's."""
-
-    def __init__(self, nodeid: str, **marks: pytest.Mark) -> None:
-        self.nodeid, self.marks = nodeid, marks
-
-    def get_closest_marker(self, name: str) -> pytest.Mark | None:
-        return self.marks.get(name)
-
-    def add_marker(self, name: str) -> None:
-        self.marks[name] = pytest.Mark(name, (), {}, _ispytest=True)
+def collected(folder: Path, source: str, chosen: str) -> subprocess.CompletedProcess[str]:
+    """What pytest chooses of this source with -m, by the conftest of these tests."""
+    for name in ("conftest.py", "tiers.py"):
+        shutil.copy(TESTS / name, folder)
+    (folder / "test_source.py").write_text(source, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  slow\n  sampled\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "-m", chosen]
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_other_tests_and_slow_cases_are_left_as_they_are() -> None:
-    by_four, slow = pytest.mark.sampled(4).mark, pytest.mark.slow.mark
-    items = [Item(f"a.py::sampled[{number}]", sampled=by_four) for number in range(8)]
-    items += [Item(f"a.py::sampled[slow {number}]", sampled=by_four, slow=slow) for number in range(8)]
-    items += [Item(f"a.py::other[{number}]") for number in range(8)]
-    mark_the_rest_slow(items)  # type: ignore[arg-type]
-    slow_ones = Counter(item.nodeid.partition("[")[0] for item in items if "slow" in item.marks)
-    assert slow_ones == {"a.py::sampled": 6 + 8}
+def test_make_test_and_make_test_slow_share_out_all_cases(tmp_path: Path) -> None:
+    fast, slow = (
+        re.findall(r"::(\S+)$", collected(tmp_path, SOURCE, chosen).stdout, re.MULTILINE)
+        for chosen in ("not slow", "slow")
+    )
+    assert not set(fast) & set(slow)
+    assert Counter(case.partition("[")[0] for case in fast + slow) == {
+        "test_many": 8,
+        "test_answered_or_refused": 4,
+        "test_partly_slow": 9,
+        "test_partly_skipped": 9,
+        "test_unmarked": 3,
+    }
+    assert Counter(case.partition("[")[0] for case in fast) == {
+        "test_many": 2,
+        "test_answered_or_refused": 2,
+        "test_partly_slow": 1,
+        "test_partly_skipped": 1 + 7,
+        "test_unmarked": 3,
+    }
+    assert {case.split("-")[1] for case in fast if "answered" in case} == {"200]", "400]"}
+    assert "test_partly_skipped[cpu" in " ".join(fast)
+
+
+@pytest.mark.parametrize("wrong", ["0", "4, each='nothing'"])
+def test_a_mark_that_cannot_be_read_is_named_with_its_test(wrong: str, tmp_path: Path) -> None:
+    source = (
+        f"import pytest\n\n@pytest.mark.sampled({wrong})\n@pytest.mark.parametrize('n', [1])\ndef test_it(n): ...\n"
+    )
+    found = collected(tmp_path, source, "not slow")
+    assert found.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "test_source.py::test_it[1]: sampled(every, each=" in found.stderr
