@@ -89,9 +89,10 @@ def test_no_headline_is_longer_than_two_lines(tmp_path: Path) -> None:
     assert [page["headline"] for page in measured(tmp_path, pages)] == [2] * len(HEADLINES)
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("name", ["sft-met", "hostile", "undecided", "costed"])
+@pytest.mark.parametrize(
+    "name", ["hostile", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sft-met", "undecided", "costed"))]
+)
 def test_in_chromium(tmp_path: Path, name: str) -> None:
     report = write_report(make(tmp_path / "run", name)).read_text("utf-8")
     found = measured(tmp_path, [(width, report) for width in WIDTHS])

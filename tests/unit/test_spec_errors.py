@@ -550,7 +550,6 @@ WRECKERS: list[Any] = [
 ]
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("wrecked", WRECKERS, ids=repr)
 def test_any_value_at_any_key_is_accepted_or_refused_in_words(wrecked: Any, every_key: list[str]) -> None:

@@ -24,7 +24,14 @@ from lastresort.ui.workspace import NotThere, Workspace
 from ui_support import HERE, finished_run, page_of
 
 
-@pytest.mark.sampled(3)
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """One page with a run, for all requests that change nothing of it."""
+    folder = tmp_path_factory.mktemp("workspace")
+    finished_run(folder)
+    return page_of(folder)[1]
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -36,10 +43,9 @@ from ui_support import HERE, finished_run, page_of
         ("", 400),
     ],
 )
-def test_only_requests_that_name_this_machine_are_answered(tmp_path: Path, host: str, status: int) -> None:
+def test_only_requests_that_name_this_machine_are_answered(page: TestClient, host: str, status: int) -> None:
     """Else a page on the web whose name leads here could read everything."""
-    _, client = page_of(tmp_path)
-    assert client.get("/", headers={"host": host}).status_code == status
+    assert page.get("/", headers={"host": host}).status_code == status
 
 
 def test_every_answer_says_what_a_browser_may_do(tmp_path: Path) -> None:
@@ -64,7 +70,6 @@ def test_a_report_is_served_so_that_nothing_in_it_runs(tmp_path: Path) -> None:
     assert found.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -77,13 +82,10 @@ def test_a_report_is_served_so_that_nothing_in_it_runs(tmp_path: Path) -> None:
         {"sec-fetch-site": "same-site"},
     ],
 )
-def test_another_page_changes_nothing(tmp_path: Path, headers: dict[str, str]) -> None:
-    run = finished_run(tmp_path)
-    _, client = page_of(tmp_path)
-    assert client.post(f"/runs/{run.name}/stop", headers=headers).status_code == 403
+def test_another_page_changes_nothing(page: TestClient, headers: dict[str, str]) -> None:
+    assert page.post("/runs/routing-1/stop", headers=headers).status_code == 403
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("fetched", "status"),
     [
@@ -95,12 +97,13 @@ def test_another_page_changes_nothing(tmp_path: Path, headers: dict[str, str]) -
         (("none", "navigate", "document"), 200),
     ],
 )
-def test_another_site_may_lead_here_and_ask_nothing(tmp_path: Path, fetched: tuple[str, str, str], status: int) -> None:
-    _, client = page_of(tmp_path)
+def test_another_site_may_lead_here_and_ask_nothing(
+    page: TestClient, fetched: tuple[str, str, str], status: int
+) -> None:
     headers = dict(zip(("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"), fetched, strict=True))
-    assert client.get("/", headers=headers).status_code == status
+    assert page.get("/", headers=headers).status_code == status
     refused = fetched[0] in ("cross-site", "same-site")
-    assert (client.head("/", headers=headers).status_code == 403) is refused
+    assert (page.head("/", headers=headers).status_code == 403) is refused
 
 
 def test_who_only_opens_an_address_starts_no_process_and_writes_nothing(tmp_path: Path) -> None:
@@ -178,18 +181,15 @@ def test_the_link_leads_to_no_other_site(tmp_path: Path, path: str, to: bytes) -
     assert dict(sent[0]["headers"])[b"location"] == to
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize("says_its_length", [True, False])
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"])
 @pytest.mark.parametrize("path", ["/new/routing/text", "/new/upload", "/new/example"])
 def test_a_body_has_a_largest_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str, says_its_length: bool
+    page: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, kind: str, says_its_length: bool
 ) -> None:
     """Whoever reads it, and whether it says its length beforehand or not."""
-    finished_run(tmp_path)
     monkeypatch.setattr(guard, "LARGEST_BODY", 3 * guard.MiB)
     monkeypatch.setattr(guard, "LARGEST_FORM", guard.MiB)
-    _, client = page_of(tmp_path)
 
     def answer(size: int) -> int:
         start = (
@@ -199,14 +199,13 @@ def test_a_body_has_a_largest_size(
         )
         parts = [start, *[b"a" * guard.MiB] * size]
         content = b"".join(parts) if says_its_length else iter(parts)
-        return client.post(path, content=content, headers={"content-type": kind}).status_code
+        return page.post(path, content=content, headers={"content-type": kind}).status_code
 
     is_upload = "multipart" in kind
     assert answer(4 if is_upload else 2) == 413
     assert answer(2 if is_upload else 0) != 413
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["%2e%2e", "%2e%2e%2f%2e%2e%2felsewhere", ".lastresort", "-x"])
 def test_no_name_leads_out_of_the_workspace(tmp_path: Path, name: str) -> None:
     """A run is there, under each of these names, and is none of this page."""

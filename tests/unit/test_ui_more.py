@@ -115,7 +115,6 @@ def test_what_the_task_would_run_is_asked_before_it_goes_on(
         assert in_fresh(tmp_path) == [], "who says no leaves no file behind"
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["../record.sqlite", "none.jsonl", "/etc/passwd"])
 def test_only_items_that_were_added_here_are_named(page: TestClient, name: str) -> None:
     assert page.post("/runs/routing-1/resume", data={"more": name}).status_code == 404
@@ -247,7 +246,6 @@ def test_a_process_that_says_nothing_does_not_fail_with_the_words_of_an_earlier_
     assert "ended before it read the items" in refused.text
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_items_are_written_into_a_folder_of_the_run_alone(page: TestClient, tmp_path: Path, kind: str) -> None:
     elsewhere, fresh = tmp_path / "elsewhere", tmp_path / "runs" / "routing-1" / "fresh"
