@@ -69,7 +69,6 @@ def executed(source: str, names: dict[str, Any]) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
 
 
-@pytest.mark.slow
 def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scripted_task(tmp_path, quality=[{"right": 0.97}], task={"task": "ticket-routing"})
