@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from lastresort.app.ablation import ablate_rows
 from lastresort.app.study import Study, StudyRequest, forecast_study, run_study
-from lastresort.app.synth import SynthRequest, ablate_rows
+from lastresort.app.synth import SynthRequest
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
@@ -414,7 +415,7 @@ def test_the_command_prints_the_study_and_as_json_nothing_else(
     made = SimpleNamespace(ended="rows", lines=lambda: ["6 synthetic rows"], as_dict=dict)
     document = synthetic_of(sources_study_of(task_of(tmp_path / "other"), 0.4, 0.1, 0.8))
     study, task = Study(document, tmp_path / "own", ()), str(request(tmp_path).task)
-    monkeypatch.setattr("lastresort.app.synth.ablate_rows", lambda *_: (made, study))
+    monkeypatch.setattr("lastresort.app.ablation.ablate_rows", lambda *_: (made, study))
 
     def run(*more: str) -> str:
         monkeypatch.setattr("sys.argv", ["lastresort", "data", "synth", task, "--ablate", "--seeds", "3", *more])

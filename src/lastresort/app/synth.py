@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from lastresort.app.gate import RUNS
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
@@ -27,7 +27,7 @@ from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
 from lastresort.spec.paths import is_paid, refuse_unwritable
 from lastresort.spec.task import Task, given_task
-from lastresort.spec.values import ReadContext, nearest
+from lastresort.spec.values import nearest
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.synthesis.diversity import Diversity, diversity
 from lastresort.synthesis.filters import Balance, SeenRows
@@ -39,9 +39,6 @@ from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
 from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe
 from lastresort.synthesis.spending import SpendingLimits, forecast
 from lastresort.types import Progress
-
-if TYPE_CHECKING:
-    from lastresort.app.study import Study
 
 MOST_ROWS = 200  # unless more are asked for
 CALLS_A_ROW, CALLS_A_CHECK, LEAST_CALLS = 6, 3, 60  # a call for each check of a row, and of those that are dropped
@@ -107,47 +104,6 @@ def synth_data(
             except TooLongError as error:
                 raise TooLongError(error.found, where=error.where, expected=error.expected, remedy=_SHORTER) from error
         return _result(setup, journal, ended, progress)
-
-
-def ablate_rows(
-    request: SynthRequest, seeds: int | None, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
-) -> tuple[SyntheticRows, Study | None]:
-    """Make synthetic rows as `synth_data` does, then train with and without them as the study `synthetic` does; None where not all
-    rows were made. The same call goes on. seeds: None for as many as that study usually has.
-
-    Raises what either does. Too few seeds and a model that cannot be trained are refused before any row is made.
-    """
-    from lastresort.app.study import StudyRequest, run_study
-    from lastresort.study.grid import LEAST_SOURCE_SEEDS, SOURCE_SEEDS, seeds_of
-    from lastresort.study.run import refuse_nothing_to_train
-
-    task = given_task(request.task, dict(request.settings))
-    seeds_of(seeds, SOURCE_SEEDS, LEAST_SOURCE_SEEDS)
-    refuse_nothing_to_train(task)
-    made = synth_data(request, progress, stop, go_on)
-    if made.ended != "rows":
-        return made, None
-    files = made.sources.with_synthetic(made.path.absolute()).written(ReadContext(task.folder))
-    other = {key: value for key, value in request.settings.items() if key.partition(".")[0] != "examples"}
-    study = StudyRequest("synthetic", task.path, {**other, "examples": files}, seeds=seeds)
-    return made, run_study(study, progress, stop)
-
-
-def refuse_what_ablates_nothing(*, ablate: bool, seeds: int | None, dry_run: bool) -> None:
-    """Raises InputError for options of `data synth` that contradict each other."""
-    if ablate and dry_run:
-        raise InputError(
-            "found --ablate and --dry-run",
-            expected="one of them",
-            remedy="Once the rows are made, `lastresort study synthetic TASK --dry-run` forecasts the trainings.",
-        )
-    if seeds is not None and not ablate:
-        raise InputError(
-            f"found {seeds}",
-            where="--seeds",
-            expected="--ablate beside it",
-            remedy="Add --ablate, or name --seed, which draws the rows to show.",
-        )
 
 
 def _ask_before_paying(setup: _Setup, made: Tally, progress: Progress, stop: Stop, go_on: GoOn | None) -> None:

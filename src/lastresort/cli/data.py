@@ -113,13 +113,8 @@ def synth_command(
     A teacher writes them from train rows or documents. Run the same command again to go on, or with a higher --n to make more.
     Exit code 4: stopped before all rows were made.
     """
-    from lastresort.app.synth import (
-        SynthRequest,
-        ablate_rows,
-        forecast_synth,
-        refuse_what_ablates_nothing,
-        synth_data,
-    )
+    from lastresort.app.ablation import ablate_rows, refuse_what_ablates_nothing
+    from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
     from lastresort.cli.border import stoppable
     from lastresort.cli.study import show_study
 
