@@ -13,25 +13,28 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from lastresort.app.ablation import ablate_rows
+from lastresort.app.ablation import planned_ablation
 from lastresort.app.study import Study, StudyRequest, forecast_study, run_study
-from lastresort.app.synth import SynthRequest
+from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
-from lastresort.errors import DataError, InputError, TaskError
+from lastresort.errors import BudgetError, DataError, InputError, LastresortError, StopRequestedError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.records.atomic import held
+from lastresort.records.events import BudgetSpent
+from lastresort.records.record import Record
 from lastresort.report.schema import schema_of
 from lastresort.report.study import SyntheticDocument
 from lastresort.report.study_page import shown, study_page
 from lastresort.rungs.supervised import training
 from lastresort.spec.task import load_task
-from lastresort.stop import Stop
+from lastresort.stop import GoOn, Stop
 from lastresort.study.effect import compare_in_order, synthetic_of
 from lastresort.study.grid import SOURCES, Cell, sources_grid
 from lastresort.study.run import PlannedStudy, forecast
 from lastresort.study.synthetic import SourceLearner, passes_of, steps_of
-from lastresort.types import SilentProgress
+from lastresort.types import Progress, SilentProgress
 from study_support import sources_study_of, task_of
 from synth_support import Teacher
 from tuning_support import COLOURS, THINGS, Cut, CutAt, questions, tiny_task, write_jsonl
@@ -361,11 +364,16 @@ def made_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SynthRequest:
     return SynthRequest(path, n=6, kinds=("expansion",), balance="any", agreement=0, runs=tmp_path / "runs")
 
 
+def ablate(made_rows: SynthRequest, progress: Progress, go_on: GoOn | None = None) -> Study:
+    ablation = planned_ablation(made_rows, 3, progress, go_on=go_on)
+    return ablation.studied(synth_data(made_rows, progress), progress)
+
+
 def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path, made_rows: SynthRequest) -> None:
     """Cut after the first cell, which the study by itself finds done. A further call makes no row again."""
     for _ in range(2):
         with pytest.raises(Cut):
-            ablate_rows(made_rows, 3, progress := CutAt("sft: loading", 1))
+            ablate(made_rows, progress := CutAt("sft: loading", 1))
     assert len((tmp_path / "task" / "tiny-synthetic.jsonl").read_text("utf-8").splitlines()) == 6
     assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
     named = {"examples": {"train": "rows.jsonl", "synthetic": "tiny-synthetic.jsonl"}}
@@ -374,19 +382,109 @@ def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path
     assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
 
 
-def test_rows_that_are_too_few_are_not_studied(tmp_path: Path, made_rows: SynthRequest) -> None:
-    found, study = ablate_rows(replace(made_rows, calls=1), 3, SilentProgress())
-    assert found.ended != "rows"
-    assert study is None
+@pytest.mark.parametrize("named", ["alias/tiny-synthetic.jsonl", "task/../task/tiny-synthetic.jsonl"])
+def test_rows_that_the_task_names_by_another_path_count_once(
+    named: str, tmp_path: Path, made_rows: SynthRequest
+) -> None:
+    synth_data(made_rows, SilentProgress())
+    (tmp_path / "alias").symlink_to(tmp_path / "task")
+    settings = {**made_rows.settings, "examples": {"train": "rows.jsonl", "synthetic": "tiny-synthetic.jsonl"}}
+    found = synth_data(replace(made_rows, settings=settings, out=tmp_path / named), SilentProgress())
+    task = load_task(Path(str(made_rows.task)), settings)
+    assert found.sources.with_synthetic(found.path).synthetic == task.examples.synthetic
+    assert "synthetic: tiny-synthetic.jsonl}" in "\n".join(found.lines())
 
 
-def test_what_cannot_be_studied_is_refused_before_a_row_is_made(tmp_path: Path, made_rows: SynthRequest) -> None:
-    with pytest.raises(InputError, match="--seeds: found 2, expected at least 3"):
-        ablate_rows(made_rows, 2, SilentProgress())
-    elsewhere = replace(made_rows, settings={"model": "http://127.0.0.1:9/v1#m"})
-    with pytest.raises(TaskError, match="a study trains"):
-        ablate_rows(elsewhere, 3, SilentProgress())
+def used_up(folder: Path) -> None:
+    with Record.create(folder) as record:
+        record.append(BudgetSpent(seconds=7200.0, usd=0.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "before", "said"),
+    [
+        ({"split": {"dev": 1, "test": 30}}, None, r'key "split.dev": found 1 dev item'),
+        ({"model": "http://127.0.0.1:9/v1#m"}, None, "a study trains"),
+        ({"model": "nowhere"}, None, "nowhere"),
+        ({"tune": {"model": "nowhere"}}, None, "nowhere"),
+        ({}, lambda folder: folder.parent.write_text("x"), "studies"),
+        ({"limits": {"hours": 1}}, used_up, "limits.hours: the time limit of 1 hours is reached"),
+    ],
+)
+def test_what_cannot_be_studied_is_refused_before_a_row_is_made(
+    settings: dict[str, Any],
+    before: Callable[[Path], None] | None,
+    said: str,
+    tmp_path: Path,
+    made_rows: SynthRequest,
+) -> None:
+    folder = tmp_path / "studies" / "tiny-synthetic"
+    if before is used_up:
+        folder.parent.mkdir()
+    if before is not None:
+        before(folder)
+    with pytest.raises(LastresortError, match=said):
+        ablate(replace(made_rows, settings=settings), SilentProgress())
     assert not (tmp_path / "task" / "tiny-synthetic.jsonl").exists()
+
+
+def test_items_too_long_and_a_folder_that_is_held_are_refused_before_a_row_is_made(
+    tmp_path: Path, made_rows: SynthRequest
+) -> None:
+    with pytest.raises(InputError, match="--seeds: found 2, expected at least 3"):
+        planned_ablation(made_rows, 2, SilentProgress())
+    folder = tmp_path / "studies" / "tiny-synthetic"
+    folder.mkdir(parents=True)
+    with (
+        held(folder, "busy", expected="", remedy=""),
+        pytest.raises(InputError, match="another process is running this study"),
+    ):
+        ablate(made_rows, SilentProgress())
+    files = {"train": "rows.jsonl", "dev": "dev.jsonl"}
+    write_jsonl(tmp_path / "task" / "dev.jsonl", [*made(10), {"input": "why " * 3000, "output": "red"}])
+    with pytest.raises(DataError, match=r"dev.jsonl, row 11"):
+        ablate(replace(made_rows, settings={"examples": files, "split": {"test": 30}}), SilentProgress())
+    assert not (tmp_path / "task" / "tiny-synthetic.jsonl").exists()
+
+
+def judged(usd: float | None = None) -> dict[str, Any]:
+    judge = {"model": "http://127.0.0.1:9/v1#judge", "prompt_price": 1.0, "output_price": 2.0}
+    limits = {} if usd is None else {"limits": {"usd": usd}}
+    return {"score": {"judge": {**judge, "rubric": "Is it a colour?"}}, **limits}
+
+
+def test_a_paid_judge_is_asked_about_before_a_row_is_made(tmp_path: Path, made_rows: SynthRequest) -> None:
+    """Of 10 cells on 6 dev items."""
+    asked: list[str] = []
+    with pytest.raises(StopRequestedError, match="nobody agreed to the paid calls of the judge"):
+        ablate(
+            replace(made_rows, settings=judged()), SilentProgress(), lambda question, _: bool(asked.append(question))
+        )
+    assert len(asked) == 1
+    assert "127.0.0.1:9/v1#judge judge up to 60 answers, for " in asked[0]
+    assert not (tmp_path / "task" / "tiny-synthetic.jsonl").exists()
+
+
+@pytest.mark.parametrize(("usd", "limit"), [(None, "limits.usd"), (2.0, "--usd")])
+def test_the_study_gets_what_the_rows_left_of_the_money(
+    usd: float | None, limit: str, made_rows: SynthRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, limits = replace(made_rows, settings=judged(2.0), usd=usd), list[float | None]()
+    ablation = planned_ablation(request, 3, SilentProgress())
+    made = replace(synth_data(made_rows, SilentProgress()))
+    monkeypatch.setattr("lastresort.app.ablation.run_study", lambda study, *_: limits.append(study.task.limits.usd))
+    ablation.studied(replace(made, tally=replace(made.tally, usd=0.5)), SilentProgress())
+    assert limits == [1.5]
+    with pytest.raises(BudgetError, match=f"{limit}: 2.00 USD are spent on rows"):
+        ablation.studied(replace(made, tally=replace(made.tally, usd=2.0)), SilentProgress())
+
+
+def test_rows_of_another_name_have_a_study_of_their_own(tmp_path: Path, made_rows: SynthRequest) -> None:
+    folders = [
+        planned_ablation(replace(made_rows, out=out), 3, SilentProgress()).folder
+        for out in (None, tmp_path / "task" / "half.jsonl")
+    ]
+    assert folders == [Path("studies/tiny-synthetic"), Path("studies/tiny-synthetic-half")]
 
 
 @pytest.mark.parametrize(
@@ -409,20 +507,41 @@ def test_options_of_the_command_that_contradict_each_other(
     assert said in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_the_command_prints_the_study_and_as_json_nothing_else(
+class Ablated:
+    """A study that ends with what `study` gives or raises."""
+
+    def __init__(self, study: Callable[[], Study]) -> None:
+        self.study = study
+
+    def studied(self, *_: object) -> Study:
+        return self.study()
+
+
+def test_the_command_prints_rows_before_the_study_and_as_json_the_study_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = SimpleNamespace(ended="rows", lines=lambda: ["6 synthetic rows"], as_dict=dict)
     document = synthetic_of(sources_study_of(task_of(tmp_path / "other"), 0.4, 0.1, 0.8))
     study, task = Study(document, tmp_path / "own", ()), str(request(tmp_path).task)
-    monkeypatch.setattr("lastresort.app.ablation.ablate_rows", lambda *_: (made, study))
+    monkeypatch.setattr("lastresort.app.synth.synth_data", lambda *_: made)
 
-    def run(*more: str) -> str:
+    def refused() -> Study:
+        raise InputError("found a fault", expected="none", remedy="Mend it.")
+
+    def run(ends: Callable[[], Study], code: int, *more: str) -> tuple[str, str]:
+        monkeypatch.setattr("lastresort.app.ablation.planned_ablation", lambda *_: Ablated(ends))
         monkeypatch.setattr("sys.argv", ["lastresort", "data", "synth", task, "--ablate", "--seeds", "3", *more])
-        assert guarded(app) == 0
-        return capsys.readouterr().out
+        assert guarded(app) == code
+        said = capsys.readouterr()
+        return said.out, said.err
 
-    assert json.loads(run("--json")) == document.as_json()
-    said = " ".join(run().split())
+    out, err = run(lambda: study, 0, "--json")
+    assert json.loads(out) == document.as_json()
+    assert "6 synthetic rows" in err
+    said = " ".join(run(lambda: study, 0)[0].split())
     assert said.startswith("6 synthetic rows ")
     assert document.answer in said
+    assert run(refused, 2)[0] == "6 synthetic rows\n"
+    assert "6 synthetic rows" in run(refused, 2, "--json")[1]
+    made.ended = "calls"
+    assert "Nothing was trained" in run(refused, 4)[1]

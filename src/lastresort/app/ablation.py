@@ -1,43 +1,120 @@
-"""Synthetic rows, and then the study that says whether they help: `lastresort data synth --ablate`."""
+"""Synthetic rows, and then the study that says whether they help: `lastresort data synth --ablate`.
+
+All that the study could refuse is refused before a row is made, and the paid calls of its judge are asked about then.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lastresort.app.synth import SynthRequest, synth_data
-from lastresort.errors import InputError
+from lastresort.app.study import STUDIES, Study, StudyRequest, ready_study, run_study
+from lastresort.app.synth import SynthRequest, rows_file
+from lastresort.errors import BudgetError, InputError, StopRequestedError
 from lastresort.report.synthetic import SyntheticRows
-from lastresort.spec.task import given_task
-from lastresort.spec.values import ReadContext
+from lastresort.report.words import study_synthetic as words
+from lastresort.spec.paths import is_paid
+from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.app.study import Study
+    from lastresort.study.run import PlannedStudy
 
 
-def ablate_rows(
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A study of rows that are still to be made. limit_usd: on rows and study together, None without one. limit: what sets it."""
+
+    task: Task
+    seeds: int | None
+    folder: Path
+    limit_usd: float | None
+    limit: str
+
+    def studied(self, made: SyntheticRows, progress: Progress, stop: Stop = NEVER) -> Study:
+        """Train with and without the rows, for what is left of the money. The same call goes on.
+
+        Raises BudgetError where the rows took all of it and a paid judge is still to be asked, and what `run_study` does.
+        """
+        task = self.task.model_copy(update={"examples": made.sources.with_synthetic(made.path)})
+        if self.limit_usd is not None and _pays_judge(task):
+            left = self.limit_usd - made.tally.usd
+            if left <= 0:
+                raise BudgetError(
+                    f"{made.tally.usd:.2f} USD are spent on rows",
+                    where=self.limit,
+                    expected=f"less than {self.limit_usd:g}: the study asks a judge",
+                    remedy="Raise it and give the same command again.",
+                )
+            task = task.model_copy(update={"limits": task.limits.model_copy(update={"usd": left})})
+        try:
+            return run_study(replace(self._request, task=task), progress, stop)
+        except BudgetError as error:
+            if error.where != "limits.usd":
+                raise
+            raise BudgetError(
+                error.found,
+                where=self.limit,
+                expected=f"{error.expected}, which the rows left of it",
+                remedy="Raise it and give the same command again: finished cells are kept.",
+            ) from error
+
+    @property
+    def _request(self) -> StudyRequest:
+        return StudyRequest("synthetic", self.task, seeds=self.seeds, out=self.folder)
+
+
+def planned_ablation(
     request: SynthRequest, seeds: int | None, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
-) -> tuple[SyntheticRows, Study | None]:
-    """Make synthetic rows as `synth_data` does, then train with and without them as the study `synthetic` does; None where not all
-    rows were made. The same call goes on. seeds: None for as many as that study usually has.
+) -> Ablation:
+    """The study of the rows that `synth_data` makes of the same request. seeds: None for as many as that study usually has. Its
+    folder is named after their file. go_on: asks the user before a paid judge, None to go on without.
 
-    Raises what either does. Too few seeds and a model that cannot be trained are refused before any row is made.
+    Raises what that study could raise before its first cell, with the rows that are there, and StopRequestedError where the answer
+    is no.
     """
-    from lastresort.app.study import StudyRequest, run_study
-    from lastresort.study.grid import LEAST_SOURCE_SEEDS, SOURCE_SEEDS, seeds_of
-    from lastresort.study.run import refuse_nothing_to_train
+    task, out = given_task(request.task, dict(request.settings)), rows_file(request)
+    rows = tuple(path for path in task.examples.synthetic if path.resolve() != out.resolve())
+    name = f"{task.task}-synthetic"
+    found = Ablation(
+        task=task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": rows})}),
+        seeds=seeds,
+        folder=STUDIES / (name if out.stem == name else f"{name}-{out.stem}"),
+        limit_usd=task.limits.usd if request.usd is None else request.usd,
+        limit="limits.usd" if request.usd is None else "--usd",
+    )
+    judge = task.score.judge
+    if found.limit_usd is not None and judge is not None and not judge.price_known:
+        raise InputError(
+            f"a limit of {found.limit_usd:g} USD without the prices of the judge {judge.model}",
+            where=found.limit,
+            expected="what its tokens cost, since the study asks it",
+            remedy="Add prompt_price and output_price under score.judge, in USD per million tokens.",
+        )
+    study = ready_study(found._request, progress, stop)
+    if go_on is not None and _pays_judge(task) and not go_on(_question(study), stop):
+        raise StopRequestedError(
+            "nobody agreed to the paid calls of the judge",
+            where=f'{task.path.name}, key "score.judge"',
+            remedy="Answer y, or add --yes. Nothing was spent.",
+        )
+    return found
 
-    task = given_task(request.task, dict(request.settings))
-    seeds_of(seeds, SOURCE_SEEDS, LEAST_SOURCE_SEEDS)
-    refuse_nothing_to_train(task)
-    made = synth_data(request, progress, stop, go_on)
-    if made.ended != "rows":
-        return made, None
-    files = made.sources.with_synthetic(made.path.absolute()).written(ReadContext(task.folder))
-    other = {key: value for key, value in request.settings.items() if key.partition(".")[0] != "examples"}
-    study = StudyRequest("synthetic", task.path, {**other, "examples": files}, seeds=seeds)
-    return made, run_study(study, progress, stop)
+
+def _pays_judge(task: Task) -> bool:
+    judge = task.score.judge
+    return judge is not None and is_paid(judge.model) and (judge.prompt_price, judge.output_price) != (0.0, 0.0)
+
+
+def _question(study: PlannedStudy) -> str:
+    from lastresort.study.run import forecast_of_verdicts
+
+    judge, known = study.prepared.task.score.judge, forecast_of_verdicts(study)
+    assert judge is not None, "only a judge is asked about"
+    usd = known.usd if known is not None and judge.price_known else None
+    return words.question(study.answers, judge.model, usd)
 
 
 def refuse_what_ablates_nothing(*, ablate: bool, seeds: int | None, dry_run: bool) -> None:
@@ -46,7 +123,8 @@ def refuse_what_ablates_nothing(*, ablate: bool, seeds: int | None, dry_run: boo
         raise InputError(
             "found --ablate and --dry-run",
             expected="one of them",
-            remedy="Once the rows are made, `lastresort study synthetic TASK --dry-run` forecasts the trainings.",
+            remedy="Leave --ablate out. Once the rows are made and the task names their file, `lastresort study synthetic TASK "
+            "--dry-run` forecasts the trainings.",
         )
     if seeds is not None and not ablate:
         raise InputError(

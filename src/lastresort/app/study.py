@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -104,9 +105,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     task = prepared.task
     from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
-    from lastresort.climb.workspace import with_rerun_remedy
     from lastresort.data.split import groups_of
-    from lastresort.errors import BudgetError, OutOfMemoryError, StoppedError
     from lastresort.records.atomic import write_atomically
     from lastresort.report.schema import write_document
     from lastresort.report.study_page import study_page
@@ -117,9 +116,27 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     check_models(task)
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
     progress.say(f"study: {folder}")
+    with (
+        _same_command(),
+        study_on_ray(request.ray, study_task(task, study.learner.rung), prepared, progress) as workers,
+    ):
+        found = run_grid(study, folder, progress, stop, workers=workers)
+    groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
+    measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
+    document = KINDS[request.kind].conclude(measured)
+    write_document(folder / DOCUMENT, document)
+    write_atomically(folder / PAGE, study_page(document))
+    return Study(document, folder, tuple(found.rows.values()))
+
+
+@contextmanager
+def _same_command() -> Iterator[None]:
+    """What stops a study inside says how to go on with it."""
+    from lastresort.climb.workspace import with_rerun_remedy
+    from lastresort.errors import BudgetError, OutOfMemoryError, StoppedError
+
     try:
-        with study_on_ray(request.ray, study_task(task, study.learner.rung), prepared, progress) as workers:
-            found = run_grid(study, folder, progress, stop, workers=workers)
+        yield
     except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
         remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
         raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
@@ -127,12 +144,21 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
         raise
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
-    groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
-    measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
-    document = KINDS[request.kind].conclude(measured)
-    write_document(folder / DOCUMENT, document)
-    write_atomically(folder / PAGE, study_page(document))
-    return Study(document, folder, tuple(found.rows.values()))
+
+
+def ready_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> PlannedStudy:
+    """The study as it stands before the rows that it compares are made. Its folder, which the request names, is made, and its
+    models are opened. Raises all that `run_study` would before the first cell, apart from a lack of such rows.
+    """
+    from lastresort.app.start import check_models
+    from lastresort.study.run import refuse_before_cells
+
+    study = _read(request, progress)
+    check_models(study.prepared.task)
+    assert request.out is not None, "the folder is named"
+    with _same_command():
+        refuse_before_cells(study, request.out, progress, stop)
+    return study
 
 
 def forecast_study(request: StudyRequest, progress: Progress) -> str:
@@ -146,6 +172,14 @@ def forecast_study(request: StudyRequest, progress: Progress) -> str:
 
 
 def _planned(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> PlannedStudy:
+    """With a size for each different subset of train. Raises also where train is nothing to compare trainings on."""
+    study = _read(request, progress, run_code=run_code)
+    named = request.sizes is not None
+    grid, _ = study.learner.subsets(study.grid, study.prepared.split.train, named=named)
+    return replace(study, grid=grid)
+
+
+def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> PlannedStudy:
     task = given_task(request.task, dict(request.settings))
     if request.ray is not None:
         from lastresort.scale.cluster import checked_address
@@ -162,6 +196,4 @@ def _planned(request: StudyRequest, progress: Progress, *, run_code: bool = True
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_one_unit(prepared)
-    grid = kind.grid(prepared, options)
-    grid, _ = learner.subsets(grid, prepared.split.train, named=request.sizes is not None)
-    return PlannedStudy(prepared, grid, learner)
+    return PlannedStudy(prepared, kind.grid(prepared, options), learner)

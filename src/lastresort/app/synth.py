@@ -190,7 +190,7 @@ class _Setup:
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     task = given_task(request.task, dict(request.settings))
-    out = request.out or task.folder / f"{task.task}-synthetic.jsonl"
+    out = _file(request, task)
     others = tuple(path for path in task.examples.synthetic if path.resolve() != out.resolve())
     without_out = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": others})})
     _check(request, out)
@@ -247,6 +247,15 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         prices=prices,
         agreement_off=why if request.agreement is None or from_documents else None,
     )
+
+
+def rows_file(request: SynthRequest) -> Path:
+    """Where the rows are written."""
+    return _file(request, given_task(request.task, dict(request.settings)))
+
+
+def _file(request: SynthRequest, task: Task) -> Path:
+    return request.out or task.folder / f"{task.task}-synthetic.jsonl"
 
 
 def _check(request: SynthRequest, out: Path) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 from typer import Argument, Option
 
-from lastresort.app.terminal import confirmed, print_document, print_text
+from lastresort.app.terminal import confirmed, print_document, print_note, print_text
 from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
 from lastresort.errors import InputError, StoppedError
 from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
-    from lastresort.report.synthetic import SyntheticRows, SynthForecast
     from lastresort.stop import Stop
 
 data_app = typer.Typer(
@@ -113,37 +112,40 @@ def synth_command(
     A teacher writes them from train rows or documents. Run the same command again to go on, or with a higher --n to make more.
     Exit code 4: stopped before all rows were made.
     """
-    from lastresort.app.ablation import ablate_rows, refuse_what_ablates_nothing
+    from lastresort.app.ablation import planned_ablation, refuse_what_ablates_nothing
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
     from lastresort.cli.border import stoppable
     from lastresort.cli.study import show_study
+    from lastresort.report.words.synthetic import NOT_STUDIED
 
     named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
         task, teacher, n, named, balance, agreement, calls, usd, prompt_price, output_price, seed, out, parse_settings(settings)
     )  # fmt: skip
     refuse_what_ablates_nothing(ablate=ablate, seeds=seeds, dry_run=dry_run)
-    study = None
     if dry_run:
-        found: SynthForecast | SyntheticRows = forecast_synth(request)
-        complete = True
-    else:
-        with stoppable() as (shown, stop):
+        _print(forecast_synth(request), as_json)
+        return
+    with stoppable() as (shown, stop):
 
-            def go_on(question: str, _: Stop) -> bool:
-                return yes or confirmed(question)
+        def go_on(question: str, _: Stop) -> bool:
+            return yes or confirmed(question)
 
-            if ablate:
-                found, study = ablate_rows(request, seeds, shown, stop, go_on)
-            else:
-                found = synth_data(request, shown, stop, go_on)
-        complete = found.ended == "rows"
-    if study is None or not as_json:
+        ablation = planned_ablation(request, seeds, shown, stop, go_on) if ablate else None
+        found = synth_data(request, shown, stop, go_on)
+    if found.ended != "rows":
         _print(found, as_json)
-    if study is not None:
-        show_study(study, as_json=as_json)
-    if not complete:
+        if ablate:
+            print_note(NOT_STUDIED)
         raise typer.Exit(StoppedError.exit_code)
+    if ablation is None:
+        _print(found, as_json)
+        return
+    lines = "\n".join(found.lines())  # before the study, which may stop
+    print_note(lines) if as_json else print_text(lines)
+    with stoppable() as (shown, stop):
+        study = ablation.studied(found, shown, stop)
+    show_study(study, as_json=as_json)
 
 
 @data_app.command("convert")

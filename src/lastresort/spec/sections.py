@@ -261,8 +261,9 @@ class Sources(Section):
         return tuple(path for _, path in self._named())
 
     def with_synthetic(self, path: Path) -> Sources:
-        """With this file of synthetic rows, absolute, as well."""
-        synthetic = tuple(dict.fromkeys((*self.synthetic, path)))
+        """With this file of synthetic rows as well, once: a file that is named already may be named here by another path."""
+        known = any(one.resolve() == path.resolve() for one in self.synthetic)
+        synthetic = self.synthetic if known else (*self.synthetic, path.parent.resolve() / path.name)
         return self.model_copy(update={"all": None, "train": self.all or self.train, "synthetic": synthetic})
 
     def written(self, reading: ReadContext) -> str | dict[str, str | list[str]]:

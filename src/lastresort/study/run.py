@@ -48,6 +48,11 @@ class PlannedStudy:
     grid: Grid
     learner: Learner
 
+    @property
+    def answers(self) -> int:
+        """To dev items, of all cells."""
+        return len(list(self.grid.cells())) * len(self.prepared.split.dev)
+
 
 @dataclass(frozen=True, slots=True)
 class StudyRows:
@@ -122,6 +127,19 @@ def _forecast(study: PlannedStudy, cell: Cell, work: Workload) -> Forecast:
     return found + answering("unrelated requests", work.machine, LEAK_ITEMS, asked, 0, LEAST_TOKENS).unscored()
 
 
+def forecast_of_verdicts(study: PlannedStudy) -> Forecast | None:
+    """What the judge of all cells would take; None without a judge. Loads no model."""
+    return forecast_of_judge(study.prepared, study.answers)
+
+
+def refuse_before_cells(study: PlannedStudy, folder: Path, progress: Progress, stop: Stop) -> None:
+    """Raises what `run_grid` would before its first cell: of the models, of items that are too long for them, of the folder, which
+    is made, and of limits that are used up.
+    """
+    with _opened(study.prepared, folder, study.learner.rung, progress, stop, time.monotonic) as (bench, _):
+        check(bench.stop)
+
+
 def run_grid(
     study: PlannedStudy,
     folder: Path,
@@ -173,7 +191,8 @@ def _opened(
     rows have to fit the model, whatever a climb of this task would try.
     """
     task = prepared.task
-    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     held = atomic.held(
         folder,
         "another process is running this study",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.study import name_of, signed
+from lastresort.report.words.synthetic import at_price
 from lastresort.report.words.wording import capital, count, counted, listed, percent, points_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def answer(both: RowsDifference, *, overfits: bool) -> str:
     said = f"{capital(names)} better than {name_of('real')} by {_by(mean, low, high)}."
     fewer = f" But {name_of('real')} overfit in so many steps (dev loss rose): fewer may do as well."
     return said + (fewer if overfits else "")
+
+
+def question(answers: int, judge: str, usd: float | None) -> str:
+    """Before rows are made that are then studied. answers: to be judged. usd: of the judge, None where a price is unknown."""
+    return (
+        f"The study has {judge} judge up to {counted(answers, 'answer')}, {at_price(usd)}. Make the rows and start it?"
+    )
 
 
 def reasons(synthetic: RowsDifference, by_seed: Sequence[SourceSeed]) -> Iterator[str]:

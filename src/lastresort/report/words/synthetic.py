@@ -87,14 +87,18 @@ def lines(found: SyntheticRows) -> list[str]:
     ]
 
 
+NOT_STUDIED = "Nothing was trained: the study begins once all rows are made."
+
+
 def _cost(found: SynthForecast) -> str:
     checks = f" and {counted(found.answers, 'agreement check')}" if found.answers else ""
     calls = f"about {counted(found.requests, 'request')}{checks}"
     rows = f"{counted(found.n, 'row')} ({listed(found.kinds)}) with {found.teacher}"
-    return f"{rows}: {calls}, {_money(found.usd)}"
+    return f"{rows}: {calls}, {at_price(found.usd)}"
 
 
-def _money(usd: float | None) -> str:
+def at_price(usd: float | None) -> str:
+    """usd: None where a price is unknown."""
     if usd is None:
         return "at an unknown price"
     return "at no cost" if usd == 0 else "for less than $0.01" if usd < 0.01 else f"for about {money(usd)}"
@@ -167,7 +171,7 @@ def _diversity(found: Diversity) -> str:
 
 
 def _use(found: SyntheticRows) -> list[str]:
-    named = found.sources.with_synthetic(found.path.absolute()).written(ReadContext(found.task_file.parent))
+    named = found.sources.with_synthetic(found.path).written(ReadContext(found.task_file.parent))
     assert isinstance(named, dict), "a file of synthetic rows is named beside that of train"
     joined = ", ".join(f"{side}: {_yaml(files)}" for side, files in named.items())
     return [
