@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 from lastresort.app.ablation import planned_ablation
 from lastresort.app.study import Study, StudyRequest, forecast_study, run_study
@@ -25,17 +27,18 @@ from lastresort.records.atomic import held
 from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.report.schema import schema_of
-from lastresort.report.study import SyntheticDocument
-from lastresort.report.study_page import shown, study_page
+from lastresort.report.study import SIGNS, StudyDocument, SyntheticDocument
+from lastresort.report.study_page import shown, study_page, study_text
 from lastresort.rungs.supervised import training
 from lastresort.spec.task import load_task
 from lastresort.stop import GoOn, Stop
+from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.effect import compare_in_order, synthetic_of
 from lastresort.study.grid import SOURCES, Cell, sources_grid
 from lastresort.study.run import PlannedStudy, forecast
 from lastresort.study.synthetic import SourceLearner, passes_of, steps_of
 from lastresort.types import Progress, SilentProgress
-from study_support import sources_study_of, task_of
+from study_support import arms_study_of, sources_study_of, task_of
 from synth_support import Teacher
 from tuning_support import COLOURS, THINGS, Cut, CutAt, questions, tiny_task, write_jsonl
 
@@ -248,19 +251,14 @@ def test_a_gain_over_real_rows_that_overfit_says_so(tmp_path: Path) -> None:
     rose = synthetic_of(sources_study_of(task, 0.4, 0.1, 0.8, half_way_loss=0.4))
     assert "real rows alone overfit in so many steps (dev loss rose)" in rose.answer
     row = dict(zip(shown(rose).header, shown(rose).rows[1], strict=True))
-    assert (row["trained on"], row[""]) == ("real rows alone", "dev loss rose")
+    assert (row["trained on"], row[""]) == ("real", "dev loss rose")
 
 
 def test_the_table_and_the_page_show_all_three_and_the_base(tmp_path: Path) -> None:
     document = synthetic_of(sources_study_of(task_of(tmp_path), 0.4, 0.1, 0.8)).replaced(task="<b>&")
     found = shown(document)
     base, real, synthetic, both = (dict(zip(found.header, row, strict=True)) for row in found.rows)
-    assert [one["trained on"] for one in (base, real, synthetic, both)] == [
-        "base prompt",
-        "real rows alone",
-        "synthetic rows alone",
-        "real and synthetic rows together",
-    ]
+    assert [one["trained on"] for one in (base, real, synthetic, both)] == ["base prompt", "real", "synthetic", "both"]
     assert [one["rows"] for one in (base, real, synthetic, both)] == ["0", "60", "30", "90"]
     assert both["minus real"].startswith("+")
     assert synthetic["minus real"].startswith("−")
@@ -269,6 +267,30 @@ def test_the_table_and_the_page_show_all_three_and_the_base(tmp_path: Path) -> N
     assert "<b>&<" not in page
     assert document.answer in page
     assert str(found.pictures[0].svg).count("<circle") == 3 * 5 + 1
+
+
+def printed_at_80(document: StudyDocument) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(study_text(document))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_no_digit_and_no_sign_is_cut_at_80_columns(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    document = synthetic_of(sources_study_of(task, 0.4, 0.1, 1.0))
+    signs = ("DEV_LOSS_ROSE", "FORMAT_LEAK", "FAR_FROM_BASE")
+    points = tuple(one.replaced(rows=12_345, interval=(0.112, 1.0), kept=1.0, signs=signs) for one in document.points)
+    arms = orpo_vs_dpo_of(arms_study_of(task, 0.4, 0.6))
+    own = tuple(one.replaced(interval=(0.112, 1.0), kept=1.0, kl=12.5, signs=signs) for one in arms.points)
+    for study in (document.replaced(points=points), arms.replaced(points=own)):
+        text, found = printed_at_80(study), shown(study)
+        table = text[: text.index("On the page alone")]
+        assert "…" not in text
+        for row in found.rows:
+            for name, cell in zip(found.header, row, strict=True):
+                assert name in found.page_only or not name or cell in table, (name, cell)
+        assert all(word in table for sign in SIGNS.values() for word in sign.split())
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from lastresort.report.words.wording import count, interval, percent, price, pri
 
 ALONE = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
 PER_CALL = "per call"
+OF_ARMS_PAGE = ("margin", "tokens out", "steps", "tokens")  # the first only of held-out pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,15 @@ class StudyPicture:
 
 @dataclass(frozen=True, slots=True)
 class ShownStudy:
-    """What is shown of a study besides its answer. rows: of the table, one a point."""
+    """What is shown of a study besides its answer. rows: of the table, one a point. page_only: columns for which a terminal of 80
+    characters has no room.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     sentences: tuple[str, ...]
     pictures: tuple[StudyPicture, ...]
+    page_only: tuple[str, ...] = ()
 
 
 def shown(document: StudyDocument) -> ShownStudy:
@@ -73,10 +77,12 @@ def study_page(document: StudyDocument) -> str:
 def study_text(document: StudyDocument) -> RenderableType:
     """The answer, the table, and what else there is to say."""
     found = shown(document)
-    table = ruled(*found.header, figures={*found.header} - {"way", "trained on", ""}, wraps=("",))
+    here = [name for name in found.header if name not in found.page_only]
+    table = ruled(*here, figures={*here} - {"way", "trained on", ""}, wraps=("",))
     for row in found.rows:
-        table.add_row(*map(printable, row))
-    said = (Text(printable(text)) for text in found.sentences)
+        table.add_row(*(printable(cell) for name, cell in zip(found.header, row, strict=True) if name in here))
+    more = [words.on_the_page(found.page_only)] if found.page_only else []
+    said = (Text(printable(text)) for text in (*more, *found.sentences))
     return Group(Text(printable(document.answer), style="bold"), Text(""), table, Text(""), *said)
 
 
@@ -163,7 +169,9 @@ def _orpo_vs_dpo(document: OrpoVsDpoDocument) -> ShownStudy:
     label = words.picture_of_arms(document.task, base.score, document.by_seed, difference)
     picture = StudyPicture(words.title_of_arms(document.task), arms_chart(drawn, label), SHOWN_PX)
     rows = tuple(_of_arm(point, header) for point in document.points)
-    return ShownStudy(header, rows, (*document.reasons, *document.notes, *legends), (picture,))
+    return ShownStudy(
+        header, rows, (*document.reasons, *document.notes, *legends), (picture,), OF_ARMS_PAGE[not held :]
+    )
 
 
 def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
@@ -184,7 +192,8 @@ def _synthetic(document: SyntheticDocument) -> ShownStudy:
     header = ("trained on", "rows", "dev", "95%", "minus real", "loss", "steps", "passes", "kept", "")
     minus: dict[str, float] = {one.way: one.mean for one in document.differences}
     rows = tuple(_of_rows(point, minus.get(point.way)) for point in document.points)
-    return ShownStudy(header, rows, (*document.reasons, *document.notes, own_words.LEGEND), (_of_sources(document),))
+    said = (*document.reasons, *document.notes, own_words.LEGEND)
+    return ShownStudy(header, rows, said, (_of_sources(document),), ("loss", "steps", "passes"))
 
 
 def _of_sources(document: SyntheticDocument) -> StudyPicture:
@@ -197,7 +206,7 @@ def _of_sources(document: SyntheticDocument) -> StudyPicture:
 
 
 def _of_rows(point: RowsPoint, minus_real: float | None) -> tuple[str, ...]:
-    found = [name_of(point.way), count(point.rows), percent(point.score), interval(point.interval)]
+    found = [point.way, count(point.rows), percent(point.score), interval(point.interval)]
     found.append("" if minus_real is None else words.signed(minus_real))
     one = point.training
     if one is None:

@@ -260,6 +260,10 @@ def picture_of_arms(task: str, base: float, by_seed: Sequence[ArmSeed], differen
     return f"{title_of_arms(task)}, {mean}. {capital(seeds)}; base prompt {percent(base)}."
 
 
+def on_the_page(columns: Sequence[str]) -> str:
+    return f"On the page alone: {listed(columns)}."
+
+
 NOT_THE_GATE = (
     "Format leak and the distance from the base are the cheap part of the gate. The whole gate was not run: it asks each model "
     "hundreds of questions, too many for every seed. A study keeps no adapter. To ship one, run `lastresort climb`, which gates "
