@@ -31,6 +31,8 @@ from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
 from lastresort.study.compare import compare_preferred
+from lastresort.study.effect import compare_in_order
+from lastresort.study.grid import LEAST_SOURCE_UNITS
 from lastresort.study.shift import LEVEL
 from page_tables import allowed
 from study_support import arm_of
@@ -142,6 +144,17 @@ def test_rows_that_help_are_found_where_five_seeds_agree() -> None:
     found = sources((0.2, -0.2), Design(5, 0.1, 200), 60, 16)
     assert found.better >= 55
     assert found.worse == found.false == 0
+
+
+def test_the_fewest_items_that_are_allowed_hold_the_error_where_seeds_agree() -> None:
+    """Right or wrong answers, all by chance; with 2 items, 12.6% of such studies would say something."""
+    dice, said, runs = np.random.default_rng(1), 0, 1000
+    for _ in range(runs):
+        real, both = (
+            np.repeat((dice.random((1, LEAST_SOURCE_UNITS)) < 0.5).astype(float), 3, axis=0) for _ in range(2)
+        )
+        said += compare_in_order(real, [both])[0].effect != "CANNOT_TELL"
+    assert said <= allowed(0.05, runs) * runs
 
 
 @pytest.mark.parametrize("pairs", [1, 5])

@@ -249,9 +249,19 @@ def test_a_gain_over_real_rows_that_overfit_says_so(tmp_path: Path) -> None:
     """The dev loss of real rows alone rose in the second half of as many steps."""
     task = task_of(tmp_path)
     rose = synthetic_of(sources_study_of(task, 0.4, 0.1, 0.8, half_way_loss=0.4))
-    assert "real rows alone overfit in so many steps (dev loss rose)" in rose.answer
+    assert "the model trained on real rows alone overfits (its dev loss rose)" in rose.answer
     row = dict(zip(shown(rose).header, shown(rose).rows[1], strict=True))
     assert (row["trained on"], row[""]) == ("real", "dev loss rose")
+
+
+def test_notes_say_how_many_rows_each_learned_from_and_how_many_were_too_long(tmp_path: Path) -> None:
+    study = sources_study_of(task_of(tmp_path), 0.4, 0.1, 0.8)
+    document = synthetic_of(replace(study, measured=replace(study.measured, too_long=2)))
+    assert "2 training rows exceeded the context and were left out." in document.notes
+    (steps,) = (note for note in document.notes if note.startswith("All three train"))
+    seen = [one.training.passes * one.rows for one in document.points if one.training]
+    real, synthetic, both = (f"{round(one):,}" for one in seen)
+    assert f"Rows learned from in all steps: {real} (real), {synthetic} (synthetic) and {both} (both)." in steps
 
 
 def test_the_table_and_the_page_show_all_three_and_the_base(tmp_path: Path) -> None:
@@ -320,7 +330,7 @@ def test_a_task_of_synthetic_rows_alone_is_refused(tmp_path: Path) -> None:
     write_jsonl(folder / "train.jsonl", [{**row, "synthetic": True} for row in made()])
     write_jsonl(folder / "dev.jsonl", questions()[:20])
     write_jsonl(folder / "test.jsonl", questions()[20:60])
-    with pytest.raises(TaskError, match="found only synthetic rows in train, expected real rows as well"):
+    with pytest.raises(TaskError, match="found no real rows to train on, expected real rows that fit the model"):
         forecast_study(own, SilentProgress())
     write_jsonl(folder / "dev.jsonl", [*questions()[:20], {**made(31)[30], "synthetic": True}])
     with pytest.raises(DataError, match=r'dev.jsonl, row 21, key "synthetic": found a synthetic row'):
@@ -425,7 +435,7 @@ def used_up(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "before", "said"),
     [
-        ({"split": {"dev": 1, "test": 30}}, None, r'key "split.dev": found 1 dev item'),
+        ({"split": {"dev": 5, "test": 30}}, None, r'"split.dev".*: found 5 dev items, expected at least 6 items'),
         ({"model": "http://127.0.0.1:9/v1#m"}, None, "a study trains"),
         ({"model": "nowhere"}, None, "nowhere"),
         ({"tune": {"model": "nowhere"}}, None, "nowhere"),

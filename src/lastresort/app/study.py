@@ -187,7 +187,7 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
         checked_address(request.ray)
     from lastresort.climb.prepare import prepare
     from lastresort.study.kinds import KINDS, StudyOptions
-    from lastresort.study.run import PlannedStudy, refuse_nothing_to_train, refuse_one_unit
+    from lastresort.study.run import PlannedStudy, refuse_few_units, refuse_nothing_to_train
 
     kind = KINDS[request.kind]
     options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate)
@@ -195,5 +195,5 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
     task, learner = kind.learning(task, options)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
-    refuse_one_unit(prepared)
+    refuse_few_units(prepared, kind.least_units)
     return PlannedStudy(prepared, kind.grid(prepared, options), learner)

@@ -26,7 +26,7 @@ from lastresort.report.study import (
 )
 from lastresort.report.words import study as words
 from lastresort.report.words import study_synthetic as own_words
-from lastresort.report.words.answer import of_left_out
+from lastresort.report.words.answer import of_left_out, of_too_long
 from lastresort.study.compare import compare_arms
 from lastresort.study.conclude import MeasuredStudy, leaked, mean_of, signs_of
 from lastresort.study.grid import SOURCES, Way
@@ -92,6 +92,7 @@ def synthetic_of(study: MeasuredStudy) -> SyntheticDocument:
             words.of_trained(study.measured.method, study.measured.rate),
             own_words.of_steps(points[1:], task.sft.epochs),
             *map(of_left_out, left_out),
+            *([of_too_long(too_long)] if (too_long := study.measured.too_long) else []),
             words.of_units(on.n, on.unit, len(grid.seeds)),
             own_words.IN_ORDER,
             words.ONE_LOOK,

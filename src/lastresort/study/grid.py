@@ -37,6 +37,7 @@ TRAINED: tuple[Way, ...] = ("sft", *ARMS, *SOURCES)
 
 SEEDS, ARM_SEEDS, SOURCE_SEEDS = 3, 5, 5
 LEAST_SOURCE_SEEDS = 3
+LEAST_SOURCE_UNITS = 6  # of dev; with 2, one study in eight of rows that make no difference would say that they do
 LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
 
 

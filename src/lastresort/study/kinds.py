@@ -18,6 +18,7 @@ from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.conclude import MeasuredStudy, crossover_of, min_data_of
 from lastresort.study.effect import synthetic_of
 from lastresort.study.grid import (
+    LEAST_SOURCE_UNITS,
     Grid,
     StudyKind,
     arms_grid,
@@ -44,12 +45,13 @@ class StudyOptions:
 class StudyDesign:
     """learning: the task as one whose rows are to be read, and how cells learn from them; raises InputError for an option and
     TaskError for a task that does not fit, before anything is read. grid: of the task that was read; raises alike. conclude: rows
-    in, document out.
+    in, document out. least_units: items or groups of dev.
     """
 
     learning: Callable[[Task, StudyOptions], tuple[Task, Learner]]
     grid: Callable[[PreparedTask, StudyOptions], Grid]
     conclude: Callable[[MeasuredStudy], StudyDocument]
+    least_units: int = 2
 
 
 def _refuse_rates(options: StudyOptions) -> None:
@@ -135,5 +137,5 @@ KINDS: dict[StudyKind, StudyDesign] = {
     "crossover": StudyDesign(_by_sft, _crossover_grid, crossover_of),
     "min-data": StudyDesign(_by_sft, _min_data_grid, min_data_of),
     "orpo-vs-dpo": StudyDesign(_by_both_ways, _arms_grid, orpo_vs_dpo_of),
-    "synthetic": StudyDesign(_by_sources, _sources_grid, synthetic_of),
+    "synthetic": StudyDesign(_by_sources, _sources_grid, synthetic_of, LEAST_SOURCE_UNITS),
 }

@@ -57,13 +57,14 @@ class PlannedStudy:
 @dataclass(frozen=True, slots=True)
 class StudyRows:
     """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
-    the same rows once those too long for the model are left out.
+    the same rows once those too long for the model are left out. too_long: how many those are.
     """
 
     rows: Mapping[Cell, CellRow]
     method: str
     rate: float
     grid: Grid
+    too_long: int = 0
 
 
 def refuse_nothing_to_train(task: Task) -> None:
@@ -78,16 +79,19 @@ def refuse_nothing_to_train(task: Task) -> None:
         )
 
 
-def refuse_one_unit(prepared: PreparedTask) -> None:
-    """Raises TaskError where dev is one item or one group, which says nothing about any other."""
+def refuse_few_units(prepared: PreparedTask, least: int) -> None:
+    """Raises TaskError where dev has fewer items, or fewer groups where rows have one. Of one alone, nothing follows for others."""
     task, dev = prepared.task, prepared.split.dev
     groups = groups_of(dev)
-    if len(dev if groups is None else set(groups)) < 2:
+    found = len(dev if groups is None else set(groups))
+    if found < least:
         n = counted(len(dev), "dev item")
         raise TaskError(
-            f"found {n}" if groups is None else f"found {n} of one group",
+            f"found {n}"
+            if groups is None
+            else f"found {n} of {'one group' if found == 1 else counted(found, 'group')}",
             where=f'{task.path.name}, key "split.dev"',
-            expected=f"at least two {'items' if groups is None else 'groups'} to measure on",
+            expected=f"at least {'two' if least == 2 else least} {'items' if groups is None else 'groups'} to measure on",
             remedy="Raise it, or add examples.",
             key=("split", "dev"),
         )
@@ -180,7 +184,8 @@ def run_grid(
                 add_row(folder, row)
                 known[row.key] = row
                 tidy(folder, row.key)
-    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, learner.rate, grid)
+    too_long = len(prepared.split.train) - len(bench.train)
+    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, learner.rate, grid, too_long)
 
 
 @contextmanager

@@ -87,9 +87,9 @@ def _refuse_one_source(task: Task, train: Sequence[Example]) -> None:
         )
     if made == len(train):
         raise TaskError(
-            "found only synthetic rows in train",
+            "found no real rows to train on",
             where=f'{task.path.name}, key "examples"',
-            expected="real rows as well, with which to compare them",
-            remedy="Name the file of real rows under train.",
+            expected="real rows that fit the model, with which to compare synthetic ones",
+            remedy="Name the file of real rows under train, or if all of them are too long, shorten them or name another model.",
             key=("examples",),
         )

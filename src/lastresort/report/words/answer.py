@@ -181,8 +181,7 @@ def _because(reason: value.Reason) -> str:
         case value.AnswersMoved(_, moved):
             return training.sentence(moved)
         case value.LongRowsLeftOut(n):
-            were = "was" if n == 1 else "were"
-            return f"{counted(n, 'training row')} exceeded the context and {were} left out."
+            return of_too_long(n)
         case value.FewRows(rungs, n, advised):
             return f"{capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
         case value.ExamplesForecast():
@@ -273,6 +272,11 @@ def _no_curve(found: CannotTell) -> str:
             return f"over {found.batches} batches the loss follows no curve that could be continued"
         case "TOO_WIDE":
             return f"its {found.batches} batches fit curves that soon part"
+
+
+def of_too_long(n: int) -> str:
+    were = "was" if n == 1 else "were"
+    return f"{counted(n, 'training row')} exceeded the context and {were} left out."
 
 
 def of_left_out(found: RowsLeftOut) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.study import name_of, signed
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 IN_ORDER = (
     "Two comparisons with real rows alone, in this order: both, and then, only if that shows a difference, synthetic rows alone. "
-    "They share one error of 5%."
+    "In at most 5% of studies either verdict is false."
 )
 SHORT = ("real", "synthetic", "both")  # in a list of the three
 LEGEND = (
     "minus real: score minus that of real rows alone, in points. loss: train and dev, nats per token. passes: how often a training "
-    "sees each row. kept: unrelated requests answered correctly."
+    "sees each row, with all of the replay that is asked for. kept: unrelated requests answered correctly."
 )
 
 
@@ -33,7 +33,7 @@ def answer(both: RowsDifference, *, overfits: bool) -> str:
     if both.effect == "WORSE":
         return f"{capital(names)} worse than {name_of('real')} by {_by(-mean, -high, -low)}."
     said = f"{capital(names)} better than {name_of('real')} by {_by(mean, low, high)}."
-    fewer = f" But {name_of('real')} overfit in so many steps (dev loss rose): fewer may do as well."
+    fewer = f" But the model trained on {name_of('real')} overfits (its dev loss rose), so fewer steps on them may do as well."
     return said + (fewer if overfits else "")
 
 
@@ -62,12 +62,19 @@ def of_steps(points: Sequence[RowsPoint], epochs: int) -> str:
     """points: of the three trainings."""
     trained = [one.training for one in points if one.training is not None]
     steps, in_epochs = trained[0].steps, counted(epochs, "epoch")
-    seen = listed(f"{one.passes:.1f} ({short})" for one, short in zip(trained, SHORT, strict=True))
-    own = listed(count(one.steps_in_epochs) for one in trained)
+    seen = _of_each(f"{one.passes:.1f}" for one in trained)
+    own = _of_each(count(one.steps_in_epochs) for one in trained)
+    rows = _of_each(count(round(one.training.passes * one.rows)) for one in points if one.training is not None)
     return (
-        f"All three train for {counted(steps, 'step')}, as many as {name_of('both')} take in the task's {in_epochs}, so a gain "
-        f"does not come from more steps. A row is seen {seen} times. With {in_epochs} each, the steps would be {own}."
+        f"All three train for {counted(steps, 'step')}, as many as {name_of('both')} take in {in_epochs}, so a gain does not come "
+        f"from more steps. A row is seen {seen} times. With {in_epochs} for each, the steps would be {own}. Rows learned from in "
+        f"all steps: {rows}. They differ, since the last batch of an epoch is smaller."
     )
+
+
+def _of_each(figures: Iterable[str]) -> str:
+    """Of the three, in their order."""
+    return listed(f"{figure} ({short})" for figure, short in zip(figures, SHORT, strict=True))
 
 
 def title(task: str) -> str:
