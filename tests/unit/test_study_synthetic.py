@@ -80,11 +80,14 @@ def few_unrelated_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(slots=True)
 class Whole:
-    """learned: the texts of the rows of each training, in the order of the cells. measured: ids of all that was answered."""
+    """learned: the texts of the rows of each training, in the order of the cells. stops: the steps at which it was measured on dev.
+    measured: ids of all that was answered.
+    """
 
     folder: Path
     document: SyntheticDocument
     learned: list[tuple[str, ...]] = field(default_factory=list)
+    stops: list[int] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
 
 
@@ -97,7 +100,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     near = f"please, {second.input_text}"
     leaking = [{"input": text, "output": "red"} for text in (first.input_text, near, third.input_text)]
     own = request(folder, [*made(), *leaking])
-    learned, measured, run, to_end = list[tuple[str, ...]](), set[str](), LocalExecutor.run, training.train_to
+    learned, stops, measured = list[tuple[str, ...]](), list[int](), set[str]()
+    run, to_end = LocalExecutor.run, training.train_to
 
     def measure(
         self: LocalExecutor, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop
@@ -108,6 +112,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     def learn(bench: Any, own: Any, model: Any, source: Any, until: int, **keywords: Any) -> Any:
         learned.append(tuple(sorted(example.input_text for example in bench.train)))
         assert len(source) == len(bench.train)
+        stops.append(until)
         return to_end(bench, own, model, source, until, **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -116,12 +121,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
         document = run_study(own, SilentProgress()).document
         assert isinstance(document, SyntheticDocument)
-        yield Whole(folder, document, learned, measured)
+        yield Whole(folder, document, learned, stops, measured)
 
 
 @pytest.mark.slow
 def test_each_learns_its_rows_and_none_that_give_dev_or_test_away(whole: Whole) -> None:
-    """Each training is two calls: to half of the steps, and to the end."""
+    """Each training is two calls: to half of the steps or the end of its own epochs, and to the end."""
     split = prepare(load_task(whole.folder / "task" / "task.yaml")).split
     real = tuple(sorted(row.input_text for row in split.train if not row.synthetic))
     synthetic = tuple(sorted(row["input"] for row in made()))
@@ -149,6 +154,7 @@ def test_all_three_take_the_steps_of_both(whole: Whole) -> None:
     assert [one.steps for one in trained if one] == [12, 12, 12]
     assert [one.steps_in_epochs for one in trained if one] == [10, 4, 12]
     assert [one.passes for one in trained if one] == [12 / 5, 6.0, 2.0]
+    assert whole.stops == 3 * [6, 12, 4, 12, 6, 12]
     kept = rows_of_study(whole.folder)
     assert [row["way"] for row in kept] == ["zero-shot", *(["real", "synthetic", "both"] * 3)]
     assert all(row["trained"]["steps"] == 12 for row in kept[1:])

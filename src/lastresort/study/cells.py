@@ -261,9 +261,10 @@ LOWER_RATE = "name a lower rate with --set sft.learning_rates=[RATE], which does
 
 
 def train_by_sft(
-    bench: Workbench, cell: Cell, rate: float, remedy: str, steps: int | None = None
+    bench: Workbench, cell: Cell, rate: float, remedy: str, steps: int | None = None, look: int | None = None
 ) -> tuple[System, CellTraining]:
     """Train on the rows of the bench, or go on where it was cut. remedy: where it diverges. steps: None for the epochs of the task.
+    look: a step up to half of them after which the loss on dev is measured in place of half way.
 
     Raises DataError where it diverged, StoppedError where it stopped.
     """
@@ -271,6 +272,7 @@ def train_by_sft(
     section = bench.task.sft.model_copy(update={"learning_rates": (rate,)})
     training = SupervisedTraining(bench, SftRung.name, section, method, seed=cell.seed, steps=steps)
     half, end = (training.stop_at("step", part, of_steps=2) for part in (1, 2))
+    half = half if look is None or look > half.step else training.stop_at("step", look)
     folder = bench.folder / method.folder
     half_way = training.to_stop(rate, half, folder / f"{method.name}-half") if half.step < end.step else None
     loss = training.to_stop(rate, end, folder / f"{method.name}-end")

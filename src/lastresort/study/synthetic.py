@@ -56,7 +56,7 @@ class SourceLearner:
 
     @property
     def facts(self) -> JsonObject:
-        return {"rate": self.rate}
+        return {"rate": self.rate, "look": "own epochs"}
 
     def subsets(self, grid: Grid, train: Sequence[Example], *, named: bool) -> tuple[Grid, Subsets]:
         """Raises TaskError where rows of one kind are all too long."""
@@ -71,7 +71,8 @@ class SourceLearner:
         return found + forecast_of_answers(own, "dev", work.n_dev)
 
     def train(self, bench: Workbench, cell: Cell) -> tuple[System, CellTraining]:
-        return train_by_sft(bench, cell, self.rate, capital(LOWER_RATE), steps_of(bench.task, cell.n))
+        steps, own = (steps_of(bench.task, n) for n in (cell.n, len(bench.train)))
+        return train_by_sft(bench, cell, self.rate, capital(LOWER_RATE), steps, own)
 
 
 def _refuse_one_source(task: Task, train: Sequence[Example]) -> None:
