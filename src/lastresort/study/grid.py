@@ -43,7 +43,9 @@ LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One way on the first n examples of an order that `seed` draws, measured on dev. n: 0 for a way that learns from none."""
+    """One way on the first n examples of an order that `seed` draws, measured on dev; one of SOURCES on all rows of its kind. n: 0
+    for a way that learns from none.
+    """
 
     way: Way
     n: int
