@@ -155,6 +155,15 @@ def test_costs_cross_where_an_hour_has_a_price(tmp_path: Path) -> None:
     assert cost == dict.fromkeys(cost, "BEFORE")
     (sft,) = [point.usd for point in found.points if (point.way, point.n) == ("sft", 10)]
     assert sft == pytest.approx(0.4 * 3.6 / 3600)
+    assert words.NO_COSTS not in found.notes
+
+
+def test_no_costs_cross_where_seconds_do_not_compare(tmp_path: Path) -> None:
+    """Workers that train may be fewer on a machine than those that answer, so the shares of their seconds differ."""
+    study = study_of(task_of(tmp_path, use={"hourly_price": 3.6}), "crossover")
+    found = crossover_of(replace(study, measured=replace(study.measured, seconds_compare=False)))
+    assert {one.what for one in found.crossings} == {"score", "format"}
+    assert words.NO_COSTS in found.notes
 
 
 def test_min_data_names_the_smallest_size_that_every_training_shows(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
     of: dict[CrossedIn, Values] = {"score": _scores}
     if _asks_for_form(task):
         of["format"] = _formed
-    if _priced(task):
+    costs_compare = study.measured.seconds_compare or not _by_time(task)
+    if _priced(task) and costs_compare:
         of["cost"] = _usd(task)
     for what, values in of.items():
         sft = study.along("sft", values)
@@ -162,7 +163,7 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
             for way, what, one in crossings
         ),
         reasons=tuple(words.of_crossings(crossings, grid.sizes)),
-        notes=tuple(study.notes()),
+        notes=(*study.notes(), *([] if costs_compare or not _priced(task) else [words.NO_COSTS])),
         seconds=study.seconds,
     )
 
@@ -176,6 +177,10 @@ def _priced(task: Task) -> bool:
     use = task.use
     by_tokens = paid_by_tokens(task, "prompting")
     return use.hourly_price is not None and not (by_tokens and None in (use.prompt_price, use.output_price))
+
+
+def _by_time(task: Task) -> bool:
+    return not all(paid_by_tokens(task, rung) for rung in ("sft", "prompting"))
 
 
 def _sizes(grid: Grid, way: Way) -> tuple[int, ...]:

@@ -57,7 +57,8 @@ class PlannedStudy:
 @dataclass(frozen=True, slots=True)
 class StudyRows:
     """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
-    the same rows once those too long for the model are left out. too_long: how many those are.
+    the same rows once those too long for the model are left out. too_long: how many those are. seconds_compare: whether all were
+    measured in one way: see `OpenModels`.
     """
 
     rows: Mapping[Cell, CellRow]
@@ -65,6 +66,7 @@ class StudyRows:
     rate: float
     grid: Grid
     too_long: int = 0
+    seconds_compare: bool = True
 
 
 def refuse_nothing_to_train(task: Task) -> None:
@@ -184,8 +186,10 @@ def run_grid(
                 add_row(folder, row)
                 known[row.key] = row
                 tidy(folder, row.key)
+        seconds_compare = bench.models.seconds_compare
     too_long = len(prepared.split.train) - len(bench.train)
-    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, learner.rate, grid, too_long)
+    found = {cell: known[key] for cell, key in keys.items()}
+    return StudyRows(found, method, learner.rate, grid, too_long, seconds_compare)
 
 
 @contextmanager
