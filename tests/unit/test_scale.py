@@ -361,8 +361,13 @@ def test_where_the_driver_computes_too_one_copy_of_the_weights_is_its_own(
 ) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 16.0, "memory": gigabytes * 1e9}}]
     ray = NoSuchRay(head, nodes)
-    assert RayWorkers(ray, WorkerRoom(1, memory_bytes=10**9), {}, beside_driver=True).capacity() == workers
-    assert RayWorkers(ray, WorkerRoom(1), {}, beside_driver=True).capacity() == 16
+    assert RayWorkers(ray, WorkerRoom(1, memory_bytes=10**9), {}, driver_bytes=10**9).capacity() == workers
+    assert RayWorkers(ray, WorkerRoom(1), {}, driver_bytes=10**9).capacity() == 16
+
+
+def test_beside_trainings_the_driver_needs_what_it_answers_with_alone(head: str) -> None:
+    ray = NoSuchRay(head, [{"Alive": True, "Resources": {"CPU": 8.0, "memory": 24e9}}])
+    assert RayWorkers(ray, WorkerRoom(1, memory_bytes=10**10), {}, driver_bytes=25 * 10**8).capacity() == 2
 
 
 def test_workers_that_were_ended_here_are_awaited_but_not_for_ever(head: str, monkeypatch: pytest.MonkeyPatch) -> None:

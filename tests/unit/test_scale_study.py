@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from lastresort.app.spread import training_room
+from lastresort.app.spread import study_on_ray, training_room
 from lastresort.app.study import StudyRequest, run_study
 from lastresort.climb.prepare import prepare
-from lastresort.errors import DataError, InfrastructureError, StopRequestedError
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.memory import has_gpu
 from lastresort.models.local import LocalModel
 from lastresort.models.open import ModelOpening
+from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
+from lastresort.report.words.progress import trains_here_line
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.rung import Workbench
 from lastresort.scale.cluster import WorkerRoom
-from lastresort.scale.crew import TRAININGS, Crew, News
-from lastresort.scale.training import TrainedAhead
-from lastresort.scale.work import JobModel, TrainingWorker
+from lastresort.scale.crew import TRAININGS, AnyJob, ClusterLostError, Crew, JobBack, News
+from lastresort.scale.training import LAST_S, SIGNAL_S, TrainedAhead
+from lastresort.scale.work import JobModel, JobTrained, TrainingJob, TrainingWorker
 from lastresort.spec.task import load_task
-from lastresort.stop import NEVER, StopSignal
-from lastresort.study.at_workers import CellJob, StudyWorkers
+from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopSignal
+from lastresort.study.at_workers import INTERRUPTED_S, CellBack, CellJob, StudyWorkers, _AtWorkers, trained_by
+from lastresort.study.cells import CellBench, SftLearner, cell_record, kept_requests
 from lastresort.study.run import study_task
+from lastresort.systems.system import System
 from lastresort.train.loop import loop
 from lastresort.types import SilentProgress
 from scale_support import Killed, WorkersHere, study_workers
@@ -72,7 +79,7 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
 
 
 class Watched(WorkersHere):
-    """at_work: how many are at a job. ran: how many workers there were when the first job was sent."""
+    """at_work: how many are at a job."""
 
     at_work = 0
 
@@ -171,6 +178,122 @@ def test_a_training_that_ends_three_workers_ends_the_study_which_goes_on_without
             run_study(request(tmp_path, ray="local"), SilentProgress())
     assert len(rows(tmp_path)) == 2, "the prompt and the first training"
     run_study(request(tmp_path), SilentProgress())
+    assert rows(tmp_path) == alone
+
+
+class OnAnotherDisk(WorkersHere):
+    """Workers that see another folder below the same path. The other folder is at `path`."""
+
+    path = Path()
+
+    def send(self, worker: int, number: int, job: AnyJob) -> None:
+        assert isinstance(job, CellJob)
+        super().send(worker, number, replace(job, study=self.path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_worker_that_sees_another_folder_trains_nothing_and_makes_none(
+    is_there: bool, tmp_path: Path, spread: Spread
+) -> None:
+    training = OnAnotherDisk()
+    training.path = tmp_path / "other"
+    if is_there:
+        training.path.mkdir()
+    spread(WorkersHere(), training)
+    with pytest.raises(PrerequisiteError, match=r"worker on .*folder of the study is not the one.*leave --ray out"):
+        run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert training.path.exists() == is_there
+    assert not is_there or not list(training.path.iterdir())
+    assert not list((tmp_path / "own").glob("shared-*"))
+
+
+class OfAnotherAdapter(WorkersHere):
+    def next(self, timeout_s: float) -> News | None:
+        news = super().next(timeout_s)
+        if not isinstance(news, JobBack) or not isinstance(news.found.result, CellBack):
+            return news
+        return replace(news, found=JobTrained(replace(news.found.result, fingerprint="other")))
+
+
+@pytest.mark.slow
+def test_an_adapter_that_is_not_the_one_of_the_worker_gets_no_row(tmp_path: Path, spread: Spread) -> None:
+    spread(WorkersHere(), OfAnotherAdapter(room=lambda: 1))
+    with pytest.raises(DataError, match="the adapter here is not the one that the worker trained"):
+        run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert len(rows(tmp_path)) == 1, "the prompt"
+
+
+@pytest.mark.slow
+def test_the_driver_has_no_model_open_while_it_waits_for_trainings(
+    tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(WorkersHere(), WorkersHere())
+    opened, waited, open_, next_ = list[OpenModels](), list[bool](), OpenModels.open, TrainedAhead.next
+
+    def opening(self: OpenModels, system: System) -> Model:
+        opened.append(self)
+        return open_(self, system)
+
+    def waiting(self: TrainedAhead[CellBack]) -> CellBack:
+        waited.append(opened[0]._model is None)
+        return next_(self)
+
+    monkeypatch.setattr(OpenModels, "open", opening)
+    monkeypatch.setattr(TrainedAhead, "next", waiting)
+    run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert waited == [True] * 4
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_saves_and_goes_on_from_there(
+    tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(WorkersHere(), WorkersHere(room=lambda: 1))
+    taken, take_step = list[int](), loop.take_step
+
+    def counted(*arguments: Any) -> Any:
+        taken.append(len(taken))
+        if len(taken) == 7:
+            (tmp_path / "own" / "stop").touch()
+        return take_step(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", counted)
+    with pytest.raises(StopRequestedError, match="Give the same command again"):
+        run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert len(taken) == 7
+    run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert rows(tmp_path) == alone
+    assert len(taken) == 2 * (4 + 8), "no step is done twice"
+
+
+@pytest.mark.slow
+def test_what_a_worker_has_answered_is_kept_when_it_is_lost(
+    tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is killed after dev, before the unrelated requests; another one finds dev answered."""
+    training = WorkersHere(room=lambda: 1)
+    spread(WorkersHere(), training)
+    calls, before, measured, requests = list[int](), list[int](), list[str](), kept_requests
+    generate = LocalModel.generate
+
+    def counted(self: LocalModel, prompts: Any, *arguments: Any, **keywords: Any) -> Any:
+        calls.append(len(prompts))
+        return generate(self, prompts, *arguments, **keywords)
+
+    def killed_first(bench: Workbench, system: System, label: str) -> Any:
+        measured.append(label)
+        before.append(len(calls))
+        if len(measured) == 1:
+            raise Killed
+        return requests(bench, system, label)
+
+    monkeypatch.setattr("lastresort.study.at_workers.kept_requests", killed_first)
+    monkeypatch.setattr(LocalModel, "generate", counted)
+    run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert training.losses == 1
+    assert measured[0] == measured[1]
+    assert before[0] == before[1], "nothing is generated a second time"
     assert rows(tmp_path) == alone
 
 
@@ -285,6 +408,111 @@ def test_trainings_come_back_in_their_order_and_no_more_are_under_way_than_there
     assert workers.most_at_once == max(running) == 3
     ahead.end(0.0)
     assert workers._workers == {}
+
+
+@dataclass(frozen=True, slots=True)
+class FullDisk(Numbered):
+    def trained(self) -> int:
+        raise InfrastructureError("the disk is full")
+
+
+def ahead_of(
+    workers: WorkersHere, jobs: Iterable[TrainingJob[int]], stop: Stop = NEVER, tell: Callable[[], None] = lambda: None
+) -> TrainedAhead[int]:
+    crew = Crew(workers, print, kind=TRAININGS)
+    return TrainedAhead(crew, iter(jobs), stop, arrived=lambda _: None, tell=tell, under_way=lambda _: None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_a_failure_nothing_more_is_sent(seed: int, tmp_path: Path) -> None:
+    model, workers = scripted(tmp_path), WorkersHere(seed)
+    ahead = ahead_of(workers, [Numbered(model, 0), *(FullDisk(model, number) for number in range(1, 8))])
+    assert ahead.next() == 0
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        ahead.next()
+    assert len(workers.sent) <= 3
+    ahead.end(0.0)
+
+
+def fails(error: BaseException) -> Callable[..., None]:
+    def failing(*_: object) -> None:
+        raise error
+
+    return failing
+
+
+@pytest.mark.parametrize(("by_signal", "within_s"), [(True, SIGNAL_S), (False, LAST_S)])
+def test_a_stop_is_what_is_said_and_workers_end_whatever_fails_meanwhile(
+    by_signal: bool, within_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk for the file that tells them, and a worker that is refused while the trainings save."""
+    model, workers, stop, given = scripted(tmp_path), WorkersHere(room=lambda: 3), StopSignal(), list[float]()
+    file = StopFile(tmp_path / "stop")
+
+    def drain(self: Crew, within_s: float) -> None:
+        given.append(within_s)
+        raise PrerequisiteError("the worker has other software")
+
+    monkeypatch.setattr(Crew, "drain", drain)
+    jobs = [Numbered(model, number) for number in range(8)]
+    ahead = ahead_of(workers, jobs, FirstOf((stop, file)), fails(OSError(28, "full")))
+    ahead.next()
+    if by_signal:
+        stop.request()
+    else:
+        file.path.touch()
+    with pytest.raises(StopRequestedError):
+        ahead.next()
+    ahead.end(LAST_S)
+    assert given == [within_s]
+    assert workers._workers == {}
+    between = ahead_of(WorkersHere(room=lambda: 3), jobs, FirstOf((NEVER,)), fails(OSError(28, "full")))
+    between.next()
+    between._stop = FirstOf((stop, file))
+    between.end(LAST_S)
+    assert given == [within_s] * 2, "also between two trainings"
+
+
+@pytest.mark.parametrize(
+    ("error", "within_s"),
+    [
+        (InfrastructureError("the disk is full"), LAST_S),
+        (DataError("diverged"), LAST_S),
+        (StopRequestedError("a signal asked to stop"), LAST_S),
+        (ClusterLostError("the head is lost"), 0.0),
+        (KeyboardInterrupt(), INTERRUPTED_S),
+    ],
+)
+def test_trainings_under_way_have_time_to_save_unless_nobody_answers(
+    error: BaseException, within_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = list[float]()
+    monkeypatch.setattr(_AtWorkers, "end", lambda _, at_most_s: given.append(at_most_s))
+    shared = CellBench(cast(Workbench, None), SftLearner(0.1), probed=False)
+    workers = study_workers(WorkersHere(), WorkersHere())
+    with pytest.raises(type(error)), trained_by(workers, shared, (), lambda: 0.0):
+        raise error
+    assert given == [within_s]
+
+
+def test_a_disk_that_refuses_the_folder_of_a_cell_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cells").touch()
+    with pytest.raises(InfrastructureError, match="could not be written"), cell_record(tmp_path, "a" * 64):
+        pass
+
+
+def test_a_local_cluster_without_room_for_a_training_leaves_it_to_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = SimpleNamespace(address="local", room=WorkerRoom(1), workers=lambda _: WorkersHere(room=lambda: 0))
+    monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
+    own = request(tmp_path)
+    assert isinstance(own.task, Path)
+    task, progress = load_task(own.task), Scissors()
+    with study_on_ray("local", study_task(task, "sft"), prepare(task), progress) as workers:
+        assert workers is not None
+        assert workers.train is None
+    assert progress.said == [trains_here_line("1 CPU")]
 
 
 def test_a_worker_with_other_weights_trains_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Answers from a Ray cluster for a climb, a study or a gate: connect, say what the workers are, and end what was started."""
+"""Answers and trainings from a Ray cluster, for a climb, a study or a gate: connect, say what workers are, end what was started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lastresort.hardware.threads import SET_BY_USER
 from lastresort.ladder import trains
 from lastresort.models.open import ModelOpening, parameter_count
 from lastresort.models.protocol import is_endpoint
-from lastresort.report.words.progress import no_workers_line, training_workers_line, workers_line
+from lastresort.report.words.progress import no_workers_line, training_workers_line, trains_here_line, workers_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
@@ -62,12 +62,17 @@ def study_on_ray(
             yield None
             return
 
+        workers = cluster.workers(training_room(task, prepared, cluster.room))
+
         def trainers(shown: Progress) -> Crew:
             take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
-            workers = cluster.workers(training_room(task, prepared, cluster.room))
             shown.say(training_workers_line(workers.capacity(), workers.needs, cluster.address))
             return Crew(workers, shown.say, kind=TRAININGS)
 
+        if cluster.address == LOCAL and not workers.capacity():  # which never grows
+            progress.say(trains_here_line(workers.needs))
+            yield StudyWorkers(_measured_at(cluster), None)
+            return
         yield StudyWorkers(_measured_at(cluster), trainers)
 
 
@@ -99,7 +104,7 @@ class _Cluster:
         settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
         if self.address == LOCAL:
             settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
-        return RayWorkers(self.ray, room, settings, beside_driver=self.address == LOCAL)
+        return RayWorkers(self.ray, room, settings, driver_bytes=self.room.memory_bytes if self.address == LOCAL else 0)
 
     def answering(self, shown: Progress) -> Workers:
         """Those that answer; it is said what they are."""

@@ -17,11 +17,11 @@ from importlib import import_module
 from io import StringIO
 from typing import Any
 
-from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
+from lastresort.errors import InputError, PrerequisiteError
 from lastresort.foreign import reason_of
 from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
-from lastresort.scale.crew import REMEDY, AnyJob, JobBack, News, WorkerLost, WorkerReady
+from lastresort.scale.crew import REMEDY, AnyJob, ClusterLostError, JobBack, News, WorkerLost, WorkerReady
 from lastresort.scale.work import (
     AnsweringWorker,
     JobAnswers,
@@ -248,8 +248,8 @@ class RayActor:
 
 class RayWorkers:
     """Workers as actors. settings: environment variables of every worker, before it imports anything; nothing secret.
-    beside_driver: whether the one machine of the cluster holds the driver's own copy of a model, too. clock: seconds from any
-    origin.
+    driver_bytes: what the driver's own copy of a model needs on the one machine of the cluster, 0 where it is elsewhere. clock:
+    seconds from any origin.
     """
 
     def __init__(
@@ -260,9 +260,9 @@ class RayWorkers:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         *,
-        beside_driver: bool = False,
+        driver_bytes: int = 0,
     ) -> None:
-        self._ray, self._room, self._beside_driver = ray, room, beside_driver
+        self._ray, self._room, self._driver_bytes = ray, room, driver_bytes
         threads = str(room.threads)
         # Whoever started a cluster may have left keys in its environment.
         without_keys = dict.fromkeys((*SECRETS, KEYS), "")
@@ -288,8 +288,9 @@ class RayWorkers:
     def _fit_on(self, has: Mapping[str, float]) -> int:
         needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
         copies = {name: int(has.get(name, 0.0) // amount) for name, amount in needs.items() if amount}
-        if self._beside_driver and copies.get("memory", 0) > 1:
-            copies["memory"] -= 1
+        if copies.get("memory", 0) > 1:  # the first one has its room even if the driver's copy leaves less
+            beside = max(0.0, has.get("memory", 0.0) - self._driver_bytes)
+            copies["memory"] = max(1, int(beside // self._room.memory_bytes))
         return min(copies.values())
 
     def start(self, worker: int) -> None:
@@ -366,14 +367,14 @@ class RayWorkers:
     def _await_head(self) -> None:
         """Before any call of Ray's that needs the head: Ray would block this process, and end it after a minute.
 
-        Raises InfrastructureError where the head is silent for HEAD_LOST_S.
+        Raises ClusterLostError where the head is silent for HEAD_LOST_S.
         """
         until = self._clock() + HEAD_LOST_S
         while not _answers(self._head):
             if self._clock() > until:
                 self._head_lost = True
                 found = f"the head of the cluster is lost (nobody answers at {self._head})"
-                raise InfrastructureError(found, where="--ray", remedy=REMEDY)
+                raise ClusterLostError(found, where="--ray", remedy=REMEDY)
             self._sleep(HEAD_EVERY_S)
         self._head_seen = self._clock()
 

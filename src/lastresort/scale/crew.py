@@ -20,6 +20,10 @@ LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
 REMEDY = "Go on with --resume, with --ray or without."
 
 
+class ClusterLostError(InfrastructureError):
+    """Nobody answers any more: what is under way cannot be told to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobKind:
     """What the jobs of a crew are. name: in a sentence. queued: how many a worker has at most. longest_s: one that takes longer for

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Generic
 
+from lastresort.errors import LastresortError
 from lastresort.scale.crew import Crew, Ticket
 from lastresort.scale.work import JobTrained, R, TrainingJob
-from lastresort.stop import NEVER, Stop
+from lastresort.stop import NEVER, Stop, StopRequest
 
 LAST_S, SIGNAL_S = 60.0, 15.0  # for trainings to save and end, once a stop is requested, and where that was by a signal
 
@@ -39,7 +41,7 @@ class TrainedAhead(Generic[R]):
         self._is_told = False
 
     def next(self) -> R:
-        """The result of the first job that was not given back yet.
+        """The result of the first job that was not given back yet. Once one has failed, no other is sent.
 
         Raises its error; that of a request to stop, once the trainings under way have saved; InfrastructureError where workers are
         lost again and again with one training.
@@ -55,19 +57,24 @@ class TrainedAhead(Generic[R]):
         assert found.result is not None, "a training has a result or a failure"
         return found.result
 
-    def end(self, save_s: float) -> None:
-        """End the workers. save_s: how long the trainings under way have to save first, unless they have had their time."""
-        if save_s and not self._is_told:
-            self._end_trainings(save_s)
-        self._crew.end()
+    def end(self, at_most_s: float) -> None:
+        """End the workers. The trainings under way save first, unless they have had their time: see LAST_S. at_most_s: that they
+        have for it.
+        """
+        try:
+            if at_most_s and not self._is_told:
+                self._end_trainings(min(at_most_s, _to_save(self._stop.requested())))
+        finally:
+            self._crew.end()
 
     def _look(self) -> None:
         """Send what there is room for, or have all save and end where that is requested."""
         request = self._stop.requested()
         if request is not None:
-            self._end_trainings(SIGNAL_S if request.reason == "signal" else LAST_S)
+            self._end_trainings(_to_save(request))
             raise request.error()
-        while self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
+        has_failed = any(found.failure is not None for found in self._back.values())
+        while not has_failed and self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
             self._number += 1
             self._sent.append((self._number, self._crew.submit(job, partial(self._came, self._number))))
         running = sum(not ticket.done for _, ticket in self._sent)
@@ -81,7 +88,14 @@ class TrainedAhead(Generic[R]):
             self._arrived(found.result)
 
     def _end_trainings(self, within_s: float) -> None:
+        """What goes wrong meanwhile is not raised: the reason for which they end counts."""
         self._is_told = True
         if any(not ticket.done for _, ticket in self._sent):
-            self._tell()
-            self._crew.drain(within_s)
+            with suppress(OSError):
+                self._tell()
+            with suppress(LastresortError):
+                self._crew.drain(within_s)
+
+
+def _to_save(request: StopRequest | None) -> float:
+    return SIGNAL_S if request is not None and request.reason == "signal" else LAST_S

@@ -19,7 +19,7 @@ from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
-from lastresort.records.atomic import LOCK, LockHeld, locked
+from lastresort.records.atomic import LOCK, LockHeld, disk_errors, locked
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
@@ -90,11 +90,14 @@ class CellBench:
 
 @dataclass(frozen=True, slots=True)
 class TrainedCell:
-    """The system of a cell that trains, and what training left besides. seconds: of the session that finished the training."""
+    """The system of a cell that trains, and what training left besides. seconds: of the session that finished the training.
+    answered_s: that a worker then took for its answers.
+    """
 
     system: System
     left: CellTraining | ArmTraining
     seconds: float
+    answered_s: float = 0.0
 
 
 TrainCell = Callable[[Cell, str, Sequence[Example]], TrainedCell]
@@ -113,7 +116,7 @@ def run_cell(
     bench, left, trained_s = shared.bench, None, 0.0
     if cell.trains:
         done = train(cell, key, examples)
-        system, left, trained_s = done.system, done.left, done.seconds
+        system, left, trained_s = done.system, done.left, done.seconds + done.answered_s
         bench = replace(bench, executor=None)  # a worker that trained it has also answered for it
     else:
         system = prompt_of(shared, cell, examples)
@@ -144,11 +147,16 @@ def train_here(
     shared: CellBench, clock: Callable[[], float], cell: Cell, key: str, examples: Sequence[Example]
 ) -> TrainedCell:
     """In this process."""
-    began = clock()
     with cell_record(shared.bench.folder, key) as record:
         folder = cell_folder(shared.bench.folder, key)
         own = replace(shared.bench, record=record, folder=folder, train=tuple(examples))
-        system, left = shared.learner.train(own, cell)
+        return train_with(own, shared.learner, cell, clock)
+
+
+def train_with(bench: Workbench, learner: Learner, cell: Cell, clock: Callable[[], float]) -> TrainedCell:
+    """Here or at a worker, in the folder of the cell, which is held. bench: with a record and the examples of the cell's own."""
+    began = clock()
+    system, left = learner.train(bench, cell)
     return TrainedCell(system, left, clock() - began)
 
 
@@ -192,10 +200,12 @@ def cell_record(study: Path, key: str) -> Iterator[Record]:
     """A training has a record of its own, since records know trainings by names that do not hold the number of examples.
 
     The folder is held meanwhile: a worker that is lost to the driver may still be at work for a moment. Raises InfrastructureError
-    where it does not end within LET_GO_S.
+    where it does not end within LET_GO_S, and where the disk refuses.
     """
     folder = cell_folder(study, key)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / LOCK, wait_s=LET_GO_S))
@@ -281,7 +291,7 @@ def train_by_sft(
         raise DataError(
             f"training diverged at learning rate {rate:g}",
             where=cell.label,
-            expected="a finite loss; the cells after this one were not done",
+            expected="a finite loss; the cells after this one have no row yet",
             remedy=remedy,
         )
     name = training.run_name(rate)

@@ -60,6 +60,13 @@ def training_workers_line(trainings: int, needs: str, address: str) -> str:
     return f"Ray ({address}): up to {counted(trainings, 'training')} at once with {needs} each."
 
 
+def trains_here_line(needs: str) -> str:
+    """Said once, before anything is measured, where a local cluster has no room for a training."""
+    return (
+        f"--ray local: this machine has no room for a training at a worker, which needs {needs}. This process trains."
+    )
+
+
 def no_workers_line() -> str:
     """Said once, in the place of `workers_line`, where workers have nothing to do."""
     return "--ray: no workers are started, since only endpoints answer. One process calls these just as fast."
