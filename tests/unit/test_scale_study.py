@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -117,7 +118,7 @@ def test_trainings_at_workers_give_the_rows_of_one_process(
     trained = [job.wanted.cell.label for job in training.begun if isinstance(job, CellJob)]
     assert len(trained) == len(set(trained)) == len(training.begun) == 4
     for label in trained:
-        assert progress.said.count(f"{label}: training at a worker") == 1
+        assert progress.said.count(f"{label}: training given to the workers") == 1
         assert sum(said.startswith(f"{label}: trained in ") for said in progress.said) == 1
     assert "3 trainings at workers" in progress.labels
     assert not list((tmp_path / "ray" / "own" / "cells").iterdir())
@@ -366,7 +367,7 @@ def test_no_two_processes_train_in_one_folder(
     monkeypatch.setattr("lastresort.study.cells.LET_GO_S", 0.1)
     with (
         held(cell, "held", expected="", remedy=""),
-        pytest.raises(InfrastructureError, match="another process is still training this cell"),
+        pytest.raises(InfrastructureError, match=r"still training this cell\. Wait until it has ended\. Give the same"),
     ):
         run_study(request(tmp_path, ray=ray), SilentProgress())
 
@@ -408,6 +409,28 @@ def test_trainings_come_back_in_their_order_and_no_more_are_under_way_than_there
     assert workers.most_at_once == max(running) == 3
     ahead.end(0.0)
     assert workers._workers == {}
+
+
+class SlowAtFirst(WorkersHere):
+    """Until there have been six looks, no training comes back."""
+
+    looks = 0
+
+    def next(self, timeout_s: float) -> News | None:
+        self.looks += 1
+        return super().next(timeout_s) if self._starting or self.looks > 6 else None
+
+
+def test_a_machine_that_joins_gets_a_training_while_others_are_under_way(tmp_path: Path) -> None:
+    model, workers, running = scripted(tmp_path), SlowAtFirst(), list[int]()
+    workers.capacity = lambda: 1 if workers.looks < 3 else 2
+    workers._random.random = lambda: 0.0  # type: ignore[method-assign]  # who starts is ready at once
+    crew = Crew(workers, print, kind=TRAININGS, clock=count(step=10).__next__)
+    jobs = (Numbered(model, number) for number in range(2))
+    ahead = TrainedAhead(crew, jobs, NEVER, arrived=lambda _: None, tell=lambda: None, under_way=running.append)
+    assert [ahead.next(), ahead.next()] == [0, 1]
+    assert max(running) == 2
+    ahead.end(0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from lastresort.stop import StopFile
 from lastresort.types import Example
 
 SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
+SENTENCES = re.compile(r"(?<=\.) ")
 
 
 def new_run(runs: Path, task: str) -> Path:
@@ -149,6 +151,9 @@ def earlier_use(runs: Path, examples: Sequence[Example]) -> ReuseView | None:
 
 
 def with_rerun_remedy(error: StoppedError) -> StoppedError:
-    """The same stop in a command without --resume: given again, it finds what was answered before."""
-    remedy = "Give the same command again: what was answered is kept."
+    """The same stop in a command without --resume: given again, it finds what was answered before. Of the error's own remedy what
+    speaks of neither stays.
+    """
+    own = [one for one in SENTENCES.split(error.remedy) if one and "--resume" not in one and "same command" not in one]
+    remedy = " ".join([*own, "Give the same command again: what was answered is kept."])
     return type(error)(error.found, where=error.where, expected=error.expected, remedy=remedy)

@@ -187,12 +187,14 @@ def disk_error(error: OSError, path: Path) -> InfrastructureError:
     """The sentence for a disk that will not take what we write; a full disk says how to go on."""
     if error.errno in FULL:
         return InfrastructureError(
-            "the disk is full", where=str(path), remedy="Free some space and run again with --resume; nothing is lost."
+            "the disk is full",
+            where=str(path),
+            remedy="Free some space. Then run again with --resume; nothing is lost.",
         )
     return InfrastructureError(
         f"could not be written ({error.strerror or error})",
         where=str(path),
-        remedy="Check the disk and the permissions of the folder, then run again with --resume.",
+        remedy="Check the disk and the permissions of the folder. Then run again with --resume.",
     )
 
 

@@ -220,9 +220,9 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
         return InfrastructureError(
             "the disk is full" if full else f"the disk refused ({error})",
             where=str(path),
-            remedy="Free some space and run again with --resume; nothing finished is lost."
+            remedy="Free some space. Then run again with --resume; nothing finished is lost."
             if full
-            else "Check the disk and the permissions of the folder, then run again with --resume.",
+            else "Check the disk and the permissions of the folder. Then run again with --resume.",
         )
     return DataError(
         f"found a damaged or foreign file ({error})",

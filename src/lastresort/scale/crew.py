@@ -118,7 +118,7 @@ class Crew:
     ) -> None:
         self._workers, self._say, self._clock, self._patience_s = workers, say, clock, patience_s
         self._kind = kind
-        self._capacity = 0
+        self._capacity, self._counted = 0, clock()
         self._started = self._sent = self._failed_starts = 0
         self._starting: set[int] = set()
         self._at: dict[int, deque[Ticket]] = {}  # of each worker that is ready, its jobs in their order
@@ -136,9 +136,16 @@ class Crew:
         under_way = [*self._waiting, *(ticket for jobs in self._at.values() for ticket in jobs)]
         return queued * max(1, self._capacity) - sum(ticket.wanted for ticket in under_way)
 
-    def count_room(self) -> None:
-        """Ask how many workers there is room for: that changes as machines come and go."""
-        self._capacity = self._workers.capacity()
+    @property
+    def at_work(self) -> int:
+        """How many jobs are at workers."""
+        return sum(map(len, self._at.values()))
+
+    def count_room(self, every_s: float = 0.0) -> None:
+        """Ask how many workers there is room for: that changes as machines come and go. Not again within every_s."""
+        if every_s and self._clock() - self._counted < every_s:
+            return
+        self._capacity, self._counted = self._workers.capacity(), self._clock()
 
     @overload
     def submit(self, job: WorkerJob[K, V], then: Callable[[JobAnswers[K, V]], None]) -> Ticket: ...

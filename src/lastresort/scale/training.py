@@ -9,7 +9,7 @@ from functools import partial
 from typing import Generic
 
 from lastresort.errors import LastresortError
-from lastresort.scale.crew import Crew, Ticket
+from lastresort.scale.crew import NOTICE_S, Crew, Ticket
 from lastresort.scale.work import JobTrained, R, TrainingJob
 from lastresort.stop import NEVER, Stop, StopRequest
 
@@ -20,7 +20,7 @@ class TrainedAhead(Generic[R]):
     """As many trainings at once as a crew has room for.
 
     jobs: each is made when it is sent. arrived: given each result in the driver's thread as it comes, in whatever order. tell: has
-    the trainings under way save and end. under_way: called with the number of trainings under way whenever it has changed.
+    the trainings under way save and end. under_way: called with the number of trainings at workers whenever it has changed.
     """
 
     def __init__(
@@ -74,10 +74,11 @@ class TrainedAhead(Generic[R]):
             self._end_trainings(_to_save(request))
             raise request.error()
         has_failed = any(found.failure is not None for found in self._back.values())
+        self._crew.count_room(NOTICE_S)
         while not has_failed and self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
             self._number += 1
             self._sent.append((self._number, self._crew.submit(job, partial(self._came, self._number))))
-        running = sum(not ticket.done for _, ticket in self._sent)
+        running = self._crew.at_work
         if running != self._shown:
             self._shown = running
             self._under_way(running)

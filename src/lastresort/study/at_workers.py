@@ -170,7 +170,9 @@ def _answers_in(path: Path) -> dict[str, Mapping[str, Any]]:
     """Without lines that were cut short."""
     found: dict[str, Mapping[str, Any]] = {}
     if path.is_file():
-        for line in path.read_text("utf-8").splitlines():
+        with disk_errors(path):
+            lines = path.read_text("utf-8", errors="replace").splitlines()
+        for line in lines:
             with suppress(ValueError, TypeError):
                 key, body = json.loads(line)
                 found[key] = dict(body)

@@ -213,7 +213,7 @@ def cell_record(study: Path, key: str) -> Iterator[Record]:
             raise InfrastructureError(
                 "another process is still training this cell",
                 where=str(folder),
-                remedy="Wait until it has ended, and give the same command again.",
+                remedy="Wait until it has ended. Then give the same command again.",
             ) from None
         record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
         yield stack.enter_context(record)

@@ -59,8 +59,8 @@ def of_cell(number: int, cells: int, label: str) -> str:
 
 
 def of_training_begun(label: str) -> str:
-    """Of a cell, at a worker."""
-    return f"{label}: training at a worker"
+    """Of a cell. The first worker that is free takes it."""
+    return f"{label}: training given to the workers"
 
 
 def of_training_ended(label: str, seconds: float) -> str:
