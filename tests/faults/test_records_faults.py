@@ -8,8 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -160,6 +162,38 @@ def test_several_processes_fill_one_cache(tmp_path: Path) -> None:
             keys = [f"{writer}-{number}" for number in range(100)]
             assert cache.get_many(keys) == {key: {"n": number} for number, key in enumerate(keys)}
         assert len(cache.get_many([f"shared-{number}" for number in range(100)])) == 100
+
+
+class WatchedConnection(sqlite3.Connection):
+    """Lets another connection start the same file once this one has read its version."""
+
+    others: ClassVar[list[threading.Thread]] = []
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        cursor = super().execute(statement, *values)
+        if statement == "PRAGMA user_version" and self.others:
+            other = self.others.pop()
+            other.start()
+            other.join(1)  # it may have to wait for this connection
+        return cursor
+
+
+def test_a_cache_that_another_process_starts_meanwhile_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "responses.sqlite"
+
+    def fill() -> None:
+        with ResponseCache(path) as cache:
+            cache.put_many({"k": {"n": 1}})
+
+    other = threading.Thread(target=fill)
+    monkeypatch.setattr(WatchedConnection, "others", [other])
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=WatchedConnection))
+    with ResponseCache(path) as cache:
+        other.join()
+        assert cache.get_many(["k"]) == {"k": {"n": 1}}
+    assert [one.name for one in tmp_path.iterdir()] == ["responses.sqlite"]
 
 
 def test_a_damaged_cache_is_moved_aside_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

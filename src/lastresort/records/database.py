@@ -125,8 +125,19 @@ def check_ours(
     """Raises DataError unless the file is empty, or ours, whole, and of a version that this program knows.
 
     whole: it is known to be; else every page is looked at. Its tables must be those of the migrations: in their place, a view or
-    a trigger could do anything.
+    a trigger could do anything. All is read in one transaction, since another process may be starting the same file.
     """
+    connection.execute("BEGIN")
+    try:
+        _check_ours(connection, path, application=application, migrations=migrations, whole=whole)
+    finally:
+        if connection.in_transaction:  # SQLite ends it itself after some errors
+            connection.execute("ROLLBACK")
+
+
+def _check_ours(
+    connection: sqlite3.Connection, path: Path, *, application: int, migrations: Sequence[str], whole: bool
+) -> None:
     found = version(connection)
     mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
