@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lastresort.app.study import Study, StudyRequest
 
 study_app = typer.Typer(
-    help="Measure how many examples it takes, which training is better, or whether synthetic rows help.",
+    help="Measure how many examples it takes, or which training is better.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

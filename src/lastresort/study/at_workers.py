@@ -21,6 +21,7 @@ from lastresort.climb.workbench import open_models
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError, PrerequisiteError
 from lastresort.evals.scorers import build_scorer
+from lastresort.foreign import ROWS, parse_json, read_content
 from lastresort.models.cached import MemoryCache
 from lastresort.records.atomic import disk_errors
 from lastresort.report.words import study as words
@@ -170,11 +171,9 @@ def _answers_in(path: Path) -> dict[str, Mapping[str, Any]]:
     """Without lines that were cut short."""
     found: dict[str, Mapping[str, Any]] = {}
     if path.is_file():
-        with disk_errors(path):
-            lines = path.read_text("utf-8", errors="replace").splitlines()
-        for line in lines:
+        for line in read_content(path, ROWS).decode("utf-8", "replace").splitlines():
             with suppress(ValueError, TypeError):
-                key, body = json.loads(line)
+                key, body = parse_json(line)
                 found[key] = dict(body)
     return found
 
