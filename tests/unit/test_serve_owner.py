@@ -348,15 +348,17 @@ def test_a_lost_device_leaves_nobody_waiting(
     model: LocalModel, owner: LocalOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a fault of a GPU, where each call raises from then on, also those that free a slot."""
-    running, waiting = [Receiver() for _ in range(4)], Receiver()
+    running, waiting, submitted = [Receiver() for _ in range(4)], Receiver(), threading.Event()
 
     def lost(delivered: Delivered) -> None:
+        assert submitted.wait(SOON_S)
         monkeypatch.setattr(continuous, "trunk_hidden", raising(RuntimeError("the device is lost")))
         monkeypatch.setattr(continuous.Slots, "clear", raising(RuntimeError("the device is lost")))
 
     running[0] = Receiver(lost)
     for receiver in (*running, waiting):
         owner.submit(Work(ask("late"), Decoding(60, temperature=1.0, seed=3)), receiver)
+    submitted.set()
     for receiver in (*running, waiting):
         assert isinstance(receiver.error(), StopRequestedError | ContractError)
     until(lambda: owner.fault is not None)
