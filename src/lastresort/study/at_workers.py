@@ -202,16 +202,12 @@ def trained_by(
         yield partial(train_here, shared, clock)
         return
     at_workers = _AtWorkers(shared, [one for one in wanted if one.cell.trains], workers.train)
-    at_most_s = LAST_S
+    at_most_s = INTERRUPTED_S
     try:
         yield at_workers.train
-    except ClusterLostError:
-        at_most_s = 0.0
-        raise
-    except Exception:
-        raise
-    except BaseException:
-        at_most_s = INTERRUPTED_S
+        at_most_s = LAST_S
+    except Exception as error:
+        at_most_s = 0.0 if isinstance(error, ClusterLostError) else LAST_S
         raise
     finally:
         at_workers.end(at_most_s)
