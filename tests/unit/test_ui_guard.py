@@ -48,6 +48,21 @@ def test_only_requests_that_name_this_machine_are_answered(page: TestClient, hos
     assert page.get("/", headers={"host": host}).status_code == status
 
 
+def test_two_pages_of_one_process_share_nothing(tmp_path: Path) -> None:
+    """They share their routes, which know the page only by the request: also where it is refused, and where it fails."""
+    with_run, without = tmp_path / "with", tmp_path / "without"
+    finished_run(with_run)
+    without.mkdir()
+    (site, client), (other_site, other) = page_of(with_run), page_of(without)
+    for _ in range(2):
+        assert client.get("/runs/routing-1").status_code == 200
+        assert other.get("/runs/routing-1").status_code == 404
+        assert "routing-1" in client.get("/").text
+        assert "routing-1" not in other.get("/").text
+        assert site.secrets.csrf in client.get("/none").text
+        assert other_site.secrets.csrf in other.get("/none").text
+
+
 def test_every_answer_says_what_a_browser_may_do(tmp_path: Path) -> None:
     _, client = page_of(tmp_path)
     for path in ("/", "/static/page.css", "/runs/none", "/none"):

@@ -27,13 +27,13 @@ from lastresort.errors import InputError, LastresortError
 from lastresort.report.charts.loss import sparkline
 from lastresort.report.html import VISIBLE, environment
 from lastresort.report.words import progress
-from lastresort.ui.guard import CSRF_HEADER, PageSecrets
+from lastresort.ui.guard import CSRF_HEADER, App, PageSecrets, Receive, Scope, Send
 from lastresort.ui.workspace import NotThere, Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the site. module: below `lastresort.ui.pages`, with `router(site)`. title: in the navigation, "" for none there.
+    """A page of the site. module: below `lastresort.ui.pages`, with `router()`. title: in the navigation, "" for none there.
     others: where pages begin that belong to this one.
     """
 
@@ -73,6 +73,7 @@ Owned = TypeVar("Owned")
 # What a form sends back has to be what it was given: a text between these tags, or a `value`. Neither holds "<" or '"' of its own.
 _EDITABLE = re.compile(r'(<textarea\b[^>]*>[^<]*</textarea>|\bvalue="[^"]*")')
 _UNSENDABLE = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)  # halves of surrogate pairs, which UTF-8 cannot hold
+_SITE = "lastresort.site"  # in the scope of a request
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
 
@@ -156,6 +157,17 @@ async def _form(request: Request) -> FormData:
     return await request.form()
 
 
+def _site_of(request: Request) -> Site:
+    found = request.scope[_SITE]
+    assert isinstance(found, Site)
+    return found
+
+
+async def _here(request: Request) -> Site:
+    return _site_of(request)  # FastAPI would call what is not async in a thread
+
+
+Here = Annotated[Site, Depends(_here)]  # the site that was asked
 SentForm = Annotated[FormData, Depends(_form)]
 Text = Annotated[str, Form()]
 QueryText = Annotated[str, Query()]
@@ -171,48 +183,62 @@ def templates() -> Environment:
     return found
 
 
-def create_site(site: Site) -> FastAPI:
+def create_site(site: Site) -> App:
+    """The pages of a site as an ASGI application."""
+    pages = _pages()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await pages({**scope, _SITE: site}, receive, send)
+
+    return app
+
+
+@cache
+def _pages() -> FastAPI:
+    """Those of every site of this process: routes take longer to make than most pages take to answer."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(_static())
     for page in PAGES:
-        router: Callable[[Site], APIRouter] = import_module(f"lastresort.ui.pages.{page.module}").router
-        app.include_router(router(site))
+        router: Callable[[], APIRouter] = import_module(f"lastresort.ui.pages.{page.module}").router
+        app.include_router(router())
 
     @app.get("/alive")
-    def alive(of: str | None = None) -> Response:
+    def alive(site: Here, of: str | None = None) -> Response:
         """Whether what a page shows can still be true. of: a run, "" for all: its mark is then answered."""
         return Response(status_code=204) if of is None else PlainTextResponse(site.workspace.mark(of))
 
-    def refuse(request: Request, status: int, text: str) -> Response:
-        if is_part(request):
-            return site.draw(request, "refusal_part.html.j2", status=status, text=text)
-        title = {404: "Not found", 500: "Something failed"}.get(status, "This cannot be shown")
-        return site.draw(request, "refusal.html.j2", status=status, text=text, title=title)
-
     @app.exception_handler(NotThere)
     async def not_there(request: Request, error: NotThere) -> Response:
-        return refuse(request, 404, str(error.args[0]))
+        return _refusal(request, 404, str(error.args[0]))
 
     @app.exception_handler(LastresortError)
     async def refused(request: Request, error: LastresortError) -> Response:
-        return refuse(request, 422, str(error))
+        return _refusal(request, 422, str(error))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         print_note("".join(traceback.format_exception(error)))
-        return refuse(request, 500, "lastresort failed. The terminal it runs in shows the traceback.")
+        return _refusal(request, 500, "lastresort failed. The terminal it runs in shows the traceback.")
 
     @app.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return refuse(request, 422, f"{first['loc'][-1]}: {first['msg']}")
+        return _refusal(request, 422, f"{first['loc'][-1]}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         text = "There is no such page." if error.status_code == 404 else str(error.detail)
-        return refuse(request, error.status_code, text)
+        return _refusal(request, error.status_code, text)
 
     return app
+
+
+def _refusal(request: Request, status: int, text: str) -> Response:
+    site = _site_of(request)
+    if is_part(request):
+        return site.draw(request, "refusal_part.html.j2", status=status, text=text)
+    title = {404: "Not found", 500: "Something failed"}.get(status, "This cannot be shown")
+    return site.draw(request, "refusal.html.j2", status=status, text=text, title=title)
 
 
 def _static() -> APIRouter:

@@ -18,7 +18,7 @@ from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_documen
 from lastresort.spec.edit import with_comments, with_key
 from lastresort.spec.values import Section, dotted
 from lastresort.types import Json
-from lastresort.ui.site import SentForm, Site, placed
+from lastresort.ui.site import Here, SentForm, Site, placed
 from lastresort.ui.workspace import NotThere
 
 Control = Literal["text", "long", "value", "choice", "set"]
@@ -96,22 +96,22 @@ class EditedFile:
     file: str
     fields: Sequence[FormField]
     kind: FileKind
-    form: Callable[[str, str], FilledForm]
-    keep: Callable[[str, str, str], None]
+    form: Callable[[Site, str, str], FilledForm]
+    keep: Callable[[Site, str, str, str], None]
     says: tuple[str, ...] = ()
     answers: Callable[[str, str], tuple[str, Json]] | None = None
 
 
-def editing(site: Site, edited: EditedFile) -> APIRouter:
+def editing(edited: EditedFile) -> APIRouter:
     """The routes by which the form changes with the text, and the text with a field."""
     routes = APIRouter()
 
     @routes.post(f"{edited.path}/{{name}}/text")
-    def typed(request: Request, name: str, sent: SentForm) -> Response:
-        return answer(request, name, _sent_text(sent), sent, "form_fields_answered.html.j2")
+    def typed(site: Here, request: Request, name: str, sent: SentForm) -> Response:
+        return answer(site, request, name, _sent_text(sent), sent, "form_fields_answered.html.j2")
 
     @routes.post(f"{edited.path}/{{name}}/field")
-    def changed(request: Request, name: str, key: str, sent: SentForm) -> Response:
+    def changed(site: Here, request: Request, name: str, key: str, sent: SentForm) -> Response:
         text, refused = _sent_text(sent), None
         given = [str(value) for value in sent.getlist(key)]
         try:
@@ -119,13 +119,15 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
         except LastresortError as error:
             refused = error
         if refused and _is_set(edited.fields, key):  # its ticks go back to what the text says
-            drawn = answer(request, name, text, sent, "form_fields_answered.html.j2", refused, key)
+            drawn = answer(site, request, name, text, sent, "form_fields_answered.html.j2", refused, key)
             drawn.headers.update({"hx-retarget": "#beside", "hx-reswap": "outerHTML"})
             return drawn
-        return answer(request, name, text, sent, "form_changed.html.j2", refused, key)
+        return answer(site, request, name, text, sent, "form_changed.html.j2", refused, key)
 
     @routes.post(f"{edited.path}/{{name}}/answer")
-    def answered(request: Request, name: str, of: Annotated[list[str], Query()], sent: SentForm) -> Response:
+    def answered(
+        site: Here, request: Request, name: str, of: Annotated[list[str], Query()], sent: SentForm
+    ) -> Response:
         """The text and every field anew: an answer may be the value of a field. of: the questions, of which some may stay
         open.
         """
@@ -139,9 +141,10 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
         for one, said in typed.items():
             key, value = edited.answers(one, said)
             text = _set(text, key, value, name=edited.file, kind=edited.kind)
-        return placed(answer(request, name, text, sent, "form_answered.html.j2"), "#text", "outerHTML")
+        return placed(answer(site, request, name, text, sent, "form_answered.html.j2"), "#text", "outerHTML")
 
     def answer(
+        site: Site,
         request: Request,
         name: str,
         text: str,
@@ -151,10 +154,10 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
         key: str = "",
     ) -> Response:
         """refused: why what the field of `key` says could not be written into the text."""
-        form = edited.form(name, text)
+        form = edited.form(site, name, text)
         events: dict[str, dict[str, str]] = {"kept": {"mark": form.mark}}  # for the next change of this text
         try:
-            edited.keep(name, text, str(sent.get("seen", "")))
+            edited.keep(site, name, text, str(sent.get("seen", "")))
         except InputError as error:
             refused, key, events = error, "", {}
         if refused is not None:

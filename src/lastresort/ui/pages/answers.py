@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from lastresort.ui.site import Site
+from lastresort.ui.site import Here
 from lastresort.ui.workspace import Workspace, mark_of
 
 Runs = Annotated[list[str], Query(default_factory=list)]
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/answers")
-    def answers(request: Request, of: Runs) -> Response:
+    def answers(site: Here, request: Request, of: Runs) -> Response:
         """The line that a page of these runs shows and follows. Where one was changed, the page loads again, and says so."""
         mark = answers_mark(site.workspace, of)
         if any(site.workspace.state(name).fault for name in of):
@@ -27,7 +27,7 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "answers.html.j2", runs=of, mark=mark, checked=checked, failed=failed)
 
     @routes.get("/answers/mark")
-    def marked(of: Runs) -> Response:
+    def marked(site: Here, of: Runs) -> Response:
         return PlainTextResponse(answers_mark(site.workspace, of))
 
     return routes

@@ -38,7 +38,7 @@ from lastresort.ui.items import (
     splits_of_both,
     those_wanted,
 )
-from lastresort.ui.site import LARGEST, QueryNumber, QueryText, Site, is_part
+from lastresort.ui.site import LARGEST, Here, QueryNumber, QueryText, Site, is_part
 from lastresort.ui.workspace import NotThere, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
@@ -66,11 +66,11 @@ def _address(
 GivenAddress = Annotated[ItemsAddress, Depends(_address)]
 
 
-def router(site: Site) -> APIRouter:
-    routes, examples = APIRouter(), HeldOutExamples()
+def router() -> APIRouter:
+    routes = APIRouter()
 
     @routes.get("/runs/{name}/items")
-    def items(request: Request, name: str, given: GivenAddress) -> Response:
+    def items(site: Here, request: Request, name: str, given: GivenAddress) -> Response:
         with site.workspace.record(name) as record:
             parts, address, wanted = _asked(site, name, record, given)
             labels = _labels(record, wanted)
@@ -109,7 +109,7 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.get("/runs/{name}/items.jsonl")
-    def rows(name: str, given: GivenAddress) -> Response:
+    def rows(site: Here, name: str, given: GivenAddress) -> Response:
         """The whole list as JSON Lines, in a file that is written first: a browser may read it slowly."""
         with site.workspace.record(name) as record:
             _, address, wanted = _asked(site, name, record, given)
@@ -123,7 +123,7 @@ def router(site: Site) -> APIRouter:
         return StreamingResponse(_blocks(file), media_type="application/x-ndjson", headers=kept)
 
     @routes.get("/runs/{name}/items/labels")
-    def labels(request: Request, name: str, given: GivenAddress) -> Response:
+    def labels(site: Here, request: Request, name: str, given: GivenAddress) -> Response:
         """The table of expected and answered labels, which takes longer than a page of items: all of them are counted."""
         with site.workspace.record(name) as record:
             _, address, wanted = _asked(site, name, record, given)
@@ -140,6 +140,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/gate")
     def gate(
+        site: Here,
         request: Request,
         name: str,
         measure: QueryText = "",
@@ -167,6 +168,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/{measurement}/{position}")
     def item(
+        site: Here,
         request: Request,
         name: str,
         measurement: Place,
@@ -211,6 +213,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/prompt")
     def prompt(
+        site: Here,
         request: Request,
         name: str,
         measurement: Place,
@@ -222,9 +225,9 @@ def router(site: Site) -> APIRouter:
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             asked = found.item.finish != "refused"
-            made = remade_prompt(record, found, site.workspace.folder, examples)
+            made = remade_prompt(record, found, site.workspace.folder, _examples(site))
             other = None if beside is None else _found(record, beside, beside_position or 0)
-            of_other = None if other is None else remade_prompt(record, other, site.workspace.folder, examples)
+            of_other = None if other is None else remade_prompt(record, other, site.workspace.folder, _examples(site))
         own = () if made is None or of_other is None else _own_turns(made, of_other)
         return site.draw(
             request,
@@ -238,14 +241,18 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/tokens")
-    def tokens(request: Request, name: str, measurement: Place, position: Place) -> Response:
+    def tokens(site: Here, request: Request, name: str, measurement: Place, position: Place) -> Response:
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
-            made = remade_prompt(record, found, site.workspace.folder, examples)
+            made = remade_prompt(record, found, site.workspace.folder, _examples(site))
         read = None if made is None else rendered_tokens(made, found.item.answer)
         return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
 
     return routes
+
+
+def _examples(site: Site) -> HeldOutExamples:
+    return site.own(HeldOutExamples, HeldOutExamples)
 
 
 def _asked(

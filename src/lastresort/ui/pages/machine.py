@@ -8,14 +8,14 @@ from lastresort.report.environment import Environment, facts_of, missing_of, rea
 from lastresort.ui import documents
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import REPORT_POLICY
-from lastresort.ui.site import Site, is_part
+from lastresort.ui.site import Here, is_part
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/machine")
-    def machine(request: Request, again: bool = False) -> Response:
+    def machine(site: Here, request: Request, again: bool = False) -> Response:
         begin, children = site.may_begin(request), children_of(site)
         if again and begin:
             children.forget("env", ())
@@ -27,7 +27,7 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, part, found=found, fault=fault, words=words, documents=documents.titles())
 
     @routes.get("/docs/{name}")
-    def document(request: Request, name: str) -> Response:
+    def document(site: Here, request: Request, name: str) -> Response:
         return site.draw(request, "document.html.j2", document=documents.document(name), documents=documents.titles())
 
     @routes.get("/docs/pictures/{name}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from lastresort.ui.pages import task_beginning, task_checks, task_editor, task_start
-from lastresort.ui.site import Site
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
     for part in (task_beginning, task_editor, task_checks, task_start):
-        routes.include_router(part.router(site))
+        routes.include_router(part.router())
     return routes

@@ -32,7 +32,7 @@ from lastresort.hardware.plan.setup import SHARINGS
 from lastresort.report.charts.plan import without_style
 from lastresort.report.plan import answer, batch_lines, foot, hourly, offered, setup_line
 from lastresort.ui.children import MOST_KEPT, children_of
-from lastresort.ui.site import Site, is_part
+from lastresort.ui.site import Here, Site, is_part
 
 LONGEST_TYPED = 200
 MODEL = "llama-3.1-8b"  # where none is named
@@ -103,11 +103,11 @@ class ShownPlan:
     fault: str = ""
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/plan")
-    def plan(request: Request) -> Response:
+    def plan(site: Here, request: Request) -> Response:
         values = values_of(request.query_params)
         shown = _shown(site, values, begin=site.may_begin(request))
         part = "plan_part.html.j2" if is_part(request) else "plan.html.j2"

@@ -28,7 +28,7 @@ from lastresort.ui.rate import (
     same_text,
     with_scorer,
 )
-from lastresort.ui.site import QueryNumber, QueryText, Site, Text
+from lastresort.ui.site import Here, QueryNumber, QueryText, Site, Text
 from lastresort.ui.workspace import NotThere, signature
 
 Seed = Annotated[int, Form()]
@@ -38,11 +38,12 @@ LABELS_AT_ONCE = 12  # more are folded
 KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/runs/{name}/rate")
     def rate(
+        site: Here,
         request: Request,
         name: str,
         system: QueryText = "",
@@ -60,6 +61,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/rate/mark")
     def mark(
+        site: Here,
         request: Request,
         name: str,
         system: Text,
@@ -80,7 +82,14 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/rate/undo")
     def undo(
-        request: Request, name: str, system: Text, split: Text, seed: Seed, number: Number, against: Against = ""
+        site: Here,
+        request: Request,
+        name: str,
+        system: Text,
+        split: Text,
+        seed: Seed,
+        number: Number,
+        against: Against = "",
     ) -> Response:
         with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)

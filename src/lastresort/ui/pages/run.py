@@ -39,7 +39,7 @@ from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
 from lastresort.ui.kept import writing
 from lastresort.ui.resuming import Resumptions
-from lastresort.ui.site import Site, Text, go_to, placed
+from lastresort.ui.site import Here, Site, Text, go_to, placed
 from lastresort.ui.workspace import FRESH, NotThere, RunState, signature
 
 LOOK_S = 1.0
@@ -77,31 +77,30 @@ class Now:
     ahead_said: str
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
-    workspace, resumed = site.workspace, site.own(Resumptions, Resumptions)
 
     @routes.get("/runs/{name}")
-    def run(request: Request, name: str) -> Response:
-        mark, found = workspace.mark(name), now(site, name)
+    def run(site: Here, request: Request, name: str) -> Response:
+        mark, found = site.workspace.mark(name), now(site, name)
         return site.draw(request, "run.html.j2", now=found, found=found.run, mark=mark, report=report(site, name))
 
     @routes.get("/runs/{name}/now")
-    def panel(request: Request, name: str) -> Response:
+    def panel(site: Here, request: Request, name: str) -> Response:
         return site.draw(request, "run_now.html.j2", now=now(site, name))
 
     @routes.get("/runs/{name}/body")
-    def redrawn(request: Request, name: str) -> Response:
+    def redrawn(site: Here, request: Request, name: str) -> Response:
         return site.draw(request, "run_body.html.j2", report=report(site, name))
 
     @routes.get("/runs/{name}/live")
-    async def live(request: Request, name: str) -> EventSourceResponse:
-        workspace.run(name)
+    async def live(site: Here, request: Request, name: str) -> EventSourceResponse:
+        site.workspace.run(name)
         return EventSourceResponse(_events(site, name), ping=3600)
 
     @routes.get("/runs/{name}/report.html")
-    def report_file(name: str) -> Response:
-        path, state = Run(workspace.run(name)).report, workspace.state(name)
+    def report_file(site: Here, name: str) -> Response:
+        path, state = Run(site.workspace.run(name)).report, site.workspace.state(name)
         headers = {"content-security-policy": REPORT_POLICY}
         if state.state == "finished" and path.is_file() and not path.is_symlink():
             return FileResponse(path, headers=headers)
@@ -110,54 +109,55 @@ def router(site: Site) -> APIRouter:
         return HTMLResponse(_drawn(site, name, page), headers=headers)
 
     @routes.post("/runs/{name}/stop")
-    def stop(request: Request, name: str) -> Response:
-        folder = workspace.run(name)
-        if workspace.state(name).state == "running":
+    def stop(site: Here, request: Request, name: str) -> Response:
+        folder = site.workspace.run(name)
+        if site.workspace.state(name).state == "running":
             jobs.ask_to_stop(folder)
-        return placed(panel(request, name), "#now")
+        return placed(panel(site, request, name), "#now")
 
     @routes.get("/runs/{name}/confirm")
-    def confirm(request: Request, name: str, more: str = "", until: str = "") -> Response:
-        consent = consent_of(_task_as_run(site, workspace.run(name))[0])
+    def confirm(site: Here, request: Request, name: str, more: str = "", until: str = "") -> Response:
+        consent = consent_of(_task_as_run(site, site.workspace.run(name))[0])
         return site.draw(request, "run_confirm.html.j2", name=name, consent=consent, more=more, until=until)
 
     @routes.post("/runs/{name}/more")
-    def more(name: str, file: Annotated[UploadFile, File()]) -> Response:
+    def more(site: Here, name: str, file: Annotated[UploadFile, File()]) -> Response:
         """Keep a file of fresh items in the run, whose tests go on with it."""
-        folder, found = workspace.run(name), workspace.state(name)
+        folder, found = site.workspace.run(name), site.workspace.state(name)
         if found.state == "running" or all(_lacks_labels(test) for _, test in _undecided(found.view)):
             raise InputError(
                 "no test of this run can go on", where=name, expected="a stopped run with an UNDECIDED test"
             )
         path = resuming.keep_items(folder, file.filename or "", file.file)
         try:
-            answer = _resumed(name, "", path)
+            answer = _resumed(site, name, "", path)
         except LastresortError:
             resuming.remove_refused(folder, path)
             raise
-        if (own := resumed.get(name)) is not None and own.fresh == path:
+        if (own := _resumptions(site).get(name)) is not None and own.fresh == path:
             resuming.remove_once_refused(folder, own)
         return answer
 
     @routes.post("/runs/{name}/withdraw")
-    def withdraw(name: str, more: Text) -> Response:
+    def withdraw(site: Here, name: str, more: Text) -> Response:
         """Somebody has said no: the items that were uploaded go again."""
-        folder = workspace.run(name)
+        folder = site.workspace.run(name)
         with writing(folder / FRESH), suppress(NotThere):  # pressed twice
-            fresh, own = resuming.kept_items(folder, more), resumed.get(name)
+            fresh, own = resuming.kept_items(folder, more), _resumptions(site).get(name)
             if own is None or own.fresh != fresh or not own.works:
                 resuming.remove_refused(folder, fresh)
         return go_to(f"/runs/{name}")
 
     @routes.post("/runs/{name}/resume")
-    def resume(name: str, yes: Text = "", more: Text = "", until: Text = "") -> Response:
+    def resume(site: Here, name: str, yes: Text = "", more: Text = "", until: Text = "") -> Response:
         """until: the next rung, of a run that was set to stop below it."""
-        return _resumed(name, yes, resuming.kept_items(workspace.run(name), more) if more else None, until)
+        return _resumed(site, name, yes, resuming.kept_items(site.workspace.run(name), more) if more else None, until)
 
-    def _resumed(name: str, yes: str, fresh: Path | None, until: str = "") -> Response:
-        folder = workspace.run(name)
+    def _resumed(site: Site, name: str, yes: str, fresh: Path | None, until: str = "") -> Response:
+        folder = site.workspace.run(name)
         with writing(folder / FRESH):  # one request at a time decides who takes the run up
-            found, before = workspace.state(name), resumed.get(name)
+            resumed = _resumptions(site)
+            found, before = site.workspace.state(name), resumed.get(name)
             if found.state == "running" or (before is not None and before.works):
                 if fresh is None or (before is not None and before.fresh == fresh) or resuming.is_added(folder, fresh):
                     return go_to(f"/runs/{name}")
@@ -177,11 +177,17 @@ def router(site: Site) -> APIRouter:
                 return go_to(f"/runs/{name}/confirm{asked}")
             up_to = ("--until", further) if further else ()
             arguments = (str(task.path), "--resume", str(folder), *up_to, *set_options(settings))
-            own = resumed[name] = resuming.start(workspace, found, arguments, sorted(all_endpoints_of(task)), fresh)
-        resuming.wait_until_taken_up(workspace, name, own)
+            own = resumed[name] = resuming.start(
+                site.workspace, found, arguments, sorted(all_endpoints_of(task)), fresh
+            )
+        resuming.wait_until_taken_up(site.workspace, name, own)
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
 
     return routes
+
+
+def _resumptions(site: Site) -> Resumptions:
+    return site.own(Resumptions, Resumptions)
 
 
 def _undecided(view: RunView | None) -> list[tuple[str, BarTest]]:
@@ -198,7 +204,7 @@ def _lacks_labels(test: BarTest) -> bool:
 def now(site: Site, name: str) -> Now:
     folder, found = site.workspace.run(name), site.workspace.state(name)
     stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
-    resumed = site.own(Resumptions, Resumptions)
+    resumed = _resumptions(site)
     starting, failed = resumed.is_starting(found), resumed.has_failed(found)
     died = failed or (stopped and found.stopped_by is None)
     since = resumed[name].log_bytes if failed else 0

@@ -18,7 +18,7 @@ from lastresort.report.words.progress import stage_line
 from lastresort.report.words.titles import SPARED, headline, work_exceeds
 from lastresort.report.words.verdicts import BEYOND_BAND, shown_beyond_band
 from lastresort.report.words.wording import listed, round_percent
-from lastresort.ui.site import Site, is_part
+from lastresort.ui.site import Here, Site, is_part
 from lastresort.ui.workspace import RunState
 
 MOST_COMPARED = 8
@@ -40,11 +40,11 @@ class RunRow:
         return self.run.view
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/")
-    def runs(request: Request) -> Response:
+    def runs(site: Here, request: Request) -> Response:
         part = "runs_rows.html.j2" if is_part(request) else "runs.html.j2"
         mark = site.workspace.mark()  # before the runs are read: what changes meanwhile is drawn again
         rows = [row_of(state) for state in site.workspace.states()]
@@ -53,7 +53,7 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.get("/compare")
-    def compare(request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
+    def compare(site: Here, request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
         named = list(dict.fromkeys(run))
         rows = [compared_row(site, name) for name in named[:MOST_COMPARED]]
         left_out = len(named) - len(rows)

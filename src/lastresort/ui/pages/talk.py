@@ -20,7 +20,7 @@ from lastresort.spec.values import one_of
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, HeldInputs, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, WINNER, Servable, ServingProcess, ServingProcesses, servable
-from lastresort.ui.site import QueryNumber, Site, Text, placed
+from lastresort.ui.site import Here, QueryNumber, Site, Text, placed
 from lastresort.ui.talk import LONGEST, GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
 from lastresort.ui.yaml_form import with_plain_ends
@@ -59,12 +59,12 @@ def names_of(found: Servable | None) -> dict[str, str]:
     return {**NAMES, **({} if found.is_winner else {"winner": NAMES["prompt"]}), **others}
 
 
-def router(site: Site) -> APIRouter:
+def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/runs/{name}/talk")
     def talk(
-        request: Request, name: str, measurement: QueryNumber | None = None, position: QueryNumber = 0
+        site: Here, request: Request, name: str, measurement: QueryNumber | None = None, position: QueryNumber = 0
     ) -> Response:
         """measurement, position: of a recorded item, whose input the message then is to begin with."""
         said = ""
@@ -75,11 +75,11 @@ def router(site: Site) -> APIRouter:
         return _drawn(site, request, "talk.html.j2", name, said=said)
 
     @routes.get("/runs/{name}/talk/state")
-    def state(request: Request, name: str) -> Response:
+    def state(site: Here, request: Request, name: str) -> Response:
         return _drawn(site, request, "talk_panel.html.j2", name)
 
     @routes.post("/runs/{name}/talk/open")
-    def start(request: Request, name: str, rung: Texts, allow_held: Texts) -> Response:
+    def start(site: Here, request: Request, name: str, rung: Texts, allow_held: Texts) -> Response:
         """rung: whose systems are opened, too. allow_held: what somebody opens who has read that the gate did not clear it: the
         winner, and rungs, which need not be named again.
         """
@@ -89,22 +89,29 @@ def router(site: Site) -> APIRouter:
             raise InputError("this run has no winner and no prompt that was tested", where=name)
         rungs = dict.fromkeys((*rung, *(one for one in allow_held if one != WINNER)))
         _processes(site).open(name, found.with_others(tuple(rungs)), _log(site, name), allowed=allow_held)
-        return placed(state(request, name), "#talk")
+        return placed(state(site, request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/close")
-    def close(request: Request, name: str) -> Response:
+    def close(site: Here, request: Request, name: str) -> Response:
         site.workspace.run(name)
         _processes(site).close(name)
-        return placed(state(request, name), "#talk")
+        return placed(state(site, request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/clear")
-    def clear(request: Request, name: str) -> Response:
+    def clear(site: Here, request: Request, name: str) -> Response:
         _talk(site, name).clear()
-        return placed(state(request, name), "#talk")
+        return placed(state(site, request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/say")
     def say(
-        request: Request, name: str, talk: Text, text: Text, system: SomeTexts, tokens: Text = "", alone: Text = ""
+        site: Here,
+        request: Request,
+        name: str,
+        talk: Text,
+        text: Text,
+        system: SomeTexts,
+        tokens: Text = "",
+        alone: Text = "",
     ) -> Response:
         """tokens: the limit of each answer, "" for that of its measurement. alone: to begin a new conversation with it."""
         longest = int(one_of("tokens", tokens, tuple(map(str, LONGER)))) if tokens else None
@@ -120,21 +127,21 @@ def router(site: Site) -> APIRouter:
         return placed(_exchange(site, request, name, own.id, number, begins=bool(alone)), "#exchanges", how)
 
     @routes.get("/runs/{name}/talk/{talk}/{number}")
-    def exchange(request: Request, name: str, talk: str, number: int) -> Response:
+    def exchange(site: Here, request: Request, name: str, talk: str, number: int) -> Response:
         return _exchange(site, request, name, talk, number)
 
     @routes.get("/runs/{name}/talk/{talk}/{number}/{place}/live")
-    async def live(name: str, talk: str, number: int, place: int) -> EventSourceResponse:
+    async def live(site: Here, name: str, talk: str, number: int, place: int) -> EventSourceResponse:
         own = await asyncio.to_thread(_same_talk, site, name, talk)
         return EventSourceResponse(_pieces(own.answer(number, place)), ping=3600)
 
     @routes.post("/runs/{name}/talk/{talk}/{number}/{place}/stop")
-    def stop(request: Request, name: str, talk: str, number: int, place: int) -> Response:
+    def stop(site: Here, request: Request, name: str, talk: str, number: int, place: int) -> Response:
         _same_talk(site, name, talk).answer(number, place).leaves = True
         return Response(status_code=204)
 
     @routes.post("/runs/{name}/talk/{talk}/{number}/{place}/keep")
-    def keep(request: Request, name: str, talk: str, number: int, place: int, output: Text) -> Response:
+    def keep(site: Here, request: Request, name: str, talk: str, number: int, place: int, output: Text) -> Response:
         own = _same_talk(site, name, talk)
         turns = own.turns_before(number, own.whole_answer(number, place).system)
         output = with_plain_ends(output).strip()
@@ -146,7 +153,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/talk/{talk}/{number}/prefer")
     def prefer(
-        request: Request, name: str, talk: str, number: int, better: Annotated[int, Form(ge=0, le=1)]
+        site: Here, request: Request, name: str, talk: str, number: int, better: Annotated[int, Form(ge=0, le=1)]
     ) -> Response:
         own = _same_talk(site, name, talk)
         one, other = (own.whole_answer(number, place) for place in (0, 1))

@@ -18,38 +18,38 @@ from lastresort.spec.edit import moved
 from lastresort.ui import drafts
 from lastresort.ui.climb_options import keep_options, options_of
 from lastresort.ui.findings import files_state
-from lastresort.ui.site import Site, Text, go_to
+from lastresort.ui.site import Here, Site, Text, go_to
 from lastresort.ui.task_folder import uploaded_in
 from lastresort.ui.workspace import NotThere, safe_name
 
 DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory
 
 
-def router(site: Site) -> APIRouter:
-    routes, workspace = APIRouter(), site.workspace
+def router() -> APIRouter:
+    routes = APIRouter()
 
     @routes.get("/new")
-    def new(request: Request) -> Response:
+    def new(site: Here, request: Request) -> Response:
         run = request.query_params.get("from", "")
         if run:
-            workspace.run(run)
+            site.workspace.run(run)
         examples = {name: _shows(path) for name, path in example_tasks().items()}
-        copy = workspace.next_copy(run) if run else ""
+        copy = site.workspace.next_copy(run) if run else ""
         return site.draw(
-            request, "new.html.j2", run=run, copy=copy, examples=examples, tasks=drafts.names_in(workspace),
-            unused=drafts.unused_in(workspace),
+            request, "new.html.j2", run=run, copy=copy, examples=examples, tasks=drafts.names_in(site.workspace),
+            unused=drafts.unused_in(site.workspace),
         )  # fmt: skip
 
     @routes.post("/new/{name}/remove")
-    def remove(name: str) -> Response:
-        drafts.remove(workspace, name)
+    def remove(site: Here, name: str) -> Response:
+        drafts.remove(site.workspace, name)
         return go_to("/new")
 
     @routes.post("/new/upload")
     def upload(
-        request: Request, file: Annotated[UploadFile, File()], name: Text = "", leave_out: Text = ""
+        site: Here, request: Request, file: Annotated[UploadFile, File()], name: Text = "", leave_out: Text = ""
     ) -> Response:
-        path = drafts.keep_upload(workspace, file.filename or "", name, file.file)
+        path = drafts.keep_upload(site.workspace, file.filename or "", name, file.file)
         try:
             with DRAFTING:
                 drafts.draft_from(path, leave_out_empty=bool(leave_out))
@@ -62,25 +62,25 @@ def router(site: Site) -> APIRouter:
         return go_to(f"/new/{path.parent.name}")
 
     @routes.post("/new/example")
-    def example(example: Text) -> Response:
+    def example(site: Here, example: Text) -> Response:
         path = example_task(example)
-        folder = drafts.new_folder(workspace, example)
+        folder = drafts.new_folder(site.workspace, example)
         return _begin(folder, moved(read_text(path), path.parent.resolve(), folder))
 
     @routes.post("/new/clone")
-    def clone(run: Text, name: Text = "") -> Response:
-        folder = drafts.new_folder(workspace, safe_name(name or run))
+    def clone(site: Here, run: Text, name: Text = "") -> Response:
+        folder = drafts.new_folder(site.workspace, safe_name(name or run))
         try:
-            begun = _begin(folder, drafts.text_of_run(workspace, run, folder))
+            begun = _begin(folder, drafts.text_of_run(site.workspace, run, folder))
         except (LastresortError, NotThere):
             folder.rmdir()
             raise
-        with workspace.record(run) as record:
+        with site.workspace.record(run) as record:
             keep_options(folder, options_of(record))
         return begun
 
     @routes.get("/new/{name}/columns")
-    def columns(request: Request, name: str) -> Response:
+    def columns(site: Here, request: Request, name: str) -> Response:
         data = uploaded_in(site, name)
         found = site.once("columns", files_state([data]), lambda: drafts.columns_of(data))
         text = drafts.text_of(data.parent) or ""
@@ -90,7 +90,9 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.post("/new/{name}/columns")
-    def choose(request: Request, name: str, source: Text = "", target: Text = "", leave_out: Text = "") -> Response:
+    def choose(
+        site: Here, request: Request, name: str, source: Text = "", target: Text = "", leave_out: Text = ""
+    ) -> Response:
         data = uploaded_in(site, name)
         if not source or not target or source == target:
             missing = [side for side, column in (("input", source), ("answer", target)) if not column]

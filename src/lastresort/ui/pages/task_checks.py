@@ -24,7 +24,7 @@ from lastresort.ui.children import CommandOutput, FileToWrite, children_of
 from lastresort.ui.climb_options import kept_options
 from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, first_rows
 from lastresort.ui.pages.task_editor import sizes_of
-from lastresort.ui.site import Site
+from lastresort.ui.site import Here, Site
 from lastresort.ui.task_folder import below, ladder_of, state_of, task_in, there
 
 ROWS_AS_TOKENS = 3
@@ -73,12 +73,12 @@ class DataQuestion:
         return None if found is None else replace(found, fault=found.fault.replace(copy.name, drafts.FILE))
 
 
-def router(site: Site) -> APIRouter:
-    routes, shown = APIRouter(), site.own(ShownChecks, ShownChecks)
+def router() -> APIRouter:
+    routes = APIRouter()
 
     @routes.get("/new/{name}/data")
-    def data(request: Request, name: str) -> Response:
-        question = _data_question(site, name)
+    def data(site: Here, request: Request, name: str) -> Response:
+        question, shown = _data_question(site, name), site.own(ShownChecks, ShownChecks)
         asked = CommandOutput("", UNREADY) if question is None else question.ask(site, request)
         if question is not None and asked is not None and not asked.fault:
             text, task, files = asked.text, question.task, question.state.files
@@ -89,7 +89,7 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, shown=known, at=at)
 
     @routes.get("/new/{name}/masks")
-    def masks(request: Request, name: str) -> Response:
+    def masks(site: Here, request: Request, name: str) -> Response:
         asked = _ask(site, request, name, ("data", "check", f"--show={ROWS_AS_TOKENS}"), key="masks")
         lines = (
             "" if asked is None else asked.text.partition("\n\n")[2]
@@ -97,7 +97,7 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "new_masks.html.j2", name=name, unready=UNREADY, asked=asked, lines=lines)
 
     @routes.get("/new/{name}/advice")
-    def advice(request: Request, name: str) -> Response:
+    def advice(site: Here, request: Request, name: str) -> Response:
         asked = _ask(site, request, name, ("advise",), sized=False)
         found = None if asked is None or asked.fault else AdviceDocument.model_validate_json(asked.text)
         return site.draw(
@@ -112,7 +112,7 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.get("/new/{name}/forecast")
-    def forecast(request: Request, name: str, begin: bool = False) -> Response:
+    def forecast(site: Here, request: Request, name: str, begin: bool = False) -> Response:
         options = kept_options(there(site, name)).within(ladder_of(site, name))
         state = (state_of(site, name), options)
         begun = (begin and site.may_begin(request)) or children_of(site).knows((name, "climb"), state)

@@ -25,7 +25,7 @@ from lastresort.ui import drafts
 from lastresort.ui.climb_options import chosen, keep_options
 from lastresort.ui.findings import files_state
 from lastresort.ui.pages.task_beginning import DRAFTING, refused_rows
-from lastresort.ui.site import Site, Text, go_to
+from lastresort.ui.site import Here, Site, Text, go_to
 from lastresort.ui.task_folder import data_in, start_form, there
 from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, field_at_fault, filled, plain_lines
 
@@ -57,17 +57,17 @@ FIELDS = (
 MOST_LOOKED_AT = MiB // 2  # of a task's rows, while somebody types
 
 
-def router(site: Site) -> APIRouter:
-    routes, workspace = APIRouter(), site.workspace
-    routes.include_router(editing(site, EditedFile(
+def router() -> APIRouter:
+    routes = APIRouter()
+    routes.include_router(editing(EditedFile(
         "/new", drafts.FILE, FIELDS, TASK, says=("edited",), answers=answer_in_task,
-        form=lambda name, text: form_of(site, text, there(site, name)),
-        keep=lambda name, text, seen: drafts.keep_text(there(site, name), text, seen=seen),
+        form=lambda site, name, text: form_of(site, text, there(site, name)),
+        keep=lambda site, name, text, seen: drafts.keep_text(there(site, name), text, seen=seen),
     )))  # fmt: skip
 
     @routes.get("/new/{name}")
-    def task(request: Request, name: str) -> Response:
-        folder = workspace.task_folder(name)
+    def task(site: Here, request: Request, name: str) -> Response:
+        folder = site.workspace.task_folder(name)
         text = drafts.text_of(folder)
         if text is None:
             data_in(site, name)
@@ -75,22 +75,23 @@ def router(site: Site) -> APIRouter:
         data = drafts.data_file(folder)
         return site.draw(
             request, "new_task.html.j2", name=name, form=form_of(site, text, folder), url=f"/new/{name}", file=drafts.FILE,
-            run=workspace.next_run(name), data="" if data is None else data.name, start=start_form(site, name),
+            run=site.workspace.next_run(name), data="" if data is None else data.name, start=start_form(site, name),
         )  # fmt: skip
 
     @routes.get("/new/{name}/options")
-    def options(request: Request, name: str) -> Response:
+    def options(site: Here, request: Request, name: str) -> Response:
         return site.draw(request, "new_options.html.j2", name=name, alone=True, start=start_form(site, name))
 
     @routes.post("/new/{name}/options")
-    def choose(request: Request, name: str, gate: Text = "", until: Text = "") -> Response:
+    def choose(site: Here, request: Request, name: str, gate: Text = "", until: Text = "") -> Response:
         keep_options(there(site, name), chosen(gate, until, tuple(RUNGS)))
-        drawn = options(request, name)
+        drawn = options(site, request, name)
         drawn.headers["hx-trigger"] = "chosen"
         return drawn
 
     @routes.post("/new/{name}/file")
     def replace_file(
+        site: Here,
         request: Request,
         name: str,
         file: Annotated[UploadFile, File()],

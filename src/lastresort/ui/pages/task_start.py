@@ -15,7 +15,7 @@ from lastresort.records.record import FILE_NAME
 from lastresort.ui import drafts, jobs
 from lastresort.ui.climb_options import chosen, keep_options
 from lastresort.ui.pages.task_editor import sizes_of
-from lastresort.ui.site import Site, Text, go_to, is_part
+from lastresort.ui.site import Here, Site, Text, go_to, is_part
 from lastresort.ui.task_folder import below, task_in, there
 from lastresort.ui.workspace import safe_name
 from lastresort.ui.yaml_form import plain_lines
@@ -25,25 +25,31 @@ class BegunClimbs(dict[str, Popen[bytes]]):
     """By run."""
 
 
-def router(site: Site) -> APIRouter:
-    routes, workspace = APIRouter(), site.workspace
-    begun = site.own(BegunClimbs, BegunClimbs)
+def router() -> APIRouter:
+    routes = APIRouter()
 
     @routes.get("/new/{name}/confirm")
-    def confirm(request: Request, name: str, gate: str = "", until: str = "", run: str = "") -> Response:
+    def confirm(site: Here, request: Request, name: str, gate: str = "", until: str = "", run: str = "") -> Response:
         consent = drafts.consent_of(task_in(site, name))
         return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until, run=run)
 
     @routes.post("/new/{name}/start")
     def start(
-        name: str, gate: Text = "", until: Text = "", run: Text = "", yes: Text = "", text: Text = "", seen: Text = ""
+        site: Here,
+        name: str,
+        gate: Text = "",
+        until: Text = "",
+        run: Text = "",
+        yes: Text = "",
+        text: Text = "",
+        seen: Text = "",
     ) -> Response:
         """run: what it is called, "" for the next one of its task; the next free name where another one has it by now."""
         folder, text = there(site, name), plain_lines(text)
         if text:  # typed a moment ago, and not sent yet
             drafts.keep_text(folder, text, seen=seen)
         text = text or drafts.text_of(folder) or ""
-        task = drafts.task_from(text, workspace.task_folder(name))
+        task = drafts.task_from(text, site.workspace.task_folder(name))
         sizes = sizes_of(site, text, folder)
         if isinstance(sizes, TaskError):
             raise sizes
@@ -53,22 +59,28 @@ def router(site: Site) -> APIRouter:
         if consent.needed and yes != consent.mark:
             return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
-        made = workspace.new_run(run) if run else new_run(workspace.runs, task.task)
+        made = site.workspace.new_run(run) if run else new_run(site.workspace.runs, task.task)
         arguments = [below(site, file), "--run", below(site, made), *options.arguments]
-        begun[made.name] = jobs.start(jobs.climb_job(workspace.runs, made, arguments), sorted(all_endpoints_of(task)))
+        _begun(site)[made.name] = jobs.start(
+            jobs.climb_job(site.workspace.runs, made, arguments), sorted(all_endpoints_of(task))
+        )
         return go_to(f"/new/{name}/starting?run={made.name}")
 
     @routes.get("/new/{name}/starting")
-    def starting(request: Request, name: str, run: str) -> Response:
-        folder = workspace.run_folder(run)
+    def starting(site: Here, request: Request, name: str, run: str) -> Response:
+        folder = site.workspace.run_folder(run)
         if (folder / FILE_NAME).is_file():
             return go_to(f"/runs/{run}") if is_part(request) else RedirectResponse(f"/runs/{run}", 303)
-        process = begun.get(run)
+        process = _begun(site).get(run)
         working = folder.is_dir() and is_held(folder) if process is None else process.poll() is None
         if process is not None and not working and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        words = () if working else jobs.last_words(workspace.runs, folder)
+        words = () if working else jobs.last_words(site.workspace.runs, folder)
         part = "new_starting_part.html.j2" if is_part(request) else "new_starting.html.j2"
         return site.draw(request, part, name=name, run=run, working=working, ours=process is not None, words=words)
 
     return routes
+
+
+def _begun(site: Site) -> BegunClimbs:
+    return site.own(BegunClimbs, BegunClimbs)

@@ -30,7 +30,7 @@ from lastresort.ui import drafts, jobs, trainings
 from lastresort.ui.children import children_of
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
 from lastresort.ui.findings import files_state
-from lastresort.ui.site import Site, Text, go_to, placed
+from lastresort.ui.site import Here, Site, Text, go_to, placed
 from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow, plan_of
 from lastresort.ui.workspace import NotThere
 from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines, with_plain_ends
@@ -57,29 +57,35 @@ class ShownTraining:
     command: str
 
 
-def router(site: Site) -> APIRouter:
+class BegunTrainings(dict[tuple[str, str], Popen[bytes]]):
+    """By folder and file."""
+
+
+def router() -> APIRouter:
     routes = APIRouter()
-    routes.include_router(_making(site))
-    routes.include_router(_running(site))
+    routes.include_router(_making())
+    routes.include_router(_running())
     return routes
 
 
-def _making(site: Site) -> APIRouter:
-    routes, workspace = APIRouter(), site.workspace
-    routes.include_router(editing(site, EditedFile(
+def _making() -> APIRouter:
+    routes = APIRouter()
+    routes.include_router(editing(EditedFile(
         "/train", FILE, FIELDS, TRAINING,
-        form=lambda name, text: form_of(text, _text(site, name)[0]),
-        keep=lambda name, text, seen: drafts.keep_text(_text(site, name)[0], text, DRAFT, seen=seen),
+        form=lambda site, name, text: form_of(text, _text(site, name)[0]),
+        keep=lambda site, name, text, seen: drafts.keep_text(_text(site, name)[0], text, DRAFT, seen=seen),
     )))  # fmt: skip
 
     @routes.get("/train")
-    def train(request: Request) -> Response:
-        made = {name: trainings.stems_in(workspace.task_folder(name)) for name in trainings.names_in(workspace)}
-        return site.draw(request, "train.html.j2", made=made, data=trainings.data_in(workspace))
+    def train(site: Here, request: Request) -> Response:
+        made = {
+            name: trainings.stems_in(site.workspace.task_folder(name)) for name in trainings.names_in(site.workspace)
+        }
+        return site.draw(request, "train.html.j2", made=made, data=trainings.data_in(site.workspace))
 
     @routes.post("/train/upload")
-    def upload(file: Annotated[UploadFile, File()], name: Text = "") -> Response:
-        path = drafts.keep_upload(workspace, file.filename or "", name, file.file)
+    def upload(site: Here, file: Annotated[UploadFile, File()], name: Text = "") -> Response:
+        path = drafts.keep_upload(site.workspace, file.filename or "", name, file.file)
         try:
             drafts.keep_text(path.parent, trainings.drafted(path), DRAFT)
         except LastresortError as error:
@@ -89,16 +95,16 @@ def _making(site: Site) -> APIRouter:
         return go_to(f"/train/{path.parent.name}")
 
     @routes.post("/train/on")
-    def on(data: Text) -> Response:
-        if data not in trainings.data_in(workspace):
+    def on(site: Here, data: Text) -> Response:
+        if data not in trainings.data_in(site.workspace):
             raise NotThere("There is no such file of rows here.")
-        path = workspace.tasks / data
+        path = site.workspace.tasks / data
         if drafts.text_of(path.parent, DRAFT, STEM) is None:
             drafts.keep_text(path.parent, trainings.drafted_on(path), DRAFT)
         return go_to(f"/train/{path.parent.name}")
 
     @routes.get("/train/{name}")
-    def editor(request: Request, name: str) -> Response:
+    def editor(site: Here, request: Request, name: str) -> Response:
         folder, text = _text(site, name)
         return site.draw(
             request, "train_file.html.j2", name=name, form=form_of(text, folder), url=f"/train/{name}", file=FILE,
@@ -106,49 +112,48 @@ def _making(site: Site) -> APIRouter:
         )  # fmt: skip
 
     @routes.get("/train/{name}/plan")
-    def plan(name: str) -> Response:
+    def plan(site: Here, name: str) -> Response:
         folder, text = _text(site, name)
         file = _of_text(text, folder)
         asked = site.once(
-            "plan of training", (text, files_state(file.data.train)), lambda: plan_of(file, workspace.folder)
+            "plan of training", (text, files_state(file.data.train)), lambda: plan_of(file, site.workspace.folder)
         )
         return RedirectResponse(f"/plan?{urlencode(asked)}", 303)
 
     return routes
 
 
-def _running(site: Site) -> APIRouter:
-    routes, workspace = APIRouter(), site.workspace
-    begun: dict[tuple[str, str], Popen[bytes]] = {}  # by folder and file
+def _running() -> APIRouter:
+    routes = APIRouter()
 
-    def loads(name: str, path: Path) -> bool:
+    def loads(site: Site, name: str, path: Path) -> bool:
         """A process that still reads its data and its model holds no folder yet."""
-        process = begun.get((name, path.stem))
+        process = _begun(site).get((name, path.stem))
         return process is not None and process.poll() is None
 
-    def look(name: str, path: Path) -> TrainingNow:
+    def look(site: Site, name: str, path: Path) -> TrainingNow:
         seen = trainings.now(path)
-        return replace(seen, state="running") if seen.state != "running" and loads(name, path) else seen
+        return replace(seen, state="running") if seen.state != "running" and loads(site, name, path) else seen
 
-    def log_of(name: str, path: Path) -> Path:
-        return workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
+    def log_of(site: Site, name: str, path: Path) -> Path:
+        return site.workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
 
-    def begin(name: str, path: Path, file: TrainingFile, *options: str) -> None:
-        words, log = ("train", path.relative_to(workspace.folder).as_posix(), *options), log_of(name, path)
+    def begin(site: Site, name: str, path: Path, file: TrainingFile, *options: str) -> None:
+        words, log = ("train", path.relative_to(site.workspace.folder).as_posix(), *options), log_of(site, name, path)
         log.unlink(missing_ok=True)  # what an earlier process said is over
-        job = jobs.Command(words, workspace.folder, log)
-        begun[name, path.stem] = jobs.start(job, trainings.reached_by(file))
+        job = jobs.Command(words, site.workspace.folder, log)
+        _begun(site)[name, path.stem] = jobs.start(job, trainings.reached_by(file))
 
-    def mark_now(name: str, path: Path) -> str:
-        return trainings.mark(path, log_of(name, path), loads=loads(name, path))
+    def mark_now(site: Site, name: str, path: Path) -> str:
+        return trainings.mark(path, log_of(site, name, path), loads=loads(site, name, path))
 
-    def drawn(request: Request, template: str, name: str, path: Path, *, text: str = "") -> Response:
-        mark = mark_now(name, path)  # before it is read: what changes meanwhile is drawn again
-        seen, below = look(name, path), workspace.folder
+    def drawn(site: Site, request: Request, template: str, name: str, path: Path, *, text: str = "") -> Response:
+        mark = mark_now(site, name, path)  # before it is read: what changes meanwhile is drawn again
+        seen, below = look(site, name, path), site.workspace.folder
         output = seen.output.relative_to(below) if seen.output.is_relative_to(below) else Path(seen.output.name)
         shown = ShownTraining(
             seen,
-            words=jobs.last_words(workspace.runs, workspace.runs / _log(name, path)),
+            words=jobs.last_words(site.workspace.runs, site.workspace.runs / _log(name, path)),
             charts=charts_of(seen),
             figures=[(label, seen.figures[key]) for key, label in FIGURES.items() if key in seen.figures],
             lines=[] if seen.record is None else training_lines(seen.record, _objective(seen), output),
@@ -168,12 +173,12 @@ def _running(site: Site) -> APIRouter:
         )
 
     @routes.get("/train/{name}/confirm")
-    def confirm(request: Request, name: str, stem: str = "") -> Response:
+    def confirm(site: Here, request: Request, name: str, stem: str = "") -> Response:
         consent = trainings.consent_for(_file(site, name, stem))
         return site.draw(request, "train_confirm.html.j2", name=name, stem=stem, consent=consent)
 
     @routes.post("/train/{name}/start")
-    def start(name: str, yes: Text = "", text: Text = "", seen: Text = "") -> Response:
+    def start(site: Here, name: str, yes: Text = "", text: Text = "", seen: Text = "") -> Response:
         text = plain_lines(text)
         folder, there = _text(site, name)
         if text:  # typed a moment ago, and not sent yet
@@ -185,59 +190,64 @@ def _running(site: Site) -> APIRouter:
             return go_to(f"/train/{name}/confirm")
         trainings.refuse_held_out(file, drafts.data_file(folder))
         path = drafts.settled(folder, text, STEM)
-        if look(name, path).state == "new":
-            begin(name, path, file)
+        if look(site, name, path).state == "new":
+            begin(site, name, path, file)
         return go_to(f"/train/{name}/{path.stem}")
 
     @routes.get("/train/{name}/{stem}")
-    def training(request: Request, name: str, stem: str) -> Response:
-        path = trainings.file_in(workspace, name, stem)
-        return drawn(request, "training.html.j2", name, path, text=with_plain_ends(read_text(path)))
+    def training(site: Here, request: Request, name: str, stem: str) -> Response:
+        path = trainings.file_in(site.workspace, name, stem)
+        return drawn(site, request, "training.html.j2", name, path, text=with_plain_ends(read_text(path)))
 
     @routes.get("/train/{name}/{stem}/mark")
-    def mark(name: str, stem: str) -> Response:
-        return PlainTextResponse(mark_now(name, trainings.file_in(workspace, name, stem)))
+    def mark(site: Here, name: str, stem: str) -> Response:
+        return PlainTextResponse(mark_now(site, name, trainings.file_in(site.workspace, name, stem)))
 
     @routes.get("/train/{name}/{stem}/now")
-    def panel(request: Request, name: str, stem: str) -> Response:
-        return drawn(request, "training_now.html.j2", name, trainings.file_in(workspace, name, stem))
+    def panel(site: Here, request: Request, name: str, stem: str) -> Response:
+        return drawn(site, request, "training_now.html.j2", name, trainings.file_in(site.workspace, name, stem))
 
     @routes.post("/train/{name}/{stem}/stop")
-    def stop(request: Request, name: str, stem: str) -> Response:
-        path = trainings.file_in(workspace, name, stem)
-        seen, process = trainings.now(path), begun.get((name, stem))
+    def stop(site: Here, request: Request, name: str, stem: str) -> Response:
+        path = trainings.file_in(site.workspace, name, stem)
+        seen, process = trainings.now(path), _begun(site).get((name, stem))
         if seen.state == "running":
             jobs.ask_to_stop(seen.output)
         elif process is not None and process.poll() is None:
             process.terminate()
-        return placed(drawn(request, "training_now.html.j2", name, path), "#now")
+        return placed(drawn(site, request, "training_now.html.j2", name, path), "#now")
 
     @routes.post("/train/{name}/{stem}/resume")
-    def resume(name: str, stem: str, yes: Text = "") -> Response:
-        path = trainings.file_in(workspace, name, stem)
-        seen, file = look(name, path), _file(site, name, stem)
+    def resume(site: Here, name: str, stem: str, yes: Text = "") -> Response:
+        path = trainings.file_in(site.workspace, name, stem)
+        seen, file = look(site, name, path), _file(site, name, stem)
         consent = trainings.consent_for(file)
         if seen.state in ("stopped", "new"):
             if consent.needed and yes != consent.mark:
                 return go_to(f"/train/{name}/confirm?stem={stem}")
             trainings.refuse_held_out(file, drafts.data_file(path.parent))
             jobs.withdraw_stop(seen.output)
-            begin(name, path, file, *(("--resume",) if seen.state == "stopped" else ()))
+            begin(site, name, path, file, *(("--resume",) if seen.state == "stopped" else ()))
         return go_to(f"/train/{name}/{stem}")  # also from the page itself: so that the browser follows it
 
     @routes.post("/train/{name}/{stem}/export")
-    def export(request: Request, name: str, stem: str, to: Text, base: Text = "") -> Response:
-        return _exported(request, name, stem, to, base, begin=True)
+    def export(site: Here, request: Request, name: str, stem: str, to: Text, base: Text = "") -> Response:
+        return _exported(site, request, name, stem, to, base, begin=True)
 
     @routes.get("/train/{name}/{stem}/export")
-    def exported(request: Request, name: str, stem: str, to: str, base: str = "") -> Response:
-        return _exported(request, name, stem, to, base, begin=False)
+    def exported(site: Here, request: Request, name: str, stem: str, to: str, base: str = "") -> Response:
+        return _exported(site, request, name, stem, to, base, begin=False)
 
-    def _exported(request: Request, name: str, stem: str, to: str, base: str, *, begin: bool) -> Response:
-        path = trainings.file_in(workspace, name, stem)
-        seen = look(name, path)
+    def _exported(site: Site, request: Request, name: str, stem: str, to: str, base: str, *, begin: bool) -> Response:
+        path = trainings.file_in(site.workspace, name, stem)
+        seen = look(site, name, path)
         source = seen.output if seen.state == "finished" else path
-        words = ["export", source.relative_to(workspace.folder).as_posix(), "--to", one_of("to", to, tuple(TARGETS))]
+        words = [
+            "export",
+            source.relative_to(site.workspace.folder).as_posix(),
+            "--to",
+            one_of("to", to, tuple(TARGETS)),
+        ]
         words += [f"--base={base}"] if base else []
         state = (*words, path.stat().st_mtime_ns, seen.state)
         question, children = ("export", name, stem), children_of(site)
@@ -247,6 +257,10 @@ def _running(site: Site) -> APIRouter:
         return site.draw(request, "training_export.html.j2", name=name, stem=stem, to=to, base=base, printed=printed)
 
     return routes
+
+
+def _begun(site: Site) -> BegunTrainings:
+    return site.own(BegunTrainings, BegunTrainings)
 
 
 def form_of(text: str, folder: Path) -> FilledForm:
