@@ -29,7 +29,12 @@ class JsonDocument(BaseModel):
     """A frozen value of named fields. What is no number, and a field that is not named, is refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, serialize_by_alias=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        serialize_by_alias=True,
+        defer_build=True,  # a process reads few of them, and importing them all took a twelfth of its start
     )
 
     def as_json(self) -> dict[str, Any]:
