@@ -14,7 +14,7 @@ from lastresort.errors import DataError, InputError, StopRequestedError
 from lastresort.models.open import open_model
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.stop import StopSignal
-from lastresort.systems.answerer import Answerer, NearestShots
+from lastresort.systems.answerer import AT_ONCE, Answerer, NearestShots
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
 from lastresort.systems.files import folder_sha256, load_system, save_system
 from lastresort.systems.running import open_answerer, open_system
@@ -87,7 +87,7 @@ def test_nearest_shots_are_the_most_similar_with_the_nearest_last() -> None:
         Shot(user(text), str(i))
         for i, text in enumerate(["red kettle broken", "parcel to Oslo late", "parcel late", "lamp"])
     ]
-    chosen = NearestShots(pool).choose(user("my parcel is late again"), 2)
+    [chosen] = NearestShots(pool).choose([user("my parcel is late again")], 2)
     assert [shot.output for shot in chosen] == ["1", "2"]
 
 
@@ -96,7 +96,7 @@ def test_systems_over_the_same_inputs_find_the_same_and_show_their_own() -> None
     texts = [f"parcel {number} to {'Oslo Rome Bonn Kiel'.split()[number % 4]}" for number in range(90)]
     for made in range(2):
         shots = NearestShots([Shot(user(text), f"{made}: {text}") for text in texts])
-        one, few, most = (shots.choose(user("a parcel 42 to Bonn"), k) for k in (1, 5, 80))
+        one, few, most = (shots.choose([user("a parcel 42 to Bonn")], k)[0] for k in (1, 5, 80))
         assert [shot.output for shot in one] == [f"{made}: parcel 42 to Bonn"]
         assert few[-1:] == one
         assert most[-5:] == few
@@ -107,11 +107,11 @@ def test_systems_over_the_same_inputs_find_the_same_and_show_their_own() -> None
 def test_no_input_is_kept_once_it_is_answered() -> None:
     """A server looks up the texts of its users, which may be long and are theirs."""
     shots = NearestShots([Shot(user("a parcel"), "1"), Shot(user("a chair"), "2")])
-    shots.choose(user("warm"), 1)
+    shots.choose([user("warm")], 1)
     tracemalloc.start()
     try:
         for number in range(8):
-            shots.choose(user(f"{number} " * 100_000), 1)
+            shots.choose([user(f"{number} " * 100_000)], 1)
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] < 200_000
     finally:
@@ -120,7 +120,15 @@ def test_no_input_is_kept_once_it_is_answered() -> None:
 
 def test_nearest_shots_keep_the_pool_order_where_nothing_is_similar() -> None:
     pool = [Shot(user(text), str(i)) for i, text in enumerate(["aa", "bb", "cc"])]
-    assert [shot.output for shot in NearestShots(pool).choose(user("zz"), 2)] == ["1", "0"]
+    assert [shot.output for shot in NearestShots(pool).choose([user("zz")], 2)[0]] == ["1", "0"]
+
+
+def test_inputs_that_are_looked_up_together_find_what_each_finds_alone() -> None:
+    texts = [f"parcel {number} to {'Oslo Rome Bonn Kiel'.split()[number % 4]}" for number in range(40)]
+    shots = NearestShots([Shot(user(text), text) for text in texts])
+    inputs = [user(f"a parcel {number} to Rome") for number in range(2 * AT_ONCE + 1)]
+    assert shots.choose(inputs, 3) == [shots.choose([one], 3)[0] for one in inputs]
+    assert len({found[-1].output for found in shots.choose(inputs, 3)}) > 30
 
 
 SYSTEMS = [

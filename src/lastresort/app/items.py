@@ -121,7 +121,7 @@ def remade_prompt(
     system = load_system(folder)
     example = _example(record, found, within, examples or HeldOutExamples())
     turns = (Message("user", found.item.input),) if example is None else example.input
-    shots = shots_for(system.prompt, turns, lambda: NearestShots(system.prompt.shots))
+    [shots] = shots_for(system.prompt, [turns], lambda: NearestShots(system.prompt.shots))
     wanted, retriever = found.item.passages, system.retriever
     held = {} if retriever is None else {chunk.id: chunk for chunk in chunks_on_disk(retriever.store, wanted)}
     passages = tuple(held[name] for name in wanted if name in held)

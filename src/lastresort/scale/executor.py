@@ -166,7 +166,7 @@ class _SentAhead:
         for start in range(0, len(job.examples), model.batch_size):
             if number < self.used:  # refused
                 return
-            prompts = [answerer.prompt(one.input) for one in job.examples[start : start + model.batch_size]]
+            prompts = answerer.prompts([one.input for one in job.examples[start : start + model.batch_size]])
             yield model.calls(prompts, job.system.decoding, self._on_the_way.keys())
 
     def _is_open(self, job: MeasureJob) -> bool:

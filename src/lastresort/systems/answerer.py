@@ -15,6 +15,8 @@ from lastresort.systems.compose import AnswerText, Lookup, Lookups, compose, ext
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Answer, Message
 
+AT_ONCE = 32  # inputs whose similarity to every example is held in memory
+
 
 def text_of(turns: Sequence[Message]) -> str:
     return "\n".join(turn.content for turn in turns if turn.role != "system")
@@ -30,14 +32,19 @@ class NearestShots:
         self._pool = tuple(pool)
         self._vectorizer, self._rows = _index_of(tuple(text_of(shot.input) for shot in pool))
 
-    def choose(self, turns: Sequence[Message], k: int) -> tuple[Shot, ...]:
-        """The k nearest, the nearest last: next to the input it has the most influence. Ties keep the pool's order."""
+    def choose(self, inputs: Sequence[Sequence[Message]], k: int) -> list[tuple[Shot, ...]]:
+        """The k nearest to each input, the nearest last: next to the input it has the most influence. Ties keep the
+        pool's order.
+        """
         import numpy
 
-        query = self._vectorizer.transform([text_of(turns)])
-        similarity = (self._rows @ query.T).toarray()[:, 0]
-        order = numpy.argsort(-similarity, kind="stable")[:k]
-        return tuple(self._pool[i] for i in reversed(order))
+        chosen = list[tuple[Shot, ...]]()
+        for start in range(0, len(inputs), AT_ONCE):
+            queries = self._vectorizer.transform([text_of(turns) for turns in inputs[start : start + AT_ONCE]])
+            for similarity in (self._rows @ queries.T).toarray().T:
+                order = numpy.argsort(-similarity, kind="stable")[:k]
+                chosen.append(tuple(self._pool[i] for i in reversed(order)))
+        return chosen
 
 
 @lru_cache(maxsize=2)
@@ -88,8 +95,14 @@ class Answerer:
 
     def prompt(self, turns: Sequence[Message]) -> Prompt:
         """The conversation for the model, with this input."""
+        return self.prompts([turns])[0]
+
+    def prompts(self, inputs: Sequence[Sequence[Message]]) -> list[Prompt]:
+        """As `prompt`, for each input; their examples are looked up together, which takes a fraction of the time."""
+        design = self.system.prompt
         request = self.system.retriever.request if self.system.retriever is not None else ""
-        return compose(self.system.prompt, turns, self._shots(turns), self._lookup, request)
+        shots = shots_for(design, inputs, lambda: self._nearest)
+        return [compose(design, turns, own, self._lookup, request) for turns, own in zip(inputs, shots, strict=True)]
 
     def passages(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
         """The passages in the prompt for this input, in their order."""
@@ -106,7 +119,7 @@ class Answerer:
         if stop is not None:
             check(stop)
             on_answer = _checking_stop(on_answer, stop)
-        prompts = [self.prompt(turns) for turns in inputs]
+        prompts = self.prompts(inputs)
         answers = self.model.generate(prompts, self.system.decoding, on_answer)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
@@ -142,24 +155,21 @@ class Answerer:
 
     def prompt_tokens(self, inputs: Sequence[Sequence[Message]]) -> float:
         """Mean number of prompt tokens over the inputs."""
-        counts = [self.model.count_tokens(self.prompt(turns)) for turns in inputs]
+        counts = list(map(self.model.count_tokens, self.prompts(inputs)))
         return sum(counts) / len(counts) if counts else 0.0
-
-    def _shots(self, turns: Sequence[Message]) -> tuple[Shot, ...]:
-        return shots_for(self.system.prompt, turns, lambda: self._nearest)
 
     @cached_property
     def _nearest(self) -> NearestShots:
         return NearestShots(self.system.prompt.shots)
 
 
-def shots_for(design: PromptDesign, turns: Sequence[Message], nearest: Callable[[], NearestShots]) -> tuple[Shot, ...]:
-    """The solved examples in the prompt for this input, in their order. nearest: the index over all of them, where it is needed."""
-    if not design.k or not design.shots:
-        return ()
-    if design.selection == "nearest":
-        return nearest().choose(turns, design.k)
-    return design.shots[: design.k]
+def shots_for(
+    design: PromptDesign, inputs: Sequence[Sequence[Message]], nearest: Callable[[], NearestShots]
+) -> list[tuple[Shot, ...]]:
+    """For each input the solved examples in its prompt, in their order. nearest: the index over all of them, where it is needed."""
+    if design.k and design.shots and design.selection == "nearest":
+        return nearest().choose(inputs, design.k)
+    return [design.shots[: design.k]] * len(inputs)
 
 
 def _checking_stop(on_answer: OnAnswer | None, stop: Stop) -> OnAnswer:
