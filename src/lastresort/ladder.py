@@ -94,7 +94,7 @@ COST_RUNG = next(rung for rung, facts in RUNGS.items() if facts.for_cost)
 COMPARED_RUNG = next(rung for rung, facts in RUNGS.items() if facts.compared)
 STORE_RUNG = next(rung for rung, facts in RUNGS.items() if facts.builds_store)
 
-MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (DESIGN part 7)
+MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (practice)
 
 
 def trains(rung: str) -> bool:

@@ -223,7 +223,7 @@ class JudgedBar:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a test of the bar found (DESIGN part 8).
+    """What a test of the bar found.
 
     unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence
     sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an

@@ -10,7 +10,7 @@ from lastresort.ladder import MARGIN_ONLY
 from lastresort.report.words.wording import round_percent as percent
 
 NEAR_PERFECT = 0.97  # mean share of wrong labels in ten public test sets: 3.3% (Northcutt et al. 2021)
-FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (DESIGN part 7)
+FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (practice)
 SMALL_PARAMETERS = 4_000_000_000
 WHOLE_IN_PROMPT_TOKENS = 200_000
 NEAR_THE_BAR, OPTIMISER_ROWS = 0.10, 50

@@ -8,10 +8,7 @@ from __future__ import annotations
 from lastresort.advice.facts import TRAINED, Facts, Rule, known
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
 
-NARROW_ROWS, BROAD_ROWS = (
-    5_000,
-    50_000,
-)  # the most that a narrow task needs, the least that a broad one does (DESIGN part 7)
+NARROW_ROWS, BROAD_ROWS = 5_000, 50_000  # practice: the most that a narrow task needs, the least that a broad one does
 BIG_CARD_GB = 80.0
 LORA_ON_A_BIG_CARD = (6_000_000_000, 14_000_000_000)
 
@@ -167,14 +164,10 @@ RULES = (
     Rule(
         "all-linear",
         "WEAK",
-        f"adapters are on attention only, and a capability is missing or there are more than {NARROW_ROWS:,} rows",
-        lambda facts: (
-            facts.target == "attention"
-            and "sft" in facts.ladder
-            and (facts.is_wrong("capability") or facts.rows_from(NARROW_ROWS + 1))
-        ),
+        "adapters are on attention only",
+        lambda facts: facts.target == "attention" and "sft" in facts.ladder,
         advice="Set `sft.target: all-linear`: adapters on attention alone learn less.",
-        because="Most of a model's capacity is in the feed-forward layers; on small format tasks it makes no difference.",
+        because="Most of a model's capacity is in the feed-forward layers; on four small tasks they gained 7 to 22 points here.",
         source="Schulman et al. 2025, LoRA without regret",
         concerns=("sft",),
     ),

@@ -1,4 +1,4 @@
-"""The border: what a command found goes to stdout; what it raises becomes one sentence on stderr and an exit code (DESIGN part 13).
+"""The border: what a command found goes to stdout; what it raises becomes one sentence on stderr and an exit code.
 
 Also how long work reports and is stopped.
 """

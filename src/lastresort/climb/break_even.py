@@ -15,7 +15,7 @@ from lastresort.records.decision_parts import Currency
 from lastresort.records.reasons import CostSaving
 from lastresort.types import Judgement
 
-PAYBACK_MONTHS = 12  # within which training must be paid back for `goal: cost` to go on to it (DESIGN part 7)
+PAYBACK_MONTHS = 12  # within which training must be paid back for `goal: cost` to go on to it
 _ROUNDING = 1e-9  # relative: by how much the difference of two prices may be off
 
 

@@ -1,4 +1,4 @@
-"""The record of a finished climb and its conclusion -> decision.json (DESIGN part 12).
+"""The record of a finished climb and its conclusion -> decision.json.
 
 Also the winning system, written to winner/ so that it can be loaded from there alone.
 """

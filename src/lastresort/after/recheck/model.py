@@ -147,7 +147,7 @@ def recheck_model(
     """Judge each prompt of the run with what is new, the cheapest first, and compare it with the winner item by item.
 
     quick: no system answers more than its verdict needs, and the comparison is a description on what both answered; otherwise
-    both answer the whole test set (DESIGN part 9), the winner what it has not answered yet.
+    both answer the whole test set, the winner what it has not answered yet.
     Raises InputError where nothing is new or the test set is worn out, CandidateError where the model can try no prompt.
     """
     wanted = designs(finished, new)

@@ -1,1 +1,1 @@
-"""Repairs after a gate that rejects or holds: milder systems are tried, one is tested and gated once more (DESIGN part 9)."""
+"""Repairs after a gate that rejects or holds: milder systems are tried, one is tested and gated once more."""

@@ -1,4 +1,4 @@
-"""Evidence: every statistical decision of the program, as pure functions (DESIGN part 8).
+"""Evidence: every statistical decision of the program, as pure functions.
 
 Loads neither torch nor scipy; scipy is imported by the function that needs it.
 """

@@ -21,7 +21,7 @@ def log_evidence_above(successes: npt.ArrayLike, n: npt.ArrayLike, bar: npt.Arra
     ln E = ln B(1+S, 1+n-S) + ln I^c_t(1+S, 1+n-S) - ln(1-t) - S ln t - (n-S) ln(1-t): the likelihood averaged over
     rates uniform on (t, 1), over the likelihood at t. Under any rate <= t it exceeds 1/a at some item with probability
     at most a (Ville). For "at least the bar" pass n - successes and 1 - bar. -inf where the mass above t underflows.
-    Source: Robbins 1970 (mixture of likelihood ratios); DESIGN part 8. Oracle: numerical integration.
+    Source: Robbins 1970 (mixture of likelihood ratios). Oracle: numerical integration.
     """
     from scipy.special import betaincc, betaln
 
@@ -78,7 +78,7 @@ def log_wealth_above(scores: Array, bar: npt.ArrayLike) -> Array:
     scores before i, starting at 1/2 and 1/4 with weight 1. Under any mean <= t it exceeds 1/a with probability at most
     a. For "at least the bar" pass 1 - scores and 1 - bar.
     scores: shape (..., n). bar: broadcasts with shape (..., 1). Returns shape (..., n).
-    Source: Waudby-Smith and Ramdas 2024, predictable plug-in bets (section 4); DESIGN part 8.
+    Source: Waudby-Smith and Ramdas 2024, predictable plug-in bets (section 4).
     """
     x = np.asarray(scores, dtype=np.float64)
     t = np.asarray(bar, dtype=np.float64)

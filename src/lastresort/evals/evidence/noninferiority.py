@@ -164,7 +164,7 @@ def non_inferior(
     `reweighted_mean`. groups: each group's mean is one unit.
     margin: strictly between 0 and 1. power: with which n_needed would decide. Raises ContractError as `better` does, and
     on a margin outside its range.
-    Source: DESIGN part 8; Tango 1998; Gaffke 2005. Simulations: docs/gate-simulations.md.
+    Source: Tango 1998; Gaffke 2005. Simulations: docs/gate-simulations.md.
     """
     if not 0 < margin < 1 or not 0 < alpha < 0.5:
         raise ContractError(f"margin {margin!r} at alpha {alpha!r}", expected="0 < margin < 1 and 0 < alpha < 0.5")

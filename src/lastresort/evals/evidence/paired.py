@@ -195,7 +195,8 @@ def better(
     0/1 scores: exact one-sided McNemar and Tango's interval. Graded scores: paired sign-flip test and BCa bootstrap.
     groups: label of each item; each group's mean difference is then one unit, flipped and resampled as a whole.
     Raises ContractError if the lists differ in length, are empty, or hold scores outside their range.
-    Source: DESIGN part 8. Oracle: scipy `binomtest`, statsmodels `mcnemar`, scipy `permutation_test` and `bootstrap`.
+    Source: McNemar 1947; Tango 1998; Fisher 1935 (sign flips); Efron 1987 (BCa).
+    Oracle: scipy `binomtest`, statsmodels `mcnemar`, scipy `permutation_test` and `bootstrap`.
     """
     binary = binary and groups is None
     differences = paired_differences(a_scores, b_scores, binary=binary, groups=groups)

@@ -32,7 +32,7 @@ def choose(
 
     dev_scores: per variant, on the same items in the same order. cost: per variant, in any one unit. groups: label of
     each dev item where items belong together. Raises ContractError on no variants, no scores, or a missing cost.
-    Source: DESIGN part 8, "Best of k variants".
+    Simulations: docs/simulations.md.
     """
     full = _full_variants(dev_scores)
     missing = [name for name in full if name not in cost]

@@ -1,4 +1,4 @@
-"""The gate: does the tuned model ship? Pure, on scores that were measured before (DESIGN part 9)."""
+"""The gate: does the tuned model ship? Pure, on scores that were measured before."""
 
 from lastresort.gate.verdict.compare import (
     judge_measure,
