@@ -16,9 +16,10 @@ from fake_model import FakeModel
 from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.report.synthetic import SyntheticRows
+from lastresort.stop import NEVER, Stop
 from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.prompts import SYSTEM
-from lastresort.types import Answer, Decoding, SilentProgress
+from lastresort.types import Answer, Decoding, Progress, SilentProgress
 
 CITIES = "Quito Lima Hanoi Dakar Accra Perth Osaka Delhi Cairo Tunis Sofia Minsk Turku Vaasa Natal".split()
 WITHOUT_DOCUMENTS = {name for name, kind in KINDS.items() if not kind.needs_passages}
@@ -103,12 +104,20 @@ def routing(folder: Path, task: Row | None = None) -> Path:
 
 
 def synth(
-    monkeypatch: pytest.MonkeyPatch, path: Path, teacher: Teacher, *, teacher_name: str | None = None, **options: Any
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    teacher: Teacher,
+    *,
+    teacher_name: str | None = None,
+    progress: Progress | None = None,
+    stop: Stop = NEVER,
+    **options: Any,
 ) -> SyntheticRows:
     """Make rows with this teacher; its response cache is next to the task."""
-    monkeypatch.setattr("lastresort.app.synth.open_model", lambda *_, **__: teacher)
     request = SynthRequest(path, teacher_name, **{"runs": path.parent / "runs", **options})
-    return synth_data(request, SilentProgress())
+    with monkeypatch.context() as patch:
+        patch.setattr("lastresort.models.open.open_model", lambda *_, **__: teacher)
+        return synth_data(request, progress or SilentProgress(), stop)
 
 
 def made(found: SyntheticRows) -> list[Row]:

@@ -390,6 +390,7 @@ def synth_data(
     output_price: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -398,7 +399,8 @@ def synth_data(
 
     teacher: a model, by default prompting.reflect or the task's own. n: rows, by default as many as train has, at most 200.
     kinds: by default all that fit. balance: "train", "even" or "any". agreement: how often the teacher must give a row's answer
-    again. usd, calls: limits. Prices: USD per million tokens of the teacher. stop: checked between batches.
+    again. usd, calls: limits. Prices: USD per million tokens of the teacher. ray: "local", "auto" or "HOST:PORT" to have a local
+    teacher answer in parallel on a Ray cluster (docs/scale.md). stop: checked between calls.
     Raises InputError for what cannot be used, StoppedError if it stopped. The same call goes on, and a higher n makes more.
     """
     from lastresort.app import synth
@@ -406,7 +408,7 @@ def synth_data(
 
     request = synth.SynthRequest(
         _file(task), teacher, n, tuple(kinds), balance, agreement, calls, usd, prompt_price, output_price, seed, _path(out),
-        settings or {},
+        settings or {}, ray,
     )  # fmt: skip
     with _computing(progress) as shown:
         return synth.synth_data(request, shown, stop or NEVER)

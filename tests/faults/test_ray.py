@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ from ray_support import (
 )
 from scale_support import figures
 from tiny_model import save_tiny_model
-from tuning_support import COLOURS, tiny_task
+from tuning_support import COLOURS, tiny_task, write_jsonl
 
 pytestmark = [
     pytest.mark.slow,
@@ -359,6 +360,30 @@ def test_a_study_that_is_stopped_while_it_trains_saves_and_goes_on_with_ray_or_w
         assert list((tmp_path / "own" / "cells").glob("*/checkpoints/*")), "each training saved"
     ended(study(tmp_path, *then), of=dict)
     assert rows(tmp_path) == study_alone
+
+
+def synthetic(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Rows by a teacher of random weights, of which some have the length of train rows, in this folder."""
+    texts = random.Random(0)
+    long = [{"input": "".join(texts.choices("abcdefgh ", k=20 + n)), "output": COLOURS[n % 3]} for n in range(100)]
+    tiny_task(folder, examples="long.jsonl", output={"choices": list(COLOURS)}, score="choice")
+    write_jsonl(folder / "long.jsonl", long)
+    own = ["--n", "50", "--calls", "8", "--kinds", "answer", "--balance", "any", "--agreement", "0"]
+    return command("data", "synth", "task.yaml", *own, *arguments, environment=ONE_THREAD, inside=folder)
+
+
+def test_synthetic_rows_are_those_of_one_process_also_when_a_worker_is_killed(tmp_path: Path) -> None:
+    ended(synthetic(tmp_path / "alone"), 4)
+    with cluster() as (address, _, node):
+        program = synthetic(tmp_path / "ray", "--ray", address)
+        assert eventually(lambda: len(answering(node)) == 2 or program.poll() is not None, 180)
+        end(answering(node)[:1])
+        _, said = ended(program, 4)
+    rows = [(tmp_path / name / "tiny-synthetic.jsonl").read_bytes() for name in ("alone", "ray")]
+    assert rows[0] == rows[1]
+    assert rows[0].count(b"\n") >= 3
+    assert "up to 2 workers with 1 CPU" in said
+    assert "A worker was lost" in said
 
 
 def at_work(machine: Machine) -> list[int]:

@@ -34,7 +34,7 @@ def test_an_endpoint_that_falters_is_asked_again_and_paid_once(tmp_path: Path, m
     with serving() as server:
         prices = {"prompt_price": 10.0, "output_price": 20.0}
         monkeypatch.setattr(
-            "lastresort.app.synth.open_model",
+            "lastresort.models.open.open_model",
             lambda name, **how: model(server, concurrency=4, on_lost=how["on_lost"], **prices),
         )
         request = SynthRequest(path, server.name, n=12, runs=tmp_path / "runs", **prices)

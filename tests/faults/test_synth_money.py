@@ -40,7 +40,7 @@ def test_money_is_counted_in_every_session(tmp_path: Path, monkeypatch: pytest.M
         return open_model
 
     def session(teacher: Teacher, **options: Any) -> SyntheticRows:
-        monkeypatch.setattr("lastresort.app.synth.open_model", opened(teacher))
+        monkeypatch.setattr("lastresort.models.open.open_model", opened(teacher))
         return synth_data(SynthRequest(path, runs=tmp_path / "runs", **options), SilentProgress())
 
     lose: Callable[[float], None] = lambda usd: None  # noqa: E731
@@ -157,7 +157,7 @@ def test_an_answer_of_any_length_is_judged_at_once(tmp_path: Path, monkeypatch: 
 
 def test_paid_calls_are_asked_about_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, teacher, asked, answers = routing(tmp_path), Teacher(fresh_rows()), [], iter([False, None, False])
-    monkeypatch.setattr("lastresort.app.synth.open_model", lambda *_, **__: teacher)
+    monkeypatch.setattr("lastresort.models.open.open_model", lambda *_, **__: teacher)
     request = SynthRequest(path, "openai:big", n=12, prompt_price=1.0, output_price=4.0, runs=tmp_path / "runs")
 
     def no(question: str, stop: Any) -> bool | None:
@@ -186,7 +186,7 @@ def test_the_command_pays_nothing_where_nobody_can_say_yes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, teacher = routing(tmp_path), Teacher(fresh_rows())
-    monkeypatch.setattr("lastresort.app.synth.open_model", lambda *_, **__: teacher)
+    monkeypatch.setattr("lastresort.models.open.open_model", lambda *_, **__: teacher)
     monkeypatch.chdir(tmp_path)
     paid = (str(path), "--teacher", "openai:big", "--n", "6")
     assert run(monkeypatch, *paid) != 0

@@ -248,7 +248,7 @@ def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
             lose = on_lost
             return Down(scripted_replies())
 
-        monkeypatch.setattr("lastresort.app.synth.open_model", opened)
+        monkeypatch.setattr("lastresort.models.open.open_model", opened)
         with pytest.raises(InfrastructureError):
             synth_data(SynthRequest(path, runs=tmp_path / "runs", n=6, seed=seed), SilentProgress())
     found = synth(monkeypatch, path, Teacher(scripted_replies(), usd=0.01), n=6, seed=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -396,7 +397,7 @@ def made_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SynthRequest:
     own = request(tmp_path, examples="rows.jsonl", output={"choices": list(COLOURS)}, score="choice")
     texts = [f"{a}{b} {b}{c}" for a, b, c in zip("qwxz" * 6, "vkjqpy" * 4, "zxkwvfgh" * 3, strict=True)]
     teacher = proposing(texts)
-    monkeypatch.setattr("lastresort.app.synth.open_model", lambda *_, **__: teacher)
+    monkeypatch.setattr("lastresort.app.synth._opened", lambda *_: nullcontext(teacher))
     monkeypatch.chdir(tmp_path)
     path = Path(str(own.task))
     return SynthRequest(path, n=6, kinds=("expansion",), balance="any", agreement=0, runs=tmp_path / "runs")

@@ -467,7 +467,7 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("lastresort.app.synth.open_model", refuse)
+    monkeypatch.setattr("lastresort.models.open.open_model", refuse)
     path = routing(tmp_path)
     unknown = forecast_synth(SynthRequest(path, "openai:big", n=90))
     assert (unknown.usd, set(unknown.first), unknown.n) == (None, WITHOUT_DOCUMENTS, 90)

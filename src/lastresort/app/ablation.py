@@ -30,6 +30,7 @@ class Ablation:
     task: Task
     seeds: int | None
     folder: Path
+    ray: str | None
     limit_usd: float | None
     limit: str
 
@@ -63,7 +64,7 @@ class Ablation:
 
     @property
     def _request(self) -> StudyRequest:
-        return StudyRequest("synthetic", self.task, seeds=self.seeds, out=self.folder)
+        return StudyRequest("synthetic", self.task, seeds=self.seeds, out=self.folder, ray=self.ray)
 
 
 def planned_ablation(
@@ -82,6 +83,7 @@ def planned_ablation(
         task=task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": rows})}),
         seeds=seeds,
         folder=STUDIES / (name if out.stem == name else f"{name}-{out.stem}"),
+        ray=request.ray,
         limit_usd=task.limits.usd if request.usd is None else request.usd,
         limit="limits.usd" if request.usd is None else "--usd",
     )

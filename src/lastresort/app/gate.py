@@ -98,10 +98,10 @@ def _of_models(request: GateRequest, progress: Progress, stop: Stop) -> tuple[Ga
 
     workers: FindWorkers = no_workers
     if request.ray is not None:
-        from lastresort.app.spread import gated_on_ray
+        from lastresort.app.spread import crew_on_ray
         from lastresort.scale.cluster import checked_address
 
-        workers = partial(gated_on_ray, checked_address(request.ray), progress)
+        workers = partial(crew_on_ray, checked_address(request.ray), progress)
     return gate_alone(
         task,
         str(request.tuned),

@@ -1,4 +1,4 @@
-"""Answers and trainings from a Ray cluster, for a climb, a study or a gate: connect, say what workers are, end what was started."""
+"""Answers and trainings from a Ray cluster, for all commands with --ray: connect, say what workers are, end what was started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lastresort.report.words.progress import no_workers_line, training_workers_l
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
-from lastresort.scale.crew import TRAININGS, Crew, Workers
+from lastresort.scale.crew import BATCHES, TRAININGS, Crew, JobKind, Workers
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.training import SIGNAL_S
 from lastresort.scale.work import is_loaded
@@ -77,15 +77,15 @@ def study_on_ray(
 
 
 @contextmanager
-def gated_on_ray(address: str, progress: Progress, models: Sequence[ModelOpening]) -> Iterator[Crew | None]:
-    """The workers of a gate on the cluster at this address; None where none of its models can be loaded. Raises as `ray_cluster`
-    does.
-    """
+def crew_on_ray(
+    address: str, progress: Progress, models: Sequence[ModelOpening], *, kind: JobKind = BATCHES
+) -> Iterator[Crew | None]:
+    """Workers on the cluster at this address that answer for these models; None without a model. Raises as `ray_cluster` does."""
     with _connected(address, models, progress) as cluster:
         if cluster is None:
             yield None
             return
-        crew = Crew(cluster.answering(progress), progress.say)
+        crew = Crew(cluster.answering(progress), progress.say, kind=kind)
         try:
             yield crew
         finally:

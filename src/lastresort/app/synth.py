@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
@@ -19,12 +20,16 @@ from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
 from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError, TooLongError
 from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
-from lastresort.models.open import absolute_name, open_model
+from lastresort.models.open import ModelOpening, absolute_name
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
 from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
+from lastresort.scale.ahead import CALLS, AnsweredAhead
+from lastresort.scale.cluster import checked_address
+from lastresort.scale.crew import Crew
+from lastresort.scale.work import is_loaded
 from lastresort.spec.paths import is_paid, refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.spec.values import nearest
@@ -50,7 +55,9 @@ _SHORTER = (
 
 @dataclass(frozen=True, slots=True)
 class SynthRequest:
-    """The options of `lastresort data synth`, by their names; None: their defaults. runs: the folder with the response cache."""
+    """The options of `lastresort data synth`, by their names; None: their defaults. ray: local, auto or HOST:PORT; None for this
+    process alone. runs: the folder with the response cache.
+    """
 
     task: Path | Task
     teacher: str | None = None
@@ -65,6 +72,7 @@ class SynthRequest:
     seed: int = 0
     out: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    ray: str | None = None
     runs: Path = RUNS
 
 
@@ -74,7 +82,7 @@ def synth_data(
     """Make synthetic rows for a task, from its train rows (and its documents, where the kinds say so), and write them beside the
     task. The same call goes on.
 
-    go_on: asks the user before paid calls, None to start them without. stop: checked between batches.
+    go_on: asks the user before paid calls, None to start them without. stop: checked between calls.
     Raises InputError for what cannot be used, StoppedError where it stopped.
     """
     progress.stage("reading the task")
@@ -92,13 +100,18 @@ def synth_data(
         ResponseCache(request.runs / SHARED / RESPONSES) as cache,
     ):
         journal = setup.journal()
-        with _opened(setup, journal) as model:
+        with _workers(setup, journal.tally, progress) as crew, _opened(setup, journal) as model:
             journal.begin(_header(setup, model.fingerprint))
             recall(setup.known, journal.tally)
             _ask_before_paying(setup, journal.tally, progress, stop, go_on)
             teacher = CachedModel(model, cache)
+            make = partial(make_rows, setup.recipe, setup.known, journal, setup.limits, progress, stop)
             try:
-                ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.limits, progress, stop)
+                if crew is None:
+                    ended = make(teacher)
+                else:
+                    at_workers = AnsweredAhead(teacher, setup.opening, crew, stop)
+                    ended = make(at_workers.model, at_workers.expect)
             except StoppedError as error:
                 raise with_rerun_remedy(error) from error
             except TooLongError as error:
@@ -159,13 +172,25 @@ class _Setup:
         return Journal(self.folder / "journal.jsonl", self.out, as_messages=conversations)
 
     @property
+    def opening(self) -> ModelOpening:
+        """Of the teacher."""
+        task, (price_in, price_out) = self.prepared.task, self.prices
+        return ModelOpening(
+            self.name,
+            task.folder,
+            prompt_price=price_in or 0.0,
+            output_price=price_out or 0.0,
+            template_kwargs=task.chat_template_kwargs if self.teacher == task.model else {},
+        )
+
+    @property
     def paid(self) -> bool:
         return is_paid(self.teacher) and self.prices != (0.0, 0.0)
 
     def forecast(self, made: Tally) -> SynthForecast:
         """Of the rows that are still to be made. The rows of `made` are known already."""
         recipe, task, n = self.recipe, self.prepared.task, max(0, self.n - len(made.rows))
-        some = replace(recipe, n=len(made.rows) + len(KINDS) * PER_REQUEST, constrained=False)
+        some = replace(recipe, n=len(made.rows) + len(KINDS) * PER_REQUEST)
         planned, _ = planned_batch(some, self.known, made, Turns(recipe.seeds, made.shown), SpendingLimits())
         prompts = {one.kind: request_turns(one, recipe.instruction) for one in reversed(planned)}
         wanted = [max(0, self.known.missing(label)) for label in self.known.wanted] or [n]
@@ -189,6 +214,8 @@ class _Setup:
 
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
+    if request.ray is not None:
+        checked_address(request.ray)
     task = given_task(request.task, dict(request.settings))
     out = _file(request, task)
     others = tuple(path for path in task.examples.synthetic if path.resolve() != out.resolve())
@@ -310,18 +337,20 @@ def _teacher(task: Task, request: SynthRequest) -> tuple[str, tuple[float | None
     return name, (None, None)
 
 
+def _workers(setup: _Setup, made: Tally, progress: Progress) -> AbstractContextManager[Crew | None]:
+    """That answer in the teacher's place; None where this process alone does, or no row is missing."""
+    address, opening = setup.request.ray, setup.opening
+    if address is None or len(made.rows) >= setup.n:
+        return nullcontext()
+    from lastresort.app.spread import crew_on_ray
+
+    loaded = is_loaded(opening.name, (opening.prompt_price, opening.output_price))
+    return crew_on_ray(address, progress, [opening] if loaded else [], kind=CALLS)
+
+
 @contextmanager
 def _opened(setup: _Setup, journal: Journal) -> Iterator[Model]:
-    task, (price_in, price_out) = setup.prepared.task, setup.prices
-    same = setup.teacher == task.model
-    model = open_model(
-        setup.name,
-        base_folder=task.folder,
-        prompt_price=price_in or 0.0,
-        output_price=price_out or 0.0,
-        template_kwargs=task.chat_template_kwargs if same else None,
-        on_lost=journal.record_lost,
-    )
+    model = setup.opening.open(on_lost=journal.record_lost)
     try:
         yield model
     finally:

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, print_document, print_note, print_text
-from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
+from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings, split_pair
 from lastresort.errors import InputError, StoppedError
 from lastresort.synthesis.kinds import KINDS
 
@@ -104,6 +104,7 @@ def synth_command(
         False, "--ablate", help="Then train with and without the rows and compare on dev, as study synthetic does."
     ),
     seeds: int | None = Option(None, "--seeds", help="Seeds of --ablate. At least 3, default 5."),
+    ray: str | None = RAY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print what was made as one JSON document on stdout."),
 ) -> None:
@@ -120,7 +121,8 @@ def synth_command(
 
     named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
-        task, teacher, n, named, balance, agreement, calls, usd, prompt_price, output_price, seed, out, parse_settings(settings)
+        task, teacher, n, named, balance, agreement, calls, usd, prompt_price, output_price, seed, out, parse_settings(settings),
+        ray,
     )  # fmt: skip
     refuse_what_ablates_nothing(ablate=ablate, seeds=seeds, dry_run=dry_run)
     if dry_run:

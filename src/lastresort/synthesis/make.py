@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import Literal
@@ -33,25 +33,58 @@ from lastresort.synthesis.recipe import Recipe
 from lastresort.synthesis.spending import Limit, SpendingLimits, limit_reached
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
-BATCH = 8  # requests; of a local model, which takes long for one, a single one
+BATCH = 8  # requests
 NO_YIELD = 24  # requests in a row, of one session, of which nothing is kept
 LEAST_YIELD = 0.2  # of the proposed rows, to plan with
 
 Ending = Literal["rows", "no_yield"] | Limit
+Expect = Callable[[Sequence[Prompt], Decoding], None]
+"""Learns of a call before the teacher gets it, so that others can begin to answer it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestGroup:
+    """Requests that the teacher gets in one call. seed: of its replies, and of the answers with which it checks their rows."""
+
+    requests: tuple[RowRequest, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Teacher:
+    """Its calls, each of which is counted in the journal. stop: checked before each."""
+
+    model: Model
+    journal: Journal
+    stop: Stop
+    expect: Expect
+
+    def answers(self, prompts: Sequence[Prompt], decoding: Decoding, *, is_check: bool) -> list[Answer]:
+        check(self.stop)
+        hashes = [
+            content_hash(prompt, f"{decoding.seed}:{sample}")
+            for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
+        ]
+        return self.model.generate(
+            prompts,
+            decoding,
+            lambda index, answer: self.journal.record_answer(hashes[index], answer, is_check=is_check),
+        )
 
 
 def make_rows(
     recipe: Recipe,
     known: SeenRows,
-    teacher: Model,
     journal: Journal,
     limits: SpendingLimits,
     progress: Progress,
     stop: Stop,
+    teacher: Model,
+    expect: Expect = lambda prompts, decoding: None,
 ) -> Ending:
     """Make rows until there are n, or a limit is reached, or nothing usable comes any more. Returns which.
 
-    known: with the rows of the journal. stop: checked between batches.
+    known: with the rows of the journal. stop: checked between calls.
     Raises InfrastructureError where the teacher cannot be reached: the same call goes on.
     """
     found = journal.tally
@@ -67,7 +100,7 @@ def make_rows(
         requests, limit = planned_batch(recipe, known, found, turns, limits)
         if limit is not None and not requests:
             return limit
-        batch = _batch(recipe, known, teacher, requests, found, journal)
+        batch = _batch(recipe, known, _Teacher(teacher, journal, stop, expect), requests, progress)
         journal.append(batch)
         without_rows = 0 if batch.rows else without_rows + batch.requests
         spent = f", {f'${found.usd:.2f}' if found.usd >= 0.01 else 'less than $0.01'} spent" if found.usd else ""
@@ -95,7 +128,7 @@ def planned_batch(
     """
     share = max(LEAST_YIELD, len(found.rows) / found.proposed) if found.proposed else 1.0
     wanted = math.ceil(max(1, recipe.n - len(found.rows)) / (PER_REQUEST * share))
-    most = 1 if recipe.constrained or limits.needs_a_price(found) else BATCH
+    most = 1 if limits.needs_a_price(found) else BATCH
     by_label, for_label = recipe.seeds.by_label, [name for name in recipe.kinds if KINDS[name].needs_labels]
     missing: dict[str | None, int] = {label: known.missing(label) for label in known.wanted} or {
         None: recipe.n - len(found.rows)
@@ -121,31 +154,33 @@ def _most_missing(missing: Mapping[str | None, int], random: Random) -> str | No
 
 
 def _batch(
-    recipe: Recipe, known: SeenRows, teacher: Model, requests: Sequence[RowRequest], before: Tally, journal: Journal
+    recipe: Recipe, known: SeenRows, teacher: _Teacher, requests: Sequence[RowRequest], progress: Progress
 ) -> RequestBatch:
-    number = before.batches
-    dropped: list[FilteredRow] = []
-    passed: list[ProposedRow] = []
-    for request, reply in zip(requests, _replies(recipe, teacher, requests, number, journal), strict=True):
-        for one in _proposed_rows(recipe, request, reply, dropped):
-            by = dropped_by(one, known)
-            if by is None:
-                known.hold(one)
-                passed.append(one)
-            else:
-                dropped.append(_dropped(one, by))
+    before, dropped = teacher.journal.tally, list[FilteredRow]()
+    groups = _groups(recipe, requests, before)
+    for group in groups:
+        for _, prompts, decoding in _request_calls(recipe, group):
+            teacher.expect(prompts, decoding)
+    passed: list[list[ProposedRow]] = []  # of each group
+    for group in groups:
+        passed.append(_passed(recipe, known, teacher, group, dropped))
+        if checks := _check_call(recipe, passed[-1], group.seed):
+            teacher.expect(*checks)
+        if len(groups) > 1:
+            progress.advance(0, f"{len(passed)} of {len(groups)} requests answered")
     kept = []
-    for one in _asked_again(recipe, teacher, passed, number, journal):
-        if FILTERS["agreement"](one, known):
-            known.let_go(one)
-            dropped.append(_dropped(one, "agreement"))
-        else:
-            kept.append(one)
+    for group, rows in zip(groups, passed, strict=True):
+        for one in _asked_again(recipe, teacher, rows, group.seed):
+            if FILTERS["agreement"](one, known):
+                known.let_go(one)
+                dropped.append(_dropped(one, "agreement"))
+            else:
+                kept.append(one)
     room = max(0, recipe.n - len(before.rows))
     for one in kept[room:]:
         known.let_go(one)
     return RequestBatch(
-        number=number,
+        number=before.batches,
         requests=len(requests),
         rows=tuple(_row(one, recipe) for one in kept[:room]),
         dropped=tuple(dropped),
@@ -154,34 +189,50 @@ def _batch(
     )
 
 
-def _replies(
-    recipe: Recipe, teacher: Model, requests: Sequence[RowRequest], number: int, journal: Journal
-) -> list[Answer]:
-    """To all requests of a batch, those with the same form of reply together."""
-    decoding = Decoding(recipe.lengths.reply, temperature=1.0, seed=recipe.seed + number)
-    replies: dict[int, Answer] = {}
+def _passed(
+    recipe: Recipe, known: SeenRows, teacher: _Teacher, group: _RequestGroup, dropped: list[FilteredRow]
+) -> list[ProposedRow]:
+    """The rows of a group that pass all filters but the last. The others go to `dropped`."""
+    passed = []
+    for request, reply in zip(group.requests, _replies(recipe, teacher, group), strict=True):
+        for one in _proposed_rows(recipe, request, reply, dropped):
+            by = dropped_by(one, known)
+            if by is None:
+                known.hold(one)
+                passed.append(one)
+            else:
+                dropped.append(_dropped(one, by))
+    return passed
+
+
+def _groups(recipe: Recipe, requests: Sequence[RowRequest], before: Tally) -> list[_RequestGroup]:
+    """An endpoint gets all at once. A local model, which takes long for one, gets them one by one: what it answered is then kept
+    when it is stopped, and workers can share them.
+    """
+    if not recipe.constrained:
+        return [_RequestGroup(tuple(requests), recipe.seed + before.batches)]
+    return [_RequestGroup((one,), recipe.seed + before.requests + place) for place, one in enumerate(requests)]
+
+
+def _request_calls(recipe: Recipe, group: _RequestGroup) -> list[tuple[list[int], list[Prompt], Decoding]]:
+    """Of a group: those with the same form of reply together. With the places of the requests."""
+    decoding = Decoding(recipe.lengths.reply, temperature=1.0, seed=group.seed)
+    found = []
     for given in (True, False):
-        places = [place for place, request in enumerate(requests) if (request.answer is not None) == given]
+        places = [place for place, request in enumerate(group.requests) if (request.answer is not None) == given]
         if not places:
             continue
-        prompts = [request_turns(requests[place], recipe.instruction) for place in places]
-        grammar = Grammar(json_schema=reply_schema(requests[places[0]])) if recipe.constrained else None
-        replies |= zip(
-            places, _ask(teacher, prompts, replace(decoding, grammar=grammar), journal, is_check=False), strict=True
-        )
-    return [replies[place] for place in range(len(requests))]
+        prompts: list[Prompt] = [request_turns(group.requests[place], recipe.instruction) for place in places]
+        grammar = Grammar(json_schema=reply_schema(group.requests[places[0]])) if recipe.constrained else None
+        found.append((places, prompts, replace(decoding, grammar=grammar)))
+    return found
 
 
-def _ask(
-    teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, journal: Journal, *, is_check: bool
-) -> list[Answer]:
-    hashes = [
-        content_hash(prompt, f"{decoding.seed}:{sample}")
-        for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
-    ]
-    return teacher.generate(
-        prompts, decoding, lambda index, answer: journal.record_answer(hashes[index], answer, is_check=is_check)
-    )
+def _replies(recipe: Recipe, teacher: _Teacher, group: _RequestGroup) -> list[Answer]:
+    replies: dict[int, Answer] = {}
+    for places, prompts, decoding in _request_calls(recipe, group):
+        replies |= zip(places, teacher.answers(prompts, decoding, is_check=False), strict=True)
+    return [replies[place] for place in range(len(group.requests))]
 
 
 def _proposed_rows(
@@ -202,19 +253,15 @@ def _proposed_rows(
         yield ProposedRow(Example("", turns, output, passages=passages), request, reply.usd / len(read.proposals))
 
 
-def _asked_again(
-    recipe: Recipe, teacher: Model, passed: Sequence[ProposedRow], number: int, journal: Journal
-) -> list[ProposedRow]:
+def _asked_again(recipe: Recipe, teacher: _Teacher, passed: Sequence[ProposedRow], seed: int) -> list[ProposedRow]:
     """Each with whether the teacher gives its answer again, without having seen it: from its passage, where it has one."""
-    times = [recipe.checks(one.request.kind) for one in passed]
-    if not any(times):
+    checks = _check_call(recipe, passed, seed)
+    if checks is None:
         return list(passed)
-    decoding = Decoding(recipe.lengths.answer, temperature=0.0 if max(times) == 1 else 1.0, seed=recipe.seed + number)
-    prompts = [_check_prompt(recipe, one) for one, n in zip(passed, times, strict=True) for _ in range(n)]
-    answers = iter(_ask(teacher, prompts, decoding, journal, is_check=True))
+    answers = iter(teacher.answers(*checks, is_check=True))
     found = []
-    for one, n in zip(passed, times, strict=True):
-        own = list(islice(answers, n))
+    for one in passed:
+        own = list(islice(answers, recipe.checks(one.request.kind)))
         agrees = all(
             len(answer.text) <= LONGEST_REPLY and recipe.gives_again(answer.text, one.example, one.request.passage)
             for answer in own
@@ -222,6 +269,15 @@ def _asked_again(
         usd = one.usd + sum(answer.usd for answer in own)
         found.append(replace(one, agrees=agrees if own else None, usd=usd))
     return found
+
+
+def _check_call(recipe: Recipe, passed: Sequence[ProposedRow], seed: int) -> tuple[list[Prompt], Decoding] | None:
+    """The call that asks for their answers again, None where none is checked."""
+    times = [recipe.checks(one.request.kind) for one in passed]
+    if not any(times):
+        return None
+    decoding = Decoding(recipe.lengths.answer, temperature=0.0 if max(times) == 1 else 1.0, seed=seed)
+    return [_check_prompt(recipe, one) for one, n in zip(passed, times, strict=True) for _ in range(n)], decoding
 
 
 def _check_prompt(recipe: Recipe, one: ProposedRow) -> tuple[Message, ...]:
