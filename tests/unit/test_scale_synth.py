@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
-from lastresort.app.synth import SynthRequest, forecast_synth
+import lastresort as lr
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
 from lastresort.errors import InfrastructureError, InputError, StopRequestedError, TooLongError
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.report.synthetic import SyntheticRows
 from lastresort.report.words.progress import no_workers_line
+from lastresort.scale.ahead import AnsweredAhead
 from lastresort.scale.crew import AnyJob, Crew, JobKind
 from lastresort.scale.work import BatchJob
 from lastresort.stop import StopRequest
 from lastresort.synthesis.prompts import SYSTEM
-from lastresort.types import Answer, Decoding
+from lastresort.types import Answer, Decoding, SilentProgress
 from scale_support import WorkersHere
 from synth_support import Teacher, fresh_rows, routing, synth, team_of
 from tuning_support import Scissors
@@ -117,6 +120,16 @@ def test_rows_are_those_of_one_process(
     assert isinstance(again, BatchJob)
     assert there.asked - here.asked == Counter(f"{again.decoding.seed}:{one[-1].content}" for one in again.prompts)
     assert workers.most_at_once == 3
+
+
+def test_calls_that_were_not_announced_are_answered_all_the_same(
+    tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = rows(monkeypatch, tmp_path / "alone", Local())
+    spread(workers := WorkersHere())
+    monkeypatch.setattr(AnsweredAhead, "expect", lambda *_: None)
+    assert written(rows(monkeypatch, tmp_path / "ray", Local(), ray="local")) == written(alone)
+    assert workers.most_at_once == 1
 
 
 def test_replies_and_checks_are_under_way_at_once(
@@ -225,6 +238,12 @@ def test_an_endpoint_needs_no_workers(tmp_path: Path, monkeypatch: pytest.Monkey
     assert progress.said.count(no_workers_line()) == 1
 
 
-def test_an_address_that_is_none_is_refused_first(tmp_path: Path) -> None:
+def test_an_address_that_is_none_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = routing(tmp_path)
     with pytest.raises(InputError, match='--ray: found "nowhere"'):
-        forecast_synth(SynthRequest(routing(tmp_path), ray="nowhere"))
+        lr.synth_data(task, ray="nowhere", progress=SilentProgress())
+    monkeypatch.setattr("sys.argv", ["lastresort", "data", "synth", str(task), "--ray", "nowhere", "--dry-run"])
+    assert guarded(app) == InputError.exit_code
+    assert '--ray: found "nowhere"' in capsys.readouterr().err

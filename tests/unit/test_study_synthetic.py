@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -419,6 +419,22 @@ def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path
     with pytest.raises(Cut):
         run_study(StudyRequest("synthetic", made_rows.task, named, seeds=3), progress := CutAt("sft: loading", 1))
     assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
+
+
+def test_workers_answer_for_the_rows_and_for_their_study(
+    made_rows: SynthRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def on_ray(address: str, *_: object, **__: object) -> AbstractContextManager[None]:
+        asked.append(address)
+        return nullcontext()
+
+    monkeypatch.setattr("lastresort.app.spread.crew_on_ray", on_ray)
+    monkeypatch.setattr("lastresort.app.spread.study_on_ray", on_ray)
+    with pytest.raises(Cut):
+        ablate(replace(made_rows, ray="local"), CutAt("sft: loading", 1))
+    assert asked == ["local", "local"]
 
 
 @pytest.mark.parametrize("named", ["alias/tiny-synthetic.jsonl", "task/../task/tiny-synthetic.jsonl"])
