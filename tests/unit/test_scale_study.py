@@ -38,16 +38,22 @@ from lastresort.systems.system import System
 from lastresort.train.loop import loop
 from lastresort.types import SilentProgress
 from scale_support import Killed, WorkersHere, study_workers
-from tuning_support import COLOURS, Cut, CutAt, Scissors, pairs, tiny_task
+from tuning_support import COLOURS, Cut, CutAt, Scissors, pairs, tiny_task, write_jsonl
 
 FREE = ("seconds", "answer_s")  # what two runs do not share
 SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.2}
 
 
 def request(folder: Path, kind: Any = "min-data", *, ray: str | None = None) -> StudyRequest:
-    chosen = pairs() if kind == "orpo-vs-dpo" else None
-    path = tiny_task(folder / "task", preferences=chosen, output={"choices": list(COLOURS)}, score="choice", sft=SFT)
-    return StudyRequest(kind, path, sizes=None if chosen else (16, 40), seeds=2, out=folder / "own", ray=ray)
+    chosen, examples = pairs() if kind == "orpo-vs-dpo" else None, {}
+    if kind == "synthetic":
+        examples = {"examples": {"train": "rows.jsonl", "synthetic": "made.jsonl"}}
+    own = {"output": {"choices": list(COLOURS)}, "score": "choice", "sft": SFT, **examples}
+    path = tiny_task(folder / "task", preferences=chosen, **own)
+    made = [{"input": f"which paint suits {n} wooden houses", "output": COLOURS[n % 3]} for n in range(12)]
+    write_jsonl(path.parent / "made.jsonl", made)
+    sizes, seeds = (16, 40) if kind in ("crossover", "min-data") else None, 3 if kind == "synthetic" else 2
+    return StudyRequest(kind, path, sizes=sizes, seeds=seeds, out=folder / "own", ray=ray)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -93,9 +99,11 @@ class Watched(WorkersHere):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["crossover", "min-data", "orpo-vs-dpo"])
+@pytest.mark.parametrize(
+    ("kind", "trainings"), [("crossover", 4), ("min-data", 4), ("orpo-vs-dpo", 4), ("synthetic", 9)]
+)
 def test_trainings_at_workers_give_the_rows_of_one_process(
-    kind: str, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+    kind: str, trainings: int, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several train at once, after the prompts, and the driver itself answers nothing from then on."""
     plain = run_study(request(tmp_path / "alone", kind), SilentProgress()).document
@@ -116,7 +124,7 @@ def test_trainings_at_workers_give_the_rows_of_one_process(
     assert answering._workers == {} == training._workers
     assert not any(isinstance(job, CellJob) for job in answering.begun)
     trained = [job.wanted.cell.label for job in training.begun if isinstance(job, CellJob)]
-    assert len(trained) == len(set(trained)) == len(training.begun) == 4
+    assert len(trained) == len(set(trained)) == len(training.begun) == trainings
     for label in trained:
         assert progress.said.count(f"{label}: training given to the workers") == 1
         assert sum(said.startswith(f"{label}: trained in ") for said in progress.said) == 1
