@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +25,7 @@ from lastresort.evals.evidence import (
     smallest_deciding_test,
     tango_interval,
 )
-from lastresort.evals.evidence.bar import met_of_each, outcome_of
+from lastresort.evals.evidence.bar import least_right, met_of_each, outcome_of
 from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above, moments_before
 
 
@@ -346,6 +347,15 @@ def test_choose_is_checked() -> None:
         choose({}, {})
     with pytest.raises(ContractError, match="no cost of variant 'a'"):
         choose({"a": [1.0]}, {})
+
+
+@pytest.mark.parametrize(("bar", "error"), [(0.8, 0.01), (0.15, 0.004), (0.99, 0.3), (0.5, 1e-300), (0.02, 1e-9)])
+def test_the_least_number_right_is_the_first_whose_evidence_is_enough(bar: float, error: float) -> None:
+    for n in (1, 7, 8, 9, 150):
+        found = least_right(n, bar, error)
+        for items in range(1, n + 1):
+            enough = np.flatnonzero(log_evidence_above(np.arange(items + 1), items, bar) >= -math.log(error))
+            assert found[items - 1] == (enough[0] if len(enough) else items + 1)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.1, 0.05), (0.02, 0.3), (0.1, 0.0), (0.0, 0.1)])
