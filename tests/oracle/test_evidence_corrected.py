@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from lastresort.evals.evidence import correction
 from lastresort.evals.evidence.bar import binomial_limit
 
-truescore = pytest.importorskip("truescore", reason="truescore is not installed")
+
+@pytest.fixture
+def truescore() -> ModuleType:
+    return pytest.importorskip("truescore", reason="truescore is not installed")
 
 
 def sample(seed: int, *, grades: bool) -> tuple[list[float], list[float], list[float]]:
@@ -27,7 +32,7 @@ def sample(seed: int, *, grades: bool) -> tuple[list[float], list[float], list[f
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_corrected_rate_is_that_of_rogan_and_gladen(seed: int) -> None:
+def test_the_corrected_rate_is_that_of_rogan_and_gladen(truescore: ModuleType, seed: int) -> None:
     """truescore's gold cases are part of its sample, so the judged share of the test is weighed to be that of both together."""
     people, judged, scores = sample(seed, grades=False)
     found = truescore.rogan_gladen_estimate(judged + scores, people, list(range(40)))
@@ -36,7 +41,7 @@ def test_the_corrected_rate_is_that_of_rogan_and_gladen(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_corrected_mean_is_that_of_prediction_powered_inference(seed: int) -> None:
+def test_the_corrected_mean_is_that_of_prediction_powered_inference(truescore: ModuleType, seed: int) -> None:
     people, judged, scores = sample(seed, grades=True)
     found = truescore.ppi_estimate(judged + scores, people, list(range(40)), lambda_=1.0)
     by = correction(people, judged, bar=0.7, alpha=0.05, beta=0.05, binary=False)
