@@ -1,7 +1,7 @@
 """How a climb shares its error, the chance 1 - confidence that it ends wrongly MET, among the tests of the bar that it may make.
 
     ruled out by the task or its data    nothing
-    the first rung                       half, since most climbs stop there
+    the first rung                       half, assuming that half of the climbs stop there
     repairs                              4%, in equal parts, and what is left over
     every other rung                     the same part of the rest
 
