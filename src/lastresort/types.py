@@ -225,12 +225,12 @@ class JudgedBar:
 class Judgement:
     """What a test of the bar found.
 
-    unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence
-    sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an
-    UNDECIDED, None if unknown or not needed. decided: None where the verdict is UNDECIDED. outlook: None where it is not, or
-    outside a climb. parts: of a test that went on with fresh items, the test set first, and all figures are of the parts together;
-    empty where it did not. judged: what the judge said, where labels correct it; score, interval and limits are then the corrected
-    ones, but those of parts are the judge's.
+    unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence sequence of the
+    score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an UNDECIDED, those seen
+    included if its test can go on, else of a new test; None if unknown or not needed. decided: None where the verdict is UNDECIDED.
+    outlook: None where it is not, or outside a climb. parts: of a test that went on with fresh items, the test set first, and all
+    figures are of the parts together; empty where it did not. judged: what the judge said, where labels correct it; score, interval
+    and limits are then the corrected ones, but those of parts are the judge's.
     """
 
     outcome: Outcome

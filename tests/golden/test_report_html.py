@@ -347,7 +347,7 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "undecided")
     assert "PROVISIONAL" in page.text
     assert (
-        "About 1,240 test items would decide it with 80% probability if the score holds: 1,090 more than the test set has."
+        "About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items in all."
         in page.text
     )
     assert "That is 12% of the way." in page.text

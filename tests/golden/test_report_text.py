@@ -70,8 +70,8 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
     assert (
-        "prompting is undecided. About 1,240 test items would decide it with 80% probability if the score holds: 1,090 more than "
-        "the test set has." in text
+        "prompting is undecided. About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items "
+        "in all." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
     assert next_step(decision) == said
@@ -210,7 +210,7 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert (
-        "- prompting is undecided. About 1,240 test items would decide it with 80% probability if the score holds"
+        "- prompting is undecided. About 1,090 fresh items would decide it with 80% probability if the score holds"
         in text
     )
 

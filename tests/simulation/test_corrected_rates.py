@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import Correction, correction, judge_bar, judge_corrected, judge_fresh, so_far
+from lastresort.evals.evidence import Correction, correction, judge_bar, judge_corrected, judge_going_on, so_far
 from lastresort.evals.evidence.corrected import LABELS_SHARE, Line, _by_rates
 from lastresort.evals.evidence.outlook import Errors, errors_after
 from lastresort.types import Judgement, LabelledRates
@@ -125,7 +125,7 @@ def test_going_on_with_fresh_items_keeps_the_error_of_a_corrected_bar() -> None:
             def judge(at: float, alpha: float, beta: float, seen: list[list[float]] = seen) -> Judgement | None:
                 if len(seen) == 1:
                     return judge_bar(seen[0], bar=at, alpha=alpha, beta=beta, binary=True)
-                return judge_fresh(seen, bar=at, alpha=alpha, beta=beta, n_available=len(seen[-1]))
+                return judge_going_on(seen, bar=at, alpha=alpha, beta=beta, n_available=len(seen[-1]))
 
             found = judge_corrected(judge, lambda units, error: (0.0, 1.0), by, alpha=ALPHA, beta=BETA)
             assert found is not None

@@ -15,10 +15,10 @@ import pytest
 
 from bar_table import items_of, scored_item, task_for, without_intervals
 from lastresort.climb.bar_test import Answered, judge_parts
-from lastresort.evals.evidence import judge_bar, outlook
+from lastresort.evals.evidence import judge_bar, judge_going_on, outlook
 from lastresort.evals.evidence.bar import outcome_of
 from lastresort.evals.evidence.martingale import lower_limits
-from lastresort.evals.evidence.outlook import Errors, claimable, endings, errors_after
+from lastresort.evals.evidence.outlook import Errors, claimable, endings, errors_after, needed_to_go_on
 
 BETA = 0.05
 SETTINGS = [(0.8, 0.05, 100), (0.85, 0.0083, 200), (0.5, 0.0125, 60), (0.95, 0.025, 150), (0.3, 0.01, 80)]
@@ -135,6 +135,73 @@ def test_optional_continuation_keeps_the_error_of_judge_bar() -> None:
             errors = left(int(sum(scores)), size, bar, errors)
             size = 30 if errors.alpha < alpha / 2 else 120
     assert wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+@pytest.mark.parametrize(
+    ("bar", "alpha", "parts"),
+    [
+        (0.85, 0.05 / 6, [(181, 200)]),
+        (0.8, 0.0186, [(53, 60)]),
+        (0.8, 0.0054, [(85, 100), (172, 200)]),
+        (0.7, 0.025, [(62, 100)]),
+        (0.9, 0.0054, [(172, 200)]),
+        (0.8, 0.0186, [(76, 100), (148, 200)]),
+    ],
+    ids=["met", "met of few", "met after a file", "not met", "not met, high bar", "not met after a file"],
+)
+def test_the_fresh_items_that_are_named_decide_with_the_power_that_is_named(
+    bar: float, alpha: float, parts: list[tuple[int, int]]
+) -> None:
+    """Where the score seen is the true one, the verdict on its side has a chance of 80% with as many as are named, or with a few
+    more, and less with one fewer.
+    """
+    scores = [mixed(right, n) for right, n in parts]
+    found = judge_going_on(scores, bar=bar, alpha=alpha, n_available=parts[-1][1])
+    assert found is not None
+    assert found.outcome == "UNDECIDED"
+    assert found.n_needed is not None
+    errors = Errors(alpha, BETA)
+    for right, n in parts:
+        errors = errors_after(right, n, bar, errors)
+
+    def power(fresh: int) -> float:
+        ends = endings(fresh, bar, errors, at(found.score))
+        return ends.met if found.score > bar else ends.not_met
+
+    fresh = found.n_needed - sum(n for _, n in parts)
+    assert power(fresh - 1) < 0.8 <= power(fresh) < 0.85
+    assert min(power(fresh + more) for more in (*range(1, 25), 60, 2 * fresh)) >= 0.8
+
+
+@pytest.mark.slow
+def test_a_test_that_goes_on_with_the_items_that_it_names_decides_as_often_as_it_says() -> None:
+    """By the test itself, on drawn scores, at both sides of the bar."""
+    generator, runs = np.random.default_rng(59), 300
+    for right, n, bar, alpha, outcome in ((181, 200, 0.85, 0.05 / 6, "MET"), (62, 100, 0.7, 0.025, "NOT_MET")):
+        needed = needed_to_go_on([mixed(right, n)], bar=bar, alpha=alpha)
+        assert needed is not None
+        ends = []
+        for _ in range(runs):
+            fresh = (generator.random(needed - n) < right / n).astype(float).tolist()
+            found = judge_going_on([mixed(right, n), fresh], bar=bar, alpha=alpha, n_available=needed - n)
+            assert found is not None
+            ends.append(found.outcome == outcome)
+        assert abs(np.mean(ends) - 0.825) <= 0.025 + 3 * math.sqrt(0.8 * 0.2 / runs)
+
+
+def test_no_number_is_named_where_ten_times_the_items_are_too_few() -> None:
+    """46 of 60 against 70%: a new test of 548 would do, but not the 540 that may be added, at the error of fresh items."""
+    assert needed_to_go_on([mixed(46, 60)], bar=0.7, alpha=0.0054) is None
+    assert needed_to_go_on([mixed(48, 60)], bar=0.8, alpha=0.0054) is None
+    assert needed_to_go_on([mixed(55, 60)], bar=0.8, alpha=0.0) is None
+    whole = judge_bar(mixed(46, 60), bar=0.7, alpha=0.0054, binary=True)
+    assert whole is not None
+    assert whole.n_needed == 548
+
+
+def mixed(right: int, n: int) -> list[float]:
+    """Scores in an order in which no look decides, at whose end all is open."""
+    return [float((item + 1) * right // n > item * right // n) for item in range(n)]
 
 
 def test_the_predicted_chances_come_true() -> None:

@@ -20,6 +20,7 @@ from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
 from lastresort.app.runs import Run
 from lastresort.errors import TaskError
+from lastresort.evals.evidence import judge_bar
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import RunView
@@ -272,6 +273,13 @@ def test_an_undecided_repair_is_not_told_to_go_on_with_fresh_items(
         assert "A repaired system is tested once, so its test does not go on with fresh items." in text
         assert "if the test goes on" not in text
         assert "--more" not in text
+        assert "fresh items would decide it" not in text
+    right, n = round(rung.test.score * rung.test.n_used), rung.test.n_used
+    assert rung.test.outlook is not None
+    scores = [float((item + 1) * right // n > item * right // n) for item in range(n)]
+    again = judge_bar(scores, bar=0.8, alpha=rung.test.outlook.error, binary=True)
+    assert again is not None
+    assert rung.test.n_needed == again.n_needed, "of a new test"
     with pytest.raises(TaskError, match=r"the only test of this run that is UNDECIDED is that of a repaired system"):
         climbed_with_more(tmp_path)
 

@@ -17,12 +17,12 @@ from lastresort.evals.evidence import (
     correction,
     judge_bar,
     judge_corrected,
-    judge_fresh,
+    judge_going_on,
     outlook,
     outlook_corrected,
     so_far,
 )
-from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.evals.evidence.outlook import Errors, errors_after, needed_to_go_on
 from lastresort.records.decision import JudgeCorrection, JudgeRate, JudgeView
 from lastresort.records.events import JudgeChecked, JudgeOpened
 from lastresort.records.record import ItemScore, Record
@@ -47,7 +47,7 @@ def graded(off: float, *, bar: float) -> Correction:
 def verdict(*parts: list[float], by: Correction, binary: bool = True, alpha: float = 0.05) -> Judgement:
     def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
         if len(parts) > 1:
-            return judge_fresh(parts, bar=bar, alpha=alpha, beta=beta, n_available=len(parts[-1]))
+            return judge_going_on(parts, bar=bar, alpha=alpha, beta=beta, n_available=len(parts[-1]))
         return judge_bar(parts[0], bar=bar, alpha=alpha, beta=beta, binary=binary)
 
     def interval(units: int, error: float) -> tuple[float, float]:
@@ -181,6 +181,27 @@ def test_a_score_that_labels_cannot_correct_leads_no_climb(by: Correction) -> No
         outcome = RungOutcome("prompting", replace(found, judged=judged), "ten shots")
         assert next_step(rules, [outcome]).rung == goes_to
         assert (conclude(rules, [outcome]).stopped_at == "prompting") == (judged is None)
+
+
+@pytest.mark.parametrize(("right", "goes_on"), [(158, True), (158, False), (120, True)])
+def test_the_items_needed_are_those_of_the_side_on_which_the_judged_score_lies(right: int, goes_on: bool) -> None:
+    by = labels(300, 291, 300, 9, bar=0.7)
+    order = [Example(f"{i}", (Message("user", f"{i}"),), "x") for i in range(200)]
+    scores = [float((i + 1) * right // 200 > i * right // 200) for i in range(200)]
+    items = [
+        ItemScore(one.id, score, "", "x", "", "stop", None, 1, 1, 0.0, 0.0)
+        for one, score in zip(order, scores, strict=True)
+    ]
+    found = judge_parts(SimpleNamespace(bar=0.7), True, [Answered(items, order)], 0.0054, by, once=not goes_on)  # type: ignore[arg-type]
+    side = {"bar": by.met_above, "alpha": 0.0027, "beta": 0.0}
+    if right < 0.7 * 200:
+        side = {"bar": by.not_met_below, "alpha": 0.0, "beta": 0.025}
+    alone = judge_bar(scores, **side, binary=True)
+    assert alone is not None
+    assert found is not None
+    assert found.outcome == "UNDECIDED"
+    assert found.n_needed is not None
+    assert found.n_needed == (needed_to_go_on([scores], **side) if goes_on else alone.n_needed)
 
 
 @pytest.mark.parametrize("corrected", [True, False])

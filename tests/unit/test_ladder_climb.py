@@ -19,6 +19,7 @@ from lastresort.climb.identity import merged_settings, settle_options
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
+from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
 from lastresort.records.events import CandidateMeasured, OptionsChosen, RungSkipped
 from lastresort.records.record import Record
@@ -172,6 +173,9 @@ def test_undecided_says_how_far_it_is(tmp_path: Path) -> None:
     test, far = decision["rungs"][0]["test"], decision["rungs"][0]["test"]["outlook"]
     assert test["verdict"] == "UNDECIDED"
     assert far["seen_share"] == 60 / test["n_needed"]
+    right = round(60 * test["score"])
+    scores = [1.0] * right + [0.0] * (60 - right)
+    assert test["n_needed"] == needed_to_go_on([scores], bar=decision["bar"], alpha=decision["alpha_per_rung"])
     assert sorted(more["n"] for more in far["after"]) == sorted((60, test["n_needed"] - 60))
     fewer, more = far["after"]
     assert 0 < fewer["met"] < more["met"] < 1

@@ -18,7 +18,7 @@ from lastresort.app.climb import Climbed
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.fresh_items import _least_deciding
 from lastresort.errors import DataError, InputError, TaskError
-from lastresort.evals.evidence import judge_bar, judge_fresh
+from lastresort.evals.evidence import judge_bar, judge_going_on
 from lastresort.evals.evidence.martingale import binary_interval
 from lastresort.evals.evidence.outlook import Errors, errors_after
 from lastresort.ladder import RUNGS
@@ -117,7 +117,7 @@ def test_it_is_noted_with_the_hash_of_its_file_and_counted_as_used(tmp_path: Pat
 
 
 def test_it_goes_on_file_after_file(tmp_path: Path) -> None:
-    """With few items each; as `judge_fresh` says of the same scores."""
+    """With few items each; as `judge_going_on` says of the same scores."""
     undecided(tmp_path, right=0.85)
     decision = with_more(tmp_path, FRESH[:40]).decision
     assert decision.verdict == "UNDECIDED"
@@ -135,7 +135,7 @@ def test_it_goes_on_file_after_file(tmp_path: Path) -> None:
             for one in record.measurements()
             if one.split.startswith(("test", "fresh"))
         ]
-    expected = judge_fresh(parts, bar=0.8, alpha=decision.alpha_per_rung, n_available=50)
+    expected = judge_going_on(parts, bar=0.8, alpha=decision.alpha_per_rung, n_available=50)
     assert expected is not None
     assert second.parts == expected.parts
     assert second.verdict == expected.outcome
@@ -307,18 +307,18 @@ def test_with_goal_cost_the_test_of_the_cheaper_calls_goes_on_at_the_error_of_th
     assert (test.parts[1].alpha, test.parts[1].beta) == pytest.approx((after.alpha, after.beta))
 
 
-def test_judge_fresh_continues_the_test() -> None:
+def test_judge_going_on_continues_the_test() -> None:
     first, bar, alpha = [1.0] * 88 + [0.0] * 12, 0.8, 0.0125
     after = errors_after(88, 100, bar, Errors(alpha, 0.05))
     fresh = [1.0] * 46 + [0.0] * 4
     alone = judge_bar(fresh, bar=bar, alpha=after.alpha, beta=after.beta, binary=True)
-    found = judge_fresh([first, fresh], bar=bar, alpha=alpha, n_available=50)
+    found = judge_going_on([first, fresh], bar=bar, alpha=alpha, n_available=50)
     assert found is not None
     assert alone is not None
     assert found.outcome == alone.outcome
     assert found.n_used == 100 + alone.n_used
     assert found.interval == binary_interval(88 + int(sum(fresh[: alone.n_used])), found.n_used, alpha)
-    assert judge_fresh([first, fresh[:5]], bar=bar, alpha=alpha, n_available=50) is None
+    assert judge_going_on([first, fresh[:5]], bar=bar, alpha=alpha, n_available=50) is None
 
 
 def test_the_command_line_takes_more(

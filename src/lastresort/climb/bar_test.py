@@ -13,7 +13,7 @@ from lastresort.evals.evidence import (
     errors_left,
     judge_bar,
     judge_corrected,
-    judge_fresh,
+    judge_going_on,
     outlook,
     outlook_corrected,
     so_far,
@@ -47,10 +47,17 @@ class Answered:
 
 
 def run_test(
-    bench: Workbench, rung: str, system: System, parts: Sequence[Sequence[Example]], alpha: float
+    bench: Workbench,
+    rung: str,
+    system: System,
+    parts: Sequence[Sequence[Example]],
+    alpha: float,
+    *,
+    once: bool = False,
 ) -> tuple[Judgement, list[Measurement]]:
     """Judge a frozen system against the bar: on the test set, and while that is UNDECIDED on the fresh items in turn. A finished
-    part is read from the record and never repeated. alpha: the error of a false MET, over all parts.
+    part is read from the record and never repeated. alpha: the error of a false MET, over all parts. once: it never goes on, so
+    that the items needed are those of a new test.
     """
     task, binary, by = bench.task, bench.scorer.binary, bench.correction
     measured: list[Measurement] = []
@@ -67,7 +74,7 @@ def run_test(
             bench.record.add_measurement(known)
         measured.append(known)
         answered.append(Answered(known.items, order))
-        judgement = judge_parts(task, binary, answered, alpha, by)
+        judgement = judge_parts(task, binary, answered, alpha, by, once=once)
         assert judgement is not None, "a finished test is judged"
         if judgement.outcome != "UNDECIDED":
             return judgement, measured
@@ -157,25 +164,31 @@ def _until_decided(
 
 
 def judge_parts(
-    task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None = None
+    task: Task,
+    binary: bool,
+    parts: Sequence[Answered],
+    alpha: float,
+    by: Correction | None = None,
+    *,
+    once: bool = False,
 ) -> Judgement | None:
     """The verdict of a test after its last part so far; None while more of that are needed. All but the last ended UNDECIDED.
 
-    by: how people's labels correct the scores, None where they are taken as they are.
+    by: how people's labels correct the scores, None where they are taken as they are. once: as in `run_test`.
     """
-    if len(parts) == 1:
-        return judge_so_far(task, binary, parts[0].items, parts[0].order, alpha, by)
     last = parts[-1]
-    if binary and groups_of(last.order) is None:
+    if binary and not once and groups_of(last.order) is None:
         scores = [[item.score for item in part.items] for part in parts]
         pooled = [score for part in scores for score in part]
 
         def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
-            return judge_fresh(scores, bar=bar, alpha=alpha, beta=beta, n_available=len(last.order))
+            return judge_going_on(scores, bar=bar, alpha=alpha, beta=beta, n_available=len(last.order))
 
         return _judged(judge, task, binary, pooled, None, alpha, by)
     items, order = [item for part in parts for item in part.items], [item for part in parts for item in part.order]
     found = judge_so_far(task, binary, items, order, alpha, by)
+    if len(parts) == 1:
+        return found
     errors = Errors(alpha, FALSE_NOT_MET) if by is None else errors_left(alpha, FALSE_NOT_MET)
     return None if found is None else replace(found, parts=tuple(_part(task, part, errors) for part in parts))
 
@@ -197,7 +210,8 @@ def judge_so_far(
     alpha: float,
     by: Correction | None = None,
 ) -> Judgement | None:
-    """The verdict after these items, the first of `order`; None while more are needed. A group counts once it is whole.
+    """The verdict of a test that does not go on after these items, the first of `order`; None while more are needed. A group counts
+    once it is whole.
 
     alpha: the error of a false MET. by: as in `judge_parts`.
     """

@@ -122,13 +122,13 @@ class BarTest(JsonDocument):
     """A system against the bar, on held-out items. unit: what n_used, n_available and n_needed count, and what the score is the
     mean of. interval: the confidence sequence of the score, each limit at the error of the test. decided: the rule that gave the
     verdict (sequence: the evidence after every unit; exact: the binomial test at the last item; continued: the parts of a test that
-    went on), its error and the limit of the
-    score that it showed; null for UNDECIDED. n_needed: units that would decide an UNDECIDED; null where not needed or not to be
-    told. outlook: how far an UNDECIDED is from a verdict: the share of n_needed that was seen, the chance of each verdict after n
-    fresh units, and the highest bar that could be claimed now, at this error; null where the verdict is not UNDECIDED, or outside a
-    climb. parts: of a test that went on with fresh items, the test set first, each with the errors at which it was judged; all
-    other figures are of the parts together. Empty where it did not go on. judged: what the judge said where people's labels correct
-    it; score, interval and decided are then the corrected ones, and parts are the judge's.
+    went on), its error and the limit of the score that it showed; null for UNDECIDED. n_needed: units that would decide an
+    UNDECIDED, those seen included if its test can go on, else of a new test; null where not needed or not to be told. outlook: how
+    far an UNDECIDED is from a verdict: the share of n_needed that was seen, the chance of each verdict after n fresh units, and the
+    highest bar that could be claimed now, at this error; null where the verdict is not UNDECIDED, or outside a climb. parts: of a
+    test that went on with fresh items, the test set first, each with the errors at which it was judged; all other figures are of
+    the parts together. Empty where it did not go on. judged: what the judge said where people's labels correct it; score, interval
+    and decided are then the corrected ones, and parts are the judge's.
     """
 
     verdict: Outcome

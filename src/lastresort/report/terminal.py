@@ -142,9 +142,11 @@ def ladder_table(decision: RunView) -> RenderableType:
             )
             lines.append(Text(f"{name} {why}", style="dim"))
             continue
+        repaired = decision.is_repaired(rung)
         if rung.test.verdict == "UNDECIDED":
-            lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
-        said = (of_parts(rung.test), how_far(rung.test, repaired=decision.is_repaired(rung)))
+            needs = what_would_decide(rung.test, repaired=repaired)
+            lines.append(Text(f"{name} is undecided. {needs}", style="yellow"))
+        said = (of_parts(rung.test), how_far(rung.test, repaired=repaired))
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     lines += _gate(decision.gate)
     lines += _repairs(decision.repairs)

@@ -246,7 +246,7 @@ class _Trying:
 def _tested(bench: Workbench, prepared: PreparedTask, rung: str, chosen: RepairCandidate) -> RepairTested:
     """The frozen repair against the bar: once, whatever error a later session could give it."""
     system = load_system(bench.candidate_folder(rung, chosen.system))
-    judgement, _ = run_test(bench, rung, system, [prepared.split.test], bench.alpha_of_repair(rung))
+    judgement, _ = run_test(bench, rung, system, [prepared.split.test], bench.alpha_of_repair(rung), once=True)
     tested = RepairTested(rung=rung, system=system.name, judgement=judgement)
     bench.record.append(tested)
     return tested

@@ -32,7 +32,7 @@ from lastresort.evals.evidence.noninferiority import (
     over_seeds,
     power_of,
 )
-from lastresort.evals.evidence.outlook import Errors, errors_after, judge_fresh, outlook
+from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on, outlook
 from lastresort.evals.evidence.paired import PairedComparison, better, mcnemar_p
 from lastresort.evals.evidence.selection import (
     PREDICTED,
@@ -69,7 +69,7 @@ __all__ = [
     "items_that_decide",
     "judge_bar",
     "judge_corrected",
-    "judge_fresh",
+    "judge_going_on",
     "mcnemar_p",
     "mildest",
     "non_inferior",

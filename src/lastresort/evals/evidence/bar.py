@@ -31,6 +31,7 @@ _STRIDE = 8  # items, between those at which `least_right` searches
 # Part of each error that the item-by-item test spends; the exact test at the last item has the rest.
 SEQUENTIAL_SHARE = 0.2
 FINAL_SHARE = 0.8
+POWER = 0.8
 POWER_QUANTILE = 0.8416
 FALSE_NOT_MET = 0.05  # its rate in the test of a rung, unless one is given (DESIGN part 8)
 ROUNDING = 1e-12
@@ -84,7 +85,7 @@ def judge_bar(
     judgement = replace(_judgement(final, units, available, alpha, binary), unit=unit)
     if final != "UNDECIDED":
         return replace(judgement, decided=_exact_limit(final, units, bar, alpha, beta))
-    needed = (needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
+    needed = (_needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
     return replace(judgement, n_needed=needed)
 
 
@@ -331,9 +332,9 @@ def _run_length(rate: float, level: float) -> int:
     return n
 
 
-def needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | None:
-    """Items that would decide with power 0.8 if the rate seen is the true one, at least one more; None beyond ten test sets or at
-    the bar.
+def _needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | None:
+    """Size of a new test that would decide with power 0.8 if the rate seen is the true one, at least one more; None beyond ten test
+    sets or at the bar.
     """
     n, rate = len(units), float(units.mean())
     if math.isclose(rate, bar, rel_tol=0, abs_tol=1e-12) or (alpha if rate > bar else beta) == 0:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -36,20 +36,22 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.bar import (
     FALSE_NOT_MET,
     FINAL_SHARE,
+    POWER,
+    ROUNDING,
     SEQUENTIAL_SHARE,
     Counts,
     binomial_limit,
+    binomial_tail,
     first_of_each,
     judge_bar,
     least_right,
     least_tail,
-    needed_binary,
     so_far,
 )
 from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above, lower_limits, lowest_uncrossed
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.units import Array, as_scores, group_means
-from lastresort.types import Judgement, MoreUnits, Outlook, PartOfTest, VerdictBasis
+from lastresort.types import FARTHEST, Judgement, MoreUnits, Outlook, PartOfTest, VerdictBasis
 
 DRAWS = 1000
 MOST_ERROR = 0.5  # of a test that goes on; below 1, so that the proof above holds
@@ -77,14 +79,14 @@ class Endings:
     undecided: Array
 
 
-def judge_fresh(
+def judge_going_on(
     parts: Sequence[Sequence[float]], *, bar: float, alpha: float, beta: float = FALSE_NOT_MET, n_available: int
 ) -> Judgement | None:
-    """The verdict of a test of 0/1 scores that ended UNDECIDED and goes on (module docstring); None while more items are needed.
+    """The verdict of a test of 0/1 scores that goes on after every UNDECIDED (module docstring); None while more items are needed.
 
     parts: the scores of the test set, then of every file of fresh items; all but the last are whole and ended UNDECIDED.
-    n_available: size of the last. P(MET, ever) <= alpha and P(NOT_MET, ever) <= beta on their sides of the bar.
-    Raises ContractError as `judge_bar` does.
+    n_available: size of the last. P(MET, ever) <= alpha and P(NOT_MET, ever) <= beta on their sides of the bar. n_needed is
+    `needed_to_go_on`. Raises ContractError as `judge_bar` does.
     """
     before, errors = parts[:-1], Errors(alpha, beta)
     judged: list[PartOfTest] = []
@@ -94,9 +96,13 @@ def judge_fresh(
     found = judge_bar(parts[-1], bar=bar, alpha=errors.alpha, beta=errors.beta, binary=True, n_available=n_available)
     if found is None:
         return None
+    open_ = found.outcome == "UNDECIDED"
+    if open_:
+        found = replace(found, n_needed=needed_to_go_on(parts, bar=bar, alpha=alpha, beta=beta))
+    if not before:
+        return found
     pooled = np.concatenate([*before, parts[-1][: found.n_used]])
     together = so_far(pooled.tolist(), bar=bar, alpha=alpha, binary=True)
-    open_ = found.outcome == "UNDECIDED"
     error = beta if found.outcome == "NOT_MET" else alpha
     return Judgement(
         found.outcome,
@@ -104,10 +110,56 @@ def judge_fresh(
         together.n,
         sum(map(len, before)) + n_available,
         together.interval,
-        n_needed=needed_binary(pooled, bar, alpha, beta) if open_ else None,
+        n_needed=found.n_needed,
         decided=None if open_ else VerdictBasis("continued", error, bar),
         parts=(*judged, _part(parts[-1][: found.n_used], n_available, errors)),
     )
+
+
+def needed_to_go_on(
+    parts: Sequence[Sequence[float]], *, bar: float, alpha: float, beta: float = FALSE_NOT_MET
+) -> int | None:
+    """Items, those of these parts included, with which a test of 0/1 scores that goes on gives the verdict on whose side its score
+    lies with power 0.8, if that is the true score; None at the bar, and beyond ten times the items there are.
+
+    parts: as in `judge_going_on`, all whole. Not the size of a new test, as in `judge_bar`: the fresh items are judged alone, at
+    errors of their own, and the items seen count only through these.
+    """
+    n, right = sum(map(len, parts)), round(sum(map(sum, parts)))
+    rate, errors = right / n, _errors_after_all(parts, bar, Errors(alpha, beta))
+    if rate < bar:
+        rate, bar, errors = 1 - rate, 1 - bar, Errors(errors.beta, errors.alpha)
+    if math.isclose(rate, bar, rel_tol=0, abs_tol=1e-12) or errors.alpha == 0:
+        return None
+    fresh = _fresh_needed(rate, bar, errors, (FARTHEST - 1) * n)
+    return None if fresh is None else n + fresh
+
+
+@lru_cache(maxsize=4096)
+def _fresh_needed(rate: float, bar: float, errors: Errors, most: int) -> int | None:
+    """Items of a test that says MET with power 0.8 where this is the true rate; None where no number up to `most` is enough.
+
+    The power rises by jumps and falls in between, since the exact step counts whole items. So this is the smallest number from
+    which on every number up to `most` is enough, and labelling a few items more does no harm. One way through the items gives the
+    power of all numbers, since only the exact step depends on which it is.
+    """
+    level = FINAL_SHARE * errors.alpha * (1 + ROUNDING)
+    n = too_few = 0
+    least = 1  # number right at which the exact step says MET; one more item raises it by one at most
+    for n, (met, _, low, mass) in enumerate(_item_by_item(most, bar, errors, lambda items, seen: rate), 1):
+        if binomial_tail(least, n, bar) > level:
+            least += 1
+        if met + float(mass[max(0, least - low) :].sum()) < POWER:
+            too_few = n
+        if met >= POWER or met + float(mass.sum()) < POWER:  # from here on enough, or never
+            break
+    return None if too_few == n else too_few + 1
+
+
+def _errors_after_all(parts: Sequence[Sequence[float] | Array], bar: float, errors: Errors) -> Errors:
+    for part in parts:
+        errors = errors_after(round(sum(part)), len(part), bar, errors)
+    return errors
 
 
 def _part(scores: Sequence[float], n_available: int, errors: Errors) -> PartOfTest:
@@ -127,7 +179,7 @@ def outlook(
 ) -> Outlook:
     """How far a whole test that ended UNDECIDED is from a verdict. Arguments as in `judge_bar`; n_needed as in its judgement.
 
-    parts: as in `judge_fresh`; one where the test has not gone on. groups: of all parts in turn.
+    parts: as in `judge_going_on`; one where the test has not gone on. groups: of all parts in turn.
 
     The chances are of the test as it goes on (module docstring), with as many units again and with those that are missing to
     n_needed. 0/1 scores: exact, the rate having the Beta(1 + S, 1 + n - S) distribution. Graded scores and groups: the share of
@@ -195,10 +247,21 @@ def _theta(n: int, bar: float, error: float) -> float:
 
 def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
     """How the test of `judge_bar` on n 0/1 items ends, exactly: the chance of each number right is carried on item by item."""
+    *_, (met, not_met, low, mass) = _item_by_item(n, bar, errors, chance)
+    rights = np.arange(low, low + len(mass))
+    now_met = rights >= least_tail(n, bar, FINAL_SHARE * errors.alpha)
+    now_not_met = n - rights >= least_tail(n, 1 - bar, FINAL_SHARE * errors.beta)
+    undecided = np.zeros(n + 1)
+    undecided[rights] = np.where(now_met | now_not_met, 0.0, mass)
+    return Endings(met + float(mass[now_met].sum()), not_met + float(mass[now_not_met].sum()), undecided)
+
+
+def _item_by_item(n: int, bar: float, errors: Errors, chance: Chance) -> Iterator[tuple[float, float, int, Array]]:
+    """After each of n 0/1 items, of the test without its last step: the chance that it has said MET and that it has said NOT_MET,
+    the least number right at which it goes on, and the chances of that number and of each next one.
+    """
     met_from = least_right(n, bar, SEQUENTIAL_SHARE * errors.alpha)
     not_met_to = np.arange(1, n + 1) - least_right(n, 1 - bar, SEQUENTIAL_SHARE * errors.beta)
-    met_from[-1] = min(met_from[-1], least_tail(n, bar, FINAL_SHARE * errors.alpha))
-    not_met_to[-1] = max(not_met_to[-1], n - least_tail(n, 1 - bar, FINAL_SHARE * errors.beta))
     met = not_met = 0.0
     low, mass = 0, np.ones(1)
     for item in range(n):
@@ -208,24 +271,19 @@ def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
         grown[1:] += step_up
         first = min(max(int(not_met_to[item]) + 1 - low, 0), len(grown))
         last = min(max(int(met_from[item]) - low, first), len(grown))
-        if first > 0:
-            not_met += float(grown[:first].sum())
-        if last < len(grown):
-            met += float(grown[last:].sum())
+        not_met += float(grown[:first].sum())
+        met += float(grown[last:].sum())
         low, mass = low + first, grown[first:last]
+        yield met, not_met, low, mass
         if not len(mass):
-            break
-    undecided = np.zeros(n + 1)
-    undecided[low : low + len(mass)] = mass
-    return Endings(met, not_met, undecided)
+            return
 
 
 def _after_binary(
     parts: Sequence[Array], amounts: Sequence[int], bar: float, errors: Errors
 ) -> Iterator[tuple[float, float]]:
-    n, right, going_on = sum(map(len, parts)), int(sum(part.sum() for part in parts)), errors
-    for part in parts:
-        going_on = errors_after(int(part.sum()), len(part), bar, going_on)
+    n, right = sum(map(len, parts)), int(sum(part.sum() for part in parts))
+    going_on = _errors_after_all(parts, bar, errors)
 
     def chance(items: int, seen: Array) -> Array:
         return (1 + right + seen) / (2 + n + items)

@@ -119,11 +119,11 @@ def of_all_answered(test: BarTest, n: int, score: float) -> str:
     )
 
 
-IF_IT_HOLDS = "with 80% probability if the score holds"  # the power that numbers of test items are for
+IF_IT_HOLDS = "with 80% probability if the score holds"  # the power that numbers of items are for
 
 
-def what_would_decide(test: BarTest) -> str:
-    """What an UNDECIDED needs, as a sentence."""
+def what_would_decide(test: BarTest, *, repaired: bool = False) -> str:
+    """What an UNDECIDED needs, as a sentence. repaired: as in `how_far`; what it needs is a new test."""
     needed, unit = test.n_needed, test.unit
     if needed is None and test.judged is not None and test.judged.is_open:
         return f"{capital(labels_would_decide(test.judged))}."
@@ -132,9 +132,9 @@ def what_would_decide(test: BarTest) -> str:
     more = needed - test.n_available
     if more <= 0:
         return f"About {count(needed)} test {unit}s would decide it {IF_IT_HOLDS}."
-    return (
-        f"About {count(needed)} test {unit}s would decide it {IF_IT_HOLDS}: {count(more)} more than the test set has."
-    )
+    if repaired:
+        return f"A new test of about {count(needed)} {unit}s would decide it {IF_IT_HOLDS}."
+    return f"About {count(more)} fresh {unit}s would decide it {IF_IT_HOLDS}: {count(needed)} test {unit}s in all."
 
 
 def labels_would_decide(judged: JudgedBar) -> str:
