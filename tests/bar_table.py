@@ -7,6 +7,7 @@ itself: millions of simulated tests then cost a look-up each. The table is fille
 from __future__ import annotations
 
 import functools
+import importlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
 from lastresort.spec.task import Task, load_task
 from lastresort.types import Example, Judgement
+
+# By its path, since the folder exports a function of the same name.
+outlook_module = importlib.import_module("lastresort.evals.evidence.outlook")
 
 
 @functools.cache
@@ -106,4 +110,11 @@ def without_intervals() -> Iterator[None]:
         mock.patch.object(bar_module, "graded_interval", return_value=(0.0, 1.0)),
         mock.patch.object(bar_module, "lowest_uncrossed", return_value=0.0),
     ):
+        yield
+
+
+@contextmanager
+def without_items_needed() -> Iterator[None]:
+    """Judgements of tests that go on without the items that an UNDECIDED needs, whose search decides nothing. Also a decorator."""
+    with mock.patch.object(outlook_module, "needed_to_go_on", return_value=None):
         yield

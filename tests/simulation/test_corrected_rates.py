@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from bar_table import without_items_needed
 from lastresort.evals.evidence import Correction, correction, judge_bar, judge_corrected, judge_going_on, so_far
 from lastresort.evals.evidence.corrected import LABELS_SHARE, Line, _by_rates
 from lastresort.evals.evidence.outlook import Errors, errors_after
@@ -111,6 +112,7 @@ def test_uncorrected_a_lenient_judge_breaks_the_promise_and_corrected_a_good_sys
     assert good > 90
 
 
+@without_items_needed()
 def test_going_on_with_fresh_items_keeps_the_error_of_a_corrected_bar() -> None:
     random, bar = np.random.default_rng(5), 0.8
     met = 0

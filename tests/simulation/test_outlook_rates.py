@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bar_table import items_of, scored_item, task_for, without_intervals
+from bar_table import items_of, scored_item, task_for, without_intervals, without_items_needed
 from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.evals.evidence import judge_bar, judge_going_on, outlook
 from lastresort.evals.evidence.bar import outcome_of
@@ -183,7 +183,8 @@ def test_a_test_that_goes_on_with_the_items_that_it_names_decides_as_often_as_it
         ends = []
         for _ in range(runs):
             fresh = (generator.random(needed - n) < right / n).astype(float).tolist()
-            found = judge_going_on([mixed(right, n), fresh], bar=bar, alpha=alpha, n_available=needed - n)
+            with without_items_needed():
+                found = judge_going_on([mixed(right, n), fresh], bar=bar, alpha=alpha, n_available=needed - n)
             assert found is not None
             ends.append(found.outcome == outcome)
         assert abs(np.mean(ends) - 0.825) <= 0.025 + 3 * math.sqrt(0.8 * 0.2 / runs)

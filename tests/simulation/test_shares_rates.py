@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bar_table import items_of, scored_item, task_for
+from bar_table import items_of, scored_item, task_for, without_items_needed
 from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence.bar import usable_share
@@ -129,6 +129,7 @@ PARTS, GOING_ON = (60, 40, 40), 400
 
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("alike", [0.0, 1.0])
+@without_items_needed()
 def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_and_never_the_sum(alike: float) -> None:
     """With `goal: cost`: fresh items come as long as a test is undecided. Where the prompt meets the bar with them, the tuned
     model, which is at the bar and was tested before, goes on at another error.
