@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
-    from lastresort.study.grid import StudyKind
     from lastresort.systems.running import Running
-    from lastresort.types import Progress
+    from lastresort.types import Progress, StudyKind
 
 __all__ = [
     "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",

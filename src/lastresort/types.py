@@ -128,6 +128,7 @@ GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
 AdapterChoice = Literal["lora", "rslora", "dora", "qlora", "full"]
 WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to compare
+StudyKind = Literal["crossover", "min-data", "orpo-vs-dpo", "synthetic"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,11 +155,12 @@ def resume_command_here(folder: Path, start: Path) -> str:
 
     task, settings = "TASK", dict[str, Any]()
     with suppress(LastresortError):
-        task, settings = _from(start, Run(folder).task_file()), settings_of(folder)
-    return climb_command(task, _from(start, folder), settings)
+        task, settings = from_folder(start, Run(folder).task_file()), settings_of(folder)
+    return climb_command(task, from_folder(start, folder), settings)
 
 
-def _from(start: Path, path: Path) -> str:
+def from_folder(start: Path, path: Path) -> str:
+    """How a file or folder is named in a command that is typed in the folder `start`."""
     found, start = path.resolve(), start.resolve()
     return str(found.relative_to(start)) if found.is_relative_to(start) else str(found)
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
-from lastresort.types import JsonObject, Progress
+from lastresort.types import JsonObject, Progress, StudyKind
 
 if TYPE_CHECKING:
+    from lastresort.records.events import StudyBegan
     from lastresort.report.study import StudyDocument
-    from lastresort.study.grid import StudyKind
     from lastresort.study.rows import CellRow
-    from lastresort.study.run import PlannedStudy
+    from lastresort.study.run import PlannedStudy, StudyRows
 
 STUDIES = Path("studies")
 DOCUMENT, PAGE = "study.json", "study.html"
@@ -74,7 +74,6 @@ class Study:
 def kind_named(word: str) -> StudyKind:
     """Raises InputError for a study that there is not."""
     from lastresort.spec.values import one_of
-    from lastresort.study.grid import StudyKind
 
     return one_of("study", word, get_args(StudyKind))
 
@@ -116,17 +115,46 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     check_models(task)
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
     progress.say(f"study: {folder}")
+
+    def concluded(found: StudyRows) -> Study:
+        groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
+        measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
+        document = KINDS[request.kind].conclude(measured)
+        write_document(folder / DOCUMENT, document)
+        write_atomically(folder / PAGE, study_page(document))
+        return Study(document, folder, tuple(found.rows.values()))
+
     with (
         _same_command(),
         study_on_ray(request.ray, study_task(task, study.learner.rung), prepared, progress) as workers,
     ):
-        found = run_grid(study, folder, progress, stop, workers=workers)
-    groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
-    measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
-    document = KINDS[request.kind].conclude(measured)
-    write_document(folder / DOCUMENT, document)
-    write_atomically(folder / PAGE, study_page(document))
-    return Study(document, folder, tuple(found.rows.values()))
+        return run_grid(study, folder, _began(request, task, folder), progress, stop, concluded, workers=workers)
+
+
+def _began(request: StudyRequest, task: Task, folder: Path) -> StudyBegan:
+    from lastresort.climb.identity import relative_path
+    from lastresort.records.events import StudyBegan
+
+    placed = relative_path(task.path, folder) if isinstance(request.task, Path) else None
+    return StudyBegan(study=request.kind, task=placed, options=tuple(_options(request)))
+
+
+def _options(request: StudyRequest) -> Iterator[str]:
+    """Of the command that goes on with it; `--ray` belongs to a command alone."""
+    from pydantic_core import to_jsonable_python
+
+    from lastresort.report.commands import set_options
+
+    if request.sizes is not None:
+        yield from ("--sizes", ",".join(map(str, request.sizes)))
+    for option, value in (
+        ("--seeds", request.seeds),
+        ("--dpo-rate", request.dpo_rate),
+        ("--orpo-rate", request.orpo_rate),
+    ):
+        if value is not None:
+            yield from (option, f"{value!r}")
+    yield from set_options(to_jsonable_python(dict(request.settings)))
 
 
 @contextmanager
@@ -157,7 +185,7 @@ def ready_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -
     check_models(study.prepared.task)
     assert request.out is not None, "the folder is named"
     with _same_command():
-        refuse_before_cells(study, request.out, progress, stop)
+        refuse_before_cells(study, request.out, _began(request, study.prepared.task, request.out), progress, stop)
     return study
 
 

@@ -1,4 +1,4 @@
-"""Follow a run from any process: its new events, its state, its present stage, and whether it is over."""
+"""Follow a run or a study from any process: its new events, its state, its present stage, and whether it is over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
-from lastresort.records.events import Event, Stage, StoppedBy
+from lastresort.records.events import Event, Stage, StoppedBy, StudyBegan
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
@@ -22,7 +22,8 @@ State = Literal["running", "stopped", "finished"]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """new: events since the snapshot before; all so far in the first. view: None before the task was read. state: stopped where no
-    process is at work on a run that has not finished. stopped_by: what made it stop, None where it died.
+    process is at work on a run that has not finished. stopped_by: what made it stop, None where it died. study: whose folder it
+    is; None of a climb's, and a study has no view.
     """
 
     new: tuple[Event, ...]
@@ -30,6 +31,7 @@ class Snapshot:
     stage: Stage | None
     state: State
     stopped_by: StoppedBy | None = None
+    study: StudyBegan | None = None
 
 
 def follow(
@@ -51,8 +53,8 @@ def follow(
             view = view_of(fold)
             if not working:
                 state: State = "finished" if fold.finished else "stopped"
-                yield Snapshot(tuple(event for _, event in new), view, stage, state, fold.stopped_by)
+                yield Snapshot(tuple(event for _, event in new), view, stage, state, fold.stopped_by, fold.study)
                 return
             if new or stage != before:
-                yield Snapshot(tuple(event for _, event in new), view, stage, "running")
+                yield Snapshot(tuple(event for _, event in new), view, stage, "running", study=fold.study)
             sleep(every_s)

@@ -147,7 +147,7 @@ def synth_command(
     print_note(lines) if as_json else print_text(lines)
     with stoppable() as (shown, stop):
         study = ablation.studied(found, shown, stop)
-    show_study(study, as_json=as_json)
+    show_study(study.document, study.report, as_json=as_json)
 
 
 @data_app.command("convert")

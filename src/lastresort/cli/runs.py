@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 
 def report_command(
-    run: Path = Argument(help="Folder of a run, finished or not."),
+    run: Path = Argument(help="Folder of a run or a study, finished or not."),
     as_markdown: bool = Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
     salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
 ) -> None:
-    """Print a run's ladder and redraw its report."""
+    """Print a run's ladder, or what a study found, and redraw its report."""
     from lastresort.app.runs import Run, changed_inputs, resume_command_here
+    from lastresort.app.study_folder import redraw, study_in
     from lastresort.app.watch import follow
     from lastresort.cli.border import show_document
+    from lastresort.cli.study import show_study_folder
     from lastresort.report.html import draw_report
     from lastresort.report.terminal import ladder_table
     from lastresort.report.words.next_step import how_to_resume, next_step
@@ -41,6 +43,14 @@ def report_command(
         raise InputError(" and ".join(given), expected="one form on stdout", remedy="Leave one of them out.")
     if salvage:
         _print_salvaged(run)
+        return
+    if (study := study_in(run)) is not None:
+        if as_markdown:
+            raise InputError(
+                "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
+            )
+        redraw(study)
+        show_study_folder(study, as_json=as_json)
         return
     found = Run(run)
     view = found.view if as_json or as_markdown else draw_report(run)
@@ -111,8 +121,8 @@ def export_command(
     print_text("\n".join(f"run: {command}" for command in written.commands))
 
 
-def watch_command(run: Path = Argument(help="Folder of a run: running, stopped or finished.")) -> None:
-    """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
+def watch_command(run: Path = Argument(help="Folder of a run or a study: running, stopped or finished.")) -> None:
+    """Follow a run and show its ladder as it grows, or follow a study. Ends with it; interrupting it leaves the run alone."""
     from lastresort.app.console import shown_as_lines, shown_live
     from lastresort.app.watch import follow
 
@@ -121,8 +131,13 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
     if last is None:
         return
     from lastresort.app.runs import resume_command_here
+    from lastresort.app.study_folder import study_in
+    from lastresort.cli.study import show_study_folder
     from lastresort.report.words.next_step import how_to_resume, next_step
 
+    if (study := study_in(run)) is not None:
+        show_study_folder(study)
+        return
     resume = resume_command_here(run, Path.cwd())
     if last.state == "stopped":
         print_note(how_to_resume(last.stopped_by, resume, started=last.view is not None))

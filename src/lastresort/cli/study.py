@@ -13,7 +13,9 @@ from typer import Argument, Option
 from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings
 
 if TYPE_CHECKING:
-    from lastresort.app.study import Study, StudyRequest
+    from lastresort.app.study import StudyRequest
+    from lastresort.app.study_folder import StudyFolder
+    from lastresort.report.study import StudyDocument
 
 study_app = typer.Typer(
     help="Measure how many examples it takes, or which training is better.",
@@ -150,12 +152,25 @@ def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:
         return
     with stoppable() as (shown, stop):
         found = run_study(request, shown, stop)
-    show_study(found, as_json=as_json)
+    show_study(found.document, found.report, as_json=as_json)
 
 
-def show_study(found: Study, *, as_json: bool) -> None:
-    from lastresort.app.study import PAGE
+def show_study(document: StudyDocument, page: Path, *, as_json: bool) -> None:
     from lastresort.cli.border import show_document
     from lastresort.report.study_page import study_text
 
-    show_document(found.document, study_text, as_json=as_json, last_line=f"report: {found.folder / PAGE}")
+    show_document(document, study_text, as_json=as_json, last_line=f"report: {page}")
+
+
+def show_study_folder(found: StudyFolder, *, as_json: bool = False) -> None:
+    """What the study found, or how far it is and how to go on with it."""
+    from lastresort.app.terminal import print_note, print_text
+
+    if found.document is not None:
+        show_study(found.document, found.page, as_json=as_json)
+        return
+    if as_json:
+        raise found.unfinished()
+    print_text(found.progress)
+    if found.state == "stopped":
+        print_note(found.how_to_go_on(Path.cwd()))

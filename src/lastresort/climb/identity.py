@@ -25,6 +25,7 @@ from lastresort.knowledge.update import file_hashes
 from lastresort.records.decision import RunProvenance
 from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
+from lastresort.records.view import refuse_study
 from lastresort.spec.task import Task
 from lastresort.version import __version__
 
@@ -88,7 +89,10 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def task_file_of(record: Record, run: Path) -> Path:
-    """The task file that the run was last climbed with; it need not be there any more. Raises DataError where none is noted."""
+    """The task file that the run was last climbed with; it need not be there any more. Raises DataError where none is noted, and
+    of a study.
+    """
+    refuse_study(record)
     placed = record.last(TaskPlaced)
     if placed is None:
         raise DataError(

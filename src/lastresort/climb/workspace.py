@@ -14,7 +14,7 @@ from lastresort.records.document import ReuseView
 from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
-from lastresort.records.view import fold_of
+from lastresort.records.view import fold_of, refuse_study
 from lastresort.report.words.data import of_reuse
 from lastresort.stop import StopFile
 from lastresort.types import Example
@@ -119,9 +119,18 @@ def run_lock(run: Path) -> Iterator[None]:
 def noted_stop(record: Record, file: StopFile) -> Iterator[None]:
     """Record a climb that ends inside because somebody asked for it, or a limit did, so that nobody takes it for one that died; and
     that it goes on, where it had stopped or died. Of one that had finished that is noted with its first work: it may be refused.
+    Raises DataError where the record is that of a study.
     """
+    refuse_study(record)
     if record.newest() != (0, 0) and not fold_of(record).finished:
         record.append(ClimbResumed())
+    with noted_end(record, file):
+        yield
+
+
+@contextmanager
+def noted_end(record: Record, file: StopFile) -> Iterator[None]:
+    """The former alone, of a climb or a study."""
     try:
         yield
     except (KeyboardInterrupt, StopRequestedError):

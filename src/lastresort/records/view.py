@@ -64,6 +64,8 @@ from lastresort.records.events import (
     SearchesMeasured,
     StoppedBy,
     StoreBuilt,
+    StudyBegan,
+    StudyFinished,
     SystemFrozen,
     TaskRead,
     TrainingReached,
@@ -117,7 +119,7 @@ class Fold:
     gated: the rung whose system was gated last. judged: by item and answer; one that is met again counts once. decided: the
     decision, until a rung goes on. reuse: of the test items, as the last decision found it. finished: everything is written, and
     no rung, gate or comparison went on since.
-    stopped_by: what asked the climb to stop, where it did and has not gone on since.
+    stopped_by: what asked the climb to stop, where it did and has not gone on since. study: None of a climb.
     """
 
     task: dict[str, Any] | None = None
@@ -137,6 +139,7 @@ class Fold:
     reuse: ReuseView | None = None
     finished: bool = False
     stopped_by: StoppedBy | None = None
+    study: StudyBegan | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Fold:
@@ -240,6 +243,17 @@ def fold_of(record: Record) -> Fold:
     return Fold.of(event for _, event in record.since())
 
 
+def refuse_study(record: Record) -> None:
+    """Raises DataError where the folder is that of a study, which decides nothing and is no run to go on with."""
+    if (found := record.last(StudyBegan)) is not None:
+        raise DataError(
+            f"found a {found.study} study",
+            where=str(record.folder),
+            expected="the run of a climb",
+            remedy=f"`lastresort report {record.folder}` says what it found, or how to go on with it.",
+        )
+
+
 def _take(run: Fold, event: Event) -> None:
     match event:
         case TaskRead():
@@ -270,12 +284,14 @@ def _take(run: Fold, event: Event) -> None:
             run.finished = False
         case ClimbDecided():
             run.decided, run.reuse, run.finished = event.decision, event.decision.test_reuse, False
-        case ClimbFinished():
+        case ClimbFinished() | StudyFinished():
             run.finished = True
         case ClimbStopped():
             run.stopped_by = event.by
         case ClimbResumed():
             run.stopped_by = None
+        case StudyBegan():
+            run.study, run.finished, run.stopped_by = event, False, None
         case _:
             _take_of_rung(run, event)
 

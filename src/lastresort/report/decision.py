@@ -10,7 +10,7 @@ from lastresort.evals.judged import judge_view
 from lastresort.records.atomic import is_held, write_atomically
 from lastresort.records.decision import FILE_NAME, RunView
 from lastresort.records.record import Record
-from lastresort.records.view import Fold, fold_of
+from lastresort.records.view import Fold, fold_of, refuse_study
 from lastresort.report.schema import write_document
 from lastresort.systems.running import decision_on_disk, recorded_decisions, refuse_changed_run
 
@@ -34,7 +34,8 @@ def restore_decision(record: Record, decision: RunView) -> None:
 
 
 def decision_in(record: Record) -> RunView:
-    """The decision of a run. Raises DataError where it has none, or has gone on up since."""
+    """The decision of a run. Raises DataError where it has none, or has gone on up since, and of a study."""
+    refuse_study(record)
     found = fold_of(record).decided
     if found is None:
         raise DataError(
@@ -66,6 +67,7 @@ def read_view(folder: Path) -> RunView:
 
 def view_in(record: Record) -> RunView:
     """The same of an open record."""
+    refuse_study(record)
     fold = fold_of(record)
     if not is_held(record.folder):  # whoever climbs it may be writing them
         refuse_changed_run(record, fold.decided)

@@ -13,9 +13,8 @@ from lastresort.data.split import nested
 from lastresort.errors import InputError
 from lastresort.evals.evidence.curve_means import LEAST_SEEDS
 from lastresort.spec.task import Task
-from lastresort.types import Example, JsonObject
+from lastresort.types import Example, JsonObject, StudyKind
 
-StudyKind = Literal["crossover", "min-data", "orpo-vs-dpo", "synthetic"]
 Way = Literal[
     "zero-shot",
     "constrained zero-shot",

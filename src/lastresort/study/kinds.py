@@ -20,7 +20,6 @@ from lastresort.study.effect import synthetic_of
 from lastresort.study.grid import (
     LEAST_SOURCE_UNITS,
     Grid,
-    StudyKind,
     arms_grid,
     crossover_grid,
     middle_of,
@@ -29,6 +28,7 @@ from lastresort.study.grid import (
 )
 from lastresort.study.run import study_task
 from lastresort.study.synthetic import SourceLearner
+from lastresort.types import StudyKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,12 @@ def add_row(folder: Path, row: CellRow) -> None:
         os.fsync(file.fileno())
 
 
+def rows_kept(folder: Path) -> int:
+    """How many finished cells the folder holds, also while a process adds to them."""
+    path = folder / FILE_NAME
+    return read_content(path, ROWS, raised=DataError).count(b"\n") if path.is_file() else 0
+
+
 def rows_in(folder: Path) -> dict[str, CellRow]:
     """By key. A last line that was cut short by a kill is removed. Raises DataError for any other line that is no row."""
     path = folder / FILE_NAME

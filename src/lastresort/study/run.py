@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from lastresort.climb.budget import Budget, forecast_of_judge
 from lastresort.climb.judging import ClimbJudge
@@ -14,11 +15,12 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.climb.workload import workload
-from lastresort.climb.workspace import RESPONSES, shared_folder
+from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
 from lastresort.data.split import Split, groups_of
-from lastresort.errors import TaskError
+from lastresort.errors import InputError, TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
+from lastresort.records.events import StudyBegan, StudyFinished, TaskRead
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
@@ -36,6 +38,7 @@ from lastresort.study.rows import CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, JsonObject, Progress
 
+Concluded = TypeVar("Concluded")
 NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "general", "keep", "use")
 """Keys of the task file on which no row depends."""
 
@@ -138,24 +141,28 @@ def forecast_of_verdicts(study: PlannedStudy) -> Forecast | None:
     return forecast_of_judge(study.prepared, study.answers)
 
 
-def refuse_before_cells(study: PlannedStudy, folder: Path, progress: Progress, stop: Stop) -> None:
+def refuse_before_cells(study: PlannedStudy, folder: Path, began: StudyBegan, progress: Progress, stop: Stop) -> None:
     """Raises what `run_grid` would before its first cell: of the models, of items that are too long for them, of the folder, which
     is made, and of limits that are used up.
     """
-    with _opened(study.prepared, folder, study.learner.rung, progress, stop, time.monotonic) as (bench, _):
+    with _opened(study, folder, began, progress, stop, time.monotonic) as (bench, _):
         check(bench.stop)
 
 
 def run_grid(
     study: PlannedStudy,
     folder: Path,
+    began: StudyBegan,
     progress: Progress,
     stop: Stop,
+    conclude: Callable[[StudyRows], Concluded],
     *,
     workers: StudyWorkers | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> StudyRows:
+) -> Concluded:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
+
+    began: for the record. conclude: writes what the rows say, after which the study counts as finished, and is what is returned.
 
     stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped:
     the same call goes on. Raises BudgetError where a limit of the task is reached, which counts all sessions: a call with a higher
@@ -163,7 +170,7 @@ def run_grid(
     """
     prepared, learner = study.prepared, study.learner
     method = method_of(prepared.task).name
-    with _opened(prepared, folder, learner.rung, progress, stop, clock) as opened:
+    with _opened(study, folder, began, progress, stop, clock) as opened:
         bench, facts = opened
         bench = replace(bench, executor=None if workers is None else workers.measure(bench))
         grid, subsets = learner.subsets(study.grid, bench.train, named=False)
@@ -186,20 +193,22 @@ def run_grid(
                 add_row(folder, row)
                 known[row.key] = row
                 tidy(folder, row.key)
-        seconds_compare = bench.models.seconds_compare
-    too_long = len(prepared.split.train) - len(bench.train)
-    found = {cell: known[key] for cell, key in keys.items()}
-    return StudyRows(found, method, learner.rate, grid, too_long, seconds_compare)
+        too_long = len(prepared.split.train) - len(bench.train)
+        found = {cell: known[key] for cell, key in keys.items()}
+        rows = StudyRows(found, method, learner.rate, grid, too_long, bench.models.seconds_compare)
+        concluded = conclude(rows)
+        bench.record.append(StudyFinished())
+    return concluded
 
 
 @contextmanager
 def _opened(
-    prepared: PreparedTask, folder: Path, learning: str, progress: Progress, stop: Stop, clock: Callable[[], float]
+    study: PlannedStudy, folder: Path, began: StudyBegan, progress: Progress, stop: Stop, clock: Callable[[], float]
 ) -> Iterator[tuple[Workbench, JsonObject]]:
-    """The workbench of a study, and the facts that all its cells depend on. The folder is held meanwhile. learning: the rung whose
-    rows have to fit the model, whatever a climb of this task would try.
+    """The workbench of a study, and the facts that all its cells depend on. The folder is held meanwhile. The rows of the rung that
+    the study trains have to fit the model, whatever a climb of this task would try.
     """
-    task = prepared.task
+    prepared, learning, task = study.prepared, study.learner.rung, study.prepared.task
     with atomic.disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     held = atomic.held(
@@ -213,8 +222,17 @@ def _opened(
         held,
         stop_file(folder) as file,
         Record.open(folder) if has_record else Record.create(folder) as record,
+        noted_end(record, file),
         ResponseCache(shared_folder(folder) / RESPONSES) as cache,
     ):
+        if record.last(TaskRead) is not None:
+            raise InputError(
+                "found the run of a climb",
+                where=f"--out {folder}",
+                expected="a new folder, or that of this study",
+                remedy="Name another.",
+            )
+        record.append(began)
         budget = Budget.of(task, record, clock)
         writer = StageWriter(progress, record, budget.spent, clock=clock)
         models = open_models(task, cache, record, writer.read)

@@ -1,4 +1,4 @@
-"""Events of a run as a whole: how it started, the judge that scores its answers, what was spent, and its end."""
+"""Events of a run, or of a study, as a whole: how it started, the judge that scores its answers, what was spent, and its end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lastresort.ladder import COST_RUNG, trains
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import BaseEvent, EventValue, Interval
+from lastresort.types import StudyKind
 
 
 class RunBegan(BaseEvent):
@@ -216,8 +217,8 @@ StoppedBy = Literal["file", "signal", "limit"]
 
 
 class ClimbStopped(BaseEvent):
-    """The climb stopped before its end as it was asked to. by: a file in its folder, a signal to its process, or a limit of the
-    task. A climb that was killed or that failed writes none.
+    """The climb, or the study, stopped before its end as it was asked to. by: a file in its folder, a signal to its process, or a
+    limit of the task. One that was killed or that failed writes none.
     """
 
     kind: Literal["climb_stopped"] = "climb_stopped"
@@ -234,6 +235,24 @@ class ClimbFinished(BaseEvent):
     """Everything is written: the winner, decision.json and the report."""
 
     kind: Literal["climb_finished"] = "climb_finished"
+
+
+class StudyBegan(BaseEvent):
+    """The folder is that of a study, not of a climb, and a process begins it or goes on with it. task: how its task file is reached
+    from the folder; None where a command of another name, or a program, began it. options: of the command, as they are typed,
+    without task and folder.
+    """
+
+    kind: Literal["study_began"] = "study_began"
+    study: StudyKind
+    task: str | None
+    options: tuple[str, ...]
+
+
+class StudyFinished(BaseEvent):
+    """Everything is written: study.json and its page."""
+
+    kind: Literal["study_finished"] = "study_finished"
 
 
 Subject = Literal["model", "prompt", "documents"]
@@ -275,5 +294,7 @@ RunEvent = (
     | ClimbStopped
     | ClimbResumed
     | ClimbFinished
+    | StudyBegan
+    | StudyFinished
     | RecheckCounted
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from lastresort.evals.evidence.crossing import CurveCrossing
 from lastresort.evals.evidence.learning_curve import GainAt, LearningCurve, NoForecast, WhyNoForecast
+from lastresort.records.events import StoppedBy
+from lastresort.report.words.progress import end_line
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -20,7 +22,7 @@ from lastresort.report.words.wording import (
     points_of,
 )
 from lastresort.rungs.forecast import Forecast
-from lastresort.types import Unit
+from lastresort.types import StudyKind, Unit
 
 if TYPE_CHECKING:
     from lastresort.report.study import ArmPoint, ArmSeed, ArmSettings, ArmWork, BetterArm, ComputeShare, MeanDifference
@@ -52,6 +54,22 @@ def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
     done, rest = (f", {count(cells - missing)} of them done", " for the rest") if missing < cells else ("", "")
     figures = "" if expected is None else forecast_figures(expected.seconds, expected.usd, ())
     return f"The study has {counted(cells, 'cell')}{done}. Forecast{rest}: {figures or 'not known here'}."
+
+
+def of_unfinished(kind: StudyKind, cells: int, *, running: bool) -> str:
+    """cells: finished ones that are kept."""
+    now = "is running" if running else "has not finished"
+    return f"The {kind} study {now}: {counted(cells, 'cell')} done so far. It says what it found after the last one."
+
+
+def how_to_go_on(by: StoppedBy | None, command: str | None) -> str:
+    """How a study that no process works on ended, and what goes on with it. command: None where it is not known."""
+    early = (
+        "Its rows are still to be made, or it failed or was killed." if (by, command) == (None, None) else end_line(by)
+    )
+    first = "raise the limit and " if by == "limit" else ""
+    again = "give the command that began it again" if command is None else f"run: {command}"
+    return f"{early} No process is running this study. To resume it, {first}{again}"
 
 
 def of_cell(number: int, cells: int, label: str) -> str:

@@ -1,0 +1,139 @@
+"""The folder of a study is not taken for that of a climb: `watch`, `report` and whoever opens it say what is so, and what to do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from climb_support import scripted_task
+from lastresort.app.climb import climb
+from lastresort.app.runs import Run
+from lastresort.app.study import StudyRequest, ready_study, run_study
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
+from lastresort.records.atomic import held
+from lastresort.spec.task import given_task, load_task
+from lastresort.stop import StopSignal
+from lastresort.study.grid import Cell
+from lastresort.study.rows import CellRow
+from lastresort.types import SilentProgress
+from study_support import row_of
+from tuning_support import COLOURS, Cut, CutAt, tiny_task
+
+QUIET = SilentProgress()
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRequest:
+    """Whose cells are those of a table, so that nothing is trained."""
+    path = tiny_task(tmp_path / "task", output={"choices": list(COLOURS)}, score="choice")
+    monkeypatch.setattr(
+        "lastresort.study.run.run_cell",
+        lambda bench, cell, key, *_: _row(cell, key, len(bench.bench.dev)),
+    )
+    monkeypatch.chdir(tmp_path)
+    return StudyRequest("min-data", path, {"sft.epochs": 1}, (16, 40), 2, tmp_path / "studies" / "own")
+
+
+def _row(cell: Cell, key: str, items: int) -> CellRow:
+    found = row_of(cell, 0.2 if cell.way == "zero-shot" else 0.9, key=key)
+    parts = ("scores", "format_ok", "prompt_tokens", "answer_tokens", "answer_s")
+    return found.replaced(**{name: getattr(found, name)[:items] for name in parts})
+
+
+def command(*words: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["lastresort", *words])
+        return guarded(app)
+
+
+def test_watch_and_report_of_a_finished_study_say_what_it_found(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run_study(own, QUIET)
+    found.report.unlink()
+    for name in ("watch", "report"):
+        assert command(name, "studies/own") == 0
+        out, error = capsys.readouterr()
+        assert found.answer in " ".join(out.split())
+        assert error == ""
+    assert found.report.is_file(), "report draws it again"
+    assert command("report", "studies/own", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == found.document.as_json()
+    assert command("report", "studies/own", "--markdown") == 2
+    assert "--markdown for a study" in capsys.readouterr().err
+
+
+def test_a_study_that_stopped_names_its_own_command_and_that_goes_on(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = CutAt("opening the model", 3)
+    with pytest.raises(Cut):
+        run_study(own, progress)
+    for name in ("watch", "report"):
+        assert command(name, "studies/own") == 0
+        out, error = capsys.readouterr()
+        assert "The min-data study has not finished: " in out
+        assert "It died before it finished" in error
+        assert "climb" not in out + error
+    again = error.strip().partition("To resume it, run: ")[2]
+    assert (
+        again == "lastresort study min-data task/task.yaml --out studies/own --sizes 16,40 --seeds 2 --set sft.epochs=1"
+    )
+    assert command("report", "studies/own", "--json") != 0
+    assert "the study has not finished" in capsys.readouterr().err
+    assert command(*shlex.split(again)[1:]) == 0
+    assert command("watch", "studies/own") == 0
+    assert "has not finished" not in capsys.readouterr().out
+
+
+def test_it_says_who_stopped_it_and_a_later_session_counts(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_study(own, QUIET)
+    stop = StopSignal()
+    stop.request()
+    with pytest.raises(StopRequestedError):
+        run_study(replace(own, sizes=(16, 30, 40)), QUIET, stop)
+    assert command("watch", "studies/own") == 0
+    out, error = capsys.readouterr()
+    assert "5 cells done so far" in out
+    assert "A signal to its process (such as Ctrl-C) stopped it" in error
+    with pytest.raises(BudgetError):
+        run_study(replace(own, sizes=(16, 30, 40), settings={"limits.hours": 1e-9}), QUIET)
+    assert command("report", "studies/own") == 0
+    assert "To resume it, raise the limit and run: lastresort study" in capsys.readouterr().err
+    with held(Path("studies/own"), "held", expected="", remedy=""):
+        assert command("report", "studies/own") == 0
+    out, error = capsys.readouterr()
+    assert ("The min-data study is running" in out, error) == (True, "")
+
+
+def test_a_study_of_another_command_is_not_said_to_have_died(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`data synth --ablate` opens the folder before the rows are made."""
+    ready_study(replace(own, task=given_task(own.task, {}), settings={}), QUIET)
+    assert command("watch", "studies/own") == 0
+    error = capsys.readouterr().err
+    assert "To resume it, give the command that began it again" in error
+    assert "died" not in error
+
+
+def test_no_command_takes_one_for_the_other(own: StudyRequest, tmp_path: Path) -> None:
+    run_study(own, QUIET)
+    folder = Path("studies/own")
+    for read in (lambda run: run.view, lambda run: run.decision, lambda run: run.task_file()):
+        with pytest.raises(DataError, match=r"found a min-data study, expected the run of a climb. `lastresort report"):
+            read(Run(folder))
+    task = load_task(scripted_task(tmp_path / "scripted", quality=[{"right": 0.97}]))
+    with pytest.raises(DataError, match="found a min-data study"):
+        climb(task, folder)
+    assert command("watch", "studies/own") == 0, "the attempt left no trace"
+    with pytest.raises(InputError, match=r"--out .*: found the run of a climb"):
+        run_study(replace(own, out=climb(task, tmp_path / "run").run), QUIET)
