@@ -34,6 +34,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
+from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import load_task
 
 SEASONS = ("spring", "summer", "autumn", "winter")
@@ -145,11 +146,26 @@ def test_few_rows_get_a_lower_bar_and_a_shorter_ladder() -> None:
     assert few.test == 20
 
 
-def test_no_rung_is_proposed_for_which_the_training_rows_are_too_few() -> None:
-    """So many test rows that every rung could be tested."""
-    few, enough = (draft(["a", "b"] * (rows // 2), n_dev=50, n_test=400) for rows in (48, 60))
-    assert few.ladder == ("prompting", "sft", "full")
-    assert enough.ladder == ("prompting", "sft", "preference", "full")
+@pytest.mark.parametrize("given_parts", [True, False])
+@pytest.mark.parametrize("rows", [48, 60, 180])
+def test_the_rungs_that_are_proposed_are_those_that_a_climb_would_try(
+    rows: int, given_parts: bool, tmp_path: Path
+) -> None:
+    """With so many test rows that every rung could be tested, and with as few as the file has."""
+    train = _file(tmp_path, _labelled(rows), "train.jsonl" if given_parts else "rows.jsonl")
+    if given_parts:
+        _file(tmp_path, [{"text": f"dev {i}", "label": SEASONS[i % 4]} for i in range(40)], "dev.jsonl")
+        _file(tmp_path, [{"text": f"test {i}", "label": SEASONS[i % 4]} for i in range(400)], "test.jsonl")
+    path = tmp_path / "task.yaml"
+    found = init_task(InitRequest(train, task_file=path)).draft
+    prepared = prepare(load_task(path))
+    enough = len(prepared.split.train) >= 50
+    assert found.ladder == prepared.task.ladder
+    assert all(find_rung(name).skip_reason(prepared.task, prepared.split.train) is None for name in found.ladder)
+    assert ("sft" in found.ladder) is enough
+    few = f"{len(prepared.split.train)} training rows are too few (at least 50, better 500 to 5,000)"
+    said = f"# Left out: sft and full, since {few}.\n"
+    assert (said in path.read_text("utf-8")) is not enough
 
 
 def test_too_few_rows_for_any_verdict_are_refused() -> None:

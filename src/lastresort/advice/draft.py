@@ -22,7 +22,6 @@ from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.foreign import NotJson, parse_json
-from lastresort.rungs.preference.rung import LEAST_PREFERENCES
 from lastresort.types import JsonObject
 
 MOST_VALUES, MOST_UNSEEN = 20, 0.02
@@ -372,8 +371,6 @@ def draft(
     bar, ladder = decided
     dev = min(max(round(0.2 * rows), min(100, rows // 4)), DEV_MOST) if n_dev is None else None
     train = rows - (dev or 0) - (test if n_test is None else 0)
-    if train < LEAST_PREFERENCES:  # each row gives a pair at most, of the model's own samples
-        ladder = tuple(rung for rung in ladder if rung != "preference")
     return TaskDraft(rows, answers, score, bar, dev, test if n_test is None else None, train, ladder, columns, group_by)
 
 

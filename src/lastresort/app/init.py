@@ -10,11 +10,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lastresort.advice.draft import (
+    LADDERS,
     ColumnFacts,
     OpenColumns,
     TaskDraft,
@@ -141,8 +142,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         raise InputError(
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
-    text = task_text(_facts(found, request, beside, schema, whose.name if whose else None, left_out))
-    return _written(found, request, text, schema, left_out)
+    told = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
+    return _written(found, request, told, schema, left_out)
 
 
 def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, request: InitRequest) -> LeftOut | None:
@@ -334,6 +335,7 @@ def _facts(
         majority=answers.majority,
         most_frequent=answers.labels[0] if answers.labels else "",
         ladder=found.ladder,
+        untested=tuple(rung for rung in LADDERS[0] if rung not in found.ladder),
         dev=found.dev,
         test=found.test,
         labels=answers.labels,
@@ -364,9 +366,11 @@ def _plain(text: str, others: str) -> str:
 
 
 def _written(
-    found: TaskDraft, request: InitRequest, text: str, schema: Path | None, left_out: LeftOut | None
+    found: TaskDraft, request: InitRequest, facts: DraftFacts, schema: Path | None, left_out: LeftOut | None
 ) -> Drafted:
+    """With the ladder that a climb of these rows would try."""
     from lastresort.climb.prepare import data_report, prepare
+    from lastresort.rungs.rung import find_rung
     from lastresort.spec.task import load_task
 
     files = (request.task_file, *([schema] if schema else []), *([left_out.copy] if left_out else []))
@@ -376,8 +380,15 @@ def _written(
                 write_atomically(schema, json.dumps(found.answers.schema, ensure_ascii=False, indent=2) + "\n")
             if left_out is not None:
                 write_atomically(left_out.copy, left_out.text)
-            write_atomically(request.task_file, text)
-        report = data_report(prepare(load_task(request.task_file), run_code=False), None, None)
+            write_atomically(request.task_file, task_text(facts))
+        prepared = prepare(load_task(request.task_file), run_code=False)
+        whys = {rung: find_rung(rung).skip_reason(prepared.task, prepared.split.train) for rung in found.ladder}
+        if skipped := {rung: why for rung, why in whys.items() if why is not None}:
+            found = replace(found, ladder=tuple(rung for rung in found.ladder if rung not in skipped))
+            with disk_errors(request.task_file):
+                write_atomically(request.task_file, task_text(replace(facts, ladder=found.ladder, skipped=skipped)))
+            prepared = prepare(load_task(request.task_file), run_code=False)
+        report = data_report(prepared, None, None)
     except LastresortError:
         for path in files:
             path.unlink(missing_ok=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from lastresort.records.rungs import Skip
+from lastresort.report.words.rungs import clause
 from lastresort.report.words.wording import count, counted, listed, percent, sentence, shortened
 from lastresort.types import Json
 
@@ -26,7 +28,8 @@ class DraftFacts:
     spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON
     objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
-    it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words.
+    it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words. untested, skipped: rungs
+    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them.
     """
 
     name: str
@@ -51,6 +54,8 @@ class DraftFacts:
     group: str | None = None
     grouped: bool = False
     left_out: str = ""
+    untested: tuple[str, ...] = ()
+    skipped: Mapping[str, Skip] = field(default_factory=dict)
 
 
 def rows_without(inputs: int, outputs: int) -> str:
@@ -106,6 +111,7 @@ def task_text(facts: DraftFacts) -> str:
     whole = "preference" in facts.ladder
     lines.append(_line("ladder", list(facts.ladder), WHOLE_LADDER if whole else SHORT_LADDER))
     lines += [
+        *_not_in_ladder(facts),
         "# knowledge: docs/          # a folder of documents that hold the answers: add retrieval to the ladder, too",
         "# limits: {hours: 2}        # stop a climb that takes longer; it can be resumed",
     ]
@@ -176,7 +182,8 @@ SPLIT = "prompts and settings are chosen on dev, the verdict comes from test, th
 SCHEMA = "what all answers of the file share; a text is limited to the values seen only where a new one is improbable"
 BAR = "the drafted bar is a usual start: set the score from which you would use the system"
 WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar; preference samples its own pairs"
-SHORT_LADDER = "cheapest first; every added rung, such as preference or full, needs more test rows"
+SHORT_LADDER = "cheapest first; a climb stops at the first rung that meets the bar"
+MORE_TEST_ROWS = "every added rung needs more test rows"
 _OF_VALUES = {"score": SCORES, "objective": OBJECTIVES}
 # All but those of a value hold for whatever the key is set to.
 _DRAFTED = {
@@ -216,6 +223,18 @@ def _split(facts: DraftFacts) -> list[str]:
     elif facts.group is not None:
         lines.append(f"# Rows share a {facts.group}: with more of them, split by it (split.group_by: {facts.group}).")
     return lines
+
+
+def _not_in_ladder(facts: DraftFacts) -> list[str]:
+    """The rungs that are missing, a line for each reason."""
+    whys = {
+        **{rung: clause(skip) for rung, skip in facts.skipped.items()},
+        **dict.fromkeys(facts.untested, MORE_TEST_ROWS),
+    }
+    together: dict[str, list[str]] = {}
+    for rung, why in whys.items():
+        together.setdefault(why, []).append(rung)
+    return [_one_line(f"# Left out: {listed(rungs)}, since {why}.") for why, rungs in together.items()]
 
 
 def _output(facts: DraftFacts) -> list[str]:
