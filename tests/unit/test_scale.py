@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ from lastresort.evals.scorers import build_scorer
 from lastresort.hardware.environment import ANSWERING
 from lastresort.hardware.memory import has_gpu
 from lastresort.hardware.plan.memory import CACHE_BYTES
+from lastresort.keys import SECRETS
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.scripted import Script, ScriptedModel, ScriptRule
@@ -368,6 +370,48 @@ def test_where_the_driver_computes_too_one_copy_of_the_weights_is_its_own(
 def test_beside_trainings_the_driver_needs_what_it_answers_with_alone(head: str) -> None:
     ray = NoSuchRay(head, [{"Alive": True, "Resources": {"CPU": 8.0, "memory": 24e9}}])
     assert RayWorkers(ray, WorkerRoom(1, memory_bytes=10**10), {}, driver_bytes=25 * 10**8).capacity() == 2
+
+
+class GivingRay(NoSuchRay):
+    """Makes each actor here, and gives it all cards of the machine where it asks for none, as some versions of Ray do."""
+
+    def __init__(self, address: str, ids: Sequence[str]) -> None:
+        super().__init__(address)
+        self.ids, self.asked = ids, dict[str, Any]()
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        return {"GPU": list(self.ids[: self.asked["num_gpus"] or None])}
+
+    def remote(self, kind: type) -> GivingRay:
+        self.kind = kind
+        return self
+
+    def options(self, **asked: Any) -> Any:
+        self.asked = asked
+        return SimpleNamespace(remote=self._started)
+
+    def _started(self, *given: object) -> Any:
+        self.kind(*given)
+        return SimpleNamespace(about=SimpleNamespace(remote=object))
+
+
+@pytest.mark.parametrize(
+    ("cards", "visible"), [(0, ""), (1, "GPU-6f")], ids=["without a card it sees none", "with one it sees that"]
+)
+def test_a_worker_sees_the_cards_that_it_was_given_and_no_other(
+    cards: int, visible: str, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the process that it is started from sees."""
+    ray = GivingRay(head, ("GPU-6f", "GPU-a1"))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    RayWorkers(ray, WorkerRoom(2, cards=cards), {"A": "1"}).start(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+    assert (ray.asked["num_gpus"], ray.asked["num_cpus"]) == (cards, 2)
+    environment = ray.asked["runtime_env"]["env_vars"]
+    assert environment["A"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in environment, "it is Ray that knows which card is free"
+    assert not any(environment[name] for name in SECRETS)
 
 
 def test_workers_that_were_ended_here_are_awaited_but_not_for_ever(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
