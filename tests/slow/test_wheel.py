@@ -1,4 +1,4 @@
-"""What `pip install` alone gives: sdist and wheel built, the wheel installed in an environment of its own, an example climbed."""
+"""What `pip install` alone gives: sdist and wheel built and installed in an environment of its own, an example climbed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> N
     """The wheel is built from the sdist, so that what the sdist lacks is missed here."""
     run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    assert list((tmp_path / "dist").glob("*.tar.gz"))
+    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("harbour/task.yaml", "harbour/harbour.jsonl", "harbour/log.schema.json", "json-only/task.yaml"):
         assert f"lastresort/examples/{name}" in names
@@ -44,3 +44,7 @@ def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> N
     run(program, "demo", "json-only", cwd=elsewhere)
     decision = json.loads((elsewhere / "runs" / "json-only-1" / "decision.json").read_text(encoding="utf-8"))
     assert (decision["verdict"], decision["stopped_at"]) == ("MET", "prompting")
+
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "lastresort", cwd=tmp_path)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", sdist, cwd=tmp_path)
+    assert "json-only" in run(program, "demo", "--list", cwd=elsewhere)
