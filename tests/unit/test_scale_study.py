@@ -17,6 +17,7 @@ from lastresort.app.spread import study_on_ray, training_room
 from lastresort.app.study import StudyRequest, run_study
 from lastresort.climb.prepare import prepare
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
+from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
 from lastresort.models.local import LocalModel
 from lastresort.models.open import ModelOpening
@@ -567,3 +568,22 @@ def test_a_training_has_the_memory_that_the_plan_says(tmp_path: Path) -> None:
     assert has_gpu() or needs[1].memory_bytes > needs[0].memory_bytes > 10**8, "two rows of a pair are in one pass"
     card = WorkerRoom(1, cards=1, memory_bytes=1000)
     assert training_room(study_task(task, "sft"), prepare(task), card) == card
+
+
+def test_a_training_that_needs_several_cards_is_refused_before_a_worker_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = request(tmp_path)
+    assert isinstance(own.task, Path)
+    task, progress = load_task(own.task), Scissors()
+    cluster = SimpleNamespace(address="auto", room=WorkerRoom(1, cards=1), workers=lambda _: pytest.fail("a worker"))
+    monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
+    monkeypatch.setattr("lastresort.app.dry_run.card_here", lambda **_: Card("small", 1000))
+    with (
+        pytest.raises(
+            PrerequisiteError, match=r"--ray: .* the card here has 0.0 GiB, expected a training that fits one card"
+        ),
+        study_on_ray("auto", study_task(task, "sft"), prepare(task), progress),
+    ):
+        pytest.fail("it began")
+    assert progress.said == []

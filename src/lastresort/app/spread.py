@@ -12,9 +12,10 @@ from lastresort.app.dry_run import planned_rung
 from lastresort.app.runtime import SETTINGS, take_longer_to_end
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
-from lastresort.errors import InputError
+from lastresort.errors import InputError, PrerequisiteError
 from lastresort.evals.measure import Executor
 from lastresort.hardware.environment import cores
+from lastresort.hardware.plan.fit import PlannedTraining, gib
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.hardware.threads import SET_BY_USER
 from lastresort.ladder import trains
@@ -147,13 +148,28 @@ def loaded_models(task: Task) -> list[ModelOpening]:
 def training_room(task: Task, prepared: PreparedTask, answering: WorkerRoom) -> WorkerRoom:
     """What a worker needs to train the task's last rung and to answer with what it trained. answering: for the answers alone.
 
-    A card is held whole; on CPUs the memory is what the plan says.
+    A card is held whole; on CPUs the memory is what the plan says. Raises PrerequisiteError where one card cannot hold it.
     """
     rung = task.ladder[-1]
-    planned = None if answering.cards else planned_rung(task, rung, workload(prepared, rung))
+    planned = planned_rung(task, rung, workload(prepared, rung))
     if planned is None:
         return answering
+    if answering.cards:
+        _refuse_more_than_a_card(planned)
+        return answering
     return replace(answering, memory_bytes=max(answering.memory_bytes, planned.needed_bytes))
+
+
+def _refuse_more_than_a_card(planned: PlannedTraining) -> None:
+    """A worker has one process and one card. No pass size changes the least that a training takes."""
+    least, there = planned.least_bytes, planned.cards.card.memory_bytes
+    if least > there:
+        raise PrerequisiteError(
+            f"weights, gradients and the optimizer's state take {gib(least)}, and the card here has {gib(there)}",
+            where="--ray",
+            expected="a training that fits one card: a worker trains in one process, on one",
+            remedy="Set tune.method to qlora, name a smaller model, or run `lastresort train` with torchrun on several cards.",
+        )
 
 
 def room_of(
