@@ -21,6 +21,7 @@ from lastresort.spec.task import given_task, load_task
 from lastresort.stop import StopSignal
 from lastresort.study.grid import Cell
 from lastresort.study.rows import CellRow
+from lastresort.systems.running import open_system
 from lastresort.types import SilentProgress
 from study_support import row_of
 from tuning_support import COLOURS, Cut, CutAt, tiny_task
@@ -128,7 +129,12 @@ def test_a_study_of_another_command_is_not_said_to_have_died(
 def test_no_command_takes_one_for_the_other(own: StudyRequest, tmp_path: Path) -> None:
     run_study(own, QUIET)
     folder = Path("studies/own")
-    for read in (lambda run: run.view, lambda run: run.decision, lambda run: run.task_file()):
+    for read in (
+        lambda run: run.view,
+        lambda run: run.decision,
+        lambda run: run.task_file(),
+        lambda run: open_system(run.folder),
+    ):
         with pytest.raises(DataError, match=r"found a min-data study, expected the run of a climb. `lastresort report"):
             read(Run(folder))
     task = load_task(scripted_task(tmp_path / "scripted", quality=[{"right": 0.97}]))

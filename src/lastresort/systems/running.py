@@ -20,6 +20,7 @@ from lastresort.records.document import document_text
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
+from lastresort.records.view import refuse_study
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, folder_sha256, load_system
@@ -177,6 +178,8 @@ def _decided_winner(folder: Path) -> WinnerView | _Winner | None:
     if (run / RECORD).exists():
         with Record.open(run, read_only=True) as record:
             decided = record.last(ClimbDecided)
+            if folder.name == "winner":
+                refuse_study(record)
             refuse_changed_run(record, None)
         winner = None if decided is None else decided.decision.winner
         if decided is None and folder.name == "winner":
