@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import TEAMS, calls, comparable, scripted_task, unfinish
+from climb_support import TEAMS, calls, comparable, rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.start import ClimbRequest, check_models, start_climb
@@ -31,7 +31,7 @@ from lastresort.rungs.race import Race
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
 from lastresort.types import Example, Message, SilentProgress
-from tuning_support import Cut, CutAt
+from tuning_support import Cut, CutAt, write_jsonl
 
 BETTER = "Billing is about money, delivery about transport."
 WORDS = "about money, delivery about"
@@ -401,7 +401,7 @@ def test_verdicts_of_a_judge_count_towards_the_money(tmp_path: Path) -> None:
     verdict = JudgedAnswer(id="a", answer="x", score=1, said=("A", "B"), usd=1.0, **spent)
     with Record.create(tmp_path / "run") as record:
         record.append(AnswersJudged(items=(verdict,)))
-        spending = Spending(task, record, [], prompt_tokens=0)
+        spending = Spending(task, record, [], dev={"a"}, prompt_tokens=0)
         before = spending.start_usd(8)
         assert before >= 8 + 16
         record.append(AnswersJudged(items=(verdict, verdict)))  # what came from the cache, too
@@ -409,6 +409,73 @@ def test_verdicts_of_a_judge_count_towards_the_money(tmp_path: Path) -> None:
     assert spending.usd == 0
     assert spending.fits(3.0)
     assert not spending.fits(3.01)
+
+
+def test_a_killed_search_does_not_know_its_own_verdicts_when_it_starts_again(tmp_path: Path) -> None:
+    """Else a step that fitted the first time would not fit, and the search would end elsewhere."""
+    task = load_task(optimising(tmp_path / "task", task={"use": PRICES}, usd=5, **PRICES))
+    spent = {"calls": 2, "tokens_in": 9, "tokens_out": 2, "seconds": 0.0, "paid_usd": 0.0}
+    raced, cheap, dear = (
+        AnswersJudged(items=(JudgedAnswer(id=row, answer="x", score=1, said=("A", "B"), usd=usd, **spent),))
+        for row, usd in (("dev", 0.01), ("train 1", 0.01), ("train 2", 0.2))
+    )
+    with Record.create(tmp_path / "run") as record:
+        record.append(raced)
+        steps = []
+        for _ in range(2):  # the second time, the record also holds what the first one was told
+            spending = Spending(task, record, [], dev={"dev"}, prompt_tokens=0)
+            before = spending.start_usd(8), spending.step_usd(8)
+            for told in (cheap, dear):
+                record.append(told)
+                spending.answered([])
+                before += spending.step_usd(8), spending.fits(4.8), spending.fits(4.7)
+            steps.append(before)
+    assert steps[0] == steps[1]
+    assert steps[0][2] < steps[0][5]
+
+
+USD = 8.0  # enough for the first step by the verdicts of the race, and too little by those of the search
+
+
+def judged_task(folder: Path) -> Path:
+    """Verdicts on rows of train cost more than those of the race, as the inputs are longer."""
+    judge = {"model": "scripted:judge.json", "rubric": "It is right.", "scale": "yes-no", "prompt_price": 1000.0}
+    keys = {"score": {"judge": judge | {"output_price": 0.0}}, "output": {}, "use": PRICES, "split": {}}
+    keys["examples"] = {part: f"{part}.jsonl" for part in ("train", "dev", "test")}
+    path = optimising(folder, task=keys, usd=USD, optimise="on", **PRICES)
+    grading = {"rules": [{"match": "unknown", "answer": "no"}], "default": "yes"}
+    (folder / "judge.json").write_text(json.dumps(grading), encoding="utf-8")
+    data = rows()
+    longer = [
+        row | {"input": f"{row['input']} {' '.join(map(str, range(n, n + 150)))}"} for n, row in enumerate(data[:80])
+    ]
+    for name, part in (("train", longer), ("dev", data[80:140]), ("test", data[140:]), ("rows", longer + data[80:])):
+        write_jsonl(folder / f"{name}.jsonl", part)
+    return path
+
+
+def test_a_search_that_is_cut_goes_the_same_way_where_the_verdicts_of_a_judge_grow_dearer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut when it has paid for all its verdicts and before its result is in the record."""
+    path, run, first = judged_task(tmp_path), tmp_path / "runs" / "run", list[PromptOptimised]()
+    append = Record.append
+
+    def appended(self: Record, event: Any) -> int:
+        if isinstance(event, PromptOptimised) and not first:
+            first.append(event)
+            raise Cut
+        return append(self, event)
+
+    monkeypatch.setattr(Record, "append", appended)
+    with pytest.raises(Cut):
+        climbed(path, run)
+    assert first[0].stopped == "usd"
+    with Record.open(run, read_only=True) as record:
+        judged = [item.usd for batch in record.all(AnswersJudged) for item in batch.items]
+    assert judged[-1] > 2 * judged[0]
+    climbed(path, run)
+    assert noted(run)[0] == first[0]
 
 
 @pytest.mark.parametrize("reflect", [None, "scripted:script.json"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from lastresort.models.api.requests import THINKING_TOKENS
@@ -69,10 +69,13 @@ class Spending:
 
     usd_limit: None without one. answer_usd, verdicts_usd: the most expensive answer so far, and its verdicts where a judge scores.
     An answer is taken to cost no more than that, a reflection no more than its prompt and the longest text. prompt_tokens: of a
-    reflection, as long as the rows allow.
+    reflection, as long as the rows allow. dev: ids of its rows. The search answers none of them, so the verdicts on them are the
+    same before it begins and after it was killed, when the record also holds its own.
     """
 
-    def __init__(self, task: Task, record: Record, raced: Iterable[ItemScore], *, prompt_tokens: int) -> None:
+    def __init__(
+        self, task: Task, record: Record, raced: Iterable[ItemScore], *, dev: Collection[str], prompt_tokens: int
+    ) -> None:
         self.usd_limit = task.prompting.usd
         prices = task.use if task.reflect_model == task.model else task.prompting
         self._prices = (prices.prompt_price or 0.0) / 1e6, (prices.output_price or 0.0) / 1e6
@@ -80,10 +83,11 @@ class Spending:
         self._record, self._prompt_tokens = record, prompt_tokens
         self.calls = self.reflections = self.tokens_in = self.tokens_out = 0
         self.seconds = self.usd = self._judged_usd = 0.0
-        self._seen = 0
+        judged = record.all(AnswersJudged)
+        self._seen = len(judged)
         self._answer_usd = max((item.usd for item in raced), default=0.0)
-        self._verdicts_usd = self._reflection_usd = 0.0
-        self._new_verdicts()
+        self._verdicts_usd = max((item.usd for batch in judged for item in batch.items if item.id in dev), default=0.0)
+        self._reflection_usd = 0.0
 
     def start_usd(self, kept: int, thoughts: int = 0) -> float:
         """Of the kept rows and one step, before anything is answered. thoughts: as in `step_usd`."""
