@@ -21,11 +21,14 @@ def row(text: str, answer: str) -> Example:
     return Example(text, (Message("user", text),), answer)
 
 
+TWO_LINES = "the box is wet\nand so am I"
 ROWS = [
     row(LONG, "delivery"),
     row("van late", "delivery"),
     row("double charge", "billing"),
     row("Lampe kaputt", "repairs"),
+    row(TWO_LINES, "delivery"),
+    row("my door was left open all day long", "delivery"),
 ]
 
 
@@ -38,12 +41,32 @@ ROWS = [
         ("Van late: delivery.", None),  # one row may be a coincidence
         ("Van late: delivery. Double charge: billing.", "lists rows"),
         ("double charge -> billing; Lampe kaputt -> repairs", "lists rows"),
+        ("delivery: van late\nbilling: double charge", "lists rows"),  # the answer first
+        ('billing: "double charge"\nrepairs: "Lampe kaputt"', "lists rows"),
+        ("| input | label |\n|---|---|\n| van late | delivery |\n| double charge | billing |", "lists rows"),
+        ('{"input": "van late", "output": "delivery"}\n{"input": "double charge", "output": "billing"}', "lists rows"),
+        ('{"label": "delivery", "text": "van late"}\n{"label": "repairs", "text": "Lampe kaputt"}', "lists rows"),
+        (
+            f"delivery:\n- {TWO_LINES}\n- my door was left open all day long\n- van late",
+            "lists rows",
+        ),  # once for several
+        ('{"input": "the box is wet\\nand so am I", "answer": "delivery"}, van late: delivery', "lists rows"),
+        ("| the box is wet<br>and so am I | delivery | van late | delivery |", "lists rows"),
+        ("delivery: van late\nbilling: van late", None),  # one row
         ("A van may be late. A double charge too. Answer delivery or billing, whatever fits best in the end.", None),
     ],
 )
 def test_an_instruction_may_state_rules_and_not_copy_rows(text: str, kind: str | None) -> None:
     found = copied_rows(text, "Route the case.", ROWS)
     assert (None if found is None else found.kind) == kind
+
+
+def test_an_answer_that_its_input_holds_is_not_yet_a_row() -> None:
+    """Else no rule could quote two short inputs."""
+    rows = [row("late delivery", "delivery"), row("billing error", "billing")]
+    quoted = 'Inputs are short, such as "late delivery" or "billing error".'
+    assert copied_rows(quoted, "", rows) is None
+    assert copied_rows(f"{quoted} The first is delivery, the second billing.", "", rows) is not None
 
 
 def test_words_of_the_plain_instruction_are_the_tasks_own() -> None:

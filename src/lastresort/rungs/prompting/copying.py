@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +12,12 @@ from lastresort.records.events import RefusedPrompt
 from lastresort.types import Example
 
 MOST_SHARED_WORDS = 8
-NEAR_WORDS = 8  # between an input and its answer in a list
+NEAR_WORDS = 8  # between an input and its answer in a list, other inputs not counted
 LISTED_ROWS = 2  # one may be a coincidence, where inputs are single words
+LINE_BREAK = re.compile(r"\\[nrt]|<br ?/?>")  # in JSON and in a table
+
+Row = tuple[tuple[str, ...], tuple[str, ...]]  # words of the input and of the answer
+Place = tuple[int, int]  # first word, and the one after the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +32,48 @@ def copied_rows(instruction: str, plain: str, rows: Sequence[Example]) -> Copied
     """What an instruction copies of the rows, None where it copies nothing.
 
     It copies if it shares more than 8 words in a row with an input or an answer, or if it holds at least two whole rows: the input,
-    and within 8 words after it the answer. Case and punctuation do not count; a character of a script without spaces is a word.
-    plain: the instruction before, whose words are the task's own.
+    and the answer at most 8 words before or after it, not counting other inputs, since a list may name an answer once for several.
+    Case, punctuation and line breaks do not count; a character of a script without spaces is a word. plain: the instruction before,
+    whose words are the task's own.
     """
-    text, own = words(instruction), frozenset(_runs(words(plain), MOST_SHARED_WORDS + 1))
+    text, own = _words(instruction), frozenset(_runs(_words(plain), MOST_SHARED_WORDS + 1))
     runs = frozenset(_runs(text, MOST_SHARED_WORDS + 1)) - own
-    listed: list[str] = []
-    for row in rows:
-        sides = words(row.input_text), words(row.output)
-        for side in sides:
-            shared = next((run for run in _runs(side, MOST_SHARED_WORDS + 1) if run in runs), None)
-            if shared is not None:
-                return CopiedRows("shares words", " ".join(shared))
-        if _lists(text, *sides):
-            listed.append(" ".join([*sides[0], *sides[1]]))
-    return CopiedRows("lists rows", listed[0]) if len(listed) >= LISTED_ROWS else None
+    sides = [(tuple(_words(row.input_text)), tuple(_words(row.output))) for row in rows]
+    for side in itertools.chain.from_iterable(sides):
+        shared = next((run for run in _runs(side, MOST_SHARED_WORDS + 1) if run in runs), None)
+        if shared is not None:
+            return CopiedRows("shares words", " ".join(shared))
+    listed = _listed(text, sides)
+    return CopiedRows("lists rows", " ".join(itertools.chain(*listed[0]))) if len(listed) >= LISTED_ROWS else None
+
+
+def _words(text: str) -> list[str]:
+    return words(LINE_BREAK.sub(" ", text))
 
 
 def _runs(text: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
     return (tuple(text[start : start + length]) for start in range(len(text) - length + 1))
 
 
-def _lists(text: Sequence[str], asked: Sequence[str], answer: Sequence[str]) -> bool:
-    """Whether the text holds the input, and its answer soon after it."""
-    if not asked or not answer:
-        return False
-    for start, run in enumerate(_runs(text, len(asked))):
-        if run == tuple(asked):
-            end = start + len(asked)
-            if tuple(answer) in _runs(text[end : end + NEAR_WORDS + len(answer)], len(answer)):
-                return True
-    return False
+def _listed(text: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """The rows that the text holds."""
+    asked = {row: _places(text, row[0]) for row in rows}
+    inputs = {place for starts in asked.values() for start, end in starts for place in range(start, end)}
+    others = [0, *itertools.accumulate(place not in inputs for place in range(len(text)))]  # words before, of no input
+
+    def near(one: Place, other: Place) -> bool:
+        first, second = sorted((one, other))
+        return first[1] <= second[0] and others[second[0]] - others[first[1]] <= NEAR_WORDS
+
+    found = []
+    for row, starts in asked.items():
+        answers = _places(text, row[1]) if starts else []
+        if any(near(*pair) for pair in itertools.product(starts, answers)):
+            found.append(row)
+    return found
+
+
+def _places(text: Sequence[str], run: Sequence[str]) -> list[Place]:
+    """Where the text holds the run, which is nowhere if that is empty."""
+    starts = (i for i, word in enumerate(text) if run and word == run[0])
+    return [(i, i + len(run)) for i in starts if tuple(text[i : i + len(run)]) == tuple(run)]
