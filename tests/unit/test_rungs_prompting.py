@@ -94,7 +94,7 @@ def test_losers_leave_the_race_early(tmp_path: Path) -> None:
     dev = {candidate["name"]: candidate["dev"]["n"] for candidate in decision["rungs"][0]["candidates"]}
     assert dev["few-shot-5"] == dev["nearest-5"] == 60
     assert sum(n == 24 for n in dev.values()) == 6, "halving alone leaves two of these"
-    assert "6 were dropped early by a paired test" in searched(tmp_path).in_words
+    assert "6 were dropped early by a paired test at an error of 50%." in searched(tmp_path).in_words
 
 
 def searched(tmp_path: Path) -> RungSearched:
@@ -112,7 +112,10 @@ def test_the_race_ends_where_a_paired_test_leaves_one(tmp_path: Path) -> None:
     rung = decision["rungs"][0]
     assert rung["chosen"] == "chain-of-thought"
     assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
-    assert "the race ended after 24 of 60 items, where a paired test left one" in searched(tmp_path).in_words
+    assert (
+        "the race ended after 24 of 60 items, where a paired test at an error of 50% left one"
+        in searched(tmp_path).in_words
+    )
 
 
 def test_a_race_that_is_cut_before_a_paired_test_decides_the_same(tmp_path: Path) -> None:

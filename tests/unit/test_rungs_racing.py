@@ -159,7 +159,7 @@ def test_one_that_a_refusal_left_is_not_said_to_be_left_by_a_test(monkeypatch: p
     race = race_of(monkeypatch, scores, {"first": 64})
     race.run()
     raced, refused = race.findings()
-    assert raced == RacedOnDev("prompts", 3, 1, 1, 96, 96, None, 0.01)
+    assert raced == RacedOnDev("prompts", 3, 1, 1, 96, 96, None, 0.01, 0.5)
     assert isinstance(refused, RefusedLater)
     assert (refused.candidate, refused.n) == ("first", 64)
 
@@ -167,7 +167,7 @@ def test_one_that_a_refusal_left_is_not_said_to_be_left_by_a_test(monkeypatch: p
 def test_a_race_ends_where_the_test_leaves_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     race = race_of(monkeypatch, evenly(a=0.5, b=1.0, c=0.5), {})
     race.run()
-    assert race.findings() == (RacedOnDev("prompts", 3, 2, 2, 32, 96, "ONE_LEFT", 0.01),)
+    assert race.findings() == (RacedOnDev("prompts", 3, 2, 2, 32, 96, "ONE_LEFT", 0.01, 0.5),)
 
 
 def test_where_all_that_are_left_are_refused_the_best_of_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

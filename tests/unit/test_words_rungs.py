@@ -92,25 +92,25 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
 ]
 SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (
-        rungs.RacedOnDev("retrieval settings", 2, 0, 0, 60, 60, None, 0.01),
+        rungs.RacedOnDev("retrieval settings", 2, 0, 0, 60, 60, None, 0.01, 0.5),
         "2 retrieval settings were tried on dev.",
     ),
     (
-        rungs.RacedOnDev("ways of prompting", 9, 4, 0, 60, 60, None, 0.01),
+        rungs.RacedOnDev("ways of prompting", 9, 4, 0, 60, 60, None, 0.01, 0.5),
         "9 ways of prompting were tried on dev; 4 were dropped early by successive halving.",
     ),
     (
-        rungs.RacedOnDev("ways of prompting", 9, 6, 2, 60, 60, None, 0.01),
-        "9 ways of prompting were tried on dev; 6 were dropped early, 2 by a paired test and 4 by halving.",
+        rungs.RacedOnDev("ways of prompting", 9, 6, 2, 60, 60, None, 0.01, 0.5),
+        "9 ways of prompting were tried on dev; 6 were dropped early, 2 by a paired test at an error of 50% and 4 by halving.",
     ),
     (
-        rungs.RacedOnDev("ways of prompting", 9, 8, 4, 40, 60, "ONE_LEFT", 0.01),
-        "9 ways of prompting were tried on dev; the race ended after 40 of 60 items, where a paired test left one.",
+        rungs.RacedOnDev("ways of prompting", 9, 8, 4, 40, 60, "ONE_LEFT", 0.01, 0.5),
+        "9 ways of prompting were tried on dev; the race ended after 40 of 60 items, where a paired test at an error of 50% left one.",
     ),
     (
-        rungs.RacedOnDev("ways of prompting", 9, 4, 1, 24, 60, "BELOW_BAR", 0.01),
-        "9 ways of prompting were tried on dev; the race ended after 24 of 60 items, where all that was left was below the bar by "
-        "the rule of the test, at an error of 1%.",
+        rungs.RacedOnDev("ways of prompting", 9, 4, 1, 24, 60, "BELOW_BAR", 0.01, 0.5),
+        "9 ways of prompting were tried on dev; the race ended after 24 of 60 items: all remaining ways of prompting miss the bar "
+        "(error rate 1%).",
     ),
     (
         rungs.CurveBelowBar(40, 120, 96, 0.1, 0.05, 0.2, 0.8, False, 0.05),

@@ -200,19 +200,20 @@ RaceEnd = Literal["BELOW_BAR", "ONE_LEFT"]
 
 @dataclass(frozen=True, slots=True)
 class RacedOnDev:
-    """A race of n candidates. dropped: before the others had answered `until` of n_dev items, refused ones not counted. shown: of
-    these, by the paired test. ended: why at fewer than all items, None where it did not: all that was left was below the bar, at
-    this error, or the paired test left one.
+    """A race of n candidates. dropped: before the others had answered `until` of n_dev items, refused ones not counted. by_test: of
+    these, by the paired test, which drops the best one with at most the probability not_best. ended: why at fewer than all items,
+    None where it did not: all that was left was below the bar, at this error, or the paired test left one.
     """
 
     candidates: str
     n: int
     dropped: int
-    shown: int
+    by_test: int
     until: int
     n_dev: int
     ended: RaceEnd | None
     error: float
+    not_best: float
 
 
 ShotsEnd = Literal["NOT_AHEAD", "LIKELY_MET", "FEW_ROWS", "NO_ROOM", "MOST"]

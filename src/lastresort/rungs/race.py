@@ -126,7 +126,7 @@ class Race:
     def __init__(
         self, bench: Workbench, rung: str, systems: Sequence[System], what: str, *, not_best: float = NOT_BEST
     ) -> None:
-        self._bench, self._rung, self._what, self._threshold = bench, rung, what, 1 / not_best
+        self._bench, self._rung, self._what, self._not_best = bench, rung, what, not_best
         self.systems: dict[str, System] = {}
         self._items: dict[str, list[ItemScore]] = {}
         self._refused: dict[str, int] = {}  # how many items each had answered when its model refused others
@@ -202,7 +202,7 @@ class Race:
     def _cleared(self) -> list[str]:
         """Those that the paired test would not have dropped without the refused ones."""
         against = self._evidence_not_best()
-        return [name for name in self._by_cost() if name in self._shown and against[name] < self._threshold]
+        return [name for name in self._by_cost() if name in self._shown and against[name] < 1 / self._not_best]
 
     def _evidence_not_best(self) -> dict[str, float]:
         so_far = {name: [item.score for item in items] for name, items in self._items.items() if items}
@@ -215,7 +215,7 @@ class Race:
         """Never the one against which there is least evidence."""
         against = self._evidence_not_best()
         least = min(self._alive, key=lambda name: (against[name], self._cost[name]))
-        shown = [name for name in self._alive if name != least and against[name] >= self._threshold]
+        shown = [name for name in self._alive if name != least and against[name] >= 1 / self._not_best]
         self._shown.update(shown)
         self._alive = [name for name in self._alive if name not in shown]
 
@@ -274,7 +274,8 @@ class Race:
         early = [name for name, items in self._items.items() if len(items) < self._until or name in self._shown]
         dropped, n_dev = len(early), len(self._bench.dev)
         n = len(self._items) + len(self._refused)
-        raced = RacedOnDev(self._what, n, dropped, len(self._shown), self._until, n_dev, self._ended, GIVE_UP_ERROR)
+        errors = GIVE_UP_ERROR, self._not_best
+        raced = RacedOnDev(self._what, n, dropped, len(self._shown), self._until, n_dev, self._ended, *errors)
         return raced, *(
             RefusedLater(name, self._refused[name], why) if name in self._refused else NotTried(name, why)
             for name, why in self._dropped.items()

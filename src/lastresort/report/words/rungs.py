@@ -261,17 +261,19 @@ def _raced(found: value.RacedOnDev) -> str:
         return f"{tried}; {found.dropped} {were} dropped early{_how(found)}." if found.dropped else f"{tried}."
     ended = f"{tried}; the race ended after {found.until} of {found.n_dev} items"
     if found.ended == "ONE_LEFT":
-        return f"{ended}, where a paired test left one."
-    return (
-        f"{ended}, where all that was left was below the bar by the rule of the test, at an error of {found.error:.0%}."
-    )
+        return f"{ended}, where {_paired(found)} left one."
+    return f"{ended}: all remaining {found.candidates} miss the bar (error rate {found.error:.0%})."
 
 
 def _how(found: value.RacedOnDev) -> str:
-    halved = found.dropped - found.shown
-    if not found.shown:
+    halved = found.dropped - found.by_test
+    if not found.by_test:
         return " by successive halving"
-    return f", {found.shown} by a paired test and {halved} by halving" if halved else " by a paired test"
+    return f", {found.by_test} by {_paired(found)} and {halved} by halving" if halved else f" by {_paired(found)}"
+
+
+def _paired(found: value.RacedOnDev) -> str:
+    return f"a paired test at an error of {found.not_best:.0%}"
 
 
 def _search_alone(found: value.SearchAlone) -> str:
