@@ -58,7 +58,7 @@ def test_a_rung_of_two_hours_asks_once_and_a_no_leaves_it_for_later(tmp_path: Pa
         assert [one.about for one in record.all(RungGoneOn)] == ["cost"]
     climbed(tmp_path, answers)
     assert [question.replace("\u00a0", " ") for question in answers.asked] == [
-        "prompting is forecast to take 2 h here. Start it?"
+        "prompting is forecast to take about 2 h and $0.50. Start it?"
     ] * 2
 
 
@@ -68,9 +68,24 @@ def test_a_limit_of_hours_answers_beforehand(tmp_path: Path) -> None:
     assert not answers.asked
 
 
+@pytest.mark.parametrize(
+    ("limits", "usd", "asks"),
+    [({"usd": 1000}, 5.01, False), ({"hours": 5}, 5.01, True), ({"hours": 5}, 5.0, False), ({"hours": 5}, None, False)],
+)
+def test_paid_calls_ask_above_five_dollars_unless_a_limit_of_usd_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], usd: float | None, asks: bool
+) -> None:
+    """The seconds of an endpoint are not known. A limit of one kind does not answer for the other."""
+    monkeypatch.setattr(PromptingRung, "forecast", lambda *_: Forecast(0, 0, 0, None, usd))
+    prices = {"prompt_price": 0.01, "output_price": 0.01}
+    answers = Answers(True)
+    climbed(tmp_path, answers, limits=limits, use=prices)
+    assert answers.asked == (["prompting is forecast to take about $5.01. Start it?"] if asks else [])
+
+
 def test_without_a_terminal_it_goes_on_and_says_so(tmp_path: Path) -> None:
     said = climbed(tmp_path, None)
-    assert any(line.startswith("No terminal to ask, so the climb continues (about 2 h).") for line in said)
+    assert any(line.startswith("No terminal to ask, so the climb continues (about 2 h and $0.50).") for line in said)
     with Record.open(tmp_path / "run", read_only=True) as record:
         assert not record.all(RungGoneOn)
 

@@ -105,7 +105,8 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     ),
     (
         rungs.RacedOnDev("ways of prompting", 9, 8, 4, 40, 60, "ONE_LEFT", 0.01, 0.5),
-        "9 ways of prompting were tried on dev; the race ended after 40 of 60 items, where a paired test at an error of 50% left one.",
+        "9 ways of prompting were tried on dev; the race ended after 40 of 60 items, where a paired test at an error of 50% left "
+        "one.",
     ),
     (
         rungs.RacedOnDev("ways of prompting", 9, 4, 1, 24, 60, "BELOW_BAR", 0.01, 0.5),

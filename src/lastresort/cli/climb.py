@@ -82,8 +82,9 @@ def climb_command(
     yes: bool = Option(
         False,
         "--yes",
-        help="Ask nothing. Default: at a terminal and without limits.hours, ask before a rung forecast at more than an hour and "
-        "where a training does not point at the bar after its first third. Without an answer in 10 minutes, the climb continues.",
+        help="Ask nothing. Default: at a terminal, ask before a rung forecast at more than an hour (without limits.hours) or $5 "
+        "(without limits.usd), and where a training does not point at the bar after its first third. Without an answer in 10 "
+        "minutes, the climb continues.",
     ),
     verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure comes about."),
     settings: list[str] = TASK_SETTINGS,

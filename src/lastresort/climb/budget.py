@@ -24,11 +24,11 @@ from lastresort.records.reasons import RungAhead, UnknownOfJudge
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.progress import (
+    expensive_rung_question,
+    expensive_rung_unasked,
     forecast_line,
     limit_line,
     long_rung_line,
-    long_rung_question,
-    long_rung_unasked,
     rung_begins_line,
     rung_continues_line,
 )
@@ -193,12 +193,13 @@ def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
     return answering("verdicts", machine, answers * len(frame), prompt_tokens, 0, verdict_tokens).unscored()
 
 
-LONG_S, ASKED_S = 1200.0, 3600.0
+LONG_S = 1200.0
+ASKED_S, ASKED_USD = 3600.0, 5.0  # what a wrong model, price or data set may take unasked
 
 
 def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
-    """Say what a rung that is about to begin will take. Ask once where that is over an hour. One that has begun continues, as its
-    forecast does not say what is left of it.
+    """Say what a rung that is about to begin will take. Ask once if that is much. One that has begun continues, as its forecast
+    does not say what is left of it.
 
     Raises StopRequestedError where the answer is no.
     """
@@ -206,15 +207,20 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
         bench.progress.say(rung_continues_line(rung.name))
         return
     judged = _planned(prepared, rung)
-    cost = judged.forecast
-    seconds = cost.seconds or 0.0
-    if line := rung_begins_line(rung.name, cost.seconds, cost.usd, judged.unknown_of_judge):
+    figures = judged.forecast.seconds, judged.forecast.usd, judged.unknown_of_judge
+    if line := rung_begins_line(rung.name, *figures):
         bench.progress.say(line)
-    if seconds <= ASKED_S:
+    if not _is_much(judged.forecast, bench.task):
         return
-    if bench.go_on is None and bench.task.limits.hours is None:
-        bench.progress.say(long_rung_unasked(seconds))
-    bench.ask_to_go_on(rung.name, "cost", long_rung_question(rung.name, seconds))
+    if bench.go_on is None:
+        bench.progress.say(expensive_rung_unasked(*figures))
+    bench.ask_to_go_on(rung.name, "cost", expensive_rung_question(rung.name, *figures))
+
+
+def _is_much(cost: Forecast, task: Task) -> bool:
+    """Whether it takes over an hour or over 5 USD, as far as that is known, and no limit of the task bounds that."""
+    long = task.limits.hours is None and (cost.seconds or 0.0) > ASKED_S
+    return long or (task.limits.usd is None and (cost.usd or 0.0) > ASKED_USD)
 
 
 def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], last: str) -> RungAhead | None:

@@ -129,10 +129,10 @@ class Workbench:
         return shared
 
     def ask_to_go_on(self, rung: str, about: GoOnAbout, question: str) -> None:
-        """Ask once a run, where somebody is there to ask and `limits.hours` has not answered. Without an answer in time it goes on.
-        Raises StopRequestedError if the answer is no, and as `stop` requests while nobody has answered.
+        """Ask once a run, where somebody is there to ask. Without an answer in time it goes on. Raises StopRequestedError if the
+        answer is no, and as `stop` requests while nobody has answered.
         """
-        if self.go_on is None or self.task.limits.hours is not None:
+        if self.go_on is None:
             return
         if any(asked.about == about for asked in self.record.all(RungGoneOn, rung)):
             return

@@ -251,14 +251,18 @@ def rung_begins_line(
     return f"{rung} begins. Forecast: {about}." if about else ""
 
 
-def long_rung_question(rung: str, seconds: float) -> str:
-    return f"{rung} is forecast to take {duration(seconds)} here. Start it?"
+def expensive_rung_question(
+    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
+) -> str:
+    return f"{rung} is forecast to take {forecast_figures(seconds, usd, unknown_of_judge)}. Start it?"
 
 
-def long_rung_unasked(seconds: float) -> str:
+def expensive_rung_unasked(
+    seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
+) -> str:
     return (
-        f"No terminal to ask, so the climb continues (about {duration(seconds)}). A stop file, limits.hours or --until ends it "
-        "earlier."
+        f"No terminal to ask, so the climb continues ({forecast_figures(seconds, usd, unknown_of_judge)}). A stop file, "
+        "limits.hours, limits.usd or --until ends it earlier."
     )
 
 

@@ -89,7 +89,8 @@ def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps:
         f"{seen.end:.1%} at the end, {below}."
     )
     bench.progress.say(f"{drawn} This is a warning, not a verdict: training goes on unless it is stopped.")
-    bench.ask_to_go_on(rung, ABOUT, f"{drawn} Train the rest all the same?")
+    if bench.task.limits.hours is None:
+        bench.ask_to_go_on(rung, ABOUT, f"{drawn} Train the rest all the same?")
     return found
 
 
