@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+from scripts.races import Refusing, WithoutBar
 
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.prompting.headroom import LEVEL, without_headroom
-from lastresort.rungs.race import looks, survivors
 
-PROMPTS, ITEMS, RUNS = 7, 100, 300
+PROMPTS, ITEMS, RUNS = 8, 100, 300
+PLAIN = "0"
 
 
-def seen(gain: float, *, agreement: float = 0.7, raced: bool = False) -> float:
+class Answering(Refusing):
+    dev: Sequence[SimpleNamespace] = [SimpleNamespace(input="")] * ITEMS
+
+
+def seen(gain: float, *, agreement: float = 0.7, raced: bool = False, runs: int = RUNS) -> float:
     """Share of runs with headroom. All prompts are right on 60% of items and share most of their answers; the last is better by
     `gain`. agreement: share of items on which a prompt answers as the plain one does, whatever that is. raced: each prompt answers
-    as many items as in a race by halving, not all.
+    as many items as in a race, not all.
     """
     random, found = np.random.default_rng(5), 0
-    for _ in range(RUNS):
+    for _ in range(runs):
         plain = random.random(ITEMS) < 0.6
-        items = {"plain": plain}
-        for number in range(PROMPTS):
+        rights = [plain]
+        for number in range(1, PROMPTS):
             own = random.random(ITEMS) < 0.6 + gain * (number == PROMPTS - 1) / (1 - agreement)
-            items[str(number)] = np.where(random.random(ITEMS) < agreement, plain, own)
-        scored = {name: [_scored(i, bool(right)) for i, right in enumerate(rights)] for name, rights in items.items()}
-        if raced:
-            scored = {name: scored[name][:n] for name, n in _lengths(items).items()}
-        most = max(map(len, scored.values()))
-        best = max((name for name in items if len(scored[name]) == most), key=lambda name: items[name].sum())
-        found += without_headroom(scored, "plain", best, binary=True, groups=None, seed=0) is None
-    return found / RUNS
+            rights.append(np.where(random.random(ITEMS) < agreement, plain, own))
+        items = _raced(np.array(rights)) if raced else _answered(np.array(rights))
+        most = max(map(len, items.values()))
+        best = max((n for n in items if len(items[n]) == most), key=lambda n: sum(item.score for item in items[n]))
+        found += without_headroom(items, PLAIN, best, binary=True, groups=None, seed=0) is None
+    return found / runs
 
 
-def _lengths(rights: dict[str, np.ndarray]) -> dict[str, int]:
-    """How many items each answers in a race in which the better half goes on."""
-    alive, found = list(rights), dict[str, int]()
-    for look in looks(ITEMS, len(rights)):
-        found |= dict.fromkeys(alive, look.stop)
-        alive = survivors({name: float(rights[name][: look.stop].mean()) for name in alive}, alive, look.at_most)
-    return found
+def _answered(rights: np.ndarray) -> Mapping[str, Sequence[ItemScore]]:
+    return {str(n): [_scored(i, bool(right)) for i, right in enumerate(row)] for n, row in enumerate(rights)}
+
+
+def _raced(rights: np.ndarray) -> Mapping[str, Sequence[ItemScore]]:
+    """What each answers in a race: the better half goes on, and a paired test drops others."""
+    setting = {"prompt": SimpleNamespace(reasoning=False), "decoding": SimpleNamespace(grammar=None)}
+    systems: Any = [SimpleNamespace(name=str(number), **setting) for number in range(len(rights))]
+    bench: Any = Answering(rights, 0, ITEMS)
+    race = WithoutBar(bench, "prompting", systems, "prompts")
+    race.run()
+    return race.items
 
 
 def _scored(number: int, right: bool) -> ItemScore:
@@ -58,4 +70,4 @@ def test_a_prompt_that_is_better_by_12_points_mostly_shows() -> None:
 def test_a_race_answers_too_little_to_see_such_a_difference_mostly() -> None:
     """Prompts that are dropped early are compared on a quarter of dev: what is not seen may be there."""
     assert seen(0.0, raced=True) <= LEVEL + 2 * (LEVEL * (1 - LEVEL) / RUNS) ** 0.5
-    assert 0.2 < seen(0.12, raced=True) < 0.5
+    assert 0.15 < seen(0.12, raced=True) < 0.4
