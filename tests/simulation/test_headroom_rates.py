@@ -11,7 +11,7 @@ import pytest
 from scripts.races import Refusing, WithoutBar
 
 from lastresort.records.measurement import ItemScore
-from lastresort.rungs.prompting.headroom import LEVEL, without_headroom
+from lastresort.rungs.prompting.optimise import LEVEL, without_headroom
 
 PROMPTS, ITEMS, RUNS = 8, 100, 300
 PLAIN = "0"

@@ -10,7 +10,7 @@ from lastresort.evals.scorers import format_ok
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.prompting.copying import copied_rows
 from lastresort.rungs.prompting.feedback import feedback
-from lastresort.rungs.prompting.headroom import without_headroom
+from lastresort.rungs.prompting.optimise import without_headroom
 from lastresort.spec.output import Output
 from lastresort.types import Example, Message
 

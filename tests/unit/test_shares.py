@@ -38,7 +38,7 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
 from lastresort.records.events import ErrorShared, RungTested
 from lastresort.records.record import Record
-from lastresort.rungs.race import judge_scores_on_dev
+from lastresort.rungs.on_dev import judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.tuning import weigh
 from lastresort.spec.task import load_task

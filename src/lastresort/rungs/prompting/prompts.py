@@ -8,13 +8,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lastresort.rungs.race import REASONING_TOKENS
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Example, Grammar
 
 PLAIN = "zero-shot"
 NEAREST_POOL = 2000
+REASONING_TOKENS = 128  # for reasoning before the answer
 
 
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:

@@ -14,9 +14,9 @@ from lastresort.records.rungs import Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.many_shot import MORE, try_more_shots
 from lastresort.rungs.prompting.optimise import may_optimise, new_prompts, refuse_missing
-from lastresort.rungs.prompting.prompts import PLAIN, grammar_of, variants
+from lastresort.rungs.prompting.prompts import PLAIN, REASONING_TOKENS, grammar_of, variants
 from lastresort.rungs.prompting.spending import forecast_optimising
-from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
+from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.spec.task import Task
 from lastresort.types import Example
