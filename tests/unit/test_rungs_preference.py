@@ -40,7 +40,7 @@ REWARD = [{"exact": {}, "weight": 1.0}]
     [
         ("pairs", False, True, "dpo", "from the adapter of sft, which is the reference too"),
         ("pairs", False, False, "orpo", "since there is no supervised adapter to start from"),
-        ("pairs", True, True, "dpo", "the reward is not used beside them"),
+        ("pairs", True, True, "dpo", "the reward is not used"),
         ("labels", False, True, "kto", "from the adapter of sft"),
         ("labels", False, False, "kto", "from the base"),
         (None, True, True, "grpo", "on the task's reward"),

@@ -91,7 +91,7 @@ class Workbench:
     prompt; that is all a rung learns about the test set. shared: folder that the runs share, None if there is none. executor: runs
     the measuring jobs, None for this process. at: called with the rung, candidate and split at work, for `lastresort watch`.
     test_units: how many items, or groups of items, the test set has; 0 where it is not known. go_on: asks the user, None where
-    nobody is there. to_resume: what to do to go on, an imperative without its end.
+    nobody is there. in_words: a finding, as the report says it. to_resume: what to do to go on, an imperative without its end.
     """
 
     task: Task
@@ -114,6 +114,7 @@ class Workbench:
     to_resume: str = "Go on with --resume"
     test_units: int = 0
     go_on: GoOn | None = None
+    in_words: Callable[[SearchFinding], str] = str
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""

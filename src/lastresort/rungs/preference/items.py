@@ -85,16 +85,16 @@ def plan_of(task: Task, kind: Kind | None, *, on_sft: bool) -> PreferencePlan:
     start = (
         "from the adapter of sft, which is the reference too" if on_sft else "from the base, which is the reference too"
     )
-    beside = "; the reward is not used beside them" if task.reward else ""
+    unused = "; the reward is not used" if task.reward else ""
     if kind == "pairs" and on_sft:
-        return PreferencePlan("dpo", "pairs", f"DPO on the task's pairs, {start}{beside}")
+        return PreferencePlan("dpo", "pairs", f"DPO on the task's pairs, {start}{unused}")
     if kind == "pairs":
         why = "since there is no supervised adapter to start from"
         return PreferencePlan(
-            "orpo", "pairs", f"ORPO on the task's pairs, from the base and without a reference, {why}{beside}"
+            "orpo", "pairs", f"ORPO on the task's pairs, from the base and without a reference, {why}{unused}"
         )
     if kind == "labels":
-        return PreferencePlan("kto", "labels", f"KTO on the task's labelled answers, {start}{beside}")
+        return PreferencePlan("kto", "labels", f"KTO on the task's labelled answers, {start}{unused}")
     if task.reward:
         return PreferencePlan("grpo", "reward", f"GRPO on the task's reward, {start}")
     why = f"ranked by the scorer {task.score.name}, since the task names neither preferences nor a reward"

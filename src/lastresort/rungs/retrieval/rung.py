@@ -198,7 +198,7 @@ class RetrievalRung:
         shown = (0, SHOTS, CHOSEN_SHOTS) if "prompting" in task.ladder else (0, SHOTS)
         ways = [(k, shots) for k in task.retrieval.k for shots in shown]
         alive = sorted(ways, key=lambda way: way[0] * (1 + way[1]), reverse=True)
-        dearest = alive[0]
+        costliest = alive[0]
         total = Forecast(0, 0, 0, 0.0, 0.0)
         if "prompting" not in task.ladder:
             total += asking("closed book, on dev", work.n_dev, 0, 0)
@@ -209,8 +209,8 @@ class RetrievalRung:
                 total += asking(f"{k} passages, {shots} shots, on dev items {start + 1}-{stop}", stop - start, k, shots)
             alive = alive[: max(2, -(-len(alive) // 2))]
         if grammar_of(task) is not None:
-            total += asking("the best again, held to the form, on dev", work.n_dev, *dearest)
-        return total + asking("test of the chosen", work.n_test, *dearest)
+            total += asking("the best again, held to the form, on dev", work.n_dev, *costliest)
+        return total + asking("test of the chosen", work.n_test, *costliest)
 
     def search(self, bench: Workbench) -> Search | GivenUp:
         store, contents = knowledge_store(bench)

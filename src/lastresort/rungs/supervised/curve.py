@@ -83,14 +83,10 @@ def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps:
         return None
     bar, judged = bench.missed_below, bench.correction is not None
     found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bar, judged, ERROR)
-    below = f"below {bar:.1%}, the judge's score that counts as a miss" if judged else f"below the bar of {bar:.1%}"
-    drawn = (
-        f"{rung}: after {seen.step} of {seen.steps} steps, {seen.score:.1%} on {seen.n} dev items; drawn straight on, "
-        f"{seen.end:.1%} at the end, {below}."
-    )
-    bench.progress.say(f"{drawn} This is a warning, not a verdict: training goes on unless it is stopped.")
+    said = f"{rung}: {bench.in_words(found)}"
+    bench.progress.say(f"{said} Training goes on unless it is stopped.")
     if bench.task.limits.hours is None:
-        bench.ask_to_go_on(rung, ABOUT, f"{drawn} Train the rest all the same?")
+        bench.ask_to_go_on(rung, ABOUT, f"{said} Train the rest all the same?")
     return found
 
 
