@@ -21,6 +21,7 @@ _NOT_IMPLEMENTED = 501
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
+_TOO_LONG = "context_length_exceeded"  # as OpenAI and `lastresort serve` say it, in whatever words
 _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
 
 
@@ -82,7 +83,8 @@ def error_of_status(
     parameter = error.param if error.code in _UNSUPPORTED and isinstance(error.param, str) else ""
     if parameter and not (format_sent and parameter.startswith("response_format")):
         return UnsupportedParameter(redacted(parameter, redact)[:60], message, where=where)
-    return _bad_request(status, message, where=where, format_sent=format_sent)
+    too_long = status == 413 or error.code == _TOO_LONG
+    return _bad_request(status, message, where=where, format_sent=format_sent, too_long=too_long)
 
 
 def _redirect(error: openai.APIStatusError, *, where: str, redact: Sequence[str]) -> InfrastructureError:
@@ -96,9 +98,9 @@ def _redirect(error: openai.APIStatusError, *, where: str, redact: Sequence[str]
     )
 
 
-def _bad_request(status: int, message: str, *, where: str, format_sent: bool) -> Exception:
+def _bad_request(status: int, message: str, *, where: str, format_sent: bool, too_long: bool) -> Exception:
     lower = message.lower()
-    if status == 413 or any(words in lower for words in _LENGTH_WORDS):
+    if too_long or any(words in lower for words in _LENGTH_WORDS):
         return TooLongError(
             f"the prompt and its answer are too long for this model ({status}{message})",
             where=where,
