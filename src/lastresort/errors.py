@@ -21,6 +21,11 @@ quotes.
 
 from __future__ import annotations
 
+from typing import Self
+
+RESUME = "Go on with --resume."
+SAME_COMMAND = "Give the same command again: what was answered is kept."  # of commands without --resume
+
 LONGEST, LONGEST_PART = (
     900,
     200,
@@ -98,9 +103,24 @@ class PrerequisiteError(LastresortError):
 
 
 class StoppedError(LastresortError):
-    """The run stopped before its end; nothing finished is lost and `--resume` goes on."""
+    """The run stopped before its end; nothing finished is lost.
+
+    resume: how to go on once the remedy is done, the message's last sentence; "" where nothing can go on. It depends on the
+    command: whoever knows another way sets it with `going_on`, and the remedy stays.
+    """
 
     exit_code = 4
+
+    def __init__(self, found: str, *, where: str = "", expected: str = "", remedy: str = "", resume: str = "") -> None:
+        super().__init__(found, where=where, expected=expected, remedy=remedy)
+        self.resume = resume
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.resume}".strip()
+
+    def going_on(self, resume: str) -> Self:
+        """The same stop in work that goes on in another way."""
+        return type(self)(self.found, where=self.where, expected=self.expected, remedy=self.remedy, resume=resume)
 
 
 class InfrastructureError(StoppedError):

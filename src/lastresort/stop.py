@@ -9,24 +9,25 @@ from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol
 
-from lastresort.errors import BudgetError, StoppedError, StopRequestedError
+from lastresort.errors import RESUME, BudgetError, StoppedError, StopRequestedError
 
 FILE_NAME = "stop"  # in the folder of a run: whoever creates it ends the run at its next check
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """Why to stop, and how to go on. where, expected and remedy are those of the error."""
+    """Why to stop, and how to go on. where, expected, remedy and resume are those of the error."""
 
     reason: Literal["signal", "file", "time", "money"]
     found: str
     where: str = ""
     expected: str = ""
-    remedy: str = "Go on with --resume."
+    remedy: str = ""
+    resume: str = RESUME
 
     def error(self) -> StoppedError:
         kind = BudgetError if self.reason in ("time", "money") else StopRequestedError
-        return kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
+        return kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy, resume=self.resume)
 
 
 class Stop(Protocol):
@@ -43,14 +44,14 @@ GoOn = Callable[[str, Stop], bool | None]
 NOTHING_KEPT = "Nothing was written. Run the command again."
 
 
-def check(stop: Stop, *, remedy: str | None = None) -> None:
+def check(stop: Stop, *, resume: str | None = None) -> None:
     """Raise the error of a request, if there is one. Whatever is finished has been recorded by then.
 
-    remedy: in the place of the request's own, for work that keeps nothing.
+    resume: in the place of the request's own, for work that keeps nothing.
     """
     request = stop.requested()
     if request is not None:
-        raise (request if remedy is None else replace(request, remedy=remedy)).error()
+        raise (request if resume is None else replace(request, resume=resume)).error()
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(then: tuple[s
         end([head, node])
         _, said = ended(climb, 4)
     assert "the head of the cluster is lost" in said
-    assert "Go on with --resume, with --ray or without." in said
+    assert "Check the cluster, or leave --ray out. Go on with --resume." in said
     assert ended(started(task, "--resume", *then))[0] == alone
 
 
@@ -280,7 +280,7 @@ def test_a_gate_whose_head_is_lost_goes_on_with_the_same_command_without_ray(
         end([head, node])
         _, said = ended(program, 4)
     assert "the head of the cluster is lost" in said
-    assert "Give the same command again" in said
+    assert "Check the cluster, or leave --ray out. Give the same command again" in said
     assert ended(gate(tmp_path), of=figures)[0] == gate_alone
 
 

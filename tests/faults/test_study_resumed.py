@@ -147,7 +147,7 @@ def test_a_limit_names_the_key_to_raise_and_a_higher_one_goes_on(tmp_path: Path)
     own = request(tmp_path)
     short = replace(own, settings={"limits.hours": 1e-6})
     for _ in range(2):
-        with pytest.raises(BudgetError, match=r"Raise limits.hours and give the same command again"):
+        with pytest.raises(BudgetError, match=r"limits\.hours: .* Raise it\. Give the same command again"):
             run_study(short, Scissors())
     longer = replace(own, settings={"limits.hours": 3})
     with pytest.raises(Cut):

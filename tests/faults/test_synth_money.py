@@ -15,7 +15,7 @@ from climb_support import rows
 from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.errors import InfrastructureError, StopRequestedError
+from lastresort.errors import RESUME, InfrastructureError, StopRequestedError
 from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.records.responses import ResponseCache
 from lastresort.report.synthetic import SyntheticRows
@@ -29,7 +29,7 @@ def test_money_is_counted_in_every_session(tmp_path: Path, monkeypatch: pytest.M
     class Lossy(Teacher):
         def generate(self, *_: Any, **__: Any) -> Any:
             lose(0.4)
-            raise InfrastructureError("the endpoint is down", remedy="Run again with --resume.")
+            raise InfrastructureError("the endpoint is down", remedy="Start it.", resume=RESUME)
 
     def opened(teacher: Teacher) -> Callable[..., Teacher]:
         def open_model(*_: Any, on_lost: Callable[[float], None], **__: Any) -> Teacher:

@@ -19,7 +19,7 @@ from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
 from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.data.read import read_examples
-from lastresort.errors import DataError, InfrastructureError, InputError, TooLongError
+from lastresort.errors import RESUME, DataError, InfrastructureError, InputError, TooLongError
 from lastresort.records.atomic import held
 from lastresort.synthesis import journal
 from lastresort.synthesis.prompts import SYSTEM
@@ -238,7 +238,7 @@ def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
     class Down(Teacher):
         def generate(self, *_: Any, **__: Any) -> Any:
             lose(0.3)
-            raise InfrastructureError("the endpoint is down", remedy="Run again with --resume.")
+            raise InfrastructureError("the endpoint is down", remedy="Start it.", resume=RESUME)
 
     path, lose = routing(tmp_path), lambda usd: None
     for seed in (1, 2):
@@ -429,10 +429,10 @@ def test_a_request_that_is_too_long_for_the_teacher_says_what_to_change(
 def test_a_teacher_that_is_down_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Down(Teacher):
         def generate(self, *_: Any, **__: Any) -> Any:
-            raise InfrastructureError("the endpoint is down", remedy="Run again with --resume.")
+            raise InfrastructureError("the endpoint is down", remedy="Start it.", resume=RESUME)
 
     path = routing(tmp_path)
-    with pytest.raises(InfrastructureError, match=r"the endpoint is down\. Give the same command again"):
+    with pytest.raises(InfrastructureError, match=r"the endpoint is down\. Start it\. Give the same command again"):
         synth(monkeypatch, path, Down(scripted_replies()), n=6)
     assert synth(monkeypatch, path, Teacher(scripted_replies()), n=6).made == 6
 

@@ -77,7 +77,7 @@ def equal_up_to_rounding(ours: Path, theirs: Path) -> None:
 def told_once(told: str, survivor: int) -> None:
     """What a process says that misses the other one."""
     assert told.count("Error") == 1
-    assert f"Error: process {survivor} of 2: {LOST} See what that one says; go on with --resume." in told
+    assert f"Error: process {survivor} of 2: {LOST} See what that one says. Go on with --resume." in told
     assert "Traceback" not in told
 
 

@@ -658,7 +658,7 @@ def test_a_head_that_is_silent_for_a_while_is_waited_for(head: str) -> None:
     workers._head, silent[0], now[0] = "127.0.0.1:1", 1e9, 60.0
     for asked in (workers.capacity, lambda: workers.next(0), lambda: workers.start(1)):
         with pytest.raises(
-            InfrastructureError, match=r"the head of the cluster is lost.*--resume, with --ray or without"
+            InfrastructureError, match=r"the head of the cluster is lost.*leave --ray out\. Go on with --resume"
         ):
             asked()
     assert 150 < now[0] < 160

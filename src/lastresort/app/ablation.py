@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lastresort.app.study import STUDIES, Study, StudyRequest, ready_study, run_study
 from lastresort.app.synth import SynthRequest, rows_file
-from lastresort.errors import BudgetError, InputError, StopRequestedError
+from lastresort.errors import SAME_COMMAND, BudgetError, InputError, StopRequestedError
 from lastresort.report.synthetic import SyntheticRows
 from lastresort.report.words import study_synthetic as words
 from lastresort.spec.paths import is_paid
@@ -47,7 +47,8 @@ class Ablation:
                     f"{made.tally.usd:.2f} USD are spent on rows",
                     where=self.limit,
                     expected=f"less than {self.limit_usd:g}: the study asks a judge",
-                    remedy="Raise it and give the same command again.",
+                    remedy="Raise it.",
+                    resume=SAME_COMMAND,
                 )
             task = task.model_copy(update={"limits": task.limits.model_copy(update={"usd": left})})
         try:
@@ -59,7 +60,8 @@ class Ablation:
                 error.found,
                 where=self.limit,
                 expected=f"{error.expected}, which the rows left of it",
-                remedy="Raise it and give the same command again: finished cells are kept.",
+                remedy=error.remedy,
+                resume=error.resume,
             ) from error
 
     @property

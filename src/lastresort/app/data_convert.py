@@ -48,7 +48,7 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
         for content in row_contents(stream_rows(request.file), change, counts):
             sink.write(in_new_shape(content, change, counts), content.row.place)
             if counts.read == shown + AT_ONCE:
-                check(stop, remedy=NOTHING_KEPT)
+                check(stop, resume=NOTHING_KEPT)
                 progress.advance(AT_ONCE)
                 shown = counts.read
     unused = unused_drops(request.drop, counts.dropped)

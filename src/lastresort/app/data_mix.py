@@ -158,7 +158,7 @@ def _write(
             if is_first:
                 repeats.add(place, content)
             if written % AT_ONCE == 0:
-                check(stop, remedy=NOTHING_KEPT)
+                check(stop, resume=NOTHING_KEPT)
                 progress.advance(AT_ONCE)
     return counts, repeats
 

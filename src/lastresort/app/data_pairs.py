@@ -135,7 +135,7 @@ def _of_file(
     scored: list[tuple[Example, list[Sample]]] = []
     within = 0
     for example, samples in found.of_train:
-        check(stop, remedy=NOTHING_KEPT)
+        check(stop, resume=NOTHING_KEPT)
         texts = [sample.text for sample in samples]
         scores = scores_of(scorer, texts, [example] * len(texts))
         own = [Sample(s.text, score, s.whole) for s, score in zip(samples, scores, strict=True)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lastresort.errors import InfrastructureError
+from lastresort.errors import RESUME, InfrastructureError
 from lastresort.records.atomic import FULL, disk_error
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.types import Progress
@@ -201,7 +201,7 @@ def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrastr
     (records/atomic.py).
     """
     if "disk is full" in str(error):
-        return InfrastructureError("the disk is full", remedy="Free some space and go on with --resume.")
+        return InfrastructureError("the disk is full", remedy="Free some space.", resume=RESUME)
     if not isinstance(error, OSError) or error.errno is None:
         return None
     named = isinstance(error.filename, str | bytes)

@@ -160,18 +160,14 @@ def _options(request: StudyRequest) -> Iterator[str]:
 @contextmanager
 def _same_command() -> Iterator[None]:
     """What stops a study inside says how to go on with it."""
-    from lastresort.climb.workspace import with_rerun_remedy
-    from lastresort.errors import BudgetError, OutOfMemoryError, StoppedError
+    from lastresort.errors import SAME_COMMAND, OutOfMemoryError, StoppedError
 
     try:
         yield
-    except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
-        remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
-        raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
     except OutOfMemoryError:  # it says whether the same command can go on
         raise
     except StoppedError as error:
-        raise with_rerun_remedy(error) from error
+        raise error.going_on(SAME_COMMAND) from error
 
 
 def ready_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> PlannedStudy:

@@ -16,8 +16,8 @@ from typing import Any, get_args
 from lastresort.app.gate import RUNS
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
-from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError, TooLongError
+from lastresort.climb.workspace import RESPONSES, SHARED
+from lastresort.errors import SAME_COMMAND, InputError, LastresortError, StoppedError, StopRequestedError, TooLongError
 from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening, absolute_name
@@ -113,7 +113,7 @@ def synth_data(
                     at_workers = AnsweredAhead(teacher, setup.opening, crew, stop)
                     ended = make(at_workers.model, at_workers.expect)
             except StoppedError as error:
-                raise with_rerun_remedy(error) from error
+                raise error.going_on(SAME_COMMAND) from error
             except TooLongError as error:
                 raise TooLongError(error.found, where=error.where, expected=error.expected, remedy=_SHORTER) from error
         return _result(setup, journal, ended, progress)

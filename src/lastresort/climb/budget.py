@@ -100,7 +100,7 @@ class Budget:
 
     def requested(self) -> StopRequest | None:
         """A request once a limit is reached; what is finished is in the record by then."""
-        remedy = "Raise it and go on with --resume."
+        remedy = "Raise it."
         if self.out_of_time():
             return StopRequest(
                 "time", f"the time limit of {self.hours:g} hours is reached", where="limits.hours", remedy=remedy

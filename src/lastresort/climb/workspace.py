@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import BudgetError, InputError, PrerequisiteError, StoppedError, StopRequestedError, TaskError
+from lastresort.errors import BudgetError, InputError, PrerequisiteError, StopRequestedError, TaskError
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
 from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened
@@ -20,7 +19,6 @@ from lastresort.stop import StopFile
 from lastresort.types import Example
 
 SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
-SENTENCES = re.compile(r"(?<=\.) ")
 
 
 def new_run(runs: Path, task: str) -> Path:
@@ -157,12 +155,3 @@ def earlier_use(runs: Path, examples: Sequence[Example]) -> ReuseView | None:
     with Ledger(path) as ledger:
         found = of_reuse(ledger.reuse([item_hash(example) for example in examples]))
     return found if found.used else None
-
-
-def with_rerun_remedy(error: StoppedError) -> StoppedError:
-    """The same stop in a command without --resume: given again, it finds what was answered before. Of the error's own remedy what
-    speaks of neither stays.
-    """
-    own = [one for one in SENTENCES.split(error.remedy) if one and "--resume" not in one and "same command" not in one]
-    remedy = " ".join([*own, "Give the same command again: what was answered is kept."])
-    return type(error)(error.found, where=error.where, expected=error.expected, remedy=remedy)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lastresort.errors import CandidateError, ContractError, LastresortError
+from lastresort.errors import CandidateError, ContractError, LastresortError, StoppedError
 from lastresort.evals.scorers import Scorer, format_ok, scores_of
 from lastresort.models.protocol import OnAnswer, Pay, at_places, pay_on_answer
 from lastresort.records.measurement import ItemScore, failure_kind
@@ -189,13 +189,16 @@ class JobFailure:
     where: str
     expected: str
     remedy: str
+    resume: str = ""
 
     @classmethod
     def of(cls, error: LastresortError) -> JobFailure:
-        return cls(type(error), error.found, error.where, error.expected, error.remedy)
+        resume = error.resume if isinstance(error, StoppedError) else ""
+        return cls(type(error), error.found, error.where, error.expected, error.remedy, resume)
 
     def error(self) -> LastresortError:
-        return self.kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
+        error = self.kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
+        return error.going_on(self.resume) if isinstance(error, StoppedError) else error
 
 
 Result = JobScores | JobFailure

@@ -13,8 +13,8 @@ from typing import Any
 from lastresort.climb.identity import machine, versions
 from lastresort.climb.judging import correction_by_labels
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.workspace import RESPONSES, SHARED, count_use, with_rerun_remedy
-from lastresort.errors import StoppedError
+from lastresort.climb.workspace import RESPONSES, SHARED, count_use
+from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.evals.user_code.process import without_limits
@@ -102,7 +102,7 @@ def gate_alone(
             with workers(loaded_openings([sides.base, sides.tuned])) as crew:
                 gated = gate_sides(prepared, sides, system, target, settings, kept, progress, requests, crew=crew)
         except StoppedError as error:
-            raise with_rerun_remedy(error) from error
+            raise error.going_on(SAME_COMMAND) from error
         look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
         document = GateDocument(
             task=task.task,

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from lastresort.errors import ContractError, DataError, InfrastructureError, LastresortError
+from lastresort.errors import RESUME, ContractError, DataError, InfrastructureError, LastresortError
 
 KEYS_A_QUERY = 500
 BUSY_TIMEOUT_S = 60.0
@@ -218,22 +218,25 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
         return InfrastructureError(
             f"another process has been writing for more than {BUSY_TIMEOUT_S:.0f} s",
             where=str(path),
-            remedy="Wait for it or end it, then run again with --resume.",
+            remedy="Wait for it, or end it.",
+            resume=RESUME,
         )
     if name == "SQLITE_READONLY_DBMOVED":
         return InfrastructureError(
             "the file was moved or deleted while it was open",
             where=str(path),
-            remedy="Put it back and run again with --resume.",
+            remedy="Put it back.",
+            resume=RESUME,
         )
     if any(name.startswith(code) for code in _DISK_CODES):
         full = name.startswith("SQLITE_FULL")
         return InfrastructureError(
             "the disk is full" if full else f"the disk refused ({error})",
             where=str(path),
-            remedy="Free some space. Then run again with --resume; nothing finished is lost."
+            remedy="Free some space; nothing finished is lost."
             if full
-            else "Check the disk and the permissions of the folder. Then run again with --resume.",
+            else "Check the disk and the permissions of the folder.",
+            resume=RESUME,
         )
     return DataError(
         f"found a damaged or foreign file ({error})",

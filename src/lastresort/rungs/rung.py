@@ -139,7 +139,7 @@ class Workbench:
             return
         answer = self.go_on(question, self.stop)
         if answer is False:
-            raise StopRequestedError("the answer was no", where=f"rung {rung}", remedy=_GO_ON_LATER)
+            raise StopRequestedError("the answer was no", where=f"rung {rung}", resume=_GO_ON_LATER)
         self.record.append(RungGoneOn(rung=rung, about=about, answered=answer is not None))
 
     def alpha_of_items(self, rung: str) -> float:

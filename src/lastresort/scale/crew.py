@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
-from lastresort.errors import InfrastructureError
+from lastresort.errors import RESUME, InfrastructureError
 from lastresort.scale.work import JobAnswers, JobTrained, K, R, TrainingJob, V, WorkerJob
 from lastresort.stop import Stop, check
 
@@ -17,7 +17,7 @@ MOST_TRIES = 3  # of a job whose workers are lost, and of workers that are lost 
 LOOK_S, NOTICE_S, PATIENCE_S = 0.25, 20.0, 600.0
 BATCH_S = 3600.0  # a worker that takes longer for one batch hangs
 LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
-REMEDY = "Go on with --resume, with --ray or without."
+REMEDY = "Check the cluster, or leave --ray out."
 
 
 class ClusterLostError(InfrastructureError):
@@ -188,6 +188,7 @@ class Crew:
                     where="--ray",
                     expected=f"a machine of the cluster with {self._workers.needs} free",
                     remedy=REMEDY,
+                    resume=RESUME,
                 )
             elif now - idle_since > NOTICE_S and not noticed:
                 noticed = True
@@ -263,7 +264,9 @@ class Crew:
             self._starting.discard(worker)
             self._failed_starts += 1
             if self._failed_starts >= MOST_TRIES:
-                raise InfrastructureError(f"workers end while they start ({why})", where="--ray", remedy=REMEDY)
+                raise InfrastructureError(
+                    f"workers end while they start ({why})", where="--ray", remedy=REMEDY, resume=RESUME
+                )
             return
         jobs = [ticket for ticket in self._at.pop(worker, ()) if ticket.wanted]
         if not jobs:
@@ -275,6 +278,7 @@ class Crew:
                 where="--ray",
                 expected=f"memory for one {self._kind.name} on each worker",
                 remedy=REMEDY,
+                resume=RESUME,
             )
         first.tries += 1
         self._say(f"A worker was lost ({why}). Its {self._kind.name} goes to another one.")

@@ -14,7 +14,7 @@ from typing import Protocol
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import check_room
 from lastresort.data.split import nested
-from lastresort.errors import CandidateError, DataError, InfrastructureError
+from lastresort.errors import SAME_COMMAND, CandidateError, DataError, InfrastructureError
 from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
@@ -213,7 +213,8 @@ def cell_record(study: Path, key: str) -> Iterator[Record]:
             raise InfrastructureError(
                 "another process is still training this cell",
                 where=str(folder),
-                remedy="Wait until it has ended. Then give the same command again.",
+                remedy="Wait until it has ended.",
+                resume=SAME_COMMAND,
             ) from None
         record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
         yield stack.enter_context(record)

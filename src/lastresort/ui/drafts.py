@@ -24,7 +24,7 @@ from lastresort.climb.identity import settings_of, task_file_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
 from lastresort.data.files import how_to_convert, read_rows
 from lastresort.data.formats import SHAPES
-from lastresort.errors import InputError, LastresortError, TaskError
+from lastresort.errors import InputError, LastresortError, StoppedError, TaskError
 from lastresort.foreign import MiB, holds, opened, read_text
 from lastresort.records.atomic import disk_errors, new_file, write_atomically
 from lastresort.records.events import TaskRead
@@ -420,4 +420,6 @@ def by_its_name(error: LastresortError, path: Path) -> LastresortError:
     found = type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy)
     if isinstance(found, EmptyRowsError) and isinstance(error, EmptyRowsError):
         found.without_input, found.without_output = error.without_input, error.without_output
+    if isinstance(found, StoppedError) and isinstance(error, StoppedError):
+        return found.going_on(error.resume)
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lastresort.data.chat_template import without_system_turns
-from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
+from lastresort.errors import SAME_COMMAND, InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.foreign import read_json
 from lastresort.keys import SERVE_KEY
 from lastresort.models.api.model import ApiModel
@@ -217,8 +217,13 @@ def offered_models(model: ApiModel, address: str, *, named: bool) -> tuple[Offer
         remedy = f"{error.remedy} A server that `lastresort serve` runs takes the value of its {SERVE_KEY}."
         raise PrerequisiteError(error.found, where=address, expected=error.expected, remedy=remedy) from error
     except InfrastructureError as error:
-        remedy = "Start the server or correct the address, then give the same command again."
-        raise InfrastructureError(error.found, where=address, expected=error.expected, remedy=remedy) from error
+        raise InfrastructureError(
+            error.found,
+            where=address,
+            expected=error.expected,
+            remedy="Start the server, or correct the address.",
+            resume=SAME_COMMAND,
+        ) from error
 
 
 def _only(offered: tuple[OfferedModel, ...], address: str) -> str:

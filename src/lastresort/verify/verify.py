@@ -9,9 +9,9 @@ from pathlib import Path
 
 from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
 from lastresort.after.recheck.models import RecheckModels, cost_of
-from lastresort.climb.workspace import RESPONSES, shared_folder, with_rerun_remedy
+from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.split import groups_of
-from lastresort.errors import DataError, InputError, LastresortError, StoppedError
+from lastresort.errors import SAME_COMMAND, DataError, InputError, LastresortError, StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, nobody_to_ask
@@ -102,7 +102,7 @@ def verify(
                 )
                 return verification.document(question.n, began)
         except StoppedError as error:
-            raise with_rerun_remedy(error) from error
+            raise error.going_on(SAME_COMMAND) from error
         finally:
             judges.close()
             models.close()

@@ -8,8 +8,8 @@ from lastresort.after.recheck.documents import recheck_documents
 from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.after.recheck.models import RecheckModels, Replacement
-from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder, with_rerun_remedy
-from lastresort.errors import StoppedError
+from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder
+from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.records.document import ReuseView
 from lastresort.records.record import Record
@@ -48,7 +48,7 @@ def recheck(
             else:
                 found = recheck_documents(finished, documents, models, progress)
         except StoppedError as error:
-            raise with_rerun_remedy(error) from error
+            raise error.going_on(SAME_COMMAND) from error
         finally:
             models.close()
         document = _document(finished, found)

@@ -60,8 +60,8 @@ def row_sink(path: Path, columns: Sequence[str] = ()) -> Iterator[RowSink]:
         raise _is_there(path) from error
     except OSError as error:
         found = "the disk is full" if error.errno in FULL else f"could not be written ({error.strerror or error})"
-        remedy = "Free some space, or check the permissions of the folder, and run the command again."
-        raise InfrastructureError(found, where=str(path), remedy=remedy) from error
+        remedy = "Free some space, or check the permissions of the folder."
+        raise InfrastructureError(found, where=str(path), remedy=remedy, resume="Run the command again.") from error
 
 
 def refuse_existing(path: Path) -> None:

@@ -20,13 +20,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError, PrerequisiteError
+from lastresort.errors import (
+    SAME_COMMAND,
+    DataError,
+    InfrastructureError,
+    InputError,
+    LastresortError,
+    PrerequisiteError,
+)
 from lastresort.gate.logs.lm_eval import results_of
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.hardware.memory import is_lack_of_memory
 from lastresort.spec.sections import PREFIX
-
-AGAIN = "Then give the same command again."
 
 
 @contextmanager
@@ -40,14 +45,16 @@ def faults_of(task: str) -> Iterator[None]:
         raise
     except Exception as error:  # a task's code can raise anything
         if is_lack_of_memory(error):
-            raise InfrastructureError("lm-eval ran out of memory", where=task, remedy=f"Free some. {AGAIN}") from error
+            found = "lm-eval ran out of memory"
+            raise InfrastructureError(found, where=task, remedy="Free some.", resume=SAME_COMMAND) from error
         if isinstance(error, OSError):
             if error.errno is not None:
                 raise
             raise InfrastructureError(
                 f"lm-eval could not read what it needs ({first_line(error)})",
                 where=task,
-                remedy=f"Check the network. {AGAIN}",
+                remedy="Check the network.",
+                resume=SAME_COMMAND,
             ) from error
         raise DataError(
             f"lm-eval could not ask or score it ({type(error).__name__}: {first_line(error)})",

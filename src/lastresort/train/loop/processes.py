@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lastresort.errors import InfrastructureError, InputError, LastresortError
+from lastresort.errors import RESUME, InfrastructureError, InputError, LastresortError
 from lastresort.models.quantized import quantized_base_of, separate_scales
 from lastresort.train.loop.launch import process_count, shards
 
@@ -172,7 +172,8 @@ class Processes:
             f"another process of this run has ended, or has not answered for {LONGEST_WAIT.total_seconds() / 60:.0f} minutes",
             where=f"process {self.place} of {self.count}",
             expected="all of them to the end",
-            remedy="See what that one says; go on with --resume.",
+            remedy="See what that one says.",
+            resume=RESUME,
         )
 
 
