@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from browser_support import CHROMIUM
-from decision_support import decide
-from lastresort.report.decision import read_decision
+from headlines import longest_headlines
 from lastresort.report.html import write_report
 from report_support import make
 
@@ -43,23 +42,13 @@ window.addEventListener("load", () => {{
     return {{
       width: root.clientWidth, content: root.scrollWidth, wide: wide.map((element) => element.outerHTML.slice(0, 120)),
       scripts: page.querySelectorAll("script, img, iframe").length, title: page.title,
-      sections: page.querySelectorAll("section").length, headline: lines(page.querySelector("h1")),
+      sections: page.querySelectorAll("section").length, headlines: [...page.querySelectorAll("h1")].map(lines),
     }};
   }});
   document.getElementById("found").textContent = JSON.stringify(found);
 }});
 window.alert = () => {{ document.title = "attacked"; }};
 </script>"""
-
-
-# The longest answers of every kind.
-HEADLINES = (
-    "Provisionally yes, but not yet cleared to ship: preference training scored 83.3% against a bar of 85.5%.",
-    "Provisionally no: retrieval scored 83.3% against a bar of 80%, on too few test items to be sure.",
-    "Cannot tell yet: preference training scored 83.3% against a bar of 85%; it needs about 1,240 test groups.",
-    "No: the gate rejected SFT. The best without tuning, retrieval, scored 61.9% against a bar of 85.5%.",
-    "To save money, yes: SFT meets the bar of 85.5% with cheaper calls. To meet it, prompting is enough.",
-)
 
 
 def measured(folder: Path, frames: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
@@ -82,11 +71,13 @@ def measured(folder: Path, frames: Sequence[tuple[int, str]]) -> list[dict[str, 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_no_headline_is_longer_than_two_lines(tmp_path: Path) -> None:
-    decision, pages = read_decision(make(tmp_path / "run", "sft-met")), []
-    for answer in HEADLINES:
-        decide(tmp_path / "run", decision.replaced(answer=answer))
-        pages.append((900, write_report(tmp_path / "run").read_text("utf-8")))
-    assert [page["headline"] for page in measured(tmp_path, pages)] == [2] * len(HEADLINES)
+    answers = longest_headlines()
+    report = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8")
+    headlines = "".join(f"<h1>{escape(answer)}</h1>" for answer in answers)
+    page, n = re.subn(r"<h1>.*?</h1>", lambda _: headlines, report, flags=re.S)
+    assert n == 1
+    lines = dict(zip(answers, measured(tmp_path, [(900, page)])[0]["headlines"], strict=True))
+    assert {answer: n for answer, n in lines.items() if n not in (1, 2)} == {}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

@@ -171,7 +171,7 @@ def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
     )
     assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("prompt", False)
     assert load_system(rejected.run / "winner").name == decision["rungs"][0]["chosen"]
-    assert decision["answer"].startswith("No: the gate rejected SFT. The best without tuning, prompting, scored ")
+    assert decision["answer"].startswith("No: the gate rejected SFT. Without tuning, prompting scored ")
     assert any(reason.startswith("sft: the gate rejects it: general lost ") for reason in reason_lines(decision))
     changed = gate["suites"][0]["changed"]
     assert len(changed) == 5

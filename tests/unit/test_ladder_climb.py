@@ -54,15 +54,13 @@ def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> No
     test = decision["rungs"][0]["test"]
     assert decision["answer_code"] == "bar_met"
     figures = {"rung": "prompting", "score": test["score"], "bar": 0.8}
-    early = {"n": test["n_used"], "unit": "item"}
     assert decision["answer_figures"] == {
         **figures,
         "tuned": False,
         "provisional": False,
         "held": False,
-        "early": early,
     }
-    assert f" on {test['n_used']} test items against a bar of 80%" in decision["answer"]
+    assert " against a bar of 80%" in decision["answer"]
     assert decision["rungs"][0]["test"]["n_used"] < 120  # a clear case stops early
     assert json.loads((found.run / "decision.json").read_text()) == decision
     assert found.report.is_file()

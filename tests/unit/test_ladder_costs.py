@@ -67,7 +67,7 @@ def test_after_the_bar_is_met_a_cheaper_tuned_model_is_tried_and_wins(usual: Cli
     assert decision["winner"]["kind"] == "adapter"
     assert load_system(found.run / "winner").name == "tuned"
     assert decision["answer"] == (
-        "To save money, yes: SFT meets the bar of 80% with cheaper calls. To meet it, prompting is enough."
+        "Yes, to save money: SFT has cheaper calls. For the bar of 80%, prompting is enough."
     )
     assert any("the climb went on to SFT. The plan puts 1,000 calls" in reason for reason in reason_lines(decision))
     assert any(reason.startswith("No gate was run") for reason in reason_lines(decision))
@@ -192,7 +192,7 @@ def test_a_tuned_model_that_proves_dearer_does_not_win(tmp_path: Path) -> None:
     decision = climbed(tmp_path, small={"seconds": 20.0}).decision.as_json()  # 0.01 USD a call, against the plan
     assert rungs(decision) == [("prompting", "MET"), ("sft", "MET")]
     assert (decision["stopped_at"], decision["winner"]["kind"]) == ("prompting", "prompt")
-    assert decision["answer"].endswith("SFT meets it, too, but its calls are no cheaper.")
+    assert decision["answer"].endswith("SFT does, too, but its calls are no cheaper.")
     assert any(reason.startswith("Cost of 1,000 calls: prompting (") for reason in reason_lines(decision))
     assert decision["break_even"]["pairs"][0]["crossing"] == "never"
 

@@ -14,7 +14,6 @@ from lastresort.records.reasons import (
     BarMet,
     CheapestOfSeveral,
     CostSaving,
-    EarlyStop,
     GateDecided,
     GateRejected,
     Leads,
@@ -30,7 +29,6 @@ from lastresort.types import Judgement, Outcome
 
 LADDER = ("prompting", "retrieval", "sft")
 RULES = Rules(LADDER, bar=0.8)
-EARLY = EarlyStop(40, "item")
 
 
 def judged(rung: str, verdict: Outcome, score: float, n_needed: int | None = None) -> RungOutcome:
@@ -85,14 +83,14 @@ def test_met_at_prompting_says_no_and_why() -> None:
         True,
         False,
     )
-    assert found.answer == BarMet("prompting", 0.97, 0.8, tuned=False, early=EARLY)
+    assert found.answer == BarMet("prompting", 0.97, 0.8, tuned=False)
 
 
 def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
     low, high = judged("prompting", "NOT_MET", 0.16), judged("sft", "MET", 0.91)
     found = conclude(RULES, [low, skipped("retrieval"), high], Stopped("MET", "sft"))
     assert (found.verdict, found.stopped_at, found.winner) == ("MET", "sft", "sft")
-    assert found.answer == BarMet("sft", 0.91, 0.8, tuned=True, early=EARLY)
+    assert found.answer == BarMet("sft", 0.91, 0.8, tuned=True)
     assert low.judgement is not None
     assert high.judgement is not None
     assert found.reasons == (
@@ -106,13 +104,13 @@ def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
 def test_all_not_met_names_the_best_and_no_winner() -> None:
     found = conclude(RULES, [judged("prompting", "NOT_MET", 0.3), skipped("retrieval"), judged("sft", "NOT_MET", 0.5)])
     assert (found.verdict, found.stopped_at, found.winner, found.best) == ("NOT_MET", None, None, "sft")
-    assert found.answer == NoneMet("sft", 0.5, 0.8, early=EARLY)
+    assert found.answer == NoneMet("sft", 0.5, 0.8)
 
 
 def test_a_climb_that_was_limited_names_what_is_left() -> None:
     rules = replace(RULES, until="prompting")
     found = conclude(rules, [judged("prompting", "NOT_MET", 0.3)])
-    assert found.answer == NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft"), early=EARLY)
+    assert found.answer == NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft"))
 
 
 def test_undecided_above_the_bar_leads_provisionally_and_says_what_would_settle_it() -> None:
@@ -179,9 +177,9 @@ def test_every_path_ends_and_is_consistent() -> None:
 def test_a_met_above_an_undecided_rung_is_provisional_and_a_no_stays_a_no() -> None:
     below = judged("prompting", "UNDECIDED", 0.7, n_needed=900)
     found = conclude(RULES, [below, judged("retrieval", "NOT_MET", 0.4), judged("sft", "MET", 0.95)])
-    assert found.answer == BarMet("sft", 0.95, 0.8, tuned=True, provisional=True, early=EARLY)
+    assert found.answer == BarMet("sft", 0.95, 0.8, tuned=True, provisional=True)
     untuned = conclude(RULES, [below, judged("retrieval", "MET", 0.85)])
-    assert untuned.answer == BarMet("retrieval", 0.85, 0.8, tuned=False, provisional=True, early=EARLY)
+    assert untuned.answer == BarMet("retrieval", 0.85, 0.8, tuned=False, provisional=True)
 
 
 def test_the_last_of_several_undecided_rungs_leads() -> None:
@@ -221,7 +219,7 @@ def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
         True,
         "MET",
     )
-    assert found.answer == BarMet("sft", 0.9, 0.8, tuned=True, held=True, early=EARLY)
+    assert found.answer == BarMet("sft", 0.9, 0.8, tuned=True, held=True)
     assert found.reasons[-1] == GateDecided("sft", "HOLD", HOLD.cause)
 
 
@@ -242,14 +240,14 @@ def test_a_climb_that_was_told_to_stop_there_goes_no_further_after_a_rejection()
     outcomes = [LOW, gated("sft", "MET", 0.9, REJECT)]
     step = next_step(rules, outcomes)
     assert (step.rung, step.stopped) == (None, Stopped("UNTIL", "sft"))
-    assert conclude(rules, outcomes).answer == GateRejected(("sft",), 0.8, "prompting", 0.3, "NOT_MET", EARLY)
+    assert conclude(rules, outcomes).answer == GateRejected(("sft",), 0.8, "prompting", 0.3)
 
 
 def test_after_a_rejection_the_next_rung_may_win() -> None:
     outcomes = [LOW, gated("sft", "MET", 0.91, REJECT), gated("preference", "MET", 0.9, SHIP)]
     found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("preference", True, False)
-    assert found.answer == BarMet("preference", 0.9, 0.8, tuned=True, early=EARLY)
+    assert found.answer == BarMet("preference", 0.9, 0.8, tuned=True)
     assert GateDecided("sft", "REJECT", REJECT.cause) in found.reasons
 
 
@@ -265,14 +263,14 @@ def test_where_all_that_meets_the_bar_is_rejected_the_best_untuned_system_wins_a
     found = conclude(ladder, outcomes, Stopped("TOP", "preference"))
     assert (found.winner, found.stopped_at, found.best) == ("prompting", "prompting", "sft")
     assert (found.verdict, found.meets_bar, found.held) == ("MET", False, False)
-    assert found.answer == GateRejected(("sft",), 0.8, "prompting", 0.5, "NOT_MET", EARLY)
+    assert found.answer == GateRejected(("sft",), 0.8, "prompting", 0.5)
 
 
 def test_without_an_untuned_system_a_rejection_leaves_no_winner() -> None:
     rules = Rules(("sft",), 0.8)
     found = conclude(rules, [gated("sft", "MET", 0.9, REJECT)])
     assert (found.winner, found.stopped_at, found.verdict, found.meets_bar) == (None, None, "MET", False)
-    assert found.answer == GateRejected(("sft",), 0.8, None, 0.0, None)
+    assert found.answer == GateRejected(("sft",), 0.8, None, 0.0)
 
 
 def test_collecting_more_examples_names_no_winner_after_a_rejection() -> None:
@@ -292,7 +290,7 @@ def test_to_save_money_only_what_may_ship_wins(gate: Gating) -> None:
     assert next_step(TALL, outcomes).rung is None
     found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("prompting", True, False)
-    assert found.answer == BarMet("prompting", 0.85, 0.8, tuned=False, early=EARLY)
+    assert found.answer == BarMet("prompting", 0.85, 0.8, tuned=False)
     assert GateDecided("sft", gate.verdict, gate.cause) in found.reasons
     shipped = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, SHIP)]
     assert may_ship(shipped) == {"prompting", "sft"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import get_args
 
 import pytest
 
 from climb_support import statement
+from headlines import longest_headlines
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
@@ -15,8 +15,7 @@ from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.report.words.answer import headline, line, of_change, of_reason
 from lastresort.types import CannotTell, JudgedBar, Judgement, LossAt, MoreExamples, VerdictBasis
 
-TWO_LINES = 102  # characters of a headline on a page 900 pixels wide, at 32 pixels a letter's height
-RUNGS = ("prompting", "retrieval", "sft")
+TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the browser breaks them (tests/browser)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +29,6 @@ RUNGS = ("prompting", "retrieval", "sft")
         (
             value.BarMet("prompting", 0.85, 0.8, tuned=False, provisional=True),
             "No: prompting reaches 85% against a bar of 80%, so tuning is not needed.",
-        ),
-        (
-            value.BarMet("prompting", 0.88, 0.8, tuned=False, early=value.EarlyStop(25, "item")),
-            "No: prompting reaches 88% on 25 test items against a bar of 80%, so tuning is not needed.",
         ),
         (value.BarMet("sft", 0.91, 0.8, tuned=True), "Yes: SFT reaches 91% against a bar of 80%."),
         (
@@ -77,33 +72,33 @@ RUNGS = ("prompting", "retrieval", "sft")
             "Cannot tell yet: SFT scored 80%, too close to the bar of 80%.",
         ),
         (
-            value.GateRejected(("sft",), 0.8, "retrieval", 0.5, "NOT_MET"),
-            "No: the gate rejected SFT. The best without tuning, retrieval, scored 50% against a bar of 80%.",
+            value.GateRejected(("sft",), 0.8, "retrieval", 0.5),
+            "No: the gate rejected SFT. Without tuning, retrieval scored 50% against a bar of 80%.",
         ),
         (
-            value.GateRejected(("sft", "full"), 0.8, None, 0.0, None),
-            "No: the gate rejected every tuned system, and no untuned system was tested.",
+            value.GateRejected(("sft", "full"), 0.8, None, 0.0),
+            "No: the gate rejected all tuned systems, and no untuned system was tested.",
         ),
         (
             value.NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft")),
-            "Not decided: prompting scored 30% against a bar of 80%, and retrieval and SFT were not tried.",
+            "Not decided: prompting scored 30% against a bar of 80%, and 2 higher rungs were not tried.",
         ),
         (
-            value.NoneMet("sft", 0.5, 0.8, value.EarlyStop(30, "group")),
-            "No rung reaches the bar of 80%. The best, SFT, scored 50% on 30 test groups.",
+            value.NotFinished("sft", 0.3, 0.8, ("full",)),
+            "Not decided: SFT scored 30% against a bar of 80%, and full fine-tuning was not tried.",
         ),
         (value.NoneMet("sft", 0.5, 0.8), "No rung reaches the bar of 80%. The best, SFT, scored 50%."),
         (
             value.CheapestOfSeveral("prompting", "sft", last_wins=True, comparable=True, bar=0.8),
-            "To save money, yes: SFT meets the bar of 80% with cheaper calls. To meet it, prompting is enough.",
+            "Yes, to save money: SFT has cheaper calls. For the bar of 80%, prompting is enough.",
         ),
         (
             value.CheapestOfSeveral("prompting", "sft", last_wins=False, comparable=True, bar=0.8),
-            "No: prompting meets the bar of 80%. SFT meets it, too, but its calls are no cheaper.",
+            "No: prompting meets the bar of 80%. SFT does, too, but its calls are no cheaper.",
         ),
         (
             value.CheapestOfSeveral("prompting", "sft", last_wins=False, comparable=False, bar=0.8),
-            "No: prompting meets the bar of 80%. SFT meets it, too, but is not shown to be cheaper.",
+            "No: prompting meets the bar of 80%. SFT does, too, but is not shown to be cheaper.",
         ),
     ],
 )
@@ -112,15 +107,8 @@ def test_the_answer_in_words(answer: value.Answer, words: str) -> None:
     assert len(words) <= TWO_LINES
 
 
-def test_no_headline_of_the_first_three_rungs_is_longer_than_two_lines() -> None:
-    for rung, tuned, one, other in product(RUNGS, (True, False), (True, False), (True, False)):
-        for answer in (
-            value.BarMet(rung, 0.8333, 0.825, tuned, one, other),
-            value.Leads(rung, 0.8333, 0.825, tuned, held=one and tuned),
-            value.StillOpen(rung, 0.8333, 0.825, 1000 if one else None, "group"),
-            value.GateRejected(("sft",), 0.825, rung, 0.8333, "NOT_MET"),
-        ):
-            assert len(headline(answer)) <= TWO_LINES, headline(answer)
+def test_no_headline_is_longer_than_two_lines() -> None:
+    assert {answer: len(answer) for answer in longest_headlines() if len(answer) > TWO_LINES} == {}
 
 
 def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:

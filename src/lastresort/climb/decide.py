@@ -19,7 +19,6 @@ from lastresort.records.reasons import (
     BarMet,
     CheapestOfSeveral,
     CostSaving,
-    EarlyStop,
     GateDecided,
     GateRejected,
     Leads,
@@ -66,11 +65,6 @@ class RungOutcome:
     @property
     def score(self) -> float:
         return self.judgement.score if self.judgement else 0.0
-
-    @property
-    def early(self) -> EarlyStop | None:
-        found = self.judgement
-        return None if found is None or found.n_used >= found.n_available else EarlyStop(found.n_used, found.unit)
 
     @property
     def rejected(self) -> bool:
@@ -200,7 +194,7 @@ def _answer(
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     if met is not None:
         provisional = any(one is not met and one.verdict == "UNDECIDED" and not one.rejected for one in tested)
-        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held, met.early)
+        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held)
     if leader is not None:
         return Leads(leader.rung, leader.score, rules.bar, trains(leader.rung), leader.held)
     if not tested:
@@ -213,13 +207,13 @@ def _answer(
         return StillOpen(last.rung, last.score, rules.bar, found.n_needed, found.unit, found.judged)
     if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):
         if kept is None:
-            return GateRejected(rejected, rules.bar, None, 0.0, None)
-        return GateRejected(rejected, rules.bar, kept.rung, kept.score, kept.verdict, kept.early)
+            return GateRejected(rejected, rules.bar, None, 0.0)
+        return GateRejected(rejected, rules.bar, kept.rung, kept.score)
     best = max(tested, key=lambda outcome: outcome.score)
     done = {outcome.rung for outcome in outcomes}
     if left := tuple(rung for rung in rules.ladder if rung not in done):
-        return NotFinished(best.rung, best.score, rules.bar, left, best.early)
-    return NoneMet(best.rung, best.score, rules.bar, best.early)
+        return NotFinished(best.rung, best.score, rules.bar, left)
+    return NoneMet(best.rung, best.score, rules.bar)
 
 
 def _cheapest_answer(

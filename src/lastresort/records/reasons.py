@@ -11,7 +11,7 @@ from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
 from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.rungs import KnowledgeOutpacesTraining, Skip
-from lastresort.types import CannotTell, GateVerdict, JudgedBar, Judgement, MoreExamples, Outcome, Unit
+from lastresort.types import CannotTell, GateVerdict, JudgedBar, Judgement, MoreExamples
 
 # What `goal: cost` weighs
 
@@ -70,23 +70,13 @@ class CostSaving:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyStop:
-    """The sequential test decided after n items (or groups), before the end of the test set."""
-
-    n: int
-    unit: Unit
-
-
-@dataclass(frozen=True, slots=True)
 class NothingApplies:
     """No rung of the ladder could be tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class BarMet:
-    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner. early: None where
-    its test used all items, as below.
-    """
+    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner."""
 
     rung: str
     score: float
@@ -94,7 +84,6 @@ class BarMet:
     tuned: bool
     provisional: bool = False
     held: bool = False
-    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +119,6 @@ class GateRejected:
     bar: float
     kept: str | None
     kept_score: float
-    kept_verdict: Outcome | None
-    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +129,6 @@ class NotFinished:
     score: float
     bar: float
     left: tuple[str, ...]
-    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +138,6 @@ class NoneMet:
     best: str
     score: float
     bar: float
-    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,16 +52,12 @@ def headline(answer: value.Answer) -> str:
         case value.GateRejected():
             return _rejected(answer)
         case value.NotFinished():
-            best, left = rung_in_prose(answer.best), listed(map(rung_in_prose, answer.left))
-            were = "was" if len(answer.left) == 1 else "were"
-            return (
-                f"Not decided: {best} scored {_score(answer.score, answer.early)} against a bar of {percent(answer.bar)}, and "
-                f"{left} {were} not tried."
-            )
+            best, bar, n = rung_in_prose(answer.best), percent(answer.bar), len(answer.left)
+            left = f"{rung_in_prose(answer.left[0])} was" if n == 1 else f"{n} higher rungs were"
+            return f"Not decided: {best} scored {percent(answer.score)} against a bar of {bar}, and {left} not tried."
         case value.NoneMet():
-            best = rung_in_prose(answer.best)
-            scored = _score(answer.score, answer.early)
-            return f"No rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {scored}."
+            best, score = rung_in_prose(answer.best), percent(answer.score)
+            return f"No rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {score}."
         case value.CheapestOfSeveral():
             return _cheapest(answer)
         case _:
@@ -81,7 +77,7 @@ def _open_by_labels(answer: value.StillOpen, judged: JudgedBar) -> str:
 
 
 def _met(answer: value.BarMet) -> str:
-    rung, score, bar = rung_in_prose(answer.rung), _score(answer.score, answer.early), percent(answer.bar)
+    rung, score, bar = rung_in_prose(answer.rung), percent(answer.score), percent(answer.bar)
     if not answer.tuned:
         rest = "there is little left for tuning to gain" if answer.score >= MARGIN_ONLY else "tuning is not needed"
         return f"No: {rung} reaches {score} against a bar of {bar}, so {rest}."
@@ -97,25 +93,19 @@ def _leads(answer: value.Leads) -> str:
 
 
 def _rejected(answer: value.GateRejected) -> str:
-    what = rung_in_prose(answer.rejected[0]) if len(answer.rejected) == 1 else "every tuned system"
+    what = rung_in_prose(answer.rejected[0]) if len(answer.rejected) == 1 else "all tuned systems"
     if answer.kept is None:
         return f"No: the gate rejected {what}, and no untuned system was tested."
-    scored = _score(answer.kept_score, answer.early)
-    kept = f"{rung_in_prose(answer.kept)}, scored {scored} against a bar of {percent(answer.bar)}"
-    return f"No: the gate rejected {what}. The best without tuning, {kept}."
+    kept = f"{rung_in_prose(answer.kept)} scored {percent(answer.kept_score)} against a bar of {percent(answer.bar)}"
+    return f"No: the gate rejected {what}. Without tuning, {kept}."
 
 
 def _cheapest(answer: value.CheapestOfSeveral) -> str:
     first, last, bar = rung_in_prose(answer.first), rung_in_prose(answer.last), percent(answer.bar)
     if answer.last_wins:
-        return f"To save money, yes: {last} meets the bar of {bar} with cheaper calls. To meet it, {first} is enough."
+        return f"Yes, to save money: {last} has cheaper calls. For the bar of {bar}, {first} is enough."
     cheaper = "its calls are no cheaper" if answer.comparable else "is not shown to be cheaper"
-    return f"No: {first} meets the bar of {bar}. {capital(last)} meets it, too, but {cheaper}."
-
-
-def _score(score: float, early: value.EarlyStop | None) -> str:
-    """With the number of test items, where the test stopped before the last."""
-    return percent(score) if early is None else f"{percent(score)} on {counted(early.n, f'test {early.unit}')}"
+    return f"No: {first} meets the bar of {bar}. {capital(last)} does, too, but {cheaper}."
 
 
 def _not_cleared(*, held: bool) -> str:

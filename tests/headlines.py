@@ -1,0 +1,64 @@
+"""Every headline that a climb can end with, from the values of its answer."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+from lastresort.ladder import RUNGS, trained_rungs, trains, untrained_rungs
+from lastresort.records import reasons as value
+from lastresort.report.words.answer import headline
+from lastresort.types import JudgedBar
+
+SCORE, BAR, MOST = 0.8333, 0.8555, 12_480  # as wide as figures are; test items that a report names at most
+
+
+def longest_headlines() -> tuple[str, ...]:
+    """The two longest of every kind of answer, and of each of its forms."""
+    return tuple(
+        text
+        for kind in get_args(value.Answer)
+        for form in forms(kind)
+        for text in sorted(set(map(headline, form)), key=len)[-2:]
+    )
+
+
+def forms(kind: type[value.Answer]) -> list[list[value.Answer]]:
+    """The answers of a kind, over all rungs that it can name, by what its sentence says."""
+    yes_no, rungs = (False, True), tuple(RUNGS)
+    pairs = [(first, last) for n, first in enumerate(rungs) for last in rungs[n + 1 :]]
+    if kind is value.NothingApplies:
+        return [[value.NothingApplies()]]
+    if kind is value.BarMet:
+        met = product(yes_no, yes_no, (SCORE, 0.9333))
+        return [
+            [value.BarMet(r, score, BAR, trains(r), open_below, held and trains(r)) for r in rungs]
+            for open_below, held, score in met
+        ]
+    if kind is value.Leads:
+        return [
+            [value.Leads(rung, SCORE, BAR, trains(rung), held and trains(rung)) for rung in rungs] for held in yes_no
+        ]
+    if kind is value.StillOpen:
+        judged = [JudgedBar(SCORE, (0.8, 1.0), 0.95, 0.7, explained=e, estimated=s) for e in yes_no for s in yes_no]
+        needed = [(MOST, None), (None, None), *((None, one) for one in judged)]
+        return [[value.StillOpen(r, SCORE, BAR, n, "group", one) for r in rungs] for n, one in needed]
+    if kind is value.GateRejected:
+        tuned = [*((rung,) for rung in trained_rungs()), trained_rungs()]
+        return [
+            [value.GateRejected(rejected, BAR, kept, SCORE) for kept in untrained_rungs() for rejected in tuned],
+            [value.GateRejected(rejected, BAR, None, 0.0) for rejected in tuned],
+        ]
+    if kind is value.NotFinished:
+        return [
+            [value.NotFinished(best, SCORE, BAR, (left,)) for best, left in pairs],
+            [value.NotFinished(best, SCORE, BAR, rungs[n + 1 :]) for n, best in enumerate(rungs[:-2])],
+        ]
+    if kind is value.NoneMet:
+        return [[value.NoneMet(rung, SCORE, BAR) for rung in rungs]]
+    assert kind is value.CheapestOfSeveral, f"no headlines of {kind.__name__} here"
+    ends = ((True, True), (False, True), (False, False))
+    return [
+        [value.CheapestOfSeveral(first, last, wins, comparable, BAR) for first, last in pairs]
+        for wins, comparable in ends
+    ]
