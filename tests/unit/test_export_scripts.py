@@ -150,6 +150,17 @@ def test_four_bits(tmp_path: Path) -> None:
     assert unsloth["FastLanguageModel.from_pretrained"]["load_in_4bit"] is True
 
 
+@pytest.mark.parametrize("adapter", ["lora", "qlora", "full", None])
+def test_no_script_runs_the_code_of_a_model(tmp_path: Path, adapter: str | None) -> None:
+    """Without a word on it, transformers asks on stdin whether to run it."""
+    start = {"start_from": str(saved_adapter(tmp_path))} if adapter is None else {}
+    found = calls(exported(tmp_path, "trl", "dpo", adapter=adapter, precision=None, **start))
+    loading = {name: given for name, given in found.items() if name.endswith(".from_pretrained")}
+    assert {"AutoTokenizer.from_pretrained", "AutoModelForCausalLM.from_pretrained"} <= set(loading)
+    for name, given in loading.items():
+        assert name.startswith("PeftModel.") or given["trust_remote_code"] is False  # PEFT's takes none: it runs none
+
+
 def test_all_weights_are_trained_in_float32(tmp_path: Path) -> None:
     trl = calls(exported(tmp_path / "a", "trl", adapter="full", precision=None))
     assert trl["AutoModelForCausalLM.from_pretrained"]["dtype"] == "float32"

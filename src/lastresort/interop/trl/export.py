@@ -59,7 +59,7 @@ def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
         f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if job.in_4_bits else ''}",
     ]
     main = [
-        "    tokenizer = AutoTokenizer.from_pretrained(BASE)",
+        "    tokenizer = AutoTokenizer.from_pretrained(BASE, trust_remote_code=False)",
         *_model(job),
         *_adapter(job),
         *training(job, peft="adapter" if peft == "LoraConfig" else None),
@@ -70,7 +70,7 @@ def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
 
 def _model(job: ExportJob) -> list[str]:
     if not job.in_4_bits:
-        return [f"    model = AutoModelForCausalLM.from_pretrained(BASE, dtype={_dtype(job)})"]
+        return [f"    model = AutoModelForCausalLM.from_pretrained(BASE, dtype={_dtype(job)}, trust_remote_code=False)"]
     four_bits = {
         "load_in_4bit": "True",
         "bnb_4bit_quant_type": '"nf4"',
@@ -79,7 +79,9 @@ def _model(job: ExportJob) -> list[str]:
     }
     return [
         *call("    four_bits = BitsAndBytesConfig", four_bits),
-        '    model = AutoModelForCausalLM.from_pretrained(BASE, dtype="bfloat16", quantization_config=four_bits)',
+        "    model = AutoModelForCausalLM.from_pretrained(",
+        '        BASE, dtype="bfloat16", quantization_config=four_bits, trust_remote_code=False',
+        "    )",
     ]
 
 
