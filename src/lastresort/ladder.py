@@ -92,6 +92,7 @@ RUNGS: dict[str, RungFacts] = {
 }
 COST_RUNG = next(rung for rung, facts in RUNGS.items() if facts.for_cost)
 COMPARED_RUNG = next(rung for rung, facts in RUNGS.items() if facts.compared)
+PREFERENCE_RUNG = next(rung for rung, facts in RUNGS.items() if facts.learns == "preferences")
 STORE_RUNG = next(rung for rung, facts in RUNGS.items() if facts.builds_store)
 
 MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (practice)
@@ -100,6 +101,11 @@ MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (practi
 def trains(rung: str) -> bool:
     """Whether the systems of this rung hold weights of their own."""
     return rung in RUNGS and RUNGS[rung].learns != "nothing"
+
+
+def trains_all(rung: str) -> bool:
+    """Whether this rung trains all weights rather than an adapter."""
+    return rung in RUNGS and RUNGS[rung].winner == "merged"
 
 
 def trained_rungs() -> tuple[str, ...]:

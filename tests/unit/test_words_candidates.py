@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from climb_support import scripted_task
 from lastresort.climb.prepare import prepare
+from lastresort.objectives import OBJECTIVES
 from lastresort.records.candidates import facts_in
 from lastresort.records.decision_parts import CandidateFacts, PromptFacts, TrainedFacts
 from lastresort.records.events import CandidateMeasured, CandidateProposed, CandidateTrained, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.training import RecordedObjective
 from lastresort.records.view import fold_of
 from lastresort.report.decision import view_in
 from lastresort.report.words.candidates import about_candidate
 from lastresort.rungs.prompting.prompts import variants
 from lastresort.rungs.rung import prompt_facts
 from lastresort.spec.task import load_task
+from lastresort.types import AdapterChoice
+from lastresort.ui.trainings import FIELDS
 from report_support import training_reached
 from ui_support import MET, finished_run, page_of
 
@@ -72,6 +77,7 @@ def test_every_way_of_prompting_is_explained(tmp_path: Path) -> None:
         (trained(replay=0.25, scale=0.75), "25% replay rows among the training rows, learning rate 1e-05"),
         (trained(scale=0.75), "the adapter at 0.75 of its strength"),
         (trained(objective="grpo"), "trained on rewards (GRPO), learning"),
+        (trained(objective="mine"), "trained by mine, learning"),
         (trained(objective="kto"), "trained on labelled answers (KTO), learning"),
         (trained(method="qlora", objective="dpo"), "QLoRA adapter of rank 8, trained on preferences (DPO), learning"),
     ],
@@ -103,6 +109,37 @@ def test_two_rungs_that_train_under_one_name_keep_their_facts_apart(tmp_path: Pa
             assert facts.trained is not None
             assert facts.trained.learning_rate == rate
             assert facts == fold.rung(rung).facts("one")
+
+
+def test_a_rung_that_trains_by_any_objective_with_any_adapter_is_shown(tmp_path: Path) -> None:
+    """The page's form offers the same table."""
+    lines = {}
+    with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task={"ladder": list(OBJECTIVES)}))
+        for rung, choice in product(OBJECTIVES, get_args(AdapterChoice)):
+            record.append(CandidateProposed(rung=rung, name=choice, weights="trained", prompt=PromptFacts()))
+            record.append(
+                CandidateTrained(rung=rung, candidate=choice, run=choice, learning_rate=1e-3, stop=1, unit="epoch")
+            )
+            adapter = {"qlora": {"quantize": "nf4"}, "full": {"kind": "none"}}.get(choice, {"kind": choice})
+            reached = training_reached(rung, choice)
+            of_run = reached.settings.replaced(
+                adapter=reached.settings.adapter.replaced(**adapter),
+                objective=RecordedObjective(name=rung, options=()),
+            )
+            record.append(reached.replaced(settings=of_run))
+        fold = fold_of(record)
+        for rung, choice in product(OBJECTIVES, get_args(AdapterChoice)):
+            facts = fold.rung(rung).facts(choice)
+            assert facts is not None
+            assert facts.trained is not None
+            assert (facts.trained.objective, facts.trained.method) == (rung, choice)
+            lines[rung, choice] = about_candidate(facts)
+    assert len(set(lines.values())) == len(lines)
+    assert "Rank-stabilised LoRA adapter of rank 16, trained on preferences (SimPO)" in lines["simpo", "rslora"]
+    assert "trained on rewards (Dr. GRPO)" in lines["dr_grpo", "lora"]
+    [offered] = [field.choices for field in FIELDS if field.key == "objective"]
+    assert offered == tuple(OBJECTIVES)
 
 
 def test_a_climb_proposes_what_it_measures_and_every_page_shows_it(tmp_path: Path) -> None:

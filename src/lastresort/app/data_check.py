@@ -12,6 +12,7 @@ from lastresort.climb.prepare import PreparedTask, data_report, prepare, trained
 from lastresort.climb.workspace import earlier_use
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
+from lastresort.ladder import RUNGS
 from lastresort.models.open import local_model, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
@@ -24,10 +25,7 @@ from lastresort.systems.system import PromptDesign
 from lastresort.types import Example
 
 # Keys that no check reads.
-UNREAD = frozenset((
-    "task", "goal", "on_undecided", "facts", "limits", "prompting", "retrieval", "sft", "preference", "full", "decode", "general",
-    "keep",
-))  # fmt: skip
+UNREAD = frozenset(("task", "goal", "on_undecided", "facts", "limits", "decode", "general", "keep", *RUNGS))
 # Keys that are read only to see whether the test set is large enough for the bar, as `climb.prepare.check_sizes` does.
 OF_SIZES = frozenset(("ladder", "bar", "confidence", "knowledge", "knowledge_changes", "retrain_every", "use"))
 

@@ -22,6 +22,7 @@ from lastresort.data.preferences import PreferenceRow
 from lastresort.data.samples import read_samples, sort_samples
 from lastresort.errors import DataError, InputError
 from lastresort.evals.scorers import AsksAModel, scores_of
+from lastresort.ladder import PREFERENCE_RUNG
 from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile, SamplesLeftOut
@@ -158,7 +159,7 @@ def _of_file(
 def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:
     assert request.run is not None, "checked before"
     with Record.open(request.run, read_only=True) as record:
-        known = record.last(SamplesPaired, "preference")
+        known = record.last(SamplesPaired, PREFERENCE_RUNG)
         if known is None:
             raise InputError(
                 "this run made no pairs of its own samples",

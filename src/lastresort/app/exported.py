@@ -19,7 +19,7 @@ from lastresort.interop.exporting.base import layers_in
 from lastresort.interop.exporting.job import ExportableTraining, Row
 from lastresort.interop.exporting.rows import messages, pair_row, prompt_row
 from lastresort.interop.exporting.trained import absolute_term, context_of
-from lastresort.ladder import RUNGS, trains
+from lastresort.ladder import RUNGS, trains, trains_all
 from lastresort.models.open import absolute_name
 from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.records.decision import RunView
@@ -102,7 +102,7 @@ def supervised_rows(source: ExportSource, rung: str) -> ExportRows:
     left_out = source.record.last(RowsTooLong)
     too_long = frozenset(() if left_out is None else left_out.train)
     own = [example for example in split.train if example.id not in too_long]
-    section = task.full if rung == "full" else task.sft
+    section = task.full if trains_all(rung) else task.sft
     replay = _replay(source, len(own), source.trained.replay or 0.0, section.replay_prompts)
     design = PromptDesign(task.about.strip())
     rows = (
@@ -154,18 +154,20 @@ def _replay_notes(replay: Replay, *, held: bool) -> list[str]:
 def _supervised_start(source: ExportSource, rung: str) -> Mapping[str, Any]:
     """Full training may start from a base that has read the task's documents first."""
     pretrained = source.run / "models" / "pretrained"
-    if rung != "full" or source.record.last(TextLearned, rung) is None or not pretrained.is_dir():
+    if source.record.last(TextLearned, rung) is None or not pretrained.is_dir():
         return {}
     return {"model": str(pretrained.resolve())}
 
 
-def preference_rows(source: ExportSource) -> ExportRows:
-    start = _preference_start(source)
+def preference_rows(source: ExportSource, rung: str) -> ExportRows:
+    start = _preference_start(source, rung)
     if source.noted.learns_from == "reward":
         return _prompts(source, start)
     tokenizer, limit = source.tokenizer()
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
-    rendered = render_preferences(_preferences(source), design, tokenizer, context_tokens=limit, template_kwargs=kwargs)
+    rendered = render_preferences(
+        _preferences(source, rung), design, tokenizer, context_tokens=limit, template_kwargs=kwargs
+    )
     train, held = split_held_out(list(rendered.rows), source.prepared.task.split.seed)
     replay = source.noted.replay_rows or 0
     source.check_count(len(train) + replay)
@@ -175,9 +177,9 @@ def preference_rows(source: ExportSource) -> ExportRows:
     return ExportRows(rows, held_out, tuple(notes), start)
 
 
-def _preferences(source: ExportSource) -> Sequence[PreferenceRow]:
+def _preferences(source: ExportSource, rung: str) -> Sequence[PreferenceRow]:
     if source.noted.learns_from == "samples":
-        known = source.record.last(SamplesPaired, "preference")
+        known = source.record.last(SamplesPaired, rung)
         if known is None:
             raise DataError(
                 "the record does not hold the samples", where=str(source.run), expected="those of the training"
@@ -202,12 +204,13 @@ def _preference_notes(used: Sequence[PreferenceRow]) -> list[str]:
     return [f"An answer was cut in {cut} rows: the climb did not train its end token, the export does."] if cut else []
 
 
-def _preference_start(source: ExportSource) -> dict[str, Any]:
+def _preference_start(source: ExportSource, rung: str) -> dict[str, Any]:
     """The adapter that the training continued; it has none of its own then."""
-    frozen = source.record.last(SystemFrozen, "sft")
-    if source.noted.start in (None, "base") or frozen is None:
+    below = RUNGS[rung].starts_from
+    frozen = None if below is None else source.record.last(SystemFrozen, below)
+    if source.noted.start in (None, "base") or below is None or frozen is None:
         return {}
-    system = load_system(candidate_folder(source.run, "sft", str(source.noted.start)))
+    system = load_system(candidate_folder(source.run, below, str(source.noted.start)))
     return {"start_from": str(system.adapter), "adapter": None} if system.adapter is not None else {}
 
 
@@ -253,7 +256,7 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         path, _, prepared = read_again(run, record, task_file, without=unused)
         base = absolute_name(prepared.task.tuned_model, path.parent)
         source = ExportSource(run, record, prepared, noted, trained, system, base)
-        rows = preference_rows(source) if preferring else supervised_rows(source, name)
+        rows = preference_rows(source, name) if preferring else supervised_rows(source, name)
         document = {**_document(noted, source), **rows.keys}
         layers = layers_in(system.adapter) if system.adapter is not None else ()
         notes = (*rows.notes, *_kept_differently(noted, trained))

@@ -22,8 +22,8 @@ from lastresort.records.decision import (
     RungView,
     RunProvenance,
     RunView,
-    WinnerKind,
     WinnerView,
+    WrittenKind,
 )
 from lastresort.records.decision_parts import BreakEven, ComparedWay
 from lastresort.records.document import ReuseView, Statement
@@ -61,7 +61,7 @@ def _finite(value: float | None) -> float | None:
 class WinnerFolder:
     """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
 
-    kind: WinnerKind
+    kind: WrittenKind
     path: Literal["winner"] | None
     sha256: str | None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from lastresort.records.decision_parts import CandidateFacts, TrainedFacts, TrainedMethod, TrainedObjective
+from lastresort.records.decision_parts import CandidateFacts, TrainedFacts
 from lastresort.records.events import CandidateProposed, CandidateTrained, OfRung, TrainingReached
 from lastresort.records.record import Record
 from lastresort.records.training import RecordedSettings
@@ -45,12 +45,11 @@ def facts_of(
 
 
 def _training(trained: CandidateTrained, settings: RecordedSettings) -> TrainedFacts:
-    """The validation of the facts refuses what no rung trains."""
     adapter = settings.adapter
     return TrainedFacts(
-        method=cast("TrainedMethod", adapter.choice),
+        method=adapter.choice,
         rank=None if adapter.choice == "full" else adapter.r,
-        objective=cast("TrainedObjective", settings.objective.name),
+        objective=settings.objective.name,
         learning_rate=trained.learning_rate,
         stop=trained.stop,
         unit=trained.unit,

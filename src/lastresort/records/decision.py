@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from lastresort.ladder import WinnerKind
 from lastresort.records.decision_parts import (
     BreakEven,
     CandidateFacts,
@@ -212,13 +213,13 @@ class RetrievalView(JsonDocument):
     ceiling: CeilingView | None
 
 
-WinnerKind = Literal["prompt", "retrieval", "adapter", "merged", "none"]
+WrittenKind = Literal[WinnerKind, "none"]
 
 
 class WinnerView(JsonDocument):
     """sha256: over the names and contents of all files in winner/; whoever loads it from this run compares it."""
 
-    kind: WinnerKind
+    kind: WrittenKind
     path: Literal["winner"] | None
     held: bool
     sha256: Sha256 | None

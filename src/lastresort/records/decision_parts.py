@@ -21,7 +21,7 @@ from lastresort.records.document import (
 from lastresort.records.document import Interval as DifferenceInterval
 from lastresort.records.gate import GateSpent, SuiteVerdict
 from lastresort.records.measurement import BarTest, Cost, DevScore
-from lastresort.types import GateVerdict, Outcome, WayName
+from lastresort.types import AdapterChoice, GateVerdict, Outcome, WayName
 
 RepairKind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
 Currency = Literal["usd", "machine_seconds"]
@@ -51,20 +51,15 @@ class PromptFacts(JsonDocument):
     given: GivenPassages | None = None
 
 
-TrainedMethod = Literal["lora", "qlora", "full"]
-TrainedObjective = Literal["sft", "dpo", "orpo", "kto", "grpo"]
-"""What the rungs that train minimise."""
-
-
 class TrainedFacts(JsonDocument):
     """How a candidate was trained last; that training may have begun from another candidate, such as preference training from SFT.
-    rank: null where all weights are trained. stop: the epoch or step after which it was kept. replay: the share of general rows;
-    null where it has none. scale: of what was trained.
+    rank: null where all weights are trained. objective: as a training file names it. stop: the epoch or step after which it was
+    kept. replay: the share of general rows; null where it has none. scale: of what was trained.
     """
 
-    method: TrainedMethod
+    method: AdapterChoice
     rank: Positive | None
-    objective: TrainedObjective
+    objective: Name
     learning_rate: Annotated[float, Field(gt=0)]
     stop: Count
     unit: Literal["epoch", "step"]

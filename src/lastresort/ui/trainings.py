@@ -16,9 +16,11 @@ from lastresort.errors import InputError, LastresortError
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
+from lastresort.objectives import OBJECTIVES
 from lastresort.records.atomic import is_held
 from lastresort.report.charts.loss import Curve
-from lastresort.report.words.draft import OBJECTIVES, TRAINED_MODEL
+from lastresort.report.words.draft import OBJECTIVES as DRAFTED
+from lastresort.report.words.draft import TRAINED_MODEL
 from lastresort.report.words.training import of_train_split
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.edit import written
@@ -38,8 +40,7 @@ TrainingState = Literal["new", "running", "stopped", "finished"]
 
 FIELDS = (
     FormField("model", "Model", "text", hint="embedded, a hub id, a folder or a .gguf file"),
-    FormField("objective", "Objective", "choice", ("sft", "text", "dpo", "ipo", "hinge", "simpo", "apo_zero", "orpo", "kto",
-              "grpo", "dr_grpo", "dapo"), "Set options such as beta in the text."),
+    FormField("objective", "Objective", "choice", tuple(OBJECTIVES), "Set options such as beta in the text."),
     FormField("data.train", "Training data", "text", hint="A file next to this one.", short="train"),
     FormField("data.eval", "Held out", hint="A share, a count, or a file.", short="train"),
     FormField("columns.input", "Input column", "text", hint="If not input, for sft."),
@@ -146,7 +147,7 @@ def drafted(data: Path, about: Sequence[str] = ()) -> str:
         f"# A training apart from a climb, on {data.name}.",
         *(f"# {line}" for line in about),
         f"model: embedded       # {TRAINED_MODEL}",
-        f"objective: {objective}".ljust(20) + f"  # {OBJECTIVES[objective]}",
+        f"objective: {objective}".ljust(20) + f"  # {DRAFTED[objective]}",
         f"data: {written(data.name)}",
         *(_columns(data) if objective == "sft" and "segments" not in keys else ()),
         "adapter: lora         # or rslora, dora, qlora, full",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from lastresort.objectives import OBJECTIVES, Need
 from lastresort.records.decision_parts import (
     CandidateFacts,
     GivenPassages,
     PromptFacts,
     TrainedFacts,
-    TrainedMethod,
-    TrainedObjective,
 )
 from lastresort.report.words.wording import capital
+from lastresort.types import AdapterChoice
 
 GIVEN: dict[GivenPassages, str] = {
     "none": "no passages",
@@ -18,13 +18,19 @@ GIVEN: dict[GivenPassages, str] = {
     "likeliest": "the likeliest passages in the prompt",
     "likeliest_one": "the likeliest passage in the prompt",
 }
-METHODS: dict[TrainedMethod, str] = {"lora": "LoRA adapter", "qlora": "QLoRA adapter", "full": "all weights trained"}
-OBJECTIVES: dict[TrainedObjective, str] = {
-    "sft": "",
-    "dpo": "trained on preferences (DPO)",
-    "orpo": "trained on preferences (ORPO)",
-    "kto": "trained on labelled answers (KTO)",
-    "grpo": "trained on rewards (GRPO)",
+METHODS: dict[AdapterChoice, str] = {
+    "lora": "LoRA adapter",
+    "rslora": "rank-stabilised LoRA adapter",
+    "dora": "DoRA adapter",
+    "qlora": "QLoRA adapter",
+    "full": "all weights trained",
+}
+TRAINED_ON: dict[Need, str] = {
+    "completions": "",
+    "text": "plain text",
+    "pairs": "preferences",
+    "labels": "labelled answers",
+    "groups": "rewards",
 }
 
 
@@ -70,9 +76,18 @@ def _passages(prompt: PromptFacts) -> list[str]:
     return [f"{best} of the search in the prompt"]
 
 
+def _objective(name: str) -> str:
+    """ "trained on preferences (DPO)". "" for SFT."""
+    facts = OBJECTIVES.get(name)
+    if facts is None:  # of a document that another version wrote
+        return f"trained by {name}"
+    rows = TRAINED_ON[facts.need]
+    return f"trained on {rows} ({facts.in_prose or name.upper()})" if rows else ""
+
+
 def _training(made: TrainedFacts) -> str:
     parts = [METHODS[made.method] + ("" if made.rank is None else f" of rank {made.rank}")]
-    if objective := OBJECTIVES[made.objective]:
+    if objective := _objective(made.objective):
         parts.append(objective)
     if made.replay:
         parts.append(f"{100 * made.replay:g}% replay rows among the training rows")

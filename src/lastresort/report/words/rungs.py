@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from lastresort.hardware.plan.fit import NAMES, LoweredPlan, PlannedTraining, gib, smallest
+from lastresort.ladder import trains_all
 from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
@@ -355,8 +356,8 @@ def _smaller(planned: PlannedTraining, instead: LoweredPlan | None, rung: str) -
     comes, method = f"which comes to {gib(instead.planned.needed_bytes)}", instead.planned.setup.method
     if instead.same_run:
         return f"It trains with {instead.written()} instead, {comes}."
-    if rung == "full":
-        return f"Leave full out of `ladder`, or name a smaller model: {method} would fit, {comes}."
+    if trains_all(rung):
+        return f"Leave {rung} out of `ladder`, or name a smaller model: {method} would fit, {comes}."
     return f"Set tune.method: {method}, {comes}, or name a smaller model."
 
 

@@ -211,9 +211,9 @@ def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | No
 
 
 def _supervised(bench: Workbench) -> System | None:
-    """The system that the rung sft chose, None if there is none."""
-    frozen = bench.record.last(SystemFrozen, "sft")
-    return load_system(bench.candidate_folder("sft", frozen.name)) if frozen is not None else None
+    """The system that the supervised rung chose, None if there is none."""
+    frozen = bench.record.last(SystemFrozen, SftRung.name)
+    return load_system(bench.candidate_folder(SftRung.name, frozen.name)) if frozen is not None else None
 
 
 def _base(bench: Workbench) -> System:
@@ -236,7 +236,7 @@ def planned_course(
 
 
 def _on_sft(task: Task, n_train: int) -> bool:
-    return "sft" in task.ladder and SftRung().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
+    return SftRung.name in task.ladder and SftRung().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
 
 
 def _replaying(
