@@ -93,7 +93,7 @@ class Decoding:
     reasoning_effort: ReasoningEffort | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The key of cached answers. An effort that is not set is left out, so that earlier answers keep their keys."""
+        """The key of cached answers. An effort that is not set is no part of it, as it is no part of what is asked."""
         body = asdict(self)
         if self.reasoning_effort is None:
             del body["reasoning_effort"]

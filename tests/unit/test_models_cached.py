@@ -121,8 +121,8 @@ def test_another_decoding_is_another_question(other: Decoding) -> None:
     assert inner.calls == 2
 
 
-def test_answers_from_before_there_was_an_effort_are_found_again() -> None:
-    """The key of an answer of version 0.1.0."""
+def test_the_key_of_an_answer_does_not_change_by_accident() -> None:
+    """Under another key, every kept answer is asked again, and paid for. An effort that is not set is no part of it."""
     cached = CachedModel(ScriptedModel(ECHO), memory := Memory())
     cached.fingerprint = "f"
     cached.generate([(Message("user", "a"),)], GREEDY)

@@ -147,7 +147,7 @@ def test_what_the_context_cannot_hold_is_left_out_and_counted_and_that_is_kept_t
         assert again.calls == []
 
 
-def test_answers_of_the_gate_from_before_there_was_an_effort_are_found_again(tmp_path: Path) -> None:
+def test_the_key_of_an_answer_of_the_gate_does_not_change_by_accident(tmp_path: Path) -> None:
     [item] = Words().draw(0, 0, 1)
     opening = "dd22a73af2a4a3a540d4c17e0e39eedb807ba6a62f9b754c379d36eb702565ce"
     with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
