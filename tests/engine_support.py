@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from lastresort.engine.forest import Row
+from lastresort.engine.support import support, why_plain_batch
 
 VOCABULARY = 97
 FAMILIES = {
@@ -30,6 +31,11 @@ REFUSED = {
     "bloom": ({"n_layer": 2, "n_head": 4}, "AttentionInterface"),
     "llama": ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}}, "rotary"),
 }
+
+
+def why_plain(model):
+    """Why the model as it is cannot take the packed form, whatever the lengths."""
+    return why_plain_batch(support(model), 1)
 
 
 def tiny(family="llama", dtype=torch.float64, *, seed=0, **changes):

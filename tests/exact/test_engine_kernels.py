@@ -16,6 +16,7 @@ from engine_support import (
     shapes,
     tiny,
     twin,
+    why_plain,
 )
 from lastresort.engine import kernels
 from lastresort.engine.attention import ByNode, calls_of
@@ -36,7 +37,7 @@ from lastresort.engine.kernels import CpuFlash, Products
 from lastresort.engine.levels import parents_by_level
 from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import Sampling, generate
-from lastresort.engine.support import check_first_batch, support, use_kernel, why_plain
+from lastresort.engine.support import check_first_batch, support, use_kernel
 from lastresort.errors import ContractError
 
 pytestmark = pytest.mark.usefixtures("compiles")

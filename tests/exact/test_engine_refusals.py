@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from engine_support import REFUSED, every_row, reference, row, tiny, twin
+from engine_support import REFUSED, every_row, reference, row, tiny, twin, why_plain
 from lastresort.engine.attention import Packed, attention, enable
 from lastresort.engine.forest import plan_forest
 from lastresort.engine.logp import target_logps
 from lastresort.engine.parts import packed_hidden, take_apart, target_logps_of
-from lastresort.engine.support import check_first_batch, sliding_window, support, why_plain
+from lastresort.engine.support import check_first_batch, sliding_window, support
 from lastresort.errors import ContractError
 
 ROWS = every_row()[:5]

@@ -76,9 +76,10 @@ def test_tickets_need_sft(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_packed_form_is_exact_on_the_embedded_model(precision: str) -> None:
+    from engine_support import why_plain
     from lastresort.data.read import read_examples
     from lastresort.embedded import embedded_folder
-    from lastresort.engine.support import check_first_batch, why_plain
+    from lastresort.engine.support import check_first_batch
     from lastresort.models.local import load_local
     from lastresort.train.adapters.adapters import attach_adapter
     from lastresort.train.loop.batches import training_rows

@@ -104,14 +104,8 @@ def computed_by(model: Any) -> str:
     return found.kernel.name if found.refused is None else "plain"
 
 
-def why_plain(model: Any) -> str | None:
-    """Why the model as it is cannot take the packed form, None if it can. Sequence lengths are looked at batch by batch."""
-    found = support(model)
-    return found.refused or _dropout(found.parts)
-
-
 def why_plain_batch(found: Support, longest: int) -> str | None:
-    """As why_plain, for texts of up to `longest` tokens."""
+    """Why the model as it is cannot take texts of up to `longest` tokens in the packed form, None if it can."""
     if found.refused is None:
         window = sliding_window(found.parts.config)
         if window is not None and longest > window:

@@ -7,7 +7,6 @@ import re
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import to_jsonable_python
 
 from lastresort.types import Json
@@ -86,18 +85,3 @@ class Statement(JsonDocument):
         figures: dict[str, Any] = to_jsonable_python(value, inf_nan_mode="null")
         rung = None if names_rung else figures.pop("rung", None)
         return cls(code=code, rung=rung, figures=figures, text=text)
-
-
-class _Schema(GenerateJsonSchema):
-    """Without a title on each field, which says its name once more."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
-def generated_schema(document: type[JsonDocument], name: str) -> JsonSchemaValue:
-    """JSON Schema (2020-12) of what `as_json` gives. name: of its URN, with the version where it has one."""
-    found = document.model_json_schema(mode="serialization", schema_generator=_Schema)
-    version = document.model_fields.get("version")
-    urn = f"urn:lastresort:{name}" + ("" if version is None else f":{version.default}")
-    return {"$schema": _Schema.schema_dialect, "$id": urn, **found}
