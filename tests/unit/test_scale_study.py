@@ -16,6 +16,7 @@ import pytest
 from lastresort.app.spread import study_on_ray, training_room
 from lastresort.app.study import StudyRequest, run_study
 from lastresort.climb.prepare import prepare
+from lastresort.climb.trainings import INTERRUPTED_S
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
@@ -32,7 +33,7 @@ from lastresort.scale.training import LAST_S, SIGNAL_S, TrainedAhead
 from lastresort.scale.work import JobModel, JobTrained, TrainingJob, TrainingWorker
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopSignal
-from lastresort.study.at_workers import INTERRUPTED_S, CellBack, CellJob, StudyWorkers, _AtWorkers, trained_by
+from lastresort.study.at_workers import CellBack, CellJob, StudyWorkers, _AtWorkers, trained_by
 from lastresort.study.cells import CellBench, SftLearner, cell_record, kept_requests
 from lastresort.study.run import study_task
 from lastresort.systems.system import System
@@ -198,7 +199,8 @@ class OnAnotherDisk(WorkersHere):
 
     def send(self, worker: int, number: int, job: AnyJob) -> None:
         assert isinstance(job, CellJob)
-        super().send(worker, number, replace(job, study=self.path))
+        own = replace(job.bench, proof=self.path / job.bench.proof.name)
+        super().send(worker, number, replace(job, study=self.path, bench=own))
 
 
 @pytest.mark.slow
@@ -211,7 +213,7 @@ def test_a_worker_that_sees_another_folder_trains_nothing_and_makes_none(
     if is_there:
         training.path.mkdir()
     spread(WorkersHere(), training)
-    with pytest.raises(PrerequisiteError, match=r"worker on .*folder of the study is not the one.*leave --ray out"):
+    with pytest.raises(PrerequisiteError, match=r"worker on .*folder here is not the one.*leave --ray out"):
         run_study(request(tmp_path, ray="local"), SilentProgress())
     assert training.path.exists() == is_there
     assert not is_there or not list(training.path.iterdir())
@@ -373,10 +375,10 @@ def test_no_two_processes_train_in_one_folder(
     with pytest.raises(Cut):
         run_study(request(tmp_path), CutAt("sft, learning rate", 3))
     [cell] = (tmp_path / "own" / "cells").iterdir()
-    monkeypatch.setattr("lastresort.study.cells.LET_GO_S", 0.1)
+    monkeypatch.setattr("lastresort.climb.trainings.LET_GO_S", 0.1)
     with (
         held(cell, "held", expected="", remedy=""),
-        pytest.raises(InfrastructureError, match=r"still training this cell\. Wait until it has ended\. Give the same"),
+        pytest.raises(InfrastructureError, match=r"still training here\. Wait until it has ended\. Give the same"),
     ):
         run_study(request(tmp_path, ray=ray), SilentProgress())
 

@@ -8,29 +8,33 @@ driver, and its rows come in the order of the grid, whoever was quicker.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lastresort.climb.workbench import open_models
-from lastresort.data.preferences import PreferenceRow
-from lastresort.errors import DataError, PrerequisiteError
-from lastresort.evals.scorers import build_scorer
+from lastresort.climb.trainings import (
+    WorkerBench,
+    WorkerNotes,
+    base_to_train,
+    ended_after,
+    new_proof,
+    remove_proofs,
+    trained_ahead,
+)
+from lastresort.errors import DataError
 from lastresort.foreign import ROWS, parse_json, read_content
 from lastresort.models.cached import MemoryCache
 from lastresort.records.atomic import disk_errors
-from lastresort.report.words import study as words
-from lastresort.rungs.rung import MakeExecutor, Workbench
-from lastresort.scale.crew import ClusterLostError, Crew
-from lastresort.scale.training import LAST_S, TrainedAhead
+from lastresort.report.words.progress import of_training_begun, of_training_ended
+from lastresort.rungs.rung import MakeExecutor
+from lastresort.scale.crew import Crew
+from lastresort.scale.training import TrainedAhead
 from lastresort.scale.work import JobModel
-from lastresort.spec.task import Task
-from lastresort.stop import FILE_NAME, StopFile, check
+from lastresort.stop import FILE_NAME, check
 from lastresort.study.cells import (
     CellBench,
     Learner,
@@ -44,12 +48,9 @@ from lastresort.study.cells import (
     train_with,
 )
 from lastresort.study.grid import Cell
-from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Progress
+from lastresort.types import Example, Progress
 
-PROOF = "shared-"  # of the name of the file by which workers know the folder
 ANSWERS = "answers.jsonl"  # in the folder of a cell, for as long as it has no row
-INTERRUPTED_S = 1.0  # for trainings to save, of the few seconds that Ctrl-C leaves
 Answers = Mapping[str, Mapping[str, Any]]
 """Bodies of a cache of answers, by key."""
 
@@ -91,52 +92,26 @@ class CellBack:
 
 @dataclass(frozen=True, slots=True)
 class CellJob:
-    """A cell to train. study: its folder, by the same absolute path on every machine. proof: the name of a file that the driver has
-    made there. known: what the base answered when others trained. Everything else: as of `CellBench` and `Workbench`.
+    """A cell to train. study: its folder, by the same absolute path on every machine. known: what the base answered when others
+    trained. learner, probed: as of `CellBench`.
     """
 
     model: JobModel
     wanted: WantedCell
-    task: Task
     study: Path
-    proof: str
-    dev: tuple[Example, ...]
-    preferences: tuple[PreferenceRow, ...] | None
-    max_new_tokens: int
-    to_resume: str
+    bench: WorkerBench
     learner: Learner
     probed: bool
     known: Answers
 
     def trained(self) -> CellBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
-        if not (self.study / self.proof).is_file():
-            raise PrerequisiteError(
-                "the folder of the study is not the one that the driver writes",
-                where=str(self.study),
-                expected="a disk that all machines share, below the same path",
-                remedy="Name a folder on such a disk with --out, or leave --ray out.",
-            )
-        cell, key, notes = self.wanted.cell, self.wanted.key, _Notes()
+        self.bench.refuse_another_disk()
+        cell, key, notes = self.wanted.cell, self.wanted.key, WorkerNotes()
         folder = cell_folder(self.study, key)
         with cell_record(self.study, key) as record:
             cache = _KeptAnswers(folder / ANSWERS, self.known)
-            models = open_models(self.task, cache)
-            try:
-                bench = Workbench(
-                    task=self.task,
-                    train=self.wanted.examples,
-                    dev=self.dev,
-                    scorer=build_scorer("exact", {}),  # the driver scores
-                    record=record,
-                    folder=folder,
-                    models=models,
-                    progress=notes,
-                    max_new_tokens=self.max_new_tokens,
-                    stop=StopFile(self.study / FILE_NAME),
-                    preferences=self.preferences,
-                    to_resume=self.to_resume,
-                )
+            with self.bench.opened(record, folder, self.wanted.examples, cache, notes) as bench:
                 check(bench.stop)
                 done = train_with(bench, self.learner, cell, time.monotonic)
                 replayed = cache.take_new()
@@ -145,9 +120,7 @@ class CellJob:
                 if self.probed:
                     kept_requests(bench, done.system, cell.label)
                 done = replace(done, answered_s=time.monotonic() - began)
-                fingerprint = models.open(done.system).fingerprint
-            finally:
-                models.close()
+                fingerprint = bench.models.open(done.system).fingerprint
         return CellBack(cell, done, fingerprint, replayed, cache.take_new(), tuple(notes.said))
 
 
@@ -178,18 +151,6 @@ def _answers_in(path: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Notes:
-    """Progress of a worker: what it says is passed on."""
-
-    said: list[str] = field(default_factory=list)
-
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None: ...
-    def advance(self, amount: int = 1, note: str = "") -> None: ...
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 @contextmanager
 def trained_by(
     workers: StudyWorkers | None, shared: CellBench, wanted: Sequence[WantedCell], clock: Callable[[], float]
@@ -202,15 +163,8 @@ def trained_by(
         yield partial(train_here, shared, clock)
         return
     at_workers = _AtWorkers(shared, [one for one in wanted if one.cell.trains], workers.train)
-    at_most_s = INTERRUPTED_S
-    try:
+    with ended_after(at_workers.end):
         yield at_workers.train
-        at_most_s = LAST_S
-    except Exception as error:
-        at_most_s = 0.0 if isinstance(error, ClusterLostError) else LAST_S
-        raise
-    finally:
-        at_workers.end(at_most_s)
 
 
 class _AtWorkers:
@@ -247,66 +201,24 @@ class _AtWorkers:
             if self._ahead is not None:
                 self._ahead.end(at_most_s)
         finally:
-            _remove_proofs(self._bench.folder)
+            remove_proofs(self._bench.folder)
 
     def _started(self) -> TrainedAhead[CellBack]:
-        models, bench = self._bench.models, self._bench
-        bare = System(
-            "bare", models.tuned_name, PromptDesign(""), Decoding(1), template_kwargs=bench.task.chat_template_kwargs
-        )
-        base = JobModel.of(models.opening(bare), models.open(bare))
-        models.close()  # and the workers that answered: the trainings need their room
-        proof = _new_proof(bench.folder)
+        bench = self._bench
+        base = base_to_train(bench)
+        stop = bench.folder / FILE_NAME
+        own = WorkerBench.of(bench, new_proof(bench.folder), stop)
         self._crew = self._start(bench.progress)
-        return TrainedAhead(
-            self._crew,
-            self._jobs(base, proof),
-            bench.stop,
-            arrived=self._arrived,
-            tell=(bench.folder / FILE_NAME).touch,
-            under_way=self._show,
-        )
+        return trained_ahead(bench, self._crew, self._jobs(base, own), stop, self._arrived)
 
-    def _jobs(self, base: JobModel, proof: str) -> Iterator[CellJob]:
-        shared, bench = self._shared, self._bench
+    def _jobs(self, base: JobModel, own: WorkerBench) -> Iterator[CellJob]:
+        shared, study = self._shared, self._bench.folder.resolve()
         for one in self._wanted:
-            bench.progress.say(words.of_training_begun(one.cell.label))
-            yield CellJob(
-                base,
-                one,
-                bench.task,
-                bench.folder.resolve(),
-                proof,
-                bench.dev,
-                bench.preferences,
-                bench.max_new_tokens,
-                bench.to_resume,
-                shared.learner,
-                shared.probed,
-                dict(self._replayed),
-            )
+            self._bench.progress.say(of_training_begun(one.cell.label))
+            yield CellJob(base, one, study, own, shared.learner, shared.probed, dict(self._replayed))
 
     def _arrived(self, back: CellBack) -> None:
         assert self._crew is not None, "what comes back was sent"
         self._replayed |= back.replayed
         self._bench.models.keep_from_workers({**back.replayed, **back.answered}, self._crew.share)
-        self._bench.progress.say(words.of_training_ended(back.cell.label, back.trained.seconds))
-
-    def _show(self, running: int) -> None:
-        if running:
-            self._bench.progress.stage(words.of_trainings(running), None)
-
-
-def _new_proof(study: Path) -> str:
-    """The name of a new file in the study's folder, that no other machine can have looked up before."""
-    _remove_proofs(study)
-    name = f"{PROOF}{secrets.token_hex(16)}"
-    with disk_errors(study):
-        (study / name).touch()
-    return name
-
-
-def _remove_proofs(study: Path) -> None:
-    with suppress(OSError):
-        for path in study.glob(f"{PROOF}*"):
-            path.unlink(missing_ok=True)
+        self._bench.progress.say(of_training_ended(back.cell.label, back.trained.seconds))

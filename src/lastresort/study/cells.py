@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,16 +13,16 @@ from typing import Protocol
 
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import check_room
+from lastresort.climb.trainings import own_record
 from lastresort.data.split import nested
-from lastresort.errors import SAME_COMMAND, CandidateError, DataError, InfrastructureError
+from lastresort.errors import SAME_COMMAND, CandidateError, DataError
 from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
-from lastresort.records.atomic import LOCK, LockHeld, disk_errors, locked
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
-from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.record import Record
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.many_shot import MORE
 from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
@@ -42,7 +42,6 @@ CELLS = "cells"
 NEAREST = 5  # shots, as in the largest hand-made prompt of a climb
 MOST_SHOTS = MORE[-1]  # as many as a climb ever shows
 LEAK_ITEMS = 40
-LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
 
 
 Subsets = Mapping[Cell, Sequence[Example]]
@@ -199,25 +198,10 @@ def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
 def cell_record(study: Path, key: str) -> Iterator[Record]:
     """A training has a record of its own, since records know trainings by names that do not hold the number of examples.
 
-    The folder is held meanwhile: a worker that is lost to the driver may still be at work for a moment. Raises InfrastructureError
-    where it does not end within LET_GO_S, and where the disk refuses.
+    Its folder is held meanwhile. Raises as `own_record` does.
     """
-    folder = cell_folder(study, key)
-    with disk_errors(folder):
-        folder.parent.mkdir(exist_ok=True)
-        folder.mkdir(exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder / LOCK, wait_s=LET_GO_S))
-        except LockHeld:
-            raise InfrastructureError(
-                "another process is still training this cell",
-                where=str(folder),
-                remedy="Wait until it has ended.",
-                resume=SAME_COMMAND,
-            ) from None
-        record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
-        yield stack.enter_context(record)
+    with own_record(cell_folder(study, key), SAME_COMMAND) as record:
+        yield record
 
 
 def cell_folder(study: Path, key: str) -> Path:

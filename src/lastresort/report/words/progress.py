@@ -67,6 +67,20 @@ def trains_here_line(needs: str) -> str:
     )
 
 
+def of_training_begun(label: str) -> str:
+    """The first worker that is free takes it."""
+    return f"{label}: training given to the workers"
+
+
+def of_training_ended(label: str, seconds: float) -> str:
+    return f"{label}: trained in {duration(seconds)}"
+
+
+def of_trainings(number: int) -> str:
+    """A stage of progress."""
+    return f"{counted(number, 'training')} at workers"
+
+
 def no_workers_line() -> str:
     """Said once, in the place of `workers_line`, where workers have nothing to do."""
     return "--ray: no workers are started, since only endpoints answer. One process calls these just as fast."

@@ -14,7 +14,6 @@ from lastresort.report.words.wording import (
     capital,
     count,
     counted,
-    duration,
     forecast_figures,
     listed,
     percent,
@@ -74,20 +73,6 @@ def how_to_go_on(by: StoppedBy | None, command: str | None) -> str:
 
 def of_cell(number: int, cells: int, label: str) -> str:
     return f"{number} of {cells}: {label}"
-
-
-def of_training_begun(label: str) -> str:
-    """Of a cell. The first worker that is free takes it."""
-    return f"{label}: training given to the workers"
-
-
-def of_training_ended(label: str, seconds: float) -> str:
-    return f"{label}: trained in {duration(seconds)}"
-
-
-def of_trainings(number: int) -> str:
-    """A stage of progress."""
-    return f"{counted(number, 'training')} at workers"
 
 
 def examples(number: float) -> str:

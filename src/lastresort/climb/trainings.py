@@ -1,0 +1,173 @@
+"""Trainings at workers, in a climb or a study: what a worker gets of the driver's workbench, and how all of them end.
+
+A worker trains in a folder of the driver, on a disk that all machines share, and writes into a record of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lastresort.climb.workbench import open_models
+from lastresort.data.preferences import PreferenceRow
+from lastresort.errors import InfrastructureError, PrerequisiteError
+from lastresort.evals.scorers import build_scorer
+from lastresort.models.cached import Cache
+from lastresort.records.atomic import LOCK, LockHeld, disk_errors, locked
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.report.words.progress import of_trainings
+from lastresort.rungs.rung import Workbench
+from lastresort.scale.crew import ClusterLostError, Crew
+from lastresort.scale.training import LAST_S, TrainedAhead
+from lastresort.scale.work import JobModel, R, TrainingJob
+from lastresort.spec.task import Task
+from lastresort.stop import StopFile
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example
+
+PROOF = "shared-"  # of the name of the file by which workers know the disk
+LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
+INTERRUPTED_S = 1.0  # for trainings to save, of the few seconds that Ctrl-C leaves
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBench:
+    """What a worker needs of the driver's workbench. proof: a file that the driver has made, by the same absolute path on every
+    machine. stop: the file whose presence asks to stop. Everything else: as of `Workbench`.
+    """
+
+    task: Task
+    dev: tuple[Example, ...]
+    preferences: tuple[PreferenceRow, ...] | None
+    max_new_tokens: int
+    to_resume: str
+    proof: Path
+    stop: Path
+
+    @classmethod
+    def of(cls, bench: Workbench, proof: Path, stop: Path) -> WorkerBench:
+        own = bench.task, bench.dev, bench.preferences, bench.max_new_tokens, bench.to_resume
+        return cls(*own, proof.resolve(), stop.resolve())
+
+    def refuse_another_disk(self) -> None:
+        """Raises PrerequisiteError where this machine sees another folder than the driver."""
+        if not self.proof.is_file():
+            raise PrerequisiteError(
+                "the folder here is not the one that the driver writes",
+                where=str(self.proof.parent),
+                expected="a disk that all machines share, below the same path",
+                remedy="Name a folder on such a disk, or leave --ray out.",
+            )
+
+    @contextmanager
+    def opened(
+        self, record: Record, folder: Path, train: Sequence[Example], cache: Cache, progress: WorkerNotes
+    ) -> Iterator[Workbench]:
+        """The workbench at the worker. record: its own. folder: where it trains."""
+        models = open_models(self.task, cache)
+        try:
+            yield Workbench(
+                task=self.task,
+                train=tuple(train),
+                dev=self.dev,
+                scorer=build_scorer("exact", {}),  # the driver scores
+                record=record,
+                folder=folder,
+                models=models,
+                progress=progress,
+                max_new_tokens=self.max_new_tokens,
+                stop=StopFile(self.stop),
+                preferences=self.preferences,
+                to_resume=self.to_resume,
+            )
+        finally:
+            models.close()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNotes:
+    """Progress of a worker: what it says is passed on."""
+
+    said: list[str] = field(default_factory=list)
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None: ...
+    def advance(self, amount: int = 1, note: str = "") -> None: ...
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@contextmanager
+def own_record(folder: Path, resume: str) -> Iterator[Record]:
+    """The record of a training in a folder of its own, which is held meanwhile: a worker that is lost to the driver may still be at
+    work for a moment.
+
+    Raises InfrastructureError where it does not end within LET_GO_S, and where the disk refuses.
+    """
+    with disk_errors(folder):
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / LOCK, wait_s=LET_GO_S))
+        except LockHeld:
+            raise InfrastructureError(
+                "another process is still training here",
+                where=str(folder),
+                remedy="Wait until it has ended.",
+                resume=resume,
+            ) from None
+        record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
+        yield stack.enter_context(record)
+
+
+def base_to_train(bench: Workbench) -> JobModel:
+    """The base, as it answers. The models and the workers that answered are closed: the trainings need their room."""
+    models, kwargs = bench.models, bench.task.chat_template_kwargs
+    bare = System("bare", models.tuned_name, PromptDesign(""), Decoding(1), template_kwargs=kwargs)
+    base = JobModel.of(models.opening(bare), models.open(bare))
+    models.close()
+    return base
+
+
+def trained_ahead(
+    bench: Workbench, crew: Crew, jobs: Iterator[TrainingJob[R]], stop: Path, arrived: Callable[[R], None]
+) -> TrainedAhead[R]:
+    """stop: the file that tells the trainings to save. arrived: as of `TrainedAhead`."""
+
+    def show(running: int) -> None:
+        if running:
+            bench.progress.stage(of_trainings(running), None)
+
+    return TrainedAhead(crew, jobs, bench.stop, arrived=arrived, tell=stop.touch, under_way=show)
+
+
+@contextmanager
+def ended_after(end: Callable[[float], None]) -> Iterator[None]:
+    """However the block ends, the workers end; what they train has a moment to save first. end: given how long."""
+    at_most_s = INTERRUPTED_S
+    try:
+        yield
+        at_most_s = LAST_S
+    except Exception as error:
+        at_most_s = 0.0 if isinstance(error, ClusterLostError) else LAST_S
+        raise
+    finally:
+        end(at_most_s)
+
+
+def new_proof(folder: Path) -> Path:
+    """A new file in this folder, that no other machine can have looked up before."""
+    remove_proofs(folder)
+    path = folder / f"{PROOF}{secrets.token_hex(16)}"
+    with disk_errors(folder):
+        path.touch()
+    return path
+
+
+def remove_proofs(folder: Path) -> None:
+    with suppress(OSError):
+        for path in folder.glob(f"{PROOF}*"):
+            path.unlink(missing_ok=True)
