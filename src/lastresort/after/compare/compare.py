@@ -40,7 +40,7 @@ from lastresort.records.record import Measurement
 from lastresort.report.words.answer import not_compared
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.supervised.training import raced_beyond
+from lastresort.rungs.supervised.rates import raced_beyond
 from lastresort.stop import check
 from lastresort.synthesis.replay import replay_rows
 from lastresort.systems.system import System

@@ -24,9 +24,10 @@ from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import WholeMethod, begin, weights_absent
 from lastresort.rungs.supervised.milder import retrain
+from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import rendered_replay, replay_of, replay_size
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS, stale_reason, tuned_system
-from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
+from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs
 from lastresort.rungs.tuning import (
     TuningRun,
     choose_on_dev,

@@ -19,15 +19,9 @@ from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.curve import look_at_curve, rest_is_long
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
 from lastresort.rungs.supervised.milder import retrain, scale_system
+from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import replay_size
-from lastresort.rungs.supervised.training import (
-    KEPT_SCALES,
-    KEPT_SHARES,
-    SupervisedTraining,
-    kept_epochs,
-    losses_of_race,
-    raced_beyond,
-)
+from lastresort.rungs.supervised.training import KEPT_SCALES, KEPT_SHARES, SupervisedTraining, kept_epochs
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
 from lastresort.spec.task import Pace, Task
 from lastresort.synthesis.replay import REPLAY_TOKENS
