@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from lastresort.app.spread import measured_by
+from lastresort.climb.laps import ClimbWorkers
 from lastresort.gate.workers import SuiteJob
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import TRAININGS, AnyJob, Crew, JobBack, News, WorkerLost, WorkerReady, Workers
@@ -116,6 +117,11 @@ def content_of(job: AnyJob) -> str:
 def answered_by(workers: Workers) -> MakeExecutor:
     """Measures a climb with these workers."""
     return lambda bench: measured_by(workers, bench, bench.models)
+
+
+def climb_workers(answering: Workers, training: Workers) -> ClimbWorkers:
+    """Of a climb: those that answer, and those that train its laps."""
+    return ClimbWorkers(answered_by(answering), lambda rung, shown: Crew(training, shown.say, kind=TRAININGS))
 
 
 def study_workers(answering: Workers, training: Workers) -> StudyWorkers:

@@ -97,7 +97,7 @@ def ended(
     program: subprocess.Popen[str], code: int = 0, of: Callable[[dict[str, Any]], dict[str, Any]] = comparable
 ) -> tuple[dict[str, Any], str]:
     """Its decision, empty without one, and what it said. of: what is compared."""
-    out, said = program.communicate(timeout=240)
+    out, said = program.communicate(timeout=600)
     assert program.returncode == code, said
     return (of(json.loads(out)) if code == 0 else {}), said
 
@@ -384,6 +384,48 @@ def test_synthetic_rows_are_those_of_one_process_also_when_a_worker_is_killed(tm
     assert rows[0].count(b"\n") >= 3
     assert "up to 2 workers with 1 CPU" in said
     assert "A worker was lost" in said
+
+
+def racing(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A climb in this folder whose race has one round. Given again, it goes on."""
+    sft = {"learning_rates": [0.001, 0.003], "epochs": 4, "r": 4, "replay": 0.0}
+    if not (folder / "task.yaml").exists():
+        tiny_task(folder, output={"choices": list(COLOURS)}, score="choice", sft=sft, ladder=["sft"])
+    return started(Path("task.yaml"), *arguments, environment=ONE_THREAD, inside=folder)
+
+
+@pytest.fixture(scope="module")
+def race_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return ended(racing(tmp_path_factory.mktemp("race")))[0]
+
+
+def test_learning_rates_that_race_at_workers_decide_the_same_also_when_a_worker_is_killed(
+    race_alone: dict[str, Any], tmp_path: Path
+) -> None:
+    with cluster() as (address, _, node):
+        climb = racing(tmp_path, "--ray", address)
+        assert eventually(lambda: len(training(climb, node)) == 2, 300)
+        end(training(climb, node)[:1])
+        found, said = ended(climb)
+    assert found == race_alone
+    assert "up to 2 trainings at once with 1 CPU" in said
+    assert "Its training goes to another one" in said
+    assert not (tmp_path / "run" / "laps").exists()
+
+
+def test_a_climb_that_is_stopped_while_learning_rates_race_saves_and_resumes(
+    race_alone: dict[str, Any], tmp_path: Path
+) -> None:
+    """Once a lap is done, while others are under way."""
+    saved = tmp_path / "run" / "checkpoints"
+    with cluster() as (address, _, node):
+        climb = racing(tmp_path, "--ray", address)
+        assert eventually(lambda: training(climb, node) and list(saved.glob("*/state.json")), 300)
+        climb.send_signal(signal.SIGTERM)
+        _, said = ended(climb, 4)
+        assert eventually(lambda: not below(node, "ray::RayActor"))
+    assert "Go on with --resume" in said
+    assert ended(racing(tmp_path, "--resume"))[0] == race_alone
 
 
 def at_work(machine: Machine) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 
 from climb_support import calls, comparable, scripted_task
 from lastresort.app.climb import climb
+from lastresort.climb.laps import ClimbWorkers
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workbench import open_models
 from lastresort.errors import CandidateError, ContractError, StopRequestedError
@@ -271,6 +272,8 @@ def test_a_climb_measures_by_the_executor_that_it_is_given(tmp_path: Path) -> No
     path = scripted_task(tmp_path / "there", quality=quality)
     elsewhere = Elsewhere(path)
     whole = climb(load_task(here), tmp_path / "here" / "run", gate="none")
-    found = climb(load_task(path), tmp_path / "there" / "run", gate="none", executor=lambda bench: elsewhere)
+    found = climb(
+        load_task(path), tmp_path / "there" / "run", gate="none", workers=ClimbWorkers(lambda bench: elsewhere)
+    )
     assert len(elsewhere.jobs) > 5
     assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())

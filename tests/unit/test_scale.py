@@ -23,8 +23,10 @@ from test_models_cached import InBatches, Memory, ask
 from climb_support import calls, comparable, scripted_task
 from endpoint_support import serving
 from lastresort.app.climb import climb
-from lastresort.app.spread import loaded_models, measured_on_ray, room_of
+from lastresort.app.spread import climb_on_ray, loaded_models, room_of
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
+from lastresort.climb.laps import ClimbWorkers
+from lastresort.climb.prepare import prepare
 from lastresort.errors import (
     DataError,
     InfrastructureError,
@@ -80,7 +82,8 @@ ECHO = Script(rules=(ScriptRule("(.+)", r"<\1>"),))
 
 def decided(folder: Path, executor: Any = None, name: str = "run", **task: Any) -> dict[str, Any]:
     path = scripted_task(folder, quality=QUALITY, task=task)
-    found = climb(load_task(path), folder / name, gate="none", executor=executor)
+    workers = None if executor is None else ClimbWorkers(executor)
+    found = climb(load_task(path), folder / name, gate="none", workers=workers)
     return comparable(found.decision.as_json())
 
 
@@ -460,7 +463,7 @@ def test_a_stop_sends_nothing_more_and_leaves_a_run_that_goes_on_with_workers_or
     workers = WorkersHere(3, room=lambda: 4, lost=seen)
     path = scripted_task(tmp_path, quality=QUALITY)
     with pytest.raises(StopRequestedError):
-        climb(load_task(path), tmp_path / "run", gate="none", executor=answered_by(workers), stop=stop)
+        climb(load_task(path), tmp_path / "run", gate="none", workers=ClimbWorkers(answered_by(workers)), stop=stop)
     assert sent == [len(workers.sent)]
     assert len(workers.begun) <= len(workers.sent)
     assert workers.ended
@@ -492,8 +495,8 @@ def test_a_task_without_a_model_to_load_says_so_and_starts_no_cluster(
 
     with serving() as server:
         path = scripted_task(tmp_path, quality=[], task={"model": server.name, "ladder": ["prompting"]})
-        with measured_on_ray("local", load_task(path), Said()) as executor:
-            assert executor is None
+        with climb_on_ray("local", prepare(load_task(path)), Said()) as workers:
+            assert workers is None
     assert len(said) == 1
     assert said[0].startswith("--ray: no workers are started")
 

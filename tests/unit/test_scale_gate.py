@@ -17,6 +17,7 @@ from climb_support import calls, comparable
 from gate_support import BAD, GOOD, KEEP, SUITES, Words, gated_task
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.gate import GateRequest, run_gate
+from lastresort.climb.laps import ClimbWorkers
 from lastresort.errors import ContractError, InfrastructureError, InputError, StopRequestedError
 from lastresort.gate import sides
 from lastresort.gate import suite_table as suites
@@ -287,7 +288,7 @@ def test_the_gate_of_a_climb_is_asked_by_the_workers_of_the_climb(
     task = {"keep": keep, "split": {"dev": 20, "test": 60}}
     plain = gated_climb(tmp_path / "alone", quality(SAFE), task=task)
     workers = WorkersHere(4)
-    found = gated_climb(tmp_path / "workers", quality(SAFE), task=task, executor=answered_by(workers))
+    found = gated_climb(tmp_path / "workers", quality(SAFE), task=task, workers=ClimbWorkers(answered_by(workers)))
     again = climb(load_task(tmp_path / "workers" / "task" / "task.yaml"), tmp_path / "workers" / "runs" / "routing-2")
     assert [cheaper_in(one) is None for one in (plain, found, again)] == [False, True, True], (
         "seconds of workers and of one process do not compare, also where a later climb finds them kept"

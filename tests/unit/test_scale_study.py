@@ -565,11 +565,11 @@ def test_a_training_has_the_memory_that_the_plan_says(tmp_path: Path) -> None:
     assert isinstance(own.task, Path)
     task = load_task(own.task)
     answering = WorkerRoom(1, memory_bytes=1000)
-    needs = [training_room(study_task(task, rung), prepare(task), answering) for rung in ("sft", "preference")]
+    needs = [training_room(study_task(task, rung), rung, prepare(task), answering) for rung in ("sft", "preference")]
     assert [room.threads for room in needs] == [1, 1]
     assert has_gpu() or needs[1].memory_bytes > needs[0].memory_bytes > 10**8, "two rows of a pair are in one pass"
     card = WorkerRoom(1, cards=1, memory_bytes=1000)
-    assert training_room(study_task(task, "sft"), prepare(task), card) == card
+    assert training_room(study_task(task, "sft"), "sft", prepare(task), card) == card
 
 
 def test_a_training_that_needs_several_cards_is_refused_before_a_worker_starts(

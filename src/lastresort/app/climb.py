@@ -20,6 +20,7 @@ from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
+from lastresort.climb.laps import ClimbWorkers, take_laps, with_workers
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
@@ -39,7 +40,7 @@ from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.data import of_reuse
-from lastresort.rungs.rung import MakeExecutor, Workbench
+from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
 from lastresort.types import Example, GateMode, Progress, SilentProgress
@@ -65,7 +66,7 @@ def climb(
     more: Path | None = None,
     progress: Progress | None = None,
     stop: Stop = NEVER,
-    executor: MakeExecutor | None = None,
+    workers: ClimbWorkers | None = None,
     go_on: GoOn | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
@@ -74,7 +75,7 @@ def climb(
     settings: that were read into `task`, for the record. until: the last rung to try; None for what the run was started with, at
     first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. more: fresh items,
     with which the tests of the run that ended UNDECIDED go on. stop: checked between batches and steps, as is a file named stop in
-    the run's folder, which is removed when the climb ends. executor: makes what measures, None for this process.
+    the run's folder, which is removed when the climb ends. workers: that answer and train, None for this process.
     go_on: asks the user before what is expensive, None where nobody is there: then it goes on.
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
@@ -105,8 +106,9 @@ def climb(
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             models = open_models(prepared.task, cache, record, writer.read)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
-            bench = replace(bench, executor=None if executor is None else executor(bench), go_on=go_on)
+            bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
+                take_laps(bench)
                 gated = mode != "none"
                 say_forecast(bench, prepared, rules.until, gated=gated)
                 review = partial(_gate_and_repair, bench, prepared, mode)
@@ -117,7 +119,7 @@ def climb(
                     # Decided before the comparison, whatever becomes of it.
                     _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
                     # Time and memory of this process are compared.
-                    compare_ways(replace(bench, executor=None), prepared, asked, conclusion.winner, ledger)
+                    compare_ways(with_workers(bench, None), prepared, asked, conclusion.winner, ledger)
             finally:
                 budget.note()
                 bench.models.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from lastresort.app.dry_run import planned_rung
 from lastresort.app.runtime import SETTINGS, take_longer_to_end
+from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.errors import InputError, PrerequisiteError
@@ -21,7 +22,13 @@ from lastresort.hardware.threads import SET_BY_USER
 from lastresort.ladder import trains
 from lastresort.models.open import ModelOpening, parameter_count
 from lastresort.models.protocol import is_endpoint
-from lastresort.report.words.progress import no_workers_line, training_workers_line, trains_here_line, workers_line
+from lastresort.report.words.progress import (
+    laps_here_line,
+    no_workers_line,
+    training_workers_line,
+    trains_here_line,
+    workers_line,
+)
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
@@ -38,13 +45,13 @@ OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or c
 
 
 @contextmanager
-def measured_on_ray(address: str | None, task: Task, progress: Progress) -> Iterator[MakeExecutor | None]:
-    """How a climb of the task measures on the cluster at this address; None for this process. Raises as `ray_cluster` does."""
+def climb_on_ray(address: str | None, prepared: PreparedTask, progress: Progress) -> Iterator[ClimbWorkers | None]:
+    """The workers of a climb on the cluster at this address; None for this process alone. Raises as `ray_cluster` does."""
     if address is None:
         yield None
         return
-    with _connected(address, loaded_models(task), progress) as cluster:
-        yield None if cluster is None else _measured_at(cluster)
+    with _connected(address, loaded_models(prepared.task), progress) as cluster:
+        yield None if cluster is None else ClimbWorkers(_measured_at(cluster), _laps_at(cluster, prepared))
 
 
 @contextmanager
@@ -63,18 +70,40 @@ def study_on_ray(
             yield None
             return
 
-        workers = cluster.workers(training_room(task, prepared, cluster.room))
+        workers = cluster.workers(training_room(task, task.ladder[-1], prepared, cluster.room))
 
         def trainers(shown: Progress) -> Crew:
-            take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
             shown.say(training_workers_line(workers.capacity(), workers.needs, cluster.address))
-            return Crew(workers, shown.say, kind=TRAININGS)
+            return _trainers(workers, shown)
 
         if cluster.address == LOCAL and not workers.capacity():  # which never grows
             progress.say(trains_here_line(workers.needs))
             yield StudyWorkers(_measured_at(cluster), None)
             return
         yield StudyWorkers(_measured_at(cluster), trainers)
+
+
+def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
+    """A local cluster, which never grows, gets none with room for fewer than two: this process is as quick."""
+    said = set[str]()
+
+    def started(rung: str, shown: Progress) -> Crew | None:
+        workers = cluster.workers(training_room(prepared.task, rung, prepared, cluster.room))
+        room = workers.capacity()
+        here = cluster.address == LOCAL and room < 2
+        line = training_workers_line(room, workers.needs, cluster.address)
+        line = laps_here_line(workers.needs) if here else line
+        if line not in said:
+            said.add(line)
+            shown.say(line)
+        return None if here else _trainers(workers, shown)
+
+    return started
+
+
+def _trainers(workers: Workers, shown: Progress) -> Crew:
+    take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
+    return Crew(workers, shown.say, kind=TRAININGS)
 
 
 @contextmanager
@@ -145,12 +174,11 @@ def loaded_models(task: Task) -> list[ModelOpening]:
     return [ModelOpening(name, task.folder) for name, price in prices.items() if is_loaded(name, price)]
 
 
-def training_room(task: Task, prepared: PreparedTask, answering: WorkerRoom) -> WorkerRoom:
-    """What a worker needs to train the task's last rung and to answer with what it trained. answering: for the answers alone.
+def training_room(task: Task, rung: str, prepared: PreparedTask, answering: WorkerRoom) -> WorkerRoom:
+    """What a worker needs to train this rung and to answer with what it trained. answering: for the answers alone.
 
     A card is held whole; on CPUs the memory is what the plan says. Raises PrerequisiteError where one card cannot hold it.
     """
-    rung = task.ladder[-1]
     planned = planned_rung(task, rung, workload(prepared, rung))
     if planned is None:
         return answering

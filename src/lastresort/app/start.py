@@ -93,7 +93,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
-    from lastresort.app.spread import measured_on_ray
+    from lastresort.app.spread import climb_on_ray
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
     from lastresort.climb.workspace import withdrawn_if_refused
@@ -107,7 +107,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
         refuse_missing(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
-    with withdrawn_if_refused(folder, made_here=made_here), measured_on_ray(request.ray, task, progress) as executor:
+    with withdrawn_if_refused(folder, made_here=made_here), climb_on_ray(request.ray, prepared, progress) as workers:
         progress.say(f"run: {folder}")
         return climb(
             prepared,
@@ -119,7 +119,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
             more=request.more,
             progress=progress,
             stop=stop,
-            executor=executor,
+            workers=workers,
             go_on=go_on,
         )
 

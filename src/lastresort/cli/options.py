@@ -17,9 +17,9 @@ RAY: Any = Option(
     None,
     "--ray",
     metavar="local|auto|HOST:PORT",
-    help="Answer in parallel; studies also train in parallel. local starts up to one worker per core (or GPU) of this machine. "
-    "auto joins the Ray cluster that runs here, or that RAY_ADDRESS names, HOST:PORT the one there (docs/scale.md). Default: "
-    "this process alone.",
+    help="Answer in parallel; climbs and studies also train in parallel. local starts up to one worker per core (or GPU) of this "
+    "machine. auto joins the Ray cluster that runs here, or that RAY_ADDRESS names, HOST:PORT the one there (docs/scale.md). "
+    "Default: this process alone.",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -92,6 +93,8 @@ class Workbench:
     the measuring jobs, None for this process. at: called with the rung, candidate and split at work, for `lastresort watch`.
     test_units: how many items, or groups of items, the test set has; 0 where it is not known. go_on: asks the user, None where
     nobody is there. in_words: a finding, as the report says it. to_resume: what to do to go on, an imperative without its end.
+    train_laps: trains at workers, None where this process does. share: the part of its machine that this process has, by which the
+    seconds of its trainings count.
     """
 
     task: Task
@@ -115,6 +118,8 @@ class Workbench:
     test_units: int = 0
     go_on: GoOn | None = None
     in_words: Callable[[SearchFinding], str] = str
+    train_laps: TrainLaps | None = None
+    share: float = 1.0
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""
@@ -176,6 +181,15 @@ class Workbench:
         if by is None or by.estimate is None:
             return self.met_above
         return min(1.0, max(0.0, by.estimate.judged(self.task.bar)))
+
+    def clock(self) -> float:
+        """Seconds of the machine, from any origin."""
+        return self.share * time.monotonic()
+
+    def train_ahead(self, laps: Sequence[RaceLap]) -> None:
+        """Train these laps at workers, where there are any: the record then holds them. One alone would gain nothing."""
+        if self.train_laps is not None and len(laps) > 1:
+            self.train_laps(self, laps)
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)
@@ -308,6 +322,25 @@ class Workbench:
 
 
 MakeExecutor = Callable[[Workbench], Executor]
+
+
+class RaceLap(Protocol):
+    """A learning rate to be trained up to a step. It depends on no other lap of its round, and can be sent to a worker."""
+
+    @property
+    def rung(self) -> str: ...
+
+    @property
+    def run(self) -> str:
+        """The training: the name of its curve, its events and its checkpoint."""
+
+    def train(self, bench: Workbench) -> Path | None:
+        """Train, or go on where it was cut, as the rung itself would. Returns the folder of the model that is kept, None without
+        one. Raises what training raises; a rate that diverges is recorded.
+        """
+
+
+TrainLaps = Callable[[Workbench, Sequence[RaceLap]], None]
 
 
 def prompt_facts(system: System, given: GivenPassages | None = None) -> PromptFacts:

@@ -186,7 +186,9 @@ def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWa
     """The early warnings of a rung's trainings. design: the prompt of the trained model for inputs of dev."""
     asked = [compose(design, example.input, ()) for example in bench.dev]
     seed, kwargs = bench.task.split.seed, bench.task.chat_template_kwargs
-    return EarlyWarnings(bench.record, bench.progress, rung, asked, seed=seed, template_kwargs=kwargs)
+    return EarlyWarnings(
+        bench.record, bench.progress, rung, asked, seed=seed, template_kwargs=kwargs, clock=bench.clock
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def train_to(
     Raises BudgetError at the time limit, Diverged if the loss is not finite, InfrastructureError if memory runs out.
     """
     from lastresort.train.files.memory import free_now, memory_errors, plan_of_loaded
-    from lastresort.train.loop.loop import train
+    from lastresort.train.loop.loop import CHECKPOINT_EVERY_S, train
 
     report_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
@@ -237,6 +239,8 @@ def train_to(
             on_step=on_step,
             stop=bench.stop,
             progress=LabelledProgress(bench.progress, f"{run.rung}, {run.label}"),
+            checkpoint_every_s=CHECKPOINT_EVERY_S * bench.share,
+            clock=bench.clock,
         )
     reason = trained.reason if trained.path == "plain" else None
     if trained.check is not None and not trained.check.ok:

@@ -54,7 +54,7 @@ def workers_line(workers: int, needs: str, address: str) -> str:
 
 
 def training_workers_line(trainings: int, needs: str, address: str) -> str:
-    """Said once, when a study begins to train on a cluster."""
+    """Said once, when a study, or a rung of a climb, begins to train on a cluster."""
     if not trainings:
         return f"Ray ({address}): no room for a training yet; each needs {needs}."
     return f"Ray ({address}): up to {counted(trainings, 'training')} at once with {needs} each."
@@ -65,6 +65,11 @@ def trains_here_line(needs: str) -> str:
     return (
         f"--ray local: this machine has no room for a training at a worker, which needs {needs}. This process trains."
     )
+
+
+def laps_here_line(needs: str) -> str:
+    """Said once a climb, where a local cluster has no room for the trainings of a race."""
+    return f"--ray local: this machine has no room for two trainings at workers, each of which needs {needs}. This process trains."
 
 
 def of_training_begun(label: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,36 @@ class _Trainee:
     replay: Sequence[TrainingItem] = ()
 
 
+def run_name(plan: PreferencePlan, rate: float) -> str:
+    return f"{plan.objective}-lr{rate:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceLap:
+    """A learning rate up to its first stop, as a worker trains it. Everything else: as of `PreferenceTraining`."""
+
+    rung: str
+    start: System
+    plan: PreferencePlan
+    course: PreferenceCourse
+    preferences: tuple[PreferenceRow, ...]
+    rate: float
+
+    @property
+    def run(self) -> str:
+        return run_name(self.plan, self.rate)
+
+    def train(self, bench: Workbench) -> Path | None:
+        training = PreferenceTraining(bench, self.rung, self.start, self.plan, self.course, self.preferences)
+        kept = training.to_first_stop(self.rate)
+        return None if kept is None else kept.adapter
+
+
+def start_elsewhere(start: System) -> System:
+    """As a process that started in another folder can use it."""
+    return start if start.adapter is None else replace(start, adapter=start.adapter.resolve())
+
+
 class PreferenceTraining:
     """start: the system whose adapter, or base, is the start and the reference. preferences: () with a reward.
 
@@ -83,6 +113,7 @@ class PreferenceTraining:
         so far. Raises DataError if training diverges at every rate.
         """
         rates = self._course.learning_rates
+        self._train_ahead(rates)
         first = {
             rate: kept for rate, kept in zip(rates, self._laps([(rate, 0) for rate in rates]), strict=True) if kept
         }
@@ -95,6 +126,19 @@ class PreferenceTraining:
             )
         best = next(iter(first)) if len(first) == 1 else max(first, key=lambda rate: score(first[rate]))
         return best, list(first.values())
+
+    def _train_ahead(self, rates: Sequence[float]) -> None:
+        """Those that lack their first stop, at workers, where there are any. Groups are sampled and judged by this process."""
+        missing = [rate for rate in rates if not self._known(rate, 0)]
+        if self._plan.source == "reward" or not missing:
+            return
+        self._replay()  # the same rows for all of them
+        own = self._rung, start_elsewhere(self._start), self._plan, self._course, tuple(self._preferences)
+        self._bench.train_ahead([PreferenceLap(*own, rate) for rate in missing])
+
+    def to_first_stop(self, rate: float) -> KeptAdapter | None:
+        """Train one learning rate up to there; None if it diverged."""
+        return self._laps([(rate, 0)])[0]
 
     def finish(self, rate: float) -> list[KeptAdapter]:
         """Train to the end. Returns what is kept after the first stop, without candidates that diverged."""
@@ -143,7 +187,7 @@ class PreferenceTraining:
         return None if trained.moved is None else KeptAdapter(self._name(rate, number), self._folder(rate, number))
 
     def _name(self, rate: float, number: int) -> str:
-        return f"{self._plan.objective}-lr{rate:g}-step{self._stops()[number]}"
+        return f"{run_name(self._plan, rate)}-step{self._stops()[number]}"
 
     def _folder(self, rate: float, number: int) -> Path:
         return self._bench.folder / "adapters" / self._name(rate, number)
@@ -155,7 +199,7 @@ class PreferenceTraining:
         bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
         run = TuningRun(
             self._rung,
-            f"{self._plan.objective}-lr{rate:g}",
+            run_name(self._plan, rate),
             f"{self._plan.objective}, learning rate {rate:g}",
             trainee.loaded.fingerprint,
             self._settings(rate),

@@ -49,6 +49,10 @@ class AdapterMethod:
         """The learning rate of an adapter's B, as a multiple of the learning rate."""
         return self.sft.loraplus_lr_ratio
 
+    def resolved(self) -> AdapterMethod:
+        """As a process that started in another folder can use it."""
+        return self
+
     def description(self) -> str:
         """In words, for the note of the search."""
         kind, ratio = "QLoRA" if self.in_4_bits else "LoRA", self.sft.loraplus_lr_ratio
@@ -94,6 +98,10 @@ class WholeMethod:
     def holds_base(self) -> bool:
         """Whether training starts from the base itself."""
         return self.start is None
+
+    def resolved(self) -> WholeMethod:
+        """As a process that started in another folder can use it."""
+        return self if self.start is None else replace(self, start=self.start.resolve())
 
     def description(self) -> str:
         """In words, for the note of the search."""

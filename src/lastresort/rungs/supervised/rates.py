@@ -20,17 +20,19 @@ class Lap:
     dev_loss: float
 
 
-def race(rates: Sequence[float], steps: int, lap: Callable[[float, int], Lap], *, where: str) -> float:
+def race(
+    rates: Sequence[float], steps: int, train: Callable[[Sequence[float], int], list[Lap]], *, where: str
+) -> float:
     """The learning rate that is trained to the end, by loss on dev.
 
-    steps: of the whole training. lap: trains a rate up to a step. where: the key of the task file that names the rates. Raises
-    DataError if all diverge.
+    steps: of the whole training. train: trains each of these rates up to a step. where: the key of the task file that names the
+    rates. Raises DataError if all diverge.
     """
     alive = list(rates)
     for share in RACE_ENDS:
         if len(alive) == 1:
             break
-        laps = [lap(rate, max(1, round(share * steps))) for rate in alive]
+        laps = train(alive, max(1, round(share * steps)))
         laps.sort(key=lambda one: one.dev_loss if math.isfinite(one.dev_loss) else math.inf)
         if not math.isfinite(laps[0].dev_loss):
             raise DataError(

@@ -66,6 +66,10 @@ class ThirdOfTraining:
     steps: int
 
 
+def run_name(method: Method, rate: float) -> str:
+    return f"{method.prefix}lr{rate:g}"
+
+
 def kept_epochs(epochs: int) -> range:
     """The epochs after which a candidate is kept and measured: the second half of training."""
     return range(math.ceil(epochs / 2), epochs + 1)
@@ -111,7 +115,7 @@ class SupervisedTraining:
 
     def race(self) -> float:
         """The learning rate that is trained to the end."""
-        return race(self._section.learning_rates, self._steps(), self._raced, where=f"{self._rung}.learning_rates")
+        return race(self._section.learning_rates, self._steps(), self._laps, where=f"{self._rung}.learning_rates")
 
     def third(self, rate: float) -> ThirdOfTraining | None:
         """Train the first third and keep the model; None where it diverged."""
@@ -120,9 +124,25 @@ class SupervisedTraining:
         lap = self._lap(rate, step, folder, watched=False)
         return ThirdOfTraining(folder, step, steps) if math.isfinite(lap.dev_loss) else None
 
-    def _raced(self, rate: float, until: int) -> Lap:
+    def _laps(self, rates: Sequence[float], until: int) -> list[Lap]:
+        """A round of the race: those that lack it train at workers, where there are any, and else here."""
+        missing = [rate for rate in rates if self._known(rate, until, self._raced_folder(rate, until)) is None]
+        if len(missing) > 1 and self._bench.train_laps is not None:
+            self.close()  # the workers need its room
+            method = self._method.resolved()
+            own = self._rung, self._section, method, self._seed, self._look_early, self._given_steps
+            self._bench.train_ahead([SupervisedLap(*own, rate, until) for rate in missing])
+        return [self._lap(rate, until, self._raced_folder(rate, until), watched=False) for rate in rates]
+
+    def train_lap(self, rate: float, until: int) -> Path | None:
+        """Of a race, up to this step. Returns the folder of the model, where it is kept there."""
+        folder = self._raced_folder(rate, until)
+        lap = self._lap(rate, until, folder, watched=False)
+        return folder if math.isfinite(lap.dev_loss) else None
+
+    def _raced_folder(self, rate: float, until: int) -> Path | None:
         at_third = self._look_early and until == max(1, round(THIRD * self._steps()))
-        return self._lap(rate, until, self._folder_of_third(rate) if at_third else None, watched=False)
+        return self._folder_of_third(rate) if at_third else None
 
     def _folder_of_third(self, rate: float) -> Path:
         return self._bench.folder / self._method.folder / f"{self._method.name}-lr{rate:g}-third"
@@ -179,7 +199,7 @@ class SupervisedTraining:
 
     def run_name(self, rate: float) -> str:
         """The name of a learning rate's curve, events and checkpoint."""
-        return f"{self._method.prefix}lr{rate:g}"
+        return run_name(self._method, rate)
 
     def findings(self, rate: float, pretrained: Pretraining | None = None) -> TrainedOnRows:
         """Of the race that this rate won. pretrained: what was learned before."""
@@ -187,7 +207,10 @@ class SupervisedTraining:
         ends = (
             {max(1, round(share * self._steps())) for share in RACE_ENDS} if len(section.learning_rates) > 1 else set()
         )
+        rates = list(section.learning_rates)
         laps = [lap for lap in self._bench.record.all(LapTrained) if lap.rung == self._rung and lap.step in ends]
+        laps = [lap for lap in laps if lap.rate in rates]
+        laps.sort(key=lambda lap: (lap.step, rates.index(lap.rate)))  # in whatever order they ended
         return TrainedOnRows(
             self._method.description(),
             len(self._train_rows),
@@ -205,7 +228,7 @@ class SupervisedTraining:
     def _still_falling(self, rate: float) -> tuple[float, float] | None:
         """The loss on dev at the last two checkpoints, where it fell by a part that is worth naming."""
         stops = [stop.step for stop in self._kept_stops()][-2:]
-        laps = [self._bench.record.last(LapTrained, f"{self._method.prefix}{rate:g}@{stop}") for stop in stops]
+        laps = [self._bench.record.last(LapTrained, self._key(rate, stop)) for stop in stops]
         losses = [lap.dev_loss for lap in laps if lap is not None and lap.dev_loss is not None]
         if len(losses) < 2 or losses[1] > (1 - FALLING) * losses[0]:
             return None
@@ -218,20 +241,28 @@ class SupervisedTraining:
         """Train one learning rate up to a step, and keep the model if a folder is given. watched: None as the whole training is."""
         from lastresort.train.loop.loop import Diverged
 
-        record = self._bench.record
-        key = f"{self._method.prefix}{rate:g}@{until}"
-        known = record.last(LapTrained, key)
-        if known is not None and (folder is None or known.dev_loss is None or self._method.saved(folder)):
-            return Lap(rate, until, math.inf if known.dev_loss is None else known.dev_loss)
+        if (lap := self._known(rate, until, folder)) is not None:
+            return lap
         try:
             lap = Lap(rate, until, self._train(rate, until, folder, self._watched if watched is None else watched))
         except Diverged as error:
             self._bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
             lap = Lap(rate, until, math.inf)
-        if known is None:
+        record, key = self._bench.record, self._key(rate, until)
+        if record.last(LapTrained, key) is None:
             loss = lap.dev_loss if math.isfinite(lap.dev_loss) else None
             record.append(LapTrained(rung=self._rung, name=key, rate=lap.rate, step=lap.step, dev_loss=loss))
         return lap
+
+    def _known(self, rate: float, until: int, folder: Path | None) -> Lap | None:
+        """A lap that is in the record, with its model where one is kept."""
+        known = self._bench.record.last(LapTrained, self._key(rate, until))
+        if known is None or (folder is not None and known.dev_loss is not None and not self._method.saved(folder)):
+            return None
+        return Lap(rate, until, math.inf if known.dev_loss is None else known.dev_loss)
+
+    def _key(self, rate: float, until: int) -> str:
+        return f"{self._method.prefix}{rate:g}@{until}"
 
     def _train(self, rate: float, until: int, folder: Path | None, watched: bool) -> float:
         """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
@@ -354,3 +385,36 @@ class SupervisedTraining:
                 total -= float(found.sum())
                 count += len(found)
         return total / count
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedLap:
+    """A lap of a race, as a worker trains it. Everything else: as of `SupervisedTraining`."""
+
+    rung: str
+    section: SftSettings | FullSettings
+    method: Method
+    seed: int
+    look_early: bool
+    steps: int | None
+    rate: float
+    until: int
+
+    @property
+    def run(self) -> str:
+        return run_name(self.method, self.rate)
+
+    def train(self, bench: Workbench) -> Path | None:
+        training = SupervisedTraining(
+            bench,
+            self.rung,
+            self.section,
+            self.method,
+            seed=self.seed,
+            look_early=self.look_early,
+            steps=self.steps,
+        )
+        try:
+            return training.train_lap(self.rate, self.until)
+        finally:
+            training.close()

@@ -1,0 +1,203 @@
+"""Laps of a race of learning rates at workers: several at once, and the record of the run holds what they left, in their order.
+
+A worker trains in the folder of the run, from the checkpoint there, and writes its events and its curve into a record of its own
+below `laps`, which begins with what the run's record knows of trainings. The driver takes them over once the lap is its turn. What
+a stop, or the end of the driver, left there is taken over when the climb goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lastresort.climb.trainings import (
+    WorkerBench,
+    WorkerNotes,
+    base_to_train,
+    ended_after,
+    new_proof,
+    own_record,
+    trained_ahead,
+)
+from lastresort.errors import DataError
+from lastresort.models.cached import MemoryCache
+from lastresort.records.events import CandidateMoved, PassLowered, RowsTooLong, TrainingReached
+from lastresort.records.events.training import TrainingEvent
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.report.words.progress import of_training_begun, of_training_ended
+from lastresort.rungs.rung import MakeExecutor, RaceLap, Workbench
+from lastresort.scale.crew import Crew
+from lastresort.scale.work import JobModel
+from lastresort.stop import FILE_NAME as STOP
+from lastresort.stop import check
+from lastresort.systems.files import folder_sha256
+from lastresort.types import Example, Progress
+
+LAPS = "laps"  # in the folder of a run, while laps are at workers
+AGAIN = (
+    CandidateMoved,
+    PassLowered,
+    TrainingReached,
+)  # of which the newest counts; of other events there is one of a key
+
+StartTrainers = Callable[[str, Progress], Crew | None]
+"""(rung that trains, where it is said what workers are) -> the workers that train; None where the driver does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClimbWorkers:
+    """measure: makes what measures. train: starts the workers that train, None where the driver trains."""
+
+    measure: MakeExecutor
+    train: StartTrainers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LapBack:
+    """What a worker gives back, besides what it wrote into the record of the lap.
+
+    kept: of the model that it kept, the folder below the run and the hash of its files; None where it kept none. said: to the user,
+    on the way.
+    """
+
+    label: str
+    seconds: float
+    kept: tuple[str, str] | None
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LapJob:
+    """A lap to train. run: folder of the run, by the same absolute path on every machine. own: that of the lap's record.
+    share: as of `Workbench`.
+    """
+
+    model: JobModel
+    lap: RaceLap
+    run: Path
+    own: Path
+    train: tuple[Example, ...]
+    bench: WorkerBench
+    share: float
+
+    def trained(self) -> LapBack:
+        """Raises PrerequisiteError where this machine sees another folder than the driver."""
+        self.bench.refuse_another_disk()
+        notes, began = WorkerNotes(), time.monotonic()
+        with (
+            own_record(self.own, self.bench.to_resume) as record,
+            self.bench.opened(record, self.run, self.train, MemoryCache({}), notes) as bench,
+        ):
+            check(bench.stop)
+            folder = self.lap.train(replace(bench, share=self.share))
+        kept = None if folder is None else (folder.relative_to(self.run).as_posix(), folder_sha256(folder))
+        return LapBack(label_of(self.lap), time.monotonic() - began, kept, tuple(notes.said))
+
+
+def label_of(lap: RaceLap) -> str:
+    return f"{lap.rung}, {lap.run}"
+
+
+def with_workers(bench: Workbench, workers: ClimbWorkers | None) -> Workbench:
+    """The workbench of a climb whose answers and laps come from these workers; of this process alone with None."""
+    if workers is None:
+        return replace(bench, executor=None, train_laps=None)
+    train = None if workers.train is None else partial(_train, workers.train)
+    return replace(bench, executor=workers.measure(bench), train_laps=train)
+
+
+def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> None:
+    crew = start(laps[0].rung, bench.progress)
+    if crew is None:
+        return
+    bench.at(laps[0].rung, "", "train")
+    base, run = base_to_train(bench), bench.folder.resolve()
+    folders = [run / LAPS / f"{number:03}-{lap.run}" for number, lap in enumerate(laps)]
+    for lap, folder in zip(laps, folders, strict=True):
+        _begin(bench, folder, lap)
+    stop = run / LAPS / STOP  # not the run's own file, by which a climb knows who stopped it
+    stop.unlink(missing_ok=True)
+    own = WorkerBench.of(bench, new_proof(run / LAPS), stop)
+    share = max(crew.share, 1 / len(laps))  # no more than these are at work
+
+    def jobs() -> Iterator[LapJob]:
+        for lap, folder in zip(laps, folders, strict=True):
+            bench.progress.say(of_training_begun(label_of(lap)))
+            yield LapJob(base, lap, run, folder, bench.train, own, share)
+
+    def arrived(back: LapBack) -> None:
+        bench.progress.say(of_training_ended(back.label, back.seconds))
+
+    ahead = trained_ahead(bench, crew, jobs(), stop, arrived)
+    said = set[str]()
+    with ended_after(ahead.end):
+        for folder in folders:
+            back = ahead.next()
+            _refuse_another_model(run, back)
+            _take(bench, folder)
+            for line in back.said:
+                if line not in said:  # each of them says what is adapted
+                    bench.progress.say(line)
+            said.update(back.said)
+    crew.release()
+    shutil.rmtree(run / LAPS, ignore_errors=True)
+
+
+def take_laps(bench: Workbench) -> None:
+    """Take over what is left of laps whose driver ended before it did. Raises as `own_record` does."""
+    left = bench.folder / LAPS
+    for path in sorted(left.glob(f"*/{FILE_NAME}")):
+        _take(bench, path.parent)
+    shutil.rmtree(left, ignore_errors=True)
+
+
+def _begin(bench: Workbench, folder: Path, lap: RaceLap) -> None:
+    """Begin the record of a lap with what the run's knows of trainings, and of this one's curve."""
+    with own_record(folder, bench.to_resume) as own:
+        for _, event in bench.record.since():
+            if isinstance(event, RowsTooLong | TrainingEvent):
+                own.append(event)
+        for point in bench.record.curve(lap.run):
+            own.add_curve_point(lap.run, round(point["step"]), _values(point))
+
+
+def _take(bench: Workbench, folder: Path) -> None:
+    """Write into the run's record what the record of a lap has and it does not."""
+    record = bench.record
+    with own_record(folder, bench.to_resume) as own:
+        for _, event in own.since():
+            if isinstance(event, TrainingEvent) and not _is_known(record, event):
+                record.append(event)
+        for name, points in own.curves().items():
+            known = {point["step"]: point for point in record.curve(name)}
+            for point in points:
+                if point != known.get(point["step"]):
+                    record.add_curve_point(name, round(point["step"]), _values(point))
+
+
+def _values(point: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in point.items() if name != "step"}
+
+
+def _is_known(record: Record, event: TrainingEvent) -> bool:
+    """Workers may each have made what one process makes once, such as what the base answers: the first one's counts."""
+    if isinstance(event, AGAIN):
+        return event in record.all(type(event), event.key)
+    return record.last(type(event), event.key) is not None
+
+
+def _refuse_another_model(run: Path, back: LapBack) -> None:
+    if back.kept is None:
+        return
+    name, known = back.kept
+    if not (run / name).is_dir() or folder_sha256(run / name) != known:
+        raise DataError(
+            "the model here is not the one that the worker trained",
+            where=str(run / name),
+            expected="a disk that all machines share, below the same path",
+            remedy="Remove this folder, and go on with --resume, without --ray if the disk is not shared.",
+        )
