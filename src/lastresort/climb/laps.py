@@ -89,7 +89,7 @@ class LapJob:
         self.bench.refuse_another_disk()
         notes, began = WorkerNotes(), time.monotonic()
         with (
-            own_record(self.own, self.bench.to_resume) as record,
+            own_record(self.own, f"{self.bench.to_resume}.") as record,
             self.bench.opened(record, self.run, self.train, MemoryCache({}), notes) as bench,
         ):
             check(bench.stop)
@@ -157,7 +157,7 @@ def take_laps(bench: Workbench) -> None:
 
 def _begin(bench: Workbench, folder: Path, lap: RaceLap) -> None:
     """Begin the record of a lap with what the run's knows of trainings, and of this one's curve."""
-    with own_record(folder, bench.to_resume) as own:
+    with own_record(folder, f"{bench.to_resume}.") as own:
         for _, event in bench.record.since():
             if isinstance(event, RowsTooLong | TrainingEvent):
                 own.append(event)
@@ -168,7 +168,7 @@ def _begin(bench: Workbench, folder: Path, lap: RaceLap) -> None:
 def _take(bench: Workbench, folder: Path) -> None:
     """Write into the run's record what the record of a lap has and it does not."""
     record = bench.record
-    with own_record(folder, bench.to_resume) as own:
+    with own_record(folder, f"{bench.to_resume}.") as own:
         for _, event in own.since():
             if isinstance(event, TrainingEvent) and not _is_known(record, event):
                 record.append(event)
