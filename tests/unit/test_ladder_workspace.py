@@ -8,7 +8,8 @@ import pytest
 
 from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.records.events import ClimbFinished, ModelOpened
+from lastresort.records.document import Statement
+from lastresort.records.events import ClimbFinished, ModelOpened, RungGivenUp
 from lastresort.records.record import Record
 
 
@@ -49,6 +50,18 @@ def test_a_run_is_unfinished_until_it_says_that_it_has_ended(tmp_path: Path) -> 
     with Record.open(second) as record:
         record.append(ClimbFinished())
     assert newest_run(tmp_path, "a", unfinished=True) == first
+
+
+def test_a_run_whose_start_failed_is_taken_only_where_there_is_no_other(tmp_path: Path) -> None:
+    failed = begun(tmp_path / "a-2")
+    assert newest_run(tmp_path, "a", unfinished=True) == failed
+    with Record.open(begun(tmp_path / "a-1")) as record:
+        record.append(RungGivenUp(rung="prompting", reason=Statement(code="no gain", figures={}, text="No.")))
+    assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-1"
+    assert newest_run(tmp_path, "a", unfinished=False) == tmp_path / "a-1"
+    with Record.open(failed) as record:  # a training that has not ended a lap
+        record.add_curve_point("sft", 1, {"loss": 2.0})
+    assert newest_run(tmp_path, "a", unfinished=True) == failed
 
 
 @pytest.mark.parametrize("error", [DataError, PrerequisiteError])

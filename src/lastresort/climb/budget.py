@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.token_counts import counts_of
 from lastresort.climb.workload import machine_of, some_of, workload
+from lastresort.climb.workspace import has_begun
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.evals.scorers.judge_model import JudgeCase
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
-from lastresort.records.events import BudgetSpent, RungGoneOn, RungPlanned, RungSkipped, RungTested, SystemFrozen
-from lastresort.records.events.base import OfRung
+from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, SystemFrozen
 from lastresort.records.reasons import RungAhead, UnknownOfJudge
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
@@ -203,7 +203,7 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
 
     Raises StopRequestedError where the answer is no.
     """
-    if _has_begun(bench.record, rung.name):
+    if has_begun(bench.record, rung.name):
         bench.progress.say(rung_continues_line(rung.name))
         return
     judged = _planned(prepared, rung)
@@ -232,7 +232,7 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
         rung = find_rung(name)
         if rung.skip_reason(task, bench.train) is not None:
             continue
-        if _has_begun(bench.record, name):
+        if has_begun(bench.record, name):
             return RungAhead(name)
         judged = _planned(prepared, rung)
         return RungAhead(name, judged.forecast.seconds, judged.forecast.usd, judged.unknown_of_judge)
@@ -243,13 +243,6 @@ def skipped_in(bench: Workbench, ladder: Sequence[str]) -> dict[str, Statement]:
     """Why rungs do not apply to this task and its rows, by rung."""
     skips = ((name, find_rung(name).skip_reason(bench.task, bench.train)) for name in ladder)
     return {name: of_skip(skip) for name, skip in skips if skip is not None}
-
-
-def _has_begun(record: Record, rung: str) -> bool:
-    """Whether the record holds anything of the rung's work."""
-    before = (RungPlanned, RungSkipped, RungGoneOn)
-    events = (event for _, event in record.since())
-    return any(isinstance(event, OfRung) and event.rung == rung and not isinstance(event, before) for event in events)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from lastresort.errors import BudgetError, InputError, PrerequisiteError, StopRequestedError, TaskError
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
-from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened
+from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened, RungGoneOn, RungPlanned, RungSkipped
+from lastresort.records.events.base import OfRung
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of, refuse_study
@@ -36,13 +37,16 @@ def new_run(runs: Path, task: str) -> Path:
 
 
 def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
-    """The newest run of the task; unfinished: that has not finished. Raises TaskError where there is none."""
+    """The newest run of the task; unfinished: that has not finished. One whose start failed before any rung began counts only where
+    there is no other. Raises TaskError where there is none.
+    """
     numbered = [
         (number, path)
         for path in runs.glob(f"{task}-*")
         if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file()
     ]
-    found = next((path for _, path in sorted(numbered, reverse=True) if not (unfinished and is_finished(path))), None)
+    paths = [path for _, path in sorted(numbered, reverse=True) if not (unfinished and is_finished(path))]
+    found = next(filter(_holds_work, paths), next(iter(paths), None))
     if found is None:
         raise TaskError(
             f"no {'unfinished ' if unfinished else ''}run of task {task}",
@@ -51,6 +55,18 @@ def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
             remedy="Start one with `lastresort climb TASK`, or take a finished run further up with --resume RUN --until RUNG.",
         )
     return found
+
+
+def _holds_work(run: Path) -> bool:
+    with Record.open(run, read_only=True, checked=False) as record:
+        return has_begun(record) or bool(record.curves())
+
+
+def has_begun(record: Record, rung: str | None = None) -> bool:
+    """Whether the record holds anything of the rung's work, or of any rung's."""
+    before = (RungPlanned, RungSkipped, RungGoneOn)
+    works = (event for _, event in record.since() if isinstance(event, OfRung) and not isinstance(event, before))
+    return any(rung in (None, event.rung) for event in works)
 
 
 def is_finished(run: Path) -> bool:
