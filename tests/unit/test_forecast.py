@@ -20,6 +20,8 @@ from lastresort.climb.budget import say_forecast
 from lastresort.climb.token_counts import counts_of
 from lastresort.errors import StopRequestedError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
+from lastresort.records.document import Statement
+from lastresort.records.events import RungGivenUp
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
@@ -213,7 +215,7 @@ def test_a_dry_run_says_whether_the_time_limit_cuts_the_climb(
 def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """prompting is tested already, retrieval does not apply, and nothing is known of full. A judge takes a second an answer, a
+    """prompting is over already, retrieval does not apply, and nothing is known of full. A judge takes a second an answer, a
     minute at sft.
     """
     seconds = {"prompting": 9.0, "retrieval": 9.0, "sft": 1440.0, "preference": 30.0, "full": None}
@@ -240,7 +242,10 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         "lastresort.climb.budget.forecast_of_judge", lambda prepared, answers: Forecast(0, 0, 0, float(answers), 0.0)
     )
     progress = Known()
-    tested = SimpleNamespace(last=lambda kind, name: name if name == "prompting" else None)
+    given_up = RungGivenUp(rung="prompting", reason=Statement(code="out of reach", figures={}, text="It cannot."))
+    tested = SimpleNamespace(
+        last=lambda kind, name: name if name == "prompting" else None, since=lambda: iter([(1, given_up)])
+    )
     bench: Any = SimpleNamespace(
         task=SimpleNamespace(ladder=tuple(seconds), model="embedded"),
         train=(),
@@ -282,7 +287,7 @@ def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPa
     bench: Any = SimpleNamespace(
         task=SimpleNamespace(ladder=("prompting",), model="embedded"),
         train=(),
-        record=SimpleNamespace(last=lambda kind, name: None),
+        record=SimpleNamespace(last=lambda kind, name: None, since=lambda: iter(())),
         progress=SilentProgress(),
         stop=SimpleNamespace(requested=lambda: asked[0] if asked else None),
     )

@@ -19,7 +19,7 @@ from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
-from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, SystemFrozen
+from lastresort.records.events import BudgetSpent, RungGivenUp, RungPlanned, RungTested, SystemFrozen
 from lastresort.records.reasons import RungAhead, UnknownOfJudge
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
@@ -269,10 +269,11 @@ class _Stoppable:
 
 
 def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> None:
-    """Say what each rung that is still to be climbed would take here, with its judge as far as that is known, and whether the time
-    limit cuts that. gated: whether a tuned model that would win passes a gate.
+    """Say what each rung that has not begun would take here, with its judge as far as that is known, and whether the time limit
+    cuts that. gated: whether a tuned model that would win passes a gate.
 
-    Rungs that do not apply are left out; so are those whose seconds are not known. Nothing is known of a climb that starts with an
+    Rungs that do not apply are left out; so are those whose seconds are not known, and the limit while a rung that has begun is not
+    tested, as what is left of it is not known. Nothing is known of a climb that starts with an
     endpoint, and its speed says nothing of the rungs above.
     """
     task = bench.task
@@ -280,11 +281,16 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *,
         return
     last = len(task.ladder) if until is None else task.ladder.index(until) + 1
     seconds: dict[str, float] = {}
+    under_way = False
     shown = _Stoppable(bench.progress, bench.stop)
     for name in task.ladder[:last]:
         shown.look()
         rung = find_rung(name)
-        if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
+        if rung.skip_reason(task, bench.train) is not None:
+            continue
+        if has_begun(bench.record, name):
+            ended = any(bench.record.last(kind, name) is not None for kind in (RungTested, RungGivenUp))
+            under_way = under_way or not ended
             continue
         forecast = rung.forecast(task, workload(prepared, name, shown))
         taken = None if forecast.seconds is None else _judged(prepared, forecast).forecast.seconds
@@ -292,7 +298,7 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *,
             seconds[name] = taken
     if seconds:
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
-        if (left := bench.hours_left()) is not None:
+        if not under_way and (left := bench.hours_left()) is not None:
             bench.progress.say(limit_line(seconds, 3600 * left))
     for name, taken in seconds.items():
         if taken > LONG_S:
