@@ -15,6 +15,7 @@ import pytest
 from climb_support import scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.records.decision import PROVISIONAL
 
 QUALITY = [{"right": 0.97}]
 
@@ -271,6 +272,20 @@ def test_the_ladder_ends_with_the_report_and_how_to_use_the_winner(
         "report: runs/routing-1/report.html",
         "use it: lastresort chat runs/routing-1, serve runs/routing-1, or handoff runs/routing-1 --to SERVER",
     ]
+
+
+def test_an_undecided_winner_is_called_provisional_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = scripted_task(
+        tmp_path / "task", quality=[{"right": 0.9}], task={"split": {"dev": 60, "test": 60}, "confidence": 0.99}
+    )
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--until", "prompting", "--run", "r") == 0
+    *_, said, use = capsys.readouterr().out.splitlines()
+    assert (said, use.split(":")[0]) == (PROVISIONAL, "use it")
+    assert lastresort(monkeypatch, "chat", "r", "--once", "invoice lost in Oslo") == 0
+    assert PROVISIONAL in capsys.readouterr().err
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(

@@ -23,6 +23,7 @@ from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Model
+from lastresort.records.decision import PROVISIONAL
 from lastresort.serve import owner, start
 from lastresort.serve.opening import ServeRequest
 from lastresort.serve.start import ServedName, Serving, serve
@@ -248,6 +249,14 @@ def test_a_server_that_can_compute_nothing_any_more_ends(tmp_path: Path, monkeyp
 def test_a_held_winner_is_served_on_demand(tmp_path: Path) -> None:
     with serving(ServeRequest(saved(tmp_path, held=True), allow_held=True)) as (found, _):
         assert said(found.url, "a") == "x"
+
+
+def test_a_provisional_winner_is_called_so(tmp_path: Path) -> None:
+    run = saved(tmp_path, held=False)
+    decision = json.loads((run / "decision.json").read_text())
+    (run / "decision.json").write_text(json.dumps({**decision, "meets_bar": False}))
+    with serving(ServeRequest(run)) as (_, log):
+        assert PROVISIONAL in log
 
 
 def test_the_command_says_where_it_serves(

@@ -154,9 +154,11 @@ def chat_command(
 
     It answers exactly as it was measured, each input on its own.
     """
-    from lastresort.systems.running import open_system
+    from lastresort.systems.running import open_system, provisional_note
 
     running = open_system(run, allow_held=allow_held, approve=confirmed)
+    if note := provisional_note(run):
+        print_note(note)
     if once is not None:
         _say(running, once)
         return

@@ -15,7 +15,7 @@ from lastresort.models.local import LocalModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.systems.files import FILE
-from lastresort.systems.running import checked_system, gate_holds, open_answerer
+from lastresort.systems.running import checked_system, gate_holds, open_answerer, provisional_note
 from lastresort.systems.system import System
 from lastresort.types import Message
 
@@ -60,7 +60,8 @@ class LocalWeights:
 class Winner:
     """A system that may be handed over. saved: its folder. run: the folder that it was named by, or the run around it.
 
-    weights: None for a prompt over an endpoint, whose address `endpoint` then is. held: whether the gate holds it.
+    weights: None for a prompt over an endpoint, whose address `endpoint` then is. held: whether the gate holds it. provisional:
+    what to say where it is not shown to meet the bar.
     """
 
     system: System
@@ -69,6 +70,7 @@ class Winner:
     weights: LocalWeights | None
     endpoint: Endpoint | None
     held: bool = False
+    provisional: str | None = None
 
     @property
     def measured_in(self) -> Path | None:
@@ -98,15 +100,15 @@ def open_winner(run: Path, *, allow_held: bool = False) -> Winner:
             expected="a model with weights, or an endpoint",
             remedy="Hand over another run.",
         )
-    held = gate_holds(saved)
+    held, provisional = gate_holds(saved), provisional_note(saved)
     if is_endpoint(system.model):
-        return Winner(system, saved, around, None, parse_endpoint(system.model), held)
+        return Winner(system, saved, around, None, parse_endpoint(system.model), held, provisional)
     answerer = open_answerer(system, saved)
     try:
         model = answerer.model
         if not isinstance(model, LocalModel):
             raise ContractError("a model without weights", where=model.name)
-        return Winner(system, saved, around, _weights(model, system), None, held)
+        return Winner(system, saved, around, _weights(model, system), None, held, provisional)
     finally:
         answerer.close()
 

@@ -251,7 +251,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
         run=winner.measured_in,
         held=winner.held,
         form=_form(job),
-        notes=(*launch.notes, *notes, *([sentence(HELD)] if winner.held else [])),
+        notes=(*launch.notes, *notes, *([sentence(HELD)] if winner.held else []), *filter(None, [winner.provisional])),
     )
 
 

@@ -38,6 +38,7 @@ from lastresort.types import GateVerdict, Outcome
 VERSION: Literal[10] = 10
 FILE_NAME = "decision.json"  # in the folder of a run
 HELD = "the gate holds this winner: it is not shown yet that tuning broke nothing else"
+PROVISIONAL = "This winner is provisional: it is not shown to meet the bar."
 
 
 class CandidateView(JsonDocument):
@@ -280,6 +281,11 @@ class RunView(JsonDocument):
     def is_repaired(self, rung: RungView) -> bool:
         """Whether a repaired system represents the rung: it was tested once, and its test does not go on."""
         return any((one.rung, one.system) == (rung.name, rung.chosen) for one in self.repairs)
+
+    @property
+    def winner_is_provisional(self) -> bool:
+        """Whether there is a winner that no test shows to meet the bar."""
+        return self.winner is not None and self.winner.path is not None and not self.meets_bar
 
     @property
     def decided(self) -> bool:

@@ -15,7 +15,7 @@ from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
 from lastresort.records.decision import FILE_NAME as DECISION
-from lastresort.records.decision import HELD, RunView, WinnerView
+from lastresort.records.decision import HELD, PROVISIONAL, RunView
 from lastresort.records.document import document_text
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
@@ -111,6 +111,16 @@ def gate_holds(folder: Path) -> bool:
     return winner is not None and winner.held
 
 
+def provisional_note(folder: Path) -> str | None:
+    """What to say of a run's winner, or a saved one, that no test shows to meet the bar; None for any other system.
+
+    Raises DataError for a damaged run.
+    """
+    saved = folder if (folder / FILE).is_file() else folder / "winner"
+    winner = _decided_winner(saved.absolute())
+    return PROVISIONAL if winner is not None and winner.provisional else None
+
+
 def _load_checked(folder: Path) -> tuple[System, bool]:
     """The system, and whether the gate holds it."""
     folder = folder.absolute()  # so that "." has a name and a run next to it
@@ -163,25 +173,25 @@ def decision_on_disk(run: Path) -> bytes | None:
 
 
 class _Winner(BaseModel):
-    """As decisions of any version have it."""
+    """As decisions of any version have it. provisional: it is not shown to meet the bar."""
 
     kind: str
     path: str | None
     sha256: str | None
     held: bool
+    provisional: bool
 
 
-def _decided_winner(folder: Path) -> WinnerView | _Winner | None:
+def _decided_winner(folder: Path) -> _Winner | None:
     """The winner in this folder according to the run next to it. None if there is none, or its winner is another folder."""
     run = folder.parent
-    winner: WinnerView | _Winner | None
     if (run / RECORD).exists():
         with Record.open(run, read_only=True) as record:
             decided = record.last(ClimbDecided)
             if folder.name == "winner":
                 refuse_study(record)
             refuse_changed_run(record, None)
-        winner = None if decided is None else decided.decision.winner
+        winner = None if decided is None else _winner_in(decided.decision)
         if decided is None and folder.name == "winner":
             raise DataError(
                 "the run has not decided yet, so this is not its winner",
@@ -194,13 +204,23 @@ def _decided_winner(folder: Path) -> WinnerView | _Winner | None:
     return winner if winner is not None and winner.path == folder.name else None
 
 
+def _winner_in(decision: RunView) -> _Winner | None:
+    won = decision.winner
+    if won is None:
+        return None
+    return _Winner(
+        kind=won.kind, path=won.path, sha256=won.sha256, held=won.held, provisional=decision.winner_is_provisional
+    )
+
+
 def _winner_by_file(run: Path) -> _Winner | None:
     """By decision.json, of any version. None if there is none. Raises DataError if it is damaged."""
     content = decision_on_disk(run)
     if content is None:
         return None
     try:
-        return _Winner.model_validate(parse_json(content.decode())["winner"])
+        decision = parse_json(content.decode())
+        return _Winner.model_validate({**decision["winner"], "provisional": decision.get("meets_bar") is False})
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"found no decision ({type(error).__name__}), so its winner cannot be checked",
