@@ -204,6 +204,17 @@ def test_a_wrong_column_is_told_with_the_near_one(tmp_path: Path) -> None:
         init_task(InitRequest(path, output="lable", task_file=tmp_path / "task.yaml"))
 
 
+def test_the_column_of_the_answers_is_never_proposed_as_the_input(tmp_path: Path) -> None:
+    rows = [{"utterance": f"play song {i}", "txt": f"{i % 7} of {i}", "label": "ab"[i % 2]} for i in range(100)]
+    path = _file(tmp_path, rows)
+    for near, says in (("labe", "Name one of them with --input"), ("utterence", 'Write --input "utterance"')):
+        with pytest.raises(InputError, match=says):
+            init_task(InitRequest(path, input=near, task_file=tmp_path / "task.yaml"))
+    intents = [{"utterance": row["utterance"], "intent": row["label"]} for row in rows]
+    with pytest.raises(InputError, match="Name one of them with --input"):  # a longer word that shares four letters
+        init_task(InitRequest(_file(tmp_path, intents), input="text", task_file=tmp_path / "task.yaml"))
+
+
 def test_a_file_of_one_column_is_told(tmp_path: Path) -> None:
     path = _file(tmp_path, [{"remark": f"text {i}"} for i in range(100)])
     for source in (None, "remark"):

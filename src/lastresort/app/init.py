@@ -206,7 +206,7 @@ def _columns(
     rows: Sequence[RawRow], facts: Sequence[ColumnFacts], request: InitRequest, ask: Ask | None
 ) -> tuple[str, str] | None:
     """None where the rows' own shape says which they are."""
-    _refuse_unknown([one.name for one in facts], request)
+    _refuse_unknown(facts, len(rows), request)
     if request.input is None and request.output is None and known_shape(rows) is not None:
         return None
     source, target = request.input, request.output
@@ -257,12 +257,21 @@ def _unclear(found: Sequence[OpenColumns], data: Path) -> InputError:
     )
 
 
-def _refuse_unknown(names: Sequence[str], request: InitRequest) -> None:
+LIKENESS = 0.75  # of a column's name to the one that was probably meant
+
+
+def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, request: InitRequest) -> None:
+    names = [one.name for one in facts]
     given = {"--input": request.input, "--output": request.output}
     wrong = {option: name for option, name in given.items() if name is not None and name not in names}
     if not wrong:
         return
-    near = {option: nearest(name, names) for option, name in wrong.items()}
+    source, target = _detected(facts, rows)
+    others = {"--input": target, "--output": source}
+    near = {
+        option: nearest(name, [one for one in names if one != others[option]], LIKENESS)
+        for option, name in wrong.items()
+    }
     remedies = [
         f'write {option} "{name}"' if name else f"name one of them with {option}" for option, name in near.items()
     ]
@@ -272,6 +281,14 @@ def _refuse_unknown(names: Sequence[str], request: InitRequest) -> None:
         expected=", ".join(names),
         remedy=f"{capital(' and '.join(remedies))}.",
     )
+
+
+def _detected(facts: Sequence[ColumnFacts], rows: int) -> tuple[str, str] | tuple[None, None]:
+    """Input and output, with the most plausible column where the input is open."""
+    found = choose_columns(facts, rows)
+    if isinstance(found, OpenColumns) and found.side == "input" and found.candidates:
+        found = choose_columns(facts, rows, given_input=found.candidates[0].name)
+    return (None, None) if isinstance(found, OpenColumns) else found
 
 
 def _used(rows: list[RawRow], columns: tuple[str, str] | None) -> list[RawRow]:
