@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastresort.errors import InputError
-from lastresort.spec.values import one_of
+from lastresort.hardware.plan.setup import SHARINGS
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.document import PlanDocument
@@ -85,9 +85,9 @@ def make_plan(request: PlanRequest) -> Plan:
     """Forecast a training. Raises InputError for a model, a card or a word that is not known."""
     from lastresort.hardware.find import find_shape
     from lastresort.hardware.plan.plan import bars, marks, plan
-    from lastresort.hardware.plan.setup import SHARINGS
     from lastresort.report.charts.plan import plan_chart
     from lastresort.report.plan import answer
+    from lastresort.spec.values import one_of
 
     setup = _setup(request)
     cards, here = _cards(request.gpu, one_of("--sharing", request.sharing, SHARINGS))
@@ -140,6 +140,7 @@ def this_machine() -> Environment:
 
 def _setup(request: PlanRequest) -> Setup:
     from lastresort.hardware.plan.setup import Setup
+    from lastresort.spec.values import one_of
 
     _refuse_covered(request.objective)
     learning = one_of("--objective", request.objective, OBJECTIVES)

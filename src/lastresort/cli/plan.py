@@ -6,8 +6,10 @@ from pathlib import Path
 
 from typer import Argument, Option
 
+from lastresort.app.plan import METHODS, OBJECTIVES, OPTIMIZERS, PRECISIONS, SAMPLERS, TARGETS
 from lastresort.cli.options import names_a_task
 from lastresort.errors import InputError
+from lastresort.hardware.plan.setup import SHARINGS
 
 
 def plan_command(
@@ -15,9 +17,9 @@ def plan_command(
     model: str | None = Option(
         None, "--model", help="A catalogue name (llama-3-8b), a folder, a .gguf file, or a hub id. Reads no weights."
     ),
-    method: str = Option("auto", "--method", metavar="auto|lora|qlora|full", help="auto: the best that fits."),
+    method: str = Option("auto", "--method", metavar="|".join(METHODS), help="auto: the best that fits."),
     objective: str = Option(
-        "sft", "--objective", metavar="sft|dpo|grpo", help="dpo: any objective on pairs; grpo: any on groups."
+        "sft", "--objective", metavar="|".join(OBJECTIVES), help="dpo: any objective on pairs; grpo: any on groups."
     ),
     gpu: str | None = Option(
         None,
@@ -25,7 +27,7 @@ def plan_command(
         help="A GPU (rtx-4090), a memory size (24GB), several GPUs (2xl40s), or cpu. Default: this machine's GPU, else the "
         "cheapest that fits.",
     ),
-    sharing: str = Option("fsdp", "--sharing", metavar="ddp|zero1|zero2|zero3|fsdp", help="How GPUs share the model."),
+    sharing: str = Option("fsdp", "--sharing", metavar="|".join(SHARINGS), help="How GPUs share the model."),
     tokens: int = Option(1024, "--tokens", help="Longest row in tokens; also the mean unless --mean-tokens is set."),
     mean_tokens: float | None = Option(None, "--mean-tokens", help="Mean row in tokens, for the time."),
     shared_tokens: int = Option(0, "--shared-tokens", help="Length in tokens of a prefix that all rows share."),
@@ -34,14 +36,14 @@ def plan_command(
     batch: int = Option(1, "--batch", help="Rows (pairs) per forward pass and GPU."),
     checkpointing: bool = Option(True, "--checkpointing/--no-checkpointing", help="Recompute activations."),
     r: int = Option(16, "--r", help="Rank of the adapters."),
-    target: str = Option("attention", "--target", metavar="attention|all-linear", help="Layers with adapters."),
-    optimizer: str = Option("adamw", "--optimizer", metavar="adamw|paged_adamw_8bit", help="Optimizer."),
-    precision: str = Option("auto", "--precision", metavar="auto|bfloat16|float32", help="Compute precision."),
+    target: str = Option("attention", "--target", metavar="|".join(TARGETS), help="Layers with adapters."),
+    optimizer: str = Option("adamw", "--optimizer", metavar="|".join(OPTIMIZERS), help="Optimizer."),
+    precision: str = Option("auto", "--precision", metavar="|".join(PRECISIONS), help="Compute precision."),
     second_model: bool = Option(False, "--second-model", help="dpo: load a separate reference model."),
     sampler: str = Option(
         "engine",
         "--sampler",
-        metavar="engine|beside|elsewhere",
+        metavar="|".join(SAMPLERS),
         help="grpo: what samples the answers. same-gpus or other-gpus: a vLLM server there.",
     ),
     answer_tokens: int = Option(256, "--answer-tokens", help="Longest answer in tokens, when sampled or measured."),
