@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lastresort.climb.prepare import read_split
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.read import read_examples, renamed
 from lastresort.errors import DataError, TaskError
@@ -54,6 +55,18 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
     _task(tmp_path, "{input: bodi, output: kind}")
     with pytest.raises(DataError, match=r'row 1 \(line 2\), key "bodi": found nothing.*body, kind, urgency, who'):
         read_examples(tmp_path / "rows.csv", names={"input": ("bodi",), "output": ("kind",)})
+
+
+def test_a_wrong_name_is_told_at_its_line_of_the_task_file_with_the_near_one(tmp_path: Path) -> None:
+    path = _task(tmp_path, "{input: bodi, output: kind}")
+    (line,) = [n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("columns:")]
+    with pytest.raises(TaskError) as refused:
+        read_split(load_task(path))
+    assert str(refused.value) == (
+        f'{path}, line {line}, key "columns.input": rows.csv has no column "bodi", expected one of body, kind, urgency, who. '
+        'Did you mean "body"?'
+    )
+    assert refused.value.key == ("columns", "input")
 
 
 def test_an_empty_cell_is_told_by_the_owners_name(tmp_path: Path) -> None:

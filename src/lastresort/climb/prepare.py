@@ -16,7 +16,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS
 from lastresort.data.held_passages import HeldPassages
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
-from lastresort.data.read import examples_of, read_examples, renamed
+from lastresort.data.read import MissingColumnError, examples_of, read_examples, renamed
 from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, ordered, split_examples
 from lastresort.errors import DataError, SplitError, TaskError
@@ -32,7 +32,9 @@ from lastresort.report.words.wording import counted
 from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import find_rung
+from lastresort.spec.document import read_document
 from lastresort.spec.task import Task
+from lastresort.spec.values import nearest
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message, Unit
@@ -246,7 +248,10 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
             return None
         files[_file_name(path, task)] = sha256_of(path)
         names = None if task.columns is None else task.columns.names
-        examples = read_examples(path, group_by=group_by, names=names)
+        try:
+            examples = read_examples(path, group_by=group_by, names=names)
+        except MissingColumnError as error:
+            raise _unknown_column(task, path, error) from error
         if measured:
             refuse_synthetic(examples)
         return examples
@@ -267,6 +272,19 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
     made = _with_own_ids([one for path in sources.synthetic for one in _synthetic(task, path)], split)
     split = replace(split, train=ordered((*split.train, *made), task.split.seed))
     return split, files
+
+
+def _unknown_column(task: Task, path: Path, error: MissingColumnError) -> TaskError:
+    """At the line of the task file that names the column."""
+    key, near = ("columns", error.key), nearest(error.column, error.known)
+    where = read_document(task.path).where(key) if task.path.is_file() else f'key "{".".join(key)}"'
+    return TaskError(
+        f'{path.name} has no column "{error.column}"',
+        where=where,
+        expected=f"one of {', '.join(error.known)}",
+        remedy=f'Did you mean "{near}"?' if near else "Name one of them.",
+        key=key,
+    )
 
 
 def held_passages(task: Task, as_read: Split) -> HeldPassages | None:

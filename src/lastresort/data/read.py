@@ -22,11 +22,30 @@ from lastresort.types import Example, Message, SeedPassage
 Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several become one object
 
 
+class MissingColumnError(DataError):
+    """A file has no column of a name that the task file gives. key: ours. column: the name. known: the file's columns."""
+
+    def __init__(self, row: RawRow, key: str, column: str, known: Sequence[str]) -> None:
+        super().__init__(
+            "found nothing",
+            where=row.at(column),
+            expected="the column that the task file names under `columns`",
+            remedy=f"Correct `columns` (the file has: {', '.join(known) or 'none'}).",
+        )
+        self.key, self.column, self.known = key, column, known
+
+
 def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) -> list[RawRow]:
     """The rows with the columns of `names` under our keys, and those of `keep` as they are; all others are left out.
 
-    names: "input" and "output" at least. Raises DataError for a row that lacks one of the columns.
+    names: "input" and "output" at least. Raises MissingColumnError where no row has one of the columns, DataError for a row that
+    lacks one.
     """
+    known = sorted({column for row in rows for column in row.values})
+    for key, columns in names.items():
+        for column in columns:
+            if rows and column not in known:
+                raise MissingColumnError(rows[0], key, column, known)
     return [_renamed(row, names, keep) for row in rows]
 
 
