@@ -175,6 +175,13 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     assert "prompt tokens computed" not in told
     assert "assumed: " not in told
     assert "--verbose" in told
+    uncounted = [one["name"] for one in rungs_of(found)["prompting"]["forecast"]["uncounted"]]
+    assert uncounted == [f"nearest-{k}" for k in (16, 32, 64) if k < found["examples"]["train"]] != []
+    assert re.search(
+        rf"prompting: not counted: {uncounted[0]}.*each tried only if the one before it helps; at most [\d,]+ tokens in",
+        told,
+    )
+    assert "A high estimate of what is counted: it assumes" in told
     test = found["test"]
     assert (test["above"], test["below"]) == (pytest.approx(0.7), pytest.approx(0.5))
     assert (

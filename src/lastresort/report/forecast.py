@@ -11,7 +11,7 @@ from lastresort.report.words import judge
 from lastresort.report.words.answer import of_left_out
 from lastresort.report.words.progress import limit_line
 from lastresort.report.words.verdicts import shared_error
-from lastresort.report.words.wording import count, counted, duration, round_percent, spaced
+from lastresort.report.words.wording import count, counted, duration, forecast_figures, listed, round_percent, spaced
 from lastresort.rungs.forecast import Forecast
 
 if TYPE_CHECKING:
@@ -128,8 +128,9 @@ def forecast_table(found: DryRun, *, verbose: bool = False) -> RenderableType:
     for name, forecast in others(found):
         table.add_row(name, *cells(forecast))
     table.add_row("total", *cells(found.total))
+    high = "A high estimate of what is counted" if found.total.uncounted else "A high estimate"
     foot = (
-        "A high estimate: it assumes that every rung misses the bar, every answer has the maximum length and every test uses all "
+        f"{high}: it assumes that every rung misses the bar, every answer has the maximum length and every test uses all "
         "items. The climb stops at the first rung that meets the bar."
     )
     more = [*_details(found), ""] if verbose else []
@@ -157,6 +158,7 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
             notes.append(f"{rung.name}: skipped, {why}.")
         elif rung.memory is not None and not rung.memory.fits:
             notes.append(f"{rung.name}: memory: {rung.memory.sentence}")
+    notes += [_of_uncounted(rung) for rung in found.rungs if rung.forecast is not None and rung.forecast.uncounted]
     if found.gate is not None and found.quick_gate is not None:
         takes = [_about(gate.forecast) for gate in (found.gate, found.quick_gate)]
         notes.append(
@@ -168,6 +170,20 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
         seconds = {name: taken for name, taken in known.items() if taken is not None}
         notes += [spaced(limit_line(seconds, 3600 * found.limit_hours))] if seconds else []
     return notes
+
+
+def _of_uncounted(rung: DryRunRung) -> str:
+    """Which candidates are in no sum, and what all of them would add at most."""
+    parts = () if rung.forecast is None else rung.forecast.uncounted
+    known_s, known_usd = [one.seconds for one in parts], [one.usd for one in parts]
+    seconds = None if None in known_s else sum(filter(None, known_s))
+    usd = None if None in known_usd else sum(filter(None, known_usd))
+    about = forecast_figures(seconds, usd, ())
+    tokens = f"{sum(one.tokens_in for one in parts):,} tokens in"
+    return spaced(
+        f"{rung.name}: not counted: {listed(one.name for one in parts)}, each tried only if the one before it helps; at most "
+        f"{tokens}{f', {about},' if about else ''} more."
+    )
 
 
 def _about(forecast: Forecast) -> str:

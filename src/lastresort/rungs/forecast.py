@@ -13,7 +13,17 @@ from lastresort.hardware.plan.time import (
     TRAIN_UTILISATION,
 )
 
-__all__ = ["ALL_WEIGHTS", "FROZEN_BASE", "Forecast", "Machine", "Rates", "Workload", "answering", "training"]
+__all__ = [
+    "ALL_WEIGHTS",
+    "FROZEN_BASE",
+    "Forecast",
+    "Machine",
+    "Rates",
+    "Uncounted",
+    "Workload",
+    "answering",
+    "training",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +84,19 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncounted:
+    """A candidate that is tried only if others do well, and is in no sum. seconds, usd: as in `Forecast`."""
+
+    name: str
+    tokens_in: int
+    seconds: float | None
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """An estimate. seconds: None if an endpoint's speed is unknown. usd: None if its price is. lines: the terms of the sum, in
-    words. answers: that the task's scorer scores.
+    words. answers: that the task's scorer scores. uncounted: what may come on top.
     """
 
     tokens_in: int
@@ -86,6 +106,7 @@ class Forecast:
     usd: float | None
     lines: tuple[str, ...] = ()
     answers: int = 0
+    uncounted: tuple[Uncounted, ...] = ()
 
     def __add__(self, other: Forecast) -> Forecast:
         seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
@@ -98,6 +119,7 @@ class Forecast:
             usd,
             self.lines + other.lines,
             self.answers + other.answers,
+            self.uncounted + other.uncounted,
         )
 
     def unscored(self) -> Forecast:

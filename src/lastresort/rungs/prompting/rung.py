@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from lastresort.records.events import PromptOptimised
 from lastresort.records.rungs import Skip
-from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.forecast import Forecast, Uncounted, Workload, answering
 from lastresort.rungs.prompting.many_shot import MORE, try_more_shots
 from lastresort.rungs.prompting.optimise import may_optimise, new_prompts, refuse_missing
 from lastresort.rungs.prompting.prompts import PLAIN, REASONING_TOKENS, grammar_of, variants
@@ -77,7 +77,7 @@ class PromptingRung:
             costliest = max(costliest, name, key=expense)
         for name in more[1:]:
             label = f"up to {name}, if each step up to it helps, on dev"
-            total += _not_counted(label, asking(name, label, work.n_dev))
+            total += _not_counted(name, label, asking(name, label, work.n_dev))
         if may_optimise(task, work.n_train):
             total += forecast_optimising(task, work)
             for name, label in ((PLAIN, "the optimised prompt"), (costliest, "the best with it")):
@@ -100,6 +100,8 @@ class PromptingRung:
         return replace(searched, findings=(*searched.findings, *grown, *written.findings))
 
 
-def _not_counted(label: str, found: Forecast) -> Forecast:
+def _not_counted(name: str, label: str, found: Forecast) -> Forecast:
     usd = f", {found.usd:.2f} USD" if found.usd else ""
-    return Forecast(0, 0, 0, 0.0, 0.0, (f"{label}: {found.tokens_in} prompt tokens{usd}, not counted",))
+    line = f"{label}: {found.tokens_in} prompt tokens{usd}, not counted"
+    uncounted = Uncounted(name, found.tokens_in, found.seconds, found.usd)
+    return Forecast(0, 0, 0, 0.0, 0.0, (line,), uncounted=(uncounted,))
