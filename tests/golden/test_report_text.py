@@ -41,7 +41,7 @@ def lines_of(text: str) -> list[str]:
 
 
 SFT_MET = """\
-Yes: SFT reaches 93.3% against a bar of 85%.
+Fine-tune? Yes: SFT reaches 93.3% against a bar of 85%.
 
 rung       score                bar 85%    items  verdict          cost
 ───────────────────────────────────────────────────────────────────────

@@ -24,7 +24,7 @@ from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
 from lastresort.report.tables import ruled, verdict_text
 from lastresort.report.words import break_even, judge, progress
-from lastresort.report.words.titles import headline
+from lastresort.report.words.titles import answer_line
 from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
 from lastresort.report.words.wording import (
     MARKS,
@@ -126,7 +126,7 @@ def ladder_table(decision: RunView) -> RenderableType:
     What to do next holds a command, which no table may break into lines: whoever draws this prints it below.
     """
     lines: list[RenderableType] = [
-        Text(printable(headline(decision)), style="bold"),
+        Text(printable(answer_line(decision)), style="bold"),
         Text(""),
         _table(decision),
         Text(""),

@@ -189,6 +189,11 @@ def took_line(total: Cost, ran_s: float | None, *, over: bool = True) -> str:
     return f"{took}Times in the table are those of the work. {apart}."
 
 
+def answer_line(found: RunView) -> str:
+    """The headline with its question, for where nothing above it asks it."""
+    return headline(found) if found.answer is None else f"Fine-tune? {headline(found)}"
+
+
 def headline(found: RunView) -> str:
     """The answer, or how far a run has come that is at work or was stopped."""
     if found.answer is not None:
