@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -241,8 +242,25 @@ def test_a_run_is_resumed_with_the_options_of_a_climb(
 def test_the_winner_answers(tmp_path: Path) -> None:
     run = climbed(tmp_path)
     inputs = [(Message("user", row["input"]),) for row in rows()[:20]]
-    answers = lr.open_system(run.folder).answer(inputs)
+    system = lr.open_system(run.folder)
+    answers = system.answer(inputs)
+    texts = [row["input"] for row in rows()[:20]]
+    assert [one.text for one in system.answer(texts)] == [one.text for one in answers]
+    assert "".join(system.stream(texts[0])) == answers[0].text
+    with pytest.raises(InputError, match=r"found one text, expected a list of inputs. Write answer\(\[text\]\)"):
+        system.answer(texts[0])
+    with pytest.raises(DataError, match="none: there is no such folder"):
+        lr.open_system(tmp_path / "none")
     assert sum(answer.text == row["output"] for answer, row in zip(answers, rows(), strict=False)) > 15
+
+
+def test_a_run_and_a_check_are_shown_in_one_line(tmp_path: Path) -> None:
+    run = climbed(tmp_path)
+    assert repr(run) == f"<Run {run.folder}: {run.decision['answer']}>"
+    assert repr(replace(run, folder=tmp_path / "none")) == f"<Run {tmp_path / 'none'}>"
+    found = lr.check_data(run.task_file())
+    assert f"report=<DataReport ok: {found.report.counts['train']} train, " in repr(found)
+    assert len(repr(found)) < 200
 
 
 def test_settings_override_a_file_and_nothing_else(tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ class Run:
 
     folder: Path
 
+    def __repr__(self) -> str:
+        """The folder and the answer, as far as they can be read."""
+        from lastresort.report.words.titles import headline
+
+        with suppress(LastresortError):
+            return f"<Run {self.folder}: {headline(self.view)}>"
+        return f"<Run {self.folder}>"
+
     @property
     def finished(self) -> bool:
         from lastresort.climb.workspace import is_finished

@@ -82,6 +82,11 @@ class DataReport(JsonDocument):
     left_out: tuple[RowsLeftOut, ...] = ()
     synthetic: Count = 0
 
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{n} {side}" for side, n in self.counts.items())
+        found = ", ".join(finding.kind for finding in self.findings) or "nothing"
+        return f"<DataReport {'ok' if self.ok else 'not ok'}: {rows}; found {found}>"
+
     def used(self, side: Side) -> int:
         """Rows of a side that a climb trains or measures on."""
         return self.counts.get(side, 0) - sum(one.n for one in self.left_out if one.rows == side)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from lastresort.errors import ContractError, DataError
+from lastresort.errors import ContractError, DataError, InputError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, OnAnswer, Prompt
 from lastresort.stop import Stop, check
@@ -20,6 +20,10 @@ AT_ONCE = 32  # inputs whose similarity to every example is held in memory
 
 def text_of(turns: Sequence[Message]) -> str:
     return "\n".join(turn.content for turn in turns if turn.role != "system")
+
+
+def _as_turns(given: str | Sequence[Message]) -> Sequence[Message]:
+    return (Message("user", given),) if isinstance(given, str) else given
 
 
 class NearestShots:
@@ -109,32 +113,38 @@ class Answerer:
         return self._lookup(turns) if self._lookup is not None else ()
 
     def answer(
-        self, inputs: Sequence[Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+        self, inputs: Sequence[str | Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> list[Answer]:
         """One answer per input, in order. Its text is what counts as the answer: after reasoning, if there is any.
 
         on_answer: called with every answer as it arrives, with the model's full text. stop: checked before the first answer and
-        after each. A request to stop raises its StoppedError.
+        after each. A request to stop raises its StoppedError. Raises InputError for a lone text, which is no list of inputs.
         """
+        if isinstance(inputs, str):
+            raise InputError(
+                "found one text", where="answer", expected="a list of inputs", remedy="Write answer([text])[0].text."
+            )
+        conversations = [_as_turns(one) for one in inputs]
         if stop is not None:
             check(stop)
             on_answer = _checking_stop(on_answer, stop)
-        prompts = self.prompts(inputs)
+        prompts = self.prompts(conversations)
         answers = self.model.generate(prompts, self.system.decoding, on_answer)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
-        return [self._extracted(answer, turns) for answer, turns in zip(answers, inputs, strict=True)]
+        return [self._extracted(answer, turns) for answer, turns in zip(answers, conversations, strict=True)]
 
     def stream(
-        self, turns: Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+        self, turns: str | Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> Iterator[str]:
         """The text that `answer` returns, as it grows. After reasoning it comes in one piece, once its start is known.
 
         on_answer: called with the whole answer at the end, as from `answer`. stop: a request to stop ends the answer there.
         """
+        conversation = _as_turns(turns)
         whole: list[Answer] = []
         pieces = self.model.stream(
-            self.prompt(turns), self.system.decoding, on_answer=lambda _, answer: whole.append(answer), stop=stop
+            self.prompt(conversation), self.system.decoding, on_answer=lambda _, answer: whole.append(answer), stop=stop
         )
         shown = AnswerText(self.system.prompt)
         for piece in pieces:
@@ -143,7 +153,7 @@ class Answerer:
         if more := shown.finish(whole[0].text):
             yield more
         if on_answer is not None:
-            on_answer(0, self._extracted(whole[0], turns))
+            on_answer(0, self._extracted(whole[0], conversation))
 
     def close(self) -> None:
         """Close the model. The store is released with this object."""

@@ -29,18 +29,21 @@ from lastresort.types import Answer, Message
 
 
 class Running(Protocol):
-    """A system that answers until it is closed."""
+    """A system that answers until it is closed. Text as an input stands for one message of the user."""
 
     @property
     def system(self) -> System: ...
 
     def answer(
-        self, inputs: Sequence[Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+        self, inputs: Sequence[str | Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> list[Answer]:
-        """One answer per input, in order. stop: checked before the first answer and after each; raises its error."""
+        """One answer per input, in order. stop: checked before the first answer and after each; raises its error.
+
+        Raises InputError for a lone text, which is no list of inputs.
+        """
 
     def stream(
-        self, turns: Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+        self, turns: str | Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> Iterator[str]:
         """The text that `answer` returns, as it grows. on_answer: called with the whole answer. stop: ends the answer there."""
 
@@ -63,6 +66,13 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
 
     Raises as `open_system` does.
     """
+    if not folder.exists():
+        raise DataError(
+            "there is no such folder",
+            where=str(folder),
+            expected="that of a finished run or of a saved system",
+            remedy="Check the name; `lastresort ui` lists the runs.",
+        )
     saved = folder if (folder / FILE).is_file() else folder / "winner"
     system, held = _load_checked(saved)
     if held and not allow_held:
