@@ -310,7 +310,8 @@ SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR", "M
 class Selection:
     """The variant that goes to the test, and why. score: its own on n dev items. best: the variant with the highest score, which
     this one replaces because it is cheaper; None where it is the best itself. p: of "it loses less than `margin` against the best".
-    distance: from the base, in nats a token, where it moved least of the `likely` ones, which are likely to meet the bar.
+    distance: from the base, in nats a token, where it moved least of the `likely` ones, which are likely to meet the bar. tied:
+    others with the same score, where it is the highest.
     """
 
     name: str
@@ -323,6 +324,7 @@ class Selection:
     p: float | None = None
     distance: float | None = None
     likely: int | None = None
+    tied: tuple[str, ...] = ()
 
 
 class Progress(Protocol):

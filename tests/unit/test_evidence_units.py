@@ -318,7 +318,13 @@ def right(count: int, n: int = 100) -> list[float]:
 def test_choose_takes_the_best() -> None:
     choice = choose({"zero": right(70), "five": right(88)}, {"zero": 50, "five": 400})
     assert choice.name == "five"
-    assert (choice.rule, choice.score, choice.n) == ("HIGHEST", pytest.approx(0.88), 100)
+    assert (choice.rule, choice.score, choice.n, choice.tied) == ("HIGHEST", pytest.approx(0.88), 100, ())
+
+
+def test_a_tie_for_the_best_is_told() -> None:
+    scores = {"three": right(88), "fixed": right(88), "zero": right(70), "eight": right(88)}
+    choice = choose(scores, {"three": 129, "fixed": 129, "zero": 50, "eight": 300})
+    assert (choice.name, choice.rule, choice.tied) == ("three", "HIGHEST", ("fixed", "eight"))
 
 
 def test_choose_takes_the_cheaper_within_one_item() -> None:

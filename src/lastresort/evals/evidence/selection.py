@@ -52,7 +52,8 @@ def choose(
     score, n = means[leader], len(full[leader])
     if totals[leader] < totals[best] - _TIE:
         return Selection(leader, "WITHIN_ONE_ITEM", score, n, best, means[best])
-    return Selection(leader, "ONLY" if len(full) == 1 else "HIGHEST", score, n)
+    tied = tuple(name for name in full if name != leader and totals[name] >= totals[leader] - _TIE)
+    return Selection(leader, "ONLY" if len(full) == 1 else "HIGHEST", score, n, tied=tied)
 
 
 def evidence_not_best(

@@ -160,7 +160,8 @@ def of_selection(found: Selection) -> str:
             f"{counted(found.likely or 0, 'candidate')} likely to meet the bar; dev score {scored}."
         )
     if found.best is None or found.best_score is None:
-        return f"it has the highest dev score, {scored}."
+        tied = f", tied with {listed(found.tied)}, none of which is cheaper" if found.tied else ""
+        return f"it has the highest dev score, {scored}{tied}."
     against = f"{found.best} ({scored}, against {percent(found.best_score)})"
     if found.margin is None or found.p is None:
         return f"it is cheaper and within one item of {against}."
