@@ -40,7 +40,7 @@ def heeds_interrupts() -> None:
     ("number", "code", "last"),
     [
         (signal.SIGINT, 130, "Interrupted. Finished work is kept; resume with --resume."),
-        (signal.SIGTERM, 4, "Error: a signal asked to stop. Go on with --resume."),
+        (signal.SIGTERM, 4, "Stopped: a signal asked to stop. Go on with --resume."),
     ],
 )
 def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, code: int, last: str, tmp_path: Path) -> None:

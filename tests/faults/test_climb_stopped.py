@@ -203,7 +203,7 @@ def test_sigterm_ends_a_climb_after_its_batch(
     path, run = scripted_task(tmp_path, quality=QUALITY), tmp_path / "run"
     words = ["climb", str(path), "--run", str(run), "--gate", "none"]
     assert lastresort(monkeypatch, Terminates(7), *words) == 4
-    assert "Error: a signal asked to stop. Go on with --resume." in capsys.readouterr().err
+    assert "Stopped: a signal asked to stop. Go on with --resume." in capsys.readouterr().err
     assert len(calls(tmp_path)) > 0
     assert lastresort(monkeypatch, SilentProgress(), *words, "--resume") == 0
 
@@ -216,7 +216,7 @@ def test_sigterm_ends_a_gate_alone_after_its_batch(
     path = gated_task(tmp_path)
     words = ["gate", str(path), "--tuned", "scripted:tuned.json", "--base", "scripted:script.json", "--quick"]
     assert lastresort(monkeypatch, Terminates(2), *words) == 4
-    assert "Error: a signal asked to stop. Give the same command again" in capsys.readouterr().err
+    assert "Stopped: a signal asked to stop. Give the same command again" in capsys.readouterr().err
     assert not list(tmp_path.glob("gates/*/gate.json"))
     assert lastresort(monkeypatch, SilentProgress(), *words) == 0
     assert len(list(tmp_path.glob("gates/*/gate.json"))) == 1

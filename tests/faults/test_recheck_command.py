@@ -154,7 +154,7 @@ def test_a_recheck_that_is_asked_to_stop_is_resumed_by_the_same_command(
         else:
             answering(patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert lastresort(patch, *words) == 4
-    assert f"Error: {found}. Give the same command again: what was answered is kept." in capsys.readouterr()[1]
+    assert f"Stopped: {found}. Give the same command again: what was answered is kept." in capsys.readouterr()[1]
     assert not stop.exists()
     assert not list(run.glob("recheck-*.json"))
     answered = asked(folder)

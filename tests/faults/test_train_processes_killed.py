@@ -147,7 +147,7 @@ def test_a_signal_to_one_of_them_stops_both_at_the_same_step(shards: bool, model
     sent = Sent(2, [1], signal.SIGTERM)
     asked = commands(["train", str(file)], said, sent=sent, shards=shards, save_s=1)
     assert [code for code, _, _ in asked] == [4, 4]
-    assert "Error: a signal asked to stop, in step 4 of 8. Go on with --resume." in asked[0][2]
+    assert "Stopped: a signal asked to stop, in step 4 of 8. Go on with --resume." in asked[0][2]
     assert asked[1][1:] == ("", "")
     assert steps_done(tmp_path) == 3
     saved = tmp_path / "out" / "checkpoint" / "state.json"

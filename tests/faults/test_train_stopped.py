@@ -70,7 +70,7 @@ def test_a_stop_file_ends_a_training_that_resumes_to_the_same_adapter(
         assert lastresort(patch, "train", str(file)) == 4
     assert not stop.exists()
     told = capsys.readouterr().err
-    assert f"Error: {stop}: the file asks to stop, in step 4 of 6. Go on with --resume." in told
+    assert f"Stopped: {stop}: the file asks to stop, in step 4 of 6. Go on with --resume." in told
     resumes_as_uncut(file, uncut)
 
 

@@ -185,7 +185,7 @@ def test_a_run_at_work_says_once_how_far_it_is_and_what_time_is_left_by_now(tmp_
             said[ago_s] = client.get("/runs/routing-1/now").text
     assert said[0].count("3 of 9") == 1
     assert '<progress max="9" value="4.0"' in said[0]
-    assert "2 prompts read, answers to come" in said[0]
+    assert "2 prompts read and not answered yet" in said[0]
     left = {ago_s: [float(one) for one in re.findall(r'data-left-s="([-\d.]+)"', text)] for ago_s, text in said.items()}
     assert left[0] == pytest.approx([900], abs=60)
     assert left[3600] == pytest.approx([-2700], abs=60)
@@ -488,7 +488,7 @@ def stopped_run(folder: Path, by: StoppedBy) -> Path:
     unfinish(run)
     with Record.open(run) as record:
         record.append(ClimbStopped(by=by))
-    print_last(folder, "Error: the file asks to stop. Go on with --resume.\n")
+    print_last(folder, "Stopped: the file asks to stop. Go on with --resume.\n")
     return run
 
 

@@ -283,7 +283,10 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     assert command("watch", str(run)) == 0
     out, error = capsys.readouterr()
     assert "prompting: zero-shot scores" in out
-    assert "It died before it finished: it crashed, or was killed before it could shut down. No process" in error
+    assert (
+        "It died before it finished: it crashed, was killed, or did not end soon enough after a signal (such as Ctrl-C). No process"
+        in error
+    )
 
 
 class Interrupts(SilentProgress):
@@ -419,7 +422,9 @@ def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Pat
         stage = shown.shown[-1][1]
         assert (stage.done, stage.worked, stage.eta_s) == (0, 6.0, 30.0)
         assert (
-            rate_line(stage).replace(NO_BREAK, " ").startswith("0 of 24 · 12 prompts read, answers to come · 0.6 items")
+            rate_line(stage)
+            .replace(NO_BREAK, " ")
+            .startswith("0 of 24 · 12 prompts read and not answered yet · 0.6 items")
         )
         writer.read(13.0)
         assert shown.shown[-1][1].worked == 6.0, "written a moment ago"
@@ -459,7 +464,7 @@ def test_lines_of_a_climb_say_what_its_stage_knows(
     lines.advance(1)
     assert capsys.readouterr().err.splitlines() == [
         "testing ...",
-        "testing: 1 of 99 · 63 prompts read, answers to come · 35 s an item · about 38 min 32 s left",
+        "testing: 1 of 99 · 63 prompts read and not answered yet · 35 s an item · about 38 min 32 s left",
         "checking files ...",
         "checking files: 1 of 4 · 20 s an item · about 1 min left",
     ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
 from lastresort.app.terminal import print_document, print_note, print_text, safe_text
-from lastresort.errors import InputError, LastresortError
+from lastresort.errors import InputError, LastresortError, StopRequestedError
 from lastresort.foreign import reason_of
 from lastresort.keys import without_keys
 from lastresort.libraries import PANIC
@@ -122,7 +122,8 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 
 def _say(error: LastresortError) -> int:
-    print_note(f"Error: {error}")
+    kind = "Stopped" if isinstance(error, StopRequestedError) else "Error"
+    print_note(f"{kind}: {error}")
     return error.exit_code
 
 

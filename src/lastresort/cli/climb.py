@@ -12,7 +12,7 @@ from typer import Argument, Option
 from typer.core import TyperCommand
 
 from lastresort.app.terminal import consent
-from lastresort.cli.options import GATE_MODES, RAY, TASK_SETTINGS, names_a_task, parse_settings
+from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, TRAINING_RAY, names_a_task, parse_settings
 from lastresort.types import WayName
 
 
@@ -77,7 +77,7 @@ def climb_command(
         help="With --resume: fresh items, with which the tests that ended UNDECIDED go on. Rows like those of the task's data, "
         "none of which the run has seen.",
     ),
-    ray: str | None = RAY,
+    ray: str | None = TRAINING_RAY,
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
     yes: bool = Option(
         False,

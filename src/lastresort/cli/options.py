@@ -13,14 +13,20 @@ from lastresort.types import GateMode, JsonObject
 
 GATE_MODES = "|".join(get_args(GateMode))
 TASK_SETTINGS: Any = Option([], "--set", help="Override a task key, such as --set bar=0.9.", metavar="KEY=VALUE")
-RAY: Any = Option(
-    None,
-    "--ray",
-    metavar="local|auto|HOST:PORT",
-    help="Answer in parallel; climbs and studies also train in parallel. local starts up to one worker per core (or GPU) of this "
-    "machine. auto joins the Ray cluster that runs here, or that RAY_ADDRESS names, HOST:PORT the one there (docs/scale.md). "
-    "Default: this process alone.",
-)
+
+
+def _ray(what: str) -> Any:
+    return Option(
+        None,
+        "--ray",
+        metavar="local|auto|HOST:PORT",
+        help=f"{what} in parallel. local starts up to one worker per core (or GPU) of this machine. "
+        "auto joins the Ray cluster that runs here, or that RAY_ADDRESS names, HOST:PORT the one there (docs/scale.md). Default: "
+        "this process alone.",
+    )
+
+
+RAY, TRAINING_RAY = _ray("Answer"), _ray("Answer and train")
 
 
 def parse_settings(settings: Sequence[str]) -> JsonObject:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer import Argument, Option
 
-from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings
+from lastresort.cli.options import TRAINING_RAY, TASK_SETTINGS, parse_settings
 
 if TYPE_CHECKING:
     from lastresort.app.study import StudyRequest
@@ -53,7 +53,7 @@ def crossover_command(
     sizes: str | None = SIZES,
     seeds: int | None = SEEDS,
     out: Path | None = OUT,
-    ray: str | None = RAY,
+    ray: str | None = TRAINING_RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
@@ -76,7 +76,7 @@ def min_data_command(
     sizes: str | None = SIZES,
     seeds: int | None = SEEDS,
     out: Path | None = OUT,
-    ray: str | None = RAY,
+    ray: str | None = TRAINING_RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
@@ -100,7 +100,7 @@ def orpo_vs_dpo_command(
     dpo_rate: float | None = DPO_RATE,
     orpo_rate: float | None = ORPO_RATE,
     out: Path | None = OUT,
-    ray: str | None = RAY,
+    ray: str | None = TRAINING_RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
@@ -122,7 +122,7 @@ def synthetic_command(
     task: Path = TASK,
     seeds: int | None = SOURCE_SEEDS,
     out: Path | None = OUT,
-    ray: str | None = RAY,
+    ray: str | None = TRAINING_RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,

@@ -142,7 +142,9 @@ def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
         case "limit":
             return f"It reached a limit of its task (limits.hours or limits.usd) {before}."
         case None:
-            return f"It died {before}: it crashed, or was killed before it could shut down."
+            return (
+                f"It died {before}: it crashed, was killed, or did not end soon enough after a signal (such as Ctrl-C)."
+            )
 
 
 def laps_line(laps: Sequence[LapTrained]) -> str:
@@ -197,7 +199,7 @@ def rate_parts(stage: Stage) -> list[str]:
     """How far it is and how fast, without the time left."""
     parts = [f"{count(min(stage.done, stage.total))} of {count(stage.total)}"] if stage.total else []
     if stage.read >= 1:
-        parts.append(f"{counted(math.floor(stage.read), 'prompt')} read, answers to come")
+        parts.append(f"{counted(math.floor(stage.read), 'prompt')} read and not answered yet")
     left_s = stage_left_s(stage)
     if stage.total and left_s:
         parts.append(_rate((stage.total - stage.worked) / left_s, "step" if stage.split == "train" else "item"))
