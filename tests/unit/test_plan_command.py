@@ -100,8 +100,17 @@ def test_each_table_says_what_its_cheapest_card_is_cheapest_by(
 ) -> None:
     assert run(monkeypatch, "plan", "--model", "qwen3-8b", *job) == 0
     methods, ladder = (line for line in capsys.readouterr().out.splitlines() if "cheapest" in line)
-    assert f"cheapest {headings[0]}" in methods
-    assert f"cheapest {headings[1]}" in ladder
+    assert f"cheapest GPU {headings[0]}" in methods
+    assert f"cheapest GPU {headings[1]}" in ladder
+
+
+def test_the_foot_says_why_a_card_is_not_for_train(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "plan", "--model", "llama-3-70b", "--gpu", "8xh100") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(not with `train`)" in told
+    assert "Not with `train`: `lastresort train` shards only the frozen base of an adapter, not trained weights" in told
 
 
 def test_of_a_bare_size_the_cards_are_named_whose_speed_is_known(

@@ -113,7 +113,12 @@ def batch_lines(found: PlanDocument) -> list[str]:
 def _methods(found: PlanDocument) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False)
     by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
-    for name in ("method", "GiB per device", "fits", "cheapest for this job" if by_job else "cheapest per hour"):
+    for name in (
+        "method",
+        "GiB per device",
+        "fits",
+        "cheapest GPU for this job" if by_job else "cheapest GPU per hour",
+    ):
         table.add_column(name, justify="right" if name == "GiB per device" else "left")
     for one in found.methods:
         fits = "yes" if one.fits else "no"
@@ -123,7 +128,7 @@ def _methods(found: PlanDocument) -> Table:
 
 def _ladder(found: PlanDocument) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("rung", "by", "cheapest per hour", "for all rungs up to here"):
+    for name in ("rung", "by", "cheapest GPU per hour", "for all rungs up to here"):
         table.add_column(name)
     for one in found.ladder:
         by = one.method if one.learning == "sft" else f"{one.method}, {one.learning}"
@@ -150,9 +155,18 @@ def hourly(offer: CardOffer | None) -> str:
 def foot(found: PlanDocument) -> str:
     dates = sorted({one.cheapest.price_date for one in found.methods if one.cheapest and one.cheapest.price_date})
     priced = f"Prices as of {listed(dates)}; set yours with --price. " if dates else ""
+    offers = [one.cheapest for one in found.methods]
+    for rung in found.ladder:
+        offers += [rung.cheapest, rung.cheapest_up_to_here]
+    beyond = dict.fromkeys(one.beyond_our_trainer for one in offers if one is not None and one.beyond_our_trainer)
+    other = (
+        f"Not with `train`: {listed(beyond)}; `lastresort export` writes such a training for another framework. "
+        if beyond
+        else ""
+    )
     return (
-        f"{priced}The forecast follows from shapes alone: no weights were read. Its constants are fitted to runs on a processor "
-        "and assumed for GPUs. docs/plan.md says what each part rests on, and why the tables of other frameworks differ."
+        f"{priced}{other}The forecast follows from shapes alone: no weights were read. Its constants are fitted to runs on a "
+        "processor and assumed for GPUs. docs/plan.md says what each part rests on, and why the tables of other frameworks differ."
     )
 
 
