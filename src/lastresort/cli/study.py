@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer import Argument, Option
 
-from lastresort.cli.options import TRAINING_RAY, TASK_SETTINGS, parse_settings
+from lastresort.cli.options import TASK_SETTINGS, TRAINING_RAY, parse_settings
 
 if TYPE_CHECKING:
     from lastresort.app.study import StudyRequest
