@@ -124,7 +124,8 @@ def table(found: Sequence[Compared]) -> str:
     lines = [f"| setting | {' | '.join(TASKS)} | mean | training time |", f"|---|{'--:|' * (len(TASKS) + 2)}"]
     for one in found:
         by_task = [points(one.targets[task]) if task in one.targets else "not run" for task in TASKS]
-        lines.append(f"| {one.setting} | {' | '.join(by_task)} | {points(one.gain)} | {one.times:.2f} x |")
+        mean = points(one.gain) if set(one.targets) == set(TASKS) else ""
+        lines.append(f"| {one.setting} | {' | '.join(by_task)} | {mean} | {one.times:.2f} x |")
     return "\n".join(lines)
 
 

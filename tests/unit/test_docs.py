@@ -55,7 +55,7 @@ SCRIPTED = "model: scripted:script.json\nladder: [prompting]\n"
 
 
 def test_there_are_task_files_and_commands_in_the_documents() -> None:
-    assert {name for name, _ in TASKS} == {"running.md", "task.md", "tutorial.md"}
+    assert {name for name, _ in TASKS} == {"README.md", "running.md", "task.md", "tutorial.md"}
     found = {shlex.split(line, comments=True)[1] for lines in COMMANDS.values() for line in lines}
     assert {"init", "data", "climb", "chat", "report", "train", "merge", "gate"} <= found
 
