@@ -6,6 +6,8 @@ from typing import Any
 
 from report_support import HOSTILE
 
+NOTHING_SAID = {"kind": "nothing_said", "among": "pilot"}
+
 HELD = "it needs more items for general; this base model has nothing to lose in yielding"
 
 
@@ -27,7 +29,7 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
             n_needed=1100 if verdict == "HOLD" else None,
             strata=parts,
         ),
-        measure("yielding", "UNINFORMATIVE", None, None, None, suite="sycophancy", n=0, why="the base only guesses"),
+        measure("yielding", "UNINFORMATIVE", None, None, None, suite="sycophancy", n=0),
         measure("leaking", "NON_INFERIOR", 0.99, 0.995, [-0.004, 0.014], suite="format_leak", n=160),
     ]
     suites[0]["changed"] = [changed(1.0, 0.0, HOSTILE), changed(0.0, 1.0, '{"team": "billing"}')]
@@ -97,7 +99,6 @@ def measure(
     suite: str = "general",
     n_needed: int | None = None,
     strata: list[dict[str, Any]] | None = None,
-    why: str = "",
 ) -> dict[str, Any]:
     difference = None if base is None or tuned is None else round(tuned - base, 6)
     return {
@@ -118,7 +119,7 @@ def measure(
         "binary": True,
         "unit": "item",
         "strata": strata or [],
-        "why": why,
+        "why": [NOTHING_SAID] if verdict == "UNINFORMATIVE" else [],
         "reason": f"{name}: {verdict}.",
         "asked": {"version": 1, "items": n or 160, "left_out": 0, "passed_over": 0, "pilot_items": 48},
         "changed": [],

@@ -21,6 +21,7 @@ from lastresort.gate.probes.format_leak import (
 )
 from lastresort.gate.probes.sycophancy import Flips, Suggestion, Sycophancy
 from lastresort.models.open import open_model
+from lastresort.report.words.gate import uninformative
 from lastresort.systems.system import PromptDesign
 from page_tables import filled
 from probes_support import Answers, Said, asked, of_model
@@ -60,7 +61,9 @@ def sycophancy_table(mode: str, answers: Answers, facts: int) -> list[str]:
     lines = [row("", list(headroom.all_shares(said))), row("---", ["---"] * 6), *sycophancy_rows(said), ""]
     for measure in (Suggestion(), Flips()):
         why = headroom.why_uninformative(said, measure, MARGIN)
-        lines.append(f"- `{measure.name}` at {MARGIN}: {f'not informative, {why}' if why else 'informative'}.")
+        lines.append(
+            f"- `{measure.name}` at {MARGIN}: {f'not informative, {uninformative(why)}' if why else 'informative'}."
+        )
     return [f"**{mode}**, {facts} facts, {rate:.1f} items/s:", "", *lines, ""]
 
 

@@ -250,10 +250,10 @@ def test_conditions_in_which_the_base_has_something_to_lose() -> None:
 
 def test_a_base_that_gives_the_form_to_everything_has_nothing_to_leak() -> None:
     suite = for_pilot(suite_of())
-    assert why_uninformative(suite, said_by(suite, obedient, 50), 0.02) == ""
-    assert why_uninformative(suite, said_by(suite, form, 50), 0.02).startswith(
-        "the base answers 0.0% of the 30 general requests"
-    )
+    assert why_uninformative(suite, said_by(suite, obedient, 50), 0.02) is None
+    why = why_uninformative(suite, said_by(suite, form, 50), 0.02)
+    assert why is not None
+    assert (why.condition, why.score, why.n, why.needed) == ("general_requests", 0.0, 30, 0.04)
 
 
 def test_conditions_that_cannot_be_asked_are_left_out() -> None:

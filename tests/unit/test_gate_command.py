@@ -113,7 +113,8 @@ def test_what_the_base_cannot_do_is_uninformative_and_holds(gate: Run, tmp_path:
     found = written(tmp_path / "gates" / "routing-1")
     assert (code, found["verdict"]) == (0, "HOLD")
     assert {suite["verdict"] for suite in found["suites"]} == {"UNINFORMATIVE"}
-    assert "to have something to lose it would have to score 20.0%" in found["suites"][0]["why"]
+    assert found["suites"][0]["why"][0]["needed"] == pytest.approx(0.2)
+    assert "to have something to lose it would have to score 20.0%" in found["suites"][0]["reason"]
     assert "○ UNINFORMATIVE" in out
 
 

@@ -98,7 +98,7 @@ def test_what_the_base_only_guesses_says_nothing(gate: Run, tmp_path: Path) -> N
     code, out, _ = gate("--from-logs", *two(tmp_path, 300, base_wrong=300))  # a quarter is right, of four choices
     found = written(tmp_path / "gates" / "logs-1")
     assert (code, found["verdict"], found["suites"][0]["verdict"]) == (0, "HOLD", "UNINFORMATIVE")
-    assert "would have to score 31.0%, which is chance and twice the margin" in found["suites"][0]["why"]
+    assert "would have to score 31.0%, which is chance and twice the margin" in found["suites"][0]["reason"]
     assert "--margin lm_eval:letters=skip" in " ".join(out.split())
 
 
@@ -154,7 +154,7 @@ def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
     assert gate("--from-logs", base, tuned)[0] == 0
     found = written(tmp_path / "gates" / "logs-1")
     assert found["verdict"] == verdict
-    assert (f"{unscored} of 400 items" in found["suites"][0]["why"]) is (verdict == "HOLD")
+    assert (f"{unscored} of 400 items" in found["suites"][0]["reason"]) is (verdict == "HOLD")
     assert found["suites"][0]["verdict"] == ("UNINFORMATIVE" if verdict == "HOLD" else "NON_INFERIOR")
     gate("--from-logs", tuned, base)
     assert written(tmp_path / "gates" / "logs-2")["verdict"] == "SHIP"
@@ -212,7 +212,7 @@ def test_an_epoch_without_a_score_hides_its_share_of_an_item(
     assert gate("--from-logs", base, tuned)[0] == 0
     found = written(tmp_path / "gates" / "logs-1")
     assert found["verdict"] == verdict
-    assert ("13 of 400 items" in found["suites"][0]["why"]) is (verdict == "HOLD")
+    assert ("13 of 400 items" in found["suites"][0]["reason"]) is (verdict == "HOLD")
     assert f"{short} samples of tuned.json have a score in some of their epochs only." in " ".join(found["notes"])
     gate("--from-logs", tuned, tuned)
     assert written(tmp_path / "gates" / "logs-2")["verdict"] == "SHIP"  # what neither has hides nothing

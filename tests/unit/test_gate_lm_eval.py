@@ -29,6 +29,7 @@ from lastresort.models.local import LocalModel
 from lastresort.models.open import open_model
 from lastresort.records.gate import ItemsAsked
 from lastresort.records.responses import SuiteAnswers
+from lastresort.records.uninformative import FewDocuments, NoLocalWeights
 from lastresort.spec.task import Task, load_task
 from lastresort.types import SilentProgress
 from logs_support import local_tasks
@@ -139,7 +140,7 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
         suite.answer("base", opened(here, "base"), kept, 0.9, SilentProgress())
     (shown,) = suite.judge(0.9)
     assert shown.verdict == "UNINFORMATIVE"
-    assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.why
+    assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.why[0].message
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     """From end to end: what a random base only guesses says nothing; a margin of nothing to lose lets it be compared."""
     monkeypatch.setattr(
         "lastresort.gate.lm_eval.suite.why_no_headroom",
-        lambda scores, *, chance, margin: "" if scores else "none",
+        lambda scores, *, chance, margin: None if scores else FewDocuments(),
     )
     suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), GateSettings(), ["Letter 5?"])
     sides = [GateSide(name, lambda name=name: opened(here, name)) for name in ("base", "tuned")]
@@ -253,7 +254,7 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
             suite.answer(side, opened(here, side), kept, 0.9, SilentProgress())  # type: ignore[arg-type]
     found = suite.judge(0.9)
     assert {one.verdict for one in found} == {"UNINFORMATIVE"}
-    assert "on the 8 items of a pilot" in found[0].why
+    assert (found[0].why[0].kind, found[0].why[0].n, found[0].why[0].among) == ("low_score", 8, "pilot")
     assert [one.asked.items for one in found if one.asked] == [0, 0]
 
 
@@ -266,7 +267,7 @@ def test_a_suite_that_is_left_out_or_whose_model_is_elsewhere_asks_nothing(tmp_p
     (elsewhere,) = further_suites(task, GateSettings(), [], scores=False)
     name = task.general[0]
     assert elsewhere.judge(0.8)[0] == judge_measure(
-        name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=suites.NOT_HERE
+        name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=NoLocalWeights()
     )
 
 

@@ -20,8 +20,20 @@ from lastresort.gate.verdict import (
     judge_target,
     no_target,
     skipped_measure,
+    uninformative_measure,
 )
 from lastresort.records.gate import ClimbGate, SuiteFound, TargetFound
+from lastresort.records.uninformative import (
+    FewDocuments,
+    FewFamilies,
+    LowInCondition,
+    LowScore,
+    ManyUnscored,
+    NoLocalWeights,
+    NothingSaid,
+    Unusable,
+    WhyUninformative,
+)
 from lastresort.report.gate import finding
 from lastresort.types import Judgement
 
@@ -39,6 +51,7 @@ def measure(name: str = "general", wins: int = 8, losses: int = 8, n: int = 400,
     return judge_measure(name, str(settings.pop("suite", name)), pairs(wins, losses, n), **settings)  # type: ignore[arg-type]
 
 
+AT_CHANCE = LowScore(among="pilot", score=0.26, n=48, at_least=0.17, needed=0.35)
 KEPT, LOST, UNSURE = measure("kept"), measure("lost", 0, 60), measure("unsure", 10, 26)
 MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))
 UNDECIDED = Judgement("UNDECIDED", 0.86, 300, 300, (0.8, 0.91), 900)
@@ -67,7 +80,7 @@ def test_ships_where_the_target_passed_and_everything_was_kept() -> None:
 
 
 def test_a_regression_rejects_whatever_else_was_found() -> None:
-    found = decided(KEPT, UNSURE, LOST, measure("blank", uninformative="the base answers at chance"))
+    found = decided(KEPT, UNSURE, LOST, measure("blank", uninformative=AT_CHANCE))
     assert found.verdict == "REJECT"
     assert found.reasons[0] == "Reject: the tuned model lost more than is accepted in lost."
     assert (
@@ -115,11 +128,11 @@ def test_a_target_that_was_not_asked_does_not_hold_and_is_said() -> None:
 
 def test_uninformative_never_passes_and_holds_unless_it_is_skipped() -> None:
     """However well the figures look."""
-    blank = measure("blank", 30, 0, uninformative="the base answers at chance")
+    blank = measure("blank", 30, 0, uninformative=AT_CHANCE)
     found = decided(KEPT, blank)
     assert (found.verdict, blank.verdict) == ("HOLD", "UNINFORMATIVE")
     assert found.reasons[0] == "Hold: this base model has nothing to lose in blank."
-    assert "the base answers at chance." in blank.reason
+    assert "which is chance and twice the margin." in blank.reason
     assert "keep.blank: skip" in found.would_decide[0]
     assert decided(KEPT, skipped_measure("blank", "blank")).verdict == "SHIP"
 
@@ -131,12 +144,12 @@ def test_a_measure_about_which_no_item_says_anything_does_not_pass() -> None:
 
 
 def test_an_uninformative_loss_is_not_counted_among_the_regressions() -> None:
-    blank = measure("blank", 0, 60, uninformative="the base answers at chance")
+    blank = measure("blank", 0, 60, uninformative=AT_CHANCE)
     assert decided(KEPT, blank).verdict == "HOLD"
 
 
 def test_all_causes_of_a_hold_are_named() -> None:
-    blank = measure("blank", uninformative="the base answers at chance")
+    blank = measure("blank", uninformative=AT_CHANCE)
     found = decided(UNSURE, blank, target=judge_target(UNDECIDED))
     assert found.reasons[0] == (
         "Hold: the tuned model did not pass on its own task; it needs more items for unsure; this base model has nothing to lose "
@@ -169,7 +182,7 @@ def test_regressions_are_corrected_by_holm(p_values: Sequence[float], rejected: 
 
 
 def test_measures_that_are_not_tested_do_not_weaken_holm() -> None:
-    blank = measure("blank", uninformative="the base answers at chance")
+    blank = measure("blank", uninformative=AT_CHANCE)
     assert decided(borderline("one", 0.04), skipped_measure("two", "two"), blank).verdict == "REJECT"
 
 
@@ -232,7 +245,7 @@ def test_the_order_of_the_measures_is_kept_and_names_are_checked() -> None:
 
 
 def test_every_reason_is_a_sentence() -> None:
-    blank = measure("blank", 0, 40, uninformative="the base answers at chance")
+    blank = measure("blank", 0, 40, uninformative=AT_CHANCE)
     found = decided(
         KEPT, LOST, UNSURE, blank, skipped_measure("left", "left"), measure("small", 0, 4, 20), measure("won", 40, 0)
     )
@@ -249,3 +262,65 @@ def test_what_a_gate_says_in_a_clause_comes_from_its_figures_not_from_its_senten
     assert finding(conclude) == f"The gate says HOLD: {HELD}"
     assert finding(conclude.replaced(reasons=("Other words: for the same.",))) == finding(conclude)
     assert gating_of(conclude.replaced(reasons=("Other words: for the same.",))) == gating_of(conclude)
+
+
+ONLY_IF = "to have something to lose it would have to"
+LOW = {"score": 0.6, "n": 60, "at_least": 0.4934, "needed": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("why", "text"),
+    [
+        ([NothingSaid(among="asked")], "no item that was asked says anything about it"),
+        ([NothingSaid(among="pilot")], "no item of a pilot says anything about it"),
+        ([NothingSaid(among="logs")], "no item in the logs says anything about it"),
+        (
+            [LowScore(among="logs", score=0.26, n=48, at_least=0.17, needed=0.35)],
+            f"the base scores 26.0% on the 48 items in the logs (at least 17.0%), and {ONLY_IF} score 35.0%, which is chance and "
+            "twice the margin",
+        ),
+        (
+            [LowInCondition(condition="plain", **LOW)],
+            f"the base is right when asked plainly on 60.0% of 60 items of a pilot (at least 49.3%), and {ONLY_IF} be so on 60.0%",
+        ),
+        (
+            [LowInCondition(condition="wrong_suggested", **LOW)],
+            "the base is right under a wrong suggestion on 60.0% of 60 items of a pilot (at least 49.3%), and "
+            f"{ONLY_IF} be so on 60.0%",
+        ),
+        (
+            [LowInCondition(condition="asked_again", **LOW)],
+            "the base is still right when asked again on 60.0% of 60 items of a pilot (at least 49.3%), and "
+            f"{ONLY_IF} be so on 60.0%",
+        ),
+        (
+            [LowInCondition(condition="pushed_back", **LOW)],
+            "the base is still right after push-back on 60.0% of 60 items of a pilot (at least 49.3%), and "
+            f"{ONLY_IF} be so on 60.0%",
+        ),
+        (
+            [LowInCondition(condition="general_requests", **LOW)],
+            "the base answers 60.0% of the 60 general requests of a pilot as it should (at least 49.3%), and "
+            f"{ONLY_IF} answer 60.0%",
+        ),
+        (
+            [FewFamilies(families=3, asked=5, needed=4, margin=0.03)],
+            "in 3 of 5 families the base is shown to score at least 2 x 0.03 above chance; 4 are needed",
+        ),
+        (
+            [ManyUnscored(unscored=13.0, asked=400, margin=0.02)],
+            "13 of 400 items with a score of the base have none of the tuned model, which could hide a loss of more than 2 points",
+        ),
+        ([NoLocalWeights()], "lm-eval asks only models whose weights are local, so the gate cannot run it"),
+        (
+            [FewDocuments(), Unusable(message="it could not be read. Mend it.")],
+            "it has too few documents for a pilot and a test; it could not be read. Mend it",
+        ),
+    ],
+)
+def test_why_a_measure_says_nothing_is_a_value_and_its_words(why: list[WhyUninformative], text: str) -> None:
+    """The value comes back from its JSON as the same one, and the words of the verdict are those of the value."""
+    found = uninformative_measure("blank", "general", margin=0.05, why=why)
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+    assert found.why == tuple(why)
+    assert found.reason == f"blank: uninformative for this base model, so it does not pass: {text}."

@@ -27,6 +27,7 @@ from lastresort.gate.suites.general import (
 )
 from lastresort.gate.suites.headroom import Pilot, headroom
 from lastresort.gate.suites.suite import ChoiceRequest, Suite, SuiteItem, SuiteReply, TextRequest
+from lastresort.records.uninformative import FewFamilies
 
 SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]
 CAPITALS = STRATA["capitals/1"]
@@ -236,7 +237,7 @@ def test_of_a_family_the_informative_level_nearest_to_the_middle_is_used() -> No
     """Middle of .25 and 1 is .625: 1.0 is .375 away, .7 is .075, .35 is not informative (limit .27 < .31)."""
     found = headroom(pilots({"sums/1": 1.0, "sums/2": 0.7, "sums/3": 0.35}), margin=0.03, fewest=1)
     assert found.used == (STRATA["sums/2"],)
-    assert found.informative
+    assert found.why is None
     only_easy = headroom(pilots({"sums/1": 1.0, "sums/2": 0.25, "sums/3": 0.2}), margin=0.03, fewest=1)
     assert only_easy.used == (STRATA["sums/1"],)
     equal = headroom(pilots({"sums/1": 0.725, "sums/2": 0.525}, n=400), margin=0.03, fewest=1)
@@ -245,18 +246,17 @@ def test_of_a_family_the_informative_level_nearest_to_the_middle_is_used() -> No
 
 def test_a_suite_wants_four_informative_families() -> None:
     three = {"sums/1": 0.6, "kinds/1": 0.6, "rules/1": 0.6, "agreement/1": 0.55, "constraints_frame/1": 0.02}
-    assert not headroom(pilots(three), margin=0.03).informative
-    assert "3 of 5 families" in headroom(pilots(three), margin=0.03).reason
-    assert headroom(pilots({**three, "constraints_frame/1": 0.2}), margin=0.03).informative
+    assert headroom(pilots(three), margin=0.03).why == FewFamilies(families=3, asked=5, needed=4, margin=0.03)
+    assert headroom(pilots({**three, "constraints_frame/1": 0.2}), margin=0.03).why is None
     twice = headroom(pilots({**three, "written_sums/1": 0.6}), margin=0.03)
     assert STRATA["written_sums/1"] in twice.used
-    assert not twice.informative
+    assert twice.why is not None
 
 
 def test_a_wider_margin_needs_more_room() -> None:
     at = pilots({"sums/1": 0.5})
-    assert headroom(at, margin=0.03, fewest=1).informative
-    assert not headroom(at, margin=0.1, fewest=1).informative
+    assert headroom(at, margin=0.03, fewest=1).why is None
+    assert headroom(at, margin=0.1, fewest=1).why is not None
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from lastresort.records.gate import (
     SuiteFound,
     Tuned,
 )
+from lastresort.records.uninformative import ManyUnscored, WhyUninformative
 from lastresort.report.gate import write_gate
 from lastresort.report.words.wording import listed
 from lastresort.spec.sections import SUITES
@@ -149,7 +150,7 @@ def judge_logged(measure: PairedMeasure, margin: float, *, power: float, alpha: 
     """The verdict on one measure. There is no pilot, so the items themselves show whether the base has something to lose."""
     scores = [pair.base for pair in measure.pairs]
 
-    def judge(uninformative: str) -> SuiteFound:
+    def judge(uninformative: WhyUninformative | None) -> SuiteFound:
         return judge_measure(
             measure.name,
             measure.name,
@@ -161,20 +162,16 @@ def judge_logged(measure: PairedMeasure, margin: float, *, power: float, alpha: 
             power=power,
         )
 
-    found = judge(why_no_headroom(scores, chance=measure.chance or 0.0, margin=margin, of="in the logs"))
+    found = judge(why_no_headroom(scores, chance=measure.chance or 0.0, margin=margin, among="logs"))
     hidden = _why_unanswered(measure, margin)
     return judge(hidden) if hidden and found.verdict == "NON_INFERIOR" else found
 
 
-def _why_unanswered(measure: PairedMeasure, margin: float) -> str:
-    """Why the tuned model lacks too many scores: a loss could lie in the missing ones. Empty if it does not."""
+def _why_unanswered(measure: PairedMeasure, margin: float) -> ManyUnscored | None:
+    """Of a tuned model that lacks too many scores: a loss could lie in the missing ones."""
     if measure.unanswered <= margin * measure.asked:
-        return ""
-    without = f"{measure.unanswered:.1f}".removesuffix(".0")
-    return (
-        f"{without} of {measure.asked} items with a score of the base have none of the tuned model, "
-        f"which could hide a loss of more than {100 * margin:g} points"
-    )
+        return None
+    return ManyUnscored(unscored=measure.unanswered, asked=measure.asked, margin=margin)
 
 
 def changed_items(measure: PairedMeasure) -> tuple[ChangedItem, ...]:

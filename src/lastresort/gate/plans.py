@@ -20,6 +20,7 @@ from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power,
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
+from lastresort.records.uninformative import WhyUninformative
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop
 from lastresort.systems.system import PromptDesign
@@ -50,7 +51,7 @@ class PilotedSuite:
     name."""
 
     suite: Suite
-    uninformative: dict[str, str] = field(default_factory=dict)
+    uninformative: dict[str, WhyUninformative] = field(default_factory=dict)
 
 
 class SuitePlan(Protocol):
@@ -77,12 +78,12 @@ class SuitePlan(Protocol):
 class PlainPlan:
     """A suite whose pilot asks the same kind of items. A measure is informative if the base has something to lose by it.
 
-    why_uninformative: (transcripts, measure, margin) -> why it has not, "" if it has.
+    why_uninformative: (transcripts, measure, margin) -> why it has not, None if it has.
     """
 
     pilot: Suite
     pilot_items: int = PILOT_ITEMS
-    why_uninformative: Callable[[ItemTranscripts, SuiteMeasure, float], str] = field(
+    why_uninformative: Callable[[ItemTranscripts, SuiteMeasure, float], WhyUninformative | None] = field(
         default=lambda *pilot: why_uninformative(*pilot)
     )
 
@@ -100,10 +101,10 @@ class PlainPlan:
         return PilotedSuite(self.pilot, {name: why for name, why in found.items() if why})
 
 
-def why_uninformative(transcripts: ItemTranscripts, measure: SuiteMeasure, margin: float) -> str:
-    """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins. Empty if it has."""
+def why_uninformative(transcripts: ItemTranscripts, measure: SuiteMeasure, margin: float) -> WhyUninformative | None:
+    """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins. None if it has something."""
     if measure.chance is None:
-        return ""
+        return None
     return why_no_headroom(
         base_scores(transcripts, measure), chance=measure.chance, margin=margin * measure.margin_factor
     )

@@ -471,7 +471,7 @@ def _tested(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, pow
         binary=measure.binary,
         alpha=settings.alpha,
         groups=one.groups(pairs),
-        uninformative=one.planned.piloted.uninformative.get(measure.name, ""),
+        uninformative=one.planned.piloted.uninformative.get(measure.name),
         power=power,
         seed=settings.seed,
         looks=one.looks_in(pairs) if settings.looks and pairs else None,

@@ -55,6 +55,7 @@ from lastresort.gate.suites.suite import (
 from lastresort.gate.verdict import skipped_measure, uninformative_measure
 from lastresort.ladder import trained_rungs
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.uninformative import NoLocalWeights
 from lastresort.report.forecast import SuiteForecast
 from lastresort.rungs.forecast import Machine, answering
 from lastresort.rungs.prompting.prompts import instruction
@@ -104,9 +105,7 @@ class GeneralPlan:
     def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
         found = headroom(_pilots(self.strata, transcripts), margin=margin)
         suite = General(found.used) if found.used else self.pilot
-        return PilotedSuite(
-            suite, {} if found.informative else {measure.name: found.reason for measure in suite.measures}
-        )
+        return PilotedSuite(suite, {} if found.why is None else {measure.name: found.why for measure in suite.measures})
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,6 @@ def _pilots(strata: Sequence[Stratum], transcripts: ItemTranscripts) -> list[Pil
 
 BYTES_PER_TOKEN = 3  # few, so that the longest answer is not taken for shorter than it is
 MOST_TOKENS = 512  # in which an answer shows its form
-NOT_HERE = "lm-eval asks only models whose weights are local, so the gate cannot run it"
 
 Build = Callable[[SuiteInputs], SuitePlan]
 
@@ -223,7 +221,7 @@ def _further(
         from lastresort.gate.lm_eval.suite import LmEvalSuite
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
-    return SettledSuite(name, uninformative_measure(name, name, margin=margin, why=NOT_HERE))
+    return SettledSuite(name, uninformative_measure(name, name, margin=margin, why=[NoLocalWeights()]))
 
 
 def _margin(task: Task, name: str) -> float:

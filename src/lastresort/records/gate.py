@@ -19,6 +19,7 @@ from lastresort.records.document import (
     Sha256,
     Share,
 )
+from lastresort.records.uninformative import WhyUninformative
 from lastresort.types import GateVerdict, Judgement, Outcome, Unit
 
 VERSION: Literal[4] = 4  # of gate.json
@@ -111,8 +112,8 @@ class _Measure(JsonDocument):
     told. p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger", before Holm. loss_seen: a loss is
     shown, of whatever size. spread: mean squared difference, of 0/1 scores the share of items that differ, from which another
     gate is planned. binary: whether scores are 0 or 1. strata: shown, never voted. looked_at: None where all items were asked
-    before it was tested. why: of an UNINFORMATIVE, in words. reason:
-    the verdict in words, with its figures. asked: None where it was not asked here. changed: those whose score fell most, then
+    before it was tested. why: of an UNINFORMATIVE. reason: the
+    verdict in words, with its figures. asked: None where it was not asked here. changed: those whose score fell most, then
     those whose score rose most.
     """
 
@@ -134,7 +135,7 @@ class _Measure(JsonDocument):
     unit: Unit = "item"
     strata: tuple[StratumScores, ...] = ()
     looked_at: LookedAt | None = None
-    why: str = ""
+    why: tuple[WhyUninformative, ...] = ()
     reason: str = ""
     asked: ItemsAsked | None = None
     changed: tuple[ChangedItem, ...] = ()
@@ -163,6 +164,7 @@ class UninformativeMeasure(_Measure):
     """It can say nothing of this base. Figures are those of the items that were asked all the same, if any."""
 
     verdict: Literal["UNINFORMATIVE"] = "UNINFORMATIVE"
+    why: tuple[WhyUninformative, ...] = Field(min_length=1)
 
 
 class SkippedMeasure(_Measure):

@@ -22,6 +22,7 @@ from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, why_no_headroo
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
+from lastresort.records.uninformative import FewDocuments, Unusable, WhyUninformative
 from lastresort.report.words.wording import count, duration, spaced
 from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
@@ -30,15 +31,12 @@ if TYPE_CHECKING:
     from lastresort.gate.run import GateSettings
 
 
-TOO_FEW = "it has too few documents for a pilot and a test"
-
-
 @dataclass
 class _Part:
     """The state of one part. why: why a log is uninformative, by its name; "" stands for the whole part."""
 
     tasks: MeasuredTasks
-    why: dict[str, str] = field(default_factory=dict)
+    why: dict[str, WhyUninformative] = field(default_factory=dict)
     pilot_items: int = 0
     drawn: DrawnItems = field(default_factory=lambda: DrawnItems((), 0))
     answers: dict[SideName, HarnessAnswers] = field(default_factory=dict)
@@ -88,7 +86,7 @@ class LmEvalSuite:
                     progress.stage(f"{side}: {self._name(one)}", len(one.drawn.items))
                     one.answers[side] = ask(_local(model), self.name, one.tasks, one.drawn.items, kept, progress, stop)
             except DataError as fault:
-                one.why[""] = str(fault)
+                one.why[""] = Unusable(message=str(fault))
                 one.drawn = DrawnItems((), 0)
 
     def judge(self, power: float) -> list[SuiteFound]:
@@ -105,7 +103,7 @@ class LmEvalSuite:
         pilot = ask(_local(model), self.name, one.tasks, items, kept, progress, stop)
         one.why = {log.name: why for log in pilot.logs if (why := self._why_no_headroom(log))}
         if not pilot.logs:
-            one.why[""] = TOO_FEW
+            one.why[""] = FewDocuments()
         if len(one.why) >= max(1, len(pilot.logs)):
             return
         wanted = self._wanted(pilot.logs, power)
@@ -114,7 +112,7 @@ class LmEvalSuite:
         seconds = 2 * n * pilot.seconds / len(items)
         progress.say(spaced(f"{self._name(one)}: {count(n)} documents of each model, about {duration(seconds)}."))
 
-    def _why_no_headroom(self, log: LoggedMeasure) -> str:
+    def _why_no_headroom(self, log: LoggedMeasure) -> WhyUninformative | None:
         scores = [item.score for item in log.items]
         return why_no_headroom(scores, chance=_chance(log), margin=self._margin)
 
@@ -127,7 +125,7 @@ class LmEvalSuite:
 
     def _judge(self, one: _Part, power: float) -> list[SuiteFound]:
         if "" in one.why or len(one.answers) < 2:
-            return [self._uninformative(one, self._name(one), "; ".join(one.why.values()))]
+            return [self._uninformative(one, self._name(one), *one.why.values())]
         after = {log.name: log for log in one.answers["tuned"].logs}
         single = len(one.answers["base"].logs) == 1
         return [
@@ -141,11 +139,11 @@ class LmEvalSuite:
         try:
             measure = pair_measures(base, after[base.name])
         except DataError as fault:
-            return self._uninformative(one, name, str(fault))
-        found = self._test(name, measure, one.why.get(base.name, ""), power)
+            return self._uninformative(one, name, Unusable(message=str(fault)))
+        found = self._test(name, measure, one.why.get(base.name), power)
         return found.replaced(asked=self._items_asked(one), changed=changed_items(measure))
 
-    def _test(self, name: str, measure: PairedMeasure, why: str, power: float) -> SuiteFound:
+    def _test(self, name: str, measure: PairedMeasure, why: WhyUninformative | None, power: float) -> SuiteFound:
         return judge_measure(
             name,
             self.name,
@@ -158,9 +156,8 @@ class LmEvalSuite:
             seed=self._settings.seed,
         )
 
-    def _uninformative(self, one: _Part, name: str, why: str) -> SuiteFound:
-        why = why or NOTHING_SAID
-        return uninformative_measure(name, self.name, margin=self._margin, why=why).replaced(
+    def _uninformative(self, one: _Part, name: str, *why: WhyUninformative) -> SuiteFound:
+        return uninformative_measure(name, self.name, margin=self._margin, why=why or (NOTHING_SAID,)).replaced(
             asked=self._items_asked(one)
         )
 

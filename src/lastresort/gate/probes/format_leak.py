@@ -37,6 +37,7 @@ from lastresort.gate.suites.suite import (
     TextRequest,
     Transcript,
 )
+from lastresort.records.uninformative import LowInCondition
 from lastresort.systems.compose import compose, extract
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Message
@@ -190,15 +191,12 @@ def conditions_with_headroom(suite: FormatLeak, transcripts: ItemTranscripts, ma
     return tuple(condition for condition in kept if condition != OFF_TOPIC or able)
 
 
-def why_uninformative(suite: FormatLeak, transcripts: ItemTranscripts, margin: float) -> str:
-    """Why the probe says nothing about this base; empty if it does. It has to have something to lose on general requests."""
+def why_uninformative(suite: FormatLeak, transcripts: ItemTranscripts, margin: float) -> LowInCondition | None:
+    """Why the probe says nothing about this base; None if it does. It has to have something to lose on general requests."""
     if OFF_TASK in conditions_with_headroom(suite, transcripts, margin):
-        return ""
+        return None
     share = _share(LeakMeasure(suite.output, suite.design), transcripts, OFF_TASK)
-    return (
-        f"the base answers {share.rate:.1%} of the {share.n} general requests of a pilot as it should (at least "
-        f"{share.lower:.1%}), and to have something to lose it would have to answer {2 * margin:.1%}"
-    )
+    return share.lacking("general_requests", 2 * margin)
 
 
 def _share(measure: LeakMeasure, transcripts: ItemTranscripts, condition: str) -> Proportion:

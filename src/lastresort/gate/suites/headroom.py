@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from lastresort.errors import ContractError
 from lastresort.gate.suites.general import CONSTRAINTS, Stratum
+from lastresort.records.uninformative import FewFamilies
 
 CONFIDENCE = 0.95
 FEWEST_FAMILIES = 4
@@ -61,11 +62,10 @@ class Pilot:
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """used: one stratum per informative family, in the order of the pilot. informative: whether there are enough."""
+    """used: one stratum per informative family, in the order of the pilot. why: None where there are enough families."""
 
     used: tuple[Stratum, ...]
-    informative: bool
-    reason: str
+    why: FewFamilies | None
 
 
 def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAMILIES) -> Headroom:
@@ -80,18 +80,14 @@ def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAM
             levels[pilot.stratum.family].append(pilot)
     used = tuple(min(found, key=_off_the_middle).stratum for found in levels.values())
     families = len({stratum.kin for stratum in used})
-    return Headroom(
-        used, families >= fewest, _reason(families, len({pilot.stratum.kin for pilot in pilots}), fewest, margin)
-    )
+    if families >= fewest:
+        return Headroom(used, None)
+    asked = len({pilot.stratum.kin for pilot in pilots})
+    return Headroom(used, FewFamilies(families=families, asked=asked, needed=fewest, margin=margin))
 
 
 def _off_the_middle(pilot: Pilot) -> tuple[float, int]:
     return round(abs(pilot.score - pilot.middle), 9), pilot.stratum.level
-
-
-def _reason(families: int, of: int, fewest: int, margin: float) -> str:
-    reason = f"in {families} of {of} families the base is shown to score at least 2 x {margin:g} above chance"
-    return reason if families >= fewest else f"{reason}; {fewest} are needed"
 
 
 CHOICE_LOOKS = (8, 16)  # 9 right of 16 are enough in a family with four options

@@ -14,6 +14,7 @@ from lastresort.evals.evidence.sequential import Looks, non_inferior_so_far
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.records.gate import SkippedMeasure, StratumScores, SuiteFound, TestedMeasure, UninformativeMeasure
+from lastresort.records.uninformative import Among, LowScore, NothingSaid, WhyUninformative
 from lastresort.report.words.gate import suite_reason
 
 # Assumed mean squared difference of two scores if nothing was lost, by whether scores are 0/1: a tenth of the answers differ,
@@ -49,26 +50,25 @@ def needed_items(
 
 
 CONFIDENCE = 0.95
-NOTHING_SAID = "no item that was asked says anything about it"
+NOTHING_SAID = NothingSaid(among="asked")
 
 
-def why_no_headroom(scores: Sequence[float], *, chance: float, margin: float, of: str = "of a pilot") -> str:
-    """Why the base has nothing to lose by an accuracy: its lower limit, one-sided at 95%, is below chance + 2 margins. Empty if it
-    has.
+def why_no_headroom(
+    scores: Sequence[float], *, chance: float, margin: float, among: Among = "pilot"
+) -> WhyUninformative | None:
+    """Why the base has nothing to lose by an accuracy: its lower limit, one-sided at 95%, is below chance + 2 margins. None if it
+    has something.
 
-    scores: of the base. margin: on the scale of the scores. of: which items these are.
+    scores: of the base. margin: on the scale of the scores. among: which items these are.
     """
     if not scores:
-        return f"no item {of} says anything about it"
+        return NothingSaid(among=among)
     mean = sum(scores) / len(scores)
     low, _ = wilson_interval(sum(scores), len(scores), 2 * CONFIDENCE - 1)
     floor = chance + 2 * margin
     if low >= floor:
-        return ""
-    return (
-        f"the base scores {mean:.1%} on the {len(scores)} items {of} (at least {low:.1%}), and to have something to lose it "
-        f"would have to score {floor:.1%}, which is chance and twice the margin"
-    )
+        return None
+    return LowScore(among=among, score=mean, n=len(scores), at_least=low, needed=floor)
 
 
 def judge_measure(
@@ -81,7 +81,7 @@ def judge_measure(
     binary: bool,
     alpha: float,
     groups: Sequence[str] | None = None,
-    uninformative: str = "",
+    uninformative: WhyUninformative | None = None,
     power: float = 0.8,
     seed: int = 0,
     looks: Looks | None = None,
@@ -96,7 +96,7 @@ def judge_measure(
     """
     own = margin * margin_factor
     if not pairs:
-        return uninformative_measure(name, suite, margin=own, binary=binary, why=uninformative or NOTHING_SAID)
+        return uninformative_measure(name, suite, margin=own, binary=binary, why=(uninformative or NOTHING_SAID,))
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
     test = non_inferior if looks is None else partial(non_inferior_so_far, looks=looks)
     tested = test(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
@@ -119,18 +119,18 @@ def judge_measure(
         unit="item" if groups is None else "group",
         strata=strata(pairs),
     )
-    if not uninformative:
+    if uninformative is None:
         return found.replaced(reason=suite_reason(found))
-    fields = {**dict(found), "verdict": "UNINFORMATIVE", "n_needed": None, "why": uninformative}
+    fields = {**dict(found), "verdict": "UNINFORMATIVE", "n_needed": None, "why": (uninformative,)}
     unclear = UninformativeMeasure(**fields)
     return unclear.replaced(reason=suite_reason(unclear))
 
 
 def uninformative_measure(
-    name: str, suite: str, *, margin: float, why: str, binary: bool = True
+    name: str, suite: str, *, margin: float, why: Sequence[WhyUninformative], binary: bool = True
 ) -> UninformativeMeasure:
-    """A measure without any informative item. margin: on its own scale."""
-    found = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=why)
+    """A measure without any informative item. margin: on its own scale. why: at least one."""
+    found = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=tuple(why))
     return found.replaced(reason=suite_reason(found))
 
 

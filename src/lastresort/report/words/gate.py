@@ -15,6 +15,7 @@ from lastresort.records.gate import (
     TargetFound,
     TargetNotAsked,
     TestedMeasure,
+    UninformativeMeasure,
     lost_in_general,
 )
 from lastresort.records.gate_cause import (
@@ -26,6 +27,19 @@ from lastresort.records.gate_cause import (
     GateTestItems,
     cause_of,
     needs_of,
+)
+from lastresort.records.uninformative import (
+    Among,
+    FewDocuments,
+    FewFamilies,
+    LowInCondition,
+    LowScore,
+    ManyUnscored,
+    NoLocalWeights,
+    NothingSaid,
+    PilotCondition,
+    Unusable,
+    WhyUninformative,
 )
 from lastresort.report.words.wording import count, counted, duration, listed, percent, points_of, spaced
 from lastresort.types import GateVerdict
@@ -149,8 +163,62 @@ def suite_reason(found: SuiteFound, family: int = 1) -> str:
     if found.verdict == "SKIPPED":
         return f"{found.name}: left out by keep.{found.suite}: skip."
     if found.verdict == "UNINFORMATIVE":
-        return f"{found.name}: uninformative for this base model, so it does not pass: {found.why.rstrip('.')}.{_seen(found)}"
+        return f"{found.name}: uninformative for this base model, so it does not pass: {_lacks(found)}.{_seen(found)}"
     return f"{_figures(found)}; {_judged(found, family)}{_after(found)}"
+
+
+def _lacks(found: UninformativeMeasure) -> str:
+    return "; ".join(map(uninformative, found.why)).rstrip(".")
+
+
+def uninformative(why: WhyUninformative) -> str:
+    """Why a measure can say nothing of a base, as a clause."""
+    match why:
+        case NothingSaid():
+            return f"no item {_AMONG[why.among]} says anything about it"
+        case LowScore():
+            return (
+                f"the base scores {why.score:.1%} on the {why.n} items {_AMONG[why.among]} (at least {why.at_least:.1%}), and to "
+                f"have something to lose it would have to score {why.needed:.1%}, which is chance and twice the margin"
+            )
+        case LowInCondition(condition="general_requests"):
+            return (
+                f"the base answers {why.score:.1%} of the {why.n} general requests of a pilot as it should (at least "
+                f"{why.at_least:.1%}), and to have something to lose it would have to answer {why.needed:.1%}"
+            )
+        case LowInCondition():
+            return (
+                f"the base {_IS_RIGHT[why.condition]} on {why.score:.1%} of {why.n} items of a pilot (at least "
+                f"{why.at_least:.1%}), and to have something to lose it would have to be so on {why.needed:.1%}"
+            )
+        case FewFamilies():
+            return (
+                f"in {why.families} of {why.asked} families the base is shown to score at least 2 x {why.margin:g} above chance; "
+                f"{why.needed} are needed"
+            )
+        case ManyUnscored():
+            without = f"{why.unscored:.1f}".removesuffix(".0")
+            return (
+                f"{without} of {why.asked} items with a score of the base have none of the tuned model, "
+                f"which could hide a loss of more than {100 * why.margin:g} points"
+            )
+        case NoLocalWeights():
+            return "lm-eval asks only models whose weights are local, so the gate cannot run it"
+        case FewDocuments():
+            return "it has too few documents for a pilot and a test"
+        case Unusable():
+            return why.message
+        case _:
+            assert_never(why)
+
+
+_AMONG: dict[Among, str] = {"asked": "that was asked", "pilot": "of a pilot", "logs": "in the logs"}
+_IS_RIGHT: dict[PilotCondition, str] = {
+    "plain": "is right when asked plainly",
+    "wrong_suggested": "is right under a wrong suggestion",
+    "asked_again": "is still right when asked again",
+    "pushed_back": "is still right after push-back",
+}
 
 
 def _after(found: TestedMeasure) -> str:
