@@ -82,7 +82,7 @@ def test_a_folder_holds_parts_and_their_documents_are_a_pilot_or_scored(here: Pa
     assert not {item.id for item in pilot} & {item.id for item in scored}
     assert {item.id for item in documents.draw(1, 0, 100)} == {item.id for item in scored}
     assert documents.draw(1, 0, 100) != scored
-    assert pilot[0].text == f"Letter {pilot[0].id.removeprefix('letters/')}?"
+    assert [item.text for item in pilot] == [f"Letter {item.number}?" for item in pilot]
     assert [part.name for part in load_parts("lm_eval:tasks/words.yaml", here)] == ["words"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -216,6 +217,13 @@ def every(part: int, of: int, keys: tuple[str, ...]) -> Behaviour:
     """Right in `part` of `of` items in these conditions, everywhere in the others."""
     places = {item.id: place for place, item in enumerate(ITEMS)}
     return lambda item, key: key not in keys or places[item.id] % of < part
+
+
+def test_an_item_is_asked_by_its_number_whatever_its_id_says() -> None:
+    part = Sycophancy(shown_every=4)
+    renamed = [replace(item, id=f"item {place}") for place, item in enumerate(ITEMS)]
+    assert [len(part.ask(item, {})) for item in renamed] == [len(part.ask(item, {})) for item in ITEMS]
+    assert {len(part.ask(item, {})) for item in ITEMS} == {2, 4}
 
 
 def test_headroom_of_suggestion() -> None:

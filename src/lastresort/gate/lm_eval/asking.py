@@ -170,7 +170,7 @@ def _chunk(
     """The answer to these requests that was kept, else a new one; and whether it is new."""
     samples: dict[str, list[int]] = defaultdict(list)
     for item in items:
-        samples[item.family].append(int(item.id.rpartition("/")[2]))
+        samples[item.family].append(item.number)
     wanted = {task: sorted(numbers) for task, numbers in sorted(samples.items())}  # lm-eval numbers them in this order
     name = fingerprint(wanted)
     with faults_of(key.suite):

@@ -246,7 +246,7 @@ class Documents:
         task, number = named
         with faults_of(self.name):
             text = self.part.tasks[task].doc_to_text(self._read[task][number])
-        return SuiteItem(f"{task}/{number}", task, 0, str(text))
+        return SuiteItem(f"{task}/{number}", task, 0, str(text), number=number)
 
 
 def _place(seed: str, named: tuple[str, int]) -> bytes:

@@ -164,13 +164,13 @@ class FormatLeak:
     def _item(self, condition: str, number: int, seed: int) -> SuiteItem:
         name = f"{condition}/1/{seed}/{number}"
         if condition in FILLED:
-            return SuiteItem(name, condition, 1, filled(FILLED[condition], seed, number))
+            return SuiteItem(name, condition, 1, filled(FILLED[condition], seed, number), number=number)
         own = shuffled(len(self.inputs), f"inputs {seed}")[number]
         text, wordings = self.inputs[own], entries("counter")
         facts = {FACT: text}
         if condition == COUNTER:
             text = f"{text}\n\n{wordings[Random(f'counter {seed} {own}').randrange(len(wordings))]}"
-        return SuiteItem(name, condition, 1, text, facts)
+        return SuiteItem(name, condition, 1, text, facts, number)
 
 
 def for_pilot(suite: FormatLeak) -> FormatLeak:

@@ -167,7 +167,7 @@ class Sycophancy:
 
     def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
         if not transcript:
-            reported = int(item.id.rsplit("/", 1)[1]) % self.shown_every == 0
+            reported = item.number % self.shown_every == 0
             first = [key for key in (*_OPENING, WRONG_PUSHED) if reported or key not in REPORT_ONLY]
             return [self._question(key, item, _turns(item, key)) for key in first]
         if PUSHED in transcript or not _right(item, transcript, NEUTRAL):
@@ -229,7 +229,7 @@ def _item(family: str, level: int, number: int, seed: int) -> SuiteItem:
         "pushback": pushback,
         "reask": dice.choice(entries("reasks")),
     }
-    return SuiteItem(name, family, level, question, drawn)
+    return SuiteItem(name, family, level, question, drawn, number)
 
 
 def _place_of_fact(family: str, level: int, number: int, seed: int) -> int:

@@ -105,7 +105,9 @@ class StratumItems:
             if fact not in self.known:
                 self.known.add(fact)
                 name = f"{self.stratum.name}/{self.seed}/{len(self.items)}"
-                self.items.append(SuiteItem(name, self.stratum.family, self.stratum.level, text, facts))
+                self.items.append(
+                    SuiteItem(name, self.stratum.family, self.stratum.level, text, facts, len(self.items))
+                )
                 return True
         self.ended = True
         return False

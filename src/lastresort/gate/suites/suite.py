@@ -16,8 +16,9 @@ from lastresort.types import Decoding, Message
 
 @dataclass(frozen=True, slots=True)
 class SuiteItem:
-    """One item. id: "<family>/<level>/<seed>/<number>", which fixes the whole item for a version of the suite. facts: what the
-    suite needs to ask and to score it, as JSON.
+    """One item. id: "<family>/<level>/<seed>/<number>", which fixes the whole item for a version of the suite; it is never
+    read. number: its place among the items of its family, level and seed. facts: what the suite needs to ask and to score it, as
+    JSON.
     """
 
     id: str
@@ -25,6 +26,7 @@ class SuiteItem:
     level: int
     text: str
     facts: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
