@@ -132,7 +132,15 @@ def part(name: str, base: float, tuned: float, n: int) -> dict[str, Any]:
         "turns": [{"role": "user", "content": HOSTILE}],
         "options": ["three", "<b>two</b>"],
     }
-    return {"name": name, "base": base, "tuned": tuned, "n": n, "example": example}
+    return {
+        "name": name,
+        "subject": name,
+        "constraint": False,
+        "base": base,
+        "tuned": tuned,
+        "n": n,
+        "example": example,
+    }
 
 
 def changed(base_score: float, tuned_score: float, tuned: str) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import pytest
 
 from decision_support import decide
 from failure_modes_support import FEW, KEEP, Pupil, found_of
-from gate_report_support import gated
+from gate_report_support import gated, part
 from lastresort.gate.document import changed_most
 from lastresort.gate.probes.format_leak import CONDITIONS as FORMS
 from lastresort.gate.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
+from lastresort.gate.suites.general import CONSTRAINTS, SUBJECTS
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteReply, Transcript
 from lastresort.records.decision import RunView
-from lastresort.records.gate import GateFindings
+from lastresort.records.gate import FailureModePart, GateFindings
 from lastresort.report import failure_modes
 from lastresort.report.charts import dumbbell as dumbbell_chart
 from lastresort.report.decision import read_decision
@@ -44,6 +45,19 @@ def parts(found: dict[str, Any], name: str) -> Parts:
 
 def lost(part: dict[str, Any]) -> float:
     return part["base"] - part["tuned"]
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("constraints_length", "constraints: length"),
+        ("written_sums", "sums"),
+        ("sums", "sums"),
+    ],
+)
+def test_a_part_is_called_by_its_subject_whatever_its_name(family: str, said: str) -> None:
+    found = part("any", 0.5, 0.5, 9) | {"subject": SUBJECTS[family], "constraint": family in CONSTRAINTS}
+    assert failure_modes.part_name(FailureModePart.model_validate(found)) == said
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from lastresort.errors import InputError
 from lastresort.foreign import read_json
 from lastresort.gate.run import FinishedGate, ScoredSuite
 from lastresort.gate.suites.asking import SuiteReplies
+from lastresort.gate.suites.general import CONSTRAINTS, SUBJECTS
 from lastresort.gate.suites.suite import ByCondition, ChoiceRequest, Question, ScorePair, Suite, SuiteItem, Transcript
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import check_new_folder, write_atomically
@@ -107,7 +108,17 @@ def _parts(one: ScoredSuite) -> tuple[FailureModePart, ...]:
         own = [row for row in rows if row.part == name]
         base, tuned = fmean(row.base for row in own), fmean(row.tuned for row in own)
         example = _example(one.planned.piloted.suite, own[0], one.base.transcripts[own[0].item.id])
-        parts.append(FailureModePart(name=name, base=base, tuned=tuned, n=len(own), example=example))
+        parts.append(
+            FailureModePart(
+                name=name,
+                subject=SUBJECTS.get(name, name),
+                constraint=name in CONSTRAINTS,
+                base=base,
+                tuned=tuned,
+                n=len(own),
+                example=example,
+            )
+        )
     return tuple(parts)
 
 

@@ -274,9 +274,13 @@ class ItemExample(JsonDocument):
 
 
 class FailureModePart(JsonDocument):
-    """base, tuned: mean scores on these n items, higher is better."""
+    """base, tuned: mean scores on these n items, higher is better. name: of the family of items, or of the condition. subject: what
+    they ask about. constraint: whether the subject is what an answer has to keep.
+    """
 
     name: Sentence
+    subject: Sentence
+    constraint: bool
     base: Share
     tuned: Share
     n: Count

@@ -126,11 +126,9 @@ def counts(mode: FailureModeShown) -> str:
     )
 
 
-def part_name(name: str) -> str:
-    """ "constraints_length" -> "constraints: length"."""
-    plain = name.removeprefix("written_")
-    group, _, which = plain.partition("constraints_")
-    return f"constraints: {which}" if which and not group else plain.replace("_", " ")
+def part_name(part: FailureModePart) -> str:
+    """ "constraints: length"."""
+    return f"constraints: {part.subject}" if part.constraint else part.subject.replace("_", " ")
 
 
 def figures(part: FailureModePart) -> str:

@@ -65,7 +65,9 @@ class Stratum:
 CHOSEN_STRATA = tuple(Stratum(family.name, level) for family in FAMILIES.values() for level in family.levels)
 CONSTRAINT_STRATA = tuple(Stratum(family, level) for family in CONSTRAINTS for level in LEVELS)
 WRITTEN_STRATA = tuple(Stratum(WRITTEN + stratum.family, stratum.level) for stratum in CHOSEN_STRATA)
-STRATA = {stratum.name: stratum for stratum in (*CHOSEN_STRATA, *CONSTRAINT_STRATA, *WRITTEN_STRATA)}
+_ALL = (*CHOSEN_STRATA, *CONSTRAINT_STRATA, *WRITTEN_STRATA)
+STRATA = {stratum.name: stratum for stratum in _ALL}
+SUBJECTS = {stratum.family: CONSTRAINTS.get(stratum.family, stratum.kin) for stratum in _ALL}  # by family
 
 
 @dataclass(slots=True)
