@@ -240,6 +240,7 @@ def test_a_data_check_says_which_test_items_earlier_runs_have_used(
     task = load_task(path)
     monkeypatch.chdir(tmp_path)
     assert check_task(task).as_dict()["test_reuse"] is None
+    assert check_task(task, show=1).as_dict()["masks"][0].startswith("cannot show tokens: ")
     climb(task, tmp_path / "runs" / "a")
     ledger = tmp_path / "runs" / SHARED / LEDGER
     before = ledger.stat().st_mtime_ns

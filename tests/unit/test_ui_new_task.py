@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import unicodedata
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
@@ -927,6 +928,27 @@ def test_what_was_killed_can_be_tried_again(page: TestClient, monkeypatch: pytes
     assert not forgotten
     page.get(unescape(button[1]))
     assert len(forgotten) == 1
+
+
+def test_rows_as_tokens_are_read_from_the_document_of_the_check(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    report = {
+        "ok": True,
+        "findings": [],
+        "masks": ["", "1 (reviews.csv, row 1)", "<|x|>\u0007", "", "2 (reviews.csv, row 2)"],
+    }
+    arguments: list[Sequence[str]] = []
+
+    def printed(_: Children, question: object, state: object, words: Sequence[str], **more: object) -> CommandOutput:
+        arguments.append(words)
+        return CommandOutput(json.dumps(report))
+
+    monkeypatch.setattr(Children, "printed", printed)
+    shown = unescape(page.get("/new/reviews/masks").text)
+    assert {"--json", "--show=3"} < set(arguments[0])
+    assert ">1 (reviews.csv, row 1)\n<|x|>\\x07\n\n2 (reviews.csv, row 2)</pre>" in shown
 
 
 def test_what_the_check_of_the_data_found_is_said_next_to_start(

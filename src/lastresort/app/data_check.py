@@ -51,7 +51,7 @@ class DataCheck:
         """As `lastresort data check --json` prints it."""
         preferences = None if self.preferences is None else self.preferences.as_json()
         reuse = None if self.test_reuse is None else self.test_reuse.as_json()
-        return {**self.report.as_json(), "preferences": preferences, "test_reuse": reuse}
+        return {**self.report.as_json(), "preferences": preferences, "test_reuse": reuse, "masks": list(self.masks)}
 
     def lines(self) -> list[str]:
         """As `lastresort data check` prints it."""

@@ -11,7 +11,7 @@ from lastresort.data import files
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import LastresortError
-from lastresort.foreign import MiB
+from lastresort.foreign import MiB, escaped
 from lastresort.records.data_report import DataReport, Finding, Place, PreferenceReport
 from lastresort.report.words import data as words
 from lastresort.spec.task import Task
@@ -53,6 +53,7 @@ def findings_of(text: str, task: Task) -> CheckedData:
     """text: what `lastresort data check --json` printed of this task."""
     values = json.loads(text)
     preferences, reuse = values.pop("preferences", None), values.pop("test_reuse", None)
+    values.pop("masks", None)
     report = DataReport.model_validate(values)
     judged = None if preferences is None else PreferenceReport.model_validate(preferences)
     lines = [(name, shown[0]) for name, shown in words.rows(report) if name != "findings"]
@@ -61,6 +62,11 @@ def findings_of(text: str, task: Task) -> CheckedData:
     rows = {str(path): _by_number(path) for path in task.examples.files if str(path) in named}
     found = tuple(_found(one, rows) for one in words.in_order(report))
     return CheckedData(report.ok, tuple(lines), found, "" if reuse is None else str(reuse["text"]))
+
+
+def masks_of(text: str) -> str:
+    """The training rows token by token. text: as for `findings_of`, of a check that shows some."""
+    return "\n".join(map(escaped, json.loads(text)["masks"])).lstrip("\n")
 
 
 def _found(finding: Finding, rows: Mapping[str, Mapping[int, RawRow]]) -> FoundRows:

@@ -22,7 +22,7 @@ from lastresort.spec.task import Task
 from lastresort.ui import drafts
 from lastresort.ui.children import CommandOutput, FileToWrite, children_of
 from lastresort.ui.climb_options import kept_options
-from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, first_rows
+from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, first_rows, masks_of
 from lastresort.ui.pages.task_editor import sizes_of
 from lastresort.ui.site import Here, Site
 from lastresort.ui.task_folder import below, ladder_of, state_of, task_in, there
@@ -91,9 +91,7 @@ def router() -> APIRouter:
     @routes.get("/new/{name}/masks")
     def masks(site: Here, request: Request, name: str) -> Response:
         asked = _ask(site, request, name, ("data", "check", f"--show={ROWS_AS_TOKENS}"), key="masks")
-        lines = (
-            "" if asked is None else asked.text.partition("\n\n")[2]
-        )  # below the figures, which the page has already
+        lines = "" if asked is None or asked.fault else masks_of(asked.text)
         return site.draw(request, "new_masks.html.j2", name=name, unready=UNREADY, asked=asked, lines=lines)
 
     @routes.get("/new/{name}/advice")
@@ -143,8 +141,8 @@ def _ask(
     also: object = None,
     sized: bool = True,
 ) -> CommandOutput | None:
-    """What a command says of the text as it is now, None while it works; as JSON, unless a key names it among others like it. also:
-    the state of what else it reads. sized: whether it refuses rows that are too few for the split or the bar.
+    """What a command says of the text as it is now, None while it works; as JSON. key: names it among others like it. also: the
+    state of what else it reads. sized: whether it refuses rows that are too few for the split or the bar.
     """
     try:
         task = task_in(site, name)
@@ -158,7 +156,7 @@ def _ask(
     if begin and not draft.is_file():
         drafts.keep_text(task.folder, drafts.text_of(task.folder) or "")
     words = list(takewhile(lambda word: not word.startswith("-"), command))
-    arguments = [*words, below(site, draft), *command[len(words) :], *([] if key else ["--json"])]
+    arguments = [*words, below(site, draft), *command[len(words) :], "--json"]
     state = state_of(site, name) if also is None else (state_of(site, name), also)
     question, children = (name, key or command[0]), children_of(site)
     if begin and "again" in request.query_params:
