@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from climb_support import calls, scripted_task
+from lastresort.app.runtime import ERROR_FILE, STAGES_AS_JSON
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.errors import InputError
+from lastresort.ui.children import _fault_in
 
 QUALITY = [{"right": 0.97}]
 
@@ -156,6 +159,25 @@ def test_what_cannot_be_read_is_not_said_to_be_unwritten(capsys: pytest.CaptureF
 
     assert guarded(unreadable) == 4
     assert capsys.readouterr().err.startswith("Error: model/config.json: the system refused it (Permission denied).")
+
+
+def test_a_page_gets_an_error_as_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole, also where it has several lines."""
+
+    def refused(**_: object) -> None:
+        raise InputError('found "Error: a\nb"', where="x.yaml", remedy="Mend it.")
+
+    assert guarded(refused) == 2
+    sentence = capsys.readouterr().err
+    monkeypatch.setenv(STAGES_AS_JSON, "yes")
+    monkeypatch.setenv(ERROR_FILE, str(tmp_path / "error.json"))
+    assert guarded(refused) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"Error: {_fault_in(line)}\n" == sentence == 'Error: x.yaml: found "Error: a\nb". Mend it.\n'
+    assert (tmp_path / "error.json").read_text() == line
+    assert (_fault_in("killed"), _fault_in('{"label": "loading"}')) == ("killed", "")
 
 
 @pytest.mark.parametrize("shown", ["-3", "x"])

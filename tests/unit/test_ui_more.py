@@ -246,6 +246,18 @@ def test_a_process_that_says_nothing_does_not_fail_with_the_words_of_an_earlier_
     assert "ended before it read the items" in refused.text
 
 
+def test_a_refusal_is_read_from_what_the_process_left_and_not_from_its_log(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded_starts(monkeypatch)
+    left = tmp_path / "runs" / ".lastresort" / "jobs" / "routing-1.error.json"
+    left.parent.mkdir(parents=True)
+    left.write_text(json.dumps({"error": "row 3 is known, \x07expected others. Send others."}))
+    refused = add(page, FRESH)
+    assert refused.status_code == 422
+    assert "row 3 is known, \\x07expected others. Send others." in refused.text
+
+
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_items_are_written_into_a_folder_of_the_run_alone(page: TestClient, tmp_path: Path, kind: str) -> None:
     elsewhere, fresh = tmp_path / "elsewhere", tmp_path / "runs" / "routing-1" / "fresh"

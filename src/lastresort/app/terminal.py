@@ -11,10 +11,15 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from lastresort.app.runtime import ERROR_FILE, STAGES_AS_JSON
+from lastresort.errors import LastresortError
 from lastresort.foreign import UNSAFE, escaped
 from lastresort.keys import known_keys, redacted_value, without_keys
+from lastresort.records.atomic import write_atomically
 from lastresort.stop import GoOn, Stop, check
 
 ANSWER_S = 600.0  # for an answer: a climb in a terminal that nobody looks at must not wait for ever
@@ -34,6 +39,18 @@ def print_text(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
 def print_note(text: str = "", *, end: str = "\n") -> None:
     """Everything else, on stderr."""
     print(safe_text(text), end=end, file=sys.stderr, flush=True)
+
+
+def print_error(text: str, *, kind: str = "Error") -> None:
+    """A sentence on stderr, after its kind; for a page JSON, `{"error": TEXT}`, there or in a file of its own."""
+    as_json = json.dumps({"error": without_keys(text)})
+    if path := os.environ.get(ERROR_FILE):
+        with suppress(LastresortError):  # what is printed says it, too
+            write_atomically(Path(path), as_json)
+    if os.environ.get(STAGES_AS_JSON):
+        print_note(as_json)
+    else:
+        print_note(f"{kind}: {text}")
 
 
 def consent(*, yes: bool) -> GoOn | None:

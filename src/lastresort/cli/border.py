@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
-from lastresort.app.terminal import print_document, print_note, print_text, safe_text
+from lastresort.app.terminal import print_document, print_error, print_note, print_text, safe_text
 from lastresort.errors import InputError, LastresortError, StopRequestedError
 from lastresort.foreign import reason_of
 from lastresort.keys import without_keys
@@ -122,8 +122,7 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 
 def _say(error: LastresortError) -> int:
-    kind = "Stopped" if isinstance(error, StopRequestedError) else "Error"
-    print_note(f"{kind}: {error}")
+    print_error(str(error), kind="Stopped" if isinstance(error, StopRequestedError) else "Error")
     return error.exit_code
 
 
@@ -153,7 +152,7 @@ def _unexpected(error: Exception) -> int:
         print_note(said.getvalue(), end="")
         return exit_code
     print_note("".join(traceback.format_exception(error)), end="")
-    print_note("Error: this is a fault of lastresort, please report it with the lines above.")
+    print_error("this is a fault of lastresort, please report it with the lines above.")
     return LastresortError.exit_code
 
 

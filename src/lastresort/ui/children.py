@@ -21,7 +21,7 @@ from lastresort.foreign import MiB, escaped
 from lastresort.keys import without_keys
 from lastresort.records.atomic import write_atomically
 from lastresort.records.events import Stage
-from lastresort.ui.processes import start_process
+from lastresort.ui.processes import PrintedError, start_process
 from lastresort.ui.site import Site
 
 AT_ONCE = 2  # the others wait for their turn
@@ -222,8 +222,7 @@ class Children:
         if code < 0:
             fault = "Its process was killed: there may not be enough memory, or it took too long."
         elif code and not text:
-            fault = _last_line(without_keys(_read(child.faults)))
-            fault = fault if fault and _stage_in(fault) is None else f"It exited with code {code}."
+            fault = _fault_in(_last_line(without_keys(_read(child.faults)))) or f"It exited with code {code}."
         child.printed = CommandOutput(text, fault, killed=code < 0)
         _let_go(child)
 
@@ -262,7 +261,15 @@ def _tail(file: IO[bytes]) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("Error: ") if lines else ""
+    return lines[-1] if lines else ""
+
+
+def _fault_in(line: str) -> str:
+    """What a command that failed said last, "" where it said no more than a stage."""
+    try:
+        return escaped(PrintedError.model_validate_json(line).error)
+    except ValidationError:
+        return line if _stage_in(line) is None else ""
 
 
 def _stage_in(line: str) -> Stage | None:

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lastresort.app.runtime import JOB_FOLDER, JOB_PID
+from pydantic import ValidationError
+
+from lastresort.app.runtime import ERROR_FILE, JOB_FOLDER, JOB_PID
 from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
-from lastresort.foreign import escaped
+from lastresort.foreign import escaped, read_text
 from lastresort.keys import without_keys
 from lastresort.records.atomic import disk_errors, is_running
 from lastresort.stop import FILE_NAME as STOP
-from lastresort.ui.processes import link_to, open_log, start_process
+from lastresort.ui.processes import PrintedError, link_to, open_log, start_process
 from lastresort.ui.workspace import HIDDEN
 
 LAST_WORDS = 12  # lines
@@ -40,6 +42,15 @@ class Command:
     folder: Path
     log: Path
 
+    @property
+    def error(self) -> Path:
+        """The file that gets its error, if it ends with one."""
+        return error_of(self.log)
+
+
+def error_of(log: Path) -> Path:
+    return log.with_suffix(".error.json")
+
 
 def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start it. It goes on when the page ends. reaches: as in `start_process`."""
@@ -48,9 +59,10 @@ def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         own = Path(tempfile.mkdtemp(prefix=JOB_FOLDER))
     try:
         with open_log(job.log, "ab") as log:
+            job.error.unlink(missing_ok=True)
             process = start_process(
                 job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, reaches=reaches,
-                more=places_of(own, os.environ),
+                more={**places_of(own, os.environ), ERROR_FILE: str(job.error.absolute())},
             )  # fmt: skip
         (own / JOB_PID).write_text(str(process.pid), "ascii")
     except BaseException:
@@ -112,6 +124,16 @@ def last_words(runs: Path, run: Path, since: datetime | None = None, *, after_by
     if since is not None and path.is_file() and path.stat().st_mtime < since.timestamp():
         return ()
     return words_in(path, after_bytes)
+
+
+def last_error(runs: Path, run: Path) -> str:
+    """What ended the last process that the page started for a run, "" where nothing says so."""
+    path = error_of(runs / LOGS / f"{run.name}.log")
+    if link_to(path) is not None or not path.is_file():
+        return ""
+    with suppress(InputError, ValidationError):
+        return escaped(PrintedError.model_validate_json(read_text(path)).error)
+    return ""
 
 
 def words_in(path: Path, after_bytes: int = 0) -> tuple[str, ...]:

@@ -13,7 +13,15 @@ from typing import IO, BinaryIO, Literal
 from lastresort.errors import InputError
 from lastresort.keys import CODE_NEEDS, KEYS, PASSED, Host, keys_by_host, passed_names
 from lastresort.models.endpoint import parse_endpoint
+from lastresort.records.document import JsonDocument
 from lastresort.spec.training import TRACKERS
+
+
+class PrintedError(JsonDocument):
+    """What `app.terminal.print_error` gives a page."""
+
+    error: str
+
 
 _SECRET = re.compile(
     r"secret|password|passwd|passphrase|credential|tokens?(?![a-z])|(?<![a-z])(api)?(auth|keys?|pass|pat|pwd)(?![a-z])",

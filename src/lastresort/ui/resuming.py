@@ -24,6 +24,7 @@ from lastresort.ui.drafts import file_name_of, write_upload
 from lastresort.ui.kept import writing
 from lastresort.ui.workspace import FRESH, NotThere, RunState, Workspace
 
+SILENT = "the process ended before it read the items, and said nothing"
 START_S = 15.0  # longer than that nobody waits for a page
 
 
@@ -135,9 +136,7 @@ def wait_until_taken_up(workspace: Workspace, name: str, own: Resumption) -> Non
     if _wait(own.process, lambda: is_added(run, fresh)) or not own.process.poll():
         return
     words = jobs.last_words(workspace.runs, run, after_bytes=own.log_bytes)
-    said = (
-        words[-1].removeprefix("Error: ") if words else "the process ended before it read the items, and said nothing"
-    )
+    said = jobs.last_error(workspace.runs, run) or (words[-1] if words else SILENT)
     raise InputError(said.replace(str(fresh), fresh.name).replace(f"{workspace.folder}/", "").rstrip("."))
 
 
