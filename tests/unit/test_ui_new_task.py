@@ -1227,7 +1227,10 @@ def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestC
     assert 'hx-post="/new/odd/columns"' in refused.text
     assert page.post("/new/odd/columns", data={**chosen, "leave_out": "yes"}).headers["hx-redirect"] == "/new/odd"
     assert "examples: odd-complete.csv" in text_of(site, "odd")
-    # Other columns are those of the whole file again, not of the copy.
+    # Other columns are those of the whole file again, not of the copy, whatever became of the line that says so.
+    own = text_of(site, "odd").replace("# A copy of odd.csv: it leaves out 1", "# without 1")
+    assert own != text_of(site, "odd")
+    assert page.post("/new/odd/text", data={"text": own}).status_code == 200
     other = page.post("/new/odd/columns", data={"source": "alpha", "target": "gamma"})
     assert other.headers["hx-redirect"] == "/new/odd"
     assert "examples: odd.csv" in text_of(site, "odd")

@@ -81,12 +81,15 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A task file that was written. files: it, and the schema where there is one. report: what checking its data found."""
+    """A task file that was written. files: it, and the schema where there is one. report: what checking its data found. left_out:
+    None where the task reads the file that was given.
+    """
 
     draft: TaskDraft
     task_file: Path
     files: tuple[Path, ...]
     report: DataReport
+    left_out: LeftOut | None = None
 
     def as_dict(self) -> dict[str, object]:
         """As `lastresort init --json` prints it."""
@@ -410,4 +413,4 @@ def _written(
         for path in files:
             path.unlink(missing_ok=True)
         raise
-    return Drafted(found, request.task_file, files, report)
+    return Drafted(found, request.task_file, files, report, left_out)

@@ -28,13 +28,14 @@ from lastresort.errors import InputError, LastresortError, StoppedError, TaskErr
 from lastresort.foreign import MiB, holds, opened, read_text
 from lastresort.records.atomic import disk_errors, new_file, write_atomically
 from lastresort.records.events import TaskRead
-from lastresort.report.words.draft import left_out_line, without_left_out_line
+from lastresort.report.words.draft import left_out_line
 from lastresort.spec.document import parse_document
 from lastresort.spec.edit import moved, with_key
 from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
 from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
-from lastresort.ui import kept, rate
+from lastresort.ui import copies, kept, rate
+from lastresort.ui.copies import Copied
 from lastresort.ui.guard import LARGEST_UPLOAD
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
@@ -203,14 +204,16 @@ def replace_data(
     try:
         request = InitRequest(path, task_file=folder / DRAFT, leave_out_empty=leave_out_empty)
         left_out = without_empty_rows(read_rows(path), columns_in(text), request)
-        changed = without_left_out_line(_with_examples(text, name if left_out is None else left_out.copy.name))
+        changed = _with_examples(text, name if left_out is None else left_out.copy.name)
+        changed = copies.without_lines(changed, folder)
         if left_out is not None:
-            changed = re.sub(
-                r"^(?=examples:)", f"{left_out_line(name, left_out.what)}\n", changed, count=1, flags=re.MULTILINE
-            )
+            line = left_out_line(name, left_out.what)
+            changed = re.sub(r"^(?=examples:)", lambda _: f"{line}\n", changed, count=1, flags=re.MULTILINE)
             write_atomically(left_out.copy, left_out.text)
             written.append(left_out.copy)
         keep_text(folder, changed, seen=seen)
+        if left_out is not None:
+            copies.keep(folder, left_out.copy.name, Copied(name, line))
     except LastresortError as error:
         for one in written:
             one.unlink(missing_ok=True)
@@ -260,7 +263,10 @@ def draft_from(data: Path, source: str | None = None, target: str | None = None,
         raise ColumnsOpen(found.side)
 
     path = _free(data.parent)
-    init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty), ask)
+    drafted = init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty), ask)
+    if (left_out := drafted.left_out) is not None:
+        line = left_out_line(data.name, left_out.what)
+        copies.keep(data.parent, left_out.copy.name, Copied(data.name, line))
     with disk_errors(path):
         path.replace(data.parent / DRAFT)
 

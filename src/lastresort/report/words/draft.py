@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,6 @@ MOST_LABELS_ASKED, WIDTH = 12, 44
 LONGEST_LINE = 88  # with a reason behind it; a longer one stands above
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
-_COPY = "# A copy of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +64,7 @@ def rows_without(inputs: int, outputs: int) -> str:
 
 def left_out_line(data: str, rows: str) -> str:
     """Above the examples of a task: what they lack of the file that somebody gave. rows: in words."""
-    return _one_line(f"{_COPY} {data}: it leaves out {rows}.")
-
-
-_LEFT_OUT = re.compile(rf"{_COPY} (?P<data>.+): it leaves out .+\.\n?")
-
-
-def without_left_out_line(text: str) -> str:
-    """The text of a task whose examples are another file now."""
-    return "".join(line for line in text.splitlines(keepends=True) if not _LEFT_OUT.fullmatch(line))
-
-
-def copied_from(text: str) -> str | None:
-    """The file whose copy a task reads, without some of its rows; None where it reads no copy."""
-    found = next(filter(None, map(_LEFT_OUT.fullmatch, text.splitlines())), None)
-    return None if found is None else found["data"]
+    return _one_line(f"# A copy of {data}: it leaves out {rows}.")
 
 
 def values_shown(samples: Sequence[str], distinct: int) -> str:
