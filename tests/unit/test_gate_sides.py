@@ -10,7 +10,7 @@ import pytest
 from adapters_support import family_folder, family_model, tuned
 from gate_support import Recorder
 from lastresort.gate.sides import GateSide, OpenedSides, resolve_sides
-from lastresort.gate.target import SideName
+from lastresort.gate.suites.suite import SideName
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.models.protocol import Model
 from lastresort.stop import NEVER

@@ -15,7 +15,7 @@ CIRCLES = {
     frozenset(circle)
     for circle in (
         ("data", "data/conversion"),
-        ("gate", "gate/lm_eval", "gate/logs", "gate/probes", "gate/suites", "gate/verdict"),
+        ("gate", "gate/lm_eval"),
         ("hardware", "hardware/plan"),
         ("interop", "interop/exporting", "interop/trl"),
         ("knowledge", "knowledge/formats"),

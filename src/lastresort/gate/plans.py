@@ -14,8 +14,7 @@ from typing import Protocol
 
 from lastresort.evals.evidence.sequential import LOOKING, expected_units, look_schedule
 from lastresort.gate.suites.asking import AnswerBatches, ask
-from lastresort.gate.suites.suite import ItemTranscripts, Suite, SuiteItem, SuiteMeasure, Transcript
-from lastresort.gate.target import SideName
+from lastresort.gate.suites.suite import ItemTranscripts, SideName, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power, why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure

@@ -26,8 +26,8 @@ from lastresort.gate.drawing import DrawnItems, Facts, draw, look_order
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
 from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuitePart, SuiteReplies, ask_each, joined
-from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
-from lastresort.gate.target import GateTarget, SideName, alone
+from lastresort.gate.suites.suite import ScorePair, SideName, SuiteItem, SuiteMeasure
+from lastresort.gate.target import GateTarget, alone
 from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
 from lastresort.gate.workers import GateWorkers
 from lastresort.models.protocol import Model

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from lastresort.embedded import converted_name
 from lastresort.errors import DataError, InputError, TaskError, UnknownModelError
-from lastresort.gate.target import SideName
+from lastresort.gate.suites.suite import SideName
 from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.libraries import loading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
@@ -14,6 +14,7 @@ from lastresort.data.split import groups_of
 from lastresort.evals.evidence import Correction
 from lastresort.evals.measure import Executor, JobFailure, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import Scorer
+from lastresort.gate.suites.suite import SideName
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Model, is_endpoint
@@ -31,7 +32,6 @@ QUICK_ITEMS = 64
 AUTO_TOKENS = -1  # until the base has counted the longest answer
 PLAIN = "the base with the plain prompt"
 
-SideName = Literal["base", "tuned"]
 MeasuredBy = Callable[[LocalExecutor, CachedModel], Executor]
 """What measures with the open model, given how this process would."""
 

@@ -15,8 +15,8 @@ from lastresort.evals.measure import JobFailure
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import AnswerBatches, AnsweredBatches, SuiteBatch, answer_batch
-from lastresort.gate.suites.suite import Suite, SuiteItem
-from lastresort.gate.target import MeasuredBy, SideName, alone
+from lastresort.gate.suites.suite import SideName, Suite, SuiteItem
+from lastresort.gate.target import MeasuredBy, alone
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model
 from lastresort.records.responses import KeptAnswer

@@ -16,7 +16,7 @@ from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, as
 from lastresort.gate.lm_eval.asking import VERSION
 from lastresort.gate.logs import LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
-from lastresort.gate.target import SideName
+from lastresort.gate.suites.suite import SideName
 from lastresort.gate.verdict import judge_measure, uninformative_measure
 from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, why_no_headroom
 from lastresort.models.protocol import Model

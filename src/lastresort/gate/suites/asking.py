@@ -26,8 +26,16 @@ from typing import Any, Protocol
 
 from lastresort.embedded import cache_folder
 from lastresort.errors import ContractError
-from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, TextRequest, Transcript
-from lastresort.gate.target import SideName
+from lastresort.gate.suites.suite import (
+    ChoiceRequest,
+    Question,
+    SideName,
+    Suite,
+    SuiteItem,
+    SuiteReply,
+    TextRequest,
+    Transcript,
+)
 from lastresort.hardware.environment import answered_with
 from lastresort.models.protocol import Model
 from lastresort.records.responses import SUITE_MIGRATIONS, Asking, KeptAnswer, SuiteAnswers

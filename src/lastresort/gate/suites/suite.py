@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lastresort.types import Decoding, Message
+
+SideName = Literal["base", "tuned"]  # of the two models that a gate compares
 
 
 @dataclass(frozen=True, slots=True)
