@@ -36,6 +36,7 @@ from lastresort.ladder import RUNGS, RungFacts
 from lastresort.objectives import OBJECTIVES, ObjectiveFacts
 from lastresort.objectives.answers import PairLogps
 from lastresort.report.html import write_report
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.sections import SUITES, SuiteFacts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
@@ -44,6 +45,7 @@ from lastresort.train.loop.objective import BatchFigures, bind
 from lastresort.types import Example, Message, SilentProgress
 from scripted_rung import ScriptedRung
 from train_support import training_file
+from tuning_support import climbed, tiny_task
 
 rehearsal = functools.partial(ScriptedRung, "rehearsal")
 ROW = RungFacts(
@@ -83,6 +85,51 @@ def test_a_dry_run_and_the_advice_know_a_new_rung(task: Path) -> None:
     assert str(step.condition).endswith(ROW.worth_it_if)
 
 
+class Exercise(SftRung):
+    """Trains an adapter with the settings of `sft`."""
+
+    name = "exercise"
+
+
+@pytest.fixture
+def trained_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A task on the tiny model whose only rung is a new one that trains."""
+    row = RungFacts(
+        f"{__name__}:Exercise",
+        winner="adapter",
+        learns="examples",
+        purpose="It exercises the answer.",
+        worth_it_if="practice helps",
+        shorten="exercise less",
+    )
+    monkeypatch.setitem(RUNGS, "exercise", row)
+    return tiny_task(tmp_path / "task", ladder=["exercise"], bar=0.05)
+
+
+def test_a_climb_trains_by_a_new_rung_and_reports_what_it_trained(trained_task: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "run"
+    decision = climbed(trained_task, run).decision.as_json()
+    assert (decision["stopped_at"], decision["winner"]["kind"]) == ("exercise", "adapter")
+    [rung] = decision["rungs"]
+    assert rung["name"] == "exercise"
+    assert {candidate["facts"]["trained"]["objective"] for candidate in rung["candidates"]} == {"sft"}
+    assert (run / "winner" / "adapter" / "adapter_model.safetensors").is_file()
+    assert "exercise" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_dry_run_knows_a_new_rung_that_trains_and_a_new_suite(
+    trained_task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, facts in {**SCRIPTED_SUITES, "manners": SuiteFacts(f"{__name__}:manners", 0.1)}.items():
+        monkeypatch.setitem(SUITES, name, facts)
+    found = dry_run(load_task(trained_task))
+    assert [(rung.name, rung.applies) for rung in found.rungs] == [("exercise", True)]
+    assert found.rungs[0].memory is not None
+    assert found.gate is not None
+    assert [suite.name for suite in found.gate.suites] == ["general", "sycophancy", "format_leak", "manners"]
+    assert found.gate.suites[-1].items > 0
+
+
 class Brief:
     """Right are answers of at most so many characters."""
 
@@ -107,6 +154,8 @@ def test_a_task_scores_by_a_new_scorer(tmp_path: Path, monkeypatch: pytest.Monke
         )
         task = load_task(path)
         assert task.resolved()["score"] == {"brief": {"characters": 40}}
+    [rung] = dry_run(task).rungs
+    assert (rung.name, rung.applies) == ("prompting", True)
     decision = climb(task, tmp_path / "runs" / "run").decision.as_json()
     assert decision["rungs"][0]["test"]["score"] == 1
 
