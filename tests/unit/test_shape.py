@@ -14,7 +14,6 @@ UNTYPED = re.compile(r"\b(?:dict|(?:Mutable)?Mapping)\[str, Any\]")
 CIRCLES = {
     frozenset(circle)
     for circle in (
-        ("data", "data/conversion"),
         ("gate", "gate/lm_eval"),
         ("hardware", "hardware/plan"),
         ("interop", "interop/exporting", "interop/trl"),

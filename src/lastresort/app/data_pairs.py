@@ -14,12 +14,12 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
+from lastresort.data.conversion.samples import read_samples, sort_samples
 from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.writers import WRITERS, traits_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
-from lastresort.data.samples import read_samples, sort_samples
 from lastresort.errors import DataError, InputError
 from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
