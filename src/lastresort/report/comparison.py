@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 from lastresort.records.decision_parts import ComparedWay, SpentOfWay
 from lastresort.report.charts.gate import GateStrip
-from lastresort.report.gate import in_limits, in_points
 from lastresort.report.words.comparison import NAMES
-from lastresort.report.words.wording import MARKS, NO_BREAK, capital, count, counted, duration, listed, percent
+from lastresort.report.words.wording import (
+    MARKS,
+    NO_BREAK,
+    capital,
+    count,
+    counted,
+    duration,
+    in_limits,
+    in_points,
+    listed,
+    percent,
+)
 
 NAME = "the comparison"
 Entries = Sequence[ComparedWay]

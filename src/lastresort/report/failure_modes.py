@@ -14,8 +14,8 @@ from lastresort.records.gate import (
     ModeName,
     SuiteFound,
 )
-from lastresort.report.gate import in_points, not_scored
-from lastresort.report.words.wording import NO_BREAK, count, counted, percent
+from lastresort.report.gate import not_scored
+from lastresort.report.words.wording import NO_BREAK, count, counted, in_points, percent
 
 SHOWN = 5  # items side by side
 FIRST = 12  # parts that are drawn at once

@@ -23,6 +23,8 @@ from lastresort.report.words.wording import (
     STYLES,
     count,
     counted,
+    in_limits,
+    in_points,
     percent,
     printable,
     sentence,
@@ -192,18 +194,6 @@ def _target_row(target: TargetFound) -> list[GateRow]:
         "target", target.comparator_score, tuned, target.gain, target.interval, target.outcome, n, target.n_needed
     )
     return [row]
-
-
-def in_points(difference: float | None) -> str:
-    """-0.021 -> "−2.1": where a column is of points."""
-    if difference is None:
-        return ""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def in_limits(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{in_points(interval[0])} to {in_points(interval[1])}"
 
 
 def _table(document: GateDocument) -> Table:

@@ -7,9 +7,9 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from lastresort.records.gate import GateDocument, SuiteFound, TargetFound, TargetNotAsked
-from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, table, warnings
+from lastresort.report.gate import MILDER, MOST, asked_of, table, warnings
 from lastresort.report.markdown import plain
-from lastresort.report.words.wording import percent, printable, round_percent, shortened, spaced, stopped
+from lastresort.report.words.wording import in_limits, percent, printable, round_percent, shortened, spaced, stopped
 
 CLASS = "lastresort.gate"
 _SKIPPED = ("UNINFORMATIVE", "SKIPPED")

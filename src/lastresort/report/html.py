@@ -28,14 +28,13 @@ from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthes
 from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
 from lastresort.report.decision import restore_decision, view_in
 from lastresort.report.differences import changed, clipped, side_by_side
-from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, data, judge, prompting, retrieval, titles, training, verdicts, wording
 from lastresort.report.words.candidates import about_candidate
 from lastresort.report.words.next_step import next_step, set_to_stop
 from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import headline
-from lastresort.report.words.wording import count
+from lastresort.report.words.wording import count, in_limits, in_points
 from lastresort.train.watch.kept import measured, summary, warning
 from lastresort.types import JsonObject
 

@@ -15,10 +15,10 @@ from lastresort.records.decision import RungView, RunView
 from lastresort.records.gate import GateFindings
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
-from lastresort.report.gate import finding, in_points
+from lastresort.report.gate import finding
 from lastresort.report.html import style
 from lastresort.report.words.titles import headline
-from lastresort.report.words.wording import percent, state_of, verdict
+from lastresort.report.words.wording import in_points, percent, state_of, verdict
 
 WIDTH, ROW, HEAD, FOOT = 760, 40, 22, 26
 LEFT, RIGHT = 130, 210  # of the picture, for names before it and figures behind it

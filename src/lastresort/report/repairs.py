@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lastresort.records.decision_parts import RepairView
-from lastresort.report.gate import in_points
 from lastresort.report.words.rungs import of_repair
-from lastresort.report.words.wording import percent, rung_in_prose
+from lastresort.report.words.wording import in_points, percent, rung_in_prose
 
 Repairs = Sequence[RepairView]
 

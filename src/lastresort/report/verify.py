@@ -21,10 +21,9 @@ from lastresort.records.document import (
     Share,
 )
 from lastresort.records.measurement import Cost
-from lastresort.report.gate import in_limits, in_points
 from lastresort.report.tables import grid, named_texts, ruled, verdict_text
 from lastresort.report.words.verify import TITLES, CauseName, Sent
-from lastresort.report.words.wording import STYLES, count, percent, printable, sentence, shortened
+from lastresort.report.words.wording import STYLES, count, in_limits, in_points, percent, printable, sentence, shortened
 from lastresort.types import Unit
 
 SHOWN = 3  # differing and missing answers in the terminal; the document has all

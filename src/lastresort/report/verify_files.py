@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from lastresort.report.gate import in_limits, in_points
 from lastresort.report.gate_files import bullets, junit, properties_of, result
 from lastresort.report.markdown import plain
 from lastresort.report.verify import EXPLAINS, SHOWN, CauseTested, VerifyDocument, cells
 from lastresort.report.words.verify import TITLES
-from lastresort.report.words.wording import count, percent, shortened, spaced, stopped, verdict
+from lastresort.report.words.wording import count, in_limits, in_points, percent, shortened, spaced, stopped, verdict
 
 CLASS = "lastresort.verify"
 

@@ -15,8 +15,7 @@ from lastresort.records.gate import GateFindings, SuiteVerdict
 from lastresort.report.charts import ladder
 from lastresort.report.charts.ladder import estimate, framed, line
 from lastresort.report.charts.scale import Scale, differences
-from lastresort.report.gate import in_limits, in_points
-from lastresort.report.words.wording import verdict
+from lastresort.report.words.wording import in_limits, in_points, verdict
 
 # Shape and colour are those of the bar's verdicts: kept, lost, or unknown.
 LIKE = {"NON_INFERIOR": "MET", "REGRESSED": "NOT_MET", "UNDERPOWERED": "UNDECIDED", "UNINFORMATIVE": "UNDECIDED"}

@@ -11,9 +11,8 @@ from markupsafe import Markup
 
 from lastresort.records.decision_parts import RepairView, Weighing
 from lastresort.report.charts.scale import Plot, amounts, chart, differences, scores
-from lastresort.report.gate import in_points
 from lastresort.report.words.titles import checkpoint
-from lastresort.report.words.wording import percent
+from lastresort.report.words.wording import in_points, percent
 
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 60, 16, 44

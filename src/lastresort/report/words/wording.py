@@ -59,6 +59,18 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f} points".replace("-", "−")
 
 
+def in_points(difference: float | None) -> str:
+    """-0.021 -> "−2.1": where a column is of points."""
+    if difference is None:
+        return ""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def in_limits(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{in_points(interval[0])} to {in_points(interval[1])}"
+
+
 def points_of(difference: float) -> str:
     """0.03 -> "3 points", 0.0125 -> "1.3 points", 0.01 -> "1 point": in a sentence."""
     text = f"{100 * difference:.1f}".removesuffix(".0")
