@@ -32,15 +32,15 @@ N = 24
 
 
 class Local(Teacher):
-    """Whose replies follow from the request and the seed, as those of weights do. It is unsure of every fifth answer. asked: keys
-    of all that it was asked.
+    """Whose replies follow from the request and the seed, as those of weights do. unsure_of: every which answer. asked: keys of all
+    that it was asked.
     """
 
     batch_size = 2
 
-    def __init__(self, *, batch_matters: bool = False, too_long: int | None = None) -> None:
+    def __init__(self, *, batch_matters: bool = False, too_long: int | None = None, unsure_of: int = 5) -> None:
         super().__init__(self._reply, answer=self._answer)
-        self.batch_matters, self._too_long = batch_matters, too_long
+        self.batch_matters, self._too_long, self._unsure_of = batch_matters, too_long, unsure_of
         self.asked = Counter[str]()
         self._seed = 0
 
@@ -60,7 +60,7 @@ class Local(Teacher):
         return drawn(request, 0)
 
     def _answer(self, text: str) -> str:
-        return "nothing" if (sum(map(ord, text)) + self._seed) % 5 == 0 else team_of(text)
+        return "nothing" if (sum(map(ord, text)) + self._seed) % self._unsure_of == 0 else team_of(text)
 
 
 Spread = Callable[[WorkersHere], None]
@@ -151,7 +151,7 @@ def batches(workers: WorkersHere) -> list[BatchJob]:
 class After:
     """Asks to stop once the teacher has had so many calls."""
 
-    teacher: Local
+    teacher: Teacher
     calls: int
 
     def requested(self) -> StopRequest | None:
@@ -174,6 +174,37 @@ def test_what_was_stopped_goes_on_with_ray_or_without(
     assert written(found) == written(alone)
     assert there.asked == here.asked, "nothing is answered twice"
     assert found.tally.calls == alone.tally.calls
+
+
+@pytest.mark.parametrize("ray", [None, "local"])
+@pytest.mark.parametrize("calls", [5, 31, 40])
+def test_what_was_stopped_close_to_the_limit_of_calls_goes_on_as_if_it_was_not(
+    calls: int, ray: str | None, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch that was interrupted is counted once."""
+    here, there = Local(unsure_of=2), Local(unsure_of=2)
+    alone = rows(monkeypatch, tmp_path / "alone", here, calls=60)
+    assert alone.ended == "calls"
+    with pytest.raises(StopRequestedError):
+        rows(monkeypatch, tmp_path / "stopped", there, calls=60, stop=After(there, calls))
+    spread(WorkersHere(1))
+    found = rows(monkeypatch, tmp_path / "stopped", there, calls=60, ray=ray)
+    assert written(found) == written(alone)
+    assert there.asked == here.asked
+    assert found.tally.calls == alone.tally.calls <= 60
+
+
+def test_calls_of_another_teacher_count_towards_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batch is not the one that follows, also where that is interrupted, too."""
+    first, second = Local(), Teacher(fresh_rows())
+    second.fingerprint = "another"
+    with pytest.raises(StopRequestedError):
+        rows(monkeypatch, tmp_path, first, calls=40, stop=After(first, 20))
+    with pytest.raises(StopRequestedError):
+        rows(monkeypatch, tmp_path, second, calls=40, stop=After(second, 9))
+    found = rows(monkeypatch, tmp_path, second, calls=40)
+    assert found.ended == "calls"
+    assert found.tally.calls <= 40
 
 
 def test_a_run_begun_without_ray_goes_on_with_it(

@@ -115,7 +115,7 @@ class RequestBatch(_Line):
 
 
 class RowsWritten(_Line):
-    """The rows of so many batches are in the file of rows."""
+    """The rows of so many batches are in the file of rows. The calls before this line belong to no batch that is still to come."""
 
     written: NonNegativeInt
 
@@ -157,7 +157,8 @@ _SETTINGS = {  # the fields of a header, as a user knows them
 @dataclass(slots=True)
 class Tally:
     """All batches and all calls so far. requests: of the batches. calls: those that gave an answer. checks: those for agreement.
-    shown: how often each kind showed each passage, or each row as the first, by its id. dearest_usd: of one answer.
+    shown: how often each kind showed each passage, or each row as the first, by its id. dearest_usd: of one answer. under_way: the
+    `prompt_hash` of all calls of a batch that is not in the journal yet.
     """
 
     rows: list[SyntheticRow] = field(default_factory=list)
@@ -173,6 +174,7 @@ class Tally:
     usd: float = 0.0
     dearest_usd: float = 0.0
     seconds: float = 0.0
+    under_way: set[str] = field(default_factory=set)
 
     @property
     def proposed(self) -> int:
@@ -190,6 +192,7 @@ class Tally:
         self.batches += 1
         self.requests += batch.requests
         self.surplus += batch.surplus
+        self.under_way.clear()
 
     def add_call(self, call: CallSpending) -> None:
         self.usd += call.usd
@@ -201,6 +204,7 @@ class Tally:
         self.tokens_out += call.tokens_out
         self.seconds += call.seconds
         self.dearest_usd = max(self.dearest_usd, call.worth_usd)
+        self.under_way.add(call.prompt_hash)
 
 
 class Journal:
@@ -280,6 +284,7 @@ class Journal:
             self._header = _parsed(Header, line, self.path, number)
         elif line.startswith(_WRITTEN):
             self._written = _parsed(RowsWritten, line, self.path, number).written
+            self.tally.under_way.clear()
         elif line.startswith(_CALL):
             self._count(_parsed(CallSpending, line, self.path, number))
         else:
@@ -301,8 +306,9 @@ class Journal:
     def _write_header(self, header: Header) -> None:
         """In place of that of another synthesis, which has made no row. Its calls stay counted."""
         self._header = header
-        calls = _whole_lines(self.path)[1:]
-        write_atomically(self.path, "".join(f"{line}\n" for line in (header.model_dump_json(), *calls)))
+        calls, mark = _whole_lines(self.path)[1:], RowsWritten(written=0).model_dump_json()
+        write_atomically(self.path, "".join(f"{line}\n" for line in (header.model_dump_json(), *calls, mark)))
+        self.tally.under_way.clear()
 
     def _write(self, rows: Sequence[SyntheticRow]) -> None:
         if rows:

@@ -30,7 +30,7 @@ from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, Turns
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
 from lastresort.synthesis.reading import LONGEST_REPLY, read_reply_rows
 from lastresort.synthesis.recipe import Recipe
-from lastresort.synthesis.spending import Limit, SpendingLimits, limit_reached
+from lastresort.synthesis.spending import Limit, SpendingLimits, limit_reached, most_calls
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
 BATCH = 8  # requests
@@ -61,15 +61,19 @@ class _Teacher:
 
     def answers(self, prompts: Sequence[Prompt], decoding: Decoding, *, is_check: bool) -> list[Answer]:
         check(self.stop)
-        hashes = [
-            content_hash(prompt, f"{decoding.seed}:{sample}")
-            for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
-        ]
+        hashes = _prompt_hashes(prompts, decoding)
         return self.model.generate(
             prompts,
             decoding,
             lambda index, answer: self.journal.record_answer(hashes[index], answer, is_check=is_check),
         )
+
+
+def _prompt_hashes(prompts: Sequence[Prompt], decoding: Decoding) -> list[str]:
+    return [
+        content_hash(prompt, f"{decoding.seed}:{sample}")
+        for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
+    ]
 
 
 def make_rows(
@@ -141,11 +145,26 @@ def planned_batch(
         request = KINDS[kinds[one % len(kinds)]].request(Draw(recipe.seeds, turns, random, label))
         request = replace(request, n=max(1, min(PER_REQUEST, missing[label])))
         missing[label] -= request.n
-        if (limit := limit_reached(limits, recipe, [*requests, request], found)) is not None:
+        more = [*requests, request]
+        if (limit := limit_reached(limits, recipe, more, found, _counted_calls(recipe, more, found))) is not None:
             return requests, limit
         turns.count(request)
         requests.append(request)
     return requests, None
+
+
+def _counted_calls(recipe: Recipe, requests: Sequence[RowRequest], found: Tally) -> int:
+    """How many calls of these requests were counted before their batch was interrupted: at most all that may follow from those
+    whose reply was.
+    """
+    most = sum(
+        most_calls(recipe, group.requests[place])
+        for group in (_groups(recipe, requests, found) if found.under_way else ())
+        for places, prompts, decoding in _request_calls(recipe, group)
+        for place, prompt_hash in zip(places, _prompt_hashes(prompts, decoding), strict=True)
+        if prompt_hash in found.under_way
+    )
+    return min(len(found.under_way), most)
 
 
 def _most_missing(missing: Mapping[str | None, int], random: Random) -> str | None:

@@ -34,23 +34,38 @@ class SpendingLimits:
         return self.usd is not None and not spent.batches
 
 
-def limit_reached(limits: SpendingLimits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally) -> Limit | None:
-    """Which limit these requests could exceed, with all that may follow from them. None where they fit."""
-    checks = [recipe.checks(request.kind) * request.n for request in requests]
-    if limits.calls is not None and spent.calls + len(requests) + sum(checks) > limits.calls:
+def most_calls(recipe: Recipe, request: RowRequest) -> int:
+    """Of a request, and of all checks that may follow from it."""
+    return 1 + _most_checks(recipe, request)
+
+
+def _most_checks(recipe: Recipe, request: RowRequest) -> int:
+    return recipe.checks(request.kind) * request.n
+
+
+def limit_reached(
+    limits: SpendingLimits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally, counted: int = 0
+) -> Limit | None:
+    """Which limit these requests could exceed, with all that may follow from them. None where they fit. counted: how many of their
+    calls are among those of `spent`, since their batch was interrupted.
+    """
+    most = sum(most_calls(recipe, request) for request in requests)
+    if limits.calls is not None and spent.calls - counted + most > limits.calls:
         return "calls"
     if limits.usd is None:
         return None
-    most = sum(
-        max(_most_usd(limits, recipe, request, n), (1 + n) * spent.dearest_usd)  # no answer is taken to cost less
-        for request, n in zip(requests, checks, strict=True)
+    most_usd = sum(
+        max(
+            _most_usd(limits, recipe, one), most_calls(recipe, one) * spent.dearest_usd
+        )  # no answer is taken to cost less
+        for one in requests
     )
-    return "usd" if spent.usd + most > limits.usd else None
+    return "usd" if spent.usd + most_usd > limits.usd else None
 
 
-def _most_usd(limits: SpendingLimits, recipe: Recipe, request: RowRequest, checks: int) -> float:
+def _most_usd(limits: SpendingLimits, recipe: Recipe, request: RowRequest) -> float:
     """Of a request whose reply is as long as it may be, and of answering its rows."""
-    lengths = recipe.lengths
+    lengths, checks = recipe.lengths, _most_checks(recipe, request)
     tokens_in = estimated_prompt_tokens(request_turns(request, recipe.instruction)) + checks * lengths.blind
     return _usd(limits.prices, tokens_in, lengths.reply + checks * lengths.answer)
 
