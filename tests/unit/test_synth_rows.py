@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from lastresort.synthesis.recipe import Lengths, Recipe
 from lastresort.synthesis.spending import USUAL_YIELD, SpendingLimits, expected_requests
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
-from synth_support import WITHOUT_DOCUMENTS, Teacher, fresh_rows, made, routing, synth, unwritten
+from synth_support import WITHOUT_DOCUMENTS, Teacher, fresh_rows, made, routing, synth, team_of, unwritten
 
 
 def prepared_task(path: Path) -> PreparedTask:
@@ -445,6 +446,22 @@ def test_no_more_rows_are_asked_for_than_are_missing(tmp_path: Path, monkeypatch
     assert (found.made, "Rows to write: 1." in teacher.prompts[0], len(teacher.prompts)) == (1, True, 2)
     surplus = replace(found, tally=replace(found.tally, surplus=2))
     assert "  more than --n" in "\n".join(surplus.lines())
+
+
+def test_requests_beyond_what_is_missing_ask_for_three_rows_where_any_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are planned since three of five rows are dropped. At most one of a batch asks for the rest of a division by three."""
+
+    def unsure(text: str) -> str:
+        return team_of(text) if Random(text).random() < 0.4 else "nothing"
+
+    teacher = Teacher(fresh_rows(), answer=unsure)
+    found = synth(monkeypatch, routing(tmp_path), teacher, n=60, balance="any", calls=500)
+    asked = Counter(re.findall(r"Rows to write: (\d)", "\n".join(teacher.prompts)))
+    assert (found.made, found.tally.requests) == (60, asked.total())
+    assert asked["1"] + asked["2"] <= found.tally.batches
+    assert found.tally.surplus <= 2
 
 
 def test_a_row_has_no_price_where_none_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

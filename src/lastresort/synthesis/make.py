@@ -143,7 +143,8 @@ def planned_batch(
         label = _most_missing(missing, random)
         kinds = recipe.kinds if label is None or by_label[label] else for_label
         request = KINDS[kinds[one % len(kinds)]].request(Draw(recipe.seeds, turns, random, label))
-        request = replace(request, n=max(1, min(PER_REQUEST, missing[label])))
+        beyond = PER_REQUEST if label is None else 1  # a label has a quota, and rows beyond it are left out
+        request = replace(request, n=min(PER_REQUEST, missing[label]) if missing[label] > 0 else beyond)
         missing[label] -= request.n
         more = [*requests, request]
         if (limit := limit_reached(limits, recipe, more, found, _counted_calls(recipe, more, found))) is not None:
