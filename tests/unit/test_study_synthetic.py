@@ -22,7 +22,15 @@ from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
-from lastresort.errors import BudgetError, DataError, InputError, LastresortError, StopRequestedError, TaskError
+from lastresort.errors import (
+    BudgetError,
+    DataError,
+    InputError,
+    LastresortError,
+    PrerequisiteError,
+    StopRequestedError,
+    TaskError,
+)
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.atomic import held
 from lastresort.records.events import BudgetSpent
@@ -434,7 +442,20 @@ def test_workers_answer_for_the_rows_and_for_their_study(
     monkeypatch.setattr("lastresort.app.spread.study_on_ray", on_ray)
     with pytest.raises(Cut):
         ablate(replace(made_rows, ray="local"), CutAt("sft: loading", 1))
-    assert asked == ["local", "local"]
+    assert asked == ["local", "local", "local"], "the first to see that the study can use it"
+
+
+def test_a_cluster_that_the_study_cannot_use_is_refused_before_a_row_is_paid(
+    made_rows: SynthRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an endpoint writes the rows, for which no worker is needed."""
+
+    def refuse(_: str) -> AbstractContextManager[None]:
+        raise PrerequisiteError("found no cluster", where="--ray auto", remedy="Start one.")
+
+    monkeypatch.setattr("lastresort.app.spread.ray_cluster", refuse)
+    with pytest.raises(PrerequisiteError, match="found no cluster"):
+        planned_ablation(replace(made_rows, ray="auto"), 3, SilentProgress())
 
 
 @pytest.mark.parametrize("named", ["alias/tiny-synthetic.jsonl", "task/../task/tiny-synthetic.jsonl"])

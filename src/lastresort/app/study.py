@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
-from lastresort.types import JsonObject, Progress, StudyKind
+from lastresort.types import JsonObject, Progress, SilentProgress, StudyKind
 
 if TYPE_CHECKING:
     from lastresort.records.events import StudyBegan
@@ -171,17 +171,22 @@ def _same_command() -> Iterator[None]:
 
 
 def ready_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> PlannedStudy:
-    """The study as it stands before the rows that it compares are made. Its folder, which the request names, is made, and its
-    models are opened. Raises all that `run_study` would before the first cell, apart from a lack of such rows.
+    """The study as it stands before the rows that it compares are made. Its folder, which the request names, is made, its models
+    are opened, and its cluster is connected to. Raises all that `run_study` would before the first cell, apart from a lack of such
+    rows.
     """
+    from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
-    from lastresort.study.run import refuse_before_cells
+    from lastresort.study.run import refuse_before_cells, study_task
 
     study = _read(request, progress)
-    check_models(study.prepared.task)
+    task = study.prepared.task
+    check_models(task)
     assert request.out is not None, "the folder is named"
     with _same_command():
-        refuse_before_cells(study, request.out, _began(request, study.prepared.task, request.out), progress, stop)
+        with study_on_ray(request.ray, study_task(task, study.learner.rung), study.prepared, SilentProgress()):
+            pass  # to see that it can be used
+        refuse_before_cells(study, request.out, _began(request, task, request.out), progress, stop)
     return study
 
 
