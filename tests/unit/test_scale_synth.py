@@ -256,6 +256,15 @@ def test_a_job_with_which_workers_are_lost_ends_the_command_and_keeps_the_others
     assert all(key.startswith("9:") for key in asked & set(again.asked))
 
 
+def test_rows_made_with_other_settings_are_refused_before_workers_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(monkeypatch, tmp_path, Local())
+    monkeypatch.setattr("lastresort.app.spread.ray_cluster", lambda _: pytest.fail("a cluster started"))
+    with pytest.raises(InputError, match=r"made with other settings \(--seed\)"):
+        rows(monkeypatch, tmp_path, Local(), n=2 * N, seed=1, ray="local")
+
+
 def test_an_endpoint_needs_no_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError

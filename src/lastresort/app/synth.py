@@ -100,6 +100,7 @@ def synth_data(
         ResponseCache(request.runs / SHARED / RESPONSES) as cache,
     ):
         journal = setup.journal()
+        journal.check(_header(setup, journal.fingerprint))  # before workers start; the teacher itself is not open yet
         with _workers(setup, journal.tally, progress) as crew, _opened(setup, journal) as model:
             journal.begin(_header(setup, model.fingerprint))
             recall(setup.known, journal.tally)
