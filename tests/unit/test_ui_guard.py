@@ -8,7 +8,8 @@ import shutil
 import socket
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -18,9 +19,11 @@ from lastresort.records.atomic import held
 from lastresort.ui import drafts, guard
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import PageGuard
+from lastresort.ui.pages.train import BegunTrainings
 from lastresort.ui.site import create_site
 from lastresort.ui.start import reached_at, serve_page
 from lastresort.ui.workspace import NotThere, Workspace
+from train_support import training_file
 from ui_support import HERE, finished_run, page_of
 
 
@@ -61,6 +64,11 @@ def test_two_pages_of_one_process_share_nothing(tmp_path: Path) -> None:
         assert "routing-1" not in other.get("/").text
         assert site.secrets.csrf in client.get("/none").text
         assert other_site.secrets.csrf in other.get("/none").text
+    for one in (site, other_site):
+        training_file(one.workspace.tasks / "rows", "sft")
+    site.own(BegunTrainings, BegunTrainings)["rows", "train"] = cast(Any, SimpleNamespace(poll=lambda: None))
+    marks = [page.get("/train/rows/train/mark").text.partition("-")[0] for page in (client, other)]
+    assert marks == ["running", "idle"], "a process belongs to the page that started it"
 
 
 def test_every_answer_says_what_a_browser_may_do(tmp_path: Path) -> None:

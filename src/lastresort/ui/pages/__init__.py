@@ -1,1 +1,1 @@
-"""One file a page: `router(site)` returns its routes."""
+"""One file a page: `router()` returns its routes."""
