@@ -275,7 +275,7 @@ def test_an_endpoint_needs_no_workers(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch, tmp_path, Teacher(fresh_rows()), teacher_name="openai:big", ray="local", progress=progress
     )
     assert found.made == N
-    assert progress.said.count(no_workers_line()) == 1
+    assert progress.said.count(no_workers_line("for the rows")) == 1
 
 
 def test_an_address_that_is_none_is_refused_first(

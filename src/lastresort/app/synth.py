@@ -26,6 +26,7 @@ from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
 from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
+from lastresort.report.words.progress import no_workers_line
 from lastresort.scale.ahead import CALLS, AnsweredAhead
 from lastresort.scale.cluster import checked_address
 from lastresort.scale.crew import Crew
@@ -343,10 +344,12 @@ def _workers(setup: _Setup, made: Tally, progress: Progress) -> AbstractContextM
     address, opening = setup.request.ray, setup.opening
     if address is None or len(made.rows) >= setup.n:
         return nullcontext()
+    if not is_loaded(opening.name, (opening.prompt_price, opening.output_price)):
+        progress.say(no_workers_line("for the rows"))
+        return nullcontext()
     from lastresort.app.spread import crew_on_ray
 
-    loaded = is_loaded(opening.name, (opening.prompt_price, opening.output_price))
-    return crew_on_ray(address, progress, [opening] if loaded else [], kind=CALLS)
+    return crew_on_ray(address, progress, [opening], kind=CALLS)
 
 
 @contextmanager

@@ -44,7 +44,9 @@ Expect = Callable[[Sequence[Prompt], Decoding], None]
 
 @dataclass(frozen=True, slots=True)
 class _RequestGroup:
-    """Requests that the teacher gets in one call. seed: of its replies, and of the answers with which it checks their rows."""
+    """Requests that the teacher gets together, in a call for each form of reply. seed: of its replies, and of the answers
+    with which it checks their rows.
+    """
 
     requests: tuple[RowRequest, ...]
     seed: int

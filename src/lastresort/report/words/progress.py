@@ -86,9 +86,10 @@ def of_trainings(number: int) -> str:
     return f"{counted(number, 'training')} at workers"
 
 
-def no_workers_line() -> str:
-    """Said once, in the place of `workers_line`, where workers have nothing to do."""
-    return "--ray: no workers are started, since only endpoints answer. One process calls these just as fast."
+def no_workers_line(purpose: str = "") -> str:
+    """Said once, in the place of `workers_line`, where workers have nothing to do. purpose: "for" what, if others follow."""
+    started = f"started {purpose}" if purpose else "started"
+    return f"--ray: no workers are {started}, since only endpoints answer. One process calls these just as fast."
 
 
 def line_of(event: Event) -> str | None:
