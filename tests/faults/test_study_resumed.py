@@ -137,7 +137,7 @@ def test_a_stop_ends_it_with_what_is_done_and_another_process_waits(tmp_path: Pa
     folder = tmp_path / "studies" / "own"
     with (
         held(folder, "held", expected="", remedy=""),
-        pytest.raises(InputError, match="another process is running this study"),
+        pytest.raises(InputError, match="another process is at work in this folder"),
     ):
         run_study(own, Scissors())
 

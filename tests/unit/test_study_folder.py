@@ -93,6 +93,30 @@ def test_a_study_that_stopped_names_its_own_command_and_that_goes_on(
     assert "has not finished" not in capsys.readouterr().out
 
 
+def test_a_folder_that_is_being_opened_is_a_studys(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lastresort.study.run.ResponseCache", killed)
+        with pytest.raises(Cut):
+            run_study(own, QUIET)
+    for name in ("watch", "report"):
+        assert command(name, "studies/own") == 0
+        out, error = capsys.readouterr()
+        assert "The min-data study has not finished" in out
+        assert "To resume it, run: lastresort study min-data" in error
+
+
+def test_a_folder_holds_one_kind_of_study(own: StudyRequest) -> None:
+    with pytest.raises(Cut):
+        run_study(own, CutAt("opening the model", 3))
+    with pytest.raises(InputError, match=r"--out .*: found a study \(min-data\), expected a new folder"):
+        run_study(replace(own, kind="crossover"), QUIET)
+
+
 def test_it_says_who_stopped_it_and_a_later_session_counts(
     own: StudyRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,10 +159,12 @@ def test_no_command_takes_one_for_the_other(own: StudyRequest, tmp_path: Path) -
         lambda run: run.task_file(),
         lambda run: open_system(run.folder),
     ):
-        with pytest.raises(DataError, match=r"found a min-data study, expected the run of a climb. `lastresort report"):
+        with pytest.raises(
+            DataError, match=r"found a study \(min-data\), expected the run of a climb. `lastresort report"
+        ):
             read(Run(folder))
     task = load_task(scripted_task(tmp_path / "scripted", quality=[{"right": 0.97}]))
-    with pytest.raises(DataError, match="found a min-data study"):
+    with pytest.raises(DataError, match=r"found a study \(min-data\)"):
         climb(task, folder)
     assert command("watch", "studies/own") == 0, "the attempt left no trace"
     with pytest.raises(InputError, match=r"--out .*: found the run of a climb"):

@@ -513,7 +513,7 @@ def test_items_too_long_and_a_folder_that_is_held_are_refused_before_a_row_is_ma
     folder.mkdir(parents=True)
     with (
         held(folder, "busy", expected="", remedy=""),
-        pytest.raises(InputError, match="another process is running this study"),
+        pytest.raises(InputError, match="another process is at work in this folder"),
     ):
         ablate(made_rows, SilentProgress())
     files = {"train": "rows.jsonl", "dev": "dev.jsonl"}

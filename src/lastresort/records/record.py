@@ -126,8 +126,8 @@ class Record:
         self._stage_at = -STAGE_EVERY_S
 
     @classmethod
-    def create(cls, folder: Path) -> Record:
-        """Start the record of a new run in `folder`, which is made if it is missing.
+    def create(cls, folder: Path, first: Event | None = None) -> Record:
+        """Start the record of a new run in `folder`, which is made if it is missing. first: an event of its first moment.
 
         Raises DataError if the folder holds a record already, InfrastructureError if the disk refuses.
         """
@@ -148,6 +148,8 @@ class Record:
                 rest.unlink()
             with cls(folder, connect(new, application=APPLICATION, migrations=MIGRATIONS, journal="DELETE")) as record:
                 record.append(RunBegan(id=uuid.uuid4().hex))
+                if first is not None:
+                    record.append(first)
             new.replace(path)
         except OSError as error:
             raise disk_error(error, path) from error

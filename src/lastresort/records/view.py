@@ -247,7 +247,7 @@ def refuse_study(record: Record) -> None:
     """Raises DataError where the folder is that of a study, which decides nothing and is no run to go on with."""
     if (found := record.last(StudyBegan)) is not None:
         raise DataError(
-            f"found a {found.study} study",
+            f"found a study ({found.study})",
             where=str(record.folder),
             expected="the run of a climb",
             remedy=f"`lastresort report {record.folder}` says what it found, or how to go on with it.",

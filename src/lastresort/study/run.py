@@ -201,6 +201,32 @@ def run_grid(
     return concluded
 
 
+def _record(folder: Path, began: StudyBegan) -> Record:
+    """A new one is that of a study from its first moment on. Raises InputError where the folder is not this study's."""
+    if not (folder / FILE_NAME).is_file():
+        return Record.create(folder, began)
+    record = Record.open(folder)
+    try:
+        _refuse_other(record, began)
+    except BaseException:
+        record.close()
+        raise
+    return record
+
+
+def _refuse_other(record: Record, began: StudyBegan) -> None:
+    earlier = record.last(StudyBegan)
+    if earlier is None and record.last(TaskRead) is None:
+        record.append(began)  # a climb died there before it had read its task
+    elif earlier is None or earlier.study != began.study:
+        raise InputError(
+            "found the run of a climb" if earlier is None else f"found a study ({earlier.study})",
+            where=f"--out {record.folder}",
+            expected="a new folder, or that of this study",
+            remedy="Name another.",
+        )
+
+
 @contextmanager
 def _opened(
     study: PlannedStudy, folder: Path, began: StudyBegan, progress: Progress, stop: Stop, clock: Callable[[], float]
@@ -213,25 +239,17 @@ def _opened(
         folder.mkdir(parents=True, exist_ok=True)
     held = atomic.held(
         folder,
-        "another process is running this study",
-        expected="one process a study",
+        "another process is at work in this folder",
+        expected="one process a folder",
         remedy="Wait for it, or name another folder with --out.",
     )
-    has_record = (folder / FILE_NAME).is_file()
     with (
         held,
         stop_file(folder) as file,
-        Record.open(folder) if has_record else Record.create(folder) as record,
+        _record(folder, began) as record,
         noted_end(record, file),
         ResponseCache(shared_folder(folder) / RESPONSES) as cache,
     ):
-        if record.last(TaskRead) is not None:
-            raise InputError(
-                "found the run of a climb",
-                where=f"--out {folder}",
-                expected="a new folder, or that of this study",
-                remedy="Name another.",
-            )
         record.append(began)
         budget = Budget.of(task, record, clock)
         writer = StageWriter(progress, record, budget.spent, clock=clock)
