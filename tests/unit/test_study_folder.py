@@ -79,8 +79,8 @@ def test_a_study_that_stopped_names_its_own_command_and_that_goes_on(
     for name in ("watch", "report"):
         assert command(name, "studies/own") == 0
         out, error = capsys.readouterr()
-        assert "The min-data study has not finished: " in out
-        assert "It died before it finished" in error
+        assert "The min-data study has not finished: 0 of 5 cells done" in out
+        assert "It ended before it finished: it was refused, failed, was killed" in error
         assert "climb" not in out + error
     again = error.strip().partition("To resume it, run: ")[2]
     assert (
@@ -110,6 +110,28 @@ def test_a_folder_that_is_being_opened_is_a_studys(
         assert "To resume it, run: lastresort study min-data" in error
 
 
+def test_a_rerun_that_is_refused_leaves_the_end_as_it_was(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise InputError("found a row that is too long")
+
+    stop = StopSignal()
+    stop.request()
+    with pytest.raises(StopRequestedError):
+        run_study(own, QUIET, stop)
+    for end in ("A signal to its process", ""):
+        with monkeypatch.context() as patch:
+            patch.setattr("lastresort.study.run.refuse_what_fits_no_prompt", refused)
+            with pytest.raises(InputError, match="too long"):
+                run_study(replace(own, seeds=3), QUIET)
+        assert command("report", "studies/own") == 0
+        out, error = capsys.readouterr()
+        assert error.startswith(end) if end else error == ""
+        found = run_study(own, QUIET)
+    assert found.answer in " ".join(out.split())
+
+
 def test_a_folder_holds_one_kind_of_study(own: StudyRequest) -> None:
     with pytest.raises(Cut):
         run_study(own, CutAt("opening the model", 3))
@@ -127,10 +149,12 @@ def test_it_says_who_stopped_it_and_a_later_session_counts(
         run_study(replace(own, sizes=(16, 30, 40)), QUIET, stop)
     assert command("watch", "studies/own") == 0
     out, error = capsys.readouterr()
-    assert "5 cells done so far" in out
+    assert "5 of 7 cells done" in out
     assert "A signal to its process (such as Ctrl-C) stopped it" in error
     with pytest.raises(BudgetError):
-        run_study(replace(own, sizes=(16, 30, 40), settings={"limits.hours": 1e-9}), QUIET)
+        run_study(replace(own, sizes=(16, 30, 40), settings={"limits.hours": 1e-9, "sft.epochs": 2}), QUIET)
+    assert command("watch", "studies/own") == 0
+    assert "0 of 7 cells done" in capsys.readouterr().out, "of other epochs"
     assert command("report", "studies/own") == 0
     assert "To resume it, raise the limit and run: lastresort study" in capsys.readouterr().err
     with held(Path("studies/own"), "held", expected="", remedy=""):
@@ -143,10 +167,12 @@ def test_a_study_of_another_command_is_not_said_to_have_died(
     own: StudyRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`data synth --ablate` opens the folder before the rows are made."""
-    ready_study(replace(own, task=given_task(own.task, {}), settings={}), QUIET)
+    ready_study(
+        replace(own, kind="synthetic", task=given_task(own.task, {}), settings={}, sizes=None, seeds=None), QUIET
+    )
     assert command("watch", "studies/own") == 0
     error = capsys.readouterr().err
-    assert "To resume it, give the command that began it again" in error
+    assert "If the command that began it no longer runs, give it again" in error
     assert "died" not in error
 
 

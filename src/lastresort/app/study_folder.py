@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """cells: finished ones that are kept. document: what the study found, None until it has finished."""
+    """done: how many of its cells have a row; None until it is known which cells it has. document: what the study found, None until
+    it has finished.
+    """
 
     folder: Path
     began: StudyBegan
     state: State
     stopped_by: StoppedBy | None
-    cells: int
+    done: int | None
     document: StudyDocument | None
 
     @property
@@ -39,13 +41,15 @@ class StudyFolder:
         """Of one that has not finished."""
         from lastresort.report.words.study import of_unfinished
 
-        return of_unfinished(self.began.study, self.cells, running=self.state == "running")
+        cells = None if self.began.keys is None or self.done is None else (self.done, len(self.began.keys))
+        return of_unfinished(self.began.study, cells, running=self.state == "running")
 
     def how_to_go_on(self, start: Path) -> str:
-        """Of one that no process works on before its end."""
+        """Of an unfinished study that no process is working on."""
         from lastresort.report.words.study import how_to_go_on
 
-        return how_to_go_on(self.stopped_by, self.command(start))
+        makes_rows = self.began.study == "synthetic" and self.began.task is None and self.began.keys is None
+        return how_to_go_on(self.stopped_by, self.command(start), makes_rows=makes_rows)
 
     def unfinished(self) -> DataError:
         """Of one that was expected to have finished."""
@@ -76,7 +80,8 @@ def study_in(folder: Path) -> StudyFolder | None:
     if seen.study is None:
         return None
     document = _document(folder / DOCUMENT) if seen.state == "finished" else None
-    return StudyFolder(folder, seen.study, seen.state, seen.stopped_by, rows_kept(folder), document)
+    done = None if seen.study.keys is None or document is not None else rows_kept(folder, seen.study.keys)
+    return StudyFolder(folder, seen.study, seen.state, seen.stopped_by, done, document)
 
 
 def redraw(found: StudyFolder) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -128,10 +128,13 @@ def add_row(folder: Path, row: CellRow) -> None:
         os.fsync(file.fileno())
 
 
-def rows_kept(folder: Path) -> int:
-    """How many finished cells the folder holds, also while a process adds to them."""
+def rows_kept(folder: Path, keys: Collection[str]) -> int:
+    """How many of these cells the folder holds, also while a process adds to them. Raises DataError for a line that is no row."""
     path = folder / FILE_NAME
-    return read_content(path, ROWS, raised=DataError).count(b"\n") if path.is_file() else 0
+    if not path.is_file():
+        return 0
+    content = read_content(path, ROWS, raised=DataError)
+    return len({row.key for row in _read(path, content.split(b"\n")[:-1])} & set(keys))
 
 
 def rows_in(folder: Path) -> dict[str, CellRow]:

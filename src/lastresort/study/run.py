@@ -162,7 +162,8 @@ def run_grid(
 ) -> Concluded:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
-    began: for the record. conclude: writes what the rows say, after which the study counts as finished, and is what is returned.
+    began: for the record, whose earlier end stays as it is while the study may still be refused. conclude: writes what the rows
+    say, after which the study counts as finished, and is what is returned.
 
     stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped:
     the same call goes on. Raises BudgetError where a limit of the task is reached, which counts all sessions: a call with a higher
@@ -177,6 +178,7 @@ def run_grid(
         cell_bench = CellBench(bench, learner, probed=grid.probed)
         facts = {**facts, "study": grid.kind, "method": method, **learner.facts}
         keys = {cell: cell.key(facts) for cell in grid.cells()}
+        bench.record.append(began.model_copy(update={"keys": tuple(keys.values())}))
         known = rows_in(folder)
         for done in known:
             tidy(folder, done)
@@ -250,7 +252,6 @@ def _opened(
         noted_end(record, file),
         ResponseCache(shared_folder(folder) / RESPONSES) as cache,
     ):
-        record.append(began)
         budget = Budget.of(task, record, clock)
         writer = StageWriter(progress, record, budget.spent, clock=clock)
         models = open_models(task, cache, record, writer.read)

@@ -55,17 +55,30 @@ def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
     return f"The study has {counted(cells, 'cell')}{done}. Forecast{rest}: {figures or 'not known here'}."
 
 
-def of_unfinished(kind: StudyKind, cells: int, *, running: bool) -> str:
-    """cells: finished ones that are kept."""
+def of_unfinished(kind: StudyKind, cells: tuple[int, int] | None, *, running: bool) -> str:
+    """cells: how many are done, of how many; None where that is not known yet."""
     now = "is running" if running else "has not finished"
-    return f"The {kind} study {now}: {counted(cells, 'cell')} done so far. It says what it found after the last one."
+    figures = "" if cells is None else f": {count(cells[0])} of {counted(cells[1], 'cell')} done"
+    return f"The {kind} study {now}{figures}. The result comes with the last cell."
 
 
-def how_to_go_on(by: StoppedBy | None, command: str | None) -> str:
-    """How a study that no process works on ended, and what goes on with it. command: None where it is not known."""
-    early = (
-        "Its rows are still to be made, or it failed or was killed." if (by, command) == (None, None) else end_line(by)
-    )
+REFUSED_OR_DIED = (
+    "It ended before it finished: it was refused, failed, was killed, or did not end soon enough after a signal "
+    "(such as Ctrl-C)."
+)
+MAKES_ROWS = (
+    "Its rows are still to be made, or it was refused, failed or was killed. If the command that began it no longer runs, give it "
+    "again to resume the study."
+)
+
+
+def how_to_go_on(by: StoppedBy | None, command: str | None, *, makes_rows: bool) -> str:
+    """How a study that no process is working on ended, and what resumes it. command: None where it is not known. makes_rows:
+    whether the command that began it may still be making the rows that the study compares.
+    """
+    if by is None and makes_rows:
+        return MAKES_ROWS
+    early = REFUSED_OR_DIED if by is None else end_line(by)
     first = "raise the limit and " if by == "limit" else ""
     again = "give the command that began it again" if command is None else f"run: {command}"
     return f"{early} No process is running this study. To resume it, {first}{again}"
