@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from lastresort.app.spread import study_on_ray, training_room
-from lastresort.app.study import StudyRequest, run_study
+from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
 from lastresort.climb.trainings import INTERRUPTED_S
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
@@ -572,20 +572,24 @@ def test_a_training_has_the_memory_that_the_plan_says(tmp_path: Path) -> None:
     assert training_room(study_task(task, "sft"), "sft", prepare(task), card) == card
 
 
-def test_a_training_that_needs_several_cards_is_refused_before_a_worker_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_training_that_needs_several_cards_is_refused_before_ray_starts_and_before_rows_are_made(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = request(tmp_path)
     assert isinstance(own.task, Path)
-    task, progress = load_task(own.task), Scissors()
-    cluster = SimpleNamespace(address="auto", room=WorkerRoom(1, cards=1), workers=lambda _: pytest.fail("a worker"))
-    monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
+    task = load_task(own.task, {"tune": {"method": method}})
+    own = replace(own, kind="synthetic", task=task, sizes=None, seeds=None, ray="auto")
+    monkeypatch.setattr("lastresort.app.spread.ray_cluster", lambda _: pytest.fail("Ray"))
+    monkeypatch.setattr("lastresort.app.spread.room_of", lambda *_, **__: WorkerRoom(1, cards=1))
     monkeypatch.setattr("lastresort.app.dry_run.card_here", lambda **_: Card("small", 1000))
+    said = r"--ray: .* the card here has 0.0 GiB, expected a training that fits one card.* on one\. "
+    remedy = {"lora": "Set tune.method to qlora, name a smaller model", "qlora": "Name a smaller model"}[method]
+    with pytest.raises(PrerequisiteError, match=said + remedy):
+        ready_study(own, Scissors())
+    assert not (tmp_path / "studies").exists()
     with (
-        pytest.raises(
-            PrerequisiteError, match=r"--ray: .* the card here has 0.0 GiB, expected a training that fits one card"
-        ),
-        study_on_ray("auto", study_task(task, "sft"), prepare(task), progress),
+        pytest.raises(PrerequisiteError, match=said + remedy),
+        study_on_ray("auto", study_task(task, "sft"), prepare(task), Scissors()),
     ):
         pytest.fail("it began")
-    assert progress.said == []

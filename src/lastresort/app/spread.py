@@ -29,6 +29,7 @@ from lastresort.report.words.progress import (
     trains_here_line,
     workers_line,
 )
+from lastresort.report.words.wording import capital
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
@@ -60,11 +61,12 @@ def study_on_ray(
 ) -> Iterator[StudyWorkers | None]:
     """The workers of a study on the cluster at this address; None for this process alone. task: with the ladder of the study.
 
-    Raises as `ray_cluster` does.
+    Raises as `refuse_study_on_ray` and `ray_cluster` do.
     """
     if address is None:
         yield None
         return
+    refuse_study_on_ray(task, prepared)
     with _connected(address, loaded_models(task), progress) as cluster:
         if cluster is None:
             yield None
@@ -81,6 +83,11 @@ def study_on_ray(
             yield StudyWorkers(_measured_at(cluster), None)
             return
         yield StudyWorkers(_measured_at(cluster), trainers)
+
+
+def refuse_study_on_ray(task: Task, prepared: PreparedTask) -> None:
+    """Before Ray starts. Raises PrerequisiteError where a worker has one card and that cannot hold the training of the study."""
+    training_room(task, task.ladder[-1], prepared, room_of(loaded_models(task), os.environ))
 
 
 def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
@@ -192,11 +199,12 @@ def _refuse_more_than_a_card(planned: PlannedTraining) -> None:
     """A worker has one process and one card. No pass size changes the least that a training takes."""
     least, there = planned.least_bytes, planned.cards.card.memory_bytes
     if least > there:
+        smaller = "" if planned.setup.method == "qlora" else "set tune.method to qlora, "
         raise PrerequisiteError(
             f"weights, gradients and the optimizer's state take {gib(least)}, and the card here has {gib(there)}",
             where="--ray",
             expected="a training that fits one card: a worker trains in one process, on one",
-            remedy="Set tune.method to qlora, name a smaller model, or run `lastresort train` with torchrun on several cards.",
+            remedy=capital(f"{smaller}name a smaller model, or run `lastresort train` with torchrun on several cards."),
         )
 
 
