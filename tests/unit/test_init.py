@@ -168,6 +168,28 @@ def test_the_rungs_that_are_proposed_are_those_that_a_climb_would_try(
     assert (said in path.read_text("utf-8")) is not enough
 
 
+def test_rungs_that_these_rows_cannot_train_lower_no_bar_and_ask_for_no_test_rows(tmp_path: Path) -> None:
+    """20 test rows decide on 0.85 for prompting alone, on 0.8 for a ladder of two."""
+    path = tmp_path / "task.yaml"
+    found = init_task(InitRequest(_file(tmp_path, _labelled(40), "rows.jsonl"), task_file=path)).draft
+    assert (found.bar, found.ladder, found.test) == (0.85, ("prompting",), 20)
+    assert load_task(path).bar == 0.85
+    text = path.read_text("utf-8")
+    assert "# Left out: preference, since the task names neither preferences nor a reward, and 10 training rows" in text
+    assert "needs more test rows" not in text
+    assert "stops at the first rung" not in text
+
+
+def test_rungs_that_the_test_file_is_too_small_for_are_said_to_need_more_test_rows(tmp_path: Path) -> None:
+    train = _file(tmp_path, _labelled(180), "train.jsonl")
+    _file(tmp_path, [{"text": f"dev {i}", "label": SEASONS[i % 4]} for i in range(40)], "dev.jsonl")
+    _file(tmp_path, [{"text": f"test {i}", "label": SEASONS[i % 4]} for i in range(25)], "test.jsonl")
+    found = init_task(InitRequest(train, task_file=tmp_path / "task.yaml")).draft
+    assert found.ladder == ("prompting", "sft")
+    said = "# Left out: preference and full, since every added rung needs more test rows."
+    assert said in (tmp_path / "task.yaml").read_text("utf-8")
+
+
 def test_too_few_rows_for_any_verdict_are_refused() -> None:
     with pytest.raises(DataError, match=r"found 8 rows, expected at least \d+, half of them to test on"):
         draft(["a", "b"] * 4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -346,12 +346,13 @@ def draft(
     n_dev: int | None = None,
     n_test: int | None = None,
     where: str = "",
+    skipped: Collection[str] = (),
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
     group_by, groups: the column that names whose row it is, and how many owners there are. n_dev, n_test: rows of a dev or test
-    file of its own, None where the file is split. where: the file, for errors. Raises DataError where the rows are too few for any
-    verdict.
+    file of its own, None where the file is split. where: the file, for errors. skipped: rungs that a climb of these rows would
+    skip: the bar is chosen for the others, the split for all. Raises DataError where the rows are too few for any verdict.
     """
     rows, answers = len(outputs), answers_of(outputs)
     score = SCORES[answers.kind]
@@ -359,7 +360,7 @@ def draft(
     usual = _usual_bar(answers)
     test = n_test if n_test is not None else _test_rows(rows, usual, binary)
     units = test if groups is None else round(groups * test / rows)
-    decided = _decidable(units, usual, binary)
+    decided = _decidable(units, usual, binary, [[one for one in ladder if one not in skipped] for ladder in LADDERS])
     if decided is None:
         least = math.ceil(smallest_for(LOWEST_BAR, binary, LADDERS[-1]) / 0.5)
         raise DataError(
@@ -385,13 +386,17 @@ def _test_rows(rows: int, bar: float, binary: bool) -> int:
     return min(max(round(0.3 * rows), smallest_for(bar, binary, LADDERS[0])), TEST_MOST, rows // 2)
 
 
-def _decidable(units: int, bar: float, binary: bool) -> tuple[float, tuple[str, ...]] | None:
-    """The highest bar up to `bar` on which a perfect score of so many test items is a verdict, with the longest ladder for it."""
+def _decidable(
+    units: int, bar: float, binary: bool, ladders: Sequence[Sequence[str]]
+) -> tuple[float, tuple[str, ...]] | None:
+    """The highest bar up to `bar` on which a perfect score of so many test items is a verdict, with the first of the ladders, the
+    longest one first, for which it is.
+    """
     lowest = min(bar, LOWEST_BAR)
     while bar >= lowest:
-        for ladder in LADDERS:
+        for ladder in ladders:
             if units >= smallest_for(bar, binary, ladder):
-                return bar, ladder
+                return bar, tuple(ladder)
         bar = round(bar - STEP, 2)
     return None
 

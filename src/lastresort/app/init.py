@@ -9,8 +9,9 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,19 +135,21 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
     outputs = [example.output for example in examples]
     kept_together = None if beside else whose
+    drafted = partial(_draft, outputs, columns, counted, request, kept_together)
     try:
-        found = _draft(outputs, columns, counted, request, kept_together)
+        found = drafted()
     except DataError:
         if kept_together is None:
             raise
-        found = _draft(outputs, columns, counted, request, None)
+        drafted = partial(_draft, outputs, columns, counted, request, None)
+        found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
         raise InputError(
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
     told = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
-    return _written(found, request, told, schema, left_out)
+    return _written(found, drafted, request, told, schema, left_out)
 
 
 def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, request: InitRequest) -> LeftOut | None:
@@ -314,6 +317,7 @@ def _draft(
     counted: dict[str, int],
     request: InitRequest,
     whose: ColumnFacts | None,
+    skipped: Collection[str] = (),
 ) -> TaskDraft:
     return draft(
         outputs,
@@ -323,6 +327,7 @@ def _draft(
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
         where=str(request.data),
+        skipped=skipped,
     )
 
 
@@ -386,9 +391,14 @@ def _plain(text: str, others: str) -> str:
 
 
 def _written(
-    found: TaskDraft, request: InitRequest, facts: DraftFacts, schema: Path | None, left_out: LeftOut | None
+    found: TaskDraft,
+    drafted: Callable[[Collection[str]], TaskDraft],
+    request: InitRequest,
+    facts: DraftFacts,
+    schema: Path | None,
+    left_out: LeftOut | None,
 ) -> Drafted:
-    """With the ladder that a climb of these rows would try."""
+    """With the ladder that a climb of these rows would try. drafted: the same draft without some rungs."""
     from lastresort.climb.prepare import data_report, prepare
     from lastresort.rungs.rung import find_rung
     from lastresort.spec.task import load_task
@@ -402,11 +412,13 @@ def _written(
                 write_atomically(left_out.copy, left_out.text)
             write_atomically(request.task_file, task_text(facts))
         prepared = prepare(load_task(request.task_file), run_code=False)
-        whys = {rung: find_rung(rung).skip_reason(prepared.task, prepared.split.train) for rung in found.ladder}
+        whys = {rung: find_rung(rung).skip_reason(prepared.task, prepared.split.train) for rung in LADDERS[0]}
         if skipped := {rung: why for rung, why in whys.items() if why is not None}:
-            found = replace(found, ladder=tuple(rung for rung in found.ladder if rung not in skipped))
+            found = drafted(skipped)
+            untested = tuple(rung for rung in LADDERS[0] if rung not in (*found.ladder, *skipped))
+            facts = replace(facts, bar=found.bar, ladder=found.ladder, untested=untested, skipped=skipped)
             with disk_errors(request.task_file):
-                write_atomically(request.task_file, task_text(replace(facts, ladder=found.ladder, skipped=skipped)))
+                write_atomically(request.task_file, task_text(facts))
             prepared = prepare(load_task(request.task_file), run_code=False)
         report = data_report(prepared, None, None)
     except LastresortError:

@@ -92,8 +92,8 @@ def task_text(facts: DraftFacts) -> str:
     if facts.kind == "labels":
         lines.append(_one_line(f'# Always answering "{facts.most_frequent}" scores {percent(facts.majority)}.'))
     lines.append(_line("bar", facts.bar, BAR))
-    whole = "preference" in facts.ladder
-    lines.append(_line("ladder", list(facts.ladder), WHOLE_LADDER if whole else SHORT_LADDER))
+    whole, one = "preference" in facts.ladder, len(facts.ladder) == 1
+    lines.append(_line("ladder", list(facts.ladder), ONE_RUNG if one else WHOLE_LADDER if whole else SHORT_LADDER))
     lines += [
         *_not_in_ladder(facts),
         "# knowledge: docs/          # a folder of documents that hold the answers: add retrieval to the ladder, too",
@@ -167,6 +167,7 @@ SCHEMA = "what all answers of the file share; a text is limited to the values se
 BAR = "the drafted bar is a usual start: set the score from which you would use the system"
 WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar; preference samples its own pairs"
 SHORT_LADDER = "cheapest first; a climb stops at the first rung that meets the bar"
+ONE_RUNG = "all that a climb can try with so few rows"
 MORE_TEST_ROWS = "every added rung needs more test rows"
 _OF_VALUES = {"score": SCORES, "objective": OBJECTIVES}
 # All but those of a value hold for whatever the key is set to.
@@ -174,7 +175,7 @@ _DRAFTED = {
     "model": (MODEL, TRAINED_MODEL),
     "split": (SPLIT,),
     "bar": (BAR,),
-    "ladder": (WHOLE_LADDER, SHORT_LADDER),
+    "ladder": (WHOLE_LADDER, SHORT_LADDER, ONE_RUNG),
     **{key: tuple(reasons.values()) for key, reasons in _OF_VALUES.items()},
 }
 
