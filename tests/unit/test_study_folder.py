@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from lastresort.app.runs import Run
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
+from lastresort.climb.workspace import newest_run
+from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError, TaskError
 from lastresort.records.atomic import held
 from lastresort.spec.task import given_task, load_task
 from lastresort.stop import StopSignal
@@ -23,6 +25,7 @@ from lastresort.study.grid import Cell
 from lastresort.study.rows import CellRow
 from lastresort.systems.running import open_system
 from lastresort.types import SilentProgress
+from lastresort.ui.workspace import Workspace
 from study_support import row_of
 from tuning_support import COLOURS, Cut, CutAt, tiny_task
 
@@ -64,7 +67,9 @@ def test_watch_and_report_of_a_finished_study_say_what_it_found(
         assert found.answer in " ".join(out.split())
         assert error == ""
     assert found.report.is_file(), "report draws it again"
+    found.report.unlink()
     assert command("report", "studies/own", "--json") == 0
+    assert not found.report.exists(), "which writes nothing"
     assert json.loads(capsys.readouterr().out) == found.document.as_json()
     assert command("report", "studies/own", "--markdown") == 2
     assert "--markdown for a study" in capsys.readouterr().err
@@ -137,6 +142,26 @@ def test_a_folder_holds_one_kind_of_study(own: StudyRequest) -> None:
         run_study(own, CutAt("opening the model", 3))
     with pytest.raises(InputError, match=r"--out .*: found a study \(min-data\), expected a new folder"):
         run_study(replace(own, kind="crossover"), QUIET)
+
+
+def test_workers_are_asked_for_again(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.app.spread.study_on_ray", lambda *_: nullcontext())
+    with pytest.raises(Cut):
+        run_study(replace(own, ray="auto"), CutAt("opening the model", 3))
+    assert command("report", "studies/own") == 0
+    assert capsys.readouterr().err.endswith(
+        "--set sft.epochs=1 (it runs on this machine alone: add --ray, as before, for workers)\n"
+    )
+
+
+def test_no_page_and_no_resume_takes_it_for_a_run(own: StudyRequest) -> None:
+    with pytest.raises(Cut):
+        run_study(replace(own, out=Path("runs/tiny-1")), CutAt("opening the model", 3))
+    with pytest.raises(TaskError, match="no unfinished run of task tiny"):
+        newest_run(Path("runs"), "tiny", unfinished=True)
+    assert "found a study (min-data)" in str(Workspace(Path.cwd()).state("tiny-1").fault)
 
 
 def test_it_says_who_stopped_it_and_a_later_session_counts(

@@ -136,7 +136,8 @@ def _began(request: StudyRequest, task: Task, folder: Path) -> StudyBegan:
     from lastresort.records.events import StudyBegan
 
     placed = relative_path(task.path, folder) if isinstance(request.task, Path) else None
-    return StudyBegan(study=request.kind, task=placed, options=tuple(_options(request)))
+    workers = request.ray is not None
+    return StudyBegan(study=request.kind, task=placed, options=tuple(_options(request)), workers=workers)
 
 
 def _options(request: StudyRequest) -> Iterator[str]:

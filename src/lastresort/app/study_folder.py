@@ -49,7 +49,7 @@ class StudyFolder:
         from lastresort.report.words.study import how_to_go_on
 
         makes_rows = self.began.study == "synthetic" and self.began.task is None and self.began.keys is None
-        return how_to_go_on(self.stopped_by, self.command(start), makes_rows=makes_rows)
+        return how_to_go_on(self.stopped_by, self.command(start), makes_rows=makes_rows, workers=self.began.workers)
 
     def unfinished(self) -> DataError:
         """Of one that was expected to have finished."""

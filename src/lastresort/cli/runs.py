@@ -49,7 +49,8 @@ def report_command(
             raise InputError(
                 "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
             )
-        redraw(study)
+        if not as_json:
+            redraw(study)
         show_study_folder(study, as_json=as_json)
         return
     found = Run(run)

@@ -45,7 +45,7 @@ def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
         for path in runs.glob(f"{task}-*")
         if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file()
     ]
-    paths = [path for _, path in sorted(numbered, reverse=True) if not (unfinished and is_finished(path))]
+    paths = [path for _, path in sorted(numbered, reverse=True) if not (unfinished and _is_over(path))]
     found = next(filter(_holds_work, paths), next(iter(paths), None))
     if found is None:
         raise TaskError(
@@ -55,6 +55,13 @@ def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
             remedy="Start one with `lastresort climb TASK`, or take a finished run further up with --resume RUN --until RUNG.",
         )
     return found
+
+
+def _is_over(run: Path) -> bool:
+    """Whether no climb goes on there: it has finished, or the folder is that of a study."""
+    with Record.open(run, read_only=True, checked=False) as record:
+        fold = fold_of(record)
+    return fold.finished or fold.study is not None
 
 
 def _holds_work(run: Path) -> bool:

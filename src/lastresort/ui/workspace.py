@@ -23,7 +23,7 @@ from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage, StoppedBy, TaskRead
 from lastresort.records.record import FILE_NAME, Record
-from lastresort.records.view import fold_of
+from lastresort.records.view import fold_of, refuse_study
 from lastresort.report.decision import view_of
 
 RUNS, TASKS, HIDDEN = "runs", "tasks", ".lastresort"
@@ -303,6 +303,7 @@ def _read(folder: Path, working: bool, tasks: Path, before: RunState | None, sou
             extent = record.newest()
             if working and before is not None and (before.state, before.extent[0]) == ("running", extent[0]):
                 return replace(before, stage=record.stage(), extent=extent)  # all else comes from the events
+            refuse_study(record)
             fold = fold_of(record)
             began, changed = record.times()
             state: State = "running" if working else "finished" if fold.finished else "stopped"

@@ -240,14 +240,15 @@ class ClimbFinished(BaseEvent):
 class StudyBegan(BaseEvent):
     """The folder is that of a study, not of a climb, and a process begins it or goes on with it. task: how its task file is reached
     from the folder; None where a command of another name, or a program, began it. options: of the command, as they are typed,
-    without task and folder. keys: of its cells, as in rows.jsonl; None before they are known. A process that goes on
-    with a study writes this event only then, as it may be refused before.
+    without task, folder and --ray. workers: whether it had --ray. keys: of its cells, as in rows.jsonl; None before they are known.
+    A process that goes on with a study writes this event only then, as it may be refused before.
     """
 
     kind: Literal["study_began"] = "study_began"
     study: StudyKind
     task: str | None
     options: tuple[str, ...]
+    workers: bool = False
     keys: tuple[str, ...] | None = None
 
 

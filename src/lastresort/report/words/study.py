@@ -72,15 +72,17 @@ MAKES_ROWS = (
 )
 
 
-def how_to_go_on(by: StoppedBy | None, command: str | None, *, makes_rows: bool) -> str:
+def how_to_go_on(by: StoppedBy | None, command: str | None, *, makes_rows: bool, workers: bool) -> str:
     """How a study that no process is working on ended, and what resumes it. command: None where it is not known. makes_rows:
-    whether the command that began it may still be making the rows that the study compares.
+    whether the command that began it may still be making the rows that the study compares. workers: whether workers did its cells.
     """
     if by is None and makes_rows:
         return MAKES_ROWS
     early = REFUSED_OR_DIED if by is None else end_line(by)
     first = "raise the limit and " if by == "limit" else ""
     again = "give the command that began it again" if command is None else f"run: {command}"
+    if workers and command is not None:
+        again += " (it runs on this machine alone: add --ray, as before, for workers)"
     return f"{early} No process is running this study. To resume it, {first}{again}"
 
 
