@@ -19,7 +19,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.events import AnswersJudged, JudgedAnswer, PromptOptimised, RungSearched, TaskRead
-from lastresort.records.measurement import ItemScore
+from lastresort.records.measurement import ItemScore, Measurement
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.markdown import markdown
@@ -395,13 +395,17 @@ def test_money_for_less_than_a_step_is_not_spent(tmp_path: Path) -> None:
     assert len(calls(tmp_path / "task")) == len(calls(tmp_path / "off"))
 
 
+RACED = Measurement("prompting", "plain", "dev", 0, ())
+
+
 def test_verdicts_of_a_judge_count_towards_the_money(tmp_path: Path) -> None:
     task = load_task(optimising(tmp_path / "task", task={"use": PRICES}, usd=5, **PRICES))
     spent = {"calls": 2, "tokens_in": 9, "tokens_out": 2, "seconds": 0.0, "paid_usd": 0.0}
     verdict = JudgedAnswer(id="a", answer="x", score=1, said=("A", "B"), usd=1.0, **spent)
     with Record.create(tmp_path / "run") as record:
         record.append(AnswersJudged(items=(verdict,)))
-        spending = Spending(task, record, [], dev={"a"}, prompt_tokens=0)
+        record.add_measurement(RACED)
+        spending = Spending(task, record, [], prompt_tokens=0)
         before = spending.start_usd(8)
         assert before >= 8 + 16
         record.append(AnswersJudged(items=(verdict, verdict)))  # what came from the cache, too
@@ -417,13 +421,14 @@ def test_a_killed_search_does_not_know_its_own_verdicts_when_it_starts_again(tmp
     spent = {"calls": 2, "tokens_in": 9, "tokens_out": 2, "seconds": 0.0, "paid_usd": 0.0}
     raced, cheap, dear = (
         AnswersJudged(items=(JudgedAnswer(id=row, answer="x", score=1, said=("A", "B"), usd=usd, **spent),))
-        for row, usd in (("dev", 0.01), ("train 1", 0.01), ("train 2", 0.2))
+        for row, usd in (("1", 0.01), ("1", 0.01), ("2", 0.2))  # ids are unique within a file alone
     )
     with Record.create(tmp_path / "run") as record:
         record.append(raced)
+        record.add_measurement(RACED)
         steps = []
         for _ in range(2):  # the second time, the record also holds what the first one was told
-            spending = Spending(task, record, [], dev={"dev"}, prompt_tokens=0)
+            spending = Spending(task, record, [], prompt_tokens=0)
             before = spending.start_usd(8), spending.step_usd(8)
             for told in (cheap, dear):
                 record.append(told)
@@ -438,7 +443,7 @@ USD = 8.0  # enough for the first step by the verdicts of the race, and too litt
 
 
 def judged_task(folder: Path) -> Path:
-    """Verdicts on rows of train cost more than those of the race, as the inputs are longer."""
+    """Verdicts on rows of train cost more than those of the race, as the inputs are longer. Each file counts its own ids."""
     judge = {"model": "scripted:judge.json", "rubric": "It is right.", "scale": "yes-no", "prompt_price": 1000.0}
     keys = {"score": {"judge": judge | {"output_price": 0.0}}, "output": {}, "use": PRICES, "split": {}}
     keys["examples"] = {part: f"{part}.jsonl" for part in ("train", "dev", "test")}
@@ -449,8 +454,9 @@ def judged_task(folder: Path) -> Path:
     longer = [
         row | {"input": f"{row['input']} {' '.join(map(str, range(n, n + 150)))}"} for n, row in enumerate(data[:80])
     ]
-    for name, part in (("train", longer), ("dev", data[80:140]), ("test", data[140:]), ("rows", longer + data[80:])):
-        write_jsonl(folder / f"{name}.jsonl", part)
+    for name, part in (("train", longer), ("dev", data[80:140]), ("test", data[140:])):
+        write_jsonl(folder / f"{name}.jsonl", [row | {"id": str(n)} for n, row in enumerate(part)])
+    write_jsonl(folder / "rows.jsonl", longer + data[80:])
     return path
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lastresort.models.api.requests import THINKING_TOKENS
 from lastresort.models.protocol import estimated_tokens
-from lastresort.records.events import AnswersJudged
+from lastresort.records.events import AnswersJudged, CandidateMeasured
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.rungs.forecast import Forecast, Workload, answering
@@ -69,13 +69,11 @@ class Spending:
 
     usd_limit: None without one. answer_usd, verdicts_usd: the most expensive answer so far, and its verdicts where a judge scores.
     An answer is taken to cost no more than that, a reflection no more than its prompt and the longest text. prompt_tokens: of a
-    reflection, as long as the rows allow. dev: ids of its rows. The search answers none of them, so the verdicts on them are the
-    same before it begins and after it was killed, when the record also holds its own.
+    reflection, as long as the rows allow. A search that was killed starts again from the same prices: of the verdicts in the record
+    only those before the search count.
     """
 
-    def __init__(
-        self, task: Task, record: Record, raced: Iterable[ItemScore], *, dev: Collection[str], prompt_tokens: int
-    ) -> None:
+    def __init__(self, task: Task, record: Record, raced: Iterable[ItemScore], *, prompt_tokens: int) -> None:
         self.usd_limit = task.prompting.usd
         prices = task.use if task.reflect_model == task.model else task.prompting
         self._prices = (prices.prompt_price or 0.0) / 1e6, (prices.output_price or 0.0) / 1e6
@@ -83,10 +81,9 @@ class Spending:
         self._record, self._prompt_tokens = record, prompt_tokens
         self.calls = self.reflections = self.tokens_in = self.tokens_out = 0
         self.seconds = self.usd = self._judged_usd = 0.0
-        judged = record.all(AnswersJudged)
-        self._seen = len(judged)
+        self._seen = len(record.all(AnswersJudged))
         self._answer_usd = max((item.usd for item in raced), default=0.0)
-        self._verdicts_usd = max((item.usd for batch in judged for item in batch.items if item.id in dev), default=0.0)
+        self._verdicts_usd = max((item.usd for batch in _judged_in_race(record) for item in batch.items), default=0.0)
         self._reflection_usd = 0.0
 
     def start_usd(self, kept: int, thoughts: int = 0) -> float:
@@ -135,6 +132,13 @@ class Spending:
     def _count(self, tokens_in: int, tokens_out: int, seconds: float, usd: float) -> None:
         self.tokens_in, self.tokens_out = self.tokens_in + tokens_in, self.tokens_out + tokens_out
         self.seconds, self.usd = self.seconds + seconds, self.usd + usd
+
+
+def _judged_in_race(record: Record) -> list[AnswersJudged]:
+    """Verdicts before the last measurement: the race records one for all that a candidate answers, the search records none."""
+    events = [event for _, event in record.since()]
+    last = max((at for at, event in enumerate(events) if isinstance(event, CandidateMeasured)), default=0)
+    return [event for event in events[:last] if isinstance(event, AnswersJudged)]
 
 
 def longest_prompt_tokens(plain: str, form: str, rows: Sequence[Example]) -> int:

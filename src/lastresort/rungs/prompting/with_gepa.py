@@ -251,8 +251,7 @@ def optimised(
     seed, calls = bench.task.split.seed, bench.task.prompting.calls
     rows = rows_of(bench.train, calls, seed)
     longest = longest_prompt_tokens(plain, form, rows.learned)
-    dev = frozenset(example.id for example in bench.dev)
-    spending = Spending(bench.task, bench.record, raced, dev=dev, prompt_tokens=longest)
+    spending = Spending(bench.task, bench.record, raced, prompt_tokens=longest)
     needed = spending.start_usd(len(rows.kept), thoughts_of(bench.task))
     if spending.usd_limit is not None and not spending.fits(needed):
         return UsdTooSmall(spending.usd_limit, needed)
