@@ -94,8 +94,8 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert rung_begins_line("sft", None, 0.0) == ""
     assert rung_begins_line("sft", None, 0.25) == "sft begins. Forecast: about $0.25."
     assert rung_begins_line("sft", 90.0, None).replace("\u00a0", " ") == "sft begins. Forecast: about 1 min 30 s."
-    assert rung_begins_line("sft", None, 0.25, ("time", "price")) == (
-        "sft begins. Forecast: about $0.25, without the judge's time and price, which are not known."
+    assert rung_begins_line("sft", None, 0.25, ("judge_time", "judge_price")) == (
+        "sft begins. Forecast: about $0.25, without the judge's time and the judge's price, which are not known."
     )
 
 

@@ -42,6 +42,7 @@ from lastresort.report.words.wording import money
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
+from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, SilentProgress
 from scripted_rung import ScriptedRung
@@ -128,6 +129,25 @@ def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path, monkeypatc
     assert f"prompting begins. Forecast: about {whole}, without the judge's time, which is not known." in shown.said
 
 
+def test_a_paid_judge_of_answers_without_a_price_is_counted_and_asks_if_it_is_expensive(tmp_path: Path) -> None:
+    judge = write_judge(tmp_path / "task", FAIR, prompt_price=5000.0, output_price=5000.0)
+    task, questions = judged_task(tmp_path / "task", judge), list[str]()
+    verdicts = dry_run(task).judge
+
+    def go_on(question: str, _: Stop) -> bool:
+        questions.append(question)
+        return True
+
+    climb(task, tmp_path / "run", go_on=go_on)
+    assert verdicts is not None
+    assert verdicts.usd is not None
+    assert verdicts.usd > 5
+    assert questions == [
+        f"prompting is forecast to take about {money(verdicts.usd)}, without the price of the answers and the judge's time, "
+        "which are not known. Start it?"
+    ]
+
+
 @pytest.mark.parametrize("asks", [{}, {"rubric": "Is it kind? " * 200}])
 def test_the_prompts_of_a_judge_are_counted_without_counting_its_rubric_for_each_item(
     asks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +177,7 @@ def test_what_comes_next_is_said_with_what_is_not_known_of_the_judge(
     found = climb(task, tmp_path / "run", until="prompting", gate="none")
     said = (next_step(found.decision) or "").replace("\u00a0", " ")
     assert (
-        "SFT would come next, forecast to take about 12 min, without the judge's time and price, which are not known."
+        "SFT would come next, forecast to take about 12 min, without the judge's time and the judge's price, which are not known."
         in said
     )
 

@@ -20,7 +20,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungGivenUp, RungPlanned, RungTested, SystemFrozen
-from lastresort.records.reasons import RungAhead, UnknownOfJudge
+from lastresort.records.reasons import RungAhead, UncountedCost
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.progress import (
@@ -146,10 +146,10 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
 
 @dataclass(frozen=True, slots=True)
 class JudgedForecast:
-    """What a rung takes, with the seconds and USD of the judge of its answers as far as they are known."""
+    """What a rung takes, with the seconds and USD of the judge of its answers as far as they are known. uncounted: what is not."""
 
     forecast: Forecast
-    unknown_of_judge: tuple[UnknownOfJudge, ...] = ()
+    uncounted: tuple[UncountedCost, ...] = ()
 
 
 def _planned(prepared: PreparedTask, rung: Rung) -> JudgedForecast:
@@ -163,12 +163,14 @@ def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
     whole = replace(
         own,
         seconds=None if own.seconds is None else own.seconds + (judge.seconds or 0.0),
-        usd=None if own.usd is None else own.usd + (judge.usd or 0.0),
+        usd=(own.usd or 0.0) + judge.usd if judge.usd else own.usd,
     )
-    unknown: list[UnknownOfJudge] = ["time"] if judge.seconds is None else []
+    uncounted: list[UncountedCost] = ["answer_price"] if own.usd is None and judge.usd else []
+    if judge.seconds is None:
+        uncounted.append("judge_time")
     if judge.usd is None:
-        unknown.append("price")
-    return JudgedForecast(whole, tuple(unknown))
+        uncounted.append("judge_price")
+    return JudgedForecast(whole, tuple(uncounted))
 
 
 def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
@@ -207,7 +209,7 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
         bench.progress.say(rung_continues_line(rung.name))
         return
     judged = _planned(prepared, rung)
-    figures = judged.forecast.seconds, judged.forecast.usd, judged.unknown_of_judge
+    figures = judged.forecast.seconds, judged.forecast.usd, judged.uncounted
     if line := rung_begins_line(rung.name, *figures):
         bench.progress.say(line)
     if not _is_much(judged.forecast, bench.task):
@@ -235,7 +237,7 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
         if has_begun(bench.record, name):
             return RungAhead(name)
         judged = _planned(prepared, rung)
-        return RungAhead(name, judged.forecast.seconds, judged.forecast.usd, judged.unknown_of_judge)
+        return RungAhead(name, judged.forecast.seconds, judged.forecast.usd, judged.uncounted)
     return None
 
 

@@ -158,19 +158,19 @@ Answer = NothingApplies | BarMet | Leads | StillOpen | GateRejected | NotFinishe
 StopCode = Literal["MET", "COST_TRIED", "NO_SAVING", "COLLECT", "LEADS", "UNTIL", "TOP"]
 
 
-UnknownOfJudge = Literal["time", "price"]
+UncountedCost = Literal["answer_price", "judge_time", "judge_price"]
 
 
 @dataclass(frozen=True, slots=True)
 class RungAhead:
-    """The rung that would come next, with what it is forecast to take here; None for what is not known. unknown_of_judge: what of
-    the judge is not in these figures.
+    """The rung that would come next, with what it is forecast to take here; None for what is not known. uncounted: what is
+    not in these figures, though the others are.
     """
 
     rung: str
     seconds: float | None = None
     usd: float | None = None
-    unknown_of_judge: tuple[UnknownOfJudge, ...] = ()
+    uncounted: tuple[UncountedCost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

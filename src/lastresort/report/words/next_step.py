@@ -50,7 +50,7 @@ def how_to_resume(by: StoppedBy | None, resume: str, *, started: bool) -> str:
 
 def of_rung_ahead(at: str, ahead: value.RungAhead) -> str:
     """That `--until` ended the climb, what would come next, and what that is forecast to take, as far as it is known."""
-    about = forecast_figures(ahead.seconds, ahead.usd, ahead.unknown_of_judge)
+    about = forecast_figures(ahead.seconds, ahead.usd, ahead.uncounted)
     takes = f", forecast to take {about}" if about else ""
     return spaced(
         f"the climb was set to stop at {rung_in_prose(at)}. {capital(rung_in_prose(ahead.rung))} would come next{takes}."

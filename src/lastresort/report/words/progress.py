@@ -27,7 +27,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, whole_of
-from lastresort.records.reasons import UnknownOfJudge
+from lastresort.records.reasons import UncountedCost
 from lastresort.records.view import noted_task
 from lastresort.report.words import prompting
 from lastresort.report.words.answer import gate_line
@@ -264,26 +264,26 @@ def rung_continues_line(rung: str) -> str:
 
 
 def rung_begins_line(
-    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
+    rung: str, seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()
 ) -> str:
     """What a rung that begins is forecast to take, with the judge of its answers; "" where nothing is known. Money is what answers
-    of the greatest length cost. unknown_of_judge: what of the judge is not in these figures.
+    of the greatest length cost. uncounted: what is not in these figures.
     """
-    about = forecast_figures(seconds, usd, unknown_of_judge)
+    about = forecast_figures(seconds, usd, uncounted)
     return f"{rung} begins. Forecast: {about}." if about else ""
 
 
 def expensive_rung_question(
-    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
+    rung: str, seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()
 ) -> str:
-    return f"{rung} is forecast to take {forecast_figures(seconds, usd, unknown_of_judge)}. Start it?"
+    return f"{rung} is forecast to take {forecast_figures(seconds, usd, uncounted)}. Start it?"
 
 
 def expensive_rung_unasked(
-    seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
+    seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()
 ) -> str:
     return (
-        f"No terminal to ask, so the climb continues ({forecast_figures(seconds, usd, unknown_of_judge)}). A stop file, "
+        f"No terminal to ask, so the climb continues ({forecast_figures(seconds, usd, uncounted)}). A stop file, "
         "limits.hours, limits.usd or --until ends it earlier."
     )
 

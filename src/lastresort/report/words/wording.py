@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView
-from lastresort.records.reasons import UnknownOfJudge
+from lastresort.records.reasons import UncountedCost
 
 NO_BREAK = "\u00a0"
 
@@ -110,17 +110,24 @@ def money(usd: float | None) -> str:
     return f"${usd:,.2f}"
 
 
-def forecast_figures(seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge]) -> str:
-    """ "about 2 min and $0.50, without the judge's time, which is not known"; "" where nothing is known. unknown_of_judge: what of
-    the judge is not in the figures.
+_UNCOUNTED: dict[UncountedCost, str] = {
+    "answer_price": "the price of the answers",
+    "judge_time": "the judge's time",
+    "judge_price": "the judge's price",
+}
+
+
+def forecast_figures(seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost]) -> str:
+    """ "about 2 min and $0.50, without the judge's time, which is not known"; "" where nothing is known. uncounted: what is not in
+    the figures.
     """
     parts = [] if seconds is None else [duration(seconds)]
     parts += [money(usd)] if usd else []
     if not parts:
         return ""
-    are = "are" if len(unknown_of_judge) > 1 else "is"
-    without = f", without the judge's {' and '.join(unknown_of_judge)}, which {are} not known"
-    return f"about {' and '.join(parts)}{without if unknown_of_judge else ''}"
+    are = "are" if len(uncounted) > 1 else "is"
+    without = f", without {listed(_UNCOUNTED[cost] for cost in uncounted)}, which {are} not known"
+    return f"about {' and '.join(parts)}{without if uncounted else ''}"
 
 
 def price(usd: float) -> str:
