@@ -115,6 +115,25 @@ def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("section", ["decode", "score.judge", "prompting"])
+def test_the_forecast_counts_the_room_for_thinking_that_a_named_effort_leaves(tmp_path: Path, section: str) -> None:
+    """It costs what an answer costs and is mostly far longer: of the model, of its judge, and of what optimises the prompt."""
+    price = {"prompt_price": 0.0, "output_price": 8.0}
+    judge = {"model": "openai:judge", "rubric": "Right?", "scale": "yes-no", **price}
+    keys = {"model": "http://localhost:9/v1#m", "use": price, "score": {"judge": judge}, "output": {}}
+    path = scripted_task(tmp_path, quality=[], task={**keys, "prompting": {"reflect": "openai:large", **price}})
+    plain, thinking = (
+        dry_run(load_task(path, effort), until="prompting") for effort in ({}, {f"{section}.reasoning_effort": "high"})
+    )
+    prompting = plain.rungs[0].forecast
+    assert prompting is not None
+    assert plain.total.usd is not None
+    assert thinking.total.usd is not None
+    reflections = next(int(line.split()[4]) for line in prompting.lines if "reflections by" in line)
+    calls = {"decode": prompting.answers, "score.judge": prompting.answers, "prompting": reflections}[section]
+    assert thinking.total.usd - plain.total.usd == pytest.approx(calls * 32_000 * 8 / 1e6)
+
+
 def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast layers are is timed by tests of its own (test_dry_run.py)."""
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))

@@ -181,7 +181,7 @@ def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
     task, judge, keys = prepared.task, prepared.scorer, prepared.task.score.judge
     if not isinstance(judge, Judge) or keys is None:
         return None
-    machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
+    machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price), effort=keys.reasoning_effort)
     longest = workload(prepared, "prompting").max_new_tokens
     question, counts = judge.question, counts_of(task, keys.model)
     frame = question.prompts(judge.about, JudgeCase("", "…"))

@@ -25,13 +25,14 @@ from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.hardware.threads import pinned, quickest
 from lastresort.ladder import trains
 from lastresort.model_heads import model_config
+from lastresort.models.api.requests import room_to_think
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.report.words.progress import TIMING, timed_before
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
-from lastresort.types import Example, Progress, SilentProgress
+from lastresort.types import Example, Progress, ReasoningEffort, SilentProgress
 
 SHALLOW, DEEP = 2, 6
 MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
@@ -217,9 +218,10 @@ def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> 
     some = some_of((*split.train, *split.dev, *split.test))
     auto = answer_limit([counts.count(text) for text in counted_answers(split.train)])
     about = counts.count(task.about.strip()) + counts.template
+    effort = None if trains(rung) else task.decode.reasoning_effort
     rows = [counts.count(example.input_text) + counts.count(example.output) for example in _longest(split.train)]
     return Workload(
-        machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price), progress),
+        machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price), progress, effort=effort),
         n_train=len(split.train),
         n_dev=len(split.dev),
         n_test=len(split.test),
@@ -247,15 +249,21 @@ def model_of(task: Task, rung: str) -> str:
 
 
 def machine_of(
-    task: Task, model: str, prices: tuple[float | None, float | None], progress: Progress = SILENT
+    task: Task,
+    model: str,
+    prices: tuple[float | None, float | None],
+    progress: Progress = SILENT,
+    *,
+    effort: ReasoningEffort | None = None,
 ) -> Machine:
-    """The model that would work, and this machine's rates. prices: of its prompts and outputs, USD per million tokens.
+    """The model that would work, and this machine's rates. prices: of its prompts and outputs, USD per million tokens. effort: of
+    an endpoint's model, as the task names it.
 
     On a processor some layers of the model's shape are timed, once a process; where they are too large for that, or on a GPU, the
     rates are shares of a matrix product's.
     """
     if is_endpoint(model):
-        return Machine(None, 1.0, *prices)
+        return Machine(None, 1.0, *prices, thinking_tokens=room_to_think(effort))
     if model.startswith("scripted:"):
         return Machine(None, 1.0)
     from lastresort.models.loading import chosen_device, chosen_dtype, is_reduced

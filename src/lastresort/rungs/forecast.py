@@ -40,7 +40,7 @@ class Machine:
     """The model and its speed here. parameters: of the model, None for an endpoint.
 
     flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens, None if unknown.
-    measured: rates reached here, None for shares of flops_per_s.
+    measured: rates reached here, None for shares of flops_per_s. thinking_tokens: room before each answer, on top of its own.
     """
 
     parameters: int | None
@@ -48,6 +48,7 @@ class Machine:
     prompt_price: float | None = 0.0
     output_price: float | None = 0.0
     measured: Rates | None = None
+    thinking_tokens: int = 0
 
     @property
     def rates(self) -> Rates:
@@ -130,10 +131,11 @@ class Forecast:
 def answering(
     label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float
 ) -> Forecast:
-    """Answering n prompts, which are scored if anything is answered. shared_tokens: of their common prefix, which a local model
-    computes once.
+    """Answering n prompts, which are scored if anything is answered, with all the thinking that the machine has room for.
+    shared_tokens: of their common prefix, which a local model computes once.
     """
-    tokens_in, tokens_out = round(n * prompt_tokens), round(n * new_tokens)
+    thinking = machine.thinking_tokens if new_tokens else 0
+    tokens_in, tokens_out = round(n * prompt_tokens), round(n * (new_tokens + thinking))
     usd = None
     if machine.prompt_price is not None and machine.output_price is not None:
         usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
@@ -143,7 +145,8 @@ def answering(
         reading, answered = computed / machine.rates.reading, tokens_out / machine.rates.answering
         seconds = FORWARD * machine.parameters * (reading + answered)
         shared = f", {computed:.0f} prompt tokens computed" if shared_tokens else ""
-    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens){shared}"
+    thought = f" + {thinking} thinking" if thinking else ""
+    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt{thought} + {new_tokens:.0f} answer tokens){shared}"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,), answers=n if new_tokens else 0)
 
 

@@ -29,6 +29,11 @@ _WARNINGS = {
 _log = logging.getLogger("lastresort")
 
 
+def room_to_think(effort: ReasoningEffort | None) -> int:
+    """Tokens that a call may think at an effort that its task names; 0 where it names none."""
+    return 0 if effort is None else THINKING_TOKENS[effort]
+
+
 @dataclass(frozen=True, slots=True)
 class ClientParameters:
     """What a client sends with every prompt in place of our own parameters. decoding: the one that they express."""

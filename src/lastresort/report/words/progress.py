@@ -267,7 +267,7 @@ def rung_begins_line(
     rung: str, seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()
 ) -> str:
     """What a rung that begins is forecast to take, with the judge of its answers; "" where nothing is known. Money is what answers
-    of the greatest length cost. uncounted: what is not in these figures.
+    of the greatest length cost, with all the thinking that a named effort has room for. uncounted: what is not in these figures.
     """
     about = forecast_figures(seconds, usd, uncounted)
     return f"{rung} begins. Forecast: {about}." if about else ""
@@ -279,9 +279,7 @@ def expensive_rung_question(
     return f"{rung} is forecast to take {forecast_figures(seconds, usd, uncounted)}. Start it?"
 
 
-def expensive_rung_unasked(
-    seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()
-) -> str:
+def expensive_rung_unasked(seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()) -> str:
     return (
         f"No terminal to ask, so the climb continues ({forecast_figures(seconds, usd, uncounted)}). A stop file, "
         "limits.hours, limits.usd or --until ends it earlier."

@@ -19,6 +19,7 @@ from lastresort.data.preferences import Kind, PreferenceRow
 from lastresort.evals.scorers import Scorer, build_scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore
 from lastresort.evals.scorers.judge_model import JudgeCase, JudgeCost
+from lastresort.models.api.requests import room_to_think
 from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.data_report import PREFERENCE_FAULTS, PreferenceFault
 from lastresort.records.events import JudgeCalls, RewardsJudged
@@ -155,7 +156,8 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + with_instruction
         machine = Machine(None, 1.0)
         if is_paid(term.judge.model):
-            machine = Machine(None, 1.0, term.judge.prompt_price, term.judge.output_price)
+            thinking = room_to_think(term.judge.reasoning_effort)
+            machine = Machine(None, 1.0, term.judge.prompt_price, term.judge.output_price, thinking_tokens=thinking)
         n = answers * len(prompts)
         longest = judge.model.decoding.max_new_tokens
         yield answering("verdicts of the reward", machine, n, tokens, 0, longest).unscored()

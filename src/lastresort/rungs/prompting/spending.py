@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from lastresort.models.api.requests import THINKING_TOKENS
+from lastresort.models.api.requests import room_to_think
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import AnswersJudged, CandidateMeasured
 from lastresort.records.measurement import ItemScore
@@ -27,8 +27,7 @@ def kept_rows(n_train: int, calls: int) -> int:
 
 def thoughts_of(task: Task) -> int:
     """Tokens that a reflection may think, at the effort that the task names; 0 where it names none."""
-    effort = task.prompting.reasoning_effort
-    return 0 if effort is None else THINKING_TOKENS[effort]
+    return room_to_think(task.prompting.reasoning_effort)
 
 
 def calls_of_a_step(kept: int) -> int:
@@ -55,11 +54,11 @@ def forecast_optimising(task: Task, work: Workload) -> Forecast:
     shown = SHOWN * (work.input_tokens + 2 * work.output_tokens + FEEDBACK_TOKENS)
     reflecting = answering(
         f"GEPA, reflections by {task.reflect_model}",
-        work.reflecting or work.machine,
+        replace(work.reflecting or work.machine, thinking_tokens=thoughts_of(task)),
         reflections,
         work.instruction_tokens + REQUEST_TOKENS + shown,
         0,
-        REFLECTION_TOKENS + thoughts_of(task),
+        REFLECTION_TOKENS,
     ).unscored()
     return rows + (reflecting if reflecting.seconds is not None else replace(reflecting, seconds=0.0))
 
