@@ -163,7 +163,8 @@ class Outlook:
     """How far an UNDECIDED is from a verdict.
 
     seen_share: units seen / units needed; None where n_needed is. after: as many units again, and those missing to n_needed, the
-    fewer first. claimable: the highest bar that the units seen show to be met, at this error. error: of a false MET.
+    fewer first. Of a test that never goes on, seen_share is None and after is empty. claimable: the highest bar that the units
+    seen show to be met, at this error. error: of a false MET.
     """
 
     seen_share: float | None

@@ -272,10 +272,12 @@ def test_an_undecided_repair_is_not_told_to_go_on_with_fresh_items(
     for text in (console.export_text(), markdown(decision), page):
         assert "A repaired system is tested once, so its test does not go on with fresh items." in text
         assert "if the test goes on" not in text
+        assert "of the way" not in text
         assert "--more" not in text
         assert "fresh items would decide it" not in text
     right, n = round(rung.test.score * rung.test.n_used), rung.test.n_used
     assert rung.test.outlook is not None
+    assert (rung.test.outlook.seen_share, rung.test.outlook.after) == (None, ())
     scores = [float((item + 1) * right // n > item * right // n) for item in range(n)]
     again = judge_bar(scores, bar=0.8, alpha=rung.test.outlook.error, binary=True)
     assert again is not None

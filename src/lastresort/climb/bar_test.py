@@ -79,7 +79,7 @@ def run_test(
         if judgement.outcome != "UNDECIDED":
             return judgement, measured
     assert judgement is not None, "a test has a test set"
-    return _with_outlook(judgement, task, binary, answered, alpha, by), measured
+    return _with_outlook(judgement, task, binary, answered, alpha, by, once=once), measured
 
 
 def goes_on(found: Judgement, parts: int) -> bool:
@@ -100,7 +100,14 @@ def met_in(record: Record, rungs: Collection[str]) -> frozenset[str]:
 
 
 def _with_outlook(
-    found: Judgement, task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None
+    found: Judgement,
+    task: Task,
+    binary: bool,
+    parts: Sequence[Answered],
+    alpha: float,
+    by: Correction | None,
+    *,
+    once: bool,
 ) -> Judgement:
     """An UNDECIDED that also says how far it is, unless nothing explains its score."""
     if found.judged is not None and not found.judged.explained:
@@ -118,6 +125,7 @@ def _with_outlook(
             n_needed=found.n_needed,
             groups=groups or None,
             seed=task.split.seed,
+            once=once,
         )
 
     if by is None:

@@ -100,7 +100,7 @@ def _ladder(decision: RunView) -> str:
 def _undecided(decision: RunView) -> str:
     return "\n".join(
         f"- {plain(rung.name)} is undecided. {what_would_decide(rung.test, repaired=decision.is_repaired(rung))} "
-        f"{how_far(rung.test, repaired=decision.is_repaired(rung))}".rstrip()
+        f"{how_far(rung.test)}".rstrip()
         for rung in decision.rungs
         if rung.test is not None and rung.test.verdict == "UNDECIDED"
     )

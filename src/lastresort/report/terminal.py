@@ -146,7 +146,7 @@ def ladder_table(decision: RunView) -> RenderableType:
         if rung.test.verdict == "UNDECIDED":
             needs = what_would_decide(rung.test, repaired=repaired)
             lines.append(Text(f"{name} is undecided. {needs}", style="yellow"))
-        said = (of_parts(rung.test), how_far(rung.test, repaired=repaired))
+        said = (of_parts(rung.test), how_far(rung.test))
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     lines += _gate(decision.gate)
     lines += _repairs(decision.repairs)

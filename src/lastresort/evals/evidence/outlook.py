@@ -176,10 +176,12 @@ def outlook(
     n_needed: int | None,
     groups: Sequence[str] | None = None,
     seed: int = 0,
+    once: bool = False,
 ) -> Outlook:
     """How far a whole test that ended UNDECIDED is from a verdict. Arguments as in `judge_bar`; n_needed as in its judgement.
 
-    parts: as in `judge_going_on`; one where the test has not gone on. groups: of all parts in turn.
+    parts: as in `judge_going_on`; one where the test has not gone on. groups: of all parts in turn. once: the test never goes on,
+    so only `claimable` is found.
 
     The chances are of the test as it goes on (module docstring), with as many units again and with those that are missing to
     n_needed. 0/1 scores: exact, the rate having the Beta(1 + S, 1 + n - S) distribution. Graded scores and groups: the share of
@@ -195,12 +197,15 @@ def outlook(
     if not len(units):
         raise ContractError("no scores", expected="those of a test that ended UNDECIDED")
     n, errors = len(units), Errors(alpha, beta)
+    limit = claimable(units, alpha, binary=binary, first=len(cleaned[0]))
+    if once:
+        return Outlook(None, (), limit, alpha)
     amounts = sorted({n, *([] if n_needed is None else [n_needed - n])})
     after = _after_binary(cleaned, amounts, bar, errors) if binary else _after_graded(units, amounts, bar, errors, seed)
     return Outlook(
         seen_share=None if n_needed is None else n / n_needed,
         after=tuple(MoreUnits(more, met, not_met) for more, (met, not_met) in zip(amounts, after, strict=True)),
-        claimable=claimable(units, alpha, binary=binary, first=len(cleaned[0])),
+        claimable=limit,
         error=alpha,
     )
 

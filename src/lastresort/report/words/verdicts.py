@@ -123,7 +123,9 @@ IF_IT_HOLDS = "with 80% probability if the score holds"  # the power that number
 
 
 def what_would_decide(test: BarTest, *, repaired: bool = False) -> str:
-    """What an UNDECIDED needs, as a sentence. repaired: as in `how_far`; what it needs is a new test."""
+    """What an UNDECIDED needs, as a sentence. repaired: it is the test of a repaired system, which does not go on and needs a new
+    one.
+    """
     needed, unit = test.n_needed, test.unit
     if needed is None and test.judged is not None and test.judged.is_open:
         return f"{capital(labels_would_decide(test.judged))}."
@@ -177,9 +179,9 @@ def of_parts(test: BarTest) -> str:
     return f"The test went on after it was UNDECIDED{by}: {first} at first; then {listed(fresh)}."
 
 
-def how_far(test: BarTest, *, repaired: bool = False) -> str:
+def how_far(test: BarTest) -> str:
     """How far an UNDECIDED is from a verdict, in sentences: the way so far, what more units would say, what could be claimed now.
-    Empty for a verdict, and where the record does not say. repaired: it is the test of a repaired system, which does not go on.
+    Of a repaired system only the last. Empty for a verdict, and where the record does not say.
     """
     far = test.outlook
     if far is None:
@@ -199,11 +201,9 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
     )
     if test.judged is not None and not test.judged.corrects:
         return claim
-    more = (
-        "A repaired system is tested once, so its test does not go on with fresh items."
-        if repaired
-        else f"Probability of each verdict if the test goes on, allowing for luck in this score: {'; '.join(chances)}."
-    )
+    if not far.after:
+        return f"A repaired system is tested once, so its test does not go on with fresh items. {claim}"
+    more = f"Probability of each verdict if the test goes on, allowing for luck in this score: {'; '.join(chances)}."
     return f"{more} {claim}" if by_labels else f"That is {way} of the way. {more} {claim}"
 
 
