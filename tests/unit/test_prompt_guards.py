@@ -69,6 +69,25 @@ def test_an_answer_that_its_input_holds_is_not_yet_a_row() -> None:
     assert copied_rows(f"{quoted} The first is delivery, the second billing.", "", rows) is not None
 
 
+MOODS = [row("good", "positive"), row("bad", "negative"), row("fine", "positive"), row("awful", "negative")]
+
+
+def test_a_rule_may_name_a_few_inputs_of_one_word() -> None:
+    assert copied_rows("Say positive for a good mood and negative for a bad one.", "", MOODS) is None
+    found = copied_rows("good: positive, bad: negative, fine: positive, awful: negative", "", MOODS)
+    assert found is not None
+    assert found.kind == "lists rows"
+
+
+def test_examples_of_the_plain_instruction_may_be_kept() -> None:
+    """Not a row more: two of them would be a list."""
+    plain = "Route the case. Van late: delivery. Double charge: billing."
+    assert copied_rows(f"{plain} Look twice.", plain, ROWS) is None
+    one = f"{plain} Lampe kaputt: repairs."
+    assert copied_rows(one, plain, ROWS) is None
+    assert copied_rows(f"{one} My door was left open all day long: delivery.", plain, ROWS) is not None
+
+
 def test_words_of_the_plain_instruction_are_the_tasks_own() -> None:
     told = "Answer with exactly one of: billing and money, delivery and vans, repairs."
     rows = [row("Which? " + told, "repairs")]

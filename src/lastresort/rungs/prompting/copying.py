@@ -13,7 +13,7 @@ from lastresort.types import Example
 
 MOST_SHARED_WORDS = 8
 NEAR_WORDS = 8  # between an input and its answer in a list, other inputs not counted
-LISTED_ROWS = 2  # one may be a coincidence, where inputs are single words
+LISTED_ROWS, LISTED_WORDS = 2, 4  # of their inputs together: a rule, too, names an input of one word next to its answer
 LINE_BREAK = re.compile(r"\\[nrt]|<br ?/?>")  # in JSON and in a table
 
 Row = tuple[tuple[str, ...], tuple[str, ...]]  # words of the input and of the answer
@@ -31,20 +31,25 @@ class CopiedRows:
 def copied_rows(instruction: str, plain: str, rows: Sequence[Example]) -> CopiedRows | None:
     """What an instruction copies of the rows, None where it copies nothing.
 
-    It copies if it shares more than 8 words in a row with an input or an answer, or if it holds at least two whole rows: the input,
-    and the answer at most 8 words before or after it, not counting other inputs, since a list may name an answer once for several.
-    Case, punctuation and line breaks do not count; a character of a script without spaces is a word. plain: the instruction before,
-    whose words are the task's own.
+    It copies if it shares more than 8 words in a row with an input or an answer, or if it holds at least two whole rows, with at
+    least four words of input: the input, and the answer at most 8 words before or after it, not counting other inputs, since a list
+    may name an answer once for several. Case, punctuation and line breaks do not count; a character of a script without spaces is a
+    word. plain: the instruction before, whose words and examples are the task's own.
     """
-    text, own = _words(instruction), frozenset(_runs(_words(plain), MOST_SHARED_WORDS + 1))
-    runs = frozenset(_runs(text, MOST_SHARED_WORDS + 1)) - own
+    text, own = _words(instruction), _words(plain)
+    runs = frozenset(_runs(text, MOST_SHARED_WORDS + 1)) - frozenset(_runs(own, MOST_SHARED_WORDS + 1))
     sides = [(tuple(_words(row.input_text)), tuple(_words(row.output))) for row in rows]
     for side in itertools.chain.from_iterable(sides):
         shared = next((run for run in _runs(side, MOST_SHARED_WORDS + 1) if run in runs), None)
         if shared is not None:
             return CopiedRows("shares words", " ".join(shared))
     listed = _listed(text, sides)
-    return CopiedRows("lists rows", " ".join(itertools.chain(*listed[0]))) if len(listed) >= LISTED_ROWS else None
+    if listed:
+        known = _listed(own, sides)
+        listed = [row for row in listed if row not in known]
+    if len(listed) < LISTED_ROWS or sum(len(asked) for asked, _ in listed) < LISTED_WORDS:
+        return None
+    return CopiedRows("lists rows", " ".join(itertools.chain(*listed[0])))
 
 
 def _words(text: str) -> list[str]:
