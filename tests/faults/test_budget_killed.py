@@ -95,7 +95,7 @@ def test_a_dear_answer_among_kept_ones_is_paid_in_full(tmp_path: Path) -> None:
     with ResponseCache(tmp_path / "responses.sqlite") as cache, Record.create(tmp_path / "run") as record:
         models = OpenModels(cache, base_folder=task.folder, base_name="m", tuned_name="n", prompt_price=PRICE)
         scorer, progress = build_scorer("choice", {}, choices=TEAMS), SilentProgress()
-        bench = Workbench(task, (), (), scorer, record, tmp_path, models, progress, 8, pay=payments.append)
+        bench = Workbench(task, (), (), scorer, record, tmp_path, models, progress, 8, str, pay=payments.append)
         kept = bench.test_scores(system, short, "kept")
         before = sum(payments)
         mixed = bench.test_scores(system, [*short, long], "one batch")

@@ -237,7 +237,7 @@ AGREED = {
 def test_a_rung_forecasts_at_what_labels_leave_and_derives_their_limits_once(tmp_path: Path) -> None:
     task = SimpleNamespace(confidence=0.95, ladder=("prompting",), bar=0.5)
     with Record.create(tmp_path) as record:
-        bench = Workbench(task, (), (), None, record, tmp_path, None, SilentProgress(), 8)  # type: ignore[arg-type]
+        bench = Workbench(task, (), (), None, record, tmp_path, None, SilentProgress(), 8, str)  # type: ignore[arg-type]
         note_shares(record, {"prompting": 0.05})
         assert bench.alpha_of_items("prompting") == 0.05
         people = (1.0, 1.0, 0.0, 0.0)

@@ -334,7 +334,7 @@ def test_checkpoints_and_dev_are_judged_at_the_error_of_the_test_to_come(
     met = Judgement("MET", 0.9, 10, 10, (0.0, 1.0))
     with Record.create(tmp_path) as record:
         scorer: Any = SimpleNamespace(binary=True)
-        bench = Workbench(task, (), (), scorer, record, tmp_path, None, SilentProgress(), 8)  # type: ignore[arg-type]
+        bench = Workbench(task, (), (), scorer, record, tmp_path, None, SilentProgress(), 8, str)  # type: ignore[arg-type]
         note_shares(record, SHARES)
         record.append(RungTested(rung="prompting", system="a", judgement=met))
         with pytest.raises(InterruptedError):
@@ -365,7 +365,7 @@ def test_a_rung_is_planned_and_tested_at_the_error_that_the_tests_before_it_leav
     met, missed = (Judgement(said, 0.9, 10, 10, (0.0, 1.0)) for said in ("MET", "NOT_MET"))
     with Record.create(tmp_path) as record:
         task = SimpleNamespace(confidence=0.95, ladder=tuple(RUNGS))
-        bench = Workbench(task, (), (), None, record, tmp_path, None, SilentProgress(), 8)  # type: ignore[arg-type]
+        bench = Workbench(task, (), (), None, record, tmp_path, None, SilentProgress(), 8, str)  # type: ignore[arg-type]
         note_shares(record, SHARES)
         record.append(RungTested(rung="prompting", system="a", judgement=missed))
         assert bench.alpha_of_rung("sft") == 0.008

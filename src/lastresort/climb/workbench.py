@@ -38,7 +38,7 @@ from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
-from lastresort.report.words.rungs import of_search
+from lastresort.report.words.rungs import search_sentence
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -196,6 +196,7 @@ def open_workbench(
         models=models,
         progress=progress,
         max_new_tokens=known.max_new_tokens,
+        in_words=search_sentence,
         stop=stop,
         pay=budget.pay,
         preferences=prepared.preferences,
@@ -204,7 +205,6 @@ def open_workbench(
         shared=shared_folder(run),
         at=progress.at,
         test_units=prepared.n_units,
-        in_words=lambda finding: of_search(finding).text,
     )
 
 

@@ -106,6 +106,7 @@ class Workbench:
     models: OpenModels
     progress: Progress
     max_new_tokens: int
+    in_words: Callable[[SearchFinding], str]
     stop: Stop = NEVER
     pay: Pay = lambda usd: None
     hours_left: Callable[[], float | None] = lambda: None
@@ -117,7 +118,6 @@ class Workbench:
     to_resume: str = "Go on with --resume"
     test_units: int = 0
     go_on: GoOn | None = None
-    in_words: Callable[[SearchFinding], str] = str
     train_laps: TrainLaps | None = None
     share: float = 1.0
 

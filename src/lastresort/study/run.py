@@ -24,6 +24,7 @@ from lastresort.records.events import StudyBegan, StudyFinished, TaskRead
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
+from lastresort.report.words.rungs import search_sentence
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
@@ -283,6 +284,7 @@ def _opened(
                 models=models,
                 progress=writer,
                 max_new_tokens=tokens,
+                in_words=search_sentence,
                 stop=FirstOf((stop, file, budget)),
                 pay=budget.pay,
                 hours_left=budget.hours_left,

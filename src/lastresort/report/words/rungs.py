@@ -217,10 +217,11 @@ def _against(found: RepairFinding) -> str:
 
 
 def of_search(found: value.SearchFinding) -> Statement:
-    return Statement.of(found, _sentence(found))
+    return Statement.of(found, search_sentence(found))
 
 
-def _sentence(found: value.SearchFinding) -> str:
+def search_sentence(found: value.SearchFinding) -> str:
+    """What a search found, as the report says it."""
     if isinstance(found, value.PromptKept):
         return of_kept_prompt(found)
     match found:
