@@ -78,7 +78,8 @@ def test_where_the_first_third_does_not_point_at_the_bar_it_is_said_and_asked_on
     answering(True)
     answering(False)  # it is decided, and nobody is asked
     assert len(asked) == 2
-    assert "below the bar of 85.0% (error rate 5.0%). This is a warning, not a verdict. Train the rest" in asked[0]
+    assert "at most 5.0% of cases. This is a warning, not a verdict. Train the rest" in asked[0]
+    assert "below the bar of 85.0%. If the line did reach it" in asked[0]
     assert any("This is a warning, not a verdict" in line for line in said)
     with Record.open(run, read_only=True) as record:
         (seen,), (gone_on,) = record.all(CurveSeen), record.all(RungGoneOn)

@@ -75,7 +75,8 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
     (
         rungs.SamplesOutOfReach(0.7, 8, 0.1, FOUND, 0.01),
         "preferences would be made of the model's own samples, and not even the best of 8 samples to each dev item reaches the bar "
-        "of 70.0%: the best scored 25.0% on 20 dev items (interval 10.0% to 40.0%), one alone 10.0% (error rate 1.0%)",
+        "of 70.0%, which is wrong in at most 1.0% of cases: the best scored 25.0% on 20 dev items (interval 10.0% to 40.0%), one "
+        "alone 10.0%",
     ),
     (
         rungs.RewardsAlike(96, 70, 8, 0.0419),
@@ -115,12 +116,14 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (
         rungs.CurveBelowBar(40, 120, 96, 0.1, 0.05, 0.2, 0.8, False, 0.05),
         "After 40 of 120 steps it scored 10.0% on 96 dev items; drawn straight on from the untrained model's 5.0%, that ends at "
-        "20.0%, below the bar of 80.0% (error rate 5.0%). This is a warning, not a verdict.",
+        "20.0%, below the bar of 80.0%. If the line did reach it, a score this low would come up in at most 5.0% of cases. This is "
+        "a warning, not a verdict.",
     ),
     (
         rungs.CurveBelowBar(40, 120, 96, 0.1, None, 0.3, 0.75, True, 0.05),
         "After 40 of 120 steps it scored 10.0% on 96 dev items; drawn straight on from 0, that ends at 30.0%, below 75.0%, the "
-        "judge's score that counts as a miss (error rate 5.0%). This is a warning, not a verdict.",
+        "judge's score that counts as a miss. If the line did reach it, a score this low would come up in at most 5.0% of cases. "
+        "This is a warning, not a verdict.",
     ),
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
     (

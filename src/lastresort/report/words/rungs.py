@@ -144,8 +144,8 @@ def _samples_out_of_reach(skip: value.SamplesOutOfReach) -> str:
     scored = f"{percent(best.score)} on {counted(best.n_used, f'dev {best.unit}')} (interval {low} to {high})"
     return (
         f"preferences would be made of the model's own samples, and not even the best of {skip.samples} samples to each dev item "
-        f"reaches {_bar_on_dev(skip)}: the best scored {scored}, one alone {percent(skip.alone)} (error "
-        f"rate {percent(skip.error)})"
+        f"reaches {_bar_on_dev(skip)}, which is wrong in at most {percent(skip.error)} of cases: the best scored {scored}, one "
+        f"alone {percent(skip.alone)}"
     )
 
 
@@ -312,8 +312,8 @@ def _curve(found: value.CurveBelowBar) -> str:
     below = f"{bar}, the judge's score that counts as a miss" if found.judged else f"the bar of {bar}"
     return (
         f"After {found.step} of {found.steps} steps it scored {percent(found.score)} on {counted(found.n, 'dev item')}; drawn "
-        f"straight on {start}, that ends at {percent(found.end)}, below {below} (error rate "
-        f"{percent(found.error)}). This is a warning, not a verdict."
+        f"straight on {start}, that ends at {percent(found.end)}, below {below}. If the line did reach it, a "
+        f"score this low would come up in at most {percent(found.error)} of cases. This is a warning, not a verdict."
     )
 
 
