@@ -68,6 +68,8 @@ def test_a_prompt_that_is_better_by_12_points_mostly_shows() -> None:
 
 @pytest.mark.slow
 def test_a_race_answers_too_little_to_see_such_a_difference_mostly() -> None:
-    """Prompts that are dropped early are compared on a quarter of dev: what is not seen may be there."""
+    """Prompts that are dropped early are compared on a quarter of dev: what is not seen may be there. By halving
+    alone, without the paired test that drops more of them, it is 32%.
+    """
     assert seen(0.0, raced=True) <= LEVEL + 2 * (LEVEL * (1 - LEVEL) / RUNS) ** 0.5
-    assert 0.15 < seen(0.12, raced=True) < 0.4
+    assert 0.2 < seen(0.12, raced=True, runs=1000) < 0.3
