@@ -252,10 +252,6 @@ def tested(verdict: str, **keys: Any) -> BarTest:
             "More than 90 test groups would decide it: the score is too close to the bar.",
         ),
         (
-            verdicts.what_would_decide(tested("UNDECIDED", n_needed=8)),
-            "About 8 test items would decide it with 80% probability if the score holds.",
-        ),
-        (
             verdicts.what_would_decide(tested("UNDECIDED", n_needed=30)),
             "About 21 fresh items would decide it with 80% probability if the score holds: 30 test items in all.",
         ),

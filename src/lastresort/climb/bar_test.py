@@ -69,7 +69,7 @@ def run_test(
         if known is None:
             bench.progress.stage(f"{rung}: testing {system.name}{' on fresh items' if number else ''}", len(order))
             bench.at(rung, system.name, "test")
-            items = _until_decided(bench, rung, system, order, answered, alpha, by)
+            items = _until_decided(bench, rung, system, order, answered, alpha, by, once=once)
             known = Measurement(rung, system.name, split, len(order), tuple(items))
             bench.record.add_measurement(known)
         measured.append(known)
@@ -141,9 +141,11 @@ def _until_decided(
     before: Sequence[Answered],
     alpha: float,
     by: Correction | None,
+    *,
+    once: bool,
 ) -> list[ItemScore]:
     """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all. before: the
-    parts of the test that came first.
+    parts of the test that came first. once: as in `run_test`.
     """
     size, enough = bench.answerer(system).model.batch_size, StopSignal()
     starts = range(0, len(order), size)
@@ -161,7 +163,7 @@ def _until_decided(
         items.extend(result.items)
         parts = [*before, Answered(items, order)]
         bench.at(rung, system.name, "test", test=_seen_so_far(bench.task, bench.scorer.binary, parts, alpha, by))
-        judged = judge_parts(bench.task, bench.scorer.binary, parts, alpha, by)
+        judged = judge_parts(bench.task, bench.scorer.binary, parts, alpha, by, once=once)
         if len(items) < len(order) and judged is not None:
             enough.request()
 

@@ -81,7 +81,4 @@ def _to_decide(decision: RunView, again: str) -> list[str]:
             f"clear of the bar, and test that on new test {unit}s. At this score, {beyond(open_tests[-1].n_available, unit)} "
             "would be needed.",
         ]
-    if max(needed) <= 0:
-        return [f"label fresh {unit}s, as many as you can, {go_on}.", *settle]
-    more = counted(max(needed), f"fresh {unit}")
-    return [f"label about {more} {go_on}."]
+    return [f"label about {counted(max(needed), f'fresh {unit}')} {go_on}."]

@@ -131,12 +131,10 @@ def what_would_decide(test: BarTest, *, repaired: bool = False) -> str:
         return f"{capital(labels_would_decide(test.judged))}."
     if needed is None:
         return f"{capital(beyond(test.n_available, unit))} would decide it: the score is too close to the bar."
-    more = needed - test.n_available
-    if more <= 0:
-        return f"About {count(needed)} test {unit}s would decide it {IF_IT_HOLDS}."
     if repaired:
         return f"A new test of about {count(needed)} {unit}s would decide it {IF_IT_HOLDS}."
-    return f"About {count(more)} fresh {unit}s would decide it {IF_IT_HOLDS}: {count(needed)} test {unit}s in all."
+    more = count(needed - test.n_available)
+    return f"About {more} fresh {unit}s would decide it {IF_IT_HOLDS}: {count(needed)} test {unit}s in all."
 
 
 def labels_would_decide(judged: JudgedBar) -> str:
