@@ -199,6 +199,8 @@ def test_who_asks_for_too_long_a_wait_is_not_waited_for(server: Endpoint) -> Non
         (404, "The model `m` does not exist", "model_not_found", TaskError, "does not exist"),
         (400, f"bad value {KEY}", None, TaskError, r"bad value \*\*\*"),
         (400, "maximum context length is 10 tokens", None, CandidateError, "too long"),
+        (400, "the request exceeds the available context size", None, CandidateError, "too long"),
+        (400, "prompt is too long: 12 tokens > 10 maximum", None, CandidateError, "too long"),
         (400, "9 prompt tokens and 9 for the answer exceed it", "context_length_exceeded", CandidateError, "too long"),
         (402, "pay", None, InfrastructureError, "credit"),
         (429, "You exceeded your current quota", "insufficient_quota", InfrastructureError, "credit"),

@@ -22,7 +22,15 @@ _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
 _TOO_LONG = "context_length_exceeded"  # as OpenAI and `lastresort serve` say it, in whatever words
-_LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
+_LENGTH_WORDS = (
+    "context_length",
+    "context length",
+    "context size",
+    "maximum context",
+    "context window",
+    "too many tokens",
+    "prompt is too long",
+)
 
 
 class UnsupportedParameter(TaskError):
