@@ -83,6 +83,12 @@ def test_paid_calls_ask_above_five_dollars_unless_a_limit_of_usd_answers(
     assert answers.asked == (["prompting is forecast to take about $5.01. Start it?"] if asks else [])
 
 
+def test_a_limit_of_usd_does_not_answer_for_the_time(tmp_path: Path) -> None:
+    answers = Answers(True)
+    climbed(tmp_path, answers, limits={"usd": 1000}, use={"prompt_price": 0.01, "output_price": 0.01})
+    assert len(answers.asked) == 1
+
+
 def test_without_a_terminal_it_goes_on_and_says_so(tmp_path: Path) -> None:
     said = climbed(tmp_path, None)
     assert any(line.startswith("No terminal to ask, so the climb continues (about 2 h and $0.50).") for line in said)

@@ -196,7 +196,7 @@ def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
 
 
 LONG_S = 1200.0
-ASKED_S, ASKED_USD = 3600.0, 5.0  # what a wrong model, price or data set may take unasked
+ASKED_S, ASKED_USD = 3600.0, 5.0  # above, a mistake in the task file is worth a question
 
 
 def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:

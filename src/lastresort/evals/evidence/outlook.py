@@ -119,8 +119,8 @@ def judge_going_on(
 def needed_to_go_on(
     parts: Sequence[Sequence[float]], *, bar: float, alpha: float, beta: float = FALSE_NOT_MET
 ) -> int | None:
-    """Items, those of these parts included, with which a test of 0/1 scores that goes on gives the verdict on whose side its score
-    lies with power 0.8, if that is the true score; None at the bar, and beyond ten times the items there are.
+    """Items, those of these parts included, with which a test of 0/1 scores that goes on gives MET if its score is above the bar,
+    else NOT_MET, with power 0.8 if that is the true score; None at the bar, and beyond ten times the items there are.
 
     parts: as in `judge_going_on`, all whole. Not the size of a new test, as in `judge_bar`: the fresh items are judged alone, at
     errors of their own, and the items seen count only through these.
