@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from climb_support import scripted_task
 from lastresort.app.climb import climb
+from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.app.terminal import consent
 from lastresort.errors import StopRequestedError
 from lastresort.records.events import CandidateMeasured, RungGoneOn
@@ -60,6 +62,17 @@ def test_a_rung_of_two_hours_asks_once_and_a_no_leaves_it_for_later(tmp_path: Pa
     assert [question.replace("\u00a0", " ") for question in answers.asked] == [
         "prompting is forecast to take about 2 h and $0.50. Start it?"
     ] * 2
+
+
+def test_after_a_no_resume_goes_on_with_that_run_and_not_with_an_earlier_one(tmp_path: Path) -> None:
+    path, runs = scripted_task(tmp_path / "task", quality=[{"right": 0.95}]), tmp_path / "runs"
+    request = ClimbRequest(path, until="prompting", runs=runs, gate="none")
+    with pytest.raises(Cut):
+        start_climb(request, CutAt("prompting: zero-shot", 40), go_on=None)
+    with pytest.raises(StopRequestedError, match="--resume"):
+        start_climb(replace(request, settings={"bar": 0.9}), Scissors(), go_on=Answers(False))
+    found = start_climb(replace(request, resume=True), Scissors(), go_on=Answers(True))
+    assert (found.run, found.decision.bar) == (runs / "routing-2", 0.9)
 
 
 def test_a_limit_of_hours_answers_beforehand(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.records.document import Statement
-from lastresort.records.events import ClimbFinished, ModelOpened, RungGivenUp
+from lastresort.records.events import ClimbFinished, ClimbStopped, ModelOpened, RungGivenUp
 from lastresort.records.record import Record
 
 
@@ -62,6 +62,15 @@ def test_a_run_whose_start_failed_is_taken_only_where_there_is_no_other(tmp_path
     with Record.open(failed) as record:  # a training that has not ended a lap
         record.add_curve_point("sft", 1, {"loss": 2.0})
     assert newest_run(tmp_path, "a", unfinished=True) == failed
+
+
+def test_a_run_that_was_stopped_before_its_first_rung_is_the_one_that_goes_on(tmp_path: Path) -> None:
+    with Record.open(begun(tmp_path / "a-1")) as record:
+        record.append(RungGivenUp(rung="prompting", reason=Statement(code="no gain", figures={}, text="No.")))
+    with Record.open(begun(tmp_path / "a-2")) as record:
+        record.append(ClimbStopped(by="signal"))
+    begun(tmp_path / "a-3")
+    assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-2"
 
 
 @pytest.mark.parametrize("error", [DataError, PrerequisiteError])

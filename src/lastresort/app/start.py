@@ -55,8 +55,8 @@ class ClimbRequest:
     """A climb as its user asks for it; each field is the option of `lastresort climb` with its name.
 
     settings: dotted keys that override the task file's. run: None for the next free folder in `runs`, or, with resume, for the
-    newest unfinished run of the task (with more: its newest). until, gate and compare: None for what the run was started with, as
-    for settings that are not named. ray: local, auto or HOST:PORT; None for this process alone.
+    newest unfinished run of the task (with more: its newest) that did not fail at its start. until, gate and compare: None for what
+    the run was started with, as for settings that are not named. ray: local, auto or HOST:PORT; None for this process alone.
     """
 
     task: Path | Task

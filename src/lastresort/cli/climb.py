@@ -47,7 +47,9 @@ def _with_run(arguments: list[str]) -> list[str]:
 def climb_command(
     task: Path = Argument(help="The task file (task.yaml)."),
     run: Path | None = Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
-    resume: bool = Option(False, "--resume", help="Resume this run. Default: the newest unfinished run of the task."),
+    resume: bool = Option(
+        False, "--resume", help="Resume this run. Default: the task's newest unfinished run whose start did not fail."
+    ),
     until: str | None = Option(
         None,
         "--until",

@@ -37,8 +37,8 @@ def new_run(runs: Path, task: str) -> Path:
 
 
 def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
-    """The newest run of the task; unfinished: that has not finished. One whose start failed before any rung began counts only where
-    there is no other. Raises TaskError where there is none.
+    """The newest run of the task; unfinished: that has not finished. One that neither began a rung nor was stopped by its user or a
+    limit, such as one whose start failed, counts only where there is no other. Raises TaskError where there is none.
     """
     numbered = [
         (number, path)
@@ -46,7 +46,7 @@ def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
         if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file()
     ]
     paths = [path for _, path in sorted(numbered, reverse=True) if not (unfinished and _is_over(path))]
-    found = next(filter(_holds_work, paths), next(iter(paths), None))
+    found = next(filter(_goes_on, paths), next(iter(paths), None))
     if found is None:
         raise TaskError(
             f"no {'unfinished ' if unfinished else ''}run of task {task}",
@@ -64,9 +64,10 @@ def _is_over(run: Path) -> bool:
     return fold.finished or fold.study is not None
 
 
-def _holds_work(run: Path) -> bool:
+def _goes_on(run: Path) -> bool:
+    """Whether the run holds work, or was stopped and said that --resume goes on with it."""
     with Record.open(run, read_only=True, checked=False) as record:
-        return has_begun(record) or bool(record.curves())
+        return has_begun(record) or bool(record.curves()) or record.last(ClimbStopped) is not None
 
 
 def has_begun(record: Record, rung: str | None = None) -> bool:
