@@ -23,7 +23,7 @@ from lastresort.errors import TaskError
 from lastresort.evals.evidence import judge_bar
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
-from lastresort.records.decision import RunView
+from lastresort.records.decision import MISSES, RunView
 from lastresort.records.events import SystemKept
 from lastresort.records.measurement import whole_of
 from lastresort.records.record import Record
@@ -32,8 +32,10 @@ from lastresort.records.view import Fold
 from lastresort.report.markdown import markdown
 from lastresort.report.story import gather, spent_on_repairs
 from lastresort.report.terminal import ladder_table
+from lastresort.report.words.answer import how_to_use
 from lastresort.report.words.next_step import next_step
 from lastresort.systems.files import artefact_sha256, candidate_folder, load_system
+from lastresort.systems.running import winner_status
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
@@ -290,6 +292,13 @@ def climbed_with_more(folder: Path) -> Climbed:
     more = folder / "more.jsonl"
     more.write_text("".join(json.dumps(row) + "\n" for row in rows(400)[260:]), encoding="utf-8")
     return gated_climb(folder, [], more=more)
+
+
+def test_an_untuned_winner_that_was_kept_below_the_bar_is_said_to_miss_it(spoiled: Climbed) -> None:
+    decision = spoiled.decision
+    assert (decision.stopped_at, decision.winner_verdict, decision.provisional) == ("prompting", "NOT_MET", False)
+    assert how_to_use(decision, spoiled.run)[0] == MISSES
+    assert winner_status(spoiled.run).bar_note == MISSES
 
 
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:

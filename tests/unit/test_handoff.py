@@ -19,7 +19,7 @@ from lastresort.errors import DataError, InputError
 from lastresort.handoff import TARGETS
 from lastresort.handoff.source import open_winner
 from lastresort.models.quantized import QuantizedBase
-from lastresort.records.decision import PROVISIONAL
+from lastresort.records.decision import BAR_NOTES
 from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Grammar
@@ -344,12 +344,14 @@ def test_a_held_winner_is_handed_over_only_on_demand_and_every_command_says_so(
     assert "allow-held" not in "".join(capsys.readouterr())
 
 
-def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_provisional(base: Path, tmp_path: Path) -> None:
+def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_so(base: Path, tmp_path: Path) -> None:
     run = run_of(tmp_path / "tickets", system(base))
-    assert PROVISIONAL not in handed(run, "litellm").notes
+    assert not set(BAR_NOTES.values()) & set(handed(run, "litellm").notes)
     decision = json.loads((run / "decision.json").read_text())
-    (run / "decision.json").write_text(json.dumps({**decision, "meets_bar": False}))
-    assert PROVISIONAL in handed(run, "litellm").notes
+    for verdict, note in BAR_NOTES.items():
+        tested = {"stopped_at": "prompting", "rungs": [{"name": "prompting", "test": {"verdict": verdict}}]}
+        (run / "decision.json").write_text(json.dumps({**decision, **tested}))
+        assert set(BAR_NOTES.values()) & set(handed(run, "litellm").notes) == {note}
 
 
 def test_neither_another_winner_nor_another_base_is_handed_over(base: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Model
-from lastresort.records.decision import PROVISIONAL
+from lastresort.records.decision import BAR_NOTES
 from lastresort.serve import owner, start
 from lastresort.serve.opening import ServeRequest
 from lastresort.serve.start import ServedName, Serving, serve
@@ -251,12 +251,14 @@ def test_a_held_winner_is_served_on_demand(tmp_path: Path) -> None:
         assert said(found.url, "a") == "x"
 
 
-def test_a_provisional_winner_is_called_so(tmp_path: Path) -> None:
+def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_so(tmp_path: Path) -> None:
     run = saved(tmp_path, held=False)
     decision = json.loads((run / "decision.json").read_text())
-    (run / "decision.json").write_text(json.dumps({**decision, "meets_bar": False}))
-    with serving(ServeRequest(run)) as (_, log):
-        assert PROVISIONAL in log
+    for verdict, note in BAR_NOTES.items():
+        tested = {"stopped_at": "prompting", "rungs": [{"name": "prompting", "test": {"verdict": verdict}}]}
+        (run / "decision.json").write_text(json.dumps({**decision, **tested}))
+        with serving(ServeRequest(run)) as (_, log):
+            assert set(log) & set(BAR_NOTES.values()) == {note}
 
 
 def test_the_command_says_where_it_serves(

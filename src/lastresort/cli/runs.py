@@ -155,10 +155,10 @@ def chat_command(
 
     It answers exactly as it was measured, each input on its own.
     """
-    from lastresort.systems.running import open_system, provisional_note
+    from lastresort.systems.running import open_system, winner_status
 
     running = open_system(run, allow_held=allow_held, approve=confirmed)
-    if note := provisional_note(run):
+    if note := winner_status(run).bar_note:
         print_note(note)
     if once is not None:
         _say(running, once)

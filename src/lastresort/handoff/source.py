@@ -15,7 +15,7 @@ from lastresort.models.local import LocalModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.systems.files import FILE
-from lastresort.systems.running import checked_system, gate_holds, open_answerer, provisional_note
+from lastresort.systems.running import WinnerStatus, checked_system, open_answerer, winner_status
 from lastresort.systems.system import System
 from lastresort.types import Message
 
@@ -60,8 +60,7 @@ class LocalWeights:
 class Winner:
     """A system that may be handed over. saved: its folder. run: the folder that it was named by, or the run around it.
 
-    weights: None for a prompt over an endpoint, whose address `endpoint` then is. held: whether the gate holds it. provisional:
-    what to say where it is not shown to meet the bar.
+    weights: None for a prompt over an endpoint, whose address `endpoint` then is. status: what its run says of it.
     """
 
     system: System
@@ -69,8 +68,7 @@ class Winner:
     run: Path
     weights: LocalWeights | None
     endpoint: Endpoint | None
-    held: bool = False
-    provisional: str | None = None
+    status: WinnerStatus
 
     @property
     def measured_in(self) -> Path | None:
@@ -100,15 +98,15 @@ def open_winner(run: Path, *, allow_held: bool = False) -> Winner:
             expected="a model with weights, or an endpoint",
             remedy="Hand over another run.",
         )
-    held, provisional = gate_holds(saved), provisional_note(saved)
+    status = winner_status(saved)
     if is_endpoint(system.model):
-        return Winner(system, saved, around, None, parse_endpoint(system.model), held, provisional)
+        return Winner(system, saved, around, None, parse_endpoint(system.model), status)
     answerer = open_answerer(system, saved)
     try:
         model = answerer.model
         if not isinstance(model, LocalModel):
             raise ContractError("a model without weights", where=model.name)
-        return Winner(system, saved, around, _weights(model, system), None, held, provisional)
+        return Winner(system, saved, around, _weights(model, system), None, status)
     finally:
         answerer.close()
 

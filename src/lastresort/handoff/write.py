@@ -249,9 +249,14 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
         client_url=url if constant else f"http://127.0.0.1:{PROXY_PORT}/v1",
         client_model=launch.model if constant else PROXY_MODEL,
         run=winner.measured_in,
-        held=winner.held,
+        held=winner.status.held,
         form=_form(job),
-        notes=(*launch.notes, *notes, *([sentence(HELD)] if winner.held else []), *filter(None, [winner.provisional])),
+        notes=(
+            *launch.notes,
+            *notes,
+            *([sentence(HELD)] if winner.status.held else []),
+            *filter(None, [winner.status.bar_note]),
+        ),
     )
 
 

@@ -39,6 +39,11 @@ VERSION: Literal[10] = 10
 FILE_NAME = "decision.json"  # in the folder of a run
 HELD = "the gate holds this winner: it is not shown yet that tuning broke nothing else"
 PROVISIONAL = "This winner is provisional: it is not shown to meet the bar."
+MISSES = "This winner misses the bar: it is the best system without tuning."
+BAR_NOTES: dict[Outcome | None, str] = {
+    "UNDECIDED": PROVISIONAL,
+    "NOT_MET": MISSES,
+}  # by the verdict of a winner's own test
 
 
 class CandidateView(JsonDocument):
@@ -283,9 +288,11 @@ class RunView(JsonDocument):
         return any((one.rung, one.system) == (rung.name, rung.chosen) for one in self.repairs)
 
     @property
-    def winner_is_provisional(self) -> bool:
-        """Whether there is a winner that no test shows to meet the bar."""
-        return self.winner is not None and self.winner.path is not None and not self.meets_bar
+    def winner_verdict(self) -> Outcome | None:
+        """Of the winner's own test against the bar; None where there is no winner."""
+        if self.winner is None or self.winner.path is None:
+            return None
+        return next((one.test.verdict for one in self.rungs if one.name == self.stopped_at and one.test), None)
 
     @property
     def decided(self) -> bool:

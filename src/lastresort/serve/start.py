@@ -18,7 +18,7 @@ from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.serve.opening import ServeRequest, refuse_exclusive
 from lastresort.serve.work import MODEL, Owner
 from lastresort.stop import NEVER, FirstOf, Stop, StopRequest
-from lastresort.systems.running import provisional_note
+from lastresort.systems.running import winner_status
 
 DRAIN_S, LAST_S = 30, 5  # to finish what runs, and then to send it and to end
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
@@ -79,7 +79,7 @@ def serve(
 
         log("opening the winner ...")
         served = open_served(request, approve=approve, log=log)
-        if note := provisional_note(request.run):
+        if note := winner_status(request.run).bar_note:
             log(note)
         models = {one.name: one.answerer.model for one in served}
         owners = open_owners(models, slots=request.slots, longest_tokens=request.longest_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,8 +15,8 @@ from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
+from lastresort.records.decision import BAR_NOTES, HELD, RunView
 from lastresort.records.decision import FILE_NAME as DECISION
-from lastresort.records.decision import HELD, PROVISIONAL, RunView
 from lastresort.records.document import document_text
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
@@ -25,7 +26,7 @@ from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, folder_sha256, load_system
 from lastresort.systems.system import System
-from lastresort.types import Answer, Message
+from lastresort.types import Answer, Message, Outcome
 
 
 class Running(Protocol):
@@ -115,20 +116,24 @@ def load_winner(folder: Path) -> System:
     return _load_checked(folder)[0]
 
 
-def gate_holds(folder: Path) -> bool:
-    """Whether the run next to this folder names it as its winner and the gate holds it. Raises DataError for a damaged run."""
-    winner = _decided_winner(folder.absolute())
-    return winner is not None and winner.held
+@dataclass(frozen=True, slots=True)
+class WinnerStatus:
+    """What a run says of its winner. held: by the gate. verdict: of its own test against the bar, None where there is none."""
+
+    held: bool = False
+    verdict: Outcome | None = None
+
+    @property
+    def bar_note(self) -> str | None:
+        """What to say of a winner that is not shown to meet the bar; None for any other."""
+        return BAR_NOTES.get(self.verdict)
 
 
-def provisional_note(folder: Path) -> str | None:
-    """What to say of a run's winner, or a saved one, that no test shows to meet the bar; None for any other system.
-
-    Raises DataError for a damaged run.
-    """
+def winner_status(folder: Path) -> WinnerStatus:
+    """Of a run's winner, or of a saved system, by the run next to it. Raises DataError for a damaged run."""
     saved = folder if (folder / FILE).is_file() else folder / "winner"
     winner = _decided_winner(saved.absolute())
-    return PROVISIONAL if winner is not None and winner.provisional else None
+    return WinnerStatus() if winner is None else WinnerStatus(winner.held, winner.verdict)
 
 
 def _load_checked(folder: Path) -> tuple[System, bool]:
@@ -183,13 +188,30 @@ def decision_on_disk(run: Path) -> bytes | None:
 
 
 class _Winner(BaseModel):
-    """As decisions of any version have it. provisional: it is not shown to meet the bar."""
+    """As decisions of any version have it. verdict: of its own test against the bar."""
 
     kind: str
     path: str | None
     sha256: str | None
     held: bool
-    provisional: bool
+    verdict: Outcome | None = None
+
+
+class _RungTest(BaseModel):
+    verdict: Outcome
+
+
+class _Rung(BaseModel):
+    name: str
+    test: _RungTest | None = None
+
+
+class _Decision(BaseModel):
+    """What is read of a decision.json of any version."""
+
+    winner: _Winner
+    stopped_at: str | None = None
+    rungs: tuple[_Rung, ...] = ()
 
 
 def _decided_winner(folder: Path) -> _Winner | None:
@@ -218,9 +240,7 @@ def _winner_in(decision: RunView) -> _Winner | None:
     won = decision.winner
     if won is None:
         return None
-    return _Winner(
-        kind=won.kind, path=won.path, sha256=won.sha256, held=won.held, provisional=decision.winner_is_provisional
-    )
+    return _Winner(kind=won.kind, path=won.path, sha256=won.sha256, held=won.held, verdict=decision.winner_verdict)
 
 
 def _winner_by_file(run: Path) -> _Winner | None:
@@ -229,8 +249,7 @@ def _winner_by_file(run: Path) -> _Winner | None:
     if content is None:
         return None
     try:
-        decision = parse_json(content.decode())
-        return _Winner.model_validate({**decision["winner"], "provisional": decision.get("meets_bar") is False})
+        decision = _Decision.model_validate(parse_json(content.decode()))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"found no decision ({type(error).__name__}), so its winner cannot be checked",
@@ -238,6 +257,9 @@ def _winner_by_file(run: Path) -> _Winner | None:
             expected="a decision written by lastresort",
             remedy="Restore it from a copy.",
         ) from error
+    tests = {rung.name: rung.test for rung in decision.rungs}
+    test = tests.get(decision.stopped_at or "")
+    return decision.winner.model_copy(update={"verdict": None if test is None else test.verdict})
 
 
 def _refuse_changed(folder: Path, kind: str, sha256: str) -> None:

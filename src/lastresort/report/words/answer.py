@@ -9,7 +9,7 @@ from lastresort.ladder import MARGIN_ONLY
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
-from lastresort.records.decision import PROVISIONAL, RunView
+from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.records.document import Statement
 from lastresort.records.measurement import BarTest
@@ -113,13 +113,16 @@ def _not_cleared(*, held: bool) -> str:
 
 
 def how_to_use(decision: RunView, run: Path) -> list[str]:
-    """A line with the commands that use the winner, where there is one that may ship; before it, that it is provisional."""
+    """A line with the commands that use the winner, where there is one that may ship. The line before says if it is not shown to
+    meet the bar.
+    """
     commands = [command.removeprefix("lastresort ") for command in commands_to_use(decision, run)]
     if not commands:
         return []
     chat, serve, handoff = commands
     use = f"use it: lastresort {chat}, {serve}, or {handoff}"
-    return [PROVISIONAL, use] if decision.winner_is_provisional else [use]
+    note = BAR_NOTES.get(decision.winner_verdict)
+    return [use] if note is None else [note, use]
 
 
 def commands_to_use(decision: RunView, run: Path) -> tuple[str, ...]:
