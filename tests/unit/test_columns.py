@@ -53,7 +53,10 @@ def test_an_id_and_passages_may_have_names_too(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
     _task(tmp_path, "{input: bodi, output: kind}")
-    with pytest.raises(DataError, match=r'row 1 \(line 2\), key "bodi": found nothing.*body, kind, urgency, who'):
+    with pytest.raises(
+        DataError,
+        match=r'row 1 \(line 2\): no column "bodi", expected one of body, kind, urgency, who. Correct `columns.input`',
+    ):
         read_examples(tmp_path / "rows.csv", names={"input": ("bodi",), "output": ("kind",)})
 
 
@@ -67,6 +70,34 @@ def test_a_wrong_name_is_told_at_its_line_of_the_task_file_with_the_near_one(tmp
         'Did you mean "body"?'
     )
     assert refused.value.key == ("columns", "input")
+
+
+@pytest.mark.parametrize(
+    ("columns", "remedy"),
+    [
+        ("{input: text, output: intent}", "Name one of them."),  # the nearest name is that of the answers
+        ("{input: uterance, output: intent}", 'Did you mean "utterance"?'),
+        ("{input: utterance, output: client}", "Name one of them."),
+    ],
+)
+def test_no_column_is_proposed_that_is_another_side_or_only_a_little_alike(
+    columns: str, remedy: str, tmp_path: Path
+) -> None:
+    path = _task(tmp_path, columns)
+    (tmp_path / "rows.csv").write_text("utterance,intent\nMy tap drips.,plumbing\nNo light.,electrics\n")
+    with pytest.raises(TaskError, match="expected one of intent, utterance") as refused:
+        read_split(load_task(path))
+    assert refused.value.remedy == remedy
+
+
+def test_a_wrong_name_that_was_set_from_outside_is_not_told_at_a_line_of_the_file(tmp_path: Path) -> None:
+    path = _task(tmp_path, "{input: body, output: kind}")
+    for settings in ({"columns.input": "bodi"}, {"columns.input": ["body", "bodi"]}):
+        with pytest.raises(TaskError) as refused:
+            read_split(load_task(path, settings))
+        assert refused.value.where == f'{path}, key "columns.input" (set from outside the file)'
+    with pytest.raises(TaskError, match=r'line \d+, key "columns.output"'):
+        read_split(load_task(_task(tmp_path, "{input: body, output: sort}"), {"columns.input": "who"}))
 
 
 def test_an_empty_cell_is_told_by_the_owners_name(tmp_path: Path) -> None:

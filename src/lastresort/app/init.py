@@ -36,7 +36,7 @@ from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
 from lastresort.report.words.draft import DraftFacts, rows_without, task_text, values_shown
 from lastresort.report.words.wording import capital
-from lastresort.spec.values import nearest
+from lastresort.spec.values import nearest_column
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
 NOUNS = frozenset(
@@ -263,9 +263,6 @@ def _unclear(found: Sequence[OpenColumns], data: Path) -> InputError:
     )
 
 
-LIKENESS = 0.75  # of a column's name to the one that was probably meant
-
-
 def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, request: InitRequest) -> None:
     names = [one.name for one in facts]
     given = {"--input": request.input, "--output": request.output}
@@ -275,8 +272,7 @@ def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, request: InitReques
     source, target = _detected(facts, rows)
     others = {"--input": target, "--output": source}
     near = {
-        option: nearest(name, [one for one in names if one != others[option]], LIKENESS)
-        for option, name in wrong.items()
+        option: nearest_column(name, [one for one in names if one != others[option]]) for option, name in wrong.items()
     }
     remedies = [
         f'write {option} "{name}"' if name else f"name one of them with {option}" for option, name in near.items()

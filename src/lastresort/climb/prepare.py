@@ -32,9 +32,9 @@ from lastresort.report.words.wording import counted
 from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import find_rung
-from lastresort.spec.document import read_document
+from lastresort.spec.document import read_document, with_overrides
 from lastresort.spec.task import Task
-from lastresort.spec.values import nearest
+from lastresort.spec.values import nearest_column
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message, Unit
@@ -275,16 +275,31 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
 
 
 def _unknown_column(task: Task, path: Path, error: MissingColumnError) -> TaskError:
-    """At the line of the task file that names the column."""
-    key, near = ("columns", error.key), nearest(error.column, error.known)
-    where = read_document(task.path).where(key) if task.path.is_file() else f'key "{".".join(key)}"'
+    """Where the task names the column: at a line of its file, or from outside."""
+    key, near = ("columns", error.key), nearest_column(error.column, error.free)
     return TaskError(
         f'{path.name} has no column "{error.column}"',
-        where=where,
+        where=_where_named(task, error.key),
         expected=f"one of {', '.join(error.known)}",
         remedy=f'Did you mean "{near}"?' if near else "Name one of them.",
         key=key,
     )
+
+
+def _where_named(task: Task, name: str) -> str:
+    """The place of a key below `columns`. The task does not keep which of its keys were set from outside the file, so that one with
+    another value there counts as set.
+    """
+    key = ("columns", name)
+    if not task.path.is_file():
+        return f'key "{".".join(key)}"'
+    document = read_document(task.path)
+    assert task.columns is not None, "one of its columns is missing"
+    in_file, own = document.values.get("columns"), task.columns.names[name]
+    written = in_file.get(name) if isinstance(in_file, dict) else None
+    if (tuple(written) if isinstance(written, list) else (written,)) != own:
+        document = with_overrides(document, {".".join(key): list(own)})
+    return document.where(key)
 
 
 def held_passages(task: Task, as_read: Split) -> HeldPassages | None:

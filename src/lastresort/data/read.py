@@ -23,16 +23,18 @@ Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several be
 
 
 class MissingColumnError(DataError):
-    """A file has no column of a name that the task file gives. key: ours. column: the name. known: the file's columns."""
+    """A file has no column of a name that `columns` gives. key: ours. column: the name. known: the file's columns. free: those of
+    them that no other key names.
+    """
 
-    def __init__(self, row: RawRow, key: str, column: str, known: Sequence[str]) -> None:
+    def __init__(self, row: RawRow, key: str, column: str, known: Sequence[str], free: Sequence[str]) -> None:
         super().__init__(
-            "found nothing",
-            where=row.at(column),
-            expected="the column that the task file names under `columns`",
-            remedy=f"Correct `columns` (the file has: {', '.join(known) or 'none'}).",
+            f'no column "{column}"',
+            where=row.place,
+            expected=f"one of {', '.join(known) or 'none'}",
+            remedy=f"Correct `columns.{key}`.",
         )
-        self.key, self.column, self.known = key, column, known
+        self.key, self.column, self.known, self.free = key, column, known, free
 
 
 def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) -> list[RawRow]:
@@ -45,7 +47,9 @@ def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) ->
     for key, columns in names.items():
         for column in columns:
             if rows and column not in known:
-                raise MissingColumnError(rows[0], key, column, known)
+                named = {other for columns in names.values() for other in columns}
+                free = [other for other in known if other not in named]
+                raise MissingColumnError(rows[0], key, column, known, free)
     return [_renamed(row, names, keep) for row in rows]
 
 

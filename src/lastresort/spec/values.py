@@ -87,6 +87,13 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
     return by_lower[close[0]] if close else None
 
 
+def nearest_column(name: str, columns: Iterable[str]) -> str | None:
+    """The column that `name` was probably meant to be. A wrong one would be read as another side of the examples, so it takes more
+    likeness than a word of a list. columns: without those that are named as another side.
+    """
+    return nearest(name, columns, likeness=0.75)
+
+
 def one_of(option: str, found: str, names: tuple[Word, ...]) -> Word:
     """The word as one of the names that an option takes. Raises InputError where it is none of them."""
     for name in names:
