@@ -105,8 +105,8 @@ class PrerequisiteError(LastresortError):
 class StoppedError(LastresortError):
     """The run stopped before its end; nothing finished is lost.
 
-    resume: how to go on once the remedy is done, the message's last sentence; "" where nothing can go on. It depends on the
-    command: whoever knows another way sets it with `going_on`, and the remedy stays.
+    resume: how to go on once the remedy is done, the message's last sentence; "" where nothing can go on, or where it is not known:
+    it depends on the command, which sets it with `going_on` at its border, and the remedy stays.
     """
 
     exit_code = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol
 
-from lastresort.errors import RESUME, BudgetError, StoppedError, StopRequestedError
+from lastresort.errors import BudgetError, StoppedError, StopRequestedError
 
 FILE_NAME = "stop"  # in the folder of a run: whoever creates it ends the run at its next check
 
@@ -23,7 +23,7 @@ class StopRequest:
     where: str = ""
     expected: str = ""
     remedy: str = ""
-    resume: str = RESUME
+    resume: str = ""
 
     def error(self) -> StoppedError:
         kind = BudgetError if self.reason in ("time", "money") else StopRequestedError

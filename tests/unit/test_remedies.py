@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import lastresort
-from lastresort.errors import RESUME, SAME_COMMAND, InfrastructureError, StoppedError
+from lastresort.app.runtime import resumable
+from lastresort.errors import RESUME, SAME_COMMAND, InfrastructureError, OutOfMemoryError, StoppedError
 from lastresort.evals.measure import JobFailure
 from lastresort.records.atomic import disk_error
 from lastresort.stop import StopRequest
@@ -99,11 +100,33 @@ def test_no_advice_is_lost_where_a_command_goes_on_in_another_way(file: str, rem
         assert str(again.going_on(SAME_COMMAND)) == f"here: found, expected more. {remedy} {SAME_COMMAND}"
 
 
+def test_no_layer_below_the_commands_says_how_a_command_goes_on() -> None:
+    naming = [
+        path for path in SOURCE.rglob("*.py") if "from lastresort.errors import RESUME" in path.read_text("utf-8")
+    ]
+    assert [path.relative_to(SOURCE).as_posix() for path in naming] == ["app/runtime.py"]
+
+
+def test_only_work_that_has_begun_goes_on_with_resume(tmp_path: Path) -> None:
+    def stopped(error: StoppedError) -> str:
+        with pytest.raises(StoppedError) as raised, resumable(tmp_path / "record"):
+            raise error
+        return str(raised.value)
+
+    full = disk_error(OSError(errno.ENOSPC, "no space"), Path("rows.jsonl"))
+    assert stopped(full) == "rows.jsonl: the disk is full. Free some space; nothing finished is lost."
+    (tmp_path / "record").touch()
+    assert stopped(full) == f"rows.jsonl: the disk is full. Free some space; nothing finished is lost. {RESUME}"
+    assert stopped(full.going_on(SAME_COMMAND)).endswith(f"lost. {SAME_COMMAND}")
+    assert stopped(OutOfMemoryError("no memory", remedy="Lower it.")) == "no memory. Lower it."
+
+
 def test_each_kind_of_stop_keeps_its_kind_and_its_advice() -> None:
     money = StopRequest("money", "2 USD are spent", where="limits.usd", remedy="Raise it.").error()
-    assert str(money) == f"limits.usd: 2 USD are spent. Raise it. {RESUME}"
+    assert str(money) == "limits.usd: 2 USD are spent. Raise it."
     assert str(money.going_on(SAME_COMMAND)) == f"limits.usd: 2 USD are spent. Raise it. {SAME_COMMAND}"
     assert type(money.going_on(SAME_COMMAND)) is type(money)
+    assert str(money.going_on(RESUME)) == f"limits.usd: 2 USD are spent. Raise it. {RESUME}"
     full = disk_error(OSError(errno.ENOSPC, "no space"), Path("rows.jsonl"))
     assert str(full.going_on(SAME_COMMAND)) == (
         f"rows.jsonl: the disk is full. Free some space; nothing finished is lost. {SAME_COMMAND}"

@@ -143,7 +143,7 @@ def test_a_batch_that_ends_every_worker_ends_the_run_which_resumes_without_worke
 ) -> None:
     begun = itertools.count()
     workers = WorkersHere(2, lost=lambda worker, job: next(begun) >= 3)
-    with pytest.raises(InfrastructureError, match=r"3 workers were lost with the same batch \(killed\).*--resume"):
+    with pytest.raises(InfrastructureError, match=r"3 workers were lost with the same batch \(killed\)"):
         decided(tmp_path, answered_by(workers))
     kept = len(asked(tmp_path))
     assert decided(tmp_path) == alone[0]
@@ -660,9 +660,7 @@ def test_a_head_that_is_silent_for_a_while_is_waited_for(head: str) -> None:
     assert 25 < now[0] < 30
     workers._head, silent[0], now[0] = "127.0.0.1:1", 1e9, 60.0
     for asked in (workers.capacity, lambda: workers.next(0), lambda: workers.start(1)):
-        with pytest.raises(
-            InfrastructureError, match=r"the head of the cluster is lost.*leave --ray out\. Go on with --resume"
-        ):
+        with pytest.raises(InfrastructureError, match=r"the head of the cluster is lost.*leave --ray out\.$"):
             asked()
     assert 150 < now[0] < 160
 

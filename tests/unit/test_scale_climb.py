@@ -214,7 +214,7 @@ def test_laps_that_are_stopped_save_and_go_on_with_workers_or_without(
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "take_step", heard)
-        with pytest.raises(StopRequestedError, match=r"Go on with --resume\."):
+        with pytest.raises(StopRequestedError, match="asked to stop"):
             raced(tmp_path, first, stop)
     assert len(taken) == 3 + 2
     assert not (tmp_path / "run" / "stop").exists(), "which would say that somebody else stopped it"

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lastresort.errors import RESUME, InfrastructureError
+from lastresort.errors import RESUME, InfrastructureError, OutOfMemoryError, StoppedError
 from lastresort.records.atomic import FULL, disk_error
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.types import Progress
@@ -197,6 +197,19 @@ def accept_any_text() -> None:
             stream.reconfigure(errors="replace")
 
 
+@contextmanager
+def resumable(kept: Path) -> Iterator[None]:
+    """What stops the work inside says to go on with --resume, unless it says another way on or no memory is enough. kept: the file
+    of the run that --resume needs; without it there is nothing to go on with.
+    """
+    try:
+        yield
+    except StoppedError as error:
+        if error.resume or isinstance(error, OutOfMemoryError) or not kept.is_file():
+            raise
+        raise error.going_on(RESUME) from error
+
+
 def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> InfrastructureError | None:
     """What the operating system refused, as our error; None for errors that libraries raise in its name.
 
@@ -204,7 +217,7 @@ def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrastr
     (records/atomic.py).
     """
     if "disk is full" in str(error):
-        return InfrastructureError("the disk is full", remedy="Free some space.", resume=RESUME)
+        return InfrastructureError("the disk is full", remedy="Free some space.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
     named = isinstance(error.filename, str | bytes)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from lastresort.app.runtime import resumable
 from lastresort.errors import InputError, PrerequisiteError
+from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.spec.task import Task, given_task, named_models
 from lastresort.spec.values import nearest, one_of
 from lastresort.stop import NEVER, GoOn, Stop
@@ -107,7 +109,11 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
         refuse_missing(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
-    with withdrawn_if_refused(folder, made_here=made_here), climb_on_ray(request.ray, prepared, progress) as workers:
+    with (
+        resumable(folder / RECORD),
+        withdrawn_if_refused(folder, made_here=made_here),
+        climb_on_ray(request.ray, prepared, progress) as workers,
+    ):
         progress.say(f"run: {folder}")
         return climb(
             prepared,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lastresort.app.runtime import resumable
 from lastresort.errors import DataError, InputError, LastresortError, TaskError
 from lastresort.stop import NEVER, Stop
 from lastresort.types import JsonObject, Progress
@@ -76,10 +77,12 @@ def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Trai
             raise
         raise SystemExit(error.exit_code) from error
     from lastresort.train.files.run import run_training
+    from lastresort.train.files.run_folder import BEGUN
 
     if leads():
         _say_what_is_held_out(file, progress)
-    record = run_training(file, resume=request.resume, progress=progress, stop=stop)
+    with resumable(file.output / BEGUN):
+        record = run_training(file, resume=request.resume, progress=progress, stop=stop)
     return Training(record, file.objective, file.output)
 
 

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from random import Random
 from typing import TypeVar
 
-from lastresort.errors import RESUME, InfrastructureError
+from lastresort.errors import InfrastructureError
 
 T = TypeVar("T")
 Work = Callable[[int, threading.Event], T]
@@ -173,6 +173,4 @@ def retry_after_s(header: str | None, now_s: float) -> float | None:
 
 
 def _given_up(reason: str, where: str) -> InfrastructureError:
-    return InfrastructureError(
-        reason, where=where, remedy="Finished answers are kept. Wait until it is back.", resume=RESUME
-    )
+    return InfrastructureError(reason, where=where, remedy="Finished answers are kept. Wait until it is back.")

@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from lastresort.errors import RESUME, InfrastructureError, TaskError, TooLongError
+from lastresort.errors import InfrastructureError, TaskError, TooLongError
 from lastresort.foreign import DOCUMENT, ROWS, read_content, read_text
 from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.stop import Stop
@@ -274,7 +274,7 @@ class ScriptedModel:
         if self._script.delay_s:
             self._sleep(self._script.delay_s)
         if fails:
-            raise InfrastructureError(f"{faults.message} (call {number})", where=self.name, resume=RESUME)
+            raise InfrastructureError(f"{faults.message} (call {number})", where=self.name)
 
     def _answer(self, prompt: Prompt, asked: str, decoding: Decoding, *, sample: int) -> Answer:
         salt = f"{decoding.seed}:{sample}" if decoding.temperature > 0 else ""

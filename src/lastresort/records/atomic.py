@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from lastresort.errors import RESUME, InfrastructureError, InputError
+from lastresort.errors import InfrastructureError, InputError
 from lastresort.foreign import printable
 from lastresort.keys import without_keys
 
@@ -190,13 +190,11 @@ def disk_error(error: OSError, path: Path) -> InfrastructureError:
             "the disk is full",
             where=str(path),
             remedy="Free some space; nothing finished is lost.",
-            resume=RESUME,
         )
     return InfrastructureError(
         f"could not be written ({error.strerror or error})",
         where=str(path),
         remedy="Check the disk and the permissions of the folder.",
-        resume=RESUME,
     )
 
 

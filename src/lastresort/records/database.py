@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from lastresort.errors import RESUME, ContractError, DataError, InfrastructureError, LastresortError
+from lastresort.errors import ContractError, DataError, InfrastructureError, LastresortError
 
 KEYS_A_QUERY = 500
 BUSY_TIMEOUT_S = 60.0
@@ -219,14 +219,12 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
             f"another process has been writing for more than {BUSY_TIMEOUT_S:.0f} s",
             where=str(path),
             remedy="Wait for it, or end it.",
-            resume=RESUME,
         )
     if name == "SQLITE_READONLY_DBMOVED":
         return InfrastructureError(
             "the file was moved or deleted while it was open",
             where=str(path),
             remedy="Put it back.",
-            resume=RESUME,
         )
     if any(name.startswith(code) for code in _DISK_CODES):
         full = name.startswith("SQLITE_FULL")
@@ -236,7 +234,6 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
             remedy="Free some space; nothing finished is lost."
             if full
             else "Check the disk and the permissions of the folder.",
-            resume=RESUME,
         )
     return DataError(
         f"found a damaged or foreign file ({error})",

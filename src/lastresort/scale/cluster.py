@@ -17,7 +17,7 @@ from importlib import import_module
 from io import StringIO
 from typing import Any
 
-from lastresort.errors import RESUME, InputError, PrerequisiteError
+from lastresort.errors import InputError, PrerequisiteError
 from lastresort.foreign import reason_of
 from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
@@ -374,7 +374,7 @@ class RayWorkers:
             if self._clock() > until:
                 self._head_lost = True
                 found = f"the head of the cluster is lost (nobody answers at {self._head})"
-                raise ClusterLostError(found, where="--ray", remedy=REMEDY, resume=RESUME)
+                raise ClusterLostError(found, where="--ray", remedy=REMEDY)
             self._sleep(HEAD_EVERY_S)
         self._head_seen = self._clock()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
-from lastresort.errors import RESUME, InfrastructureError
+from lastresort.errors import InfrastructureError
 from lastresort.scale.work import JobAnswers, JobTrained, K, R, TrainingJob, V, WorkerJob
 from lastresort.stop import Stop, check
 
@@ -188,7 +188,6 @@ class Crew:
                     where="--ray",
                     expected=f"a machine of the cluster with {self._workers.needs} free",
                     remedy=REMEDY,
-                    resume=RESUME,
                 )
             elif now - idle_since > NOTICE_S and not noticed:
                 noticed = True
@@ -264,9 +263,7 @@ class Crew:
             self._starting.discard(worker)
             self._failed_starts += 1
             if self._failed_starts >= MOST_TRIES:
-                raise InfrastructureError(
-                    f"workers end while they start ({why})", where="--ray", remedy=REMEDY, resume=RESUME
-                )
+                raise InfrastructureError(f"workers end while they start ({why})", where="--ray", remedy=REMEDY)
             return
         jobs = [ticket for ticket in self._at.pop(worker, ()) if ticket.wanted]
         if not jobs:
@@ -278,7 +275,6 @@ class Crew:
                 where="--ray",
                 expected=f"memory for one {self._kind.name} on each worker",
                 remedy=REMEDY,
-                resume=RESUME,
             )
         first.tries += 1
         self._say(f"A worker was lost ({why}). Its {self._kind.name} goes to another one.")

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import (
-    SAME_COMMAND,
     DataError,
     InfrastructureError,
     InputError,
@@ -46,7 +45,7 @@ def faults_of(task: str) -> Iterator[None]:
     except Exception as error:  # a task's code can raise anything
         if is_lack_of_memory(error):
             found = "lm-eval ran out of memory"
-            raise InfrastructureError(found, where=task, remedy="Free some.", resume=SAME_COMMAND) from error
+            raise InfrastructureError(found, where=task, remedy="Free some.") from error
         if isinstance(error, OSError):
             if error.errno is not None:
                 raise
@@ -54,7 +53,6 @@ def faults_of(task: str) -> Iterator[None]:
                 f"lm-eval could not read what it needs ({first_line(error)})",
                 where=task,
                 remedy="Check the network.",
-                resume=SAME_COMMAND,
             ) from error
         raise DataError(
             f"lm-eval could not ask or score it ({type(error).__name__}: {first_line(error)})",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lastresort.errors import RESUME, CandidateError, InfrastructureError, PrerequisiteError, TaskError, TooLongError
+from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError, TooLongError
 from lastresort.keys import redacted
 from lastresort.models.calls import TransientFailure, retry_after_s
 
@@ -70,7 +70,7 @@ def error_of_status(
     if status < 400:
         return _redirect(error, where=where, redact=redact)
     if status == 402 or error.code in _NO_CREDIT:
-        return InfrastructureError("the account has no credit left", where=where, remedy="Add credit.", resume=RESUME)
+        return InfrastructureError("the account has no credit left", where=where, remedy="Add credit.")
     if status in _PASSING_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED):
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
         return TransientFailure(f"the server answers {status}", after_s, maybe_paid=False)
@@ -101,7 +101,6 @@ def _redirect(error: openai.APIStatusError, *, where: str, redact: Sequence[str]
         where=where,
         expected="an address that answers",
         remedy="Write the address that answers under `model`, or wait until this one does.",
-        resume=RESUME,
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lastresort.errors import RESUME, InfrastructureError, InputError, LastresortError
+from lastresort.errors import InfrastructureError, InputError, LastresortError
 from lastresort.models.quantized import quantized_base_of, separate_scales
 from lastresort.train.loop.launch import process_count, shards
 
@@ -173,7 +173,6 @@ class Processes:
             where=f"process {self.place} of {self.count}",
             expected="all of them to the end",
             remedy="See what that one says.",
-            resume=RESUME,
         )
 
 
