@@ -163,7 +163,7 @@ def hub_failure(error: OSError, hub_id: str) -> LastresortError:
             where=hub_id,
             remedy="Unset it to download the model, or name a local folder.",
         )
-    return PrerequisiteError(
+    return InfrastructureError(
         "the hub cannot be reached and the model is not in the local cache",
         where=hub_id,
         remedy="Try again when online, or name a local folder.",

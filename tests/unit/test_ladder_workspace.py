@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
-from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError, TaskError
 from lastresort.records.document import Statement
 from lastresort.records.events import ClimbFinished, ClimbStopped, ModelOpened, RungGivenUp
 from lastresort.records.record import Record
@@ -73,7 +73,7 @@ def test_a_run_that_was_stopped_before_its_first_rung_is_the_one_that_goes_on(tm
     assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-2"
 
 
-@pytest.mark.parametrize("error", [DataError, PrerequisiteError])
+@pytest.mark.parametrize("error", [DataError, PrerequisiteError, InfrastructureError])
 def test_a_refused_run_is_withdrawn(error: type[Exception], tmp_path: Path) -> None:
     run = new_run(tmp_path / "runs", "a")
     with pytest.raises(error):
@@ -96,7 +96,7 @@ def test_other_runs_stay(case: str, tmp_path: Path) -> None:
         begun(run)
     else:
         Record.create(run).close()
-    error = InfrastructureError if case == "stopped" else DataError
+    error = StopRequestedError if case == "stopped" else InfrastructureError
 
     def refuse() -> None:
         with pytest.raises(error), withdrawn_if_refused(run, made_here=case != "not made here"):

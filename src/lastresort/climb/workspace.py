@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import BudgetError, InputError, PrerequisiteError, StopRequestedError, TaskError
+from lastresort.errors import (
+    BudgetError,
+    InfrastructureError,
+    InputError,
+    PrerequisiteError,
+    StopRequestedError,
+    TaskError,
+)
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
 from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened, RungGoneOn, RungPlanned, RungSkipped
@@ -97,7 +104,7 @@ def shared_folder(run: Path) -> Path:
 
 @contextmanager
 def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
-    """Delete a new run if its input is refused before it starts.
+    """Delete a new run if its input is refused, or something outside fails, before it starts.
 
     made_here: whether this command made the folder; else it is kept.
     """
@@ -105,7 +112,7 @@ def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
     first = not shared.exists()
     try:
         yield
-    except (InputError, PrerequisiteError):
+    except (InputError, PrerequisiteError, InfrastructureError):
         if made_here:
             _withdraw(run)
             if first and not any(run.parent.glob(f"*/{FILE_NAME}")):
