@@ -551,7 +551,7 @@ SAMPLES = {
         "Say what the patient needs.",
         0.8,
         "NOT_MET",
-        "No rung reaches the bar of 80%. The best, prompting, scored 72%.",
+        "Not as it is: no rung reaches the bar of 80%. The best, prompting, scored 72%.",
         (RungMade("prompting", PROMPTS[3:6], "nearest-5", "NOT_MET", 0.72, 100, by="exact"),),
         ("prompting: nearest-5 scored 72% on 100 of 100 test groups and misses the bar of 80%.",),
         n_test=100,
@@ -562,7 +562,7 @@ SAMPLES = {
         "Name the clause. Ein Vertrag, 条項, مادة.",
         0.95,
         "NOT_MET",
-        "No rung reaches the bar of 95%. The best, SFT, scored 78%.",
+        "Not as it is: no rung reaches the bar of 95%. The best, SFT, scored 78%.",
         (
             RungMade("prompting", PROMPTS, "nearest-5", "NOT_MET", 0.55, 40),
             RungMade("retrieval", skipped=NO_KNOWLEDGE),

@@ -77,7 +77,7 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
         ),
         (
             value.GateRejected(("sft", "full"), 0.8, None, 0.0),
-            "No: the gate rejected all tuned systems, and no untuned system was tested.",
+            "No: the gate rejected 2 tuned systems, and no untuned system was tested.",
         ),
         (
             value.NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft")),
@@ -87,7 +87,7 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
             value.NotFinished("sft", 0.3, 0.8, ("full",)),
             "Not decided: SFT scored 30% against a bar of 80%, and full fine-tuning was not tried.",
         ),
-        (value.NoneMet("sft", 0.5, 0.8), "No rung reaches the bar of 80%. The best, SFT, scored 50%."),
+        (value.NoneMet("sft", 0.5, 0.8), "Not as it is: no rung reaches the bar of 80%. The best, SFT, scored 50%."),
         (
             value.CheapestOfSeveral("prompting", "sft", last_wins=True, comparable=True, bar=0.8),
             "Yes, to save money: SFT has cheaper calls. For the bar of 80%, prompting is enough.",

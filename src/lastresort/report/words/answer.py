@@ -57,7 +57,7 @@ def headline(answer: value.Answer) -> str:
             return f"Not decided: {best} scored {percent(answer.score)} against a bar of {bar}, and {left} not tried."
         case value.NoneMet():
             best, score = rung_in_prose(answer.best), percent(answer.score)
-            return f"No rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {score}."
+            return f"Not as it is: no rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {score}."
         case value.CheapestOfSeveral():
             return _cheapest(answer)
         case _:
@@ -93,7 +93,8 @@ def _leads(answer: value.Leads) -> str:
 
 
 def _rejected(answer: value.GateRejected) -> str:
-    what = rung_in_prose(answer.rejected[0]) if len(answer.rejected) == 1 else "all tuned systems"
+    n = len(answer.rejected)
+    what = rung_in_prose(answer.rejected[0]) if n == 1 else f"{n} tuned systems"
     if answer.kept is None:
         return f"No: the gate rejected {what}, and no untuned system was tested."
     kept = f"{rung_in_prose(answer.kept)} scored {percent(answer.kept_score)} against a bar of {percent(answer.bar)}"
