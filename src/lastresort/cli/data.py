@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, print_document, print_note, print_text
-from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings, split_pair
+from lastresort.cli.options import ABLATING_RAY, TASK_SETTINGS, parse_settings, split_pair
 from lastresort.errors import InputError, StoppedError
 from lastresort.synthesis.kinds import KINDS
 
@@ -104,7 +104,7 @@ def synth_command(
         False, "--ablate", help="Then train with and without the rows and compare on dev, as study synthetic does."
     ),
     seeds: int | None = Option(None, "--seeds", help="Seeds of --ablate. At least 3, default 5."),
-    ray: str | None = RAY,
+    ray: str | None = ABLATING_RAY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print what was made as one JSON document on stdout."),
 ) -> None:

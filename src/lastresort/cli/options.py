@@ -26,7 +26,7 @@ def _ray(what: str) -> Any:
     )
 
 
-RAY, TRAINING_RAY = _ray("Answer"), _ray("Answer and train")
+RAY, TRAINING_RAY, ABLATING_RAY = _ray("Answer"), _ray("Answer and train"), _ray("Answer, and with --ablate train,")
 
 
 def parse_settings(settings: Sequence[str]) -> JsonObject:
