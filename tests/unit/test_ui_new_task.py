@@ -26,7 +26,7 @@ from lastresort.app.advise import answer_in_task
 from lastresort.app.start import example_tasks
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
-from lastresort.errors import InputError
+from lastresort.errors import InfrastructureError, InputError
 from lastresort.records.atomic import held
 from lastresort.records.events import GateChosen, OptionsChosen
 from lastresort.records.record import Record
@@ -34,7 +34,7 @@ from lastresort.report.words.draft import BAR
 from lastresort.report.words.wording import sentence
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
-from lastresort.ui import drafts, jobs
+from lastresort.ui import copies, drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
 from lastresort.ui.pages import task_editor
 from lastresort.ui.site import Site, shown_text
@@ -1312,3 +1312,19 @@ def test_another_file_can_leave_out_rows_without_an_answer(page: TestClient, sit
     assert len(read_rows(folder / "later-complete.csv")) == 198
     assert replace(page, "last.csv", CSV) == (204, "/new/reviews")
     assert "# A copy of" not in text_of(site, "reviews"), "it is no longer so"
+
+
+def test_a_disk_that_is_full_leaves_the_task_with_the_file_that_it_reads(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    folder, before = site.workspace.tasks / "reviews", text_of(site, "reviews")
+
+    def full(*_: object) -> None:
+        raise InfrastructureError("the disk is full", where="copies.yaml")
+
+    monkeypatch.setattr(copies, "keep", full)
+    rows = CSV.replace('bad, <b>really</b>",neg', 'bad, <b>really</b>",', 2)
+    _, said = replace(page, "later.csv", rows, leave_out="yes")
+    assert "the disk is full" in said
+    assert (text_of(site, "reviews"), [path.name for path in folder.glob("*.csv")]) == (before, ["reviews.csv"])

@@ -211,9 +211,8 @@ def replace_data(
             changed = re.sub(r"^(?=examples:)", lambda _: f"{line}\n", changed, count=1, flags=re.MULTILINE)
             write_atomically(left_out.copy, left_out.text)
             written.append(left_out.copy)
-        keep_text(folder, changed, seen=seen)
-        if left_out is not None:
             copies.keep(folder, left_out.copy.name, Copied(name, line))
+        keep_text(folder, changed, seen=seen)
     except LastresortError as error:
         for one in written:
             one.unlink(missing_ok=True)
