@@ -36,6 +36,7 @@ from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import copies, drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
+from lastresort.ui.copies import Copied
 from lastresort.ui.pages import task_editor
 from lastresort.ui.site import Site, shown_text
 from lastresort.ui.workspace import next_name
@@ -762,6 +763,19 @@ def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
     assert page.get("/new?from=nothing").status_code == 404
     assert page.post("/new/clone", data={"run": "../x", "name": "x"}).status_code == 404
     assert not (site.workspace.tasks / "x").exists()
+
+
+def test_other_data_in_a_clone_ends_what_its_text_says_of_a_copy(page: TestClient, site: Site) -> None:
+    """The copy, and what is known of it, lie in the folder of the task that was cloned."""
+    finished_run(site.workspace.folder)
+    folder = site.workspace.tasks / "routing"
+    path, line = folder / "task.yaml", "# A copy of tickets.csv: it leaves out 1 row without an answer."
+    path.write_text(path.read_text().replace("examples:", f"{line}\nexamples:"))
+    copies.keep(folder, load_task(path).examples.all.name, Copied("tickets.csv", line))
+    page.post("/new/clone", data={"run": "routing-1", "name": "reviews"})
+    assert line in text_of(site, "reviews")
+    assert replace(page, "last.csv", CSV) == (204, "/new/reviews")
+    assert "# A copy of" not in text_of(site, "reviews")
 
 
 def test_a_clone_of_a_run_with_a_name_of_its_own_is_called_after_it(

@@ -50,7 +50,7 @@ def kept_in(folder: Path) -> dict[str, Copied]:
     }
 
 
-def without_lines(text: str, folder: Path) -> str:
-    """A task's text without what it says of copies, for one whose examples are another file now."""
-    lines = {copied.line for copied in kept_in(folder).values()}
+def without_lines(text: str, *folders: Path) -> str:
+    """A task's text without what it says of copies in these folders, for one whose examples are another file now."""
+    lines = {copied.line for folder in folders for copied in kept_in(folder).values()}
     return "".join(line for line in text.splitlines(keepends=True) if line.rstrip("\n") not in lines)

@@ -205,7 +205,7 @@ def replace_data(
         request = InitRequest(path, task_file=folder / DRAFT, leave_out_empty=leave_out_empty)
         left_out = without_empty_rows(read_rows(path), columns_in(text), request)
         changed = _with_examples(text, name if left_out is None else left_out.copy.name)
-        changed = copies.without_lines(changed, folder)
+        changed = copies.without_lines(changed, folder, _folder_of_examples(text, folder))
         if left_out is not None:
             line = left_out_line(name, left_out.what)
             changed = re.sub(r"^(?=examples:)", lambda _: f"{line}\n", changed, count=1, flags=re.MULTILINE)
@@ -217,6 +217,14 @@ def replace_data(
         for one in written:
             one.unlink(missing_ok=True)
         raise by_its_name(error, path) from error
+
+
+def _folder_of_examples(text: str, folder: Path) -> Path:
+    """Where the file lies that a text in `folder` reads: in the folder of another task, where it is a clone; else `folder`."""
+    named = _named_in(text, "examples")
+    name = next(iter(named.values()), None) if isinstance(named, Mapping) else named
+    found = Path(os.path.normpath(folder / name)).parent if isinstance(name, str) else folder
+    return found if found.parent == folder.parent else folder
 
 
 def _with_examples(text: str, name: str) -> str:
