@@ -19,7 +19,7 @@ from lastresort.app.runtime import ERROR_FILE, STAGES_AS_JSON
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError
-from lastresort.ui.children import _fault_in
+from lastresort.ui.children import said_in
 
 QUALITY = [{"right": 0.97}]
 
@@ -175,9 +175,9 @@ def test_a_page_gets_an_error_as_data(
     monkeypatch.setenv(ERROR_FILE, str(tmp_path / "error.json"))
     assert guarded(refused) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"Error: {_fault_in(line)}\n" == sentence == 'Error: x.yaml: found "Error: a\nb". Mend it.\n'
+    assert f"Error: {said_in(line)}\n" == sentence == 'Error: x.yaml: found "Error: a\nb". Mend it.\n'
     assert (tmp_path / "error.json").read_text() == line
-    assert (_fault_in("killed"), _fault_in('{"label": "loading"}')) == ("killed", "")
+    assert (said_in("killed"), said_in('{"label": "loading"}')) == ("killed", "")
 
 
 @pytest.mark.parametrize("shown", ["-3", "x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import lastresort
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.ui import children as children_module
 from lastresort.ui import documents
-from lastresort.ui.children import Children, CommandOutput
+from lastresort.ui.children import TAIL, Children, CommandOutput
 from lastresort.ui.guard import CSRF_HEADER
 from lastresort.ui.site import templates
 from ui_support import htmx_page_of, until
@@ -154,6 +155,26 @@ def test_of_a_bar_that_a_command_draws_again_the_last_one_is_shown(
     said = until(lambda: (seen := children.progress("a", 1)) and seen.line, "it says something")
     assert said == "loading:  50%"
     children.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [("task.yaml: found x. Mend it.", "task.yaml: found x. Mend it."), ("x" * 2 * TAIL, "")]
+)
+def test_an_error_that_is_printed_before_the_process_ends_is_no_json_on_the_page(
+    error: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text, and nothing of a line whose beginning is not read."""
+    path = tmp_path / "failing"
+    path.write_text(f"#!/bin/sh\nprintf '%s\\n' '{json.dumps({'error': error})}' >&2\ntouch said\nexec sleep 60\n")
+    path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(path))
+    children = Children(tmp_path)
+    assert children.printed("a", 1, []) is None
+    until((tmp_path / "said").exists, "it says it")
+    seen = children.progress("a", 1)
+    children.close()
+    assert seen is not None
+    assert (seen.line, seen.stage) == (shown, None)
 
 
 def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:

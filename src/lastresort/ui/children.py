@@ -47,8 +47,8 @@ class CommandOutput:
 
 @dataclass(frozen=True, slots=True)
 class CommandProgress:
-    """How far a command is that works. stage: None before it says one. line: the last one that it wrote on stderr, "" where that is
-    the stage, before the first and while it waits for its turn. seconds: for how long it has been at work.
+    """How far a command is that works. stage: None before it says one. line: what the last one on its stderr says (`said_in`), ""
+    before the first and while it waits for its turn. seconds: for how long it has been at work.
     """
 
     line: str
@@ -133,8 +133,7 @@ class Children:
             if child.faults is None:
                 return CommandProgress("", 0.0)
             line = _last_line(without_keys(_tail(child.faults)))  # a bar that is drawn again is a line
-            stage, seconds = _stage_in(line), time.monotonic() - child.began_s
-            return CommandProgress(escaped(line) if stage is None else "", seconds, stage)
+            return CommandProgress(said_in(line), time.monotonic() - child.began_s, _stage_in(line))
 
     def forget(self, question: object, state: object) -> None:
         """What it printed: the next who asks starts it again."""
@@ -222,7 +221,7 @@ class Children:
         if code < 0:
             fault = "Its process was killed: there may not be enough memory, or it took too long."
         elif code and not text:
-            fault = _fault_in(_last_line(without_keys(_read(child.faults)))) or f"It exited with code {code}."
+            fault = said_in(_last_line(without_keys(_read(child.faults)))) or f"It exited with code {code}."
         child.printed = CommandOutput(text, fault, killed=code < 0)
         _let_go(child)
 
@@ -250,13 +249,15 @@ def _read(file: IO[bytes]) -> str:
 
 
 def _tail(file: IO[bytes]) -> str:
-    """The end of what a command that works has written. Its own place in the file stays, which on Windows no read leaves as it is:
-    there, none.
+    """The last whole lines of what a command that works has written. Its own place in the file stays, which on Windows no read
+    leaves as it is: there, none.
     """
     if sys.platform == "win32":
         return ""
     at = file.fileno()
-    return os.pread(at, TAIL, max(0, os.fstat(at).st_size - TAIL)).decode("utf-8", "replace")
+    begin = max(0, os.fstat(at).st_size - TAIL)
+    lines = os.pread(at, TAIL, begin).decode("utf-8", "replace").splitlines(keepends=True)
+    return "".join(lines[1:] if begin else lines)  # the first may be cut
 
 
 def _last_line(text: str) -> str:
@@ -264,12 +265,12 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _fault_in(line: str) -> str:
-    """What a command that failed said last, "" where it said no more than a stage."""
+def said_in(line: str) -> str:
+    """What a line of a command's stderr says: the error itself where it is one as JSON, "" where it is a stage."""
     try:
         return escaped(PrintedError.model_validate_json(line).error)
     except ValidationError:
-        return line if _stage_in(line) is None else ""
+        return escaped(line) if _stage_in(line) is None else ""
 
 
 def _stage_in(line: str) -> Stage | None:
