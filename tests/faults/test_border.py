@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -177,6 +178,8 @@ def test_a_page_gets_an_error_as_data(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"Error: {said_in(line)}\n" == sentence == 'Error: x.yaml: found "Error: a\nb". Mend it.\n'
     assert (tmp_path / "error.json").read_text() == line
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "error.json").stat().st_mode) == 0o600, "it may quote rows, as the log may"
     assert (said_in("killed"), said_in('{"label": "loading"}')) == ("killed", "")
 
 

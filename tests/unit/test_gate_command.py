@@ -173,11 +173,11 @@ def test_a_full_disk_under_its_verdict_is_one_sentence_and_asks_nothing_twice(
     gated_task(tmp_path)
     written_before = atomic._write_through
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, private: bool) -> None:
         if ".gate.json." in path.name:
             path.write_bytes(data[:10])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written_before(path, data)
+        written_before(path, data, private)
 
     with monkeypatch.context() as patched:
         patched.setattr(atomic, "_write_through", full)

@@ -42,11 +42,13 @@ def print_note(text: str = "", *, end: str = "\n") -> None:
 
 
 def print_error(text: str, *, kind: str = "Error") -> None:
-    """A sentence on stderr, after its kind; for a page JSON, `{"error": TEXT}`, there or in a file of its own."""
+    """A sentence on stderr, after its kind; for a page JSON, `{"error": TEXT}`, there or in a file of its own, which the
+    user alone may read, like the log of a job.
+    """
     as_json = json.dumps({"error": without_keys(text)})
     if path := os.environ.get(ERROR_FILE):
         with suppress(LastresortError):  # what is printed says it, too
-            write_atomically(Path(path), as_json)
+            write_atomically(Path(path), as_json, private=True)
     if os.environ.get(STAGES_AS_JSON):
         print_note(as_json)
     else:

@@ -217,11 +217,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise disk_error(error, path) from error
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, private: bool = False) -> None:
     """Replace the file by `content` (text as UTF-8): a reader finds the old or the new content, never a part.
 
     No key of the environment is written with a text: reports and records are shared.
-    Half of a surrogate pair, which UTF-8 cannot hold and a file's name may, is written as JSON escapes it (\\udcff).
+    Half of a surrogate pair, which UTF-8 cannot hold and a file's name may, is written as JSON escapes it (\\udcff). private: for
+    the user alone.
 
     Raises InfrastructureError when the disk is full or refuses; the old file is then untouched.
     """
@@ -230,7 +231,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(path.parent, path.name)
-        _write_through(new, data)
+        _write_through(new, data, private)
         new.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -248,12 +249,7 @@ def new_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     new = _unfinished(path)
     try:
-        with os.fdopen(
-            os.open(
-                new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600 if private else 0o666
-            ),
-            "wb",
-        ) as file:
+        with _made(new, private) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -381,8 +377,13 @@ def _old(final: Path) -> Path:
     return final.with_name(f".{final.name}.old")
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
+def _made(path: Path, private: bool) -> BinaryIO:
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, how, 0o600 if private else 0o666), "wb")
+
+
+def _write_through(path: Path, data: bytes, private: bool) -> None:
+    with _made(path, private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
