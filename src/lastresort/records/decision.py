@@ -35,7 +35,7 @@ from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest, Cost, DevScore
 from lastresort.types import GateVerdict, Outcome
 
-VERSION: Literal[10] = 10
+VERSION: Literal[11] = 11
 FILE_NAME = "decision.json"  # in the folder of a run
 HELD = "the gate holds this winner: it is not shown yet that tuning broke nothing else"
 PROVISIONAL = "This winner is provisional: it is not shown to meet the bar."
@@ -253,7 +253,7 @@ class RunView(JsonDocument):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    version: Literal[10] = Field(default=VERSION, alias="schema")
+    version: Literal[11] = Field(default=VERSION, alias="schema")
     task: Name
     goal: Literal["quality", "cost"]
     model: Name

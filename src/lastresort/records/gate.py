@@ -22,7 +22,7 @@ from lastresort.records.document import (
 from lastresort.records.uninformative import WhyUninformative
 from lastresort.types import GateVerdict, Judgement, Outcome, Unit
 
-VERSION: Literal[4] = 4  # of gate.json
+VERSION: Literal[5] = 5  # of gate.json
 GENERAL = "general"
 WORTH = 0.5  # general points lost for each point won on the target, from which on the trade is not worth it
 
@@ -379,7 +379,7 @@ class Provenance(JsonDocument):
 
 
 class _Alone(JsonDocument):
-    version: Literal[4] = Field(default=VERSION, alias="schema")
+    version: Literal[5] = Field(default=VERSION, alias="schema")
     task: str
     base: str
     tuned: Tuned
