@@ -106,6 +106,7 @@ def trained_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_task(tmp_path / "task", ladder=["exercise"], bar=0.05)
 
 
+@pytest.mark.slow
 def test_a_climb_trains_by_a_new_rung_and_reports_what_it_trained(trained_task: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "run"
     decision = climbed(trained_task, run).decision.as_json()
