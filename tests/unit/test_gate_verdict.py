@@ -316,6 +316,10 @@ LOW = {"score": 0.6, "n": 60, "at_least": 0.4934, "needed": 0.6}
             [FewDocuments(), Unusable(message="it could not be read. Mend it.")],
             "it has too few documents for a pilot and a test; it could not be read. Mend it",
         ),
+        (
+            [Unusable(message="it could not be read. Mend it."), FewDocuments()],
+            "it could not be read. Mend it; it has too few documents for a pilot and a test",
+        ),
     ],
 )
 def test_why_a_measure_says_nothing_is_a_value_and_its_words(why: list[WhyUninformative], text: str) -> None:

@@ -168,7 +168,7 @@ def suite_reason(found: SuiteFound, family: int = 1) -> str:
 
 
 def _lacks(found: UninformativeMeasure) -> str:
-    return "; ".join(map(uninformative, found.why)).rstrip(".")
+    return "; ".join(uninformative(why).rstrip(".") for why in found.why)
 
 
 def uninformative(why: WhyUninformative) -> str:
