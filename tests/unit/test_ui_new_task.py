@@ -129,7 +129,7 @@ def test_another_file_takes_the_place_of_the_data_and_the_text_stays(page: TestC
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (CSV.replace("review,", "text,"), 'key "review": found nothing'),
+        (CSV.replace("review,", "text,"), 'other.csv has no column "review"'),
         (CSV.replace(",neg", ",meh"), 'not among the choices: "meh"'),
         (CSV[:2000], "Add examples"),
     ],
