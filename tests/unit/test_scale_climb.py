@@ -19,6 +19,7 @@ from lastresort.climb.laps import LAPS, ClimbWorkers, LapBack, LapJob, take_laps
 from lastresort.climb.prepare import prepare
 from lastresort.climb.trainings import WorkerBench
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
+from lastresort.hardware.threads import pinned
 from lastresort.models.cached import MemoryCache
 from lastresort.records.events import LapTrained, PassLowered, RenderingFixed, ReplayMade, TrainingReached
 from lastresort.records.record import FILE_NAME, Record
@@ -89,7 +90,7 @@ def opened(folder: Path, workers: WorkersHere | None, progress: Scissors, stop: 
         nothing.opened(record, run, prepared.split.train, MemoryCache({}), cast(Any, progress)) as bench,
     ):
         spread = None if workers is None else climb_workers(WorkersHere(), workers)
-        own = replace(with_workers(bench, spread), stop=FirstOf((bench.stop, stop)))
+        own = replace(with_workers(bench, spread), stop=FirstOf((bench.stop, stop)), at_worker=False)
         take_laps(own)
         yield own
 
@@ -157,6 +158,21 @@ def test_a_climb_whose_laps_train_at_workers_decides_as_one_process(kind: str, t
     assert training.most_at_once > 1
     assert len(training.jobs) == len(training.begun) == {"sft": 5, "orpo": 2, "dpo": 2, "full": 2}[kind]
     assert training._workers == {}
+
+
+def test_the_driver_goes_on_with_as_many_threads_as_are_fastest_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "quickest", lambda model, rows: 2)
+    with opened(tmp_path, AtOnce(), Scissors()) as bench:
+        training = SupervisedTraining(bench, "sft", bench.task.sft, method_of(bench.task))
+        with pinned(1), monkeypatch.context() as worker:
+            worker.setattr(loop, "allowed", lambda model: (1,))
+            rate = training.race()
+        monkeypatch.setattr(loop, "allowed", lambda model: (2, 1))
+        training.train_lap(rate, 8)
+        training.close()
+        assert [one.threads for one in bench.record.all(TrainingReached)] == [1] * 5 + [2]
 
 
 def step_counted(monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]) -> list[int]:

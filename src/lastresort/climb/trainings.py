@@ -84,6 +84,7 @@ class WorkerBench:
                 stop=StopFile(self.stop),
                 preferences=self.preferences,
                 to_resume=self.to_resume,
+                at_worker=True,
             )
         finally:
             models.close()

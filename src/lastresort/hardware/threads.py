@@ -6,7 +6,8 @@ a second, with the model's own weights, shows which is the case. `OMP_NUM_THREAD
 and nothing is probed.
 
 Answers do not depend on it: products of 16-bit weights are the same bit for bit, so only such models choose again and again while
-they answer. Sums in float32 may be rounded otherwise. A training keeps the number that it began with.
+they answer. Sums in float32 may be rounded otherwise. A training keeps the number that it began with, save that
+of a worker, which has few: who goes on from there chooses again.
 """
 
 from __future__ import annotations

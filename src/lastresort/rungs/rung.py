@@ -94,7 +94,7 @@ class Workbench:
     test_units: how many items, or groups of items, the test set has; 0 where it is not known. go_on: asks the user, None where
     nobody is there. in_words: a finding, as the report says it. to_resume: what to do to go on, an imperative without its end.
     train_laps: trains at workers, None where this process does. share: the part of its machine that this process has, by which the
-    seconds of its trainings count.
+    seconds of its trainings count. at_worker: its trainings leave the number of threads to whoever goes on from their checkpoints.
     """
 
     task: Task
@@ -120,6 +120,7 @@ class Workbench:
     go_on: GoOn | None = None
     train_laps: TrainLaps | None = None
     share: float = 1.0
+    at_worker: bool = False
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""

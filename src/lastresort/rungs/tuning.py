@@ -241,6 +241,7 @@ def train_to(
             progress=LabelledProgress(bench.progress, f"{run.rung}, {run.label}"),
             checkpoint_every_s=CHECKPOINT_EVERY_S * bench.share,
             clock=bench.clock,
+            keeps_threads=not bench.at_worker,
         )
     reason = trained.reason if trained.path == "plain" else None
     if trained.check is not None and not trained.check.ok:

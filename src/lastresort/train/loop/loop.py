@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +127,7 @@ def train(
     progress: Progress | None = None,
     processes: Processes | None = None,
     clock: Callable[[], float] = time.monotonic,
+    keeps_threads: bool = True,
 ) -> TrainedSteps:
     """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
 
@@ -137,6 +137,7 @@ def train(
     after a checkpoint.
     progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
     None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
+    keeps_threads: whether who goes on from a checkpoint of this call computes with as many threads.
     Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
     """
     processes, progress = processes or join(), progress or SilentProgress()
@@ -147,7 +148,12 @@ def train(
             _checkpoint_activations(model)
         optimizer = build_optimizer(trainable(model), settings)
         checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
-        state = _with_threads(model, checkpoints.load(progress), processes, progress)
+        found = checkpoints.load(progress)
+        state = _with_threads(model, found, processes, progress)
+
+        def save() -> None:
+            checkpoints.save(state if keeps_threads else replace(state, threads=found.threads))
+
         began = clock() - state.seconds
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
         progress.stage("the first batch", None)
@@ -163,7 +169,7 @@ def train(
         model.train()
         for step in range(state.step, last):
             if stop is not None and (request := _first_request(stop, processes)) is not None:
-                processes.from_main(partial(checkpoints.save, state))  # a launcher ends all as soon as one of them ends
+                processes.from_main(save)  # a launcher ends all as soon as one of them ends
                 here = replace(request, found=f"{request.found}, in step {step + 1} of {count}")
                 raise processes.known_to_all(here.error())
             started = clock()
@@ -179,7 +185,7 @@ def train(
             if evaluated is not None and state.step < last:
                 _stage_training(progress, state.step, count)
             if checkpoints.due or state.step == last:
-                checkpoints.save(state)
+                save()
     model.eval()
     return _trained(state, policy, count)
 
