@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from lastresort.climb.laps import LAPS, ClimbWorkers, LapBack, LapJob, take_laps
 from lastresort.climb.prepare import prepare
 from lastresort.climb.trainings import WorkerBench
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
+from lastresort.hardware.cards import Card
 from lastresort.hardware.threads import pinned
 from lastresort.models.cached import MemoryCache
 from lastresort.records.events import LapTrained, PassLowered, RenderingFixed, ReplayMade, TrainingReached
@@ -316,13 +318,26 @@ def test_what_one_process_does_as_quickly_it_does_itself(tmp_path: Path) -> None
         own.train_ahead([lap, lap])
         bench.train_ahead([lap, lap])
     assert sent == [2]
+    prepared = prepare(load_task(task_of(tmp_path)))
+    for address in ("local", "auto"):
+        room, progress = [2, 2, 1, 0], Scissors()
+        workers = partial(WorkersHere, room=room.pop)
+        cluster = SimpleNamespace(address=address, room=WorkerRoom(1), workers=lambda _, workers=workers: workers())
+        started = _laps_at(cast(Any, cluster), prepared)
+        assert [started("sft", progress) is None for _ in range(4)] == [True, True, False, False]
+        assert progress.said == [laps_here_line("1 CPU", address), training_workers_line(2, "1 CPU", address)]
+
+
+def test_what_one_card_cannot_hold_the_driver_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without --ray: after all prompts were paid nothing is refused."""
     prepared, progress = prepare(load_task(task_of(tmp_path))), Scissors()
-    room = [1, 1, 2, 2]
-    cluster = SimpleNamespace(address="local", room=WorkerRoom(1), workers=lambda _: WorkersHere(room=room.pop))
-    room.reverse()
+    cluster = SimpleNamespace(address="auto", room=WorkerRoom(1, cards=1), workers=lambda _: pytest.fail("a worker"))
+    monkeypatch.setattr("lastresort.app.dry_run.card_here", lambda **_: Card("small", 1000))
     started = _laps_at(cast(Any, cluster), prepared)
-    assert [started("sft", progress) is None for _ in range(4)] == [True, True, False, False]
-    assert progress.said == [laps_here_line("1 CPU"), training_workers_line(2, "1 CPU", "local")]
+    assert [started("sft", progress) for _ in range(2)] == [None, None]
+    [said] = progress.said
+    assert said.startswith("Ray (auto): weights, gradients and the optimizer's state take ")
+    assert "the card here has 0.0 GiB, and a worker trains on one. This process trains" in said
 
 
 def test_the_seconds_of_a_worker_are_those_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

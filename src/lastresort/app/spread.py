@@ -24,6 +24,7 @@ from lastresort.models.open import ModelOpening, parameter_count
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.words.progress import (
     laps_here_line,
+    no_card_line,
     no_workers_line,
     training_workers_line,
     trains_here_line,
@@ -91,19 +92,28 @@ def refuse_study_on_ray(task: Task, prepared: PreparedTask) -> None:
 
 
 def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
-    """A local cluster, which never grows, gets none with room for fewer than two: this process is as quick."""
+    """A cluster with room for fewer than two trainings gets none: this process is as quick. So it is where one card cannot hold
+    one, whatever this process then does about it.
+    """
     said = set[str]()
 
     def started(rung: str, shown: Progress) -> Crew | None:
-        workers = cluster.workers(training_room(prepared.task, rung, prepared, cluster.room))
-        room = workers.capacity()
-        here = cluster.address == LOCAL and room < 2
-        line = training_workers_line(room, workers.needs, cluster.address)
-        line = laps_here_line(workers.needs) if here else line
+        line, workers = laps_of(rung)
         if line not in said:
             said.add(line)
             shown.say(line)
-        return None if here else _trainers(workers, shown)
+        return None if workers is None else _trainers(workers, shown)
+
+    def laps_of(rung: str) -> tuple[str, Workers | None]:
+        try:
+            needed = training_room(prepared.task, rung, prepared, cluster.room)
+        except PrerequisiteError as error:
+            return no_card_line(cluster.address, error.found), None
+        workers = cluster.workers(needed)
+        room = workers.capacity()
+        if room < 2:
+            return laps_here_line(workers.needs, cluster.address), None
+        return training_workers_line(room, workers.needs, cluster.address), workers
 
     return started
 

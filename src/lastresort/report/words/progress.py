@@ -67,9 +67,17 @@ def trains_here_line(needs: str) -> str:
     )
 
 
-def laps_here_line(needs: str) -> str:
-    """Said once a climb, where a local cluster has no room for the trainings of a race."""
-    return f"--ray local: this machine has no room for two trainings at workers, each of which needs {needs}. This process trains."
+def laps_here_line(needs: str, address: str) -> str:
+    """Said once per climb, where a cluster has no room for the trainings of a race."""
+    return (
+        f"Ray ({address}): there is no room for two trainings at workers, each of which needs {needs}. "
+        "This process trains."
+    )
+
+
+def no_card_line(address: str, found: str) -> str:
+    """Said once per climb, where no worker can hold a training. found: why."""
+    return f"Ray ({address}): {found}, and a worker trains on one. This process trains, as without --ray."
 
 
 def of_training_begun(label: str) -> str:
