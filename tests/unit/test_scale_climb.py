@@ -289,6 +289,35 @@ def test_a_worker_that_sees_another_folder_trains_nothing(tmp_path: Path) -> Non
     assert workers._workers == {}
 
 
+class OnABadDisk(AtOnce):
+    """Damages the record of the first lap that is back."""
+
+    journal = b""
+
+    def next(self, timeout_s: float) -> News | None:
+        news = super().next(timeout_s)
+        if isinstance(news, JobBack) and not self.journal:
+            job = self.jobs[0]
+            path = job.own / FILE_NAME
+            self.journal = path.read_bytes()[18:20]
+            path.write_bytes(path.read_bytes()[:4096] + b"damaged" * 2000)
+        return news
+
+
+def test_a_lap_whose_record_is_damaged_is_trained_again(tmp_path: Path, alone: tuple[Raced, dict[str, bytes]]) -> None:
+    """Where it is taken over, and where a climb that was cut off goes on. A rollback journal works on a shared disk."""
+    left = tmp_path / "run" / LAPS / "000-lr0.001" / FILE_NAME
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"damaged" * 2000)
+    workers = OnABadDisk()
+    found = raced(tmp_path, workers)
+    assert workers.journal == b"\1\1", "the file format of a rollback journal, not of a WAL"
+    assert (found.rate, sorted(found.laps, key=str)) == (alone[0].rate, sorted(alone[0].laps, key=str))
+    dropped = [line for line in found.said if "is dropped: found a damaged or foreign file" in line]
+    assert len(dropped) == 2
+    assert tuned_files(tmp_path / "run") == alone[1]
+
+
 class OfAnotherModel(AtOnce):
     def next(self, timeout_s: float) -> News | None:
         news = super().next(timeout_s)

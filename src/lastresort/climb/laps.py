@@ -28,7 +28,7 @@ from lastresort.models.cached import MemoryCache
 from lastresort.records.events import CandidateMoved, PassLowered, RowsTooLong, TrainingReached
 from lastresort.records.events.training import TrainingEvent
 from lastresort.records.record import FILE_NAME, Record
-from lastresort.report.words.progress import of_training_begun, of_training_ended
+from lastresort.report.words.progress import of_training_begun, of_training_ended, unreadable_lap_line
 from lastresort.rungs.rung import MakeExecutor, RaceLap, Workbench
 from lastresort.scale.crew import Crew
 from lastresort.scale.work import JobModel
@@ -138,7 +138,7 @@ def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> N
         for folder in folders:
             back = ahead.next()
             _refuse_another_model(run, back)
-            _take(bench, folder)
+            _take_or_drop(bench, folder)
             for line in back.said:
                 if line not in said:  # each of them says what is adapted
                     bench.progress.say(line)
@@ -148,10 +148,10 @@ def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> N
 
 
 def take_laps(bench: Workbench) -> None:
-    """Take over what is left of laps whose driver ended before it did. Raises as `own_record` does."""
+    """Take over what is left of laps whose driver ended before it did. Raises InfrastructureError as `own_record` does."""
     left = bench.folder / LAPS
     for path in sorted(left.glob(f"*/{FILE_NAME}")):
-        _take(bench, path.parent)
+        _take_or_drop(bench, path.parent)
     shutil.rmtree(left, ignore_errors=True)
 
 
@@ -163,6 +163,16 @@ def _begin(bench: Workbench, folder: Path, lap: RaceLap) -> None:
                 own.append(event)
         for point in bench.record.curve(lap.run):
             own.add_curve_point(lap.run, round(point["step"]), _values(point))
+
+
+def _take_or_drop(bench: Workbench, folder: Path) -> None:
+    """What cannot be read is trained again, from the checkpoint: the record of the run lacks nothing without it."""
+    try:
+        _take(bench, folder)
+    except DataError as error:
+        if error.where != str(folder / FILE_NAME):
+            raise
+        bench.progress.say(unreadable_lap_line(folder.name, error.found))
 
 
 def _take(bench: Workbench, folder: Path) -> None:

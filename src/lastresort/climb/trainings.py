@@ -105,9 +105,9 @@ class WorkerNotes:
 @contextmanager
 def own_record(folder: Path, resume: str) -> Iterator[Record]:
     """The record of a training in a folder of its own, which is held meanwhile: a worker that is lost to the driver may still be at
-    work for a moment.
+    work for a moment. Several machines write it in turn.
 
-    Raises InfrastructureError where it does not end within LET_GO_S, and where the disk refuses.
+    Raises DataError where it cannot be read, InfrastructureError where it does not end within LET_GO_S, and where the disk refuses.
     """
     with disk_errors(folder):
         folder.parent.mkdir(exist_ok=True)
@@ -122,7 +122,8 @@ def own_record(folder: Path, resume: str) -> Iterator[Record]:
                 remedy="Wait until it has ended.",
                 resume=resume,
             ) from None
-        record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
+        start = Record.open if (folder / FILE_NAME).is_file() else Record.create
+        record = start(folder, journal="DELETE")
         yield stack.enter_context(record)
 
 

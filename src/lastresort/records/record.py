@@ -37,7 +37,7 @@ from lastresort.records.chain import (
     select,
     typed,
 )
-from lastresort.records.database import Database, connect, connect_read_only
+from lastresort.records.database import Database, Journal, connect, connect_read_only
 from lastresort.records.events import (
     KINDS,
     AnswersJudged,
@@ -126,8 +126,9 @@ class Record:
         self._stage_at = -STAGE_EVERY_S
 
     @classmethod
-    def create(cls, folder: Path, first: Event | None = None) -> Record:
-        """Start the record of a new run in `folder`, which is made if it is missing. first: an event of its first moment.
+    def create(cls, folder: Path, first: Event | None = None, journal: Journal = "WAL") -> Record:
+        """Start the record of a new run in `folder`, which is made if it is missing. first: an event of its first moment. journal: as
+        of `connect`.
 
         Raises DataError if the folder holds a record already, InfrastructureError if the disk refuses.
         """
@@ -153,13 +154,19 @@ class Record:
             new.replace(path)
         except OSError as error:
             raise disk_error(error, path) from error
-        return cls.open(folder)
+        return cls.open(folder, journal=journal)
 
     @classmethod
     def open(
-        cls, folder: Path, read_only: bool = False, checked: bool = True, sources: Sequence[Table] = SOURCES
+        cls,
+        folder: Path,
+        read_only: bool = False,
+        checked: bool = True,
+        sources: Sequence[Table] = SOURCES,
+        journal: Journal = "WAL",
     ) -> Record:
         """Open the record of an existing run. checked: read it once, to see whether it was changed. sources: all of it, or less.
+        journal: as of `connect`.
 
         Raises DataError if it is missing, damaged, changed or newer than this program.
         """
@@ -184,7 +191,7 @@ class Record:
             whole = checked and len(sources) == len(SOURCES)
             database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=whole)
         else:
-            database = connect(path, application=APPLICATION, migrations=MIGRATIONS)
+            database = connect(path, application=APPLICATION, migrations=MIGRATIONS, journal=journal)
         record = cls(folder, database)
         try:
             if checked:

@@ -89,6 +89,11 @@ def of_training_ended(label: str, seconds: float) -> str:
     return f"{label}: trained in {duration(seconds)}"
 
 
+def unreadable_lap_line(lap: str, found: str) -> str:
+    """lap: the name of its folder. found: why it cannot be read."""
+    return f"The record of a worker's training, laps/{lap}, is dropped: {found}. The training is done again from its checkpoint."
+
+
 def of_trainings(number: int) -> str:
     """A stage of progress."""
     return f"{counted(number, 'training')} at workers"
