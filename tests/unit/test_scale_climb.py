@@ -162,9 +162,12 @@ def test_a_climb_whose_laps_train_at_workers_decides_as_one_process(kind: str, t
     assert training._workers == {}
 
 
-def test_the_driver_goes_on_with_as_many_threads_as_are_fastest_there(
+def test_the_driver_goes_on_with_threads_of_its_own_and_whole_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each step takes 6 s. In the race of three, then two, a machine's seconds are shared."""
+    taken = step_counted(monkeypatch, lambda step: None)
+    monkeypatch.setattr("lastresort.rungs.rung.time", SimpleNamespace(monotonic=lambda: 6.0 * len(taken)))
     monkeypatch.setattr(loop, "quickest", lambda model, rows: 2)
     with opened(tmp_path, AtOnce(), Scissors()) as bench:
         training = SupervisedTraining(bench, "sft", bench.task.sft, method_of(bench.task))
@@ -174,7 +177,10 @@ def test_the_driver_goes_on_with_as_many_threads_as_are_fastest_there(
         monkeypatch.setattr(loop, "allowed", lambda model: (2, 1))
         training.train_lap(rate, 8)
         training.close()
-        assert [one.threads for one in bench.record.all(TrainingReached)] == [1] * 5 + [2]
+        reached = bench.record.all(TrainingReached)
+    assert [one.threads for one in reached] == [1] * 5 + [2]
+    seconds = [3 * 6 / 3] * 3 + [3 * 6 / 3 + 4 * 6 / 2] * 2 + [3 * 6 / 3 + 4 * 6 / 2 + 6]
+    assert [one.seconds for one in reached] == pytest.approx(seconds)
 
 
 def step_counted(monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]) -> list[int]:
@@ -287,6 +293,32 @@ def test_a_worker_that_sees_another_folder_trains_nothing(tmp_path: Path) -> Non
         raced(tmp_path, workers)
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert workers._workers == {}
+
+
+class SecondOnAnotherDisk(AtOnce):
+    """It comes back first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._random.choice = lambda busy: max(busy, key=self._fails)  # type: ignore[method-assign, assignment]
+
+    def send(self, worker: int, number: int, job: AnyJob) -> None:
+        assert isinstance(job, LapJob)
+        if job.lap.run == "lr0.003":
+            job = replace(job, bench=replace(job.bench, proof=job.run / "none"))
+        super().send(worker, number, job)
+
+    def _fails(self, worker: int) -> bool:
+        return cast(LapJob, self._queued[worker][0][1]).bench.proof.name == "none"
+
+
+def test_a_lap_that_fails_is_heard_of_before_those_ahead_of_it_are_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = step_counted(monkeypatch, lambda step: None)
+    with pytest.raises(PrerequisiteError, match=r"folder here is not the one"):
+        raced(tmp_path, SecondOnAnotherDisk())
+    assert taken == [], "the others save"
 
 
 class OnABadDisk(AtOnce):

@@ -132,7 +132,7 @@ def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> N
     def arrived(back: LapBack) -> None:
         bench.progress.say(of_training_ended(back.label, back.seconds))
 
-    ahead = trained_ahead(bench, crew, jobs(), stop, arrived)
+    ahead = trained_ahead(bench, crew, jobs(), stop, arrived, fails_at_once=True)
     said = set[str]()
     with ended_after(ahead.end):
         for folder in folders:

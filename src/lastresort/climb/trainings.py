@@ -137,15 +137,29 @@ def base_to_train(bench: Workbench) -> JobModel:
 
 
 def trained_ahead(
-    bench: Workbench, crew: Crew, jobs: Iterator[TrainingJob[R]], stop: Path, arrived: Callable[[R], None]
+    bench: Workbench,
+    crew: Crew,
+    jobs: Iterator[TrainingJob[R]],
+    stop: Path,
+    arrived: Callable[[R], None],
+    *,
+    fails_at_once: bool = False,
 ) -> TrainedAhead[R]:
-    """stop: the file that tells the trainings to save. arrived: as of `TrainedAhead`."""
+    """stop: the file that tells the trainings to save. arrived, fails_at_once: as of `TrainedAhead`."""
 
     def show(running: int) -> None:
         if running:
             bench.progress.stage(of_trainings(running), None)
 
-    return TrainedAhead(crew, jobs, bench.stop, arrived=arrived, tell=stop.touch, under_way=show)
+    return TrainedAhead(
+        crew,
+        jobs,
+        bench.stop,
+        arrived=arrived,
+        tell=stop.touch,
+        under_way=show,
+        fails_at_once=fails_at_once,
+    )
 
 
 @contextmanager

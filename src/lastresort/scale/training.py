@@ -21,6 +21,7 @@ class TrainedAhead(Generic[R]):
 
     jobs: each is made when it is sent. arrived: given each result in the driver's thread as it comes, in whatever order. tell: has
     the trainings under way save and end. under_way: called with the number of trainings at workers whenever it has changed.
+    fails_at_once: whether a failure is raised before its turn.
     """
 
     def __init__(
@@ -32,13 +33,14 @@ class TrainedAhead(Generic[R]):
         arrived: Callable[[R], None],
         tell: Callable[[], None],
         under_way: Callable[[int], None],
+        fails_at_once: bool = False,
     ) -> None:
         self._crew, self._jobs, self._stop = crew, jobs, stop
         self._arrived, self._tell, self._under_way = arrived, tell, under_way
         self._sent: deque[tuple[int, Ticket]] = deque()
         self._back: dict[int, JobTrained[R]] = {}
         self._number = self._shown = 0
-        self._is_told = False
+        self._is_told, self._fails_at_once = False, fails_at_once
 
     def next(self) -> R:
         """The result of the first job that was not given back yet. Once one has failed, no other is sent.
@@ -73,9 +75,11 @@ class TrainedAhead(Generic[R]):
         if request is not None:
             self._end_trainings(_to_save(request))
             raise request.error()
-        has_failed = any(found.failure is not None for found in self._back.values())
+        failures = [found.failure for found in self._back.values() if found.failure is not None]
+        if failures and self._fails_at_once:
+            raise failures[0].error()
         self._crew.count_room(NOTICE_S)
-        while not has_failed and self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
+        while not failures and self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
             self._number += 1
             self._sent.append((self._number, self._crew.submit(job, partial(self._came, self._number))))
         running = self._crew.at_work
