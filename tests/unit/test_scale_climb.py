@@ -85,7 +85,9 @@ class Raced:
 def opened(folder: Path, workers: WorkersHere | None, progress: Scissors, stop: Stop = NEVER) -> Iterator[Workbench]:
     """The workbench of a run whose laps these workers train; it goes on where it was cut."""
     prepared, run = prepare(load_task(task_of(folder))), folder / "run"
-    nothing = WorkerBench(prepared.task, tuple(prepared.split.dev), None, 6, "Go on with --resume", run, run / "stop")
+    nothing = WorkerBench(
+        prepared.task, tuple(prepared.split.dev), None, 6, "Go on with --resume", run, run / "stop", ""
+    )
     start = Record.open if (run / FILE_NAME).exists() else Record.create
     with (
         start(run) as record,
@@ -289,7 +291,9 @@ class OnAnotherDisk(AtOnce):
 @pytest.mark.slow
 def test_a_worker_that_sees_another_folder_trains_nothing(tmp_path: Path) -> None:
     workers = OnAnotherDisk()
-    with pytest.raises(PrerequisiteError, match=r"worker on .*folder here is not the one.*leave --ray out"):
+    with pytest.raises(
+        PrerequisiteError, match=r"worker on .*folder here is not the one.*Go on with --resume, without --ray\."
+    ):
         raced(tmp_path, workers)
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert workers._workers == {}

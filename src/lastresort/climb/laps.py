@@ -121,7 +121,7 @@ def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> N
         _begin(bench, folder, lap)
     stop = run / LAPS / STOP  # not the run's own file, by which a climb knows who stopped it
     stop.unlink(missing_ok=True)
-    own = WorkerBench.of(bench, new_proof(run / LAPS), stop)
+    own = WorkerBench.of(bench, new_proof(run / LAPS), stop, f"{bench.to_resume}, without --ray.")
     share = max(crew.share, 1 / len(laps))  # no more than these are at work
 
     def jobs() -> Iterator[LapJob]:

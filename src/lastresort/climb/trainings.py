@@ -37,7 +37,8 @@ INTERRUPTED_S = 1.0  # for trainings to save, of the few seconds that Ctrl-C lea
 @dataclass(frozen=True, slots=True)
 class WorkerBench:
     """What a worker needs of the driver's workbench. proof: a file that the driver has made, by the same absolute path on every
-    machine. stop: the file whose presence asks to stop. Everything else: as of `Workbench`.
+    machine. stop: the file whose presence asks to stop. on_other_disk: what to do where a machine sees another folder. Everything
+    else: as of `Workbench`.
     """
 
     task: Task
@@ -47,11 +48,12 @@ class WorkerBench:
     to_resume: str
     proof: Path
     stop: Path
+    on_other_disk: str
 
     @classmethod
-    def of(cls, bench: Workbench, proof: Path, stop: Path) -> WorkerBench:
+    def of(cls, bench: Workbench, proof: Path, stop: Path, on_other_disk: str) -> WorkerBench:
         own = bench.task, bench.dev, bench.preferences, bench.max_new_tokens, bench.to_resume
-        return cls(*own, proof.resolve(), stop.resolve())
+        return cls(*own, proof.resolve(), stop.resolve(), on_other_disk)
 
     def refuse_another_disk(self) -> None:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
@@ -60,7 +62,7 @@ class WorkerBench:
                 "the folder here is not the one that the driver writes",
                 where=str(self.proof.parent),
                 expected="a disk that all machines share, below the same path",
-                remedy="Name a folder on such a disk, or leave --ray out.",
+                remedy=self.on_other_disk,
             )
 
     @contextmanager

@@ -51,6 +51,7 @@ from lastresort.study.grid import Cell
 from lastresort.types import Example, Progress
 
 ANSWERS = "answers.jsonl"  # in the folder of a cell, for as long as it has no row
+ON_OTHER_DISK = "Name a folder on such a disk with --out, or leave --ray out."
 Answers = Mapping[str, Mapping[str, Any]]
 """Bodies of a cache of answers, by key."""
 
@@ -207,7 +208,7 @@ class _AtWorkers:
         bench = self._bench
         base = base_to_train(bench)
         stop = bench.folder / FILE_NAME
-        own = WorkerBench.of(bench, new_proof(bench.folder), stop)
+        own = WorkerBench.of(bench, new_proof(bench.folder), stop, ON_OTHER_DISK)
         self._crew = self._start(bench.progress)
         return trained_ahead(bench, self._crew, self._jobs(base, own), stop, self._arrived)
 
