@@ -127,8 +127,8 @@ class Record:
 
     @classmethod
     def create(cls, folder: Path, first: Event | None = None, journal: Journal = "WAL") -> Record:
-        """Start the record of a new run in `folder`, which is made if it is missing. first: an event of its first moment. journal: as
-        of `connect`.
+        """Start the record of a new run in `folder`, which is made if it is missing. first: an event of its first moment.
+        journal: as of `connect`.
 
         Raises DataError if the folder holds a record already, InfrastructureError if the disk refuses.
         """
