@@ -470,7 +470,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert " is about a " in example.input_text
     assert run(monkeypatch, *options) == 0
     assert "5 synthetic rows of 5 in " in capsys.readouterr().out
-    assert run(monkeypatch, "task.yaml", "--teacher", "nothing") == 2
+    assert run(monkeypatch, "task.yaml", "--teacher", "nothing", "--out", "other.jsonl") == 2
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith('Error: model: found "nothing"')
     assert error.count("\n") == 2, "what it is at, and one sentence"

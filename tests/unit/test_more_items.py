@@ -157,7 +157,7 @@ def test_a_run_that_was_killed_on_the_way_goes_on_without_being_told(
     task = undecided(tmp_path)
     with monkeypatch.context() as patch:
 
-        def killed(*_: object) -> None:
+        def killed(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         patch.setattr("lastresort.climb.bar_test._until_decided", killed)

@@ -28,7 +28,7 @@ def report_command(
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
     salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
 ) -> None:
-    """Print a run's ladder, or what a study found, and redraw its report."""
+    """Print what a run or a study found, and redraw its report."""
     from lastresort.app.runs import Run, changed_inputs, resume_command_here
     from lastresort.app.study_folder import redraw, study_in
     from lastresort.app.watch import follow
