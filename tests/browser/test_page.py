@@ -227,7 +227,7 @@ def test_another_file_is_read_by_the_text_as_it_was_typed(new_task: Upload, tmp_
     text = page.input_value("textarea[name=text]")
     assert "examples: later.csv" in text
     assert text.endswith("# mine\n")
-    page.wait_for_selector('#data-fault >> text=no column "text"', timeout=60_000)
+    page.wait_for_selector('text=later.csv has no column "text"', timeout=60_000)
 
 
 @pytest.mark.slow
