@@ -29,9 +29,8 @@ SETTINGS = {
     "GOMP_SPINCOUNT": "20000",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-STAGES_AS_JSON = (
-    "LASTRESORT_STAGES_AS_JSON"  # set by the page, whatever to, for the commands whose stages and errors it shows
-)
+# Set by the page, whatever to, for the commands whose stages and errors it shows.
+STAGES_AS_JSON = "LASTRESORT_STAGES_AS_JSON"
 ERROR_FILE = "LASTRESORT_ERROR_FILE"  # set by the page for a job: the file that gets its error
 JOB_FOLDER = "lastresort-job-"  # how the name of a job's folder begins
 JOB_PID = "pid"  # the file with its process's number

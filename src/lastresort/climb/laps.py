@@ -38,11 +38,8 @@ from lastresort.systems.files import folder_sha256
 from lastresort.types import Example, Progress
 
 LAPS = "laps"  # in the folder of a run, while laps are at workers
-AGAIN = (
-    CandidateMoved,
-    PassLowered,
-    TrainingReached,
-)  # of which the newest counts; of other events there is one of a key
+# Of these the newest counts; of other events there is one of a key.
+AGAIN = (CandidateMoved, PassLowered, TrainingReached)
 
 StartTrainers = Callable[[str, Progress], Crew | None]
 """(rung that trains, where it is said what workers are) -> the workers that train; None where the driver does."""
