@@ -53,7 +53,7 @@ def test_a_disk_that_refuses_is_one_sentence(setup: str, save: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "c") in done.stdout
     assert "File too large" in done.stdout
-    assert "--resume" in done.stdout
+    assert "Check the disk and the permissions of the folder." in done.stdout
 
 
 def trained(steps: int, device: str = "cpu") -> tuple[torch.nn.Module, Any]:

@@ -24,6 +24,7 @@ from lastresort.climb.decide import RungOutcome
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.evals.evidence import choose
+from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw
 from lastresort.records.measurement import BarTest
@@ -92,7 +93,10 @@ def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]
         on_test = scores(test, ways[chosen])
         if not grouped:
             table = bar_table(task.bar, shares[rung], len(test))
-            return RungOutcome(rung, table.judge(np.array([on_test], dtype=np.bool_))[0], chosen)
+            found = table.judge(np.array([on_test], dtype=np.bool_))[0]
+            if found.outcome == "UNDECIDED":  # the table's tests do not go on, those of a climb do
+                found = replace(found, n_needed=needed_to_go_on([on_test], bar=task.bar, alpha=shares[rung]))
+            return RungOutcome(rung, found, chosen)
         items = [scored_item(score) for score in on_test]
         return RungOutcome(rung, judge_so_far(task, True, items, test, shares[rung]), chosen)
 

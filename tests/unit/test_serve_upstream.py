@@ -183,7 +183,7 @@ def test_a_server_that_is_not_there_is_said_at_the_start(
     code, error = refused(run, other.url, monkeypatch, capsys)
     assert code == 4
     assert error.startswith(f"Error: {other.url}: the connection failed")
-    assert "Start the server or correct the address" in error
+    assert "Start the server, or correct the address" in error
     assert error.count("\n") == 1
     code, error = refused(run, "localhost:1", monkeypatch, capsys)
     assert (code, "--upstream" in error, "http://" in error) == (2, True, True)
