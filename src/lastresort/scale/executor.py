@@ -15,17 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lastresort.errors import ContractError, LastresortError
-from lastresort.evals.measure import Executor, JobFailure, LocalExecutor, MeasureJob, Result
+from lastresort.evals.measure import Executor, LocalExecutor, MeasureJob, Result
 from lastresort.models.cached import CachedModel, ModelCall
 from lastresort.models.open import ModelOpening
-from lastresort.models.protocol import OnAnswer
-from lastresort.scale.crew import QUEUED, Crew, Ticket
-from lastresort.scale.work import BatchJob, JobAnswers, JobModel, is_loaded
+from lastresort.scale.ahead import SentCalls, SharedModel
+from lastresort.scale.crew import QUEUED, Crew
+from lastresort.scale.work import is_loaded
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
 from lastresort.systems.system import System
-from lastresort.types import Answer
 
 
 class JobModels(Protocol):
@@ -71,7 +70,7 @@ class CrewExecutor:
         try:
             replace(self.local, answerer=sent.answerer).run(jobs, used, stop)
         finally:
-            self.crew.leave(sent.tickets)
+            sent.calls.leave()
 
 
 def crew_of(executor: Executor | None) -> Crew | None:
@@ -79,26 +78,15 @@ def crew_of(executor: Executor | None) -> Crew | None:
     return executor.crew if isinstance(executor, CrewExecutor) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """The model that driver and workers have open."""
-
-    opening: ModelOpening
-    model: CachedModel
-
-
 class _SentAhead:
     """The batches of some jobs, sent ahead. used: the number of jobs whose results were used."""
 
     def __init__(self, executor: CrewExecutor, jobs: Sequence[MeasureJob], stop: Stop) -> None:
         self._models, self._crew, self._jobs, self._stop = executor.models, executor.crew, jobs, stop
+        self.calls = SentCalls(executor.crew, stop, send_more=self._send_ahead, marks=True)
         self.used = 0
-        self.tickets: list[Ticket] = []
-        self._shared: _Shared | None = None
+        self._shared: SharedModel | None = None
         self._next = self._plan()
-        self._on_the_way: dict[str, Ticket] = {}  # by key of an answer
-        self._failed: dict[str, JobFailure] = {}  # by key of an answer that did not come
-        self._has_counted = False
         self._queued = 1 if any(job.may_be_dropped for job in jobs) else QUEUED
 
     def answerer(self, system: System, passages: Passages | None) -> Answerer:
@@ -108,34 +96,8 @@ class _SentAhead:
         opening = self._models.opening(system)
         if self._models.is_lent(system) or not is_loaded(opening.name, (opening.prompt_price, opening.output_price)):
             return here
-        self._shared = _Shared(opening, _cached(here))
-        return here.through(self._shared.model.computed_elsewhere(self._compute, self._wait_for))
-
-    def _wait_for(self, keys: Sequence[str]) -> None:
-        self._send_ahead()
-        tickets = list({id(ticket): ticket for key in keys if (ticket := self._on_the_way.get(key))}.values())
-        self._crew.wait(tickets, self._stop, self._send_ahead)
-
-    def _compute(self, call: ModelCall, on_answer: OnAnswer | None) -> list[Answer]:
-        """What was not sent ahead, or was refused there."""
-        found: dict[int, Answer] = {}
-        if self._shared is None:
-            raise ContractError("answers are computed for the model that is measured")
-        failure = self._failure_of(call)
-        if failure is None:
-            self._crew.wait([self._send(self._shared, call, found)], self._stop, self._send_ahead)
-            failure = self._failure_of(call)
-        for place, answer in found.items():
-            if on_answer is not None:
-                on_answer(place, answer)
-        if failure is not None:
-            for key in [key for key, known in self._failed.items() if known is failure]:
-                del self._failed[key]
-            raise failure.error()
-        return [found[place] for place in range(len(call.prompts))]
-
-    def _failure_of(self, call: ModelCall) -> JobFailure | None:
-        return next((self._failed[key] for key in call.keys if key in self._failed), None)
+        self._shared = SharedModel(opening, _cached(here))
+        return here.through(self.calls.answered(self._shared))
 
     def _send_ahead(self) -> None:
         """As many batches as the workers can use, in the order of the jobs, for the model that answers now."""
@@ -144,7 +106,7 @@ class _SentAhead:
             if calls is None:
                 return
             for call in calls:
-                self._send(self._shared, call, {})
+                self.calls.send(self._shared, call)
 
     def _plan(self) -> Iterator[list[ModelCall] | None]:
         """The calls of one batch after the other; None where the next one must wait for its model."""
@@ -167,34 +129,11 @@ class _SentAhead:
             if number < self.used:  # refused
                 return
             prompts = answerer.prompts([one.input for one in job.examples[start : start + model.batch_size]])
-            yield model.calls(prompts, job.system.decoding, self._on_the_way.keys())
+            yield self.calls.missing(model, prompts, job.system.decoding)
 
     def _is_open(self, job: MeasureJob) -> bool:
         """One model is open at a time."""
         return self._shared is not None and self._models.opening(job.system) == self._shared.opening
-
-    def _send(self, shared: _Shared, call: ModelCall, found: dict[int, Answer]) -> Ticket:
-        """found: where the answers go, besides the cache."""
-
-        def arrived(came: JobAnswers[int, Answer]) -> None:
-            for key in call.keys:
-                self._on_the_way.pop(key, None)
-            # The machine's seconds are what an answer costs, and what the cache keeps for climbs without workers.
-            share = self._crew.share
-            answers = {place: replace(one, seconds=one.seconds * share) for place, one in came.answers.items()}
-            found.update(answers)
-            shared.model.keep(call, answers, from_worker=True)
-            if came.failure is not None:
-                missing = [key for place, key in enumerate(call.keys) if place not in came.answers]
-                self._failed.update(dict.fromkeys(missing or call.keys, came.failure))
-
-        if not self._has_counted:  # where all answers are kept, no cluster is needed
-            self._crew.count_room()
-            self._has_counted = True
-        ticket = self._crew.submit(BatchJob.of(JobModel.of(shared.opening, shared.model), call), arrived)
-        self.tickets.append(ticket)
-        self._on_the_way.update(dict.fromkeys(call.keys, ticket))
-        return ticket
 
 
 def _cached(answerer: Answerer) -> CachedModel:
