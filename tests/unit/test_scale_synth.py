@@ -72,7 +72,7 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
 
     def by(workers: WorkersHere) -> None:
         def on_ray(
-            _: object, progress: Any, models: Sequence[object], *, kind: JobKind
+            _: object, progress: Any, models: Sequence[object], *, kind: JobKind, connect: object
         ) -> AbstractContextManager[Crew]:
             assert len(models) == 1
             return nullcontext(Crew(workers, progress.say, kind=kind))

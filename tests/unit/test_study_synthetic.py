@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +39,7 @@ from lastresort.report.schema import schema_of
 from lastresort.report.study import SIGNS, StudyDocument, SyntheticDocument
 from lastresort.report.study_page import shown, study_page, study_text
 from lastresort.rungs.supervised import training
+from lastresort.scale.cluster import Connect, one_cluster
 from lastresort.spec.task import load_task
 from lastresort.stop import GoOn, Stop
 from lastresort.study.compare import orpo_vs_dpo_of
@@ -411,9 +412,11 @@ def made_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SynthRequest:
     return SynthRequest(path, n=6, kinds=("expansion",), balance="any", agreement=0, runs=tmp_path / "runs")
 
 
-def ablate(made_rows: SynthRequest, progress: Progress, go_on: GoOn | None = None) -> Study:
-    ablation = planned_ablation(made_rows, 3, progress, go_on=go_on)
-    return ablation.studied(synth_data(made_rows, progress), progress)
+def ablate(
+    made_rows: SynthRequest, progress: Progress, go_on: GoOn | None = None, connect: Connect | None = None
+) -> Study:
+    ablation = planned_ablation(made_rows, 3, progress, go_on=go_on, connect=connect)
+    return ablation.studied(synth_data(made_rows, progress, connect=connect), progress)
 
 
 def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path, made_rows: SynthRequest) -> None:
@@ -429,20 +432,35 @@ def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path
     assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
 
 
-def test_workers_answer_for_the_rows_and_for_their_study(
+def test_workers_of_one_cluster_answer_for_the_rows_and_for_their_study(
     made_rows: SynthRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked, events = [], []
 
-    def on_ray(address: str, *_: object, **__: object) -> AbstractContextManager[None]:
-        asked.append(address)
-        return nullcontext()
+    @contextmanager
+    def started(address: str) -> Iterator[object]:
+        events.append(f"{address} starts")
+        yield address
+        events.append("it ends")
 
-    monkeypatch.setattr("lastresort.app.spread.crew_on_ray", on_ray)
-    monkeypatch.setattr("lastresort.app.spread.study_on_ray", on_ray)
-    with pytest.raises(Cut):
-        ablate(replace(made_rows, ray="local"), CutAt("sft: loading", 1))
-    assert asked == ["local", "local", "local"], "the first to see that the study can use it"
+    def crew(address: str, *_: object, connect: Connect, **__: object) -> AbstractContextManager[None]:
+        return study(address, connect)
+
+    @contextmanager
+    def study(address: str, *given: Any) -> Iterator[None]:
+        with given[-1](address):
+            asked.append(address)
+            yield
+
+    monkeypatch.setattr("lastresort.scale.cluster.ray_cluster", started)
+    monkeypatch.setattr("lastresort.app.spread.crew_on_ray", crew)
+    monkeypatch.setattr("lastresort.app.spread.study_on_ray", study)
+    with one_cluster() as connect:
+        with pytest.raises(Cut):
+            ablate(replace(made_rows, ray="local"), CutAt("sft: loading", 1), connect=connect)
+        assert asked == ["local", "local", "local"], "the first to see that the study can use it"
+        assert events == ["local starts"]
+    assert events == ["local starts", "it ends"]
 
 
 def test_a_cluster_that_the_study_cannot_use_is_refused_before_a_row_is_paid(

@@ -14,6 +14,7 @@ from lastresort.app.synth import SynthRequest, rows_file
 from lastresort.errors import SAME_COMMAND, BudgetError, InputError, StopRequestedError
 from lastresort.report.synthetic import SyntheticRows
 from lastresort.report.words import study_synthetic as words
+from lastresort.scale.cluster import Connect
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, GoOn, Stop
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """A study of rows that are still to be made. limit_usd: on rows and study together, None without one. limit: what sets it."""
+    """A study of rows that are still to be made. limit_usd: on rows and study together, None without one. limit: what sets it.
+    connect: to a cluster that the study shares with the making of the rows, None to one of its own.
+    """
 
     task: Task
     seeds: int | None
@@ -33,6 +36,7 @@ class Ablation:
     ray: str | None
     limit_usd: float | None
     limit: str
+    connect: Connect | None = None
 
     def studied(self, made: SyntheticRows, progress: Progress, stop: Stop = NEVER) -> Study:
         """Train with and without the rows, for what is left of the money. The same call goes on.
@@ -52,7 +56,7 @@ class Ablation:
                 )
             task = task.model_copy(update={"limits": task.limits.model_copy(update={"usd": left})})
         try:
-            return run_study(replace(self._request, task=task), progress, stop)
+            return run_study(replace(self._request, task=task), progress, stop, self.connect)
         except BudgetError as error:
             if error.where != "limits.usd":
                 raise
@@ -70,10 +74,15 @@ class Ablation:
 
 
 def planned_ablation(
-    request: SynthRequest, seeds: int | None, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
+    request: SynthRequest,
+    seeds: int | None,
+    progress: Progress,
+    stop: Stop = NEVER,
+    go_on: GoOn | None = None,
+    connect: Connect | None = None,
 ) -> Ablation:
     """The study of the rows that `synth_data` makes of the same request. seeds: None for as many as that study usually has. Its
-    folder is named after their file. go_on: asks the user before a paid judge, None to go on without.
+    folder is named after their file. go_on: asks the user before a paid judge, None to go on without. connect: as of `Ablation`.
 
     Raises what that study could raise before its first cell, with the rows that are there, and StopRequestedError where the answer
     is no.
@@ -88,6 +97,7 @@ def planned_ablation(
         ray=request.ray,
         limit_usd=task.limits.usd if request.usd is None else request.usd,
         limit="limits.usd" if request.usd is None else "--usd",
+        connect=connect,
     )
     judge = task.score.judge
     if found.limit_usd is not None and judge is not None and not judge.price_known:
@@ -97,7 +107,7 @@ def planned_ablation(
             expected="what its tokens cost, since the study asks it",
             remedy="Add prompt_price and output_price under score.judge, in USD per million tokens.",
         )
-    study = ready_study(found._request, progress, stop)
+    study = ready_study(found._request, progress, stop, connect)
     if go_on is not None and _pays_judge(task) and not go_on(_question(study), stop):
         raise StopRequestedError(
             "nobody agreed to the paid calls of the judge",

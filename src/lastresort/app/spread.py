@@ -33,7 +33,7 @@ from lastresort.report.words.progress import (
 from lastresort.report.words.wording import capital
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
-from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
+from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
 from lastresort.scale.crew import BATCHES, TRAININGS, Crew, JobKind, Workers
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.training import SIGNAL_S
@@ -58,9 +58,10 @@ def climb_on_ray(address: str | None, prepared: PreparedTask, progress: Progress
 
 @contextmanager
 def study_on_ray(
-    address: str | None, task: Task, prepared: PreparedTask, progress: Progress
+    address: str | None, task: Task, prepared: PreparedTask, progress: Progress, connect: Connect | None = None
 ) -> Iterator[StudyWorkers | None]:
     """The workers of a study on the cluster at this address; None for this process alone. task: with the ladder of the study.
+    connect: None to a cluster of its own.
 
     Raises as `refuse_study_on_ray` and `ray_cluster` do.
     """
@@ -68,7 +69,7 @@ def study_on_ray(
         yield None
         return
     refuse_study_on_ray(task, prepared)
-    with _connected(address, loaded_models(task), progress) as cluster:
+    with _connected(address, loaded_models(task), progress, connect) as cluster:
         if cluster is None:
             yield None
             return
@@ -125,10 +126,17 @@ def _trainers(workers: Workers, shown: Progress) -> Crew:
 
 @contextmanager
 def crew_on_ray(
-    address: str, progress: Progress, models: Sequence[ModelOpening], *, kind: JobKind = BATCHES
+    address: str,
+    progress: Progress,
+    models: Sequence[ModelOpening],
+    *,
+    kind: JobKind = BATCHES,
+    connect: Connect | None = None,
 ) -> Iterator[Crew | None]:
-    """Workers on the cluster at this address that answer for these models; None without a model. Raises as `ray_cluster` does."""
-    with _connected(address, models, progress) as cluster:
+    """Workers on the cluster at this address that answer for these models; None without a model. connect: None to a cluster of its
+    own. Raises as `ray_cluster` does.
+    """
+    with _connected(address, models, progress, connect) as cluster:
         if cluster is None:
             yield None
             return
@@ -165,14 +173,16 @@ def _measured_at(cluster: _Cluster) -> MakeExecutor:
 
 
 @contextmanager
-def _connected(address: str, models: Sequence[ModelOpening], progress: Progress) -> Iterator[_Cluster | None]:
+def _connected(
+    address: str, models: Sequence[ModelOpening], progress: Progress, connect: Connect | None = None
+) -> Iterator[_Cluster | None]:
     """With room for these models; None without one."""
     if not models:
         progress.say(no_workers_line())
         yield None
         return
     room = room_of(models, os.environ, most_threads=cores() if address == LOCAL else None)
-    with ray_cluster(address) as ray:
+    with (connect or ray_cluster)(address) as ray:
         yield _Cluster(ray, address, room)
 
 

@@ -16,6 +16,7 @@ from lastresort.types import JsonObject, Progress, SilentProgress, StudyKind
 if TYPE_CHECKING:
     from lastresort.records.events import StudyBegan
     from lastresort.report.study import StudyDocument
+    from lastresort.scale.cluster import Connect
     from lastresort.study.rows import CellRow
     from lastresort.study.run import PlannedStudy, StudyRows
 
@@ -93,11 +94,12 @@ def sizes_named(sizes: str | Iterable[object] | None) -> tuple[int, ...] | None:
     return tuple(map(int, words))
 
 
-def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> Study:
+def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, connect: Connect | None = None) -> Study:
     """Do the cells that are missing in the study's folder, and write study.json and study.html.
 
-    stop: checked between batches and training steps, as is a file named stop in the folder. The same request goes on with a study
-    that was stopped or killed. Raises InputError for bad input, StoppedError where it stopped, BudgetError at a limit.
+    stop: checked between batches and training steps, as is a file named stop in the folder. connect: None to a cluster of its own.
+    The same request goes on with a study that was stopped or killed. Raises InputError for bad input, StoppedError where it
+    stopped, BudgetError at a limit.
     """
     study = _planned(request, progress)
     prepared = study.prepared
@@ -126,7 +128,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
 
     with (
         _same_command(),
-        study_on_ray(request.ray, study_task(task, study.learner.rung), prepared, progress) as workers,
+        study_on_ray(request.ray, study_task(task, study.learner.rung), prepared, progress, connect) as workers,
     ):
         return run_grid(study, folder, _began(request, task, folder), progress, stop, concluded, workers=workers)
 
@@ -171,10 +173,12 @@ def _same_command() -> Iterator[None]:
         raise error.going_on(SAME_COMMAND) from error
 
 
-def ready_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> PlannedStudy:
+def ready_study(
+    request: StudyRequest, progress: Progress, stop: Stop = NEVER, connect: Connect | None = None
+) -> PlannedStudy:
     """The study as it stands before the rows that it compares are made. Its folder, which the request names, is made, its models
-    are opened, and its cluster is connected to. Raises all that `run_study` would before the first cell, apart from a lack of such
-    rows.
+    are opened, and its cluster is connected to (connect: None to one of its own). Raises all that `run_study` would before the
+    first cell, apart from a lack of such rows.
     """
     from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
@@ -185,7 +189,8 @@ def ready_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -
     check_models(task)
     assert request.out is not None, "the folder is named"
     with _same_command():
-        with study_on_ray(request.ray, study_task(task, study.learner.rung), study.prepared, SilentProgress()):
+        rung, silent = study.learner.rung, SilentProgress()
+        with study_on_ray(request.ray, study_task(task, rung), study.prepared, silent, connect):
             pass  # to see that it can be used
         refuse_before_cells(study, request.out, _began(request, task, request.out), progress, stop)
     return study

@@ -28,7 +28,7 @@ from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
 from lastresort.report.words.progress import no_workers_line
 from lastresort.scale.ahead import CALLS, AnsweredAhead
-from lastresort.scale.cluster import checked_address
+from lastresort.scale.cluster import Connect, checked_address
 from lastresort.scale.crew import Crew
 from lastresort.scale.work import is_loaded
 from lastresort.spec.paths import is_paid, refuse_unwritable
@@ -78,12 +78,17 @@ class SynthRequest:
 
 
 def synth_data(
-    request: SynthRequest, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
+    request: SynthRequest,
+    progress: Progress,
+    stop: Stop = NEVER,
+    go_on: GoOn | None = None,
+    connect: Connect | None = None,
 ) -> SyntheticRows:
     """Make synthetic rows for a task, from its train rows (and its documents, where the kinds say so), and write them beside the
     task. The same call goes on.
 
-    go_on: asks the user before paid calls, None to start them without. stop: checked between calls.
+    go_on: asks the user before paid calls, None to start them without. stop: checked between calls. connect: None to a cluster of
+    its own.
     Raises InputError for what cannot be used, StoppedError where it stopped.
     """
     progress.stage("reading the task")
@@ -102,7 +107,7 @@ def synth_data(
     ):
         journal = setup.journal()
         journal.check(_header(setup, journal.fingerprint))  # before workers start; the teacher itself is not open yet
-        with _workers(setup, journal.tally, progress) as crew, _opened(setup, journal) as model:
+        with _workers(setup, journal.tally, progress, connect) as crew, _opened(setup, journal) as model:
             journal.begin(_header(setup, model.fingerprint))
             recall(setup.known, journal.tally)
             _ask_before_paying(setup, journal.tally, progress, stop, go_on)
@@ -339,7 +344,9 @@ def _teacher(task: Task, request: SynthRequest) -> tuple[str, tuple[float | None
     return name, (None, None)
 
 
-def _workers(setup: _Setup, made: Tally, progress: Progress) -> AbstractContextManager[Crew | None]:
+def _workers(
+    setup: _Setup, made: Tally, progress: Progress, connect: Connect | None
+) -> AbstractContextManager[Crew | None]:
     """That answer in the teacher's place; None where this process alone does, or no row is missing."""
     address, opening = setup.request.ray, setup.opening
     if address is None or len(made.rows) >= setup.n:
@@ -349,7 +356,7 @@ def _workers(setup: _Setup, made: Tally, progress: Progress) -> AbstractContextM
         return nullcontext()
     from lastresort.app.spread import crew_on_ray
 
-    return crew_on_ray(address, progress, [opening], kind=CALLS)
+    return crew_on_ray(address, progress, [opening], kind=CALLS, connect=connect)
 
 
 @contextmanager

@@ -118,6 +118,7 @@ def synth_command(
     from lastresort.cli.border import stoppable
     from lastresort.cli.study import show_study
     from lastresort.report.words.synthetic import NOT_STUDIED
+    from lastresort.scale.cluster import one_cluster
 
     named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
@@ -128,25 +129,26 @@ def synth_command(
     if dry_run:
         _print(forecast_synth(request), as_json)
         return
-    with stoppable() as (shown, stop):
 
-        def go_on(question: str, _: Stop) -> bool:
-            return yes or confirmed(question)
+    def go_on(question: str, _: Stop) -> bool:
+        return yes or confirmed(question)
 
-        ablation = planned_ablation(request, seeds, shown, stop, go_on) if ablate else None
-        found = synth_data(request, shown, stop, go_on)
-    if found.ended != "rows":
-        _print(found, as_json)
-        if ablate:
-            print_note(NOT_STUDIED)
-        raise typer.Exit(StoppedError.exit_code)
-    if ablation is None:
-        _print(found, as_json)
-        return
-    lines = "\n".join(found.lines())  # before the study, which may stop
-    print_note(lines) if as_json else print_text(lines)
-    with stoppable() as (shown, stop):
-        study = ablation.studied(found, shown, stop)
+    with one_cluster() as connect:
+        with stoppable() as (shown, stop):
+            ablation = planned_ablation(request, seeds, shown, stop, go_on, connect) if ablate else None
+            found = synth_data(request, shown, stop, go_on, connect)
+        if found.ended != "rows":
+            _print(found, as_json)
+            if ablate:
+                print_note(NOT_STUDIED)
+            raise typer.Exit(StoppedError.exit_code)
+        if ablation is None:
+            _print(found, as_json)
+            return
+        lines = "\n".join(found.lines())  # before the study, which may stop
+        print_note(lines) if as_json else print_text(lines)
+        with stoppable() as (shown, stop):
+            study = ablation.studied(found, shown, stop)
     show_study(study.document, study.report, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
@@ -47,6 +47,8 @@ _LONGEST_FOLDER = 40  # characters: a socket's path below it has at most 107
 # It reports to nobody, and prints nothing on stdout, where a decision may be a document.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 ADDRESS, AUTH_MODE, AUTH_TOKEN = "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+Connect = Callable[[str], AbstractContextManager[Any]]
+"""(address) -> Ray, connected to the cluster there, as `ray_cluster` gives it."""
 
 
 def checked_address(text: str) -> str:
@@ -85,6 +87,21 @@ def ray_cluster(address: str) -> Iterator[Any]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def one_cluster() -> Iterator[Connect]:
+    """For a command of several parts: what the first of them connects to serves the others, and ends with this block."""
+    with ExitStack() as stack:
+        found = dict[str, object]()
+
+        @contextmanager
+        def connect(address: str) -> Iterator[Any]:
+            if address not in found:
+                found[address] = stack.enter_context(ray_cluster(address))
+            yield found[address]
+
+        yield connect
 
 
 def environment_for_ray(address: str, own: Mapping[str, str]) -> dict[str, str]:
