@@ -543,7 +543,7 @@ def test_a_worker_that_hangs_is_ended_and_its_batch_goes_to_another_one(tmp_path
     crew = Crew(workers, said.append, clock=lambda: float(next(clock)), patience_s=1e9)
     crew.wait([crew.submit(one, found.append)], NEVER, lambda: None)
     assert workers.ended == [1]
-    assert "A worker was lost (no answer within 60 minutes). Its batch goes to another one." in said
+    assert "A worker was lost (no progress within 60 minutes). Its batch goes to another one." in said
     assert found[0].answers[0].text == "x"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ import pytest
 from lastresort.app.spread import study_on_ray, training_room
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
-from lastresort.climb.trainings import INTERRUPTED_S
+from lastresort.climb.trainings import INTERRUPTED_S, WorkerNotes, last_change
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
@@ -392,6 +394,9 @@ class Numbered:
     model: JobModel
     number: int
 
+    def last_sign(self) -> float | None:
+        return None
+
     def trained(self) -> int:
         return self.number
 
@@ -444,6 +449,104 @@ def test_a_machine_that_joins_gets_a_training_while_others_are_under_way(tmp_pat
     assert [ahead.next(), ahead.next()] == [0, 1]
     assert max(running) == 2
     ahead.end(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Signing(Numbered):
+    """folder: a file of it changes as this gets on."""
+
+    folder: Path
+
+    def last_sign(self) -> float | None:
+        return last_change(self.folder)
+
+
+class Hanging(WorkersHere):
+    """The first worker gives no training back before so many looks. at_look: called with the number of each."""
+
+    def __init__(self, looks: int, at_look: Callable[[int], None] = lambda look: None) -> None:
+        super().__init__(room=lambda: 1)
+        self._looks, self._at_look, self._look = looks, at_look, 0
+
+    def next(self, timeout_s: float) -> News | None:
+        self._look += 1
+        self._at_look(self._look)
+        hangs = 1 in self._queued and self._look < self._looks
+        return None if hangs and not self._starting else super().next(timeout_s)
+
+
+def hanging(workers: Hanging, folder: Path) -> tuple[int, list[str]]:
+    """What a training of such workers gives back, and what is said of them; each look takes ten minutes."""
+    said, clock = list[str](), count(step=300)  # a look asks twice for the time
+    crew = Crew(workers, said.append, kind=TRAININGS, clock=clock.__next__, patience_s=1e9)
+    crew.count_room()
+    found = list[JobTrained[int]]()
+    crew.wait([crew.submit(Signing(scripted(folder), 7, folder), found.append)], NEVER, lambda: None)
+    return found[0].result or 0, [line for line in said if not line.startswith("Waiting for room")]
+
+
+def test_a_training_without_a_sign_for_an_hour_goes_to_another_worker(tmp_path: Path) -> None:
+    workers = Hanging(1000)
+    assert hanging(workers, tmp_path) == (
+        7,
+        ["A worker was lost (no progress within 60 minutes). Its training goes to another one."],
+    )
+    assert workers.ended == [1]
+    assert len(workers.sent) == 2
+
+
+def test_a_training_that_gets_on_is_waited_for(tmp_path: Path) -> None:
+    def get_on(look: int) -> None:
+        if look % 2 == 0:
+            os.utime(tmp_path / "s.json", (look, look))
+
+    assert hanging(workers := Hanging(100, get_on), tmp_path) == (7, [])
+    assert workers.ended == []
+
+
+@pytest.mark.parametrize(("looks", "lost"), [(60, False), (1000, True)])
+def test_a_training_has_twenty_times_its_longest_pause(looks: int, lost: bool, tmp_path: Path) -> None:
+    """Half an hour, so ten hours."""
+
+    def get_on(look: int) -> None:
+        if look in (6, 11):
+            os.utime(tmp_path / "s.json", (look, look))
+
+    found, said = hanging(workers := Hanging(looks, get_on), tmp_path)
+    assert found == 7
+    assert len(said) == len(workers.ended) == lost
+    assert not lost or 500 <= int(re.findall(r"within (\d+) minutes", said[0])[0]) < 1500
+
+
+def test_a_training_that_is_done_while_the_driver_looks_away_is_not_lost(tmp_path: Path) -> None:
+    """It scores with a judge for hours."""
+    model, workers, now = scripted(tmp_path), WorkersHere(room=lambda: 4), [0.0]
+    crew = Crew(workers, pytest.fail, kind=TRAININGS, clock=lambda: now[0])
+    crew.count_room()
+    jobs = (Numbered(model, number) for number in range(4))
+    ahead = TrainedAhead(crew, jobs, NEVER, arrived=lambda _: None, tell=lambda: None, under_way=lambda _: None)
+    for number in range(4):
+        assert ahead.next() == number
+        now[0] += 4 * 3600.0
+    assert workers.ended == []
+
+
+def test_a_worker_shows_in_its_folder_that_it_gets_on(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    assert last_change(folder) is None
+    notes = WorkerNotes(folder)
+    notes.stage("loading")  # no folder yet
+    folder.mkdir()
+    assert last_change(folder) is None
+    notes = WorkerNotes(folder)
+    notes.advance()
+    first = last_change(folder)
+    assert first is not None
+    os.utime(folder / "alive", (1.0, 1.0))
+    notes.advance()
+    assert last_change(folder) == 1.0, "not at every step"
+    WorkerNotes(folder).stage("the next")
+    assert (last_change(folder) or 0.0) >= first
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from lastresort.climb.trainings import (
     WorkerNotes,
     base_to_train,
     ended_after,
+    last_change,
     new_proof,
     own_record,
     trained_ahead,
@@ -81,10 +82,13 @@ class LapJob:
     bench: WorkerBench
     share: float
 
+    def last_sign(self) -> float | None:
+        return last_change(self.own)
+
     def trained(self) -> LapBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
         self.bench.refuse_another_disk()
-        notes, began = WorkerNotes(), time.monotonic()
+        notes, began = WorkerNotes(self.own), time.monotonic()
         with (
             own_record(self.own, f"{self.bench.to_resume}.") as record,
             self.bench.opened(record, self.run, self.train, MemoryCache({}), notes) as bench,

@@ -5,7 +5,9 @@ A worker trains in a folder of the driver, on a disk that all machines share, an
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ from lastresort.types import Decoding, Example
 
 PROOF = "shared-"  # of the name of the file by which workers know the disk
 LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
+ALIVE, ALIVE_EVERY_S = "alive", 5.0  # a file in the folder of a training at a worker
 INTERRUPTED_S = 1.0  # for trainings to save, of the few seconds that Ctrl-C leaves
 
 
@@ -92,16 +95,36 @@ class WorkerBench:
             models.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkerNotes:
-    """Progress of a worker: what it says is passed on."""
+    """Progress of a worker: what it says is passed on, and a file changes as it gets on. folder: of the training's record."""
 
+    folder: Path
     said: list[str] = field(default_factory=list)
+    _shown: float = -math.inf
 
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None: ...
-    def advance(self, amount: int = 1, note: str = "") -> None: ...
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._show()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._show()
+
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def _show(self) -> None:
+        if time.monotonic() - self._shown >= ALIVE_EVERY_S:
+            self._shown = time.monotonic()
+            with suppress(OSError):  # what is written for its content says so
+                (self.folder / ALIVE).touch()
+
+
+def last_change(folder: Path) -> float | None:
+    """When a file of this folder was last written, by the clock of its disk. None without one."""
+    try:
+        return max((path.stat().st_mtime for path in folder.iterdir()), default=None)
+    except OSError:  # no folder yet, or a file that has just gone
+        return None
 
 
 @contextmanager

@@ -16,6 +16,8 @@ QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver sc
 MOST_TRIES = 3  # of a job whose workers are lost, and of workers that are lost before they are ready
 LOOK_S, NOTICE_S, PATIENCE_S = 0.25, 20.0, 600.0
 BATCH_S = 3600.0  # a worker that takes longer for one batch hangs
+SILENT_S = 3600.0  # so does one whose training shows nothing new for longer: time to load or download a model
+PAUSES = 20  # unless so many of the longest pause so far take longer: steps on a slow machine, of a long dev set
 LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
 REMEDY = "Check the cluster, or leave --ray out."
 
@@ -26,17 +28,17 @@ class ClusterLostError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """What the jobs of a crew are. name: in a sentence. queued: how many a worker has at most. longest_s: one that takes longer for
-    a job hangs; None without limit.
+    """What the jobs of a crew are. name: in a sentence. queued: how many a worker has at most. longest_s: a worker hangs that takes
+    longer for a job, or from one sign of a training to the next.
     """
 
     name: str
     queued: int
-    longest_s: float | None
+    longest_s: float
 
 
 BATCHES = JobKind("batch", QUEUED, BATCH_S)
-TRAININGS = JobKind("training", 1, None)  # the next one goes to whichever worker is free first
+TRAININGS = JobKind("training", 1, SILENT_S)  # the next one goes to whichever worker is free first
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,14 @@ class Ticket:
     wanted: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    """A worker at its first job. since: it began, or its training gave a sign. sign: the last one, None of a batch."""
+
+    since: float
+    sign: float | None
+
+
 class Crew:
     """The workers of a command. say: tells the user why nothing happens. kind: of all its jobs. clock: seconds from any origin."""
 
@@ -122,7 +132,8 @@ class Crew:
         self._started = self._sent = self._failed_starts = 0
         self._starting: set[int] = set()
         self._at: dict[int, deque[Ticket]] = {}  # of each worker that is ready, its jobs in their order
-        self._busy_since: dict[int, float] = {}  # with its first job
+        self._busy: dict[int, _Busy] = {}
+        self._longest_pause_s = 0.0  # between two signs of a training
         self._waiting: deque[Ticket] = deque()
         self._is_stopped = False
 
@@ -166,7 +177,8 @@ class Crew:
         Raises the error of the request where they are not done by then, InfrastructureError where jobs are lost again and again, or
         no worker can start.
         """
-        idle_since, noticed = self._clock(), False
+        began = idle_since = self._clock()
+        noticed = False
         stopped_since: float | None = None
         while not all(ticket.done for ticket in tickets):
             news = self._workers.next(LOOK_S)
@@ -179,7 +191,8 @@ class Crew:
                     check(stop)
             self._take(news)
             meanwhile()
-            self._end_hanging(now)
+            if news is None:  # else one that is done may wait to be taken
+                self._end_hanging(now, began)
             if self._at:
                 idle_since = now
             elif now - idle_since > self._patience_s:
@@ -226,7 +239,7 @@ class Crew:
             self._workers.end(worker)
         self._starting.clear()
         self._at.clear()
-        self._busy_since.clear()
+        self._busy.clear()
 
     def _take(self, news: News | None) -> None:
         match news:
@@ -237,7 +250,7 @@ class Crew:
                 jobs = self._at[worker]
                 ticket = next(one for one in jobs if one.number == number)
                 jobs.remove(ticket)
-                self._busy_since[worker] = self._clock()
+                self._begin_first(worker)
                 ticket.done = True
                 if ticket.wanted:
                     ticket.then(found)
@@ -247,13 +260,23 @@ class Crew:
                 pass
         self._dispatch()
 
-    def _end_hanging(self, now: float) -> None:
-        longest_s = self._kind.longest_s
-        if longest_s is None:
-            return
-        for worker in [one for one, jobs in self._at.items() if jobs and now - self._busy_since[one] > longest_s]:
+    def _begin_first(self, worker: int) -> None:
+        jobs = self._at[worker]
+        self._busy[worker] = _Busy(self._clock(), _sign_of(jobs[0].job) if jobs else None)
+
+    def _end_hanging(self, now: float, watched_since: float) -> None:
+        """watched_since: a sign before it may have been seen late, and says nothing of a pause."""
+        busy = [worker for worker, jobs in self._at.items() if jobs]
+        for worker in busy:
+            known, sign = self._busy[worker], _sign_of(self._at[worker][0].job)
+            if sign != known.sign:
+                if known.since > watched_since:
+                    self._longest_pause_s = max(self._longest_pause_s, now - known.since)
+                self._busy[worker] = _Busy(now, sign)
+        longest_s = max(self._kind.longest_s, PAUSES * self._longest_pause_s)
+        for worker in [one for one in busy if now - self._busy[one].since > longest_s]:
             self._workers.end(worker)
-            self._replace(worker, f"no answer within {longest_s / 60:.0f} minutes")
+            self._replace(worker, f"no progress within {longest_s / 60:.0f} minutes")
             self._dispatch()
 
     def _replace(self, worker: int, why: str) -> None:
@@ -283,9 +306,9 @@ class Crew:
     def _dispatch(self) -> None:
         while self._waiting and (free := self._least_busy()) is not None:
             ticket = self._waiting.popleft()
-            if not self._at[free]:
-                self._busy_since[free] = self._clock()
             self._at[free].append(ticket)
+            if len(self._at[free]) == 1:
+                self._begin_first(free)
             self._workers.send(free, ticket.number, ticket.job)
         if not self._waiting:
             return
@@ -303,3 +326,7 @@ class Crew:
         if worker is None or len(self._at[worker]) >= self._kind.queued:
             return None
         return worker
+
+
+def _sign_of(job: AnyJob) -> float | None:
+    return job.last_sign() if isinstance(job, TrainingJob) else None

@@ -171,6 +171,9 @@ class TrainingJob(Protocol[R_co]):
     def model(self) -> JobModel:
         """The base, as it answers."""
 
+    def last_sign(self) -> float | None:
+        """Changes as the training gets on, wherever it runs. None before its first sign."""
+
     def trained(self) -> R_co:
         """Train, or go on. Raises StopRequestedError, after a checkpoint, where it is told to stop."""
 

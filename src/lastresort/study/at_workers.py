@@ -21,6 +21,7 @@ from lastresort.climb.trainings import (
     WorkerNotes,
     base_to_train,
     ended_after,
+    last_change,
     new_proof,
     remove_proofs,
     trained_ahead,
@@ -105,11 +106,15 @@ class CellJob:
     probed: bool
     known: Answers
 
+    def last_sign(self) -> float | None:
+        return last_change(cell_folder(self.study, self.wanted.key))
+
     def trained(self) -> CellBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
         self.bench.refuse_another_disk()
-        cell, key, notes = self.wanted.cell, self.wanted.key, WorkerNotes()
+        cell, key = self.wanted.cell, self.wanted.key
         folder = cell_folder(self.study, key)
+        notes = WorkerNotes(folder)
         with cell_record(self.study, key) as record:
             cache = _KeptAnswers(folder / ANSWERS, self.known)
             with self.bench.opened(record, folder, self.wanted.examples, cache, notes) as bench:

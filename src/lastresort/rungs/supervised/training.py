@@ -384,6 +384,7 @@ class SupervisedTraining:
                 found = target_logps(model, rows, plain=plain).per_token
                 total -= float(found.sum())
                 count += len(found)
+                self._bench.progress.advance(0)  # a worker shows that it does not hang
         return total / count
 
 
