@@ -26,7 +26,7 @@ from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import held
-from lastresort.records.decision import RunView
+from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import PromptFacts, Weights
 from lastresort.records.events import CandidateProposed, ClimbDecided, SystemFrozen
 from lastresort.records.record import Record
@@ -476,6 +476,29 @@ def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> Non
     assert page.post("/runs/sample/talk/open").status_code == 422
     assert "opening" in page.post("/runs/sample/talk/open", data={"allow_held": "winner"}).text
     site.close()
+
+
+def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_so(opened: tuple[Site, TestClient]) -> None:
+    """Before its model is opened, and while it answers."""
+    site, page = opened
+    run = site.workspace.runs / "routing-1"
+    decided = read_decision(run)
+    for verdict, note in ("MET", None), *BAR_NOTES.items():
+        rungs = tuple(
+            rung.model_copy(update={"test": rung.test and rung.test.model_copy(update={"verdict": verdict})})
+            for rung in decided.rungs
+        )
+        with Record.open(run) as record:
+            record.append(ClimbDecided(decision=decided.model_copy(update={"rungs": rungs})))
+        (run / "decision.json").unlink(missing_ok=True)
+        process = site.own(ServingProcesses, ServingProcesses)
+        process._start = started
+        shut = page.get("/runs/routing-1/talk").text
+        page.post("/runs/routing-1/talk/open")
+        until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens")
+        for shown in shut, page.get("/runs/routing-1/talk/state").text:
+            assert {one for one in BAR_NOTES.values() if one in shown} == ({note} if note else set())
+        page.post("/runs/routing-1/talk/close")
 
 
 def test_without_a_winner_it_is_the_best_prompt_that_was_tested_never_a_tuned_one(tmp_path: Path) -> None:

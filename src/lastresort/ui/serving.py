@@ -27,7 +27,7 @@ from lastresort.keys import SERVE_KEY
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.candidates import facts_in
-from lastresort.records.decision import HELD, RunView
+from lastresort.records.decision import BAR_NOTES, HELD, RunView
 from lastresort.records.decision_parts import CandidateFacts
 from lastresort.records.events import CandidateProposed, GateRun, SystemFrozen
 from lastresort.records.gate import ClimbGate
@@ -82,7 +82,8 @@ class Servable:
 
     held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
     rungs tested, and what was measured on dev alone. opened: those of them that are served, too, by their key. measured_tokens: the
-    limit of an answer when it was measured, the larger one of the winner and the best prompt.
+    limit of an answer when it was measured, the larger one of the winner and the best prompt. bar_note: of a winner that is not
+    shown to meet the bar, what to say of it.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class Servable:
     others: tuple[TestedSystem, ...] = ()
     opened: tuple[str, ...] = ()
     measured_tokens: int = 0
+    bar_note: str | None = None
 
     @property
     def held_ones(self) -> tuple[str, ...]:
@@ -134,6 +136,7 @@ def servable(run: Path) -> Servable | None:
         )  # `serve` checks its files
         return replace(
             found,
+            bar_note=BAR_NOTES.get(view.winner_verdict),
             others=(*(one for one in others if one.key != PROMPTS), *candidates),
             measured_tokens=max(
                 found.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPTS), 0
