@@ -10,7 +10,8 @@
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
-    │   │   └── OutOfMemoryError      a training did not get its memory
+    │   │   ├── OutOfMemoryError      a training did not get its memory
+    │   │   └── DiskError             the disk is full or refuses
     │   ├── BudgetError           the limit of money or time is reached
     │   └── StopRequestedError    a stop was requested
     └── ContractError    70    a part of this program was called wrongly: our fault, please report
@@ -24,6 +25,7 @@ from __future__ import annotations
 from typing import Self
 
 RESUME = "Go on with --resume."
+AGAIN = "Give the same command again."
 SAME_COMMAND = "Give the same command again: what was answered is kept."  # of commands without --resume
 
 LONGEST, LONGEST_PART = (
@@ -129,6 +131,12 @@ class InfrastructureError(StoppedError):
 
 class OutOfMemoryError(InfrastructureError):
     """A training did not get its memory."""
+
+
+class DiskError(InfrastructureError):
+    """The disk is full, or refuses what is written. Files are written whole or not at all, so that a command without a way on of
+    its own can be given again.
+    """
 
 
 class BudgetError(StoppedError):

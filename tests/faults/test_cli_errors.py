@@ -15,6 +15,8 @@ import pytest
 from climb_support import scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.errors import AGAIN, RESUME, DiskError, InfrastructureError
+from lastresort.records.atomic import disk_error
 from lastresort.records.decision import PROVISIONAL
 
 QUALITY = [{"right": 0.97}]
@@ -181,6 +183,22 @@ def test_the_border_puts_the_system_in_words(error: Exception, told: str, capsys
     shown = capsys.readouterr().err
     assert told in shown
     assert len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [("merge", AGAIN), ("export", AGAIN), ("data convert", AGAIN), ("gate", AGAIN), ("climb", ""), ("train", "")],
+)
+def test_a_full_disk_says_how_to_go_on(
+    command: str, way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing nearer to the work said it: a climb without a record of its run has nothing to resume."""
+    monkeypatch.setattr("sys.argv", ["lastresort", *command.split(), "x"])
+    full = disk_error(OSError(errno.ENOSPC, "No space left on device"), Path("out"))
+    for error, end in (full, way), (full.going_on(RESUME), RESUME), (InfrastructureError("lost", remedy="Wait."), ""):
+        assert guarded(raising(error)) == 4
+        remedy = "Free some space; nothing finished is lost." if isinstance(error, DiskError) else "Wait."
+        assert " ".join(capsys.readouterr().err.split()).endswith(f"{remedy} {end}".strip())
 
 
 def test_our_own_fault_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ SOURCE = Path(lastresort.__file__).parent
 STOPS = {
     "StoppedError",
     "InfrastructureError",
+    "DiskError",
     "BudgetError",
     "StopRequestedError",
     "ClusterLostError",

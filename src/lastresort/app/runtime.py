@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lastresort.errors import RESUME, InfrastructureError, OutOfMemoryError, StoppedError
+from lastresort.errors import RESUME, DiskError, InfrastructureError, OutOfMemoryError, StoppedError
 from lastresort.records.atomic import FULL, disk_error
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.types import Progress
@@ -216,7 +216,7 @@ def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrastr
     (records/atomic.py).
     """
     if "disk is full" in str(error):
-        return InfrastructureError("the disk is full", remedy="Free some space.")
+        return DiskError("the disk is full", remedy="Free some space.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
     named = isinstance(error.filename, str | bytes)

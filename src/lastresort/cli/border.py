@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
 from lastresort.app.terminal import print_document, print_error, print_note, print_text, safe_text
-from lastresort.errors import InputError, LastresortError, StopRequestedError
+from lastresort.errors import AGAIN, DiskError, InputError, LastresortError, StopRequestedError
 from lastresort.foreign import reason_of
 from lastresort.keys import without_keys
 from lastresort.libraries import PANIC
@@ -122,6 +122,8 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 
 def _say(error: LastresortError) -> int:
+    if isinstance(error, DiskError) and not error.resume and _way_on() in ("", _REPEAT):
+        error = error.going_on(AGAIN)
     print_error(str(error), kind="Stopped" if isinstance(error, StopRequestedError) else "Error")
     return error.exit_code
 
@@ -133,9 +135,12 @@ def _interrupted() -> int:
 
 def last_words() -> str:
     """Of a command that was interrupted."""
+    return f"Interrupted.{_way_on()}"
+
+
+def _way_on() -> str:
     words = 2 if sys.argv[1:2] in (["data"], ["study"]) else 1
-    go_on = "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")
-    return f"Interrupted.{go_on}"
+    return "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")
 
 
 def _pipe_closed() -> int:

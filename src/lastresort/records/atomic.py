@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from lastresort.errors import InfrastructureError, InputError
+from lastresort.errors import DiskError, InputError
 from lastresort.foreign import printable
 from lastresort.keys import without_keys
 
@@ -183,15 +183,15 @@ def refuse_links_out(folder: Path) -> None:
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def disk_error(error: OSError, path: Path) -> InfrastructureError:
-    """The sentence for a disk that will not take what we write; a full disk says how to go on."""
+def disk_error(error: OSError, path: Path) -> DiskError:
+    """The sentence for a disk that will not take what we write."""
     if error.errno in FULL:
-        return InfrastructureError(
+        return DiskError(
             "the disk is full",
             where=str(path),
             remedy="Free some space; nothing finished is lost.",
         )
-    return InfrastructureError(
+    return DiskError(
         f"could not be written ({error.strerror or error})",
         where=str(path),
         remedy="Check the disk and the permissions of the folder.",

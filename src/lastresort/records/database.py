@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from lastresort.errors import ContractError, DataError, InfrastructureError, LastresortError
+from lastresort.errors import ContractError, DataError, DiskError, InfrastructureError, LastresortError
 
 KEYS_A_QUERY = 500
 BUSY_TIMEOUT_S = 60.0
@@ -228,7 +228,7 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
         )
     if any(name.startswith(code) for code in _DISK_CODES):
         full = name.startswith("SQLITE_FULL")
-        return InfrastructureError(
+        return DiskError(
             "the disk is full" if full else f"the disk refused ({error})",
             where=str(path),
             remedy="Free some space; nothing finished is lost."
