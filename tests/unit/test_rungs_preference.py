@@ -15,6 +15,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.errors import DataError, TaskError
 from lastresort.records.reasons import RowsLeftOut
+from lastresort.report.words.rungs import preference_plan
 from lastresort.rungs.preference.items import course_of, plan_of, with_instruction
 from lastresort.rungs.preference.rung import PreferenceRung, why_too_few
 from lastresort.spec.task import Task, load_task
@@ -54,7 +55,7 @@ def test_the_data_choose_the_objective(
     task = task_of(tmp_path, **({"reward": REWARD} if reward else {}))
     plan = plan_of(task, kind, on_sft=on_sft)
     assert plan.objective == objective
-    assert says in plan.why
+    assert says in preference_plan(plan)
 
 
 def test_auto_is_what_is_usual_and_beta_goes_where_the_objective_has_it(tmp_path: Path) -> None:

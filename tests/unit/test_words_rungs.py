@@ -188,8 +188,13 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "LoRA r 8 on all layers, 100 rows and 10 of replay, 3 epochs, batch 8, learning rate 0.0001, the only one tried.",
     ),
     (
-        rungs.TrainedOnPreferences("DPO on the task's pairs", "60 pairs", 1e-5, (1e-5, 3e-5), 2, 16),
-        "DPO on the task's pairs; 60 pairs. Learning rate 1e-05, raced on dev with 1e-05, 3e-05; 2 epochs at most, batch 16.",
+        rungs.TrainedOnPreferences(rungs.PreferencePlan("dpo", "pairs", True), "60 pairs", 1e-5, (1e-5, 3e-5), 2, 16),
+        "DPO on the task's pairs, from the adapter of sft, which is the reference too; 60 pairs. Learning rate 1e-05, raced on "
+        "dev with 1e-05, 3e-05; 2 epochs at most, batch 16.",
+    ),
+    (
+        rungs.SmallReflector("small", 135_000_000, 7_000_000_000),
+        "small reflects with 0.14 billion weights, where about 7 are advised; it may find nothing better.",
     ),
 ]
 

@@ -286,6 +286,15 @@ class UsdTooSmall:
     needed_usd: float
 
 
+@dataclass(frozen=True, slots=True)
+class SmallReflector:
+    """The model that writes prompts is smaller than advised. parameters, advised: how many weights."""
+
+    model: str
+    parameters: int
+    advised: int
+
+
 PromptKept = GepaMissing | NoReflector | TooFewRowsToOptimise | NoHeadroom | NoNeedToOptimise | UsdTooSmall
 """Why no prompt is optimised."""
 
@@ -398,11 +407,29 @@ class CurveBelowBar:
     error: float
 
 
+PreferenceLoss = Literal["dpo", "orpo", "kto", "grpo"]
+LearnedFrom = Literal["pairs", "labels", "reward", "samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePlan:
+    """objective: what is minimised. source: what it learns from. on_sft: it starts from the adapter of the rung sft, else from the
+    base. scorer: that ranks samples, "" where nothing is ranked. reward_unused: the task names a reward, before which its
+    preferences go.
+    """
+
+    objective: PreferenceLoss
+    source: LearnedFrom
+    on_sft: bool
+    scorer: str = ""
+    reward_unused: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class TrainedOnPreferences:
-    """plan: the objective and why it. learned_from: the preferences or the reward. rate: the best of the rates on dev."""
+    """learned_from: the preferences or the reward. rate: the best of the rates on dev."""
 
-    plan: str
+    plan: PreferencePlan
     learned_from: str
     rate: float
     rates: tuple[float, ...]
@@ -416,6 +443,7 @@ SearchFinding = (
     | RefusedLater
     | MoreShotsTried
     | PromptKept
+    | SmallReflector
     | PromptRewritten
     | SearchAlone
     | WithPassages

@@ -37,6 +37,14 @@ def of_more_shots(found: value.MoreShotsTried) -> str:
     return f"More examples were tried, since {found.five} helped: {listed(found.tried)}; {_NO_MORE[found.ended]}."
 
 
+def of_small_reflector(found: value.SmallReflector) -> str:
+    """That it may find nothing better, as a sentence."""
+    return (
+        f"{found.model} reflects with {found.parameters / 1e9:.2g} billion weights, where about "
+        f"{math.ceil(found.advised / 1e9)} are advised; it may find nothing better."
+    )
+
+
 def of_kept_prompt(found: value.PromptKept) -> str:
     """Why no prompt was optimised, as a sentence."""
     return f"No prompt was optimised: {why_kept(found)}."

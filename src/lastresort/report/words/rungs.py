@@ -14,7 +14,7 @@ from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
 from lastresort.records.events import RepairTried, RungSearched
-from lastresort.report.words.prompting import of_kept_prompt, of_more_shots, of_rewritten_prompt
+from lastresort.report.words.prompting import of_kept_prompt, of_more_shots, of_rewritten_prompt, of_small_reflector
 from lastresort.report.words.wording import (
     capital,
     counted,
@@ -233,6 +233,8 @@ def search_sentence(found: value.SearchFinding) -> str:
             return f"{candidate} was dropped after {counted(n, 'dev item')}, as its model refused others: {why}"
         case value.MoreShotsTried():
             return of_more_shots(found)
+        case value.SmallReflector():
+            return of_small_reflector(found)
         case value.PromptRewritten():
             return of_rewritten_prompt(found)
         case value.SearchAlone():
@@ -250,11 +252,27 @@ def search_sentence(found: value.SearchFinding) -> str:
                 "the only learning rate tried" if len(found.rates) == 1 else f"raced on dev with {_rates(found.rates)}"
             )
             return (
-                f"{found.plan}; {found.learned_from}. Learning rate {found.rate:g}, {raced}; {found.epochs} epochs at most, batch "
-                f"{found.batch_size}."
+                f"{preference_plan(found.plan)}; {found.learned_from}. Learning rate {found.rate:g}, {raced}; {found.epochs} "
+                f"epochs at most, batch {found.batch_size}."
             )
         case _:
             assert_never(found)
+
+
+def preference_plan(plan: value.PreferencePlan) -> str:
+    """What is trained on what, from where, and why, as a clause."""
+    source = {
+        "pairs": "the task's pairs",
+        "labels": "the task's labelled answers",
+        "reward": "the task's reward",
+        "samples": f"pairs of the model's own samples, ranked by the scorer {plan.scorer}, since the task names neither "
+        "preferences nor a reward",
+    }[plan.source]
+    start = f"from {'the adapter of sft' if plan.on_sft else 'the base'}, which is the reference too"
+    if plan.objective == "orpo":
+        start = "from the base and without a reference, since there is no supervised adapter to start from"
+    unused = "; the reward is not used" if plan.reward_unused else ""
+    return f"{plan.objective.upper()} on {source}{';' if plan.source == 'samples' else ','} {start}{unused}"
 
 
 def _raced(found: value.RacedOnDev) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from lastresort.data.files import read_rows
 from lastresort.data.preferences import Kind, PreferenceRow
@@ -23,6 +23,7 @@ from lastresort.models.api.requests import room_to_think
 from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.data_report import PREFERENCE_FAULTS, PreferenceFault
 from lastresort.records.events import JudgeCalls, RewardsJudged
+from lastresort.records.rungs import PreferenceLoss, PreferencePlan
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.judge import JudgeKeys
@@ -41,19 +42,7 @@ if TYPE_CHECKING:
     from lastresort.train.loop.batches import TrainingItem
 
 
-Loss = Literal["dpo", "orpo", "kto", "grpo"]
-Source = Literal["pairs", "labels", "reward", "samples"]
-
 PARTS = 3  # of a training of one epoch, after each of which a candidate is kept; of several epochs after each
-
-
-@dataclass(frozen=True, slots=True)
-class PreferencePlan:
-    """objective: what is minimised. source: what it learns from. why: in words."""
-
-    objective: Loss
-    source: Source
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +61,33 @@ class PreferenceCourse:
 
 
 # Ten times and more what trains all weights, as usual for LoRA (Schulman et al. 2025); orpo also learns the answers, like sft.
-_USUAL: dict[Loss, PreferenceCourse] = {
+_USUAL: dict[PreferenceLoss, PreferenceCourse] = {
     "dpo": PreferenceCourse((2e-5, 1e-4), 3, 16, None),
     "orpo": PreferenceCourse((1e-4, 3e-4), 3, 16, None),
     "kto": PreferenceCourse((2e-5, 1e-4), 3, 32, None),
     "grpo": PreferenceCourse((2e-5, 1e-4), 1, 8, None),
 }
-_BETA: dict[Loss, str] = {"dpo": "beta", "kto": "beta", "orpo": "weight", "grpo": "kl_weight"}
+_BETA: dict[PreferenceLoss, str] = {"dpo": "beta", "kto": "beta", "orpo": "weight", "grpo": "kl_weight"}
 
 
 def plan_of(task: Task, kind: Kind | None, *, on_sft: bool) -> PreferencePlan:
     """kind: what the file of preferences holds, None without one. on_sft: whether the rung sft left an adapter to start from."""
-    start = (
-        "from the adapter of sft, which is the reference too" if on_sft else "from the base, which is the reference too"
-    )
-    unused = "; the reward is not used" if task.reward else ""
-    if kind == "pairs" and on_sft:
-        return PreferencePlan("dpo", "pairs", f"DPO on the task's pairs, {start}{unused}")
+    unused = bool(task.reward)
     if kind == "pairs":
-        why = "since there is no supervised adapter to start from"
-        return PreferencePlan(
-            "orpo", "pairs", f"ORPO on the task's pairs, from the base and without a reference, {why}{unused}"
-        )
+        return PreferencePlan("dpo" if on_sft else "orpo", "pairs", on_sft, reward_unused=unused)
     if kind == "labels":
-        return PreferencePlan("kto", "labels", f"KTO on the task's labelled answers, {start}{unused}")
+        return PreferencePlan("kto", "labels", on_sft, reward_unused=unused)
     if task.reward:
-        return PreferencePlan("grpo", "reward", f"GRPO on the task's reward, {start}")
-    why = f"ranked by the scorer {task.score.name}, since the task names neither preferences nor a reward"
-    return PreferencePlan("dpo", "samples", f"DPO on pairs of the model's own samples, {why}; {start}")
+        return PreferencePlan("grpo", "reward", on_sft)
+    return PreferencePlan("dpo", "samples", on_sft, scorer=task.score.name)
 
 
-def option_of(objective: Loss) -> str:
+def option_of(objective: PreferenceLoss) -> str:
     """The option of the objective that `preference.beta` sets."""
     return _BETA[objective]
 
 
-def course_of(section: PreferenceSettings, objective: Loss) -> PreferenceCourse:
+def course_of(section: PreferenceSettings, objective: PreferenceLoss) -> PreferenceCourse:
     """What the task file says, and what is usual for the objective where it says auto."""
     usual = _USUAL[objective]
     return PreferenceCourse(

@@ -15,6 +15,7 @@ from lastresort.records.rungs import (
     MethodExcluded,
     OneSidedLabels,
     OnlyKnowledgeMissing,
+    PreferencePlan,
     PreferenceSource,
     Skip,
     TooFewPreferences,
@@ -23,7 +24,7 @@ from lastresort.records.rungs import (
 )
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, answer_lengths
-from lastresort.rungs.preference.items import PreferenceCourse, PreferencePlan, course_of, plan_of, verdicts
+from lastresort.rungs.preference.items import PreferenceCourse, course_of, plan_of, verdicts
 from lastresort.rungs.preference.samples import (
     BEST_OF,
     MOST_ASKED,
@@ -142,7 +143,7 @@ class PreferenceRung:
         rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
         systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]
         finding = TrainedOnPreferences(
-            plan.why, f"{trained.summary()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
+            plan, f"{trained.summary()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
         )
         found = choose_on_dev(bench, self.name, systems, finding)
         self._record_drift(bench, found, start, before)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
+from lastresort.records.rungs import PreferencePlan
 from lastresort.rungs.preference.drift import measure_movement
 from lastresort.rungs.preference.items import (
     PreferenceCourse,
     PreferenceItems,
-    PreferencePlan,
     given_items,
     reward_groups,
 )

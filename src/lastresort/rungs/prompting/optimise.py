@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -23,6 +22,7 @@ from lastresort.records.rungs import (
     PromptKept,
     PromptRewritten,
     SearchFinding,
+    SmallReflector,
     TooFewRowsToOptimise,
     UsdTooSmall,
 )
@@ -131,10 +131,8 @@ def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | Usd
     task = bench.task
     parameters = parameter_count(task.reflect_model, task.folder)
     if parameters is not None and parameters < LEAST_PARAMETERS:
-        bench.progress.say(
-            f"{rung}: {task.reflect_model} reflects with {parameters / 1e9:.2g} billion weights, where about "
-            f"{math.ceil(LEAST_PARAMETERS / 1e9)} are advised; it may find nothing better"
-        )
+        small = SmallReflector(task.reflect_model, parameters, LEAST_PARAMETERS)
+        bench.progress.say(f"{rung}: {bench.in_words(small)}")
     with _reflector(bench) as model:
         return optimised(
             bench,
