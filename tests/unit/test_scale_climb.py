@@ -373,8 +373,9 @@ def test_a_model_that_is_not_the_one_of_the_worker_is_refused(tmp_path: Path) ->
         raced(tmp_path, OfAnotherModel())
 
 
-def test_what_one_process_does_as_quickly_it_does_itself(tmp_path: Path) -> None:
+def test_what_one_process_does_as_quickly_it_does_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One lap alone, and laps on a machine with room for one."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     sent = list[int]()
     with opened(tmp_path, None, Scissors()) as bench:
         own = replace(bench, train_laps=lambda _, laps: sent.append(len(laps)))
@@ -391,6 +392,21 @@ def test_what_one_process_does_as_quickly_it_does_itself(tmp_path: Path) -> None
         started = _laps_at(cast(Any, cluster), prepared)
         assert [started("sft", progress) is None for _ in range(4)] == [True, True, False, False]
         assert progress.said == [laps_here_line("1 CPU", address), training_workers_line(2, "1 CPU", address)]
+
+
+@pytest.mark.parametrize(("set_by_user", "cards", "says"), [("", 0, True), ("1", 0, False), ("", 1, False)])
+def test_workers_of_fewer_threads_than_the_forecast_counts_are_said_to_be(
+    set_by_user: str, cards: int, says: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.setattr("lastresort.app.spread.cores", lambda: 8)
+    room, progress = WorkerRoom(1, cards=cards), Scissors()
+    cluster = SimpleNamespace(address="local", room=room, workers=lambda _: WorkersHere())
+    _laps_at(cast(Any, cluster), prepare(load_task(task_of(tmp_path))))("sft", progress)
+    [said] = progress.said
+    assert said == training_workers_line(2, "1 CPU", "local", 8 if says else None)
+    assert ("one process on 8 CPUs; OMP_NUM_THREADS" in said) == says
 
 
 def test_what_one_card_cannot_hold_the_driver_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

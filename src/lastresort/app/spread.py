@@ -74,10 +74,12 @@ def study_on_ray(
             yield None
             return
 
-        workers = cluster.workers(training_room(task, task.ladder[-1], prepared, cluster.room))
+        needed = training_room(task, task.ladder[-1], prepared, cluster.room)
+        workers = cluster.workers(needed)
 
         def trainers(shown: Progress) -> Crew:
-            shown.say(training_workers_line(workers.capacity(), workers.needs, cluster.address))
+            room, threads = workers.capacity(), _forecast_threads(needed)
+            shown.say(training_workers_line(room, workers.needs, cluster.address, threads))
             return _trainers(workers, shown)
 
         if cluster.address == LOCAL and not workers.capacity():  # which never grows
@@ -114,9 +116,16 @@ def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
         room = workers.capacity()
         if room < 2:
             return laps_here_line(workers.needs, cluster.address), None
-        return training_workers_line(room, workers.needs, cluster.address), workers
+        threads = _forecast_threads(needed)
+        return training_workers_line(room, workers.needs, cluster.address, threads), workers
 
     return started
+
+
+def _forecast_threads(needed: WorkerRoom) -> int | None:
+    """How many threads a forecast of one process counts, where a worker that trains has fewer."""
+    is_set = any(os.environ.get(name) for name in SET_BY_USER)  # then both have as many
+    return cores() if not needed.cards and not is_set and needed.threads < cores() else None
 
 
 def _trainers(workers: Workers, shown: Progress) -> Crew:

@@ -53,11 +53,16 @@ def workers_line(workers: int, needs: str, address: str) -> str:
     return f"Ray ({address}): up to {counted(workers, 'worker')} with {needs} each."
 
 
-def training_workers_line(trainings: int, needs: str, address: str) -> str:
-    """Said once, when a study, or a rung of a climb, begins to train on a cluster."""
+def training_workers_line(trainings: int, needs: str, address: str, forecast_threads: int | None = None) -> str:
+    """Said once, when a study, or a rung of a climb, begins to train on a cluster. forecast_threads: that forecasts count, where a
+    worker has fewer.
+    """
     if not trainings:
         return f"Ray ({address}): no room for a training yet; each needs {needs}."
-    return f"Ray ({address}): up to {counted(trainings, 'training')} at once with {needs} each."
+    found = f"Ray ({address}): up to {counted(trainings, 'training')} at once with {needs} each."
+    if forecast_threads is None:
+        return found
+    return f"{found} Forecasts are of one process on {forecast_threads} CPUs; OMP_NUM_THREADS gives each worker more."
 
 
 def trains_here_line(needs: str) -> str:
