@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -46,7 +47,7 @@ class Compared:
         from scipy.stats import t
 
         gains = list(self.targets.values())
-        return self.gain - float(t.ppf(0.95, len(gains) - 1)) * stdev(gains) / len(gains) ** 0.5
+        return self.gain - float(t.ppf(0.95, len(gains) - 1)) * stdev(gains) / sqrt(len(gains))
 
     @property
     def fell(self) -> bool:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from export_samples import samples
 from lastresort.errors import InputError
@@ -78,7 +79,7 @@ def answers_of(framework: str, environments: Path, written: dict[str, Path]) -> 
     for name, path in written.items():
         if name in NEEDS_CUDA.get(framework, ()):
             continue
-        details = {"gpu": "l4"} if framework == "skypilot" else {}
+        details: dict[str, Any] = {"gpu": "l4"} if framework == "skypilot" else {}
         try:
             found = export(training_from_file(path), framework, path.parent / f"export-{framework}", **details)
         except InputError as error:

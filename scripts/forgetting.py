@@ -66,7 +66,7 @@ def task_of(name: str, folder: Path, data: Path, seed: int) -> dict[str, Any]:
     if name == "snips":
         return _snips(folder, data / "snips", seed)
     shutil.copytree(ROOT / "examples" / name, folder)
-    task = yaml.safe_load((folder / "task.yaml").read_text("utf-8"))
+    task: dict[str, Any] = yaml.safe_load((folder / "task.yaml").read_text("utf-8"))
     task["ladder"] = [section := section_of(name)]
     if section in task:
         task[section] = {key: value for key, value in task[section].items() if not key.startswith("replay")}

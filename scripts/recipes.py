@@ -45,7 +45,7 @@ def with_recipe(task: Mapping[str, Any], section: str, recipe: str) -> dict[str,
 
     Raises KeyError where a recipe multiplies what a section of preferences leaves to the program.
     """
-    found = json.loads(json.dumps(task))
+    found: dict[str, Any] = json.loads(json.dumps(task))
     changes = dict(RECIPES[recipe])
     if section != "sft" and "select" in changes:
         return None

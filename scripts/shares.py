@@ -140,7 +140,8 @@ class Tests:
     def items(self, share: Floats) -> Floats:
         """Until the verdict at this share."""
         met = (self.above < -np.log(SEQUENTIAL_SHARE * np.maximum(share, 1e-9))[:, None]).sum(axis=1) + 1
-        return np.minimum(met, self.end).astype(np.float64)
+        used: Floats = np.minimum(met, self.end).astype(np.float64)
+        return used
 
     def rejected(self, error: float) -> Bools:
         """Where the evidence that the score lies below the bar reaches 1/error at some item."""
@@ -148,7 +149,8 @@ class Tests:
 
     def items_until_rejected(self, error: float) -> Floats:
         reached = self.below >= -np.log(error)
-        return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, self.n).astype(np.float64)
+        used: Floats = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, self.n).astype(np.float64)
+        return used
 
 
 @dataclass(frozen=True, slots=True)

@@ -372,11 +372,12 @@ def lines(runs: int) -> Iterator[str]:
     yield ""
     yield "| both minus real | synthetic minus real | seeds | spread of seeds | items | both better | both worse | anything false |"
     yield "| --- " * 8 + "|"
-    for gains in SOURCE_GAINS:
+    for both_and_alone in SOURCE_GAINS:
         for design in SOURCE_DESIGNS:
-            found = sources(gains, design, runs, 9)
-            shown = " | ".join(f"{100 * gain:.0f}" for gain in gains)
-            rates = " | ".join(f"{100 * one / runs:.1f}" for one in (found.better, found.worse, found.false))
+            said_of_rows = sources(both_and_alone, design, runs, 9)
+            shown = " | ".join(f"{100 * gain:.0f}" for gain in both_and_alone)
+            signs_of_rows = (said_of_rows.better, said_of_rows.worse, said_of_rows.false)
+            rates = " | ".join(f"{100 * one / runs:.1f}" for one in signs_of_rows)
             yield f"| {shown} | {design.seeds} | {design.spread} | {design.items} | {rates} |"
     yield ""
     yield "| seeds | items | says that one is better |"

@@ -163,12 +163,13 @@ def is_climb(words: bytes) -> bool:
 
 
 def task_folder(folder: Path, name: str, about: str) -> Path:
-    return scripted_task(
+    made: Path = scripted_task(
         folder / "tasks" / name,
         quality=QUALITY,
         script={"delay_s": DELAY_S},
         task={"task": name, "about": about, "ladder": ["prompting"]},
     )
+    return made
 
 
 def prepare(folder: Path) -> None:
@@ -350,7 +351,7 @@ class PageSurvival:
         self._there("talk", sent, said_there)
         newest = [one for each in exchanges if each.said.startswith(mark) for one in each.answers]
         self.seen.cut_answers += sum(not one.finish for one in newest)
-        kept = {row["output"] for row in rows_in(folder / "tasks/spoken/kept.jsonl")}
+        kept = {str(row["output"]) for row in rows_in(folder / "tasks/spoken/kept.jsonl")}
         if not kept <= sent.kept:
             self._fault("torn", "kept.jsonl")
         self._there("keep", sent, kept)
