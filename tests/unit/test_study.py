@@ -6,7 +6,8 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -17,19 +18,23 @@ from lastresort.climb.prepare import prepare
 from lastresort.climb.workload import workload
 from lastresort.data.split import nested
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.gate.suites.suite import SuiteItem
 from lastresort.report.schema import schema_of
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
+from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
-from lastresort.study.cells import SftLearner
+from lastresort.stop import NEVER
+from lastresort.study.cells import SftLearner, kept_requests
 from lastresort.study.conclude import crossover_of, min_data_of
 from lastresort.study.grid import Cell, crossover_grid, min_data_grid, of_different_rows, spread_sizes
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
 from lastresort.study.run import PlannedStudy, forecast
+from lastresort.systems.system import System
 from lastresort.types import Example, Message, SilentProgress
 from study_support import SIZES, row_of, study_of, task_of
-from tuning_support import Cut, CutAt, pairs, questions, tiny_task, write_jsonl
+from tuning_support import COLOURS, Cut, CutAt, pairs, questions, tiny_task, write_jsonl
 
 OF_THE_TASK = {"task", "files", "model", "tuned", "max_new_tokens"}
 KEY = "6df6f9b796d731109c71c0ccded5948fa654c200b4ab2a53ea8327b5a881885e"
@@ -329,6 +334,31 @@ def test_a_row_holds_no_more_than_its_fields() -> None:
     assert CellRow.model_validate_json(json.dumps(row.as_json())) == row
 
 
+@pytest.mark.parametrize(("keys", "items"), [({"output": {"choices": [*COLOURS]}, "score": "choice"}, 30), ({}, 40)])
+def test_unrelated_requests_are_those_that_need_no_pilot_of_the_base(
+    keys: dict[str, object], items: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off topic, a base that never answers in the task's form answers as it should: learning the form is then no leak."""
+    asked: list[SuiteItem] = []
+
+    def ask(model: object, suite: object, drawn: list[SuiteItem], **_: object) -> SimpleNamespace:
+        asked.extend(drawn)
+        return SimpleNamespace(with_transcripts=lambda _: [])
+
+    monkeypatch.setattr("lastresort.study.cells.ask", ask)
+    bench = SimpleNamespace(
+        task=load_task(tiny_task(tmp_path, **keys)),
+        dev=examples(60),
+        max_new_tokens=6,
+        models=SimpleNamespace(open=lambda system: None),
+        progress=SilentProgress(),
+        stop=NEVER,
+    )
+    kept_requests(cast(Workbench, bench), cast(System, None), "base")
+    assert len(asked) == items
+    assert {item.family for item in asked} == {"off task", "counter-instruction"}
+
+
 @pytest.mark.parametrize("kind", ["crossover", "min-data", "orpo-vs-dpo"])
 def test_a_row_is_found_again_by_what_it_depended_on(
     kind: Literal["crossover", "min-data", "orpo-vs-dpo"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -345,6 +375,8 @@ def test_a_row_is_found_again_by_what_it_depended_on(
     facts = {name: value for name, value in seen[0].items() if name not in OF_THE_TASK}
     rates = {"sft": 0.002, "dpo": 0.0017, "orpo": 0.0017}
     expected: dict[str, object] = {"study": kind, "rate": 0.002, "method": "lora"}
+    if kind != "crossover":
+        expected["probed"] = ("off task", "counter-instruction")
     assert facts == (expected | {"rates": rates} if kind == "orpo-vs-dpo" else expected)
     assert all(one == seen[0] for one in seen)
     assert {*seen[0]} - {*facts} == {*OF_THE_TASK}

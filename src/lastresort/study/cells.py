@@ -18,7 +18,7 @@ from lastresort.data.split import nested
 from lastresort.errors import SAME_COMMAND, CandidateError, DataError
 from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
-from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
+from lastresort.gate.probes.format_leak import COUNTER, KEY, OFF_TASK, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
@@ -42,6 +42,10 @@ CELLS = "cells"
 NEAREST = 5  # shots, as in the largest hand-made prompt of a climb
 MOST_SHOTS = MORE[-1]  # as many as a climb ever shows
 LEAK_ITEMS = 40
+PROBED = (
+    OFF_TASK,
+    COUNTER,
+)  # not off topic: a base that never gives the form gives none there either, and learning it is no leak
 
 
 Subsets = Mapping[Cell, Sequence[Example]]
@@ -214,13 +218,15 @@ def tidy(study: Path, key: str) -> None:
 
 
 def kept_requests(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
-    """The gate's probe of format leak on a few items, base and tuned with the prompt of the tuned model."""
+    """The gate's probe of format leak on a few items, base and tuned with the prompt of the tuned model. Off-topic inputs are
+    left out: whether they say anything of a base takes a pilot, which only a gate has.
+    """
     task = bench.task
     form = AnswerForm(task.output.json_schema, task.output.choices)
     design = PromptDesign(task.about.strip())
     inputs = tuple(text for example in bench.dev if (text := question_of(example.input)))
     suite, judged = FormatLeak(form, design, inputs, bench.max_new_tokens), LeakMeasure(form, design)
-    items = suite.draw(task.split.seed, 0, LEAK_ITEMS)
+    items = [item for item in suite.draw(task.split.seed, 0, LEAK_ITEMS) if item.family in PROBED]
     bench.progress.stage(f"{label}: unrelated requests", len(items))
     replies = ask(bench.models.open(system), suite, items, progress=bench.progress, stop=bench.stop)
     return tuple(judged.kept(item, said[KEY].text) for item, said in replies.with_transcripts(items))

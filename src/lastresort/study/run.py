@@ -33,7 +33,7 @@ from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.at_workers import StudyWorkers, WantedCell, trained_by
-from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, Learner, run_cell, tidy
+from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, PROBED, CellBench, Learner, run_cell, tidy
 from lastresort.study.grid import Cell, Grid
 from lastresort.study.rows import CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
@@ -178,6 +178,8 @@ def run_grid(
         grid, subsets = learner.subsets(study.grid, bench.train, named=False)
         cell_bench = CellBench(bench, learner, probed=grid.probed)
         facts = {**facts, "study": grid.kind, "method": method, **learner.facts}
+        if grid.probed:
+            facts["probed"] = PROBED
         keys = {cell: cell.key(facts) for cell in grid.cells()}
         bench.record.append(began.model_copy(update={"keys": tuple(keys.values())}))
         known = rows_in(folder)
