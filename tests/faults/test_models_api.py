@@ -427,6 +427,20 @@ def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit() -> None:
     assert "max_tokens" not in request
 
 
+@pytest.mark.parametrize(
+    ("decoding", "timeout_s"),
+    [
+        (DECODING, None),
+        (replace(DECODING, max_new_tokens=2048), 600.0),
+        (replace(DECODING, reasoning_effort="minimal"), 600.0),
+    ],
+)
+def test_a_request_that_may_write_a_long_text_gets_ten_minutes(decoding: Decoding, timeout_s: float | None) -> None:
+    """A slow server writes a few tokens a second, and all of a reply comes at once."""
+    builder = RequestBuilder(parse_endpoint("http://127.0.0.1:1/v1#m"), name="m", template_kwargs={}, timeout_s=120.0)
+    assert builder.build(ask("a")[0], decoding, 0).get("timeout") == timeout_s
+
+
 def test_the_parameters_of_a_client_replace_our_own_but_for_what_is_changed_on_purpose() -> None:
     choice = replace(DECODING, grammar=Grammar(choices=("a", "b")))
     values = {"temperature": 0.0, "max_tokens": 9, "repeat_penalty": 1, "grammar": 'root ::= "a" | "b"'}

@@ -126,6 +126,35 @@ def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_pat
 
 
 @pytest.mark.slow
+def test_a_model_without_room_to_think_is_asked_again_for_no_more_than_a_text(tmp_path: Path) -> None:
+    """Its context is shorter than a text with thoughts: that is no reason to end the search after one text that was cut."""
+    cut = list[bool]()
+
+    def short(handler: Handler, request: dict[str, Any]) -> None:
+        if "better instruction" not in request["messages"][-1]["content"]:
+            answers_and_reflects(handler, request)
+        elif request["max_tokens"] > REFLECTION_TOKENS:
+            handler.send(400, {"error": {"message": "no room", "code": "context_length_exceeded"}})
+        elif len(cut) < 2:
+            cut.append(True)
+            answers(handler, request, "", "length")
+        else:
+            answers_and_reflects(handler, request)
+
+    with serving() as server:
+        server.otherwise = short
+        path = task(tmp_path, server)
+        climbed(path)
+        reflections = [one for one in server.requests if "better instruction" in one["messages"][-1]["content"]]
+    with Record.open(path.parent / "runs" / "run", read_only=True) as record:
+        found = record.last(PromptOptimised, "prompting")
+    assert found is not None
+    assert [one["max_tokens"] for one in reflections[:4]] == [2048, 16_384, 2048, 2048]
+    assert (found.best, found.cut) == (RULE, 2)
+    assert found.reflections == len(reflections) - 1  # one was refused
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", [{}, {"reasoning_effort": "low"}], ids=["none named", "low"])
 def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, effort: dict[str, Any]) -> None:
     def too_short(handler: Handler, request: dict[str, Any]) -> None:

@@ -20,7 +20,8 @@ Request = dict[str, Any]  # arguments of the OpenAI client
 THINKING_TOKENS: dict[ReasoningEffort, int] = {"minimal": 2_000, "low": 8_000, "medium": 16_000, "high": 32_000}
 """Room for thinking beyond an answer's max_new_tokens: a server counts both against one limit."""
 _DEFAULT_EFFORT: ReasoningEffort = "medium"  # room for a reasoning model if no effort was set
-THINKING_TIMEOUT_S = 600.0
+LONG_TOKENS = 2_000
+LONG_TIMEOUT_S = 600.0  # of a request that may write so many tokens: a slow server writes four a second
 _COUNTS = "stream_options"  # asks a server to count the tokens of a streamed answer
 _WARNINGS = {
     "temperature": "it samples at its own temperature, so the same prompt may get another answer next time",
@@ -45,7 +46,7 @@ class ClientParameters:
 class RequestBuilder:
     """Builds the requests to one endpoint and remembers which parameters its model refuses.
 
-    name: the model's, for messages. timeout_s: of a request that leaves no room for thinking. client: None for parameters of
+    name: the model's, for messages. timeout_s: of a request for less than LONG_TOKENS. client: None for parameters of
     our own. neutral: keys of each request that put the server's own defaults aside, unless the decoding says otherwise.
     """
 
@@ -112,9 +113,10 @@ class RequestBuilder:
         # OpenAI's newer models refuse the old name, other servers do not know the new one
         newer = openai_itself or "max_tokens" in self._refused
         thinking = self.thinking_tokens(decoding)
-        request["max_completion_tokens" if newer else "max_tokens"] = decoding.max_new_tokens + thinking
-        if thinking:
-            request["timeout"] = max(self._timeout_s, THINKING_TIMEOUT_S)
+        most_tokens = decoding.max_new_tokens + thinking
+        request["max_completion_tokens" if newer else "max_tokens"] = most_tokens
+        if most_tokens >= LONG_TOKENS:
+            request["timeout"] = max(self._timeout_s, LONG_TIMEOUT_S)
         if decoding.reasoning_effort is not None:
             request["reasoning_effort"] = decoding.reasoning_effort
         # Sent even where it changes nothing: vLLM would take what is missing from the model's generation_config.json.

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import MeasureJob
-from lastresort.models.protocol import Model, estimated_prompt_tokens, estimated_tokens, pay_on_answer
+from lastresort.models.protocol import Model, Prompt, estimated_prompt_tokens, estimated_tokens, pay_on_answer
 from lastresort.records.events import PromptOptimised, ProposedPrompt, StoppedOptimising
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import UsdTooSmall
@@ -37,7 +37,7 @@ from lastresort.rungs.prompting.spending import (
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.paths import is_paid
 from lastresort.systems.system import System
-from lastresort.types import Decoding, Example, Message
+from lastresort.types import Answer, Decoding, Example, Message
 
 INSTRUCTION = "instruction"
 MOST_LEARNED = 400
@@ -115,6 +115,7 @@ class GepaAdapter:
         self.proposed: dict[str, ProposedPrompt] = {}
         self._effort = bench.task.prompting.reasoning_effort
         self.spent, self._thoughts, self._cut = spending, thoughts_of(bench.task), 0
+        self._may_think = is_paid(bench.task.reflect_model)
         self.stopped: StoppedOptimising | None = None
         self.failure: Exception | None = None
 
@@ -198,15 +199,7 @@ class GepaAdapter:
         if not self.spent.fits(self.spent.reflection_usd(estimated_prompt_tokens(prompt), self._thoughts)):
             self.stopped = "usd"
             return ""
-        # Without a seed of its own, the cache would give the same answer to the same rows.
-        seed = self._bench.task.split.seed + self.spent.reflections + 1
-        decoding = Decoding(
-            REFLECTION_TOKENS + (0 if self._effort else self._thoughts),  # with an effort, the endpoint adds the room
-            temperature=REFLECTION_TEMPERATURE,
-            seed=seed,
-            reasoning_effort=self._effort,
-        )
-        [answer] = self._reflector.generate([prompt], decoding, pay_on_answer(self._bench.pay))
+        answer = self._reflection(prompt)
         self.spent.reflected(answer)
         self._bench.progress.advance(1)
         text = str(InstructionProposalSignature.output_extractor(answer.text.strip())["new_instruction"]).strip()
@@ -217,9 +210,28 @@ class GepaAdapter:
         self._cut += 1
         if self._cut >= MOST_CUT:
             self.stopped = "cut"
-        if self._effort is None and is_paid(self._bench.task.reflect_model):
+        if self._effort is None and self._may_think:
             self._thoughts = THOUGHT_TOKENS
         return ""
+
+    def _reflection(self, prompt: Prompt) -> Answer:
+        """Room to think that nobody asked for is given up, for good, where it is more than the context of the model leaves."""
+        # Without a seed of its own, the cache would give the same answer to the same rows.
+        seed = self._bench.task.split.seed + self.spent.reflections + 1
+        decoding = Decoding(
+            REFLECTION_TOKENS, temperature=REFLECTION_TEMPERATURE, seed=seed, reasoning_effort=self._effort
+        )
+        pay = pay_on_answer(self._bench.pay)
+        if self._thoughts and self._effort is None:  # with an effort, the endpoint adds the room
+            try:
+                [answer] = self._reflector.generate(
+                    [prompt], replace(decoding, max_new_tokens=REFLECTION_TOKENS + self._thoughts), pay
+                )
+                return answer
+            except CandidateError:
+                self._thoughts, self._may_think = 0, False
+        [answer] = self._reflector.generate([prompt], decoding, pay)
+        return answer
 
 
 class _Quiet:
