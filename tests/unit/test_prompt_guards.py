@@ -69,6 +69,46 @@ def test_an_answer_that_its_input_holds_is_not_yet_a_row() -> None:
     assert copied_rows(f"{quoted} The first is delivery, the second billing.", "", rows) is not None
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "Answer with billing, delivery or repairs.",
+        "Answer with delivery, billing or repairs.",
+        "Delivery is about transport, billing about money.",
+        "Billing is about money, delivery about transport.",
+        "Answer billing for anything about money and delivery for transport.",
+    ],
+)
+def test_an_instruction_may_quote_inputs_and_name_the_labels(labels: str) -> None:
+    """Which input has which label is not told by naming them one after the other."""
+    for quoted in ("van late", "double charge"), ("double charge", "van late"), ("van late", "Lampe kaputt"):
+        looks = 'Inputs look like "{}" or "{}".'.format(*quoted)
+        assert copied_rows(f"{looks} {labels}", "Route the case.", ROWS) is None, looks
+        assert copied_rows(f"{labels} {looks}", "Route the case.", ROWS) is None, looks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "van late, double charge and Lampe kaputt are delivery, billing and repairs.",
+        '{"inputs": ["van late", "double charge"], "labels": ["delivery", "billing"]}',
+        "Labels: billing, delivery, repairs. Lampe kaputt is repairs, van late is delivery.",
+        "delivery: van late. billing: double charge. repairs: Lampe kaputt. One of billing, delivery or repairs.",
+    ],
+)
+def test_labels_that_are_named_in_one_go_do_not_hide_a_list(text: str) -> None:
+    found = copied_rows(text, "Route the case.", ROWS)
+    assert found is not None
+    assert found.kind == "lists rows"
+
+
+def test_an_answer_that_holds_its_input_is_a_row() -> None:
+    rows = [row("good", "good morning"), row("van late", "the van late again"), row("so what", "and so what then")]
+    copied = "good -> good morning; van late -> the van late again; so what -> and so what then"
+    assert copied_rows(copied, "", rows) is not None
+    assert copied_rows("Such as good morning, the van late again, and so what then.", "", rows) is None
+
+
 MOODS = [row("good", "positive"), row("bad", "negative"), row("fine", "positive"), row("awful", "negative")]
 
 

@@ -191,6 +191,9 @@ def test_calls_bound_both_models(tmp_path: Path) -> None:
     assert found.reflections == len((tmp_path / "task" / "reflections.jsonl").read_text().splitlines()) > 0
     assert found.best == found.plain
     assert "none scored higher" in said
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "No optimised instruction was better than the plain one" in html
+    assert "Optimistic" not in html  # nothing was chosen
 
 
 @pytest.mark.sampled(3)

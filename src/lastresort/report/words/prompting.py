@@ -111,6 +111,8 @@ def title(found: OptimisedPrompt) -> str:
 
 def scores(found: OptimisedPrompt) -> str:
     """What the scores on train are worth."""
+    if found.best == found.plain:
+        return f"The plain one scored {percent(found.plain_score)} on {counted(found.n, 'training row')} kept for choosing."
     return (
         f"On {counted(found.n, 'training row')} kept for choosing: optimised {percent(found.best_score)}, plain "
         f"{percent(found.plain_score)}. Optimistic: the instruction was chosen on these rows. What counts is its score on dev."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lastresort.evals.scorers.text import words
@@ -13,10 +13,15 @@ from lastresort.types import Example
 
 MOST_SHARED_WORDS = 8
 NEAR_WORDS = 8  # between an input and its answer in a list, other inputs not counted
+NAMED_WORDS, IN_ORDER_WORDS = (
+    1,
+    2,
+)  # between two of the answers that are named in one go: "a, b or c", "first a, second b"
 LISTED_ROWS, LISTED_WORDS = 2, 4  # of their inputs together: a rule, too, names an input of one word next to its answer
 LINE_BREAK = re.compile(r"\\[nrt]|<br ?/?>")  # in JSON and in a table
 
-Row = tuple[tuple[str, ...], tuple[str, ...]]  # words of the input and of the answer
+Words = tuple[str, ...]
+Row = tuple[Words, Words]  # of the input and of the answer
 Place = tuple[int, int]  # first word, and the one after the last
 
 
@@ -32,9 +37,10 @@ def copied_rows(instruction: str, plain: str, rows: Sequence[Example]) -> Copied
     """What an instruction copies of the rows, None where it copies nothing.
 
     It copies if it shares more than 8 words in a row with an input or an answer, or if it holds at least two whole rows, with at
-    least four words of input: the input, and the answer at most 8 words before or after it, not counting other inputs, since a list
-    may name an answer once for several. Case, punctuation and line breaks do not count; a character of a script without spaces is a
-    word. plain: the instruction before, whose words and examples are the task's own.
+    least four words of input: the input, and its answer as the next one before or after it, at most 8 words away. Other inputs
+    between them do not count, since a list may name an answer once for several. Answers that are named in one go, such as all
+    labels, are nobody's, unless there is one for each input, in the same order. Case, punctuation and line breaks do not count; a
+    character of a script without spaces is a word. plain: the instruction before, whose words and examples are the task's own.
     """
     text, own = _words(instruction), _words(plain)
     runs = frozenset(_runs(text, MOST_SHARED_WORDS + 1)) - frozenset(_runs(own, MOST_SHARED_WORDS + 1))
@@ -56,25 +62,47 @@ def _words(text: str) -> list[str]:
     return words(LINE_BREAK.sub(" ", text))
 
 
-def _runs(text: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
+def _runs(text: Sequence[str], length: int) -> Iterator[Words]:
     return (tuple(text[start : start + length]) for start in range(len(text) - length + 1))
 
 
 def _listed(text: Sequence[str], rows: Sequence[Row]) -> list[Row]:
-    """The rows that the text holds."""
-    asked = {row: _places(text, row[0]) for row in rows}
-    inputs = {place for starts in asked.values() for start, end in starts for place in range(start, end)}
-    others = [0, *itertools.accumulate(place not in inputs for place in range(len(text)))]  # words before, of no input
+    """The rows that the text holds, in the order of rows."""
+    inputs = {place for asked in {asked for asked, _ in rows} for place in _places(text, asked)}
+    if not inputs:
+        return []
+    answers = {place for answer in {answer for _, answer in rows} for place in _places(text, answer)} - inputs
+    outermost = _outermost(inputs | answers)
+    in_input = {word for place in outermost if place in inputs for word in range(*place)}
+    others = [0, *itertools.accumulate(word not in in_input for word in range(len(text)))]  # words before, of no input
 
-    def near(one: Place, other: Place) -> bool:
+    def words_of(place: Place) -> Words:
+        return tuple(text[slice(*place)])
+
+    def between(one: Place, other: Place) -> int:
         first, second = sorted((one, other))
-        return first[1] <= second[0] and others[second[0]] - others[first[1]] <= NEAR_WORDS
+        return others[second[0]] - others[first[1]]
 
-    found = []
-    for row, starts in asked.items():
-        answers = _places(text, row[1]) if starts else []
-        if any(near(*pair) for pair in itertools.product(starts, answers)):
-            found.append(row)
+    told = set[Row]()
+    runs = [(kind, list(places)) for kind, places in itertools.groupby(outermost, inputs.__contains__)]
+    for (input_first, one), (_, other) in itertools.pairwise(runs):
+        asked, named = (one, other) if input_first else (other, one)
+        nearest, *further = named if input_first else named[::-1]
+        alone = not further or between(nearest, further[0]) > NAMED_WORDS or words_of(nearest) == words_of(further[0])
+        if alone:
+            told |= {(words_of(i), words_of(nearest)) for i in asked if between(i, nearest) <= NEAR_WORDS}
+        in_order = all(between(*pair) <= IN_ORDER_WORDS for pair in itertools.pairwise(named))
+        if len(asked) == len(named) and in_order and between(one[-1], other[0]) <= NEAR_WORDS:
+            told |= {(words_of(i), words_of(answer)) for i, answer in zip(asked, named, strict=True)}
+    return [row for row in dict.fromkeys(rows) if row in told]
+
+
+def _outermost(places: Iterable[Place]) -> list[Place]:
+    """Those that no other one holds, in the order of the text."""
+    found = list[Place]()
+    for place in sorted(places, key=lambda place: (place[0], -place[1])):
+        if not found or place[1] > found[-1][1]:
+            found.append(place)
     return found
 
 
