@@ -13,10 +13,8 @@ from lastresort.types import Example
 
 MOST_SHARED_WORDS = 8
 NEAR_WORDS = 8  # between an input and its answer in a list, other inputs not counted
-NAMED_WORDS, IN_ORDER_WORDS = (
-    1,
-    2,
-)  # between two of the answers that are named in one go: "a, b or c", "first a, second b"
+NAMED_WORDS = 1  # between two answers that are named in one go: "a, b or c"
+IN_ORDER_WORDS = 2  # between two that stand in the order of the inputs: "first a, second b"
 LISTED_ROWS, LISTED_WORDS = 2, 4  # of their inputs together: a rule, too, names an input of one word next to its answer
 LINE_BREAK = re.compile(r"\\[nrt]|<br ?/?>")  # in JSON and in a table
 
