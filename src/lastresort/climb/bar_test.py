@@ -250,10 +250,11 @@ def _judged(
         return judge(task.bar, alpha, FALSE_NOT_MET)
 
     def interval(units: int, error: float) -> tuple[float, float]:
-        labels = range(len(scores)) if groups is None else groups
-        counted = set(list(dict.fromkeys(labels))[:units])
-        n = sum(label in counted for label in labels)
-        kept = None if groups is None else groups[:n]
+        if groups is None:
+            return so_far(scores[:units], bar=task.bar, alpha=error, binary=binary).interval
+        counted = set(list(dict.fromkeys(groups))[:units])
+        n = sum(label in counted for label in groups)
+        kept = groups[:n]
         return so_far(scores[:n], bar=task.bar, alpha=error, binary=binary, groups=kept).interval
 
     return judge_corrected(judge, interval, by, alpha=alpha, beta=FALSE_NOT_MET)

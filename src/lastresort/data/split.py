@@ -91,7 +91,8 @@ def groups_of(examples: Sequence[Example]) -> list[str] | None:
     It does not matter whether split.group_by named the column. An example without a group, among others that have one,
     is a unit of its own.
     """
-    if all(example.group is None for example in examples):
+    groups = [example.group for example in examples]
+    if groups.count(None) == len(groups):
         return None
     return [f"item {example.id}" if example.group is None else f"group {example.group}" for example in examples]
 

@@ -35,6 +35,7 @@ POWER = 0.8
 POWER_QUANTILE = 0.8416
 FALSE_NOT_MET = 0.05  # its rate in the test of a rung, unless one is given (DESIGN part 8)
 ROUNDING = 1e-12
+BOUND_ROUNDING = 1e-6  # of a logarithm that only says where to look closer
 
 
 def judge_bar(
@@ -250,14 +251,31 @@ def _sequential(units: Array, bar: float, alpha: float, beta: float, binary: boo
     """Outcome and number of items at the first item whose evidence decides, None if none does."""
     if binary:
         n, right = np.arange(1, len(units) + 1, dtype=np.float64), np.cumsum(units)
-        met = first_crossing(log_evidence_above(right, n, bar), SEQUENTIAL_SHARE * alpha)
-        not_met = first_crossing(log_evidence_above(n - right, n, 1 - bar), SEQUENTIAL_SHARE * beta)
+        met = _first_shown(right, n, bar, SEQUENTIAL_SHARE * alpha)
+        not_met = _first_shown(n - right, n, 1 - bar, SEQUENTIAL_SHARE * beta)
     else:
-        met = first_crossing(log_wealth_above(units, bar), alpha)
-        not_met = first_crossing(log_wealth_above(1 - units, 1 - bar), beta)
+        met = first_crossing(log_wealth_above(units, bar), alpha) if alpha else None
+        not_met = first_crossing(log_wealth_above(1 - units, 1 - bar), beta) if beta else None
     if met is not None and (not_met is None or met <= not_met):
         return "MET", met + 1
     return None if not_met is None else ("NOT_MET", not_met + 1)
+
+
+def _first_shown(right: Array, n: Array, bar: float, error: float) -> int | None:
+    """Index of the first item at which E reaches 1/error, None if at none, or at an error of 0. right, n: after each item.
+
+    E averages a likelihood ratio over rates, so ln E is at most n KL(S/n, t), the logarithm of the largest one. E takes far longer,
+    and is computed only where that reaches ln 1/error.
+    """
+    from scipy.special import xlogy
+
+    if error == 0:
+        return None
+    rate = right / n
+    most = np.where(rate > bar, xlogy(right, rate / bar) + xlogy(n - right, (1 - rate) / (1 - bar)), 0.0)
+    possible = np.flatnonzero(most >= -math.log(error) - BOUND_ROUNDING)
+    first = first_crossing(log_evidence_above(right[possible], n[possible], bar), error)
+    return None if first is None else int(possible[first])
 
 
 def _final(units: Array, bar: float, alpha: float, beta: float) -> Outcome:

@@ -20,7 +20,7 @@ def as_scores(scores: Sequence[float], *, binary: bool, low: float = 0.0) -> Arr
     outside = ~((values >= low) & (values <= 1.0))
     if outside.any():
         raise ContractError(f"score {values[outside][0]!r}", expected=f"scores from {low:g} to 1")
-    if binary and not np.isin(values, (0.0, 1.0)).all():
+    if binary and not ((values == 0.0) | (values == 1.0)).all():
         raise ContractError("a score strictly between 0 and 1 in a 0/1 measurement", expected="0 or 1")
     return values
 
