@@ -53,11 +53,11 @@ def forecast_loss(examples: Sequence[float], losses: Sequence[float]) -> MoreExa
     if points < LEAST_POINTS or n[-1] < LEAST_SPAN * n[0] or not np.isfinite(loss).all():
         return CannotTell("FEW_BATCHES", points)
     scaled, free = n / n[-1], points - 3
-    even = np.ones(points)
-    first = _best(scaled, loss, even)
+    shapes = np.stack([shape(scaled) for shape in SHAPES])
+    first = _best(shapes, loss, np.ones(points))
     weights = np.maximum(first.along(scaled), 0.05 * loss.mean()) ** -2.0
     weights /= weights.mean()
-    best = _best(scaled, loss, weights)
+    best = _best(shapes, loss, weights)
     spread = best.miss / free
     flat = loss - float(weights @ loss) / points
     if float(weights @ flat**2) - best.miss <= float(fdtri(1, free, 1 - FLAT)) * spread:
@@ -65,7 +65,7 @@ def forecast_loss(examples: Sequence[float], losses: Sequence[float]) -> MoreExa
     if _misfit(np.sqrt(weights) * (loss - best.along(scaled)) / loss.mean()):
         return CannotTell("OTHER_FORM", points)
     allowed = best.miss + float(fdtri(1, free, PROFILE)) * spread
-    after = tuple(_at(times, best, scaled, loss, weights, allowed) for times in TIMES)
+    after = tuple(_at(times, best, shapes, loss, weights, allowed) for times in TIMES)
     low, high = after[0].interval
     if high - low > WIDEST:
         return CannotTell("TOO_WIDE", points)
@@ -77,7 +77,7 @@ Shape = Callable[[Array], Array]
 
 
 def _power(exponent: float) -> Shape:
-    return lambda scaled: np.asarray(scaled**-exponent)
+    return lambda scaled: np.exp(-exponent * np.log(scaled))
 
 
 def _decay(scale: float) -> Shape:
@@ -104,34 +104,32 @@ class _Fit:
         return np.asarray(self.level + self.height * self.shape(scaled))
 
 
-def _best(scaled: Array, loss: Array, weights: Array) -> _Fit:
-    return min((_fit(shape, scaled, loss, weights) for shape in SHAPES), key=lambda fit: fit.miss)
-
-
-def _fit(shape: Shape, scaled: Array, loss: Array, weights: Array) -> _Fit:
-    """By weighted least squares with both at least 0: on the border where the free fit leaves it. weights: 1 on average."""
-    g, mean = shape(scaled), float(weights @ loss) / len(loss)
-    middle = float(weights @ g) / len(g)
-    height = float((weights * loss) @ (g - middle)) / float(weights @ (g - middle) ** 2)
+def _best(shapes: Array, loss: Array, weights: Array) -> _Fit:
+    """By weighted least squares with both at least 0: on the border where the free fit leaves it. shapes: g of each of SHAPES,
+    of shape (shapes, batches). weights: 1 on average.
+    """
+    mean, middle = float(weights @ loss) / len(loss), shapes @ weights / len(loss)
+    centred = shapes - middle[:, None]
+    height = centred @ (weights * loss) / (centred**2 @ weights)
     level = mean - height * middle
-    if height < 0:
-        level, height = mean, 0.0
-    elif level < 0:
-        level, height = 0.0, float((weights * loss) @ g) / float(weights @ g**2)
-    return _Fit(shape, level, height, float(weights @ (loss - level - height * g) ** 2))
+    through_0 = shapes @ (weights * loss) / (shapes**2 @ weights)
+    rises, below = height < 0, (height >= 0) & (level < 0)
+    level = np.where(rises, mean, np.where(below, 0.0, level))
+    height = np.where(rises, 0.0, np.where(below, through_0, height))
+    miss = (loss - level[:, None] - height[:, None] * shapes) ** 2 @ weights
+    least = int(miss.argmin())
+    return _Fit(SHAPES[least], float(level[least]), float(height[least]), float(miss[least]))
 
 
-def _at(times: int, best: _Fit, scaled: Array, loss: Array, weights: Array, allowed: float) -> LossAt:
+def _at(times: int, best: _Fit, shapes: Array, loss: Array, weights: Array, allowed: float) -> LossAt:
     """A curve that reaches R is proportional to r + g with r = (R g(1) - g(k))/(1 - R), so only its height is fitted."""
     now, later = best.along(np.array([1.0, float(times)])).tolist()
     share, total = later / now, float(weights @ loss**2)
-    reached = np.zeros(len(_SHARES), dtype=bool)
-    for shape in SHAPES:
-        g, (one, more) = shape(scaled), shape(np.array([1.0, float(times)]))
-        offset = (_SHARES * one - more) / (1 - _SHARES)
-        product = offset * (weights @ loss) + (weights * loss) @ g
-        square = weights.sum() * offset**2 + 2 * offset * (weights @ g) + weights @ g**2
-        reached |= (offset >= 0) & (total - product**2 / square <= allowed)
+    one, more = np.stack([shape(np.array([1.0, float(times)])) for shape in SHAPES]).T[:, :, None]
+    offset = (_SHARES * one - more) / (1 - _SHARES)
+    product = offset * float(weights @ loss) + (shapes @ (weights * loss))[:, None]
+    square = weights.sum() * offset**2 + 2 * offset * (shapes @ weights)[:, None] + (shapes**2 @ weights)[:, None]
+    reached = ((offset >= 0) & (total - product**2 / square <= allowed)).any(axis=0)
     within = _SHARES[reached]
     low, high = (share, share) if not len(within) else (float(within[0]), float(within[-1]))
     return LossAt(times, share, (min(low, share), max(high, share)))
