@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the readers, with atheris (Linux).
 
     python tests/hostile/fuzzing.py html --seconds 3600      one reader
-    python tests/hostile/fuzzing.py all --seconds 3600       each in turn, in a process of its own
+    python tests/hostile/fuzzing.py all --seconds 3600       each in turn, in a fork: imports take longer than a short fuzzing
 
 Whatever the bytes, a reader returns a value or raises one of our errors. What fails is written to tests/hostile/found/<reader>/
 and stays there: the quick tests read it again.
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,12 +110,20 @@ def _read(reader: str, data: bytes) -> None:
             _file(data, "adapter_config.json", lambda path: read_adapter(path.parent))
 
 
+def imported(readers: Iterable[str]) -> None:
+    """What the readers need, in the form that shows which lines were run."""
+    import atheris
+
+    with atheris.instrument_imports(include=["lastresort"]):
+        for reader in readers:
+            read_once(reader, PLAIN[reader])
+
+
 def fuzz(reader: str, seconds: int) -> None:
     """Does not return: the process ends, with another exit code than 0 where something was found."""
     import atheris
 
-    with atheris.instrument_imports(include=["lastresort"]):
-        read_once(reader, PLAIN[reader])
+    imported([reader])
     found = FOUND / reader
     found.mkdir(parents=True, exist_ok=True)
     seeds = Path(tempfile.mkdtemp())
@@ -126,6 +134,15 @@ def fuzz(reader: str, seconds: int) -> None:
     atheris.Fuzz()
 
 
+def fails(reader: str, seconds: int) -> bool:
+    """In a fork."""
+    global _FOLDER
+    if (child := os.fork()) == 0:
+        _FOLDER = tempfile.TemporaryDirectory()
+        fuzz(reader, seconds)
+    return os.waitpid(child, 0)[1] != 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("reader", choices=("all", *PLAIN))
@@ -133,11 +150,8 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.reader != "all":
         fuzz(asked.reader, asked.seconds)
-    failed = [
-        reader
-        for reader in PLAIN
-        if subprocess.run([sys.executable, __file__, reader, "--seconds", str(asked.seconds)], check=False).returncode
-    ]
+    imported(PLAIN)
+    failed = [reader for reader in PLAIN if fails(reader, asked.seconds)]
     print(json.dumps({"failed": failed}))
     return len(failed)
 
