@@ -1,15 +1,21 @@
-"""A script, or a command, run by two processes that know of each other, as torchrun starts them, and what both said."""
+"""A command in a process of its own that starts at once, and a script or command run by two processes that know of each other, as
+torchrun starts them.
+"""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Collection, Sequence
+import weakref
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +85,127 @@ class Sent:
 
 
 _FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        *("lastresort.cli.main", "lastresort.app.console", "lastresort.app.start", "lastresort.app.held_out"),
+        *("lastresort.train.files.run", "lastresort.rungs.prompting.rung", "lastresort.models.scripted"),
+        *("transformers.models.llama.modeling_llama", "peft", "sklearn.feature_extraction.text", "scipy.stats"),
+        *("rapidfuzz", "datasketch", "lastresort.ui.site", "uvicorn"),
+    ]
+)
+
+
+class Program:
+    """`lastresort WORDS` as `subprocess` would start it, but a fork of one process that has imported what takes seconds.
+
+    It has a pid, signals, files and an environment of its own. For what only a new interpreter shows (what it imports, encodings,
+    pipes, /proc/PID/environ), start one. cwd: its folder. environment: None for that of the tests. own_session: as a command of
+    another terminal. code: what is run in place of the command, with the words as its arguments.
+    """
+
+    def __init__(
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        own_session: bool = False,
+        code: str | None = None,
+    ) -> None:
+        self._texts = [tempfile.NamedTemporaryFile() for _ in range(2)]  # noqa: SIM115  open until they are read
+        known = dict(os.environ if environment is None else environment)
+        names = [text.name for text in self._texts]
+        self._fork = _FORKS.Process(target=_run, args=(words, cwd or Path.cwd(), known, names, own_session, code))
+        self._fork.start()
+        assert self._fork.pid is not None
+        self.pid = self._fork.pid
+        _started.add(self)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._fork.exitcode
+
+    def poll(self) -> int | None:
+        return self._fork.exitcode
+
+    def wait(self, timeout: float = 600) -> int:
+        self._fork.join(timeout)
+        if self._fork.exitcode is None:
+            raise subprocess.TimeoutExpired("lastresort", timeout)
+        return self._fork.exitcode
+
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
+        """What it said on stdout and stderr, once it has ended."""
+        self.wait(timeout)
+        out, err = (Path(text.name).read_text(encoding="utf-8") for text in self._texts)
+        return out, err
+
+    def first_line(self, timeout: float = 600) -> str:
+        """Of its stdout, as soon as it is there; "" if the command has ended without one."""
+        end = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < end:
+            if (said := Path(self._texts[0].name).read_text(encoding="utf-8")).count("\n"):
+                return said.partition("\n")[0]
+            time.sleep(0.02)
+        return ""
+
+    def send_signal(self, number: int) -> None:
+        if self._fork.exitcode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+        self._fork.join()
+
+
+_started = weakref.WeakSet[Program]()
+
+
+def programs_left() -> list[int]:
+    """Those that have not ended, where a test failed."""
+    return [program.pid for program in list(_started) if program.poll() is None]
+
+
+@atexit.register  # called before Python would wait for them
+def _end_programs() -> None:
+    for program in list(_started):
+        program.kill()
+
+
+def _run(
+    words: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    texts: Sequence[str],
+    own_session: bool,
+    code: str | None,
+) -> None:
+    if own_session:
+        os.setsid()
+    _become(["lastresort", *words], environment, texts)
+    os.chdir(cwd)
+    try:
+        if code is not None:
+            exec(code, {"__name__": "__main__"})
+            return
+        from lastresort.cli.main import run
+
+        run()
+    finally:
+        atexit._run_exitfuncs()  # which an interpreter calls, and the end of a fork does not
+
+
+def _become(words: list[str], environment: Mapping[str, str], texts: Sequence[str]) -> None:
+    """What a new process would have. texts: the files for stdout and stderr."""
+    for number, text in enumerate(texts, 1):
+        os.dup2(os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()  # a climb looks for garbage whenever it lets a model go
+    import torch
+
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
 
 
 def commands(
@@ -95,8 +222,6 @@ def commands(
     folder: for what they say, and a file ended-PLACE that each writes when the command has ended. shards: as accelerate launches
     it. save_s: how much longer the first process takes to save a checkpoint.
     """
-    ours = ["lastresort.cli.main", "lastresort.app.console", "lastresort.app.held_out", "lastresort.train.files.run"]
-    _FORKS.set_forkserver_preload([*ours, "transformers.models.llama.modeling_llama", "peft"])
     folder.mkdir(parents=True, exist_ok=True)
     known = _launched(count) | (FSDP if shards else {})
     forks = []

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +29,7 @@ from lastresort.ui import jobs
 from lastresort.ui.guard import CSRF_HEADER, PageGuard, PageSecrets
 from lastresort.ui.site import Site, create_site
 from lastresort.ui.workspace import Workspace
+from processes_support import Program
 
 HERE = "http://127.0.0.1"
 MET = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
@@ -116,25 +115,16 @@ def change_task(path: Path, **keys: Any) -> None:
     path.write_text(yaml.safe_dump(changed, sort_keys=False))
 
 
-def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def command(folder: Path, *arguments: str) -> Program:
     """`lastresort` in a process of its own, in this folder."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "lastresort", *arguments],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return Program(*arguments, cwd=folder, own_session=True)
 
 
 @contextmanager
-def served_page(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served_page(folder: Path, port: int = 0) -> Iterator[tuple[str, Program]]:
     """The page as a process, and its link; it is ended afterwards."""
     process = command(folder, "ui", ".", "--port", str(port))
-    assert process.stdout is not None
-    link = process.stdout.readline().strip()
+    link = process.first_line()
     try:
         assert link.startswith("http"), process.communicate()[1]
         yield link, process
@@ -142,7 +132,7 @@ def served_page(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.P
         end(process)
 
 
-def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
+def end(process: Program, number: int = signal.SIGTERM) -> None:
     if process.poll() is None:
         os.kill(process.pid, number)
         process.communicate(timeout=PATIENCE_S)

@@ -21,6 +21,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError
 from lastresort.ui.children import said_in
+from processes_support import Program
 
 QUALITY = [{"right": 0.97}]
 
@@ -34,11 +35,6 @@ def lastresort(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return guarded(app)
 
 
-def heeds_interrupts() -> None:
-    """A shell lets what it starts in the background ignore them, and what that starts, too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("number", "code", "last"),
@@ -49,14 +45,7 @@ def heeds_interrupts() -> None:
 )
 def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, code: int, last: str, tmp_path: Path) -> None:
     task = scripted_task(tmp_path / "task", quality=QUALITY, script={"delay_s": 0.05})
-    climbing = subprocess.Popen(
-        command("climb", str(task), "--run", "r"),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=heeds_interrupts,
-    )
+    climbing = Program("climb", str(task), "--run", "r", cwd=tmp_path)
     deadline = time.monotonic() + 60
     while len(calls(tmp_path / "task")) < 3 and climbing.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -81,10 +70,8 @@ def test_an_interrupted_chat_just_ends(tmp_path: Path, monkeypatch: pytest.Monke
 def climbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("climbed")
     task = scripted_task(folder / "task", quality=QUALITY, task={"about": "Führe jeden Fall zum Team – 条."})
-    done = subprocess.run(
-        command("climb", str(task), "--run", "r"), cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    _, error = (done := Program("climb", str(task), "--run", "r", cwd=folder)).communicate()
+    assert done.returncode == 0, error
     return folder / "r"
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +24,7 @@ from lastresort.spec.task import load_task
 from lastresort.stop import check
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
+from processes_support import Program
 
 PRICE = 1e6  # USD per million tokens: a token costs a dollar
 
@@ -50,26 +47,23 @@ def paid(cache: Path) -> list[float]:
 @pytest.mark.slow
 def test_money_of_killed_sessions_is_counted(tmp_path: Path) -> None:
     task = priced_task(tmp_path / "task", usd=1e9)
-    command = [sys.executable, "-m", "lastresort", "climb", str(task), "--run", "runs/r"]
+    command = ["climb", str(task), "--run", "runs/r"]
     for kill in range(3):
         resume, before = ["--resume"] if kill else [], len(calls(tmp_path / "task"))
-        climbing = subprocess.Popen(
-            command + resume, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        climbing = Program(*command, *resume, cwd=tmp_path)
         deadline = time.monotonic() + 60
         while climbing.poll() is None and len(calls(tmp_path / "task")) < before + 90 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert climbing.poll() is None, "the climb was to be killed in the middle"
-        os.kill(climbing.pid, signal.SIGKILL)
-        climbing.wait()
+        climbing.kill()
     prices, asked = paid(tmp_path / "runs" / ".lastresort" / "responses.sqlite"), len(calls(tmp_path / "task"))
     with Record.open(tmp_path / "runs" / "r") as record:
         noted = Budget.of(load_task(task), record, time.monotonic).paid_usd
     assert abs(sum(prices) - noted) <= 3 * max(prices), "what a kill can hide is the answer that it cut"
     priced_task(tmp_path / "task", usd=noted)
-    stopped = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert stopped.returncode == 4, stopped.stderr
-    assert "limits.usd" in stopped.stderr
+    _, error = (stopped := Program(*command, "--resume", cwd=tmp_path)).communicate()
+    assert stopped.returncode == 4, error
+    assert "limits.usd" in error
     assert len(calls(tmp_path / "task")) == asked
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from lastresort.records.atomic import replace_file, replace_folder
 from lastresort.train.loop.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+from processes_support import Program
 
 FULL = """
 import resource, sys
@@ -49,11 +49,11 @@ model = attach_adapter(AutoModelForCausalLM.from_config(config), AdapterSettings
 @pytest.mark.parametrize(("setup", "save"), [CHECKPOINT, ADAPTER], ids=["checkpoint", "adapter"])
 def test_a_disk_that_refuses_is_one_sentence(setup: str, save: str, tmp_path: Path) -> None:
     code = FULL.format(setup=setup, save=save)
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "c") in done.stdout
-    assert "File too large" in done.stdout
-    assert "Check the disk and the permissions of the folder." in done.stdout
+    out, error = (saving := Program(str(tmp_path), code=code)).communicate()
+    assert saving.returncode == 0, error
+    assert str(tmp_path / "c") in out
+    assert "File too large" in out
+    assert "Check the disk and the permissions of the folder." in out
 
 
 def trained(steps: int, device: str = "cpu") -> tuple[torch.nn.Module, Any]:
@@ -120,9 +120,9 @@ for read in (checkpoints._read_tensors, lambda path: reference._read(path, "r", 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="FIFOs")
 def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", AS_FIFOS, str(tmp_path / "a.safetensors")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    damaged, gone = done.stdout.splitlines()
+    out, error = (reading := Program(str(tmp_path / "a.safetensors"), code=AS_FIFOS)).communicate(timeout=300)
+    assert reading.returncode == 0, error
+    damaged, gone = out.splitlines()
     assert "the checkpoint is cut short or damaged" in damaged
     assert "the reference of this run is gone" in gone
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,13 +15,14 @@ import pytest
 from climb_support import calls, comparable, scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from processes_support import Program
 
 QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
 SLOW = {"delay_s": 0.004}  # so that the climb's own work, not its start, is what is cut
 
 
 def command(task: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "lastresort", "climb", str(task), "--json", *arguments]
+    return ["climb", str(task), "--json", *arguments]
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +30,23 @@ def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], 
     """The decision of a climb that nobody kills, how long it took, and how many calls it made."""
     folder = tmp_path_factory.mktemp("uncut")
     task = scripted_task(folder / "task", quality=QUALITY, script=SLOW)
+    climbing = Program(*command(task), cwd=folder)
     began = time.monotonic()
-    done = subprocess.run(command(task), cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return comparable(json.loads(done.stdout)), time.monotonic() - began, len(calls(folder / "task"))
+    out, error = climbing.communicate()
+    assert climbing.returncode == 0, error
+    return comparable(json.loads(out)), time.monotonic() - began, len(calls(folder / "task"))
 
 
 def resume(task: Path, tmp_path: Path) -> str:
-    resumed = subprocess.run(
-        command(task, "--run", "runs/r", "--resume"), cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    words = [sys.executable, "-m", "lastresort", *command(task, "--run", "runs/r", "--resume")]
+    resumed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     return resumed.stdout
 
 
 def resume_here(task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """The same command in this process: starting one takes three times as long as what is left of the climb."""
-    monkeypatch.setattr(sys, "argv", ["lastresort", *command(task, "--run", "runs/r", "--resume")[3:]])
+    monkeypatch.setattr(sys, "argv", ["lastresort", *command(task, "--run", "runs/r", "--resume")])
     capsys.readouterr()
     code = guarded(app)
     out, error = capsys.readouterr()
@@ -67,18 +66,15 @@ def test_killed_and_resumed(
     monkeypatch.chdir(tmp_path)
     decision, seconds, n_calls = uncut
     task = scripted_task(tmp_path / "task", quality=QUALITY, script=SLOW)
-    climbing = subprocess.Popen(
-        command(task, "--run", "runs/r"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    climbing = Program(*command(task, "--run", "runs/r"), cwd=tmp_path)
     deadline = time.monotonic() + 60
     while not (tmp_path / "runs" / "r" / "record.sqlite").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(random.Random(seed).uniform(0, 0.8 * seconds))
-    os.kill(climbing.pid, signal.SIGKILL)
-    climbing.wait()
+    climbing.kill()
     finished = (tmp_path / "runs" / "r" / "decision.json").exists()
     before = len(calls(tmp_path / "task"))
-    said = resume(task, tmp_path) if seed < 2 else resume_here(task, monkeypatch, capsys)
+    said = resume(task, tmp_path) if seed == 0 else resume_here(task, monkeypatch, capsys)
     assert comparable(json.loads(said)) == decision
     asked = calls(tmp_path / "task")
     repeated = sum(count - 1 for count in Counter(json.dumps(call["key"]) for call in asked).values())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,22 +12,17 @@ import pytest
 from climb_support import calls, comparable, scripted_task
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record
+from processes_support import Program
 
 QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
 TASK = {"ladder": ["prompting"], "split": {"dev": 20, "test": 60}}
 
 
-def climbing(task: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lastresort", "climb", str(task), "--json", *arguments],
-        cwd=task.parent.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def climbing(task: Path, *arguments: str) -> Program:
+    return Program("climb", str(task), "--json", *arguments, cwd=task.parent.parent)
 
 
-def waited_for(path: Path, process: subprocess.Popen[str]) -> None:
+def waited_for(path: Path, process: Program) -> None:
     deadline = time.monotonic() + 120
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

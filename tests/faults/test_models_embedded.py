@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
 from lastresort.models.open import open_model
 from lastresort.types import Decoding, Message
 from models_support import tiny_tokenizer, write_tiny_gguf
+from processes_support import Program
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +32,9 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return path, write_tiny_gguf(path)
 
 
-def convert_in_a_process(gguf: Path, before: str = "") -> subprocess.Popen[str]:
+def convert_in_a_process(gguf: Path, before: str = "") -> Program:
     code = f"{before}\nfrom pathlib import Path\nfrom lastresort.embedded import converted\nprint(converted(Path({str(gguf)!r})))"
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Program(code=code)
 
 
 def test_the_folder_is_an_ordinary_model_with_the_same_weights_and_tokens(
@@ -97,10 +95,8 @@ def test_a_killed_conversion_leaves_nothing_that_is_taken_for_complete(gguf: tup
         "import lastresort.embedded as e, time\ne._publish = lambda *_: (print('written', flush=True), time.sleep(60))"
     )
     process = convert_in_a_process(gguf[0], pause)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "written\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    assert process.first_line() == "written"
+    process.kill()
     assert [path.name.startswith(".converting-") for path in own_cache.iterdir()] == [True]
     folder = converted(gguf[0])
     assert (folder / "model.safetensors").is_file()

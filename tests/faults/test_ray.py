@@ -32,6 +32,7 @@ from lastresort.stop import NEVER
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
 from models_support import save_adapter
+from processes_support import Program, programs_left
 from ray_support import (
     OWN,
     Machine,
@@ -64,7 +65,7 @@ def one_cluster_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with (shared / "ray.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        left = below(os.getpid(), "-m lastresort")  # where a test failed
+        left = [*below(os.getpid(), "-m lastresort"), *programs_left()]  # where a test failed
         end([*left, *(process for program in left for process in below(program))])
 
 
@@ -73,18 +74,28 @@ SLOW = {"delay_s": 0.01}  # so that a batch takes long enough to be cut
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
+Running = Program | subprocess.Popen[str]
+
+
+def climb_words(task: Path, *arguments: str) -> list[str]:
+    return ["climb", str(task), "--run", str(task.parent / "run"), "--gate", "none", *arguments]
+
+
 def started(
     task: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({}), inside: Path | None = None
-) -> subprocess.Popen[str]:
+) -> Program:
     """A climb. inside: the folder in which it is started."""
-    climb = ["climb", str(task), "--run", str(task.parent / "run"), "--gate", "none"]
-    return command(*climb, *arguments, environment=environment, inside=inside)
+    return command(*climb_words(task, *arguments), environment=environment, inside=inside)
 
 
-def command(
-    *words: str, environment: Mapping[str, str], inside: Path | None, at: Machine | None = None
+def command(*words: str, environment: Mapping[str, str], inside: Path | None) -> Program:
+    return Program(*words, "--json", cwd=inside, environment={**os.environ, **OWN, **environment})
+
+
+def interpreted(
+    *words: str, environment: Mapping[str, str], inside: Path | None = None, at: Machine | None = None
 ) -> subprocess.Popen[str]:
-    """at: None for this machine."""
+    """The command in a new interpreter. at: None for this machine."""
     python = [sys.executable, "-P", "-m", "lastresort"]  # as the installed command, which imports nothing from `inside`
     pipe = subprocess.PIPE
     known = {**os.environ, **OWN, **environment}
@@ -94,7 +105,7 @@ def command(
 
 
 def ended(
-    program: subprocess.Popen[str], code: int = 0, of: Callable[[dict[str, Any]], dict[str, Any]] = comparable
+    program: Running, code: int = 0, of: Callable[[dict[str, Any]], dict[str, Any]] = comparable
 ) -> tuple[dict[str, Any], str]:
     """Its decision, empty without one, and what it said. of: what is compared."""
     out, said = program.communicate(timeout=600)
@@ -106,23 +117,31 @@ def asked(folder: Path) -> Counter[str]:
     return Counter(call["key"] for call in calls(folder))
 
 
-def worker_killed(climb: subprocess.Popen[str]) -> None:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Counter[str]]:
+    """What a climb of the scripted model decides without Ray, and what it asks."""
+    folder = tmp_path_factory.mktemp("alone")
+    return ended(started(scripted_task(folder, quality=QUALITY)))[0], asked(folder)
+
+
+def worker_killed(climb: Program) -> None:
     """Once the climb has a worker that is at a batch."""
     assert eventually(lambda: answering(climb.pid) or climb.poll() is not None, 180)
     end(answering(climb.pid)[:1])
 
 
-def test_a_worker_killed_at_its_batch_changes_nothing_but_that_batch(tmp_path: Path) -> None:
-    alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=QUALITY)))
+def test_a_worker_killed_at_its_batch_changes_nothing_but_that_batch(
+    alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
+) -> None:
     climb = started(scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW), "--ray", "local")
     worker_killed(climb)
     helpers = set(below(climb.pid))
     found, said = ended(climb)
-    assert found == alone
+    assert found == alone[0]
     assert "A worker was lost" in said
     assert "up to 2 workers with 1 CPU each" in said or (os.cpu_count() or 1) != 2
-    again = asked(tmp_path / "ray") - asked(tmp_path / "alone")
-    assert asked(tmp_path / "alone") - asked(tmp_path / "ray") == Counter()
+    again = asked(tmp_path / "ray") - alone[1]
+    assert alone[1] - asked(tmp_path / "ray") == Counter()
     assert sum(again.values()) <= 64, "at most the killed batch"
     assert eventually(lambda: not processes().keys() & helpers)
 
@@ -140,7 +159,7 @@ def test_no_process_of_a_local_cluster_has_a_key(tmp_path: Path) -> None:
     secret = {"OPENAI_API_KEY": "sk-4f1d6c0b", "HF_TOKEN": "hf-4f1d6c0b", "LASTRESORT_API_KEYS": "host=4f1d6c0b"}
     secret |= {"DB_PASSWORD": "pw-4f1d6c0b", "LASTRESORT_PASS_ENV": "DB_PASSWORD"}
     task = scripted_task(tmp_path, quality=QUALITY, script=SLOW)
-    climb = started(task, "--ray", "local", environment=secret)
+    climb = interpreted(*climb_words(task, "--ray", "local"), environment=secret)
     assert eventually(lambda: answering(climb.pid) or climb.poll() is not None)
     watcher = set(
         below(climb.pid, "-m lastresort")
@@ -162,7 +181,7 @@ def test_workers_import_nothing_from_the_folder_in_which_a_climb_is_started(tmp_
         (tmp_path / f"{name}.py").write_text(
             f"open({str(tmp_path / 'was imported')!r}, 'w').close()\n", encoding="utf-8"
         )
-    ended(started(task, "--ray", "local", inside=tmp_path))
+    ended(interpreted(*climb_words(task, "--ray", "local"), environment={}, inside=tmp_path))
     assert not (tmp_path / "was imported").exists()
 
 
@@ -213,8 +232,9 @@ def test_weights_and_an_adapter_in_relative_folders_are_found_by_a_cluster_that_
 
 
 @pytest.mark.parametrize("then", [(), ("--ray", "local")])
-def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(then: tuple[str, ...], tmp_path: Path) -> None:
-    alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=QUALITY)))
+def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(
+    then: tuple[str, ...], alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
+) -> None:
     task = scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW)
     with cluster() as (address, head, node):
         climb = started(task, "--ray", address)
@@ -223,12 +243,13 @@ def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(then: tuple[s
         _, said = ended(climb, 4)
     assert "the head of the cluster is lost" in said
     assert "Check the cluster, or leave --ray out. Go on with --resume." in said
-    assert ended(started(task, "--resume", *then))[0] == alone
+    assert ended(started(task, "--resume", *then))[0] == alone[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Signals, tmp_path: Path) -> None:
-    alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=QUALITY)))
+def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(
+    number: signal.Signals, alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
+) -> None:
     task = scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW)
     climb = started(task, "--ray", "local")
     assert eventually(lambda: answering(climb.pid) or climb.poll() is not None)
@@ -238,10 +259,10 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Sig
     awaited = workers if number == signal.SIGKILL else helpers  # Ray's own agents take minutes to see that all is over
     assert eventually(lambda: not processes().keys() & awaited)
     end([*processes().keys() & helpers])
-    assert ended(started(task, "--resume"))[0] == alone
+    assert ended(started(task, "--resume"))[0] == alone[0]
 
 
-def gate(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def gate(folder: Path, *arguments: str) -> Program:
     """Of an adapter against its base in this folder, which are made if they are not there yet."""
     if not (folder / "task.yaml").exists():
         keep = {"general": "skip", "sycophancy": "skip", "format_leak": 0.3}  # one suite, of few items
@@ -295,7 +316,7 @@ def test_a_gate_that_is_stopped_leaves_no_worker_and_goes_on(gate_alone: dict[st
     assert ended(gate(tmp_path), of=figures)[0] == gate_alone
 
 
-def study(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def study(folder: Path, *arguments: str) -> Program:
     """Whose trainings take some seconds each, in this folder."""
     sft = {"learning_rates": [0.003], "epochs": 20, "r": 4, "replay": 0.1}
     if not (folder / "task.yaml").exists():
@@ -316,7 +337,7 @@ def study_alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     return rows(folder)
 
 
-def training(program: subprocess.Popen[str], root: int | None = None) -> list[int]:
+def training(program: Program, root: int | None = None) -> list[int]:
     """Its workers that train. root: the process below which they are, None for its own."""
     assert program.poll() is None, program.communicate()[1]
     return below(root or program.pid, "ray::RayActor.train")
@@ -362,7 +383,7 @@ def test_a_study_that_is_stopped_while_it_trains_saves_and_goes_on_with_ray_or_w
     assert rows(tmp_path) == study_alone
 
 
-def synthetic(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def synthetic(folder: Path, *arguments: str) -> Program:
     """Rows by a teacher of random weights, of which some have the length of train rows, in this folder."""
     texts = random.Random(0)
     long = [{"input": "".join(texts.choices("abcdefgh ", k=20 + n)), "output": COLOURS[n % 3]} for n in range(100)]
@@ -386,7 +407,7 @@ def test_synthetic_rows_are_those_of_one_process_also_when_a_worker_is_killed(tm
     assert "A worker was lost" in said
 
 
-def racing(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def racing(folder: Path, *arguments: str) -> Program:
     """A climb in this folder whose race has one round. Given again, it goes on."""
     sft = {"learning_rates": [0.001, 0.003], "epochs": 4, "r": 4, "replay": 0.0}
     if not (folder / "task.yaml").exists():
@@ -443,8 +464,7 @@ def test_two_machines_answer_and_one_of_them_is_lost_in_the_middle(tmp_path: Pat
     alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=[], task=own), environment=ONE_THREAD))
     task = scripted_task(tmp_path / "ray", quality=[], task=own)
     with two_machines() as (first, second), cluster_of_two(first, second) as there:
-        words = ["climb", str(task), "--run", str(tmp_path / "ray" / "run"), "--gate", "none", "--ray", there]
-        climb = command(*words, environment=ONE_THREAD, inside=None, at=first)
+        climb = interpreted(*climb_words(task, "--ray", there), environment=ONE_THREAD, at=first)
         assert eventually(lambda: (at_work(first) and at_work(second)) or climb.poll() is not None, 180)
         end(second.processes())
         assert climb.poll() is None, "in the middle of it"

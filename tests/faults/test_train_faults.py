@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +15,7 @@ import pytest
 import torch
 
 from lastresort.train.files.run_folder import StepLog
+from processes_support import Program
 from tiny_model import save_tiny_model
 from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 
@@ -263,19 +261,11 @@ def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory, whole_answers_a
 def killed_after(steps: int, folder: Path, model: Path) -> None:
     """Train in a process of its own, killed as soon as its log has so many lines."""
     path = training_file(folder, model=str(model), checkpoint_every_s=0, **LONG_RUN)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    training = subprocess.Popen(
-        [sys.executable, "-m", "lastresort", "train", str(path)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    training = Program("train", str(path), environment={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
     log = folder / "out" / "log.jsonl"
     while training.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= steps):
         time.sleep(0.001)
-    if training.poll() is None:
-        os.kill(training.pid, signal.SIGKILL)
-    training.wait()
+    training.kill()
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
