@@ -18,9 +18,11 @@ import pytest
 
 from climb_support import scripted_task
 from lastresort.app.runtime import GRACE_S, JOB_FOLDER, JOB_PID, LAST_S
+from processes_support import Program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 LONGEST_S = 120
+TOO_LONG_S = GRACE_S + LAST_S + 0.5  # for what is not allowed to take longer
 ENDED = (130, -signal.SIGKILL)  # by itself, and by the process that watches it
 LAST_WORDS = "Interrupted. Finished work is kept; resume with --resume."
 PROGRAM = """
@@ -74,15 +76,21 @@ def program(folder: Path, body: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUCK)
-def test_sigterm_ends_what_does_not_stop(name: str, tmp_path: Path) -> None:
-    process = started(tmp_path, program(tmp_path, STUCK[name]))
-    until((tmp_path / "on").exists)
-    process.terminate()
-    assert process.wait(LONGEST_S) in ENDED
-    told = (tmp_path / "told").read_text()
-    assert "Traceback" not in told
-    assert told.strip().splitlines()[-1:] == [LAST_WORDS]
+def test_sigterm_ends_what_does_not_stop(tmp_path: Path) -> None:
+    """All at once, since each has seconds to stop by itself."""
+    folders = {name: tmp_path / str(number) for number, name in enumerate(STUCK)}
+    processes = {}
+    for name, folder in folders.items():
+        folder.mkdir()
+        processes[name] = started(folder, program(folder, STUCK[name]))
+    for name, process in processes.items():
+        until((folders[name] / "on").exists)
+        process.terminate()
+    for name, process in processes.items():
+        assert process.wait(LONGEST_S) in ENDED, name
+        told = (folders[name] / "told").read_text()
+        assert "Traceback" not in told, name
+        assert told.strip().splitlines()[-1:] == [LAST_WORDS], name
 
 
 def test_a_thread_that_outlives_the_command_does_not_keep_it(tmp_path: Path) -> None:
@@ -147,7 +155,7 @@ def test_the_end_of_a_copy_of_the_process_is_not_its_own(tmp_path: Path) -> None
     """A library that forks and ends its copies with SIGTERM."""
     body = (
         "pid = os.fork()\nwhile pid == 0: time.sleep(1)\ntime.sleep(0.5)\nos.kill(pid, signal.SIGTERM)\n"
-        "time.sleep(0.5)\nos.kill(pid, signal.SIGKILL)\nos.waitpid(pid, 0)\ntime.sleep(6)\nopen('whole', 'w').close()"
+        f"time.sleep(0.5)\nos.kill(pid, signal.SIGKILL)\nos.waitpid(pid, 0)\ntime.sleep({TOO_LONG_S})\nopen('whole', 'w').close()"
     )
     process = started(tmp_path, program(tmp_path, body))
     assert process.wait(LONGEST_S) == 0
@@ -180,14 +188,14 @@ def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path
         f"        open('on', 'w').close()\n        {body}\n"
         "    return answer == expected\n"
     )
-    words = ["-m", "lastresort", "climb", "task.yaml", "--gate", "none"]
-    process = started(tmp_path, words)
+    words = ["climb", "task.yaml", "--gate", "none"]
+    process = Program(*words, cwd=tmp_path)
     until(lambda: (tmp_path / "on").exists() or process.poll() is not None)
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     assert process.wait(LONGEST_S) in ENDED
     until(lambda: processes_of(tmp_path) == [])
     (tmp_path / "calm").touch()
-    assert started(tmp_path, [*words, "--resume"]).wait(LONGEST_S) == 0
+    assert Program(*words, "--resume", cwd=tmp_path).wait(LONGEST_S) == 0
 
 
 def test_a_signal_leaves_a_command_less_than_the_5_seconds_that_are_promised() -> None:
@@ -199,7 +207,7 @@ def test_a_signal_leaves_a_command_less_than_the_5_seconds_that_are_promised() -
 def test_a_command_that_needs_longer_to_end_gets_it(tmp_path: Path) -> None:
     body = (
         "from lastresort.app.runtime import take_longer_to_end\ntake_longer_to_end(60)\nopen('longer', 'w').close()\n"
-        "time.sleep(6)\nopen('whole', 'w').close()"
+        f"time.sleep({TOO_LONG_S})\nopen('whole', 'w').close()"
     )
     process = started(tmp_path, program(tmp_path, body))
     until((tmp_path / "longer").exists)
