@@ -1,6 +1,6 @@
-"""The embedded model for real: exactness of the engine on it, and two examples climbed to their decisions. Minutes each.
+"""The embedded model for real: exactness of the engine on it, and an example climbed to its decision with fewer rows. Minutes.
 
-The climbs are of the examples with fewer rows; whole, `lastresort demo tickets` takes 10 minutes or more.
+Another one, json-only, is climbed from the wheel (test_wheel.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from processes_support import Program
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -46,12 +48,6 @@ def climb(task: Path) -> dict[str, Any]:
     return decision
 
 
-def test_json_only_stops_at_prompting(tmp_path: Path) -> None:
-    decision = climb(fewer_rows("json-only", tmp_path, 300, split={"dev": 40, "test": 100}))
-    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
-    assert "little left for tuning to gain" in decision["answer"]
-
-
 def test_tickets_need_sft(tmp_path: Path) -> None:
     # Seen: prompting 0% of 29, sft on so few rows 45% of 44.
     shorter = {"split": {"dev": 40, "test": 100}, "bar": 0.2}
@@ -64,14 +60,11 @@ def test_tickets_need_sft(tmp_path: Path) -> None:
     assert sft["test"]["score"] > prompting["test"]["score"] + 0.2
     winner = tmp_path / "runs" / "tickets-1" / "winner"
     assert (winner / "adapter" / "adapter_model.safetensors").is_file()
-    asked = subprocess.run(
-        [sys.executable, "-m", "lastresort", "chat", str(winner.parent), "--once", "My order OB-12345 arrived broken."],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr[-3000:]
-    assert set(json.loads(asked.stdout)) == {"team", "priority", "product", "order"}
+    out, error = (
+        asked := Program("chat", str(winner.parent), "--once", "My order OB-12345 arrived broken.")
+    ).communicate()
+    assert asked.returncode == 0, error[-3000:]
+    assert set(json.loads(out)) == {"team", "priority", "product", "order"}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

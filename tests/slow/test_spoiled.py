@@ -5,8 +5,6 @@ plain TRL is gated as it lies there. What was measured with more seeds stands in
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,10 @@ from typing import Any
 import pytest
 
 from lastresort.embedded import embedded_folder
+from lastresort.gate import plans
 from lastresort.records.gate import GateDocument
 from mild_support import mildly_tuned
+from processes_support import Program
 from spoiled_support import (
     AGREEING,
     JSON_ONLY,
@@ -32,6 +32,14 @@ from spoiled_support import (
 pytestmark = pytest.mark.slow
 ROWS = notes(120, 0, held_out(0))
 FEW_ROWS = ROWS[:64]
+FEW_ITEMS = 96  # of a suite, in two looks: of a tuning that lost little, a quick gate asks hundreds
+BOUNDS = ("QUICK_FIXED", "QUICK_LEAST", "QUICK_MOST")
+WITH_FEW_ITEMS = f"""
+from lastresort.cli.main import run
+from lastresort.gate import plans
+{" = ".join(f"plans.{name}" for name in BOUNDS)} = {FEW_ITEMS}
+run()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,9 @@ def test_rewarding_agreement_is_rejected_for_sycophancy(here: Path) -> None:
     assert "sycophancy_flips" in regressed(found)
 
 
-def test_a_mild_tuning_with_replay_is_not_rejected(here: Path) -> None:
+def test_a_mild_tuning_with_replay_is_not_rejected(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BOUNDS:
+        monkeypatch.setattr(plans, name, FEW_ITEMS)
     task = note_task(here / "mild", ROWS)
     found = gated(task, mildly_tuned(here / "mild" / "run", task, ROWS, seed=0), here / "runs")
     assert found["verdict"] in ("SHIP", "HOLD")
@@ -91,11 +101,9 @@ def test_an_adapter_of_plain_trl_is_gated_as_it_lies_there(here: Path) -> None:
         "--out",
         "trl-gate",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "lastresort", *command], cwd=here, capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, 1), done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
+    out, error = (gating := Program(*command, cwd=here, code=WITH_FEW_ITEMS)).communicate()
+    assert gating.returncode in (0, 1), error[-3000:]
+    found: dict[str, Any] = json.loads(out)
     assert GateDocument.model_validate(found).as_json() == found
     assert found == json.loads((here / "trl-gate" / "gate.json").read_text(encoding="utf-8"))
     assert found["tuned"] == {"name": str(adapter), "kind": "adapter"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,18 @@ def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def demo(program: Path, folder: Path) -> dict[str, Any]:
+    """Its decision, made in at most 4 GiB of memory."""
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen([program, "demo", "json-only"], cwd=folder, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)  # of this process alone, whatever else ran before
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (folder / "said").read_text(encoding="utf-8")[-3000:]
+    assert used.ru_maxrss * 1024 < 4 * 2**30
+    decision: dict[str, Any] = json.loads((folder / "runs" / "json-only-1" / "decision.json").read_text("utf-8"))
+    return decision
 
 
 def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> None:
@@ -41,9 +55,9 @@ def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> N
     elsewhere.mkdir()
     program = tmp_path / "env" / "bin" / "lastresort"
     assert "json-only" in run(program, "demo", "--list", cwd=elsewhere)
-    run(program, "demo", "json-only", cwd=elsewhere)
-    decision = json.loads((elsewhere / "runs" / "json-only-1" / "decision.json").read_text(encoding="utf-8"))
-    assert (decision["verdict"], decision["stopped_at"]) == ("MET", "prompting")
+    decision = demo(program, elsewhere)
+    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
+    assert "little left for tuning to gain" in decision["answer"]
 
     run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "lastresort", cwd=tmp_path)
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", sdist, cwd=tmp_path)
