@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiers import mark_the_rest_slow
+from tiers import mark_the_rest_slow, may_have_slow_tests
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -35,6 +35,13 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The slow tier does not import files that have nothing for it, which are more than half."""
+    if config.getoption("markexpr") != "slow" or collection_path.suffix != ".py":
+        return None
+    return None if may_have_slow_tests(collection_path) else True
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,12 @@ def fast_cases(cases: Iterable[str], every: int) -> set[str]:
     """
     by_hash = sorted(cases, key=lambda case: hashlib.sha256(case.encode()).digest())
     return set(by_hash[: math.ceil(len(by_hash) / every)])
+
+
+def may_have_slow_tests(file: Path) -> bool:
+    """Whether a file of tests names a mark by which a test can be slow. Marks stand in the file of the test."""
+    text = file.read_text(encoding="utf-8")
+    return "slow" in text or "sampled" in text
 
 
 def mark_the_rest_slow(items: Iterable[pytest.Item]) -> None:

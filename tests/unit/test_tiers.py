@@ -98,6 +98,13 @@ def test_make_test_and_make_test_slow_share_out_all_cases(tmp_path: Path) -> Non
     assert "test_partly_skipped[cpu" in " ".join(fast)
 
 
+def test_a_file_without_slow_tests_is_not_imported_for_them(tmp_path: Path) -> None:
+    source = "raise SystemError('imported')\n"
+    assert "imported" not in collected(tmp_path, source, "slow").stdout
+    assert "imported" in collected(tmp_path, source, "not slow").stdout
+    assert "imported" in collected(tmp_path, f"{source}# sampled\n", "slow").stdout
+
+
 @pytest.mark.parametrize("wrong", ["0", "4, each='nothing'"])
 def test_a_mark_that_cannot_be_read_is_named_with_its_test(wrong: str, tmp_path: Path) -> None:
     source = (
