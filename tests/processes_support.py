@@ -16,7 +16,6 @@ import tempfile
 import time
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,36 +42,6 @@ def _launched(count: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": "1",
     }
-
-
-def started(arguments: list[str], count: int = 2, **environment: str) -> list[subprocess.Popen[str]]:
-    """`python ARGUMENTS` in each of `count` processes, one thread each."""
-    known = {
-        **{name: value for name, value in os.environ.items() if not _of_accelerate(name)},
-        **_launched(count),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            env={**known, "RANK": str(place), "LOCAL_RANK": str(place), **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for place in range(count)
-    ]
-
-
-def ended(processes: list[subprocess.Popen[str]], timeout_s: float = 120) -> list[Ended]:
-    """Wait for all of them, reading all at once, since one that cannot write waits. One that hangs is killed and fails the test."""
-    with ThreadPoolExecutor(len(processes)) as readers:
-        try:
-            told = list(readers.map(lambda process: process.communicate(timeout=timeout_s), processes))
-        finally:
-            for process in processes:
-                process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(processes, told, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -169,6 +138,25 @@ def programs_left() -> list[int]:
 def _end_programs() -> None:
     for program in list(_started):
         program.kill()
+
+
+def started(code: str, *words: str, count: int = 2) -> list[Program]:
+    """The code, with these words as arguments, in each of `count` processes, one thread each."""
+    known = {name: value for name, value in os.environ.items() if not _of_accelerate(name)} | _launched(count)
+    return [
+        Program(*words, code=code, environment={**known, "RANK": str(place), "LOCAL_RANK": str(place)})
+        for place in range(count)
+    ]
+
+
+def ended(programs: list[Program], timeout_s: float = 120) -> list[Ended]:
+    """Wait for all of them. One that hangs is killed and fails the test."""
+    end = time.monotonic() + timeout_s
+    try:
+        return [(program.wait(end - time.monotonic()), *program.communicate()) for program in programs]
+    finally:
+        for program in programs:
+            program.kill()
 
 
 def _run(

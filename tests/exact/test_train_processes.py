@@ -270,7 +270,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code += "test_train_processes.in_each_process(Path(sys.argv[2]), sys.argv[3])"
     with serving(prepared(folder / "groups")) as server:
         refusing_the_third(server)
-        found = ended(started(["-c", code, str(Path(__file__).parent), str(folder), server.name]), timeout_s=300)
+        found = ended(started(code, str(Path(__file__).parent), str(folder), server.name), timeout_s=300)
         asked = {"commands": [what for what, _ in server.commands()], "chats": len(server.chats())}
     (folder / "server.json").write_text(json.dumps(asked))
     assert [code for code, _, _ in found] == [0, -signal.SIGKILL], found

@@ -55,7 +55,7 @@ def test_one_that_runs_out_of_memory_ends_both_and_torchrun_goes_on(
     """It is the second one, after three steps; the first one says so, once."""
     path = training_file(tmp_path / "cut", model=str(model), **KEYS)
     code = FAULTY.format(out=str(tmp_path / "cut" / "out"), path=str(path))
-    (first, out, told), second = ended(started(["-c", code]))
+    (first, out, told), second = ended(started(code))
     assert (first, second[0]) == (4, 4), told + second[2]
     assert SAID in told
     assert "--resume" in told

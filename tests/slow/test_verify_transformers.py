@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import pytest
 
 from lastresort.report.verify import VerifyDocument
 from lastresort.verify.verify import ServerQuestion, verify
+from processes_support import Program
 from verify_support import explaining, won_run
 
 pytestmark = pytest.mark.slow
@@ -41,21 +40,16 @@ def transformers_serve(model: Path, *options: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--device", "cpu"]
-    log = (model.parent / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port), *options], stdout=log, stderr=subprocess.STDOUT
-    )
+    words = ["serve", str(model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port), *options]
+    process = Program(*words, code="from transformers.cli.transformers import main\nmain()")
     try:
         _wait(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        process.terminate()
-        process.wait()
-        log.close()
+        process.kill()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(url: str, process: Program) -> None:
     end = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -64,7 +58,8 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.3)
         else:
             return
-    pytest.fail("transformers serve did not start")
+    process.kill()
+    pytest.fail(f"transformers serve did not start: {process.communicate()[1][-2000:]}")
 
 
 def checked(run: Path, model: Path, *options: str) -> VerifyDocument:
