@@ -64,31 +64,34 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
     assert len(set(trained)) == len(trained)
 
 
-class Marked(Scissors):
-    """Knows at which sign of life each training began."""
+class CutInTraining(Scissors):
+    """Ends the process three signs of life after the n-th training that is not resumed began. begun: how many did."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int | None = None) -> None:
         super().__init__()
-        self.trainings: list[int] = []
+        self._number, self.begun = number, 0
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         if label.endswith(": training"):
-            self.trainings.append(self.seen + 1)
+            self.begun += 1
+            if self.begun == self._number:
+                self.left = self.seen + 4
         super().stage(label, total)
 
 
-def test_a_climb_cut_in_the_middle_of_a_repairs_training_goes_on_from_there(
+def test_a_climb_cut_in_the_middle_of_each_repairs_training_goes_on_from_there(
     tmp_path: Path, nothing_good: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Checkpoints, "due", property(lambda self: True))
-    path, marked = tiny_task(tmp_path / "task", ladder=["sft"], **KEYS), Marked()
-    whole = climb(load_task(path), tmp_path / "whole", gate="full", progress=marked)
-    assert len(marked.trainings) == 4  # the rung's, two with replay, one at a lower rate
-    for began in marked.trainings[1:]:
-        run, again = tmp_path / f"cut-{began}", Scissors()
+    path, uncut = tiny_task(tmp_path / "task", ladder=["sft"], **KEYS), CutInTraining()
+    whole = climb(load_task(path), tmp_path / "whole", gate="full", progress=uncut)
+    assert uncut.begun == 4  # the rung's, two with replay, one at a lower rate
+    run = tmp_path / "cut"
+    for session, number in enumerate((2, 1, 1)):  # the first session has the rung's own training, too
         with pytest.raises(Cut):
-            climb(load_task(path), run, gate="full", progress=Scissors(began + 3))
-        found = climb(load_task(path), run, gate="full", progress=again)
-        assert any("training, from step" in label for label in again.labels)
-        assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())
-        assert tuned_files(run) == tuned_files(whole.run)
+            climb(load_task(path), run, gate="full", progress=(scissors := CutInTraining(number)))
+        assert session == 0 or any("training, from step" in label for label in scissors.labels)
+    found = climb(load_task(path), run, gate="full", progress=(last := Scissors()))
+    assert any("training, from step" in label for label in last.labels)
+    assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())
+    assert tuned_files(run) == tuned_files(whole.run)
