@@ -155,11 +155,18 @@ def test_weights_decide_the_same_to_the_digit_also_when_a_worker_is_killed(tmp_p
     assert ended(climb)[0] == alone
 
 
-def test_no_process_of_a_local_cluster_has_a_key(tmp_path: Path) -> None:
+def test_no_process_of_a_local_cluster_has_a_key_or_imports_from_the_folder_in_which_a_climb_is_started(
+    tmp_path: Path,
+) -> None:
+    """The files of a task that somebody else made may lie there."""
     secret = {"OPENAI_API_KEY": "sk-4f1d6c0b", "HF_TOKEN": "hf-4f1d6c0b", "LASTRESORT_API_KEYS": "host=4f1d6c0b"}
     secret |= {"DB_PASSWORD": "pw-4f1d6c0b", "LASTRESORT_PASS_ENV": "DB_PASSWORD"}
     task = scripted_task(tmp_path, quality=QUALITY, script=SLOW)
-    climb = interpreted(*climb_words(task, "--ray", "local"), environment=secret)
+    for name in ("numpy", "pydantic", "lastresort"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'was imported')!r}, 'w').close()\n", encoding="utf-8"
+        )
+    climb = interpreted(*climb_words(task, "--ray", "local"), environment=secret, inside=tmp_path)
     assert eventually(lambda: answering(climb.pid) or climb.poll() is not None)
     watcher = set(
         below(climb.pid, "-m lastresort")
@@ -172,16 +179,6 @@ def test_no_process_of_a_local_cluster_has_a_key(tmp_path: Path) -> None:
         with suppress(OSError):  # ended meanwhile
             assert b"4f1d6c0b" not in Path(f"/proc/{one}/environ").read_bytes(), processes()[one][1]
     ended(climb)
-
-
-def test_workers_import_nothing_from_the_folder_in_which_a_climb_is_started(tmp_path: Path) -> None:
-    """Where the files of a task that somebody else made may lie."""
-    task = scripted_task(tmp_path, quality=QUALITY)
-    for name in ("numpy", "pydantic", "lastresort"):
-        (tmp_path / f"{name}.py").write_text(
-            f"open({str(tmp_path / 'was imported')!r}, 'w').close()\n", encoding="utf-8"
-        )
-    ended(interpreted(*climb_words(task, "--ray", "local"), environment={}, inside=tmp_path))
     assert not (tmp_path / "was imported").exists()
 
 
@@ -231,9 +228,8 @@ def test_weights_and_an_adapter_in_relative_folders_are_found_by_a_cluster_that_
     assert len(found[0].items) == 8
 
 
-@pytest.mark.parametrize("then", [(), ("--ray", "local")])
-def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(
-    then: tuple[str, ...], alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
+def test_a_lost_head_leaves_a_run_that_resumes_without_ray(
+    alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
 ) -> None:
     task = scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW)
     with cluster() as (address, head, node):
@@ -243,12 +239,14 @@ def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(
         _, said = ended(climb, 4)
     assert "the head of the cluster is lost" in said
     assert "Check the cluster, or leave --ray out. Go on with --resume." in said
-    assert ended(started(task, "--resume", *then))[0] == alone[0]
+    assert ended(started(task, "--resume"))[0] == alone[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(
-    number: signal.Signals, alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "then"), [(signal.SIGTERM, ("--ray", "local")), (signal.SIGINT, ()), (signal.SIGKILL, ())]
+)
+def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes_with_ray_or_without(
+    number: signal.Signals, then: tuple[str, ...], alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
 ) -> None:
     task = scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW)
     climb = started(task, "--ray", "local")
@@ -259,7 +257,7 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(
     awaited = workers if number == signal.SIGKILL else helpers  # Ray's own agents take minutes to see that all is over
     assert eventually(lambda: not processes().keys() & awaited)
     end([*processes().keys() & helpers])
-    assert ended(started(task, "--resume"))[0] == alone[0]
+    assert ended(started(task, "--resume", *then))[0] == alone[0]
 
 
 def gate(folder: Path, *arguments: str) -> Program:
@@ -357,29 +355,30 @@ def test_trainings_of_a_study_are_those_of_one_process_to_the_digit_also_when_a_
     assert "Its training goes to another one" in said
 
 
-@pytest.mark.parametrize(
-    ("number", "then"), [(None, ()), (signal.SIGTERM, ("--ray", "local")), (signal.SIGINT, ()), (signal.SIGKILL, ())]
-)
-def test_a_study_that_is_stopped_while_it_trains_saves_and_goes_on_with_ray_or_without(
-    number: signal.Signals | None, then: tuple[str, ...], study_alone: list[dict[str, Any]], tmp_path: Path
+@pytest.mark.parametrize("stops", [(None, signal.SIGTERM), (signal.SIGINT, signal.SIGKILL)])
+def test_a_study_that_is_stopped_twice_while_it_trains_saves_and_goes_on_with_ray_or_without(
+    stops: tuple[signal.Signals | None, ...], study_alone: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    program = study(tmp_path, "--ray", "local")
-    half = tmp_path / "own" / "cells"
-    assert eventually(lambda: training(program) and list(half.glob("*/adapters/*-half")), 300)
-    helpers, workers = set(below(program.pid)), set(below(program.pid, "ray::RayActor"))
-    if number is None:
-        (tmp_path / "own" / "stop").touch()
-    else:
-        program.send_signal(number)
-    codes = {signal.SIGINT: 130, signal.SIGKILL: -9}
-    _, said = ended(program, 4 if number is None else codes.get(number, 4), of=dict)
-    assert "ame command again" in said or number == signal.SIGKILL
-    awaited = workers if number == signal.SIGKILL else helpers
-    assert eventually(lambda: not processes().keys() & awaited)
-    end([*processes().keys() & helpers])
-    if number in (None, signal.SIGTERM):
-        assert list((tmp_path / "own" / "cells").glob("*/checkpoints/*")), "each training saved"
-    ended(study(tmp_path, *then), of=dict)
+    """Each time when a training has reached its half. It goes on with Ray, and at last without."""
+    cells, seen = tmp_path / "own" / "cells", set[Path]()
+    for number in stops:
+        program = study(tmp_path, "--ray", "local")
+        assert eventually(lambda: training(program) and set(cells.glob("*/adapters/*-half")) - seen, 300)  # noqa: B023
+        helpers, workers = set(below(program.pid)), set(below(program.pid, "ray::RayActor"))
+        if number is None:
+            (tmp_path / "own" / "stop").touch()
+        else:
+            program.send_signal(number)
+        codes = {signal.SIGINT: 130, signal.SIGKILL: -9}
+        _, said = ended(program, 4 if number is None else codes.get(number, 4), of=dict)
+        assert "ame command again" in said or number == signal.SIGKILL
+        awaited = workers if number == signal.SIGKILL else helpers
+        assert eventually(lambda: not processes().keys() & awaited)  # noqa: B023
+        end([*processes().keys() & helpers])
+        if number in (None, signal.SIGTERM):
+            assert list(cells.glob("*/checkpoints/*")), "each training saved"
+        seen.update(cells.glob("*/adapters/*-half"))
+    ended(study(tmp_path), of=dict)
     assert rows(tmp_path) == study_alone
 
 
