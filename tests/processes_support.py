@@ -191,9 +191,10 @@ def _become(words: list[str], environment: Mapping[str, str], texts: Sequence[st
     sys.argv = words
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # a climb looks for garbage whenever it lets a model go
-    import torch
+    if threads := environment.get("OMP_NUM_THREADS"):  # else as many as torch chose when it was imported
+        import torch
 
-    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+        torch.set_num_threads(int(threads))
 
 
 def commands(
