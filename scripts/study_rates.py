@@ -22,8 +22,8 @@ from lastresort.evals.evidence.learning_curve import LearningCurve, learning_cur
 from lastresort.evals.evidence.paired import p_above_zero
 from lastresort.evals.evidence.units import Array
 from lastresort.study.compare import compare_arms
+from lastresort.study.conclude import LEVEL, leaking, smallest_shown
 from lastresort.study.effect import compare_in_order
-from lastresort.study.shift import LEVEL, leaking, smallest_shown
 
 SIZES = (10, 20, 40, 80, 160, 320)
 ITEM_SHARE = 0.7  # r

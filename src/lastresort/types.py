@@ -125,6 +125,7 @@ GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 ReplayPrompts = Literal["everyday", "wide"]
 GoOnAbout = Literal["cost", "curve"]  # of a rung that asks whether to go on: what it costs, what its first third shows
 GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
+StudyGate = Literal["quick", "full"]  # of what a study trained
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
 AdapterChoice = Literal["lora", "rslora", "dora", "qlora", "full"]
 WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to compare

@@ -31,9 +31,9 @@ from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
 from lastresort.study.compare import compare_preferred
+from lastresort.study.conclude import LEVEL
 from lastresort.study.effect import compare_in_order
 from lastresort.study.grid import LEAST_SOURCE_UNITS
-from lastresort.study.shift import LEVEL
 from page_tables import allowed
 from study_support import arm_of
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,27 +18,37 @@ import torch
 from jsonschema import Draft202012Validator
 
 from engine_support import draw, row, tiny
+from gate_report_support import gate_found
+from gate_support import SUITES
 from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.app.study_folder import study_in
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.climb.budget import Budget
 from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
 from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.gate import suite_table
 from lastresort.models.local import load_local
+from lastresort.records.gate import GateFindings, TargetCompared
+from lastresort.report.commands import set_options
 from lastresort.report.schema import schema_of
 from lastresort.report.study import ArmSettings, OrpoVsDpoDocument
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
 from lastresort.rungs import tuning
+from lastresort.spec.sections import SuiteFacts
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop
 from lastresort.study.arms import ArmPairs, _pairs, _Settings, rates_of
 from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.compute import TrainingCompute, found_plain, planned_compute, steps_within
+from lastresort.study.conclude import MeasuredStudy
+from lastresort.study.gating import without_examples
 from lastresort.study.grid import arms_grid
-from lastresort.study.rows import ArmTraining, CellRow
+from lastresort.study.rows import ArmTraining, CellGate, CellRow, rows_in
 from lastresort.systems.system import PromptDesign
 from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop import policy
@@ -46,9 +58,10 @@ from lastresort.train.loop.loop import Diverged, train
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import SilentProgress
 from study_support import arm_of, arms_study_of, task_of
-from tuning_support import Cut, CutAt, labels, pairs, tiny_task
+from tuning_support import Cut, CutAt, Scissors, labels, pairs, tiny_task
 
-FREE = ("seconds", "answer_s")  # what two runs do not share
+GATE_OF_CLIMB = ("rung", "system", "mode", "seed", "artefact_sha256")  # what a gate of a study has not
+FREE = ("seconds", "answer_s", "gate")  # what two runs do not share
 
 
 def request(folder: Path, seeds: int | None = 2, **keys: Any) -> StudyRequest:
@@ -66,6 +79,19 @@ def request(folder: Path, seeds: int | None = 2, **keys: Any) -> StudyRequest:
 def rows(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+
+
+def findings(verdict: str) -> GateFindings:
+    found = gate_found(verdict)
+    return GateFindings.model_validate({key: value for key, value in found.items() if key not in GATE_OF_CLIMB})
+
+
+def gated(verdict: str, general: float = -0.04) -> CellGate:
+    """general: the difference, within 3 points at 90%."""
+    found = without_examples(findings(verdict))
+    first = found.suites[0].replaced(difference=general, interval=(general - 0.03, general + 0.03))
+    suites = (first, *found.suites[1:])
+    return CellGate(key="5a" * 32, mode="quick", seed=0, **dict(found.replaced(suites=suites)))
 
 
 ROOT = draw(20, 1)  # what all prompts begin with
@@ -135,18 +161,23 @@ def test_orpo_gets_as_many_steps_as_compute_what_sft_and_dpo_do() -> None:
 
 @dataclass(slots=True)
 class Whole:
-    """A study of two seeds. learned: the items of each of its trainings. starts: how large the adapter's B was at its beginning.
-    measured: ids of all that was answered and scored.
+    """A gated study of two seeds. learned: the items of each of its trainings. starts: how large the adapter's B was at its
+    beginning. measured: ids of all that was answered and scored. gated: the arguments of each of its gates.
     """
 
     folder: Path
     learned: list[list[TrainingItem]] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
+    gated: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def request(self, **options: Any) -> StudyRequest:
+        path = self.folder / "task" / "task.yaml"
+        return replace(StudyRequest("orpo-vs-dpo", path, seeds=2, out=self.folder / "own", gate="quick"), **options)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     found = Whole(tmp_path_factory.mktemp("whole"))
     run, to_end = LocalExecutor.run, tuning.train_to
 
@@ -165,8 +196,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         patch.setattr(LocalExecutor, "run", measure)
         patch.setattr("lastresort.study.arms.train_to", learn)
         patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
-        run_study(request(found.folder), SilentProgress())
-        yield found
+        patch.setattr("lastresort.study.gating.gate_sides", lambda *given: found.gated.append(given))
+        patch.setattr("lastresort.study.gating.findings_of", lambda _: findings("SHIP"))
+        run_study(replace(request(found.folder), gate="quick"), SilentProgress())
+    return found
 
 
 def given(folder: Path, preferences: list[dict[str, str]], context_tokens: int | None = None) -> ArmPairs:
@@ -342,6 +375,7 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     assert "the chosen answers have 4.0." in said  # without the token that ends each, as 3 on dev
     assert "Answers on dev have 3.0 tokens" in said
     assert "The whole gate was not run" in said
+    assert "--gate quick" in said
     none = arms_study_of(task_of(tmp_path), 0.5, 0.5, arm=arm_of("orpo", margins=(), base_margins=()))
     rows = {
         cell: row.replaced(arm=arm_of("dpo", margins=(), base_margins=())) if cell.way == "dpo" else row
@@ -352,6 +386,149 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     assert "prefers chosen" not in shown(without).header
     assert "prefers chosen" not in " ".join(shown(without).sentences)
     assert "No pairs are held out" in " ".join(shown(without).sentences)
+
+
+def arms_gated(folder: Path, dpo: Sequence[CellGate], orpo: Sequence[CellGate]) -> MeasuredStudy:
+    """By seed."""
+    study = arms_study_of(task_of(folder), 0.5, 0.5, seeds=len(dpo))
+    gates = {"dpo": dpo, "orpo": orpo}
+    rows = {
+        cell: row.replaced(gate=gates[cell.way][cell.seed]) if cell.trains else row
+        for cell, row in study.measured.rows.items()
+    }
+    return replace(study, measured=replace(study.measured, rows=rows, gate="quick"))
+
+
+def test_what_the_gate_says_of_each_way_is_counted_over_the_seeds(tmp_path: Path) -> None:
+    study = arms_gated(
+        tmp_path,
+        [gated("SHIP", -0.01), gated("HOLD", -0.02), gated("HOLD", -0.03)],
+        [gated("REJECT", -0.08), gated("SHIP", 0.0), gated("REJECT", -0.04)],
+    )
+    found = orpo_vs_dpo_of(study)
+    Draft202012Validator(schema_of("orpo_vs_dpo")).validate(found.as_json())
+    assert found.gate == "quick"
+    base, dpo, orpo = (dict(zip(shown(found).header, row, strict=True)) for row in shown(found).rows)
+    assert (base["gate"], dpo["gate"], orpo["gate"]) == ("", "SHIP 1, HOLD 2", "SHIP 1, REJECT 2")
+    assert [one.dpo_gate.verdict for one in found.by_seed if one.dpo_gate] == ["SHIP", "HOLD", "HOLD"]
+    said = " ".join(shown(found).sentences)
+    assert "Gate of SFT then DPO: SHIP 1, HOLD 2 of 3 seeds; in points on average (95%): general −2.0 (" in said
+    assert "; not tested: yielding." in said
+    assert "(SFT then DPO, seeds 1 and 2)." in said
+    assert "Reject: the tuned model lost more than is accepted in general (ORPO, seeds 0 and 2)." in said
+    assert "The gate is quick" in said
+    assert "its target is dev" in said
+    assert "was not run" not in said
+    page = study_page(found)
+    assert "SHIP 1, HOLD 2" in page
+    none = orpo_vs_dpo_of(replace(study, measured=replace(study.measured, gate=None)))
+    assert (none.gate, none.points[1].gate, none.by_seed[0].orpo_gate) == (None, None, None)
+    assert "gate" not in shown(none).header
+
+
+def test_the_interval_of_a_loss_counts_items_and_seeds(tmp_path: Path) -> None:
+    """By hand: three points at 90% are 3.57 at 95%. Seeds at 0, 2 and 4 points have 4.30 standard errors of 1.15 beside these."""
+    alike, apart = [gated("SHIP", -0.02)] * 3, [gated("SHIP", one) for one in (0.0, -0.02, -0.04)]
+    found = orpo_vs_dpo_of(arms_gated(tmp_path, alike, apart))
+    (first, *_), (second, *_) = (one.gate.measures for one in found.points if one.gate is not None)
+    assert first.interval == pytest.approx((-0.02 - 0.0357, -0.02 + 0.0357), abs=1e-4)
+    assert second.difference == pytest.approx(-0.02)
+    assert second.interval[1] + 0.02 == pytest.approx((0.0357**2 + (4.303 * 0.02 / 3**0.5) ** 2) ** 0.5, abs=1e-4)
+
+
+def test_each_adapter_is_gated_once_on_the_same_items_and_the_test_set_stays_unused(whole: Whole) -> None:
+    prepared = prepare(load_task(whole.folder / "task" / "task.yaml"))
+    dev = {example.id for example in prepared.split.dev}
+    assert len(whole.gated) == 4
+    for _, sides, _, target, settings, *_, stop in whole.gated:
+        assert (sides.kind, settings.seed, settings.quick) == ("adapter", 0, True)
+        assert isinstance(target, TargetCompared)
+        assert (target.comparator, target.n_compared) == ("the base with the plain prompt", len(dev))
+        assert any(isinstance(one, Budget) for one in stop.stops)  # limits count
+    tuned = [given[1].tuned.name for given in whole.gated]
+    assert len(set(tuned)) == 4
+    base, *arms = {found.key: found for found in rows_in(whole.folder / "own").values()}.values()
+    assert base.gate is None
+    for arm in arms:
+        assert arm.gate is not None
+        assert (arm.gate.verdict, arm.gate.mode) == ("SHIP", "quick")
+        assert not any(one.changed or one.strata for one in arm.gate.suites)
+        assert not arm.gate.failure_modes
+        assert arm.summary["gate"] == "SHIP"
+
+
+def test_a_finished_study_gates_nothing_again_and_shows_its_gates_only_where_they_are_wanted(whole: Whole) -> None:
+    for gate in ("quick", None):
+        progress = Scissors()
+        found = run_study(whole.request(gate=gate), progress)
+        assert "All 5 cells of the study are done." in progress.said
+        assert isinstance(found.document, OrpoVsDpoDocument)
+        assert found.document.gate == gate
+    assert len(whole.gated) == 4
+    seen = study_in(whole.folder / "own")
+    assert seen is not None
+    assert seen.document == found.document
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [({"gate": "full"}, 4), ({"settings": {"keep.general": 0.2}}, 4), ({"settings": {"limits.hours": 9}}, 0)],
+)
+def test_a_row_without_the_gate_that_is_wanted_is_trained_again_and_that_is_said(
+    options: dict[str, Any], missing: int, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gate, or other margins; the row that there is stays until the new one is complete."""
+    shutil.copytree(whole.folder / "own", tmp_path / "own")
+    monkeypatch.setattr("lastresort.study.run.run_cell", cut)
+    own, progress = whole.request(out=tmp_path / "own", **options), Scissors()
+    if not missing:
+        run_study(own, progress)
+        assert "All 5 cells of the study are done." in progress.said
+        return
+    with pytest.raises(Cut):
+        run_study(own, progress)
+    assert any(said.startswith("The study has 5 cells, 1 of them done.") for said in progress.said)
+    again = "4 cells have a row without this gate. A study keeps no adapter, so they are trained again to be gated, and"
+    assert any(said.startswith(again) for said in progress.said)
+    seen = study_in(tmp_path / "own")
+    assert seen is not None
+    assert seen.done == 1
+    assert seen.command(tmp_path).endswith(shlex.join(set_options(own.settings)) if own.settings else "--gate full")
+    assert run_study(whole.request(out=tmp_path / "own", gate=None), Scissors()).document.seeds == 2
+
+
+def cut(*_: object) -> CellRow:
+    raise Cut
+
+
+@pytest.mark.slow
+def test_a_study_that_is_cut_in_a_gate_trains_and_asks_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole gate, of small suites; the first gate asks the base, the second the adapter alone."""
+    monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+    monkeypatch.setattr(suite_table, "SUITES", {**SUITES, "general": SuiteFacts("gate_support:steady", 0.03)})
+    keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
+    own = replace(request(tmp_path, keep=keep), gate="quick")
+    with pytest.raises(Cut):
+        run_study(own, CutAt("dpo, seed 0, gate: tuned: general", 2))
+    assert len(rows(tmp_path)) == 1
+    with pytest.raises(Cut):
+        run_study(own, progress := CutAt("dpo, seed 1: loading", 1))
+    assert not any(label.endswith("seed 0, dpo: training") for label in progress.labels)
+    _, dpo, orpo = {found.key: found for found in rows_in(tmp_path / "own").values()}.values()
+    assert dpo.gate is not None
+    assert orpo.gate is not None
+    assert dpo.gate.target.passed is orpo.gate.target.passed is False
+    assert dpo.gate.fingerprints.base == orpo.gate.fingerprints.base
+    assert dpo.gate.fingerprints.tuned != orpo.gate.fingerprints.tuned
+    first, second = (one.looked_at for gate in (dpo.gate, orpo.gate) for one in gate.suites[:1])
+    assert first is not None
+    assert second is not None
+    assert first.most == second.most
+    assert orpo.gate.spent.asked_now == second.items + max(
+        0, second.items - first.items
+    )  # the adapter, and the base beyond
 
 
 def test_the_page_draws_each_seed_the_base_and_the_difference(tmp_path: Path) -> None:
@@ -434,6 +611,8 @@ def test_one_seed_is_refused() -> None:
         ({"kind": "crossover", "orpo_rate": 0.1}, "--orpo-rate: found 0.1, expected none: only orpo-vs-dpo"),
         ({"dpo_rate": 0.0}, "--dpo-rate: found 0, expected a number above 0"),
         ({"orpo_rate": 2.0}, "--orpo-rate: found 2, expected a number above 0 and at most 1"),
+        ({"kind": "min-data", "gate": "quick"}, '--gate: found "quick", expected none: only orpo-vs-dpo gates'),
+        ({"gate": "fast"}, '--gate: found "fast", expected quick, full'),
     ],
 )
 def test_options_that_fit_no_study_are_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -480,6 +659,8 @@ def test_the_command_forecasts_without_the_users_code(
     words = ["study", "orpo-vs-dpo", str(path), "--out", str(tmp_path / "own"), "--dry-run", "--dpo-rate", "1e-4"]
     monkeypatch.setattr("sys.argv", ["lastresort", *words])
     assert guarded(app) == 0
-    assert "The study has 11 cells. Forecast: " in capsys.readouterr().out
+    without = capsys.readouterr().out
+    assert "The study has 11 cells. Forecast: " in without
+    assert forecast_study(replace(request(tmp_path), seeds=None, gate="quick"), SilentProgress()) not in without
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "own").exists()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
-from lastresort.types import JsonObject, Progress, SilentProgress, StudyKind
+from lastresort.types import JsonObject, Progress, SilentProgress, StudyGate, StudyKind
 
 if TYPE_CHECKING:
     from lastresort.records.events import StudyBegan
@@ -30,7 +30,8 @@ class StudyRequest:
 
     sizes: numbers of examples, None for some up to all of train. seeds: None for as many as this kind of study usually has. out:
     None for studies/<task>-<kind>. settings: dotted keys that override the task file's. dpo_rate, orpo_rate: learning rates of
-    orpo-vs-dpo, None for those of the task; it has no sizes. ray: local, auto or HOST:PORT; None for this process alone.
+    orpo-vs-dpo, None for those of the task; it has no sizes. gate: of each adapter of orpo-vs-dpo, quick or full, None for none.
+    ray: local, auto or HOST:PORT; None for this process alone.
     """
 
     kind: StudyKind
@@ -42,6 +43,7 @@ class StudyRequest:
     dpo_rate: float | None = None
     orpo_rate: float | None = None
     ray: str | None = None
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,22 @@ def sizes_named(sizes: str | Iterable[object] | None) -> tuple[int, ...] | None:
     return tuple(map(int, words))
 
 
+def gate_named(request: StudyRequest) -> StudyGate | None:
+    """Raises InputError for one that there is not, or of a study that has none."""
+    from lastresort.spec.values import one_of
+
+    if request.gate is None:
+        return None
+    if request.kind != "orpo-vs-dpo":
+        raise InputError(
+            f'found "{request.gate}"',
+            where="--gate",
+            expected="none: only orpo-vs-dpo gates what it trains",
+            remedy="Leave it out.",
+        )
+    return one_of("--gate", request.gate, get_args(StudyGate))
+
+
 def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, connect: Connect | None = None) -> Study:
     """Do the cells that are missing in the study's folder, and write study.json and study.html.
 
@@ -107,6 +125,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
     from lastresort.data.split import groups_of
+    from lastresort.gate.suite_table import check_further_suites
     from lastresort.records.atomic import write_atomically
     from lastresort.report.schema import write_document
     from lastresort.report.study_page import study_page
@@ -115,6 +134,8 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     from lastresort.study.run import run_grid, study_task
 
     check_models(task)
+    if study.gate is not None:
+        check_further_suites(task)
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
     progress.say(f"study: {folder}")
 
@@ -157,6 +178,8 @@ def _options(request: StudyRequest) -> Iterator[str]:
     ):
         if value is not None:
             yield from (option, f"{value!r}")
+    if request.gate is not None:
+        yield from ("--gate", request.gate)
     yield from set_options(to_jsonable_python(dict(request.settings)))
 
 
@@ -224,6 +247,7 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
     from lastresort.study.kinds import KINDS, StudyOptions
     from lastresort.study.run import PlannedStudy, refuse_few_units, refuse_nothing_to_train
 
+    gate = gate_named(request)
     kind = KINDS[request.kind]
     options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate)
     refuse_nothing_to_train(task)
@@ -231,4 +255,4 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_few_units(prepared, kind.least_units)
-    return PlannedStudy(prepared, kind.grid(prepared, options), learner)
+    return PlannedStudy(prepared, kind.grid(prepared, options), learner, gate)

@@ -13,9 +13,9 @@ from typer import Argument, Option
 from lastresort.cli.options import TASK_SETTINGS, TRAINING_RAY, parse_settings
 
 if TYPE_CHECKING:
-    from lastresort.app.study import StudyRequest
     from lastresort.app.study_folder import StudyFolder
     from lastresort.report.study import StudyDocument
+    from lastresort.types import StudyKind
 
 study_app = typer.Typer(
     help="Measure how many examples it takes, or which training is better.",
@@ -42,6 +42,9 @@ SOURCE_SEEDS: Any = Option(
 RATE = "Default: the middle of preference.learning_rates, or if they are auto,"
 DPO_RATE: Any = Option(None, "--dpo-rate", help=f"Learning rate of DPO. {RATE} 4.5e-5.")
 ORPO_RATE: Any = Option(None, "--orpo-rate", help=f"Learning rate of ORPO. {RATE} 1.7e-4.")
+GATE: Any = Option(
+    None, "--gate", metavar="quick|full", help="Also gate each adapter. Default: none, as it takes long."
+)
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
@@ -64,10 +67,7 @@ def crossover_command(
 
     Run the same command again to resume an interrupted study.
     """
-    from lastresort.app.study import StudyRequest, sizes_named
-
-    request = StudyRequest("crossover", task, parse_settings(settings), sizes_named(sizes), seeds, out, ray=ray)
-    _run(request, dry_run=dry_run, as_json=as_json)
+    _run("crossover", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray)
 
 
 @study_app.command("min-data")
@@ -87,10 +87,7 @@ def min_data_command(
 
     Run the same command again to resume an interrupted study.
     """
-    from lastresort.app.study import StudyRequest, sizes_named
-
-    request = StudyRequest("min-data", task, parse_settings(settings), sizes_named(sizes), seeds, out, ray=ray)
-    _run(request, dry_run=dry_run, as_json=as_json)
+    _run("min-data", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray)
 
 
 @study_app.command("orpo-vs-dpo")
@@ -99,6 +96,7 @@ def orpo_vs_dpo_command(
     seeds: int | None = ARM_SEEDS,
     dpo_rate: float | None = DPO_RATE,
     orpo_rate: float | None = ORPO_RATE,
+    gate: str | None = GATE,
     out: Path | None = OUT,
     ray: str | None = TRAINING_RAY,
     dry_run: bool = DRY,
@@ -111,10 +109,8 @@ def orpo_vs_dpo_command(
 
     Run the same command again to resume an interrupted study.
     """
-    from lastresort.app.study import StudyRequest
-
-    request = StudyRequest("orpo-vs-dpo", task, parse_settings(settings), None, seeds, out, dpo_rate, orpo_rate, ray)
-    _run(request, dry_run=dry_run, as_json=as_json)
+    options: Any = {"seeds": seeds, "dpo_rate": dpo_rate, "orpo_rate": orpo_rate, "gate": gate, "out": out, "ray": ray}
+    _run("orpo-vs-dpo", task, settings, dry_run, as_json, **options)
 
 
 @study_app.command("synthetic")
@@ -133,19 +129,19 @@ def synthetic_command(
 
     Run the same command again to resume an interrupted study.
     """
-    from lastresort.app.study import StudyRequest
-
-    request = StudyRequest("synthetic", task, parse_settings(settings), None, seeds, out, ray=ray)
-    _run(request, dry_run=dry_run, as_json=as_json)
+    _run("synthetic", task, settings, dry_run, as_json, seeds=seeds, out=out, ray=ray)
 
 
-def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:
+def _run(
+    kind: StudyKind, task: Path, settings: list[str], dry: bool, as_json: bool, sizes: str | None = None, **options: Any
+) -> None:
     from lastresort.app.console import progress
-    from lastresort.app.study import forecast_study, run_study
+    from lastresort.app.study import StudyRequest, forecast_study, run_study, sizes_named
     from lastresort.app.terminal import print_text
     from lastresort.cli.border import stoppable
 
-    if dry_run:
+    request = StudyRequest(kind, task, parse_settings(settings), sizes_named(sizes), **options)
+    if dry:
         with progress() as shown:
             said = forecast_study(request, shown)
         print_text(said)

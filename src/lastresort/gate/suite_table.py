@@ -240,9 +240,11 @@ SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata o
 
 
 def gate_forecast(
-    prepared: PreparedTask, *, quick: bool, alpha: float, progress: Progress
+    prepared: PreparedTask, *, quick: bool, alpha: float, progress: Progress, adapters: int = 1
 ) -> tuple[SuiteForecast, ...]:
-    """One per suite that the task keeps, as if the base had something to lose everywhere."""
+    """One per suite that the task keeps, as if the base had something to lose everywhere. adapters: that are asked the same items,
+    which the base is asked once.
+    """
     task = prepared.task
     inputs = suite_inputs(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
     plans = [plan for plan in suite_plans(inputs) if task.keep[plan.name] != "skip"]
@@ -252,16 +254,17 @@ def gate_forecast(
     for plan in plans:
         progress.stage(f"forecast of the gate: how many items {plan.name} takes")
         size = sample_size(plan.pilot, (), float(task.keep[plan.name]), SizeRule(measures, alpha, quick))
-        found.append(_suite(plan, size, machine, counts))
+        found.append(_suite(plan, size, machine, counts, adapters))
     return tuple(found)
 
 
-def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCounts) -> SuiteForecast:
+def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCounts, adapters: int) -> SuiteForecast:
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _asked(plan.pilot, item)]
-    asked = (plan.pilot_items + 2 * size.items) * len(questions) / len(sample)
+    asked = (plan.pilot_items + (1 + adapters) * size.items) * len(questions) / len(sample)
     prompt, answer = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
-    forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), prompt, 0, answer)
+    sides = "both sides" if adapters == 1 else f"base and {adapters} adapters"
+    forecast = answering(f"{plan.name}, pilot and {sides}", machine, round(asked), prompt, 0, answer)
     return SuiteForecast(plan.name, plan.pilot_items, size.items, size.expected, forecast)
 
 

@@ -20,7 +20,8 @@ from lastresort.records.document import (
     Sentence,
     Share,
 )
-from lastresort.types import Unit
+from lastresort.records.gate import SuiteVerdict
+from lastresort.types import GateVerdict, StudyGate, Unit
 
 CrossedIn = Literal["score", "format", "cost"]
 BetterArm = Literal["ORPO", "DPO", "CANNOT_TELL"]
@@ -180,9 +181,16 @@ class MeanDifference(JsonDocument):
     interval: Interval
 
 
+class GateSaid(JsonDocument):
+    """What the gate says of one adapter, and why."""
+
+    verdict: GateVerdict
+    reason: Sentence
+
+
 class ArmSeed(JsonDocument):
     """One seed. dpo, orpo: the dev scores of both ways. difference: ORPO minus SFT then DPO, on the same items, with its interval
-    at 95%.
+    at 95%. dpo_gate, orpo_gate: null where no gate was run.
     """
 
     seed: Count
@@ -190,6 +198,29 @@ class ArmSeed(JsonDocument):
     orpo: Share
     difference: Difference
     interval: Interval
+    dpo_gate: GateSaid | None
+    orpo_gate: GateSaid | None
+
+
+class GatedMeasure(JsonDocument):
+    """A measure that the gate tested with every seed. difference: tuned minus base, the mean over the seeds, with its interval at
+    95%. verdicts: by seed.
+    """
+
+    name: Sentence
+    difference: Difference
+    interval: Interval
+    verdicts: tuple[SuiteVerdict, ...]
+
+
+class ArmGate(JsonDocument):
+    """What the gate says of a way. verdicts: by seed. untested: names of measures that were left out, or that say nothing of this
+    base, with any seed.
+    """
+
+    verdicts: tuple[GateVerdict, ...]
+    measures: tuple[GatedMeasure, ...]
+    untested: tuple[Sentence, ...]
 
 
 class ArmWork(JsonDocument):
@@ -230,7 +261,7 @@ class ArmSettings(JsonDocument):
 class ArmPoint(JsonDocument):
     """The prompt of the base, SFT then DPO ("dpo"), or ORPO ("orpo"), over its seeds. preferred: pairs held out of which the chosen
     answer is likelier by the log odds of a token. margin: by how much, in nats. kept: unrelated requests answered correctly. kl,
-    prose: how far from the base. signs: of what else the training changed. work: null of the base. null: not measured.
+    prose: how far from the base. signs: of what else the training changed. work, gate: null of the base. null: not measured.
     """
 
     way: str
@@ -243,6 +274,7 @@ class ArmPoint(JsonDocument):
     kl: float | None
     prose: Amount | None
     work: ArmWork | None
+    gate: ArmGate | None
     signs: tuple[Sign, ...]
 
 
@@ -251,10 +283,10 @@ class OrpoVsDpoDocument(JsonDocument):
 
     better: the way whose score on dev is shown to be higher. difference: of these scores. preferred: of the pairs held out, null
     where their prompts are fewer than two. pairs, held_pairs, left_out: learned from, held out, and not fit to train on.
-    chosen_tokens: of a chosen answer, on average, without the token that ends it.
+    chosen_tokens: of a chosen answer, on average, without the token that ends it. gate: of each adapter, null where none was run.
     """
 
-    version: Literal[1] = Field(default=1, alias="schema")
+    version: Literal[2] = Field(default=2, alias="schema")
     study: Literal["orpo-vs-dpo"] = "orpo-vs-dpo"
     task: str
     model: str
@@ -273,6 +305,7 @@ class OrpoVsDpoDocument(JsonDocument):
     points: tuple[ArmPoint, ...]
     by_seed: tuple[ArmSeed, ...]
     chosen_tokens: Amount
+    gate: StudyGate | None
     reasons: tuple[Sentence, ...]
     notes: tuple[Sentence, ...]
     seconds: Amount

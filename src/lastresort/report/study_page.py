@@ -78,7 +78,7 @@ def study_text(document: StudyDocument) -> RenderableType:
     """The answer, the table, and what else there is to say."""
     found = shown(document)
     here = [name for name in found.header if name not in found.page_only]
-    table = ruled(*here, figures={*here} - {"way", "trained on", ""}, wraps=("",))
+    table = ruled(*here, figures={*here} - {"way", "trained on", "gate", ""}, wraps=("gate", ""))
     for row in found.rows:
         table.add_row(*(printable(cell) for name, cell in zip(found.header, row, strict=True) if name in here))
     more = [words.on_the_page(found.page_only)] if found.page_only else []
@@ -160,7 +160,8 @@ def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
 
 def _orpo_vs_dpo(document: OrpoVsDpoDocument) -> ShownStudy:
     held = ("prefers chosen", "margin") if document.held_pairs else ()
-    header = ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
+    gate = ("gate",) if document.gate is not None else ()
+    header = ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", *gate, "")
     legends = (*((words.LEGEND_OF_HELD,) if held else ()), words.LEGEND_OF_ARMS)
     (base, *ways), difference = document.points, document.difference
     seeds = tuple(SeedScores((one.dpo, one.orpo), words.of_arm_seed(one)) for one in document.by_seed)
@@ -181,11 +182,12 @@ def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
         found += [_or_dash(point.preferred), margin]
     found += [f"{point.answer_tokens:.1f}", _or_dash(point.kept)]
     found.append("" if point.kl is None else f"{max(0.0, point.kl):.2f}")
-    work, said = point.work, ", ".join(SIGNS[sign] for sign in point.signs)
-    if work is None:
-        return (*found, "", "", said)
-    before = f"{count(work.sft_steps)} + " if work.sft_steps else ""
-    return (*found, f"{before}{count(work.steps)}", count(work.tokens), said)
+    work = point.work
+    before = f"{count(work.sft_steps)} + " if work is not None and work.sft_steps else ""
+    found += ["", ""] if work is None else [f"{before}{count(work.steps)}", count(work.tokens)]
+    if "gate" in named:
+        found.append("" if point.gate is None else words.of_verdicts(point.gate.verdicts))
+    return (*found, ", ".join(SIGNS[sign] for sign in point.signs))
 
 
 def _synthetic(document: SyntheticDocument) -> ShownStudy:

@@ -31,7 +31,7 @@ from lastresort.rungs.supervised.methods import method_of
 from lastresort.rungs.supervised.sft import SftRung, forecast_of_answers, forecast_of_training, tuned_system
 from lastresort.rungs.supervised.training import SupervisedTraining
 from lastresort.study.grid import Cell, Grid, of_different_rows
-from lastresort.study.rows import ArmTraining, CellRow, CellTraining
+from lastresort.study.rows import ArmTraining, CellGate, CellRow, CellTraining
 from lastresort.systems.compose import question_of
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.watch.kept import measured as looked_at
@@ -105,6 +105,8 @@ class TrainedCell:
 
 TrainCell = Callable[[Cell, str, Sequence[Example]], TrainedCell]
 """(cell, its key, its examples) -> what training it left, here or at a worker."""
+GateCell = Callable[[Cell, str, System, Sequence[ItemScore]], CellGate]
+"""(cell, its key, its system, its answers on dev) -> what the gate says."""
 
 
 def run_cell(
@@ -114,8 +116,11 @@ def run_cell(
     examples: Sequence[Example],
     train: TrainCell,
     clock: Callable[[], float],
+    gate: GateCell | None = None,
 ) -> CellRow:
-    """Do a cell, or go on where it was cut. Raises StoppedError where it stopped, DataError where training diverged."""
+    """Do a cell, or go on where it was cut. gate: of a cell that trains, None for none. Raises StoppedError where it stopped,
+    DataError where training diverged.
+    """
     bench, left, trained_s = shared.bench, None, 0.0
     if cell.trains:
         done = train(cell, key, examples)
@@ -126,6 +131,7 @@ def run_cell(
     began = clock()
     items = measure(bench, system, cell.label)
     kept = kept_requests(bench, system, cell.label) if shared.probed else None
+    gated = gate(cell, key, system, items) if gate is not None and cell.trains else None
     arm = left if isinstance(left, ArmTraining) else None
     return CellRow(
         key=key,
@@ -143,6 +149,7 @@ def run_cell(
         kept=kept,
         trained=left if isinstance(left, CellTraining) else None,
         arm=arm,
+        gate=gated,
     )
 
 

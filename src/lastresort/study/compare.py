@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
 
-from lastresort.evals.evidence.curve_means import curve_means
+from lastresort.evals.evidence.curve_means import LEAST_SEEDS, curve_means
 from lastresort.evals.evidence.paired import better
 from lastresort.evals.evidence.units import Array, group_means
+from lastresort.records.gate import TestedMeasure
 from lastresort.report.study import (
+    ArmGate,
     ArmPoint,
     ArmSeed,
     ArmSettings,
     ArmWork,
     BetterArm,
     ComputeShare,
+    GatedMeasure,
+    GateSaid,
     MeanDifference,
     OrpoVsDpoDocument,
     Sign,
@@ -29,7 +34,7 @@ from lastresort.spec.task import Task
 from lastresort.study.compute import TrainingCompute
 from lastresort.study.conclude import MeasuredStudy, is_far, leaked, mean_of
 from lastresort.study.grid import ARMS, Way
-from lastresort.study.rows import ArmTraining, CellRow
+from lastresort.study.rows import ArmTraining, CellGate, CellRow
 from lastresort.train.settings import Objective
 
 ENDING = 1  # token that ends a rendered answer, which is learned but is not counted of an answer that the model gives
@@ -72,11 +77,17 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
     held = compare_preferred(of["dpo"], of["orpo"])
     right = None if held is None else _bounded(held)
     leaks = dict(zip(ARMS, leaked(base, [rows[way] for way in ARMS]), strict=True))
+    gate = study.measured.gate
+    gated = {
+        way: [row.gate for row in found if row.gate is not None and gate is not None] for way, found in rows.items()
+    }
     points = (
         _base_point(study, base, of["dpo"][0]),
-        *(_point(study, way, rows[way], of[way], leaks=leaks[way]) for way in ARMS),
+        *(_point(study, way, rows[way], of[way], gated[way], leaks=leaks[way]) for way in ARMS),
     )
-    by_seed = tuple(_of_seed(study, *pair) for pair in zip(rows["dpo"], rows["orpo"], strict=True))
+    by_seed = tuple(
+        _of_seed(study, *pair, gated=gate is not None) for pair in zip(rows["dpo"], rows["orpo"], strict=True)
+    )
     on, first = study.measured_on, of["dpo"][0]
     held_pairs, settings, compute = len(first.margins), _settings(task, of), _compute(of)
     left_out = n - first.pairs - held_pairs
@@ -99,6 +110,7 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
         points=points,
         by_seed=by_seed,
         chosen_tokens=chosen,
+        gate=gate,
         reasons=tuple(words.reasons_of_arms(points, by_seed, right, chosen)),
         notes=(
             words.DEV_ONLY,
@@ -107,7 +119,7 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
             words.of_compute(_work(of["dpo"]), _work(of["orpo"]), compute),
             words.of_units_of_arms(on.n, on.unit, len(grid.seeds), len(set(first.held_prompts)) or held_pairs),
             words.ONE_LOOK,
-            words.NOT_THE_GATE,
+            words.NOT_THE_GATE if gate is None else words.of_gate(gate),
         ),
         seconds=study.seconds,
     )
@@ -144,7 +156,7 @@ def _compute(of: dict[Way, list[ArmTraining]]) -> ComputeShare:
     return ComputeShare(share=fmean(orpo) / fmean(dpo), equal=all(equal))
 
 
-def _of_seed(study: MeasuredStudy, dpo: CellRow, orpo: CellRow) -> ArmSeed:
+def _of_seed(study: MeasuredStudy, dpo: CellRow, orpo: CellRow, *, gated: bool) -> ArmSeed:
     found = better(dpo.scores, orpo.scores, binary=study.binary, groups=study.groups, seed=study.seed)
     return ArmSeed(
         seed=dpo.seed,
@@ -152,6 +164,48 @@ def _of_seed(study: MeasuredStudy, dpo: CellRow, orpo: CellRow) -> ArmSeed:
         orpo=study.score(orpo),
         difference=found.difference,
         interval=found.interval,
+        dpo_gate=_said(dpo.gate) if gated else None,
+        orpo_gate=_said(orpo.gate) if gated else None,
+    )
+
+
+def _said(gate: CellGate | None) -> GateSaid | None:
+    return None if gate is None else GateSaid(verdict=gate.verdict, reason=gate.reasons[0])
+
+
+def gates_of(gates: Sequence[CellGate]) -> ArmGate | None:
+    """Of one way, by seed; None without any."""
+    if not gates:
+        return None
+    names = list(dict.fromkeys(one.name for gate in gates for one in gate.suites))
+    found = {name: [one for gate in gates for one in gate.suites if one.name == name] for name in names}
+    tested = {name: [one for one in own if isinstance(one, TestedMeasure)] for name, own in found.items()}
+    measures = [_over_seeds(name, own, gates[0].alpha) for name, own in tested.items() if len(own) == len(gates)]
+    return ArmGate(
+        verdicts=tuple(gate.verdict for gate in gates),
+        measures=tuple(measures),
+        untested=tuple(name for name, own in tested.items() if len(own) < len(gates)),
+    )
+
+
+def _over_seeds(name: str, found: Sequence[TestedMeasure], alpha: float) -> GatedMeasure:
+    """The interval counts the noise of items and of seeds, each by itself, as `curve_means` does. That of items is what the gate
+    says of one adapter: all seeds are asked the same, so more of them do not lessen it.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    differences = [one.difference for one in found]
+    mean = fmean(differences)
+    items = float(ndtri(0.975) / ndtri(1 - alpha)) * fmean((one.interval[1] - one.interval[0]) / 2 for one in found)
+    seeds = 0.0
+    if len(found) >= LEAST_SEEDS:
+        seeds = float(stdtrit(len(found) - 1, 0.975)) * stdev(differences) / math.sqrt(len(found))
+    margin = math.hypot(items, seeds)
+    return GatedMeasure(
+        name=name,
+        difference=mean,
+        interval=(max(-1.0, mean - margin), min(1.0, mean + margin)),
+        verdicts=tuple(one.verdict for one in found),
     )
 
 
@@ -168,12 +222,19 @@ def _base_point(study: MeasuredStudy, base: CellRow, arm: ArmTraining) -> ArmPoi
         kl=None,
         prose=None,
         work=None,
+        gate=None,
         signs=(),
     )
 
 
 def _point(
-    study: MeasuredStudy, way: Way, rows: Sequence[CellRow], arms: Sequence[ArmTraining], *, leaks: bool
+    study: MeasuredStudy,
+    way: Way,
+    rows: Sequence[CellRow],
+    arms: Sequence[ArmTraining],
+    gates: Sequence[CellGate],
+    *,
+    leaks: bool,
 ) -> ArmPoint:
     scores = study.values(way, rows[0].n, lambda row: row.scores)
     signs: tuple[Sign, ...] = (*(("FORMAT_LEAK",) if leaks else ()), *(("FAR_FROM_BASE",) if is_far(arms) else ()))
@@ -188,6 +249,7 @@ def _point(
         kl=mean_of([one.kl for one in arms if one.kl is not None]),
         prose=mean_of([one.prose for one in arms if one.prose is not None]),
         work=_work(arms),
+        gate=gates_of(gates),
         signs=signs,
     )
 

@@ -1,4 +1,15 @@
-"""What the rows of a study say: rows in, document out. Pure."""
+"""What the rows of a study say: rows in, document out. Pure.
+
+Of min-data: the smallest training set that measurably shifts a model's answers. Each training is compared with the base prompt on
+the same dev items: exact one-sided McNemar, or a sign-flip test of graded scores. A size is shown where the trainings of all its
+seeds are. Sizes are tested from the largest down, and the first that is not shown ends it. So, however many sizes there are, one at
+which some training gains nothing is named with a probability of at most LEVEL. Smaller sizes that pass by themselves have no such
+promise: they are named as taken alone.
+
+Of format leak each size has one test, of its requests over all seeds, and Holm's rule pays for the number of sizes.
+
+Source: Maurer, Hothorn and Lehmacher 1995 (tests in a fixed order); Berger 1982 (all of several tests); Holm 1979.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +23,8 @@ from lastresort.climb.costs import paid_by_tokens
 from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
-from lastresort.evals.evidence.paired import better
+from lastresort.evals.evidence.noninferiority import holm
+from lastresort.evals.evidence.paired import better, p_above_zero
 from lastresort.evals.evidence.units import Array, group_means
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.study import (
@@ -35,9 +47,9 @@ from lastresort.spec.task import Task
 from lastresort.study.grid import Cell, Grid, Way
 from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
-from lastresort.study.shift import LEVEL, leaking, passes_alone, smallest_shown
 from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
 
+LEVEL = 0.05
 RISE = 0.02  # of the loss on dev in the second half of a training, above which it has risen
 Values = Callable[[CellRow], Sequence[float]]
 
@@ -202,6 +214,28 @@ def _point(study: MeasuredStudy, way: Way, n: int) -> CurvePoint:
         answer_tokens=fmean(tokens for row in rows for tokens in row.answer_tokens),
         usd=float(study.values(way, n, _usd(study.task)).mean()) if _priced(study.task) else None,
     )
+
+
+def smallest_shown(ps: Sequence[Sequence[float]], level: float = LEVEL) -> int | None:
+    """The place of the smallest size down to which all are shown, None where the largest is not. ps: by size, then by seed."""
+    smallest = None
+    for place in range(len(ps) - 1, -1, -1):
+        if not passes_alone(ps[place], level):
+            break
+        smallest = place
+    return smallest
+
+
+def passes_alone(ps: Sequence[float], level: float = LEVEL) -> bool:
+    """Whether all trainings of a size are shown, by themselves. ps: by seed."""
+    return bool(ps) and max(ps) <= level
+
+
+def leaking(base: Sequence[bool], trained: Sequence[Sequence[Sequence[bool]]]) -> list[bool]:
+    """By size, whether fewer requests are answered correctly than by the base. trained: by size, seed and request."""
+    before = np.asarray(base, dtype=np.float64)
+    ps = [p_above_zero(before - np.mean(of_size, axis=0), binary=False) for of_size in trained]
+    return [p <= LEVEL for p in holm(ps)]
 
 
 def min_data_of(study: MeasuredStudy) -> MinDataDocument:

@@ -13,8 +13,9 @@ from lastresort.errors import DataError
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.document import Amount, Count, JsonDocument, Positive, Sha256, Share
+from lastresort.records.gate import GateFindings
 from lastresort.study.grid import Cell, Way
-from lastresort.types import JsonObject
+from lastresort.types import JsonObject, StudyGate
 
 FILE_NAME = "rows.jsonl"
 
@@ -63,10 +64,20 @@ class ArmTraining(JsonDocument):
     prose: Amount | None
 
 
+class _CellGate(JsonDocument):
+    key: Sha256
+    mode: StudyGate
+    seed: Count
+
+
+class CellGate(GateFindings, _CellGate):  # fields of the last base come first
+    """What the gate says of the adapter, without examples of what was asked. key: of all that it depends on. seed: of the items."""
+
+
 class CellRow(JsonDocument):
     """A measured cell. rows: examples that it had, or pairs. shots: of them in a prompt. the tuples: of each dev item, in order.
     seconds: of the session that finished it. kept: whether each unrelated request is answered correctly; null where none was
-    measured.
+    measured. gate: null where none was run.
     """
 
     key: Sha256
@@ -84,6 +95,12 @@ class CellRow(JsonDocument):
     kept: tuple[bool, ...] | None = None
     trained: CellTraining | None = None
     arm: ArmTraining | None = None
+    gate: CellGate | None = None
+
+    @property
+    def known_by(self) -> tuple[str, ...]:
+        """That it is found by: without its gate, and with it."""
+        return (self.key,) if self.gate is None else (self.key, self.gate.key)
 
     @property
     def cell(self) -> Cell:
@@ -115,6 +132,7 @@ class CellRow(JsonDocument):
             "dev_loss": None if sft is None else sft.dev_loss,
             "trained_tokens": None if arm is None else arm.trained_tokens,
             "preferred": None if arm is None or not arm.margins else fmean(one > 0 for one in arm.margins),
+            "gate": None if self.gate is None else self.gate.verdict,
             "seconds": self.seconds,
         }
 
@@ -129,16 +147,20 @@ def add_row(folder: Path, row: CellRow) -> None:
 
 
 def rows_kept(folder: Path, keys: Collection[str]) -> int:
-    """How many of these cells the folder holds, also while a process adds to them. Raises DataError for a line that is no row."""
+    """How many of these cells the folder holds, also while a process adds to them. keys: as of `CellRow.known_by`. Raises DataError
+    for a line that is no row.
+    """
     path = folder / FILE_NAME
     if not path.is_file():
         return 0
     content = read_content(path, ROWS, raised=DataError)
-    return len({row.key for row in _read(path, content.split(b"\n")[:-1])} & set(keys))
+    return len({key for row in _read(path, content.split(b"\n")[:-1]) for key in row.known_by} & set(keys))
 
 
 def rows_in(folder: Path) -> dict[str, CellRow]:
-    """By key. A last line that was cut short by a kill is removed. Raises DataError for any other line that is no row."""
+    """By each of their keys, the last one where several have it. A last line that was cut short by a kill is removed. Raises
+    DataError for any other line that is no row.
+    """
     path = folder / FILE_NAME
     if not path.is_file():
         return {}
@@ -146,7 +168,7 @@ def rows_in(folder: Path) -> dict[str, CellRow]:
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
         write_atomically(path, whole)
-    return {row.key: row for row in _read(path, whole.split(b"\n")[:-1])}
+    return {key: row for row in _read(path, whole.split(b"\n")[:-1]) for key in row.known_by}
 
 
 def _read(path: Path, lines: Sequence[bytes]) -> list[CellRow]:

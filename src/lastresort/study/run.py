@@ -21,6 +21,7 @@ from lastresort.errors import InputError, TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
 from lastresort.records.events import StudyBegan, StudyFinished, TaskRead
+from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
@@ -34,10 +35,11 @@ from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.at_workers import StudyWorkers, WantedCell, trained_by
 from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, PROBED, CellBench, Learner, run_cell, tidy
+from lastresort.study.gating import StudyGating, forecast_of_gates
 from lastresort.study.grid import Cell, Grid
-from lastresort.study.rows import CellRow, add_row, rows_in
+from lastresort.study.rows import CellGate, CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, JsonObject, Progress
+from lastresort.types import Decoding, JsonObject, Progress, StudyGate
 
 Concluded = TypeVar("Concluded")
 NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "general", "keep", "use")
@@ -46,11 +48,12 @@ NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "gen
 
 @dataclass(frozen=True, slots=True)
 class PlannedStudy:
-    """What is to be done, before a model is opened."""
+    """What is to be done, before a model is opened. gate: of each cell that trains, None for none."""
 
     prepared: PreparedTask
     grid: Grid
     learner: Learner
+    gate: StudyGate | None = None
 
     @property
     def answers(self) -> int:
@@ -62,7 +65,7 @@ class PlannedStudy:
 class StudyRows:
     """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
     the same rows once those too long for the model are left out. too_long: how many those are. seconds_compare: whether all were
-    measured in one way: see `OpenModels`.
+    measured in one way: see `OpenModels`. gate: as of `PlannedStudy`.
     """
 
     rows: Mapping[Cell, CellRow]
@@ -71,6 +74,7 @@ class StudyRows:
     grid: Grid
     too_long: int = 0
     seconds_compare: bool = True
+    gate: StudyGate | None = None
 
 
 def refuse_nothing_to_train(task: Task) -> None:
@@ -119,6 +123,9 @@ def forecast(study: PlannedStudy, cells: Sequence[Cell], progress: Progress) -> 
         total = one if total is None else total + one
     if total is not None and (judge := forecast_of_judge(study.prepared, total.answers)) is not None:
         total += judge
+    adapters = sum(cell.trains for cell in cells)
+    if total is not None and study.gate is not None and adapters:
+        total += forecast_of_gates(study.prepared, study.gate, adapters, progress)
     return total
 
 
@@ -181,26 +188,39 @@ def run_grid(
         if grid.probed:
             facts["probed"] = PROBED
         keys = {cell: cell.key(facts) for cell in grid.cells()}
-        bench.record.append(began.model_copy(update={"keys": tuple(keys.values())}))
+        gating = None if study.gate is None else StudyGating(prepared, study.gate)
+        complete = {cell: key if gating is None or not cell.trains else gating.key(key) for cell, key in keys.items()}
+        bench.record.append(began.model_copy(update={"keys": tuple(complete.values())}))
         known = rows_in(folder)
-        for done in known:
-            tidy(folder, done)
         # First the prompts: a training closes the model, and takes the room of the workers that answer.
-        missing = sorted((cell for cell, key in keys.items() if key not in known), key=lambda one: one.trains)
+        missing = sorted((cell for cell in keys if complete[cell] not in known), key=lambda one: one.trains)
+        again = [keys[cell] for cell in missing if keys[cell] in known]
+        for done in known.keys() - {*again}:
+            tidy(folder, done)
         expected = forecast(study, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
+        if again:
+            progress.say(words.of_no_gate(len(again)))
+
+        def gate(cell: Cell, key: str, system: System, items: Sequence[ItemScore]) -> CellGate:
+            assert gating is not None
+            base = known[keys[Cell("zero-shot", 0, 0)]]
+            return gating.run(bench, cell, key, system, items, base)
+
         wanted = [WantedCell(cell, keys[cell], tuple(subsets.get(cell, ()))) for cell in missing]
         with trained_by(workers, cell_bench, wanted, clock) as train:
             for number, one in enumerate(wanted, 1):
                 check(bench.stop)
                 progress.say(words.of_cell(number, len(missing), one.cell.label))
-                row = run_cell(cell_bench, one.cell, one.key, one.examples, train, clock)
+                row = run_cell(
+                    cell_bench, one.cell, one.key, one.examples, train, clock, None if gating is None else gate
+                )
                 add_row(folder, row)
-                known[row.key] = row
+                known |= dict.fromkeys(row.known_by, row)
                 tidy(folder, row.key)
         too_long = len(prepared.split.train) - len(bench.train)
-        found = {cell: known[key] for cell, key in keys.items()}
-        rows = StudyRows(found, method, learner.rate, grid, too_long, bench.models.seconds_compare)
+        found = {cell: known[key] for cell, key in complete.items()}
+        rows = StudyRows(found, method, learner.rate, grid, too_long, bench.models.seconds_compare, study.gate)
         concluded = conclude(rows)
         bench.record.append(StudyFinished())
     return concluded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lastresort.evals.evidence.crossing import CurveCrossing
 from lastresort.evals.evidence.learning_curve import GainAt, LearningCurve, NoForecast, WhyNoForecast
@@ -21,10 +21,20 @@ from lastresort.report.words.wording import (
     points_of,
 )
 from lastresort.rungs.forecast import Forecast
-from lastresort.types import StudyKind, Unit
+from lastresort.types import GateVerdict, StudyGate, StudyKind, Unit
 
 if TYPE_CHECKING:
-    from lastresort.report.study import ArmPoint, ArmSeed, ArmSettings, ArmWork, BetterArm, ComputeShare, MeanDifference
+    from lastresort.report.study import (
+        ArmGate,
+        ArmPoint,
+        ArmSeed,
+        ArmSettings,
+        ArmWork,
+        BetterArm,
+        ComputeShare,
+        GateSaid,
+        MeanDifference,
+    )
 
 DEV_ONLY = "All scores are on dev. This study chose nothing on it. The test set was not measured."
 
@@ -288,9 +298,60 @@ def on_the_page(columns: Sequence[str]) -> str:
 
 NOT_THE_GATE = (
     "Format leak and the distance from the base are the cheap part of the gate. The whole gate was not run: it asks each model "
-    "hundreds of questions, too many for every seed. A study keeps no adapter. To ship one, run `lastresort climb`, which gates "
-    "what it trains: SFT then DPO with sft and preference in the ladder, ORPO without sft."
+    "hundreds of questions (--gate quick or --gate full runs it). A study keeps no adapter. To ship one, run `lastresort climb`, "
+    "which gates what it trains: SFT then DPO with sft and preference in the ladder, ORPO without sft."
 )
+_GATES: dict[StudyGate, str] = {
+    "quick": "The gate is quick: bounded in items and minutes, with less statistical power.",
+    "full": "The gate is full: as many items as a verdict needs.",
+}
+
+
+def of_gate(mode: StudyGate) -> str:
+    """What the gate of a study is."""
+    return (
+        f"{_GATES[mode]} It compares each adapter with the base, on the same items for all, and its target is dev: the bar, and "
+        "the base prompt. Each verdict has an error of its own, 5%, and none says which way is better. A study keeps no adapter. "
+        "To ship one, run `lastresort climb`, which tests and gates it: SFT then DPO with sft and preference in the ladder, ORPO "
+        "without sft."
+    )
+
+
+def of_verdicts(verdicts: Sequence[GateVerdict]) -> str:
+    """ "SHIP 3, HOLD 2"."""
+    return ", ".join(f"{one} {verdicts.count(one)}" for one in get_args(GateVerdict) if one in verdicts)
+
+
+def of_arm_gate(way: str, gate: ArmGate) -> str:
+    """What the gate says of a way, over its seeds."""
+    said = f"Gate of {name_of(way)}: {of_verdicts(gate.verdicts)} of {counted(len(gate.verdicts), 'seed')}"
+    means = ", ".join(
+        f"{one.name} {signed(one.difference)} ({signed(one.interval[0])} to {signed(one.interval[1])})"
+        for one in gate.measures
+    )
+    if means:
+        said += f"; in points on average (95%): {means}"
+    return f"{said}; not tested: {listed(gate.untested)}." if gate.untested else f"{said}."
+
+
+def of_gate_reasons(way: str, by_seed: Sequence[tuple[int, GateSaid | None]]) -> list[str]:
+    """Why the gate holds or rejects, a sentence for each reason and its seeds."""
+    held = [(seed, said.reason) for seed, said in by_seed if said is not None and said.verdict != "SHIP"]
+    reasons = dict.fromkeys(reason for _, reason in held)
+    of = {reason: [str(seed) for seed, own in held if own == reason] for reason in reasons}
+    return [
+        f"{reason.removesuffix('.')} ({name_of(way)}, {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)})."
+        for reason, seeds in of.items()
+    ]
+
+
+def of_no_gate(cells: int) -> str:
+    """cells: that have a row without the gate that is wanted."""
+    have, they, rows = ("has", "it is", "its row is") if cells == 1 else ("have", "they are", "their rows are")
+    why = f"A study keeps no adapter, so {they} trained again to be gated, and {rows} replaced."
+    return f"{counted(cells, 'cell')} {have} a row without this gate. {why}"
+
+
 ONE_LOOK = (
     "The verdict is false in at most 5% of studies if the number of seeds was fixed beforehand and no training is far from the "
     "others. Adding seeds after a look, or a training that collapses now and then, makes false verdicts more frequent."
@@ -336,6 +397,13 @@ def reasons_of_arms(
             f"{percent(dpo.kept)} after SFT then DPO, {percent(orpo.kept)} after ORPO, {percent(base.kept)} by the base"
         )
         said.append(f"Unrelated requests answered correctly: {kept}.")
+    gates = {
+        dpo.way: [(one.seed, one.dpo_gate) for one in by_seed],
+        orpo.way: [(one.seed, one.orpo_gate) for one in by_seed],
+    }
+    for one in (dpo, orpo):
+        if one.gate is not None:
+            said += [of_arm_gate(one.way, one.gate), *of_gate_reasons(one.way, gates[one.way])]
     return said
 
 
