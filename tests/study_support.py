@@ -9,7 +9,17 @@ import numpy as np
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.spec.task import Task, load_task
 from lastresort.study.conclude import MeasuredStudy
-from lastresort.study.grid import ARMS, BASES, SOURCES, Cell, arms_grid, crossover_grid, min_data_grid, sources_grid
+from lastresort.study.grid import (
+    ARMS,
+    BASES,
+    SOURCES,
+    Cell,
+    OptimisedInstruction,
+    arms_grid,
+    crossover_grid,
+    min_data_grid,
+    sources_grid,
+)
 from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
 from tuning_support import COLOURS, tiny_task
@@ -56,11 +66,20 @@ def row_of(cell: Cell, score: float, **facts: object) -> CellRow:
     return CellRow.model_validate({**values, **facts})
 
 
-def study_of(task: Task, kind: str, rows: dict[Cell, CellRow] | None = None, seeds: int = 3) -> MeasuredStudy:
+def study_of(
+    task: Task,
+    kind: str,
+    rows: dict[Cell, CellRow] | None = None,
+    seeds: int = 3,
+    optimised: OptimisedInstruction | None = None,
+) -> MeasuredStudy:
     """rows: in place of those that follow `truth`."""
-    grid = crossover_grid(task, 320, SIZES, seeds) if kind == "crossover" else min_data_grid(320, SIZES, seeds)
+    with_it = optimised is not None
+    crossover = crossover_grid(task, 320, SIZES, seeds, optimised=with_it)
+    grid = crossover if kind == "crossover" else min_data_grid(320, SIZES, seeds)
     found = {cell: row_of(cell, truth(cell)) for cell in grid.cells()}
-    return MeasuredStudy(task, grid, StudyRows({**found, **(rows or {})}, "lora", 0.001, grid), None, binary=True)
+    measured = StudyRows({**found, **(rows or {})}, "lora", 0.001, grid, optimised=optimised)
+    return MeasuredStudy(task, grid, measured, None, binary=True)
 
 
 def arm_of(way: str, **facts: object) -> ArmTraining:

@@ -234,6 +234,7 @@ def study(
     dpo_rate: float | None = None,
     orpo_rate: float | None = None,
     gate: str | None = None,
+    optimised: str | Path | None = None,
     out: str | Path | None = None,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -244,16 +245,18 @@ def study(
 
     kind: "crossover", "min-data", "orpo-vs-dpo" or "synthetic". sizes: numbers of examples, by default spread up to all of train;
     the last two kinds have none. seeds: by default 3, of the last two kinds 5. dpo_rate, orpo_rate: learning rates of orpo-vs-dpo,
-    by default the middle of those of the task. gate: "quick" or "full", of each adapter of orpo-vs-dpo; by default none. out: by
-    default studies/<task>-<kind>. ray: "local", "auto" or "HOST:PORT" to answer on a Ray cluster (docs/scale.md). stop: checked
-    between batches and training steps, as is a file named stop in the study's folder.
+    by default the middle of those of the task. gate: "quick" or "full", of each adapter of orpo-vs-dpo; by default none. optimised:
+    the run whose optimised prompt crossover also measures. out: by default studies/<task>-<kind>. ray: "local", "auto" or
+    "HOST:PORT" to answer on a Ray cluster (docs/scale.md). stop: checked between batches and training steps, as is a file named
+    stop in the study's folder.
     Raises InputError for bad input, StoppedError if the study stopped. The same call resumes it.
     """
     from lastresort.app.study import StudyRequest, kind_named, run_study, sizes_named
     from lastresort.stop import NEVER
 
     request = StudyRequest(
-        kind_named(kind), _file(task), settings or {}, sizes_named(sizes), seeds, _path(out), dpo_rate, orpo_rate, ray, gate
+        kind_named(kind), _file(task), settings or {}, sizes_named(sizes), seeds, _path(out), dpo_rate, orpo_rate, ray, gate,
+        _path(optimised),
     )  # fmt: skip
     with _computing(progress) as shown:
         return run_study(request, shown, stop or NEVER)

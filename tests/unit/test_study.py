@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, cast
+from typing import Any, Literal, cast
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
 from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.app.study_folder import study_in
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workload import workload
 from lastresort.data.split import nested
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate.suites.suite import SuiteItem
+from lastresort.records.document import Statement
+from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, TaskRead
+from lastresort.records.record import Record
+from lastresort.records.rungs import GepaMissing
 from lastresort.report.schema import schema_of
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.sft import SftRung
-from lastresort.spec.task import load_task
+from lastresort.spec.task import Task, load_task
 from lastresort.stop import NEVER
+from lastresort.study import cells
 from lastresort.study.cells import SftLearner, kept_requests
 from lastresort.study.conclude import crossover_of, min_data_of
-from lastresort.study.grid import Cell, crossover_grid, min_data_grid, of_different_rows, spread_sizes
+from lastresort.study.grid import (
+    Cell,
+    OptimisedInstruction,
+    crossover_grid,
+    min_data_grid,
+    of_different_rows,
+    spread_sizes,
+)
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
 from lastresort.study.run import PlannedStudy, forecast
 from lastresort.systems.system import System
-from lastresort.types import Example, Message, SilentProgress
+from lastresort.types import Example, Message, Selection, SilentProgress
 from study_support import SIZES, row_of, study_of, task_of
 from tuning_support import COLOURS, Cut, CutAt, pairs, questions, tiny_task, write_jsonl
 
@@ -150,6 +165,166 @@ def test_a_crossover_says_where_and_of_what_it_cannot_tell(tmp_path: Path) -> No
     row = dict(zip(shown(found).header, shown(found).rows[2], strict=True))
     assert shown(found).rows[-1][0] == "SFT"
     assert (row["way"], row["examples"], row["tokens in"]) == ("few-shot", "10", "160")
+
+
+TEXT = "Say which colour it is."
+
+
+def test_an_optimised_prompt_is_shown_where_it_was_written_and_decides_nothing(tmp_path: Path) -> None:
+    """It is better than SFT with the most examples, and the answer about the other ways stays."""
+    task, cell = task_of(tmp_path), Cell("optimised", 0, 0)
+    plain = crossover_of(study_of(task, "crossover"))
+    assert plain.optimised is None
+    better = {cell: row_of(cell, 0.99)}
+    found = crossover_of(study_of(task, "crossover", better, optimised=OptimisedInstruction(TEXT, 540)))
+    Draft202012Validator(schema_of("crossover")).validate(found.as_json())
+    assert found.crossings == plain.crossings
+    assert found.answer == f"{plain.answer} The optimised prompt is not part of this."
+    assert found.optimised is not None
+    assert (found.optimised.instruction, found.optimised.rows) == (TEXT, 540)
+    sft = [point.score for point in found.points if (point.way, point.n) == ("sft", 320)]
+    (own,) = [point for point in found.points if point.way == "optimised"]
+    assert (own.n, own.seeds) == (540, 1)
+    assert found.optimised.difference.mean == pytest.approx(sft[0] - own.score)
+    low, high = found.optimised.difference.interval
+    assert low < found.optimised.difference.mean < high
+    said = found.reasons[-1]
+    assert said.startswith("With 320 examples SFT minus the optimised prompt is −")
+    assert "It saw 540 rows of train, more than the 320 that SFT learned from, and the climb raced it on dev" in said
+    (row,) = [row for row in shown(found).rows if row[0] == "optimised prompt"]
+    assert row[1] == "540"
+    same = crossover_of(study_of(task, "crossover", better, optimised=OptimisedInstruction(TEXT, 320)))
+    assert "It saw 320 rows of train, and the climb" in same.reasons[-1]
+
+
+def test_the_picture_marks_an_optimised_prompt_at_its_rows_on_a_level_line(tmp_path: Path) -> None:
+    study = study_of(task_of(tmp_path), "crossover", optimised=OptimisedInstruction(TEXT, 540))
+    drawn = ElementTree.fromstring(standing_alone(shown(crossover_of(study)).pictures[0]))
+
+    def of(tag: str, within: ElementTree.Element = drawn) -> list[ElementTree.Element]:
+        return list(within.iter(f"{{http://www.w3.org/2000/svg}}{tag}"))
+
+    ticks = {text.text: float(text.get("x", "")) for text in of("text") if text.get("text-anchor") == "middle"}
+    (group,) = [
+        one for one in of("g") if any("optimised prompt, 540" in (text.text or "") for text in of("title", one))
+    ]
+    line, *_ = of("polyline", group)
+    (start, left), (end, right) = [tuple(map(float, one.split(","))) for one in line.get("points", "").split()]
+    (dot,) = of("circle", group)
+    assert left == right == float(dot.get("cy", ""))
+    assert start < ticks["10"] < ticks["320"] < ticks["540"] < end
+    assert abs(float(dot.get("cx", "")) - ticks["540"]) < 13  # lines stand beside each other
+
+
+def climb_of(task: Task, run: Path, better: bool | None = True, text: str = TEXT, **changed: object) -> Path:
+    """A record that optimised an instruction, one that is no better, or none. changed: keys of the task that it read."""
+    prepared = prepare(task, begins=False)
+    resolved = {**prepared.task.resolved(), "path": "task.yaml", **changed}
+    with Record.create(run, TaskRead(task=resolved)) as record:
+        record.append(FilesRead(files=prepared.files))
+        if better is not None:
+            record.append(
+                PromptOptimised(
+                    rung="prompting",
+                    reflector="r",
+                    plain="Name it.",
+                    best=text if better else "Name it.",
+                    plain_score=0.25,
+                    best_score=0.75 if better else 0.25,
+                    n=30,
+                    learned_from=40,
+                    proposed=(),
+                    calls=300,
+                    reflections=4,
+                    stopped="calls",
+                    tokens_in=1,
+                    tokens_out=1,
+                    seconds=1.0,
+                    usd=0.0,
+                    priced=True,
+                )
+            )
+    return run
+
+
+def test_the_optimised_prompt_of_a_climb_is_measured_once_and_another_one_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the other ways stay. The zero-shot prompt and it differ in the instruction alone."""
+    measured: list[System] = []
+    of_cell = cells.measure
+    monkeypatch.setattr(cells, "measure", lambda *given: (measured.append(given[1]), of_cell(*given))[1])
+    path = tiny_task(tmp_path / "task", split={"dev": 4, "test": 30}, ladder=["prompting", "sft"])
+    task = load_task(path)
+    first, second = climb_of(task, tmp_path / "a"), climb_of(task, tmp_path / "b", text="Say it.")
+    own = StudyRequest("crossover", path, sizes=(16, 40), seeds=2, out=tmp_path / "own", optimised=first)
+    with pytest.raises(Cut):
+        run_study(own, CutAt("few-shot, 16 examples, seed 0: dev", 1))
+    plain, written, *_ = measured
+    assert (plain.name, written.name) == ("zero-shot", "optimised")
+    assert written.prompt == replace(plain.prompt, instruction=TEXT, written_by="model")
+    with pytest.raises(Cut):
+        run_study(replace(own, optimised=second), again := CutAt("few-shot, 16 examples, seed 0: dev", 1))
+    assert any(said.startswith("The study has 14 cells, 1 of them done.") for said in again.said)
+    assert measured[3].prompt.instruction == "Say it."
+    found = study_in(tmp_path / "own")
+    assert found is not None
+    assert f"--optimised {second}" in (found.command(tmp_path) or "")
+
+
+KEPT = Statement.of(GepaMissing(), "No prompt was optimised: gepa is not installed.")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"about": "Other."},
+            "found a run of another task or other data: it differs in about, expected a climb of this",
+        ),
+        ({"split": {"dev": 5}}, "it differs in split"),
+        ({"better": False}, "found that no instruction beat the task's own, which scores 25.0% on 30 rows of train"),
+        ({"better": None}, "found a run that stopped before it optimised a prompt"),
+        ({"better": None, "ladder": ["sft"]}, "found no rung prompting in its ladder"),
+        ({"better": None, "findings": ()}, "found none: prompting.optimise is off"),
+        ({"better": None, "findings": (KEPT,)}, "found none. The run says: No prompt was optimised: gepa is not inst"),
+    ],
+)
+def test_a_run_without_an_optimised_prompt_of_this_task_is_refused(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tiny_task(tmp_path / "task", ladder=["prompting", "sft"])
+    findings = given.pop("findings", None)
+    run = climb_of(load_task(path), tmp_path / "run", **given)
+    if findings is not None:
+        with Record.open(run) as record:
+            record.append(
+                RungSearched(
+                    rung="prompting",
+                    chosen="zero-shot",
+                    candidates=(),
+                    why=Selection("zero-shot", "HIGHEST", 1.0, 1),
+                    findings=findings,
+                    bias_corrected=None,
+                )
+            )
+    own = StudyRequest("crossover", path, sizes=(16, 40), out=tmp_path / "own", optimised=run)
+    for study in (run_study, forecast_study):
+        with pytest.raises(InputError, match=re.escape(said)) as error:
+            study(own, SilentProgress())
+        assert f"--optimised {run}" in str(error.value)
+    assert not (tmp_path / "own").exists()
+
+
+def test_other_studies_take_no_optimised_prompt_and_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task")
+    other = StudyRequest("min-data", path, sizes=(16, 40), optimised=tmp_path)
+    with pytest.raises(
+        InputError, match=r"--optimised: found .*, expected none: only crossover compares ways to prompt"
+    ):
+        run_study(other, SilentProgress())
+    with pytest.raises(DataError, match=r"found no record\.sqlite, expected the folder of a run"):
+        run_study(StudyRequest("crossover", path, optimised=tmp_path), SilentProgress())
 
 
 def test_costs_cross_where_an_hour_has_a_price(tmp_path: Path) -> None:

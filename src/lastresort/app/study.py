@@ -31,7 +31,8 @@ class StudyRequest:
     sizes: numbers of examples, None for some up to all of train. seeds: None for as many as this kind of study usually has. out:
     None for studies/<task>-<kind>. settings: dotted keys that override the task file's. dpo_rate, orpo_rate: learning rates of
     orpo-vs-dpo, None for those of the task; it has no sizes. gate: of each adapter of orpo-vs-dpo, quick or full, None for none.
-    ray: local, auto or HOST:PORT; None for this process alone.
+    ray: local, auto or HOST:PORT; None for this process alone. optimised: the run whose optimised instruction crossover also
+    measures.
     """
 
     kind: StudyKind
@@ -44,6 +45,7 @@ class StudyRequest:
     orpo_rate: float | None = None
     ray: str | None = None
     gate: str | None = None
+    optimised: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ def _options(request: StudyRequest) -> Iterator[str]:
             yield from (option, f"{value!r}")
     if request.gate is not None:
         yield from ("--gate", request.gate)
+    if request.optimised is not None:
+        yield from ("--optimised", str(request.optimised.absolute()))
     yield from set_options(to_jsonable_python(dict(request.settings)))
 
 
@@ -244,15 +248,23 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
 
         checked_address(request.ray)
     from lastresort.climb.prepare import prepare
-    from lastresort.study.kinds import KINDS, StudyOptions
+    from lastresort.study.kinds import KINDS, StudyOptions, optimised_in
     from lastresort.study.run import PlannedStudy, refuse_few_units, refuse_nothing_to_train
 
     gate = gate_named(request)
+    if request.optimised is not None and request.kind != "crossover":
+        raise InputError(
+            f"found {request.optimised}",
+            where="--optimised",
+            expected="none: only crossover compares ways to prompt",
+            remedy="Leave it out.",
+        )
     kind = KINDS[request.kind]
-    options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate)
+    options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate, request.optimised)
     refuse_nothing_to_train(task)
     task, learner = kind.learning(task, options)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_few_units(prepared, kind.least_units)
-    return PlannedStudy(prepared, kind.grid(prepared, options), learner, gate)
+    optimised = None if request.optimised is None else optimised_in(request.optimised, prepared)
+    return PlannedStudy(prepared, kind.grid(prepared, options), learner, gate, optimised)

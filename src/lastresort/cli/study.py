@@ -45,6 +45,9 @@ ORPO_RATE: Any = Option(None, "--orpo-rate", help=f"Learning rate of ORPO. {RATE
 GATE: Any = Option(
     None, "--gate", metavar="quick|full", help="Also gate each adapter. Default: none, as it takes long."
 )
+OPTIMISED: Any = Option(
+    None, "--optimised", metavar="RUN", help="Also measure the prompt that a climb of this task optimised."
+)
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
@@ -55,6 +58,7 @@ def crossover_command(
     task: Path = TASK,
     sizes: str | None = SIZES,
     seeds: int | None = SEEDS,
+    optimised: Path | None = OPTIMISED,
     out: Path | None = OUT,
     ray: str | None = TRAINING_RAY,
     dry_run: bool = DRY,
@@ -67,7 +71,7 @@ def crossover_command(
 
     Run the same command again to resume an interrupted study.
     """
-    _run("crossover", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray)
+    _run("crossover", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray, optimised=optimised)
 
 
 @study_app.command("min-data")

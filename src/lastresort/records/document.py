@@ -66,6 +66,11 @@ class ReuseView(JsonDocument):
     text: Sentence
 
 
+def code_of(kind: type) -> str:
+    """RungSkip -> rung_skip."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
 class Statement(JsonDocument):
     """What a decision says, as a value and in words. code: what kind of statement. rung: which it is about, to be named before the
     text; null where the text names all. figures: what the text was made from.
@@ -78,10 +83,10 @@ class Statement(JsonDocument):
 
     @classmethod
     def of(cls, value: object, text: str, *, names_rung: bool = True) -> Self:
-        """value: a dataclass; the name of its class is the code: RungSkip -> rung_skip. names_rung: whether the text names the rung
+        """value: a dataclass; the name of its class is the code, as of `code_of`. names_rung: whether the text names the rung
         of the value, where that has one.
         """
-        code = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(value).__name__).lower()
+        code = code_of(type(value))
         figures: dict[str, Any] = to_jsonable_python(value, inf_nan_mode="null")
         rung = None if names_rung else figures.pop("rung", None)
         return cls(code=code, rung=rung, figures=figures, text=text)

@@ -70,10 +70,31 @@ class StudyCrossing(JsonDocument):
     high: Amount | None
 
 
-class CrossoverDocument(JsonDocument):
-    """What `lastresort study crossover TASK` prints with --json, and its study.json. It grows by version."""
+class MeanDifference(JsonDocument):
+    """The second way minus the first, the mean over units and seeds, with its interval at 95%."""
 
-    version: Literal[1] = Field(default=1, alias="schema")
+    mean: Difference
+    interval: Interval
+
+
+class ComparedInstruction(JsonDocument):
+    """An instruction that a climb optimised, which the way "optimised" asks zero-shot. rows: of train, from which it was written.
+    difference: SFT on the most examples minus this way. No verdict rests on it: the climb raced the instruction on dev.
+    """
+
+    instruction: Sentence
+    rows: Positive
+    difference: MeanDifference
+
+
+class CrossoverDocument(JsonDocument):
+    """What `lastresort study crossover TASK` prints with --json, and its study.json. It grows by version.
+
+    optimised: of the optimised prompt, whose point has as many examples as its instruction was written from. Null where none was
+    named.
+    """
+
+    version: Literal[2] = Field(default=2, alias="schema")
     study: Literal["crossover"] = "crossover"
     task: str
     model: str
@@ -86,6 +107,7 @@ class CrossoverDocument(JsonDocument):
     answer: Sentence
     points: tuple[CurvePoint, ...]
     crossings: tuple[StudyCrossing, ...]
+    optimised: ComparedInstruction | None
     reasons: tuple[Sentence, ...]
     notes: tuple[Sentence, ...]
     seconds: Amount
@@ -172,13 +194,6 @@ class MinDataDocument(JsonDocument):
     curve_text: Sentence
     notes: tuple[Sentence, ...]
     seconds: Amount
-
-
-class MeanDifference(JsonDocument):
-    """ORPO minus SFT then DPO, the mean over units and seeds, with its interval at 95%."""
-
-    mean: Difference
-    interval: Interval
 
 
 class GateSaid(JsonDocument):

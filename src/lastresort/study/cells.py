@@ -25,12 +25,12 @@ from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.many_shot import MORE
-from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
+from lastresort.rungs.prompting.prompts import grammar_of, instruction, instruction_of, prompting_decoding, shots_of
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of
 from lastresort.rungs.supervised.sft import SftRung, forecast_of_answers, forecast_of_training, tuned_system
 from lastresort.rungs.supervised.training import SupervisedTraining
-from lastresort.study.grid import Cell, Grid, of_different_rows
+from lastresort.study.grid import Cell, Grid, OptimisedInstruction, of_different_rows
 from lastresort.study.rows import ArmTraining, CellGate, CellRow, CellTraining
 from lastresort.systems.compose import question_of
 from lastresort.systems.system import PromptDesign, System
@@ -84,11 +84,13 @@ class Learner(Protocol):
 class CellBench:
     """What cells share. bench: of the study, with all of train. learner: of the cells that train. probed: whether it is measured
     what else training changed. Prompts are then those of the model that is trained, with whose own answers an adapter is compared.
+    optimised: the instruction of the optimised prompt, None where the study has none.
     """
 
     bench: Workbench
     learner: Learner
     probed: bool
+    optimised: OptimisedInstruction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,9 @@ def prompt_of(shared: CellBench, cell: Cell, examples: Sequence[Example]) -> Sys
     kwargs = task.chat_template_kwargs
     pool = shots_of(examples, cell.seed)
     design = PromptDesign(instruction(task))
+    if cell.way == "optimised":
+        assert shared.optimised is not None, "the grid has one"
+        design = PromptDesign(instruction_of(shared.optimised.text, task), written_by="model")
     if cell.way == "nearest":
         design = replace(design, shots=pool, k=min(NEAREST, len(pool)), selection="nearest")
     k = min(len(pool), MOST_SHOTS)

@@ -30,12 +30,14 @@ from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.study import (
     SIGNS,
     BasePoint,
+    ComparedInstruction,
     CrossedIn,
     CrossoverDocument,
     CurveForecast,
     CurvePoint,
     DevUnits,
     GainForecast,
+    MeanDifference,
     MinDataDocument,
     NoCurveForecast,
     Sign,
@@ -146,6 +148,7 @@ def _rung(way: Way) -> str:
 def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
     grid, task = study.grid, study.task
     others: list[Way] = [*grid.bases, *(way for way in grid.ways if way != "sft")]
+    tested = [way for way in others if way != "optimised"]  # a climb raced it on dev
     crossings: list[tuple[Way, CrossedIn, CurveCrossing]] = []
     of: dict[CrossedIn, Values] = {"score": _scores}
     if _asks_for_form(task):
@@ -155,10 +158,11 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         of["cost"] = _usd(task)
     for what, values in of.items():
         sft = study.along("sft", values)
-        for way in others:
+        for way in tested:
             other = study.along(way, values)
             rise = other - sft if what == "cost" else sft - other
             crossings.append((way, what, crossing(grid.sizes, rise, unseen=float(what != "cost"))))
+    optimised = _optimised(study)
     return CrossoverDocument(
         task=task.task,
         model=task.model,
@@ -168,16 +172,30 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         measured_on=study.measured_on,
         sizes=grid.sizes,
         seeds=len(grid.seeds),
-        answer=words.answer_of_crossover(crossings, grid.sizes),
+        answer=words.answer_of_crossover(crossings, grid.sizes, optimised=optimised is not None),
         points=tuple(_point(study, way, n) for way in (*others, "sft") for n in _sizes(grid, way)),
         crossings=tuple(
             StudyCrossing(way=way, what=what, kind=one.kind, at=one.at, low=one.low, high=one.high)
             for way, what, one in crossings
         ),
-        reasons=tuple(words.of_crossings(crossings, grid.sizes)),
+        optimised=optimised,
+        reasons=(
+            *words.of_crossings(crossings, grid.sizes),
+            *([] if optimised is None else [words.of_optimised(optimised, grid.sizes[-1])]),
+        ),
         notes=(*study.notes(), *([] if costs_compare or not _priced(task) else [words.NO_COSTS])),
         seconds=study.seconds,
     )
+
+
+def _optimised(study: MeasuredStudy) -> ComparedInstruction | None:
+    found = study.measured.optimised
+    if found is None:
+        return None
+    rise = study.along("sft", _scores)[-1:] - study.along("optimised", _scores)[-1:]
+    low, high = curve_means(rise).intervals()[0]
+    difference = MeanDifference(mean=float(rise.mean()), interval=(max(-1.0, low), min(1.0, high)))
+    return ComparedInstruction(instruction=found.text, rows=found.rows, difference=difference)
 
 
 def _asks_for_form(task: Task) -> bool:
@@ -202,9 +220,10 @@ def _sizes(grid: Grid, way: Way) -> tuple[int, ...]:
 def _point(study: MeasuredStudy, way: Way, n: int) -> CurvePoint:
     seeds = study.grid.seeds if n else (0,)
     rows, scores = [study.row(way, n, seed) for seed in seeds], study.values(way, n, _scores)
+    optimised = study.measured.optimised
     return CurvePoint(
         way=way,
-        n=n,
+        n=optimised.rows if optimised is not None and way == "optimised" else n,
         seeds=len(seeds),
         score=float(scores.mean()),
         interval=study.interval(scores),

@@ -21,6 +21,7 @@ Way = Literal[
     "few-shot",
     "constrained few-shot",
     "nearest",
+    "optimised",
     "sft",
     "dpo",
     "orpo",
@@ -28,7 +29,7 @@ Way = Literal[
     "synthetic",
     "both",
 ]
-BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
+BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot", "optimised")  # learn from no example of their cell
 
 ARMS: tuple[Way, ...] = ("dpo", "orpo")  # SFT then DPO against ORPO; n are pairs
 SOURCES: tuple[Way, ...] = ("real", "synthetic", "both")  # SFT on rows of one kind, or of both; n are the rows of both
@@ -69,6 +70,14 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class OptimisedInstruction:
+    """An instruction that a climb of the same task optimised. rows: of train, from which it was written."""
+
+    text: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """ways: that are tried on every size with every seed. bases: that are measured once. probed: whether it is also measured what
     else training changed.
@@ -91,13 +100,16 @@ class Grid:
                     yield Cell(way, n, seed)
 
 
-def crossover_grid(task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
-    """SFT and all ways to prompt. sizes, seeds: None for the defaults. Raises InputError for sizes that train is too small for, and
-    for too few seeds.
+def crossover_grid(
+    task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None, *, optimised: bool = False
+) -> Grid:
+    """SFT and all ways to prompt. sizes, seeds: None for the defaults. optimised: whether an optimised instruction is one of them.
+    Raises InputError for sizes that train is too small for, and for too few seeds.
     """
     drawn = seeds_of(seeds, SEEDS)
     formed = task.output.choices is not None or task.output.json_schema is not None
     bases: tuple[Way, ...] = ("zero-shot", "constrained zero-shot") if formed else ("zero-shot",)
+    bases += ("optimised",) * optimised
     ways: tuple[Way, ...] = ("few-shot", "nearest", *(("constrained few-shot",) if formed else ()), "sft")
     return Grid("crossover", sizes_of(sizes, n_train, 5), drawn, ways, bases)
 

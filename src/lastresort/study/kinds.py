@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
 
+from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.preferences import kind_of_preferences
 from lastresort.errors import InputError, TaskError
+from lastresort.records.document import code_of
+from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, TaskRead
+from lastresort.records.record import Record
+from lastresort.records.rungs import PromptKept
+from lastresort.records.view import refuse_study
 from lastresort.report.study import StudyDocument
-from lastresort.report.words.wording import counted
+from lastresort.report.words.wording import counted, percent
 from lastresort.rungs.preference.rung import LEAST_PREFERENCES
 from lastresort.spec.task import Task
 from lastresort.study.arms import rates_of
@@ -20,6 +28,7 @@ from lastresort.study.effect import synthetic_of
 from lastresort.study.grid import (
     LEAST_SOURCE_UNITS,
     Grid,
+    OptimisedInstruction,
     arms_grid,
     crossover_grid,
     middle_of,
@@ -39,6 +48,7 @@ class StudyOptions:
     seeds: int | None = None
     dpo_rate: float | None = None
     orpo_rate: float | None = None
+    optimised: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,8 @@ def _by_sources(task: Task, options: StudyOptions) -> tuple[Task, Learner]:
 
 
 def _crossover_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
-    return crossover_grid(prepared.task, len(prepared.split.train), options.sizes, options.seeds)
+    n_train = len(prepared.split.train)
+    return crossover_grid(prepared.task, n_train, options.sizes, options.seeds, optimised=options.optimised is not None)
 
 
 def _min_data_grid(prepared: PreparedTask, options: StudyOptions) -> Grid:
@@ -130,6 +141,58 @@ def _no_pairs(task: Task, found: str) -> TaskError:
         expected=f"at least {LEAST_PREFERENCES} pairs of a chosen and a rejected answer, on prompts that dev and test do not hold",
         remedy="Name their file with preferences: FILE, or make some with `lastresort data pairs`.",
         key=("preferences",),
+    )
+
+
+MUST_AGREE = ("task", "about", "model", "examples", "split", "output", "score", "decode", "chat_template_kwargs")
+"""Keys in which a climb must agree with a study that takes its instruction: what that is about, and which rows it saw."""
+
+
+def optimised_in(run: Path, prepared: PreparedTask) -> OptimisedInstruction:
+    """The instruction that this climb of the same task optimised. Raises InputError where it is of another task, or optimised none,
+    and DataError where the folder holds no run.
+    """
+    with Record.open(run, read_only=True) as record:
+        refuse_study(record)
+        task, files = record.last(TaskRead), record.last(FilesRead)
+        if task is None or files is None:
+            raise _no_optimised(run, "found a run that has not read its task", prepared.task)
+        now = prepared.task.resolved()
+        apart = changed_keys({key: task.task.get(key) for key in MUST_AGREE}, {key: now.get(key) for key in MUST_AGREE})
+        apart += [name for name, own in prepared.files.items() if files.files.get(name, own) != own]
+        if apart:
+            raise InputError(
+                f"found a run of another task or other data: it differs in {', '.join(apart)}",
+                where=f"--optimised {run}",
+                expected="a climb of this task, whose instruction has seen the same train rows, and no others",
+                remedy="Name a run of this task file as it is now.",
+            )
+        found = record.last(PromptOptimised, "prompting")
+        if found is None:
+            raise _no_optimised(run, _why_none(record, task), prepared.task)
+    if not found.better:
+        scores = f"{percent(found.best_score)} on {counted(found.n, 'row')} of train"
+        raise _no_optimised(run, f"found that no instruction beat the task's own, which scores {scores}", prepared.task)
+    return OptimisedInstruction(found.best, found.n + found.learned_from)
+
+
+def _why_none(record: Record, task: TaskRead) -> str:
+    if "prompting" not in task.task.get("ladder", ()):
+        return "found no rung prompting in its ladder"
+    search = record.last(RungSearched, "prompting")
+    if search is None:
+        return "found a run that stopped before it optimised a prompt"
+    kept = {code_of(kind) for kind in get_args(PromptKept)}
+    said = [one.text.rstrip(".") for one in search.findings if one.code in kept]
+    return f"found none. The run says: {said[0]}" if said else "found none: prompting.optimise is off"
+
+
+def _no_optimised(run: Path, found: str, task: Task) -> InputError:
+    return InputError(
+        found,
+        where=f"--optimised {run}",
+        expected="a climb whose rung prompting has optimised an instruction",
+        remedy=f"Run lastresort climb {task.path.name} --until prompting --set prompting.optimise=on, and name its folder.",
     )
 
 

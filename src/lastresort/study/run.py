@@ -36,7 +36,7 @@ from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.at_workers import StudyWorkers, WantedCell, trained_by
 from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, PROBED, CellBench, Learner, run_cell, tidy
 from lastresort.study.gating import StudyGating, forecast_of_gates
-from lastresort.study.grid import Cell, Grid
+from lastresort.study.grid import Cell, Grid, OptimisedInstruction
 from lastresort.study.rows import CellGate, CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, JsonObject, Progress, StudyGate
@@ -48,12 +48,15 @@ NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "gen
 
 @dataclass(frozen=True, slots=True)
 class PlannedStudy:
-    """What is to be done, before a model is opened. gate: of each cell that trains, None for none."""
+    """What is to be done, before a model is opened. gate: of each cell that trains, None for none. optimised: the instruction of
+    the optimised prompt, None for none.
+    """
 
     prepared: PreparedTask
     grid: Grid
     learner: Learner
     gate: StudyGate | None = None
+    optimised: OptimisedInstruction | None = None
 
     @property
     def answers(self) -> int:
@@ -65,7 +68,7 @@ class PlannedStudy:
 class StudyRows:
     """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
     the same rows once those too long for the model are left out. too_long: how many those are. seconds_compare: whether all were
-    measured in one way: see `OpenModels`. gate: as of `PlannedStudy`.
+    measured in one way: see `OpenModels`. gate, optimised: as of `PlannedStudy`.
     """
 
     rows: Mapping[Cell, CellRow]
@@ -75,6 +78,7 @@ class StudyRows:
     too_long: int = 0
     seconds_compare: bool = True
     gate: StudyGate | None = None
+    optimised: OptimisedInstruction | None = None
 
 
 def refuse_nothing_to_train(task: Task) -> None:
@@ -183,11 +187,12 @@ def run_grid(
         bench, facts = opened
         bench = replace(bench, executor=None if workers is None else workers.measure(bench))
         grid, subsets = learner.subsets(study.grid, bench.train, named=False)
-        cell_bench = CellBench(bench, learner, probed=grid.probed)
+        cell_bench = CellBench(bench, learner, grid.probed, study.optimised)
         facts = {**facts, "study": grid.kind, "method": method, **learner.facts}
         if grid.probed:
             facts["probed"] = PROBED
-        keys = {cell: cell.key(facts) for cell in grid.cells()}
+        written = {"instruction": study.optimised.text} if study.optimised is not None else {}
+        keys = {cell: cell.key({**facts, **(written if cell.way == "optimised" else {})}) for cell in grid.cells()}
         gating = None if study.gate is None else StudyGating(prepared, study.gate)
         complete = {cell: key if gating is None or not cell.trains else gating.key(key) for cell, key in keys.items()}
         bench.record.append(began.model_copy(update={"keys": tuple(complete.values())}))
@@ -220,7 +225,8 @@ def run_grid(
                 tidy(folder, row.key)
         too_long = len(prepared.split.train) - len(bench.train)
         found = {cell: known[key] for cell, key in complete.items()}
-        rows = StudyRows(found, method, learner.rate, grid, too_long, bench.models.seconds_compare, study.gate)
+        compare = bench.models.seconds_compare
+        rows = StudyRows(found, method, learner.rate, grid, too_long, compare, study.gate, study.optimised)
         concluded = conclude(rows)
         bench.record.append(StudyFinished())
     return concluded

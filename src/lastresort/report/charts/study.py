@@ -38,7 +38,7 @@ class StudyLine:
 
 
 def study_chart(lines: Sequence[StudyLine], label: str) -> Markup:
-    """A way with a single point at 0 is drawn as a level line. label: what the picture shows, for those who do not see it."""
+    """A way with a single point is drawn as a level line. label: what the picture shows, for those who do not see it."""
     sizes = sorted({point.n for line in lines for point in line.points if point.n})
     values = [value for line in lines for point in line.points for value in (point.score, *(point.interval or ()))]
     up, across = scores(values), _Across(sizes)
@@ -76,7 +76,7 @@ def _grid(up: Scale, across: _Across, sizes: Sequence[int]) -> Markup:
 def _drawn(line: StudyLine, number: int, up: Scale, across: _Across, aside: float) -> Markup:
     """aside: by how much the line is moved to the right."""
     at = [(across.x(point.n) + aside, _y(point.score, up)) for point in line.points]
-    path = [*at, (WIDTH - RIGHT, at[0][1])] if len(at) == 1 else at
+    path = [(across.x(0) + aside, at[0][1]), (WIDTH - RIGHT, at[0][1])] if len(at) == 1 else at
     dash = Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
     parts = [Markup('<polyline points="{}"{}/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in path), dash)]
     for point, (x, y) in zip(line.points, at, strict=True):
