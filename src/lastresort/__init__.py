@@ -332,21 +332,31 @@ def make_pairs(
     margin: float = 0.0,
     own_answers: bool = False,
     most: int = 4,
+    model: str | None = None,
+    n: int | None = None,
+    rows: int | None = None,
+    usd: float | None = None,
+    prompt_price: float | None = None,
+    output_price: float | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> PairedFile:
     """Write preference pairs for train rows of a task, from samples that its scorer scores (docs/data.md).
 
-    samples: a file of answers. run: instead of it, a run whose rung preference made pairs. out: by default <task>-pairs.jsonl
+    samples: a file of answers. run: instead of it, a run whose rung preference made pairs. model: instead of both, a model that is
+    sampled now, n answers (by default 8) to each of so many rows (by default all of train). out: by default <task>-pairs.jsonl
     beside the task, never over another. margin: least difference of the scores. own_answers: choose the row's own answer where no
-    sample is right. most: pairs of a prompt, at most 4. Raises InputError and DataError for what cannot be used.
+    sample is right. most: pairs of a prompt, at most 4. usd: most money for the model, by default limits.usd; a paid one starts
+    without asking. prompt_price, output_price: of it, USD per million tokens. Raises InputError and DataError for what cannot be
+    used, StoppedError where it stopped: the same call goes on.
     """
     from lastresort.app.data_pairs import PairsRequest, pair_samples
     from lastresort.stop import NEVER
 
     request = PairsRequest(
-        _file(task), _path(samples), _path(run), _path(out), margin, own_answers, most, settings or {}
+        _file(task), _path(samples), _path(run), _path(out), margin, own_answers, most, settings or {}, model, n, rows, usd,
+        prompt_price, output_price,
     )  # fmt: skip
     with _computing(progress) as shown:
         return pair_samples(request, shown, stop or NEVER)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from climb_support import TEAMS, scripted_task
+from climb_support import TEAMS, calls, scripted_task
 from lastresort.app.data_pairs import PairsRequest, pair_samples
 from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
 from lastresort.data.split import Split
-from lastresort.errors import DataError, InputError
+from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
 from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
-from lastresort.report.data_files import PairedFile
+from lastresort.report.data_files import PairedFile, SampledAnswers
 from lastresort.spec.task import load_task
+from lastresort.stop import Stop
 from lastresort.types import Example, SilentProgress
+from tuning_support import Cut, CutAt
 
 
 @pytest.fixture
@@ -367,3 +370,128 @@ def test_options_and_samples_that_cannot_be_used_are_refused(routing: Path, tmp_
     )
     with pytest.raises(InputError, match="found a task scored by a judge"):
         pairs(judged, [{"input": row.input_text, "samples": ["a"]}])
+
+
+def half_right(folder: Path, **script: Any) -> Path:
+    """The task's model gives the answer of a row in one half of its samples."""
+    return scripted_task(folder / "task", quality=[{"right": 0.5}], script={"wrong": list(TEAMS), **script})
+
+
+def sampling(task: Path, **options: Any) -> PairsRequest:
+    runs = task.parent / "runs"
+    return PairsRequest(task, **{"model": "scripted:script.json", "n": 4, "rows": 20, "runs": runs, **options})
+
+
+def test_a_model_is_sampled_for_rows_of_train_and_its_best_answers_are_paired_with_its_worst(tmp_path: Path) -> None:
+    """Twice the same answers, and the second time none is asked for."""
+    task = half_right(tmp_path)
+    split = split_of(task)
+    found = pair_samples(sampling(task), SilentProgress())
+    asked = calls(task.parent)
+    assert len(asked) == 20 * 4
+    train = {example.input_text: example.output for example in split.train}
+    made = written(found)
+    assert 0 < found.prompts <= 20
+    assert all(train[prompt] == chosen != rejected for prompt, chosen, rejected in made)
+    assert found.sampled == SampledAnswers("scripted:script.json", 20, 4, 0.0)
+    assert found.lines()[0] == "scripted:script.json gave 4 answers to each of 20 train rows."
+    left = found.left_out
+    assert found.prompts + left.all_right + left.all_wrong == 20
+    held = {example.input_text for example in (*split.dev, *split.test)}
+    assert not any(text in json.dumps(call) for call in asked for text in held)
+    again = pair_samples(sampling(task, out=tmp_path / "again.jsonl"), SilentProgress())
+    assert written(again) == made
+    assert len(calls(task.parent)) == len(asked)
+    more = pair_samples(sampling(task, rows=None, out=tmp_path / "more.jsonl"), SilentProgress())
+    assert {one[0] for one in made} < {one[0] for one in written(more)}  # fewer rows are the first of all
+    assert len(calls(task.parent)) == 4 * len(split.train)
+
+
+def test_sampling_that_is_cut_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
+    whole = written(pair_samples(sampling(half_right(tmp_path / "whole")), SilentProgress()))
+    task = half_right(tmp_path)
+    with pytest.raises(Cut):
+        pair_samples(sampling(task), CutAt("samples", 5))
+    before = len(calls(task.parent))
+    assert 0 < before < 20 * 4
+    assert written(pair_samples(sampling(task), SilentProgress())) == whole
+    assert len(calls(task.parent)) == 20 * 4
+
+
+def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_path: Path) -> None:
+    """A prompt and its answer cost under a cent; nothing is written until the samples are complete."""
+    task = half_right(tmp_path)
+    priced = {"prompt_price": 100.0, "output_price": 100.0}
+    whole = pair_samples(sampling(task, **priced, runs=tmp_path / "other"), SilentProgress())
+    assert whole.sampled is not None
+    assert whole.sampled.usd
+    whole.path.unlink()
+    half = whole.sampled.usd / 2
+    with pytest.raises(
+        BudgetError, match=r"--usd: .*Raise it. Or add --rows \d+, to pair what there is. Give the"
+    ) as error:
+        pair_samples(sampling(task, usd=half, **priced), SilentProgress())
+    assert not whole.path.exists()
+    done = int(str(error.value).partition("--rows ")[2].partition(",")[0])
+    assert 0 < done < 20
+    fewer = pair_samples(sampling(task, usd=half, rows=done, out=tmp_path / "few.jsonl", **priced), SilentProgress())
+    assert fewer.sampled is not None
+    assert fewer.sampled.usd is not None
+    assert 0 < fewer.sampled.usd <= half
+    with pytest.raises(BudgetError):
+        pair_samples(sampling(task, usd=half, **priced), SilentProgress())
+    found = pair_samples(sampling(task, usd=2 * whole.sampled.usd, **priced), SilentProgress())
+    assert written(found) == written(replace(found, path=found.path))
+    assert found.sampled is not None
+    assert found.sampled.usd == pytest.approx(whole.sampled.usd)
+
+
+def test_paid_calls_are_asked_about_first(tmp_path: Path) -> None:
+    task, asked = half_right(tmp_path), list[str]()
+
+    def no(question: str, stop: Stop) -> bool:
+        asked.append(question)
+        return False
+
+    elsewhere = sampling(task, model="http://127.0.0.1:9/v1#m")
+    with pytest.raises(StopRequestedError, match="nobody agreed to the paid calls"):
+        pair_samples(elsewhere, SilentProgress(), go_on=no)
+    with pytest.raises(StopRequestedError):
+        pair_samples(replace(elsewhere, prompt_price=20.0, output_price=20.0), SilentProgress(), go_on=no)
+    first, second = asked
+    assert first == (
+        "This samples 80 answers of http://127.0.0.1:9/v1#m, 4 to each of 20 rows, at an unknown price. Start it?"
+    )
+    assert second.endswith(" rows, for about $0.05. Start it?")
+    with pytest.raises(InputError, match="a limit of 1 USD without the prices of"):
+        pair_samples(replace(elsewhere, usd=1.0), SilentProgress(), go_on=no)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"run": Path("runs/a")}, "found --from and --model, expected --samples FILE, --from RUN or --model MODEL"),
+        ({"model": None}, "found no samples"),
+        ({"model": None, "samples": Path("a"), "usd": 1.0}, "found --usd with --samples, expected --usd with --model"),
+        ({"n": 1}, "--n: found 1, expected a number of at least 2"),
+        ({"prompt_price": 1.0}, "--prompt-price: found one price"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str, routing: Path) -> None:
+    free = {"n": None, "rows": None} if options.get("model", "") is None else {}
+    with pytest.raises(InputError, match=said):
+        pair_samples(sampling(routing, **{**free, **options}), SilentProgress())
+
+
+def test_a_judge_is_not_sampled_for_and_blank_answers_are_counted(tmp_path: Path) -> None:
+    judged = scripted_task(
+        tmp_path / "judged", quality=[], task={"score": {"judge": "scripted:script.json"}, "output": {}}
+    )
+    with pytest.raises(InputError, match="found a task scored by a judge"):
+        pair_samples(sampling(judged), SilentProgress())
+    assert not (judged.parent / "calls.jsonl").exists()
+    blank = half_right(tmp_path, wrong=[" "])
+    with pytest.raises(
+        DataError, match=r"no pair is left \(\d+ samples without text and \d+ prompts whose samples are"
+    ):
+        pair_samples(sampling(blank), SilentProgress())

@@ -1,4 +1,4 @@
-"""Preference pairs from scored samples: `lastresort data pairs`."""
+"""Preference pairs from scored samples: `lastresort data pairs`. A file or a run has the samples, or a model gives them now."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+from lastresort.app.gate import RUNS
+from lastresort.app.synth import Prices, limit_of, prices_of
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.room import max_new_tokens
+from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
 from lastresort.data.conversion.samples import read_samples, sort_samples
@@ -20,24 +25,44 @@ from lastresort.data.conversion.writers import WRITERS, traits_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
-from lastresort.errors import DataError, InputError
+from lastresort.errors import SAME_COMMAND, BudgetError, DataError, InputError, StoppedError, StopRequestedError
 from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
+from lastresort.models.cached import CachedModel
+from lastresort.models.open import ModelOpening, absolute_name
+from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens, is_endpoint
 from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
-from lastresort.report.data_files import PairedFile, SamplesLeftOut
-from lastresort.spec.paths import refuse_unwritable
+from lastresort.records.responses import ResponseCache
+from lastresort.report.data_files import PairedFile, SampledAnswers, SamplesLeftOut
+from lastresort.report.words import data_files as words
+from lastresort.report.words.wording import listed
+from lastresort.rungs.preference.samples import TEMPERATURE
+from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
+from lastresort.spec.paths import is_paid, refuse_unwritable
 from lastresort.spec.task import Task, given_task
-from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
-from lastresort.synthesis.pairs import PAIRS_A_PROMPT, Sample, pairs_from_samples
+from lastresort.stop import NEVER, NOTHING_KEPT, GoOn, Stop, check
+from lastresort.synthesis.pairs import (
+    PAIRS_A_PROMPT,
+    Sample,
+    SamplingBudget,
+    has_room,
+    pairs_from_samples,
+    sampled_answers,
+)
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example, Message, Progress
+
+SAMPLES = 8  # of a row
 
 
 @dataclass(frozen=True, slots=True)
 class PairsRequest:
     """The options of `lastresort data pairs`, by their names. samples: a file. run: a folder whose rung preference made pairs of
-    its samples; one of the two. margin: between the best and the worst score of a prompt. own_answers: whether a row's own answer
-    is chosen where no sample is right. most: pairs of a prompt.
+    its samples. model: that is sampled now; one of the three. margin: between the best and the worst score of a prompt.
+    own_answers: whether a row's own answer is chosen where no sample is right. most: pairs of a prompt. n: answers to a row, rows:
+    of train, None for all; usd and the prices as of `SynthRequest`: all of a model. runs: the folder with the response cache.
     """
 
     task: Path | Task
@@ -48,6 +73,13 @@ class PairsRequest:
     own_answers: bool = False
     most: int = PAIRS_A_PROMPT
     settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    n: int | None = None
+    rows: int | None = None
+    usd: float | None = None
+    prompt_price: float | None = None
+    output_price: float | None = None
+    runs: Path = RUNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +91,15 @@ class ScoredPair:
     rejected: Sample
 
 
-def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) -> PairedFile:
+def pair_samples(
+    request: PairsRequest, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
+) -> PairedFile:
     """Write preference pairs for rows of train, from samples that the task's scorer scores. Never overwrites a file.
 
-    Samples for items of dev and test, or for near copies of them, are left out. Raises InputError for options that cannot be used
-    together and for the run of another task, DataError naming row and field for samples that cannot be read, and where no pair is
-    left.
+    Samples for items of dev and test, or for near copies of them, are left out. go_on: asks the user before paid calls of a model,
+    None to start them without. Raises InputError for options that cannot be used together and for the run of another task,
+    DataError naming row and field for samples that cannot be read, and where no pair is left, BudgetError at the limit of money:
+    the same call goes on with a higher one, as a model's answers are kept.
     """
     _check(request)
     task = given_task(request.task, dict(request.settings))
@@ -73,17 +108,21 @@ def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) 
     refuse_existing(out)
     progress.stage("reading the task")
     prepared = prepare(task, begins=False)
-    found, left = (
-        _of_file(request, prepared, progress, stop) if request.samples is not None else _of_run(request, prepared)
-    )
+    sampled: SampledAnswers | None = None
+    if request.model is not None:
+        sampled, found, left = _of_model(request, request.model, prepared, progress, stop, go_on)
+    elif request.samples is not None:
+        found, left = _of_file(request, prepared, progress, stop)
+    else:
+        found, left = _of_run(request, prepared)
     kept, more = _different(found, request.most)
     left = replace(left, **more)
     if not kept:
         raise DataError(
             f"no pair is left ({left.sentence})",
-            where=str(request.samples or request.run),
+            where=str(request.samples or request.run or request.model),
             expected="samples of which the scorer takes some as better than others",
-            remedy="Sample more answers to rows of train at a higher temperature, or add --own-answers.",
+            remedy="Sample more answers to each row, from a model that is sometimes right, or add --own-answers.",
         )
     shape = _write(out, kept)
     preferences = [_preference(pair) for pair in kept]
@@ -97,16 +136,36 @@ def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) 
         rejected_characters=fmean(len(pair.rejected.text) for pair in kept),
         longer=check_preferences(preferences, 0, {}).longer,
         left_out=left,
+        sampled=sampled,
     )
 
 
 def _check(request: PairsRequest) -> None:
-    if (request.samples is None) == (request.run is None):
+    sources = {"--samples": request.samples, "--from": request.run, "--model": request.model}
+    named = [option for option, value in sources.items() if value is not None]
+    if len(named) != 1:
         raise InputError(
-            f"found {'no samples' if request.samples is None else '--samples and --from'}",
-            expected="--samples FILE or --from RUN",
+            f"found {listed(named) or 'no samples'}",
+            expected="--samples FILE, --from RUN or --model MODEL",
             remedy="Name one of them.",
         )
+    for option, number, least in (
+        ("--n", request.n, 2),
+        ("--rows", request.rows, 1),
+        ("--usd", request.usd, 0),
+        ("--prompt-price", request.prompt_price, 0),
+        ("--output-price", request.output_price, 0),
+    ):
+        if number is not None and request.model is None:
+            raise InputError(
+                f"found {option} with {named[0]}",
+                expected=f"{option} with --model, which samples now",
+                remedy="Leave it out.",
+            )
+        if number is not None and not least <= number < math.inf:
+            raise InputError(
+                f"found {number:g}", where=option, expected=f"a number of at least {least}", remedy="Correct it."
+            )
     if not 0 <= request.margin < math.inf:
         raise InputError(
             f"found {request.margin:g}", where="--margin", expected="a number of at least 0", remedy="Correct it."
@@ -122,21 +181,48 @@ def _check(request: PairsRequest) -> None:
 def _of_file(
     request: PairsRequest, prepared: PreparedTask, progress: Progress, stop: Stop
 ) -> tuple[list[ScoredPair], SamplesLeftOut]:
-    scorer = prepared.scorer
-    if isinstance(scorer, AsksAModel):
+    _refuse_judge(prepared)
+    assert request.samples is not None, "checked before"
+    found = sort_samples(read_samples(request.samples), prepared.split)
+    left = SamplesLeftOut(held_out=found.held_out, ambiguous=found.ambiguous, unknown=found.unknown, blank=found.blank)
+    of_train = [(example, [_Text(one.text, one.whole) for one in samples]) for example, samples in found.of_train]
+    return _scored(request, prepared, of_train, left, progress, stop, resume=NOTHING_KEPT)
+
+
+def _refuse_judge(prepared: PreparedTask) -> None:
+    if isinstance(prepared.scorer, AsksAModel):
         raise InputError(
             "found a task scored by a judge",
             where=prepared.task.path.name,
             expected="a scorer that asks no model",
             remedy="Climb to the rung preference, which samples and asks the judge, and use --from RUN.",
         )
-    assert request.samples is not None, "checked before"
-    found = sort_samples(read_samples(request.samples), prepared.split)
-    progress.stage("scoring samples", len(found.of_train))
+
+
+class _Text(NamedTuple):
+    """A sample before it is scored. whole: it was not cut."""
+
+    text: str
+    whole: bool
+
+
+def _scored(
+    request: PairsRequest,
+    prepared: PreparedTask,
+    of_train: Sequence[tuple[Example, Sequence[_Text]]],
+    left: SamplesLeftOut,
+    progress: Progress,
+    stop: Stop,
+    *,
+    resume: str,
+) -> tuple[list[ScoredPair], SamplesLeftOut]:
+    """resume: what a user does after a stop."""
+    scorer = prepared.scorer
+    progress.stage("scoring samples", len(of_train))
     scored: list[tuple[Example, list[Sample]]] = []
     within = 0
-    for example, samples in found.of_train:
-        check(stop, resume=NOTHING_KEPT)
+    for example, samples in of_train:
+        check(stop, resume=resume)
         texts = [sample.text for sample in samples]
         scores = scores_of(scorer, texts, [example] * len(texts))
         own = [Sample(s.text, score, s.whole) for s, score in zip(samples, scores, strict=True)]
@@ -149,11 +235,73 @@ def _of_file(
             scored.append((example, own))
         progress.advance()
     paired = pairs_from_samples([samples for _, samples in scored], most=None)
-    left = SamplesLeftOut(
-        held_out=found.held_out, ambiguous=found.ambiguous, unknown=found.unknown, blank=found.blank, within=within
-    )
     pairs = [ScoredPair(scored[pair.prompt][0], pair.chosen, pair.rejected) for pair in paired.pairs]
-    return pairs, _with_counts(left, paired.counts)
+    return pairs, _with_counts(replace(left, within=within), paired.counts)
+
+
+def _of_model(
+    request: PairsRequest, name: str, prepared: PreparedTask, progress: Progress, stop: Stop, go_on: GoOn | None
+) -> tuple[SampledAnswers, list[ScoredPair], SamplesLeftOut]:
+    """Zero-shot and at temperature 1, as the rung preference samples. Rows of train neither repeat dev or test nor nearly do."""
+    _refuse_judge(prepared)
+    task, count = prepared.task, SAMPLES if request.n is None else request.n
+    prices = prices_of(task, name, (request.prompt_price, request.output_price))
+    limit = limit_of(task, request.usd, name, prices)
+    limit_from = "--usd" if request.usd is not None else f'{task.path.name}, key "limits.usd"'
+    budget = SamplingBudget(limit, limit_from, (prices[0] or 0.0, prices[1] or 0.0))
+    opening = ModelOpening(
+        absolute_name(name, task.folder if name == task.model else Path.cwd()),
+        task.folder,
+        prompt_price=budget.prices[0],
+        output_price=budget.prices[1],
+        template_kwargs=task.chat_template_kwargs if name == task.model else {},
+    )
+    rows = Random(task.split.seed).sample(prepared.split.train, len(prepared.split.train))[: request.rows]
+    with ResponseCache(request.runs / SHARED / RESPONSES) as cache:
+        model = opening.open(on_lost=budget.lose)
+        try:
+            decoding = prompting_decoding(task, max_new_tokens(prepared, model))
+            decoding = replace(decoding, temperature=TEMPERATURE)
+            if not is_endpoint(opening.name):  # local weights take no effort
+                decoding = replace(decoding, reasoning_effort=None)
+            system = System("samples", opening.name, PromptDesign(instruction(task)), decoding)
+            answerer = Answerer(system, CachedModel(model, cache))
+            fitting = [row for row in rows if has_room(answerer, row)]
+            _ask_before_paying(name, prices, answerer, fitting, count, stop, go_on)
+            try:
+                answers = sampled_answers(answerer, fitting, count, budget, progress, stop)
+            except BudgetError:
+                raise
+            except StoppedError as error:
+                raise error.going_on(SAME_COMMAND) from error
+        finally:
+            model.close()
+    texts = [(row, [_Text(one.text, one.finish == "stop") for one in own if one.text.strip()]) for row, own in answers]
+    blank = count * len(fitting) - sum(len(own) for _, own in texts)
+    left = SamplesLeftOut(blank=blank, no_room=len(rows) - len(fitting))
+    of_train = [(row, own) for row, own in texts if own]
+    known = not is_paid(name) or None not in prices
+    sampled = SampledAnswers(name, len(fitting), count, budget.usd if known else None)
+    return sampled, *_scored(request, prepared, of_train, left, progress, stop, resume=SAME_COMMAND)
+
+
+def _ask_before_paying(
+    name: str, prices: Prices, answerer: Answerer, rows: Sequence[Example], count: int, stop: Stop, go_on: GoOn | None
+) -> None:
+    """Raises StopRequestedError where the answer is no."""
+    if not is_paid(name) or prices == (0.0, 0.0) or go_on is None:
+        return
+    usd = None
+    if prices[0] is not None and prices[1] is not None:
+        read = sum(estimated_prompt_tokens(answerer.prompt(row.input)) for row in rows)
+        written = sum(estimated_tokens(row.output) for row in rows)
+        usd = count * (read * prices[0] + written * prices[1]) / 1e6
+    if not go_on(words.samples_question(name, len(rows), count, usd), stop):
+        raise StopRequestedError(
+            "nobody agreed to the paid calls",
+            where="--model",
+            remedy="Answer y, or add --yes. Nothing was spent.",
+        )
 
 
 def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:

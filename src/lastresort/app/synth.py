@@ -46,6 +46,8 @@ from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe
 from lastresort.synthesis.spending import SpendingLimits, forecast
 from lastresort.types import Progress
 
+Prices = tuple[float | None, float | None]
+"""USD per million tokens of prompt and output, None where unknown."""
 MOST_ROWS = 200  # unless more are asked for
 CALLS_A_ROW, CALLS_A_CHECK, LEAST_CALLS = 6, 3, 60  # a call for each check of a row, and of those that are dropped
 _SHORTER = (
@@ -155,7 +157,7 @@ def forecast_synth(request: SynthRequest) -> SynthForecast:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """prices: USD per million tokens, None where unknown. agreement_off: why it cannot be checked."""
+    """prices: of the teacher. agreement_off: why it cannot be checked."""
 
     prepared: PreparedTask
     request: SynthRequest
@@ -166,7 +168,7 @@ class _Setup:
     recipe: Recipe
     known: SeenRows
     limits: SpendingLimits
-    prices: tuple[float | None, float | None]
+    prices: Prices
     agreement_off: str | None
 
     @property
@@ -228,15 +230,9 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     others = tuple(path for path in task.examples.synthetic if path.resolve() != out.resolve())
     without_out = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": others})})
     _check(request, out)
-    teacher, prices = _teacher(task, request)
-    limit_usd = request.usd if request.usd is not None else task.limits.usd
-    if limit_usd is not None and is_paid(teacher) and None in prices:
-        raise InputError(
-            f"a limit of {limit_usd:g} USD without the prices of {teacher}",
-            where="--usd" if request.usd is not None else f'{task.path.name}, key "limits.usd"',
-            expected="what its tokens cost",
-            remedy="Add --prompt-price and --output-price, in USD per million tokens.",
-        )
+    teacher = request.teacher or task.reflect_model
+    prices = prices_of(task, teacher, (request.prompt_price, request.output_price))
+    limit_usd = limit_of(task, request.usd, teacher, prices)
     read = prepare(without_out, run_code=run_code, begins=False)
     written = tuple(row for row in read.split.train if not row.synthetic)
     prepared = replace(read, task=task, split=replace(read.split, train=written))
@@ -319,29 +315,41 @@ def _check(request: SynthRequest, out: Path) -> None:
             )
 
 
-def _teacher(task: Task, request: SynthRequest) -> tuple[str, tuple[float | None, float | None]]:
-    """Its name, and its prices: those of the options, else those that the task gives for a model of this name.
+def prices_of(task: Task, name: str, given: Prices) -> Prices:
+    """Of a model: those of the options, else those that the task gives for a model of this name.
 
     Raises InputError where one price is given without the other.
     """
-    name = request.teacher or task.reflect_model
-    judge, prices = task.score.judge, (request.prompt_price, request.output_price)
-    if prices != (None, None):
-        if None in prices:
+    judge = task.score.judge
+    if given != (None, None):
+        if None in given:
             raise InputError(
                 "found one price",
-                where="--prompt-price" if prices[0] is not None else "--output-price",
+                where="--prompt-price" if given[0] is not None else "--output-price",
                 expected="the price of prompt and output tokens",
                 remedy="Give both --prompt-price and --output-price, in USD per million tokens.",
             )
-        return name, prices
+        return given
     if name == task.model:
-        return name, (task.use.prompt_price, task.use.output_price)
+        return task.use.prompt_price, task.use.output_price
     if name == task.prompting.reflect:
-        return name, (task.prompting.prompt_price, task.prompting.output_price)
+        return task.prompting.prompt_price, task.prompting.output_price
     if judge is not None and name == judge.model:
-        return name, (judge.prompt_price, judge.output_price)
-    return name, (None, None)
+        return judge.prompt_price, judge.output_price
+    return None, None
+
+
+def limit_of(task: Task, usd: float | None, name: str, prices: Prices) -> float | None:
+    """USD that calls of this model may take; usd: of the option. Raises InputError for a limit without the prices."""
+    limit = usd if usd is not None else task.limits.usd
+    if limit is not None and is_paid(name) and None in prices:
+        raise InputError(
+            f"a limit of {limit:g} USD without the prices of {name}",
+            where="--usd" if usd is not None else f'{task.path.name}, key "limits.usd"',
+            expected="what its tokens cost",
+            remedy="Add --prompt-price and --output-price, in USD per million tokens.",
+        )
+    return limit
 
 
 def _workers(

@@ -23,6 +23,13 @@ data_app = typer.Typer(
 )
 
 
+USD: Any = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task.")
+PROMPT_PRICE: Any = Option(None, "--prompt-price", min=0, help="USD per million prompt tokens of that model.")
+OUTPUT_PRICE: Any = Option(None, "--output-price", min=0, help="USD per million output tokens of that model.")
+BALANCE = "Quotas of the labels. train: their shares in train. even: the rarest first. any: none."
+YES: Any = Option(False, "--yes", help="Do not ask before paid calls.")
+
+
 class _Found(Protocol):
     def as_dict(self) -> dict[str, Any]: ...
     def lines(self) -> list[str]: ...
@@ -66,7 +73,7 @@ def synth_command(
         None,
         "--teacher",
         metavar="MODEL",
-        help="Model that writes the rows. Default: prompting.reflect, else the task's model.",
+        help="Model that writes the rows. Default: prompting.reflect, else the task's.",
     ),
     n: int | None = Option(None, "--n", help="Rows to make. Default: as many as train has, at most 200."),
     kinds: str = Option(
@@ -75,34 +82,21 @@ def synth_command(
         metavar="KIND,…",
         help=f"Kinds of rows: {', '.join(KINDS)}. Default: all that fit the task, except documents.",
     ),
-    balance: str = Option(
-        "train",
-        "--balance",
-        metavar="train|even|any",
-        help="Quotas of the labels. train: their shares in train. even: the rarest first. any: none.",
-    ),
+    balance: str = Option("train", "--balance", metavar="train|even|any", help=BALANCE),
     agreement: int | None = Option(
         None,
         "--agreement",
         help="How often the teacher must give a row's answer again without seeing it. Default: 1. For documents: at least 2.",
     ),
-    usd: float | None = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task."),
+    usd: float | None = USD,
     calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 a row or 3 a check, at least 60."),
-    prompt_price: float | None = Option(
-        None, "--prompt-price", min=0, help="USD per million prompt tokens of --teacher."
-    ),
-    output_price: float | None = Option(
-        None, "--output-price", min=0, help="USD per million output tokens of --teacher."
-    ),
+    prompt_price: float | None = PROMPT_PRICE,
+    output_price: float | None = OUTPUT_PRICE,
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
-    out: Path | None = Option(
-        None, "--out", help="File of rows. Default: <task>-synthetic.jsonl next to the task file."
-    ),
+    out: Path | None = Option(None, "--out", help="File of rows. Default: <task>-synthetic.jsonl beside the task."),
     dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Asks no model."),
-    yes: bool = Option(False, "--yes", help="Do not ask before paid calls."),
-    ablate: bool = Option(
-        False, "--ablate", help="Then train with and without the rows and compare on dev, as study synthetic does."
-    ),
+    yes: bool = YES,
+    ablate: bool = Option(False, "--ablate", help="Then train with and without the rows, as study synthetic does."),
     seeds: int | None = Option(None, "--seeds", help="Seeds of --ablate. At least 3, default 5."),
     ray: str | None = ABLATING_RAY,
     settings: list[str] = TASK_SETTINGS,
@@ -212,6 +206,15 @@ def pairs_command(
     task: Path = Argument(help="The task file (task.yaml)."),
     samples: Path | None = Option(None, "--samples", metavar="FILE", help="Answers of a model to rows of train."),
     run: Path | None = Option(None, "--from", metavar="RUN", help="Pairs that the rung preference of this run made."),
+    model: str | None = Option(None, "--model", help="Sample this model now, zero-shot at temperature 1."),
+    n: int | None = Option(None, "--n", help="Answers of --model to each row. At least 2, default 8."),
+    rows: int | None = Option(
+        None, "--rows", help="Rows of train to sample --model on, drawn at random. Default: all."
+    ),
+    usd: float | None = USD,
+    prompt_price: float | None = PROMPT_PRICE,
+    output_price: float | None = OUTPUT_PRICE,
+    yes: bool = YES,
     out: Path | None = Option(None, "--out", help="File of pairs. Default: <task>-pairs.jsonl beside the task."),
     margin: float = Option(0.0, "--margin", help="Least difference of the scores of a pair."),
     own_answers: bool = Option(False, "--own-answers", help="Choose the row's own answer where no sample is right."),
@@ -221,12 +224,16 @@ def pairs_command(
 ) -> None:
     """Make preference pairs from scored samples.
 
-    Scores the samples with the task's scorer and pairs the best with the worst of each train row. Never uses dev or test.
+    Scores the samples with the task's scorer and pairs the best with the worst of each train row. Never uses dev or test. With
+    --model, run the same command again to go on.
     """
     from lastresort.app.data_pairs import PairsRequest, pair_samples
     from lastresort.cli.border import stoppable
 
-    request = PairsRequest(task, samples, run, out, margin, own_answers, most, parse_settings(settings))
+    request = PairsRequest(
+        task, samples, run, out, margin, own_answers, most, parse_settings(settings), model, n, rows, usd, prompt_price,
+        output_price,
+    )  # fmt: skip
     with stoppable() as (shown, stop):
-        found = pair_samples(request, shown, stop)
+        found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
     _print(found, as_json)

@@ -87,7 +87,7 @@ class SamplesLeftOut:
     that several rows of train have; for prompts that the task does not have; and samples without text. all_right, all_wrong,
     ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts whose best answers were cut or whose worst
     are empty. within: prompts whose scores differ by less than the margin. cut: pairs of an answer that was cut. alike: pairs of
-    nearly the same answers. beyond: pairs beyond the most for a prompt.
+    nearly the same answers. beyond: pairs beyond the most for a prompt. no_room: rows whose prompt leaves no room for an answer.
     """
 
     held_out: int = 0
@@ -102,6 +102,7 @@ class SamplesLeftOut:
     cut: int = 0
     alike: int = 0
     beyond: int = 0
+    no_room: int = 0
 
     @property
     def sentence(self) -> str:
@@ -109,9 +110,19 @@ class SamplesLeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class SampledAnswers:
+    """n: answers of the model to each of so many rows. usd: of all, whenever they were given; None where a price is unknown."""
+
+    model: str
+    rows: int
+    n: int
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PairedFile:
     """pairs: of `prompts` rows of train. chosen_characters, rejected_characters: on average. longer: how often the chosen answer is
-    the longer one, among pairs that differ in length; None where none does.
+    the longer one, among pairs that differ in length; None where none does. sampled: None where a file or a run has the samples.
     """
 
     path: Path
@@ -123,6 +134,7 @@ class PairedFile:
     rejected_characters: float
     longer: float | None
     left_out: SamplesLeftOut
+    sampled: SampledAnswers | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort data pairs --json` prints it."""

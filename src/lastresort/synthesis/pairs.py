@@ -1,15 +1,20 @@
-"""Preference pairs from a model's own samples.
+"""Samples of a model, and preference pairs from them.
 
-They hold the answers that the scorer puts first against those that it puts last. What all samples of a prompt share
+Pairs hold the answers that the scorer puts first against those that it puts last. What all samples of a prompt share
 teaches nothing, so prompts whose samples all score alike make no pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lastresort.errors import SAME_COMMAND, BudgetError
+from lastresort.models.protocol import Prompt, estimated_prompt_tokens
 from lastresort.records.events import PromptCounts
+from lastresort.stop import Stop
+from lastresort.systems.answerer import Answerer
+from lastresort.types import Answer, Example, Progress
 
 PAIRS_A_PROMPT = 4
 
@@ -72,3 +77,81 @@ def _different(samples: Sequence[Sample]) -> list[Sample]:
         if sample.text.strip():
             first.setdefault(sample.text, sample)
     return list(first.values())
+
+
+@dataclass
+class SamplingBudget:
+    """What all calls for these samples cost, also those of earlier sessions. limit_usd: None for none. limit_from: where the user
+    set it. prices: USD per million tokens of prompt and output. dearest_usd: of the answers so far.
+    """
+
+    limit_usd: float | None
+    limit_from: str
+    prices: tuple[float, float]
+    usd: float = 0.0
+    dearest_usd: float = 0.0
+    answers: int = 0
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        self.answers += len(answers)
+        self.usd += sum(answer.usd for answer in answers)
+        self.dearest_usd = max([self.dearest_usd, *(answer.usd for answer in answers)])
+
+    def lose(self, usd: float) -> None:
+        """What a call without an answer cost."""
+        self.usd += usd
+
+    def at_once(self, batch: int) -> int:
+        """The first answer goes alone: it shows what one costs, more than its tokens say if a model thinks."""
+        return 1 if self.limit_usd is not None and not self.answers else batch
+
+    def check(self, prompts: Sequence[Prompt], tokens: int, done: int) -> None:
+        """Raises BudgetError where answers to these prompts could pass the limit. done: rows that have all their samples."""
+        price_in, price_out = self.prices
+        most = [
+            max(self.dearest_usd, (estimated_prompt_tokens(one) * price_in + tokens * price_out) / 1e6)
+            for one in prompts
+        ]
+        if self.limit_usd is not None and self.usd + sum(most) > self.limit_usd:
+            fewer = f" Or add --rows {done}, to pair what there is." if done else ""
+            raise BudgetError(
+                f"{self.usd:.2f} USD are spent, and the next samples could pass the limit",
+                where=self.limit_from,
+                expected=f"at most {self.limit_usd:g}",
+                remedy=f"Raise it.{fewer}",
+                resume=SAME_COMMAND,
+            )
+
+
+def has_room(answerer: Answerer, row: Example) -> bool:
+    """Whether the prompt of this row leaves room for an answer."""
+    limit = answerer.model.context_tokens
+    most = None if limit is None else limit - answerer.system.decoding.max_new_tokens
+    return most is None or answerer.model.count_tokens(answerer.prompt(row.input)) <= most
+
+
+def sampled_answers(
+    answerer: Answerer, rows: Sequence[Example], count: int, budget: SamplingBudget, progress: Progress, stop: Stop
+) -> list[tuple[Example, list[Answer]]]:
+    """So many answers to each row, row after row, each with a seed of its own.
+
+    Raises BudgetError at the limit, StoppedError where it stopped.
+    """
+    progress.stage("samples", len(rows) * count)
+    found: list[tuple[Example, list[Answer]]] = []
+    seed, tokens = answerer.system.decoding.seed, answerer.system.decoding.max_new_tokens
+    while len(found) < len(rows):
+        batch = rows[len(found) : len(found) + budget.at_once(answerer.model.batch_size)]
+        own: list[list[Answer]] = [[] for _ in batch]
+        prompts = answerer.prompts([row.input for row in batch])
+        for number in range(count):
+            budget.check(prompts, tokens, len(found))
+            decoding = replace(answerer.system.decoding, seed=seed + 1 + number)
+            asked = Answerer(replace(answerer.system, decoding=decoding), answerer.model)
+            answers = asked.answer([row.input for row in batch], stop=stop)
+            budget.add(answers)
+            for place, answer in zip(own, answers, strict=True):
+                place.append(answer)
+            progress.advance(len(batch))
+        found += zip(batch, own, strict=True)
+    return found

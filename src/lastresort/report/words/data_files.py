@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.data import length_line
+from lastresort.report.words.synthetic import at_price
 from lastresort.report.words.wording import count, counted, listed, percent, yaml_name
 from lastresort.spec.paths import relative_name
 
 if TYPE_CHECKING:
-    from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile, SamplesLeftOut, TakenRows
+    from lastresort.report.data_files import (
+        ConvertedFile,
+        MixedFile,
+        PairedFile,
+        SampledAnswers,
+        SamplesLeftOut,
+        TakenRows,
+    )
 
 _DROPPED = {  # several, and none
     "system": ("system prompts", "a system prompt"),
@@ -69,11 +77,22 @@ def _taken_line(source: TakenRows, rows: int) -> str:
     return f"  {source.path}: {count(source.taken)} of {counted(source.has, 'row')}{again}, {share} of the mix{copies}"
 
 
+def samples_question(model: str, rows: int, n: int, usd: float | None) -> str:
+    """usd: None where a price is unknown."""
+    return f"This samples {count(rows * n)} answers of {model}, {n} to each of {counted(rows, 'row')}, {at_price(usd)}. Start it?"
+
+
+def sampled_line(found: SampledAnswers) -> str:
+    cost = "" if found.usd == 0 else f", {at_price(found.usd)}"
+    return f"{found.model} gave {found.n} answers to each of {counted(found.rows, 'train row')}{cost}."
+
+
 def pairs_lines(found: PairedFile) -> list[str]:
     longer = [] if found.longer is None else [length_line(found.longer)]
     left_out = of_left_out(found.left_out)
     named = yaml_name(relative_name(found.path.absolute(), found.task_file.absolute().parent))
     return [
+        *([] if found.sampled is None else [sampled_line(found.sampled)]),
         f"{counted(found.pairs, 'pair')} of {counted(found.prompts, 'train row')} in {found.path}.",
         f"Characters on average: {found.chosen_characters:,.0f} chosen, {found.rejected_characters:,.0f} rejected.",
         *longer,
@@ -97,5 +116,6 @@ def of_left_out(left: SamplesLeftOut) -> str:
         (left.cut, "pair", "with a rejected answer that was cut"),
         (left.alike, "pair", "of nearly the same answers"),
         (left.beyond, "pair", "beyond the most for a prompt"),
+        (left.no_room, "row", "whose prompt leaves no room for an answer"),
     )
     return listed(f"{counted(n, unit)} {why}" for n, unit, why in parts if n)
