@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
 
 from lastresort.app.study import StudyRequest, forecast_study, run_study
 from lastresort.app.study_folder import study_in
@@ -27,6 +28,7 @@ from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, 
 from lastresort.records.record import Record
 from lastresort.records.rungs import GepaMissing
 from lastresort.report.schema import schema_of
+from lastresort.report.study import StudyDocument
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
 from lastresort.rungs.rung import Workbench
@@ -556,3 +558,12 @@ def test_a_row_is_found_again_by_what_it_depended_on(
     assert all(one == seen[0] for one in seen)
     assert {*seen[0]} - {*facts} == {*OF_THE_TASK}
     assert known(Cell("dpo", 60, 1), {"model": "é", "rates": rates}) == KEY
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "docs/studies").glob("*.json")), ids=lambda path: path.stem
+)
+def test_a_published_study_is_a_document_of_today_that_can_be_drawn(path: Path) -> None:
+    document = TypeAdapter[StudyDocument](StudyDocument).validate_json(path.read_bytes())
+    assert path.read_text("utf-8") == document.as_text
+    assert shown(document).pictures
