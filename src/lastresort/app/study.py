@@ -111,7 +111,8 @@ def gate_named(request: StudyRequest) -> StudyGate | None:
             expected="none: only orpo-vs-dpo gates what it trains",
             remedy="Leave it out.",
         )
-    return one_of("--gate", request.gate, get_args(StudyGate))
+    modes: tuple[StudyGate, ...] = get_args(StudyGate)
+    return one_of("--gate", request.gate, modes)
 
 
 def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, connect: Connect | None = None) -> Study:

@@ -109,7 +109,7 @@ def crossover_grid(
     drawn = seeds_of(seeds, SEEDS)
     formed = task.output.choices is not None or task.output.json_schema is not None
     bases: tuple[Way, ...] = ("zero-shot", "constrained zero-shot") if formed else ("zero-shot",)
-    bases += ("optimised",) * optimised
+    bases = (*bases, "optimised") if optimised else bases
     ways: tuple[Way, ...] = ("few-shot", "nearest", *(("constrained few-shot",) if formed else ()), "sft")
     return Grid("crossover", sizes_of(sizes, n_train, 5), drawn, ways, bases)
 
