@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +17,9 @@ from lastresort.app.data_pairs import PairsRequest, pair_samples
 from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
 from lastresort.data.split import Split
-from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
+from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError, TooLongError
+from lastresort.models.protocol import Prompt
+from lastresort.models.scripted import ScriptedModel
 from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile, SampledAnswers
@@ -382,12 +387,24 @@ def sampling(task: Path, **options: Any) -> PairsRequest:
     return PairsRequest(task, **{"model": "scripted:script.json", "n": 4, "rows": 20, "runs": runs, **options})
 
 
-def test_a_model_is_sampled_for_rows_of_train_and_its_best_answers_are_paired_with_its_worst(tmp_path: Path) -> None:
+def test_a_model_is_sampled_for_rows_of_train_and_its_best_answers_are_paired_with_its_worst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twice the same answers, and the second time none is asked for."""
+    prompts, generate = list[str](), ScriptedModel.generate
+
+    def spied(self: ScriptedModel, given: Sequence[Prompt], *rest: Any) -> Any:
+        prompts.extend(prompt[-1].content for prompt in given)
+        return generate(self, given, *rest)
+
+    monkeypatch.setattr(ScriptedModel, "generate", spied)
     task = half_right(tmp_path)
     split = split_of(task)
     found = pair_samples(sampling(task), SilentProgress())
     asked = calls(task.parent)
+    drawn = Random(0).sample(split.train, len(split.train))[:20]
+    assert Counter(prompts) == {example.input_text: 4 for example in drawn}
+    assert not {*prompts} & {example.input_text for example in (*split.dev, *split.test)}
     assert len(asked) == 20 * 4
     train = {example.input_text: example.output for example in split.train}
     made = written(found)
@@ -397,8 +414,6 @@ def test_a_model_is_sampled_for_rows_of_train_and_its_best_answers_are_paired_wi
     assert found.lines()[0] == "scripted:script.json gave 4 answers to each of 20 train rows."
     left = found.left_out
     assert found.prompts + left.all_right + left.all_wrong == 20
-    held = {example.input_text for example in (*split.dev, *split.test)}
-    assert not any(text in json.dumps(call) for call in asked for text in held)
     again = pair_samples(sampling(task, out=tmp_path / "again.jsonl"), SilentProgress())
     assert written(again) == made
     assert len(calls(task.parent)) == len(asked)
@@ -425,10 +440,11 @@ def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_
     whole = pair_samples(sampling(task, **priced, runs=tmp_path / "other"), SilentProgress())
     assert whole.sampled is not None
     assert whole.sampled.usd
+    expected = written(whole)
     whole.path.unlink()
     half = whole.sampled.usd / 2
     with pytest.raises(
-        BudgetError, match=r"--usd: .*Raise it. Or add --rows \d+, to pair what there is. Give the"
+        BudgetError, match=r"--usd: .*Raise it. Or give --rows \d+, to pair what there is. Give the"
     ) as error:
         pair_samples(sampling(task, usd=half, **priced), SilentProgress())
     assert not whole.path.exists()
@@ -441,7 +457,7 @@ def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_
     with pytest.raises(BudgetError):
         pair_samples(sampling(task, usd=half, **priced), SilentProgress())
     found = pair_samples(sampling(task, usd=2 * whole.sampled.usd, **priced), SilentProgress())
-    assert written(found) == written(replace(found, path=found.path))
+    assert written(found) == expected
     assert found.sampled is not None
     assert found.sampled.usd == pytest.approx(whole.sampled.usd)
 
@@ -459,12 +475,62 @@ def test_paid_calls_are_asked_about_first(tmp_path: Path) -> None:
     with pytest.raises(StopRequestedError):
         pair_samples(replace(elsewhere, prompt_price=20.0, output_price=20.0), SilentProgress(), go_on=no)
     first, second = asked
-    assert first == (
-        "This samples 80 answers of http://127.0.0.1:9/v1#m, 4 to each of 20 rows, at an unknown price. Start it?"
-    )
+    assert first == ("This samples 80 answers of http://127.0.0.1:9/v1#m to 20 rows, at an unknown price. Start it?")
     assert second.endswith(" rows, for about $0.05. Start it?")
     with pytest.raises(InputError, match="a limit of 1 USD without the prices of"):
         pair_samples(replace(elsewhere, usd=1.0), SilentProgress(), go_on=no)
+
+
+def test_answers_that_are_kept_cost_what_their_price_is_now_and_are_no_reason_to_stop(tmp_path: Path) -> None:
+    """First sampled without a price. Then a limit just above what they cost stops nothing, and one below stops what is new."""
+    task, priced = half_right(tmp_path), {"prompt_price": 100.0, "output_price": 100.0}
+    pair_samples(sampling(task), SilentProgress())
+    before = len(calls(task.parent))
+    known = pair_samples(sampling(task, out=tmp_path / "a.jsonl", **priced), SilentProgress()).sampled
+    assert known is not None
+    assert known.usd
+    limit = 1.001 * known.usd
+    again = pair_samples(sampling(task, out=tmp_path / "b.jsonl", usd=limit, **priced), SilentProgress())
+    assert again.sampled == known
+    assert len(calls(task.parent)) == before
+    with pytest.raises(BudgetError):
+        pair_samples(sampling(task, out=tmp_path / "c.jsonl", rows=25, usd=limit, **priced), SilentProgress())
+    assert len(calls(task.parent)) == before
+
+
+def test_a_prompt_that_train_answers_in_several_ways_is_not_sampled_and_an_equal_row_once(tmp_path: Path) -> None:
+    """Else one sample would be better and worse than another in the same file."""
+    task = half_right(tmp_path)
+    lines = [json.loads(line) for line in (task.parent / "rows.jsonl").read_text().splitlines()]
+    other = [{**row, "output": TEAMS[(TEAMS.index(row["output"]) + 1) % 3]} for row in lines[:5]]
+    with_rows(task, train=[*lines[:20], *other, *lines[5:8]])
+    found = pair_samples(sampling(task, rows=None), SilentProgress())
+    assert found.sampled is not None
+    assert (found.sampled.rows, found.left_out.conflicting) == (15, 10)
+    made = written(found)
+    assert not {(prompt, worse, better) for prompt, better, worse in made} & {*made}
+    assert not {prompt for prompt, _, _ in made} & {row["input"] for row in other}
+    assert "10 rows whose prompt another row of train answers otherwise" in found.left_out.sentence
+
+
+def test_a_row_that_the_model_finds_too_long_is_left_out_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint may say so only once it is asked."""
+    task = half_right(tmp_path)
+    long = Random(0).sample(split_of(task).train, 20)[7].input_text
+    generate = ScriptedModel.generate
+
+    def refusing(self: ScriptedModel, given: Sequence[Prompt], *rest: Any) -> Any:
+        if any(prompt[-1].content == long for prompt in given):
+            raise TooLongError("the prompt is too long")
+        return generate(self, given, *rest)
+
+    monkeypatch.setattr(ScriptedModel, "generate", refusing)
+    found = pair_samples(sampling(task), SilentProgress())
+    assert found.sampled is not None
+    assert (found.sampled.rows, found.left_out.no_room) == (19, 1)
+    assert long not in {prompt for prompt, _, _ in written(found)}
 
 
 @pytest.mark.parametrize(

@@ -413,7 +413,7 @@ def test_what_the_gate_says_of_each_way_is_counted_over_the_seeds(tmp_path: Path
     assert [one.dpo_gate.verdict for one in found.by_seed if one.dpo_gate] == ["SHIP", "HOLD", "HOLD"]
     said = " ".join(shown(found).sentences)
     assert "Gate of SFT then DPO: SHIP 1, HOLD 2 of 3 seeds; in points on average (95%): general −2.0 (" in said
-    assert "; not tested: yielding." in said
+    assert "; not tested with every seed: yielding." in said
     assert "(SFT then DPO, seeds 1 and 2)." in said
     assert "Reject: the tuned model lost more than is accepted in general (ORPO, seeds 0 and 2)." in said
     assert "The gate is quick" in said
@@ -464,6 +464,8 @@ def test_a_finished_study_gates_nothing_again_and_shows_its_gates_only_where_the
         assert "All 5 cells of the study are done." in progress.said
         assert isinstance(found.document, OrpoVsDpoDocument)
         assert found.document.gate == gate
+        verdicts = [one["gate"] for one in found.rows()]
+        assert verdicts == [None, *[None if gate is None else "SHIP"] * 4]
     assert len(whole.gated) == 4
     seen = study_in(whole.folder / "own")
     assert seen is not None

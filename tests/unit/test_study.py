@@ -46,6 +46,7 @@ from lastresort.study.grid import (
     of_different_rows,
     spread_sizes,
 )
+from lastresort.study.kinds import MUST_AGREE
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
 from lastresort.study.run import PlannedStudy, forecast
 from lastresort.systems.system import System
@@ -192,11 +193,17 @@ def test_an_optimised_prompt_is_shown_where_it_was_written_and_decides_nothing(t
     assert low < found.optimised.difference.mean < high
     said = found.reasons[-1]
     assert said.startswith("With 320 examples SFT minus the optimised prompt is −")
-    assert "It saw 540 rows of train, more than the 320 that SFT learned from, and the climb raced it on dev" in said
+    assert "written from 540 rows of train, more than SFT learned from. A climb raced it on dev" in said
+    assert said.endswith("so a lead of the prompt shows nothing.")
     (row,) = [row for row in shown(found).rows if row[0] == "optimised prompt"]
     assert row[1] == "540"
-    same = crossover_of(study_of(task, "crossover", better, optimised=OptimisedInstruction(TEXT, 320)))
-    assert "It saw 320 rows of train, and the climb" in same.reasons[-1]
+    for rows, than, end in (
+        (320, "as many as", "shows nothing."),
+        (70, "fewer than", "neither lead says which way is better."),
+    ):
+        other = crossover_of(study_of(task, "crossover", better, optimised=OptimisedInstruction(TEXT, rows)))
+        assert f"from {rows} rows of train, {than} SFT learned from" in other.reasons[-1]
+        assert other.reasons[-1].endswith(end)
 
 
 def test_the_picture_marks_an_optimised_prompt_at_its_rows_on_a_level_line(tmp_path: Path) -> None:
@@ -284,11 +291,12 @@ KEPT = Statement.of(GepaMissing(), "No prompt was optimised: gepa is not install
             {"about": "Other."},
             "found a run of another task or other data: it differs in about, expected a climb of this",
         ),
-        ({"split": {"dev": 5}}, "it differs in split"),
+        *(({key: "other"}, f"it differs in {key}") for key in MUST_AGREE if key != "about"),
         ({"better": False}, "found that no instruction beat the task's own, which scores 25.0% on 30 rows of train"),
         ({"better": None}, "found a run that stopped before it optimised a prompt"),
         ({"better": None, "ladder": ["sft"]}, "found no rung prompting in its ladder"),
-        ({"better": None, "findings": ()}, "found none: prompting.optimise is off"),
+        ({"better": None, "findings": ()}, "found none: its prompts answered nothing on dev"),
+        ({"better": None, "findings": (), "prompting": {"optimise": "off"}}, "found none: prompting.optimise is off"),
         ({"better": None, "findings": (KEPT,)}, "found none. The run says: No prompt was optimised: gepa is not inst"),
     ],
 )
@@ -316,6 +324,14 @@ def test_a_run_without_an_optimised_prompt_of_this_task_is_refused(
             study(own, SilentProgress())
         assert f"--optimised {run}" in str(error.value)
     assert not (tmp_path / "own").exists()
+
+
+def test_a_run_of_other_rows_is_refused(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task", ladder=["prompting", "sft"])
+    run = climb_of(load_task(path), tmp_path / "run")
+    write_jsonl(path.parent / "rows.jsonl", questions(119))
+    with pytest.raises(InputError, match=r"it differs in rows\.jsonl"):
+        forecast_study(StudyRequest("crossover", path, sizes=(16, 40), optimised=run), SilentProgress())
 
 
 def test_other_studies_take_no_optimised_prompt_and_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

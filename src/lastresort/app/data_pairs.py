@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from lastresort.app.gate import RUNS
 from lastresort.app.synth import Prices, limit_of, prices_of
-from lastresort.climb.identity import changed_keys
+from lastresort.climb.identity import differing
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
-from lastresort.data.conversion.samples import read_samples, sort_samples
+from lastresort.data.conversion.samples import one_row_a_prompt, read_samples, sort_samples
 from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.writers import WRITERS, traits_of
 from lastresort.data.duplicates import near_pairs, normalised
@@ -30,7 +30,7 @@ from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening, absolute_name
-from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens, is_endpoint
+from lastresort.models.protocol import Prompt, estimated_prompt_tokens, estimated_tokens, is_endpoint
 from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -44,11 +44,11 @@ from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, NOTHING_KEPT, GoOn, Stop, check
 from lastresort.synthesis.pairs import (
     PAIRS_A_PROMPT,
+    RowSampler,
     Sample,
     SamplingBudget,
     has_room,
     pairs_from_samples,
-    sampled_answers,
 )
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
@@ -122,7 +122,8 @@ def pair_samples(
             f"no pair is left ({left.sentence})",
             where=str(request.samples or request.run or request.model),
             expected="samples of which the scorer takes some as better than others",
-            remedy="Sample more answers to each row, from a model that is sometimes right, or add --own-answers.",
+            remedy="Sample more answers to each row, from a model that is sometimes right"
+            + (", or add --own-answers." if request.run is None and not request.own_answers else "."),
         )
     shape = _write(out, kept)
     preferences = [_preference(pair) for pair in kept]
@@ -256,7 +257,8 @@ def _of_model(
         output_price=budget.prices[1],
         template_kwargs=task.chat_template_kwargs if name == task.model else {},
     )
-    rows = Random(task.split.seed).sample(prepared.split.train, len(prepared.split.train))[: request.rows]
+    train, conflicting = one_row_a_prompt(prepared.split.train)
+    rows = Random(task.split.seed).sample(train, len(train))[: request.rows]
     with ResponseCache(request.runs / SHARED / RESPONSES) as cache:
         model = opening.open(on_lost=budget.lose)
         try:
@@ -265,11 +267,13 @@ def _of_model(
             if not is_endpoint(opening.name):  # local weights take no effort
                 decoding = replace(decoding, reasoning_effort=None)
             system = System("samples", opening.name, PromptDesign(instruction(task)), decoding)
-            answerer = Answerer(system, CachedModel(model, cache))
+            cached = CachedModel(model, cache)
+            answerer = Answerer(system, cached)
             fitting = [row for row in rows if has_room(answerer, row)]
-            _ask_before_paying(name, prices, answerer, fitting, count, stop, go_on)
+            sampler = RowSampler(answerer, cached, count)
+            _ask_before_paying(name, prices, sampler.missing(fitting), fitting, stop, go_on)
             try:
-                answers = sampled_answers(answerer, fitting, count, budget, progress, stop)
+                answers = sampler.answers(fitting, budget, progress, stop)
             except BudgetError:
                 raise
             except StoppedError as error:
@@ -277,31 +281,27 @@ def _of_model(
         finally:
             model.close()
     texts = [(row, [_Text(one.text, one.finish == "stop") for one in own if one.text.strip()]) for row, own in answers]
-    blank = count * len(fitting) - sum(len(own) for _, own in texts)
-    left = SamplesLeftOut(blank=blank, no_room=len(rows) - len(fitting))
+    blank = count * len(answers) - sum(len(own) for _, own in texts)
+    left = SamplesLeftOut(blank=blank, no_room=len(rows) - len(answers), conflicting=conflicting)
     of_train = [(row, own) for row, own in texts if own]
     known = not is_paid(name) or None not in prices
-    sampled = SampledAnswers(name, len(fitting), count, budget.usd if known else None)
+    sampled = SampledAnswers(name, len(answers), count, budget.usd if known else None)
     return sampled, *_scored(request, prepared, of_train, left, progress, stop, resume=SAME_COMMAND)
 
 
 def _ask_before_paying(
-    name: str, prices: Prices, answerer: Answerer, rows: Sequence[Example], count: int, stop: Stop, go_on: GoOn | None
+    name: str, prices: Prices, missing: Sequence[Prompt], rows: Sequence[Example], stop: Stop, go_on: GoOn | None
 ) -> None:
-    """Raises StopRequestedError where the answer is no."""
-    if not is_paid(name) or prices == (0.0, 0.0) or go_on is None:
+    """missing: the prompts of answers that are not kept. Raises StopRequestedError where the answer is no."""
+    if not missing or not is_paid(name) or prices == (0.0, 0.0) or go_on is None:
         return
     usd = None
     if prices[0] is not None and prices[1] is not None:
-        read = sum(estimated_prompt_tokens(answerer.prompt(row.input)) for row in rows)
-        written = sum(estimated_tokens(row.output) for row in rows)
-        usd = count * (read * prices[0] + written * prices[1]) / 1e6
-    if not go_on(words.samples_question(name, len(rows), count, usd), stop):
-        raise StopRequestedError(
-            "nobody agreed to the paid calls",
-            where="--model",
-            remedy="Answer y, or add --yes. Nothing was spent.",
-        )
+        read = sum(map(estimated_prompt_tokens, missing))
+        written = len(missing) * fmean(estimated_tokens(row.output) for row in rows)
+        usd = (read * prices[0] + written * prices[1]) / 1e6
+    if not go_on(words.samples_question(name, len(missing), len(rows), usd), stop):
+        raise StopRequestedError("nobody agreed to the paid calls", where="--model", remedy="Answer y, or add --yes.")
 
 
 def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:
@@ -333,10 +333,8 @@ _DECIDES = ("examples", "columns", "split", "output", "score")  # of a task: whi
 def _refuse_another_task(record: Record, pairs: Sequence[RankedPair], prepared: PreparedTask, run: Path) -> None:
     """The record has the ids of the rows alone, which another task may give to other rows."""
     task, files = record.last(TaskRead), record.last(FilesRead)
-    known, now = ({} if task is None else task.task), prepared.task.resolved()
-    changed = changed_keys({key: known.get(key) for key in _DECIDES}, {key: now.get(key) for key in _DECIDES})
-    if files is not None:
-        changed += [name for name, sha256 in files.files.items() if prepared.files.get(name) != sha256]
+    known = ({} if task is None else task.task), ({} if files is None else files.files)
+    changed = differing(known, (prepared.task.resolved(), prepared.files), _DECIDES)
     if not changed and not {pair.example for pair in pairs} <= {example.id for example in prepared.split.train}:
         changed = ["the rows of train"]
     if task is None or files is None or changed:

@@ -22,10 +22,9 @@ data_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-
 USD: Any = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task.")
-PROMPT_PRICE: Any = Option(None, "--prompt-price", min=0, help="USD per million prompt tokens of that model.")
-OUTPUT_PRICE: Any = Option(None, "--output-price", min=0, help="USD per million output tokens of that model.")
+PROMPT_PRICE: Any = Option(None, "--prompt-price", min=0, help="USD per million prompt tokens of its model.")
+OUTPUT_PRICE: Any = Option(None, "--output-price", min=0, help="USD per million output tokens of its model.")
 BALANCE = "Quotas of the labels. train: their shares in train. even: the rarest first. any: none."
 YES: Any = Option(False, "--yes", help="Do not ask before paid calls.")
 
@@ -151,7 +150,7 @@ def convert_command(
     file: Path = Argument(help="A file of rows: .jsonl, .json, .csv, .tsv (each also with .gz) or .parquet."),
     to: str = Option(..., "--to", metavar="SHAPE", help="The new shape (docs/data.md lists them)."),
     out: Path | None = Option(
-        None, "--out", help="The new file, of a kind by its suffix. Default: <file>-<shape>.jsonl beside the file."
+        None, "--out", help="The new file, of a kind by its suffix. Default: <file>-<shape>.jsonl."
     ),
     columns: str = Option("", "--columns", metavar="NAME=COLUMN,…", help="What the file calls input, output, prompt …"),
     drop: str = Option(

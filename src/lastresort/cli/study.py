@@ -26,28 +26,20 @@ TASK: Any = Argument(help="The task file (task.yaml).")
 SIZES: Any = Option(
     None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
 )
-SEEDS: Any = Option(
-    None, "--seeds", help="Number of draws of the examples. Each trains once per size. At least 2, default 3."
-)
-ARM_SEEDS: Any = Option(
-    None,
-    "--seeds",
-    help="Number of seeds, fixed before the first result. Each trains both ways. At least 2, default 5.",
-)
-SOURCE_SEEDS: Any = Option(
-    None,
-    "--seeds",
-    help="Number of seeds, fixed before the first result. Each trains all three. At least 3, default 5.",
-)
+FIXED = "Number of seeds, fixed before the first result. Each trains"
+
+
+def _seeds(what: str, least: int, usual: int) -> Any:
+    return Option(None, "--seeds", help=f"{what} At least {least}, default {usual}.")
+
+
+SEEDS = _seeds("Number of draws of the examples. Each trains once per size.", 2, 3)
+ARM_SEEDS, SOURCE_SEEDS = _seeds(f"{FIXED} both ways.", 2, 5), _seeds(f"{FIXED} all three.", 3, 5)
 RATE = "Default: the middle of preference.learning_rates, or if they are auto,"
 DPO_RATE: Any = Option(None, "--dpo-rate", help=f"Learning rate of DPO. {RATE} 4.5e-5.")
 ORPO_RATE: Any = Option(None, "--orpo-rate", help=f"Learning rate of ORPO. {RATE} 1.7e-4.")
-GATE: Any = Option(
-    None, "--gate", metavar="quick|full", help="Also gate each adapter. Default: none, as it takes long."
-)
-OPTIMISED: Any = Option(
-    None, "--optimised", metavar="RUN", help="Also measure the prompt that a climb of this task optimised."
-)
+GATE: Any = Option(None, "--gate", metavar="quick|full", help="Also gate each adapter. Default: none.")
+OPTIMISED: Any = Option(None, "--optimised", metavar="RUN", help="Also measure the prompt that this climb optimised.")
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, O
 from lastresort.records.record import Record
 from lastresort.records.view import refuse_study
 from lastresort.spec.task import Task
+from lastresort.types import JsonObject
 from lastresort.version import __version__
 
 _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: no prompt and no training depends on them
@@ -37,6 +38,19 @@ def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Keys in which two notes differ: tasks as they were resolved, or files by name."""
     known, now = (_without_what_may_change(one) for one in (known, now))
     return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
+
+
+def differing(
+    known: tuple[JsonObject, dict[str, str]],
+    now: tuple[JsonObject, dict[str, str]],
+    keys: Sequence[str],
+) -> list[str]:
+    """In which of these keys of the task, and in which files that the run read, a run and a task differ. known, now: of each the
+    task as it was resolved, and the hashes of its files.
+    """
+    (task, files), (own, own_files) = known, now
+    changed = changed_keys({key: task.get(key) for key in keys}, {key: own.get(key) for key in keys})
+    return changed + [name for name, sha256 in files.items() if own_files.get(name) != sha256]
 
 
 def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,7 @@ class GatedMeasure(JsonDocument):
 
 class ArmGate(JsonDocument):
     """What the gate says of a way. verdicts: by seed. untested: names of measures that were left out, or that say nothing of this
-    base, with any seed.
+    base, with some seed.
     """
 
     verdicts: tuple[GateVerdict, ...]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from lastresort.climb.identity import changed_keys
+from lastresort.climb.identity import differing
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.preferences import kind_of_preferences
 from lastresort.errors import InputError, TaskError
@@ -144,7 +144,18 @@ def _no_pairs(task: Task, found: str) -> TaskError:
     )
 
 
-MUST_AGREE = ("task", "about", "model", "examples", "split", "output", "score", "decode", "chat_template_kwargs")
+MUST_AGREE = (
+    "task",
+    "about",
+    "model",
+    "examples",
+    "columns",
+    "split",
+    "output",
+    "score",
+    "decode",
+    "chat_template_kwargs",
+)
 """Keys in which a climb must agree with a study that takes its instruction: what that is about, and which rows it saw."""
 
 
@@ -157,9 +168,8 @@ def optimised_in(run: Path, prepared: PreparedTask) -> OptimisedInstruction:
         task, files = record.last(TaskRead), record.last(FilesRead)
         if task is None or files is None:
             raise _no_optimised(run, "found a run that has not read its task", prepared.task)
-        now = prepared.task.resolved()
-        apart = changed_keys({key: task.task.get(key) for key in MUST_AGREE}, {key: now.get(key) for key in MUST_AGREE})
-        apart += [name for name, own in prepared.files.items() if files.files.get(name, own) != own]
+        now = (prepared.task.resolved(), prepared.files)
+        apart = differing((task.task, files.files), now, MUST_AGREE)
         if apart:
             raise InputError(
                 f"found a run of another task or other data: it differs in {', '.join(apart)}",
@@ -184,7 +194,11 @@ def _why_none(record: Record, task: TaskRead) -> str:
         return "found a run that stopped before it optimised a prompt"
     kept = {code_of(kind) for kind in get_args(PromptKept)}
     said = [one.text.rstrip(".") for one in search.findings if one.code in kept]
-    return f"found none. The run says: {said[0]}" if said else "found none: prompting.optimise is off"
+    if said:
+        return f"found none. The run says: {said[0]}"
+    prompting = task.task.get("prompting")
+    off = isinstance(prompting, dict) and prompting.get("optimise") == "off"
+    return f"found none: {'prompting.optimise is off' if off else 'its prompts answered nothing on dev'}"
 
 
 def _no_optimised(run: Path, found: str, task: Task) -> InputError:

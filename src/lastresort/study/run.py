@@ -225,6 +225,8 @@ def run_grid(
                 tidy(folder, row.key)
         too_long = len(prepared.split.train) - len(bench.train)
         found = {cell: known[key] for cell, key in complete.items()}
+        if gating is None:  # one of other settings may be there
+            found = {cell: row if row.gate is None else row.replaced(gate=None) for cell, row in found.items()}
         compare = bench.models.seconds_compare
         rows = StudyRows(found, method, learner.rate, grid, too_long, compare, study.gate, study.optimised)
         concluded = conclude(rows)

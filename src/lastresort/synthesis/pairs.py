@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.errors import SAME_COMMAND, BudgetError
+from lastresort.errors import SAME_COMMAND, BudgetError, CandidateError
+from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Prompt, estimated_prompt_tokens
 from lastresort.records.events import PromptCounts
 from lastresort.stop import Stop
@@ -81,8 +82,8 @@ def _different(samples: Sequence[Sample]) -> list[Sample]:
 
 @dataclass
 class SamplingBudget:
-    """What all calls for these samples cost, also those of earlier sessions. limit_usd: None for none. limit_from: where the user
-    set it. prices: USD per million tokens of prompt and output. dearest_usd: of the answers so far.
+    """What all answers for these samples cost at the prices of now, also those of earlier sessions. limit_usd: None for none.
+    limit_from: where the user set it. prices: USD per million tokens of prompt and output. dearest_usd: of the answers so far.
     """
 
     limit_usd: float | None
@@ -93,65 +94,118 @@ class SamplingBudget:
     answers: int = 0
 
     def add(self, answers: Sequence[Answer]) -> None:
+        """An answer that was kept may have been given before its price was known."""
+        costs = [max(one.usd, self._of(one.prompt_tokens, one.completion_tokens)) for one in answers]
         self.answers += len(answers)
-        self.usd += sum(answer.usd for answer in answers)
-        self.dearest_usd = max([self.dearest_usd, *(answer.usd for answer in answers)])
+        self.usd += sum(costs)
+        self.dearest_usd = max([self.dearest_usd, *costs])
 
     def lose(self, usd: float) -> None:
         """What a call without an answer cost."""
         self.usd += usd
 
+    def allows(self, prompts: Sequence[Prompt], tokens: int) -> bool:
+        """Whether answers to these prompts are sure to stay within the limit."""
+        if self.limit_usd is None or not prompts:
+            return True
+        most = (max(self.dearest_usd, self._of(estimated_prompt_tokens(one), tokens)) for one in prompts)
+        return self.usd + sum(most) <= self.limit_usd
+
     def at_once(self, batch: int) -> int:
         """The first answer goes alone: it shows what one costs, more than its tokens say if a model thinks."""
-        return 1 if self.limit_usd is not None and not self.answers else batch
+        return 1 if self.limit_usd is not None and any(self.prices) and not self.answers else batch
 
-    def check(self, prompts: Sequence[Prompt], tokens: int, done: int) -> None:
-        """Raises BudgetError where answers to these prompts could pass the limit. done: rows that have all their samples."""
-        price_in, price_out = self.prices
-        most = [
-            max(self.dearest_usd, (estimated_prompt_tokens(one) * price_in + tokens * price_out) / 1e6)
-            for one in prompts
+    def reached(self, done: int) -> BudgetError:
+        """done: rows that have all their samples."""
+        fewer = f" Or give --rows {done}, to pair what there is." if done else ""
+        return BudgetError(
+            f"{self.usd:.2f} USD are spent, and the next samples could pass the limit",
+            where=self.limit_from,
+            expected=f"at most {self.limit_usd:g}",
+            remedy=f"Raise it.{fewer}",
+            resume=SAME_COMMAND,
+        )
+
+    def _of(self, tokens_in: float, tokens_out: float) -> float:
+        return (tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class RowSampler:
+    """So many answers to each row, each with a seed of its own. answerer: its model is cached."""
+
+    answerer: Answerer
+    model: CachedModel
+    count: int
+
+    def missing(self, rows: Sequence[Example]) -> list[Prompt]:
+        """The prompts of all answers that are not kept yet."""
+        prompts = self.answerer.prompts([row.input for row in rows])
+        return [
+            one
+            for number in range(self.count)
+            for call in self.model.calls(prompts, self._of(number).system.decoding)
+            for one in call.prompts
         ]
-        if self.limit_usd is not None and self.usd + sum(most) > self.limit_usd:
-            fewer = f" Or add --rows {done}, to pair what there is." if done else ""
-            raise BudgetError(
-                f"{self.usd:.2f} USD are spent, and the next samples could pass the limit",
-                where=self.limit_from,
-                expected=f"at most {self.limit_usd:g}",
-                remedy=f"Raise it.{fewer}",
-                resume=SAME_COMMAND,
-            )
 
+    def answers(
+        self, rows: Sequence[Example], budget: SamplingBudget, progress: Progress, stop: Stop
+    ) -> list[tuple[Example, list[Answer]]]:
+        """Row after row, without those whose prompt the model finds too long.
 
-def has_room(answerer: Answerer, row: Example) -> bool:
-    """Whether the prompt of this row leaves room for an answer."""
-    limit = answerer.model.context_tokens
-    most = None if limit is None else limit - answerer.system.decoding.max_new_tokens
-    return most is None or answerer.model.count_tokens(answerer.prompt(row.input)) <= most
+        Raises BudgetError at the limit, StoppedError where it stopped.
+        """
+        progress.stage("samples", len(rows) * self.count)
+        found: list[tuple[Example, list[Answer]]] = []
+        place, tokens = 0, self.answerer.system.decoding.max_new_tokens
+        alone = 0  # rows up to this one go one by one: the model finds one of them too long
+        while place < len(rows):
+            size = 1 if place < alone else budget.at_once(self.model.batch_size)
+            batch = rows[place : place + size]
+            if budget.limit_usd is not None:
+                batch = self._affordable(batch, budget, tokens)
+                if not batch:
+                    raise budget.reached(place)
+            try:
+                found += self._batch(batch, budget, progress, stop)
+            except CandidateError:
+                alone = max(alone, place + len(batch))
+                if len(batch) > 1:
+                    continue
+            place += len(batch)
+        return found
 
+    def _affordable(self, batch: Sequence[Example], budget: SamplingBudget, tokens: int) -> Sequence[Example]:
+        """The first rows whose answers are all kept, or those of which some are missing, as many as are sure to stay within the
+        limit. None where the first one may not.
+        """
+        kept = [not self.missing([row]) for row in batch]
+        batch = batch[: next((place for place, one in enumerate(kept) if one != kept[0]), len(batch))]
+        prompts = [] if kept[0] else self.answerer.prompts([row.input for row in batch])
+        while batch and not budget.allows(prompts * self.count, tokens):
+            batch, prompts = batch[: len(batch) // 2], prompts[: len(batch) // 2]
+        return batch
 
-def sampled_answers(
-    answerer: Answerer, rows: Sequence[Example], count: int, budget: SamplingBudget, progress: Progress, stop: Stop
-) -> list[tuple[Example, list[Answer]]]:
-    """So many answers to each row, row after row, each with a seed of its own.
-
-    Raises BudgetError at the limit, StoppedError where it stopped.
-    """
-    progress.stage("samples", len(rows) * count)
-    found: list[tuple[Example, list[Answer]]] = []
-    seed, tokens = answerer.system.decoding.seed, answerer.system.decoding.max_new_tokens
-    while len(found) < len(rows):
-        batch = rows[len(found) : len(found) + budget.at_once(answerer.model.batch_size)]
+    def _batch(
+        self, batch: Sequence[Example], budget: SamplingBudget, progress: Progress, stop: Stop
+    ) -> list[tuple[Example, list[Answer]]]:
         own: list[list[Answer]] = [[] for _ in batch]
-        prompts = answerer.prompts([row.input for row in batch])
-        for number in range(count):
-            budget.check(prompts, tokens, len(found))
-            decoding = replace(answerer.system.decoding, seed=seed + 1 + number)
-            asked = Answerer(replace(answerer.system, decoding=decoding), answerer.model)
-            answers = asked.answer([row.input for row in batch], stop=stop)
-            budget.add(answers)
+        for number in range(self.count):
+            answers = self._of(number).answer([row.input for row in batch], stop=stop)
             for place, answer in zip(own, answers, strict=True):
                 place.append(answer)
             progress.advance(len(batch))
-        found += zip(batch, own, strict=True)
-    return found
+        budget.add([answer for answers in own for answer in answers])
+        return list(zip(batch, own, strict=True))
+
+    def _of(self, number: int) -> Answerer:
+        system = self.answerer.system
+        decoding = replace(system.decoding, seed=system.decoding.seed + 1 + number)
+        return Answerer(replace(system, decoding=decoding), self.model)
+
+
+def has_room(answerer: Answerer, row: Example) -> bool:
+    """Whether the prompt of this row leaves room for an answer, as far as that is known before it is asked."""
+    limit = answerer.model.context_tokens
+    most = None if limit is None else limit - answerer.system.decoding.max_new_tokens
+    return most is None or answerer.model.count_tokens(answerer.prompt(row.input)) <= most

@@ -77,9 +77,9 @@ def _taken_line(source: TakenRows, rows: int) -> str:
     return f"  {source.path}: {count(source.taken)} of {counted(source.has, 'row')}{again}, {share} of the mix{copies}"
 
 
-def samples_question(model: str, rows: int, n: int, usd: float | None) -> str:
-    """usd: None where a price is unknown."""
-    return f"This samples {count(rows * n)} answers of {model}, {n} to each of {counted(rows, 'row')}, {at_price(usd)}. Start it?"
+def samples_question(model: str, answers: int, rows: int, usd: float | None) -> str:
+    """answers: that are missing. usd: None where a price is unknown."""
+    return f"This samples {counted(answers, 'answer')} of {model} to {counted(rows, 'row')}, {at_price(usd)}. Start it?"
 
 
 def sampled_line(found: SampledAnswers) -> str:
@@ -117,5 +117,6 @@ def of_left_out(left: SamplesLeftOut) -> str:
         (left.alike, "pair", "of nearly the same answers"),
         (left.beyond, "pair", "beyond the most for a prompt"),
         (left.no_room, "row", "whose prompt leaves no room for an answer"),
+        (left.conflicting, "row", "whose prompt another row of train answers otherwise"),
     )
     return listed(f"{counted(n, unit)} {why}" for n, unit, why in parts if n)

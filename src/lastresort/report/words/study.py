@@ -180,12 +180,13 @@ def of_optimised(found: ComparedInstruction, most: int) -> str:
     """How SFT on the most examples compares with the optimised prompt, and why that is no verdict."""
     low, high = found.difference.interval
     minus = f"{signed(found.difference.mean)} points (95%: {signed(low)} to {signed(high)})"
-    saw = f"It saw {count(found.rows)} rows of train"
-    fair = f", more than the {count(most)} that SFT learned from" if found.rows > most else ""
+    than = {1: "more than", 0: "as many as", -1: "fewer than"}[(found.rows > most) - (found.rows < most)]
+    fewer = found.rows < most
+    what = "so neither lead says which way is better" if fewer else "so a lead of the prompt shows nothing"
     return (
-        f"With {counted(most, 'example')} SFT minus the optimised prompt is {minus}. {saw}{fair}, and the climb raced it on dev, "
-        "so its score here is too high if it was chosen for that. A lead of SFT holds all the same; a lead of the prompt shows "
-        "nothing."
+        f"With {counted(most, 'example')} SFT minus the optimised prompt is {minus}. The instruction was written from "
+        f"{count(found.rows)} rows of train, {than} SFT learned from. A climb raced it on dev, and its score here is too high if "
+        f"it was chosen for that, {what}."
     )
 
 
@@ -353,7 +354,7 @@ def of_arm_gate(way: str, gate: ArmGate) -> str:
     )
     if means:
         said += f"; in points on average (95%): {means}"
-    return f"{said}; not tested: {listed(gate.untested)}." if gate.untested else f"{said}."
+    return f"{said}; not tested with every seed: {listed(gate.untested)}." if gate.untested else f"{said}."
 
 
 def of_gate_reasons(way: str, by_seed: Sequence[tuple[int, GateSaid | None]]) -> list[str]:
