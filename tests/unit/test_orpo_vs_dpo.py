@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from engine_support import draw, row, tiny
 from gate_report_support import gate_found
 from gate_support import SUITES
-from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.app.study import StudyRequest, _planned, forecast_study, run_study
 from lastresort.app.study_folder import study_in
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
@@ -49,6 +49,7 @@ from lastresort.study.conclude import MeasuredStudy
 from lastresort.study.gating import without_examples
 from lastresort.study.grid import arms_grid
 from lastresort.study.rows import ArmTraining, CellGate, CellRow, rows_in
+from lastresort.study.run import forecast
 from lastresort.systems.system import PromptDesign
 from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop import policy
@@ -196,7 +197,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         patch.setattr(LocalExecutor, "run", measure)
         patch.setattr("lastresort.study.arms.train_to", learn)
         patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
-        patch.setattr("lastresort.study.gating.gate_sides", lambda *given: found.gated.append(given))
+        patch.setattr("lastresort.study.gating.gate_sides", lambda *given, **_: found.gated.append(given))
         patch.setattr("lastresort.study.gating.findings_of", lambda _: findings("SHIP"))
         run_study(replace(request(found.folder), gate="quick"), SilentProgress())
     return found
@@ -661,8 +662,24 @@ def test_the_command_forecasts_without_the_users_code(
     words = ["study", "orpo-vs-dpo", str(path), "--out", str(tmp_path / "own"), "--dry-run", "--dpo-rate", "1e-4"]
     monkeypatch.setattr("sys.argv", ["lastresort", *words])
     assert guarded(app) == 0
-    without = capsys.readouterr().out
-    assert "The study has 11 cells. Forecast: " in without
-    assert forecast_study(replace(request(tmp_path), seeds=None, gate="quick"), SilentProgress()) not in without
+    assert "The study has 11 cells. Forecast: " in capsys.readouterr().out
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "own").exists()
+
+
+def test_a_forecast_counts_the_gates_of_all_adapters_and_the_base_once(tmp_path: Path) -> None:
+    own = request(tmp_path)
+    plain, two, three = (
+        forecast(study, list(study.grid.cells()), SilentProgress())
+        for study in (
+            _planned(replace(own, gate=gate, seeds=seeds), SilentProgress(), run_code=False)
+            for gate, seeds in ((None, 2), ("quick", 2), ("quick", 3))
+        )
+    )
+    assert plain is not None
+    assert two is not None
+    assert three is not None
+    assert two.answers == plain.answers  # the task's scorer has nothing to do with the rest
+    assert any("base and 4 adapters" in line for line in two.lines)
+    assert any("base and 6 adapters" in line for line in three.lines)
+    assert two.tokens_in > plain.tokens_in

@@ -225,9 +225,9 @@ def test_the_picture_marks_an_optimised_prompt_at_its_rows_on_a_level_line(tmp_p
     assert abs(float(dot.get("cx", "")) - ticks["540"]) < 13  # lines stand beside each other
 
 
-def climb_of(task: Task, run: Path, better: bool | None = True, text: str = TEXT, **changed: object) -> Path:
+def climb_of(of: Task, run: Path, better: bool | None = True, text: str = TEXT, **changed: object) -> Path:
     """A record that optimised an instruction, one that is no better, or none. changed: keys of the task that it read."""
-    prepared = prepare(task, begins=False)
+    prepared = prepare(of, begins=False)
     resolved = {**prepared.task.resolved(), "path": "task.yaml", **changed}
     with Record.create(run, TaskRead(task=resolved)) as record:
         record.append(FilesRead(files=prepared.files))

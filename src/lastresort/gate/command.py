@@ -132,9 +132,11 @@ def gate_sides(
     stop: Stop,
     on_look: OnLook = unseen,
     crew: Crew | None = None,
+    *,
+    together: bool = True,
 ) -> FinishedGate:
-    """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model. crew: as
-    of `run_gate`.
+    """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model. crew,
+    together: as of `run_gate`.
     """
     task, texts = prepared.task, training_texts(prepared)
     return run_gate(
@@ -151,6 +153,7 @@ def gate_sides(
         stop=stop,
         on_look=on_look,
         crew=crew,
+        together=together,
     )
 
 

@@ -181,13 +181,15 @@ def run_gate(
     stop: Stop = NEVER,
     on_look: OnLook = unseen,
     crew: Crew | None = None,
+    together: bool = True,
 ) -> FinishedGate:
     """Ask both models, compare them, and conclude.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items too similar to one of them are skipped. target: the
     task's test set to ask, or what was found on it before; None to compare only everything else. further: suites that ask by
     themselves. stop: checked before each model is opened and after every batch. on_look: gets the measures after each look. crew:
-    answers for loaded models, None for this process alone.
+    answers for loaded models, None for this process alone. together: whether both models may be open at once, as far as memory has
+    room; not where it is shared with trainings.
     Raises InputError if the two render conversations differently, StoppedError if it stopped: the same call then resumes it.
     """
     refuse_other_rendering(base, tuned)
@@ -204,7 +206,7 @@ def run_gate(
         on_look=on_look,
         workers=GateWorkers.of(crew, base, tuned),
     )
-    with OpenedSides({"base": base, "tuned": tuned}, progress, stop, together=crew is None) as opened:
+    with OpenedSides({"base": base, "tuned": tuned}, progress, stop, together=together and crew is None) as opened:
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))

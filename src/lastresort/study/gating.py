@@ -40,10 +40,11 @@ DEPENDS_ON = ("bar", "confidence", "general", "keep")
 
 @dataclass(frozen=True, slots=True)
 class StudyGating:
-    """How each cell that trains is gated."""
+    """How each cell that trains is gated. alone: whether nothing trains meanwhile."""
 
     prepared: PreparedTask
     mode: StudyGate
+    alone: bool = True
 
     def key(self, key: str) -> str:
         """A hash of all that the gate of a cell depends on. key: of the cell."""
@@ -69,7 +70,9 @@ class StudyGating:
         sides = resolve_sides(bench.models.tuned_name, str(folder), kwargs, bench.task.folder)
         progress = LabelledProgress(bench.progress, f"{cell.label}, gate")
         with kept_answers(bench.shared, scores=sides.base.scores) as kept:
-            finished = gate_sides(self.prepared, sides, system, target, settings, kept, progress, bench.stop)
+            finished = gate_sides(
+                self.prepared, sides, system, target, settings, kept, progress, bench.stop, together=self.alone
+            )
         found = without_examples(findings_of(finished))
         return CellGate(key=self.key(key), mode=self.mode, seed=SEED, **dict(found))
 
@@ -95,4 +98,4 @@ def forecast_of_gates(prepared: PreparedTask, mode: StudyGate, adapters: int, pr
     suites = gate_forecast(
         prepared, quick=mode == "quick", alpha=GateSettings().alpha, progress=progress, adapters=adapters
     )
-    return sum((suite.forecast for suite in suites), start=Forecast(0, 0, 0, 0.0, 0.0))
+    return sum((suite.forecast.unscored() for suite in suites), start=Forecast(0, 0, 0, 0.0, 0.0))

@@ -193,7 +193,7 @@ def run_grid(
             facts["probed"] = PROBED
         written = {"instruction": study.optimised.text} if study.optimised is not None else {}
         keys = {cell: cell.key({**facts, **(written if cell.way == "optimised" else {})}) for cell in grid.cells()}
-        gating = None if study.gate is None else StudyGating(prepared, study.gate)
+        gating = None if study.gate is None else StudyGating(prepared, study.gate, workers is None)
         complete = {cell: key if gating is None or not cell.trains else gating.key(key) for cell, key in keys.items()}
         bench.record.append(began.model_copy(update={"keys": tuple(complete.values())}))
         known = rows_in(folder)
