@@ -38,7 +38,7 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
 from lastresort.records.events import ErrorShared, RungTested
 from lastresort.records.record import Record
-from lastresort.rungs.on_dev import judge_scores_on_dev
+from lastresort.rungs.race import judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.tuning import weigh
 from lastresort.spec.task import load_task
@@ -329,7 +329,7 @@ def test_checkpoints_and_dev_are_judged_at_the_error_of_the_test_to_come(
         errors.append(alpha)
 
     monkeypatch.setattr("lastresort.rungs.rung.chance_of_met", chance_of_met)
-    monkeypatch.setattr("lastresort.rungs.on_dev.judge_bar", judge_bar)
+    monkeypatch.setattr("lastresort.rungs.race.judge_bar", judge_bar)
     task = load_task(scripted_task(tmp_path / "task", quality=[]))
     met = Judgement("MET", 0.9, 10, 10, (0.0, 1.0))
     with Record.create(tmp_path) as record:

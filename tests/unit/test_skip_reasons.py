@@ -23,7 +23,7 @@ from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import SamplesOutOfReach
 from lastresort.report.words.rungs import clause
-from lastresort.rungs.on_dev import GIVE_UP_ERROR
+from lastresort.rungs.race import GIVE_UP_ERROR
 from lastresort.rungs.preference import samples
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
 from lastresort.rungs.preference.samples import BestOfSamples, SampledPreferences

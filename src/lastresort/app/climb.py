@@ -122,6 +122,7 @@ def climb(
                     compare_ways(with_workers(bench, None), prepared, asked, conclusion.winner, ledger)
             finally:
                 budget.note()
+                bench.processes.close()
                 bench.models.close()
             decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
             report = write_report(run)

@@ -31,6 +31,7 @@ from lastresort.report.words.progress import (
     workers_line,
 )
 from lastresort.report.words.wording import capital
+from lastresort.rungs.divided import cards_for
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
@@ -40,6 +41,7 @@ from lastresort.scale.training import SIGNAL_S
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
 from lastresort.study.at_workers import StudyWorkers
+from lastresort.train.loop.spawn import divide
 from lastresort.types import Progress
 
 SHUTDOWN_S = 10.0  # of a local cluster
@@ -213,27 +215,33 @@ def loaded_models(task: Task) -> list[ModelOpening]:
 def training_room(task: Task, rung: str, prepared: PreparedTask, answering: WorkerRoom) -> WorkerRoom:
     """What a worker needs to train this rung and to answer with what it trained. answering: for the answers alone.
 
-    A card is held whole; on CPUs the memory is what the plan says. Raises PrerequisiteError where one card cannot hold it.
+    Cards are held whole, one by each process of a training; on CPUs the memory is what the plan says, with a worker's own copy next
+    to several processes. Raises PrerequisiteError where as many cards as a worker has cannot hold it.
     """
     planned = planned_rung(task, rung, workload(prepared, rung))
+    division = divide(task.tune.processes, planned, cards_for(task) if answering.cards else 0)
+    count = division.count
+    room = replace(answering, processes=count, cards=count if answering.cards else 0)
     if planned is None:
-        return answering
+        return room
     if answering.cards:
-        _refuse_more_than_a_card(planned)
-        return answering
-    return replace(answering, memory_bytes=max(answering.memory_bytes, planned.needed_bytes))
+        if not division.sharded:
+            _refuse_more_than_a_card(planned)
+        return room
+    own = planned.loaded_bytes if count > 1 else 0
+    return replace(room, memory_bytes=max(room.memory_bytes, count * planned.needed_bytes + own))
 
 
 def _refuse_more_than_a_card(planned: PlannedTraining) -> None:
-    """A worker has one process and one card. No pass size changes the least that a training takes."""
+    """By a process, which has one card. No pass size changes the least that a training takes."""
     least, there = planned.least_bytes, planned.cards.card.memory_bytes
     if least > there:
         smaller = "" if planned.setup.method == "qlora" else "set tune.method to qlora, "
         raise PrerequisiteError(
             f"weights, gradients and the optimizer's state take {gib(least)}, and the card here has {gib(there)}",
             where="--ray",
-            expected="a training that fits one card: a worker trains in one process, on one",
-            remedy=capital(f"{smaller}name a smaller model, or run `lastresort train` with torchrun on several cards."),
+            expected="a training that fits one card, or an adapter whose base is divided over several by tune.processes",
+            remedy=capital(f"{smaller}set tune.processes to auto, or name a smaller model."),
         )
 
 

@@ -56,11 +56,20 @@ def differing(
 def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
     noted = {key: without_limits(value) if key in ("score", "reward") else value for key, value in noted.items()}
     noted.pop("facts", None)
+    noted = without_division(noted)
     for key, free in (("use", _ONLY_WEIGHED), ("prompting", _LIMITS_OF_PROMPTING)):
         section = noted.get(key)
         if isinstance(section, Mapping):
             noted[key] = {name: value for name, value in section.items() if name not in free}
     return noted
+
+
+def without_division(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A task as it was resolved, without the number of processes: a training is the same by any."""
+    tune = task.get("tune")
+    if not isinstance(tune, Mapping):
+        return dict(task)
+    return {**task, "tune": {name: value for name, value in tune.items() if name != "processes"}}
 
 
 def _json(value: Any) -> str:

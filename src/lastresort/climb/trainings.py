@@ -29,6 +29,7 @@ from lastresort.scale.work import JobModel, R, TrainingJob
 from lastresort.spec.task import Task
 from lastresort.stop import StopFile
 from lastresort.systems.system import PromptDesign, System
+from lastresort.train.loop.spawn import TrainingProcesses
 from lastresort.types import Decoding, Example
 
 PROOF = "shared-"  # of the name of the file by which workers know the disk
@@ -73,7 +74,7 @@ class WorkerBench:
         self, record: Record, folder: Path, train: Sequence[Example], cache: Cache, progress: WorkerNotes
     ) -> Iterator[Workbench]:
         """The workbench at the worker. record: its own. folder: where it trains."""
-        models = open_models(self.task, cache)
+        models, processes = open_models(self.task, cache), TrainingProcesses()
         try:
             yield Workbench(
                 task=self.task,
@@ -90,8 +91,10 @@ class WorkerBench:
                 preferences=self.preferences,
                 to_resume=self.to_resume,
                 at_worker=True,
+                processes=processes,
             )
         finally:
+            processes.close()
             models.close()
 
 
@@ -153,11 +156,14 @@ def own_record(folder: Path, resume: str) -> Iterator[Record]:
 
 
 def base_to_train(bench: Workbench) -> JobModel:
-    """The base, as it answers. The models and the workers that answered are closed: the trainings need their room."""
+    """The base, as it answers. The models, the workers that answered and the processes that trained are closed: the trainings need
+    their room.
+    """
     models, kwargs = bench.models, bench.task.chat_template_kwargs
     bare = System("bare", models.tuned_name, PromptDesign(""), Decoding(1), template_kwargs=kwargs)
     base = JobModel.of(models.opening(bare), models.open(bare))
     models.close()
+    bench.processes.close()
     return base
 
 

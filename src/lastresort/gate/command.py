@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lastresort.climb.identity import machine, versions
+from lastresort.climb.identity import machine, versions, without_division
 from lastresort.climb.judging import correction_by_labels
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, count_use
@@ -170,7 +170,11 @@ def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
 
 
 def _task_hash(prepared: PreparedTask) -> str:
-    resolved = {key: without_limits(value) for key, value in prepared.task.resolved().items() if key != "limits"}
+    resolved = {
+        key: without_limits(value)
+        for key, value in without_division(prepared.task.resolved()).items()
+        if key != "limits"
+    }
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -14,18 +14,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import choose, evidence_not_best, selection_bias_corrected
+from lastresort.evals.evidence import choose, evidence_not_best, judge_bar, selection_bias_corrected
 from lastresort.evals.measure import JobFailure, failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, RefusedLater, SearchFinding
-from lastresort.rungs.on_dev import GIVE_UP_ERROR, judge_on_dev
 from lastresort.rungs.prompting.prompts import REASONING_TOKENS
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
-from lastresort.types import Grammar, Selection
+from lastresort.types import Grammar, Judgement, Selection
 
 FINALISTS = 2
 LOOK_ITEMS = 32  # between looks; fills batches of 16 and 32, and looking more often saves 2% of the items
+# The error of giving up a system that would reach the bar: small, since its test may fail it wrongly, too.
+GIVE_UP_ERROR = 0.01
 NOT_BEST = 0.5  # error at which a candidate is dropped as not the best; why so much: docs/simulations.md
 
 
@@ -296,3 +297,30 @@ def _promise(items: Sequence[ItemScore]) -> float:
     """Score for staying in the race. In a tie, as at zero on a hard task, more well-formed answers win."""
     formed = [item.format_ok is not False for item in items]
     return mean_score(items) + 1e-6 * sum(formed) / max(1, len(formed))
+
+
+def judge_on_dev(bench: Workbench, rung: str, items: Sequence[ItemScore]) -> Judgement | None:
+    """The rule of the test on the first items of dev; None while they do not decide, never None on all of dev.
+
+    If rows belong to groups, only the whole of dev decides, since half a group proves nothing.
+    """
+    return judge_scores_on_dev(bench, rung, [item.score for item in items])
+
+
+def judge_scores_on_dev(
+    bench: Workbench, rung: str, scores: Sequence[float], n_available: int | None = None
+) -> Judgement | None:
+    """As `judge_on_dev`, by the scores alone. n_available: items that are asked at most, all of dev by default; of groups all."""
+    groups = bench.dev_groups()
+    if groups is not None and len(scores) < len(groups):
+        return None
+    order = range(len(scores)) if groups is None else sorted(range(len(scores)), key=lambda i: groups.index(groups[i]))
+    return judge_bar(
+        [scores[i] for i in order],
+        bar=bench.missed_below,
+        alpha=bench.alpha_of_rung(rung),
+        beta=GIVE_UP_ERROR,
+        binary=bench.scorer.binary,
+        n_available=(n_available or len(bench.dev)) if groups is None else len(set(groups)),
+        groups=None if groups is None else [groups[i] for i in order],
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -41,6 +41,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
 from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, save_system
 from lastresort.systems.system import System
+from lastresort.train.loop.spawn import TrainingProcesses
 from lastresort.types import At, Example, GoOnAbout, Progress, Selection, nowhere
 
 
@@ -95,6 +96,7 @@ class Workbench:
     nobody is there. in_words: a finding, as the report says it. to_resume: what to do to go on, an imperative without its end.
     train_laps: trains at workers, None where this process does. share: the part of its machine that this process has, by which the
     seconds of its trainings count. at_worker: its trainings leave the number of threads to whoever goes on from their checkpoints.
+    processes: that train together, where the task asks for several; whoever makes the workbench closes them.
     """
 
     task: Task
@@ -121,6 +123,7 @@ class Workbench:
     train_laps: TrainLaps | None = None
     share: float = 1.0
     at_worker: bool = False
+    processes: TrainingProcesses = field(default_factory=TrainingProcesses)
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, DataError
@@ -28,6 +29,7 @@ from lastresort.records.measurement import DevScore
 from lastresort.records.record import ItemScore, Record
 from lastresort.records.rungs import NotTried, SearchFinding
 from lastresort.records.training import RecordedSettings, TrainedSteps
+from lastresort.rungs.divided import divided_plan, division_of, train_together
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
@@ -193,16 +195,17 @@ def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWa
 
 @dataclass(frozen=True, slots=True)
 class TuningRun:
-    """name: of its curve, its events and its checkpoint. label: for progress. base: fingerprint of the model it starts from. facts:
-    for the record, besides the settings.
+    """name: of its curve, its events and its checkpoint. label: for progress. loaded: the model that it starts from. facts: for the
+    record, besides the settings. start: the adapter that is trained further, None for a fresh one or all weights.
     """
 
     rung: str
     name: str
     label: str
-    base: str
+    loaded: Loaded
     settings: TrainSettings
     facts: TrainingFacts
+    start: Path | None = None
 
 
 def train_to(
@@ -210,14 +213,18 @@ def train_to(
 ) -> TrainedSteps:
     """Train `model`, which is as at the start of the run, up to a step. source: items or batches, as `train` takes them.
 
-    Raises BudgetError at the time limit, Diverged if the loss is not finite, InfrastructureError if memory runs out.
+    In as many processes as the task says. Raises BudgetError at the time limit, Diverged if the loss is not finite,
+    InfrastructureError if memory runs out or a process ends, PrerequisiteError for more processes than cards.
     """
     from lastresort.train.files.memory import free_now, memory_errors, plan_of_loaded
     from lastresort.train.loop.loop import CHECKPOINT_EVERY_S, train
 
     report_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
-    settings = settings_that_fit(bench, run.rung, run.name, run.settings, planned, free_now())
+    division, free = division_of(bench, run, source, planned), free_now()
+    if planned is not None:
+        planned, free = divided_plan(planned, division, free)
+    settings = settings_that_fit(bench, run.rung, run.name, run.settings, planned, free)
     if planned is not None:
         planned = planned.lowered_to(settings.max_pass_tokens, checkpointing=settings.checkpointing)
 
@@ -227,22 +234,28 @@ def train_to(
         bench.at(run.rung, run.name, "train", seen.loss)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
 
+    shown = LabelledProgress(bench.progress, f"{run.rung}, {run.label}")
     with memory_errors(memory_advice(bench, run.rung, run.name, planned)):
-        trained = train(
-            model,
-            source,
-            settings,
-            folder=bench.folder / "checkpoints" / run.name,
-            base=run.base,
-            until=until,
-            max_new_tokens=max_new_tokens,
-            on_step=on_step,
-            stop=bench.stop,
-            progress=LabelledProgress(bench.progress, f"{run.rung}, {run.label}"),
-            checkpoint_every_s=CHECKPOINT_EVERY_S * bench.share,
-            clock=bench.clock,
-            keeps_threads=not bench.at_worker,
-        )
+        if division.count > 1:
+            trained = train_together(
+                bench, replace(run, settings=settings), model, source, until, division, on_step=on_step, shown=shown
+            )
+        else:
+            trained = train(
+                model,
+                source,
+                settings,
+                folder=bench.folder / "checkpoints" / run.name,
+                base=run.loaded.fingerprint,
+                until=until,
+                max_new_tokens=max_new_tokens,
+                on_step=on_step,
+                stop=bench.stop,
+                progress=shown,
+                checkpoint_every_s=CHECKPOINT_EVERY_S * bench.share,
+                clock=bench.clock,
+                keeps_threads=not bench.at_worker,
+            )
     reason = trained.reason if trained.path == "plain" else None
     if trained.check is not None and not trained.check.ok:
         reason = trained.check.reason

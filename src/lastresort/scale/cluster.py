@@ -229,16 +229,23 @@ def _answers(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRoom:
-    """What a worker needs of its machine. cards: GPUs. memory_bytes: for weights and what they work on, 0 if unknown."""
+    """What a worker needs of its machine. threads: of each of its processes. cards: GPUs. memory_bytes: for weights and what they
+    work on, 0 if unknown. processes: that train together at the worker.
+    """
 
     threads: int
     cards: int = 0
     memory_bytes: int = 0
+    processes: int = 1
+
+    @property
+    def cpus(self) -> int:
+        return self.threads * self.processes
 
     @property
     def words(self) -> str:
-        found = [f"{self.threads} CPU{'s' if self.threads > 1 else ''}"]
-        found += [f"{self.cards} GPU"] if self.cards else []
+        found = [f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"]
+        found += [f"{self.cards} GPU{'s' if self.cards > 1 else ''}"] if self.cards else []
         found += [f"{self.memory_bytes / 1e9:.1f} GB of memory"] if self.memory_bytes else []
         return ", ".join(found)
 
@@ -303,7 +310,7 @@ class RayWorkers:
         return sum(used)
 
     def _fit_on(self, has: Mapping[str, float]) -> int:
-        needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
+        needs = {"CPU": self._room.cpus, "GPU": self._room.cards, "memory": self._room.memory_bytes}
         copies = {name: int(has.get(name, 0.0) // amount) for name, amount in needs.items() if amount}
         if copies.get("memory", 0) > 1:  # the first one has its room even if the driver's copy leaves less
             beside = max(0.0, has.get("memory", 0.0) - self._driver_bytes)
@@ -315,7 +322,7 @@ class RayWorkers:
         actor = (
             self._ray.remote(RayActor)
             .options(
-                num_cpus=self._room.threads,
+                num_cpus=self._room.cpus,
                 num_gpus=self._room.cards,
                 memory=self._room.memory_bytes or None,
                 max_restarts=0,  # a lost one is replaced here

@@ -205,10 +205,13 @@ def _trainable(value: Any) -> Any:
 
 
 class TuneSettings(Section):
-    """model: which model may be trained, `same` as the task's by default. method: auto takes what fits the card."""
+    """model: which model may be trained, `same` as the task's by default. method: auto takes what fits the card. processes: that
+    train together; auto takes all CUDA cards where one is not enough.
+    """
 
     model: Annotated[ModelName, BeforeValidator(_trainable)] = "same"
     method: Literal["auto", "lora", "qlora", "full"] = "auto"
+    processes: AutoOrCount = 1
 
 
 _FILES = ("train", "dev", "test", "synthetic")

@@ -278,7 +278,7 @@ def _to_end(
 
     name = settings.objective.name
     facts = TrainingFacts(rows=len(items), learns_from="pairs", adapted=adapted(model))
-    run = TuningRun(RUNG, name, f"{cell.label}, {name}", loaded.fingerprint, settings, facts)
+    run = TuningRun(RUNG, name, f"{cell.label}, {name}", loaded, settings, facts)
     try:
         trained = train_to(bench, run, model, items, total_steps(len(items), settings))
     except Diverged as error:

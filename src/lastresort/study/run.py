@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lastresort.climb.budget import Budget, forecast_of_judge
+from lastresort.climb.identity import without_division
 from lastresort.climb.judging import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
@@ -39,6 +40,7 @@ from lastresort.study.gating import StudyGating, forecast_of_gates
 from lastresort.study.grid import Cell, Grid, OptimisedInstruction
 from lastresort.study.rows import CellGate, CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
+from lastresort.train.loop.spawn import TrainingProcesses
 from lastresort.types import Decoding, JsonObject, Progress, StudyGate
 
 Concluded = TypeVar("Concluded")
@@ -285,7 +287,7 @@ def _opened(
     ):
         budget = Budget.of(task, record, clock)
         writer = StageWriter(progress, record, budget.spent, clock=clock)
-        models = open_models(task, cache, record, writer.read)
+        models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
         try:
             kwargs = task.chat_template_kwargs
             bare = System(
@@ -298,7 +300,7 @@ def _opened(
             too_long = set(refuse_what_fits_no_prompt(study_task(task, learning), measured, models, tokens))
             tuned = models.open(replace(bare, model=models.tuned_name))
             facts: JsonObject = {
-                "task": {key: value for key, value in task.resolved().items() if key not in NO_PART},
+                "task": without_division({key: value for key, value in task.resolved().items() if key not in NO_PART}),
                 "files": prepared.files,
                 "model": model.fingerprint,
                 "tuned": tuned.fingerprint,
@@ -322,8 +324,10 @@ def _opened(
                 preferences=prepared.preferences,
                 at=writer.at,
                 to_resume="Give the same command again",
+                processes=processes,
             )
             yield bench, facts
         finally:
             budget.note()
+            processes.close()
             models.close()

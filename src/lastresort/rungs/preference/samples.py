@@ -18,8 +18,8 @@ from lastresort.evals.scorers import scores_of
 from lastresort.records.events import BestSampled, GroupsDrawn, RankedAnswer, RankedPair, SamplesPaired
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import RewardsAlike, SamplesOutOfReach
-from lastresort.rungs.on_dev import GIVE_UP_ERROR, judge_scores_on_dev
 from lastresort.rungs.preference.items import columns_of, reward_prompts, seated
+from lastresort.rungs.race import GIVE_UP_ERROR, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
 from lastresort.synthesis.pairs import Sample, pairs_from_samples

@@ -201,7 +201,7 @@ class PreferenceTraining:
             self._rung,
             run_name(self._plan, rate),
             f"{self._plan.objective}, learning rate {rate:g}",
-            trainee.loaded.fingerprint,
+            trainee.loaded,
             self._settings(rate),
             TrainingFacts(
                 rows=self._size(trainee),
@@ -210,6 +210,7 @@ class PreferenceTraining:
                 replay_rows=len(trainee.replay) or None,
                 adapted=adapted(trainee.model),
             ),
+            self._start.adapter,
         )
         trainee.start.restore()
         self._watch(trainee, run.name)

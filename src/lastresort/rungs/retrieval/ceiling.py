@@ -13,7 +13,7 @@ from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.decision_parts import GivenPassages
 from lastresort.records.record import ItemScore
-from lastresort.rungs.on_dev import judge_on_dev
+from lastresort.rungs.race import judge_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.compose import Conversation, Passages, conversation, question_of
 from lastresort.systems.system import Retriever, System

@@ -96,7 +96,7 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
     )
     model = begin(method, loaded, bench.models.tuned_name, settings.seed)
     facts = TrainingFacts(rows=len(rows), replay_rows=len(rows) - len(text))
-    run = TuningRun(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
+    run = TuningRun(rung, NAME, "knowledge as text", loaded, settings, facts)
     early = early_warnings(bench, rung, PromptDesign(bench.task.about.strip()))
     early.open(loaded, model, [row.ids for row in rows], epochs=section.text_epochs, looks=1)
     early.start(NAME, model)

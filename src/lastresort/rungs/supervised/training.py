@@ -274,7 +274,7 @@ class SupervisedTraining:
         name = self.run_name(rate)
         model = begin(self._method, loaded, bench.models.tuned_name, settings.seed)
         facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, adapted=adapted(model))
-        run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
+        run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded, settings, facts)
         try:
             if folder is not None and watched:
                 self._watch(loaded, model, name)

@@ -146,13 +146,18 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: s
     state = _read_state(folder / STATE)
     if state.run != run:
         return None
-    weights, kept = _read_tensors(folder / WEIGHTS), _read_tensors(folder / OPTIMIZER)
-    named = trainable(model)
-    with torch.no_grad():
-        for name, parameter in named:
-            parameter.copy_(weights[name])
-    _restore(optimizer, named, kept)
+    kept = _read_tensors(folder / OPTIMIZER)
+    load_weights(folder, model)
+    _restore(optimizer, trainable(model), kept)
     return state
+
+
+def load_weights(folder: Path, model: torch.nn.Module) -> None:
+    """Put the weights of the checkpoint into the model. Raises DataError where their file is cut short."""
+    weights = _read_tensors(folder / WEIGHTS)
+    with torch.no_grad():
+        for name, parameter in trainable(model):
+            parameter.copy_(weights[name])
 
 
 def _read_state(path: Path) -> CheckpointState:

@@ -1,0 +1,143 @@
+"""A training of a rung in several processes: how many, what each of them holds, and the model afterwards.
+
+The task says how many (`tune.processes`). Where the plan says that a training does not fit one card, the base is cut into shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import PrerequisiteError
+from lastresort.hardware.memory import has_gpu
+from lastresort.hardware.plan.fit import NAMES, PlannedTraining, beyond_our_trainer, gib
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.task import Task
+from lastresort.train.loop.spawn import Division, ModelToTrain, SpawnedTraining, divide, is_enough
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.records.training import TrainedSteps
+    from lastresort.rungs.tuning import TuningRun
+    from lastresort.train.loop.batches import TrainingItem
+    from lastresort.train.loop.loop import StepSeen
+
+
+def cards_for(task: Task) -> int:
+    """How many CUDA cards there are, 0 where trainings compute on the processor. Raises PrerequisiteError for more processes."""
+    if not has_gpu():
+        return 0
+    import torch
+
+    cards, wanted = torch.cuda.device_count(), task.tune.processes
+    if wanted != "auto" and wanted > max(1, cards):
+        raise PrerequisiteError(
+            f"found {wanted}",
+            where=f'{task.path.name}, key "tune.processes"',
+            expected=f"at most {cards}, one for each CUDA card here",
+            remedy="Lower it, or write auto.",
+        )
+    return cards
+
+
+def divided_plan(
+    planned: PlannedTraining, division: Division, free_bytes: int | None
+) -> tuple[PlannedTraining, int | None]:
+    """What each of several processes holds, and what is free for it next to a model that is loaded. This process keeps its own copy
+    in the machine's memory, off the cards.
+    """
+    if division.count == 1:
+        return planned, free_bytes
+    own, cards = planned.loaded_bytes, replace(planned.cards, count=division.count)
+    each = replace(planned, cards=replace(cards, sharing="fsdp") if division.sharded else cards)
+    if free_bytes is None:
+        return each, None
+    room = free_bytes // division.count if planned.cards.card.is_cpu else free_bytes + own
+    return each, room - each.loaded_bytes
+
+
+def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
+    """Raises PrerequisiteError where a training that fits no card cannot be cut into shards, and as `cards_for` does."""
+    wanted, cards = bench.task.tune.processes, cards_for(bench.task)
+    if wanted != 1 and not isinstance(source, Sequence):
+        if not bench.record.curve(run.name):  # said when it began
+            bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")
+        return Division()
+    found = divide(wanted, planned, cards)
+    if found.count > 1 and cards and planned is not None and not found.sharded:
+        refuse_what_fits_no_card(planned, found.count)
+    return found
+
+
+def refuse_what_fits_no_card(planned: PlannedTraining, count: int) -> None:
+    """Raises PrerequisiteError for a training that needs more than one card and cannot be cut."""
+    there = planned.cards.card.memory_bytes
+    if is_enough(planned, there):
+        return
+    why = beyond_our_trainer(planned.setup, replace(planned.cards, count=count, sharing="fsdp"))
+    raise PrerequisiteError(
+        f"{NAMES[planned.setup.method]} needs {gib(planned.needed_bytes)} by the plan, a card here has {gib(there)}, and {why}",
+        where="tune.processes",
+        expected="a training that fits one card, or an adapter trained on rows, pairs or labels",
+        remedy="Set tune.method: qlora, or take a smaller model, or cards with more memory.",
+    )
+
+
+def train_together(
+    bench: Workbench,
+    run: TuningRun,
+    model: Any,
+    items: Sequence[TrainingItem],
+    until: int,
+    division: Division,
+    *,
+    on_step: Callable[[StepSeen], None],
+    shown: Progress,
+) -> TrainedSteps:
+    """Train in processes of their own. The model is off its card meanwhile, and has the weights of the checkpoint afterwards."""
+    import torch
+
+    from lastresort.train.loop.checkpoints import load_weights
+    from lastresort.train.loop.loop import CHECKPOINT_EVERY_S
+
+    device = model.device
+    job = SpawnedTraining(
+        _to_open(bench, run, model),
+        tuple(items),
+        run.settings,
+        folder=bench.folder.resolve() / "checkpoints" / run.name,
+        until=until,
+        checkpoint_every_s=CHECKPOINT_EVERY_S * bench.share,
+        keeps_threads=not bench.at_worker,
+        share=bench.share,
+        sharded=division.sharded,
+    )
+    if device.type == "cuda":
+        model.to("cpu")
+        torch.cuda.empty_cache()
+    try:
+        trained = bench.processes.train(job, division.count, on_step=on_step, stop=bench.stop, progress=shown)
+    finally:
+        model.to(device)
+    load_weights(job.folder, model)
+    model.eval()
+    return trained
+
+
+def _to_open(bench: Workbench, run: TuningRun, model: Any) -> ModelToTrain:
+    """An adapter travels as it is, since it may come from a training whose result nobody saved."""
+    from lastresort.models.quantized import quantized_base_of
+    from lastresort.train.adapters.adapters import is_adapter, trainable
+
+    loaded = run.loaded
+    return ModelToTrain(
+        loaded.folder.resolve(),
+        bench.models.tuned_name,
+        str(loaded.dtype).removeprefix("torch."),
+        "no" if quantized_base_of(loaded.model) is None else "nf4",
+        None if run.start is None else run.start.resolve(),
+        bench.task.chat_template_kwargs,
+        loaded.fingerprint,
+        {name: one.detach().cpu() for name, one in trainable(model)} if is_adapter(model) else None,
+    )
