@@ -34,11 +34,13 @@ from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
+from lastresort.rungs.divided import card_count, divided_plan, refuse_more_than_cards
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.task import Task
+from lastresort.train.loop.spawn import divide
 from lastresort.types import GateMode, Progress, SilentProgress
 
 MARGIN = 0.1  # from the bar, of the scores that a test set should be able to tell from it
@@ -50,6 +52,10 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
     planned, room = planned_rung(task, rung, work), free_memory_bytes()
     if planned is None or room is None:
         return None
+    cards = card_count()
+    division = divide(task.tune.processes, planned, cards)
+    planned, _ = divided_plan(planned, division, None)
+    room = room if cards else room // division.count
     memory = planned.memory
     fits = planned.needed_bytes <= room
     return RungMemory(
@@ -96,6 +102,10 @@ def _of_rows(prepared: PreparedTask) -> list[str]:
 def missing(task: Task, *, gated: bool) -> list[str]:
     """What the climb would stop for before anything is spent. gated: whether a gate may run."""
     found = [MISSING_GEPA] if lacks_gepa(task) else []
+    try:
+        refuse_more_than_cards(task)
+    except PrerequisiteError as error:
+        found.append(str(error))
     names = lm_eval_names(task) if gated else []
     return found if not names or find_spec("lm_eval") is not None else [*found, of_missing_lm_eval(names)]
 

@@ -31,7 +31,7 @@ from lastresort.report.words.progress import (
     workers_line,
 )
 from lastresort.report.words.wording import capital
-from lastresort.rungs.divided import cards_for
+from lastresort.rungs.divided import card_count
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
@@ -219,7 +219,7 @@ def training_room(task: Task, rung: str, prepared: PreparedTask, answering: Work
     to several processes. Raises PrerequisiteError where as many cards as a worker has cannot hold it.
     """
     planned = planned_rung(task, rung, workload(prepared, rung))
-    division = divide(task.tune.processes, planned, cards_for(task) if answering.cards else 0)
+    division = divide(task.tune.processes, planned, card_count() if answering.cards else 0)
     count = division.count
     room = replace(answering, processes=count, cards=count if answering.cards else 0)
     if planned is None:
@@ -241,7 +241,9 @@ def _refuse_more_than_a_card(planned: PlannedTraining) -> None:
             f"weights, gradients and the optimizer's state take {gib(least)}, and the card here has {gib(there)}",
             where="--ray",
             expected="a training that fits one card, or an adapter whose base is divided over several by tune.processes",
-            remedy=capital(f"{smaller}set tune.processes to auto, or name a smaller model."),
+            remedy=capital(
+                f"{smaller}name a smaller model, or set tune.processes to auto on a machine of several cards."
+            ),
         )
 
 

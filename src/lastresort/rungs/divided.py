@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import PrerequisiteError
 from lastresort.hardware.memory import has_gpu
 from lastresort.hardware.plan.fit import NAMES, PlannedTraining, beyond_our_trainer, gib
+from lastresort.ladder import trains
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.train.loop.spawn import Division, ModelToTrain, SpawnedTraining, divide, is_enough
@@ -24,21 +25,25 @@ if TYPE_CHECKING:
     from lastresort.train.loop.loop import StepSeen
 
 
-def cards_for(task: Task) -> int:
-    """How many CUDA cards there are, 0 where trainings compute on the processor. Raises PrerequisiteError for more processes."""
+def card_count() -> int:
+    """CUDA cards that a process here could train on; 0 where trainings compute on the processor."""
     if not has_gpu():
         return 0
     import torch
 
-    cards, wanted = torch.cuda.device_count(), task.tune.processes
-    if wanted != "auto" and wanted > max(1, cards):
+    return torch.cuda.device_count()
+
+
+def refuse_more_than_cards(task: Task) -> None:
+    """Raises PrerequisiteError for more processes than cards, where the task trains and there are cards."""
+    cards, wanted = card_count(), task.tune.processes
+    if cards and wanted != "auto" and wanted > cards and any(map(trains, task.ladder)):
         raise PrerequisiteError(
             f"found {wanted}",
             where=f'{task.path.name}, key "tune.processes"',
             expected=f"at most {cards}, one for each CUDA card here",
             remedy="Lower it, or write auto.",
         )
-    return cards
 
 
 def divided_plan(
@@ -58,8 +63,9 @@ def divided_plan(
 
 
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
-    """Raises PrerequisiteError where a training that fits no card cannot be cut into shards, and as `cards_for` does."""
-    wanted, cards = bench.task.tune.processes, cards_for(bench.task)
+    """Raises PrerequisiteError where a training that fits no card cannot be cut into shards, and for more processes than cards."""
+    refuse_more_than_cards(bench.task)
+    wanted, cards = bench.task.tune.processes, card_count()
     if wanted != 1 and not isinstance(source, Sequence):
         if not bench.record.curve(run.name):  # said when it began
             bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")

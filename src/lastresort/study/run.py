@@ -28,6 +28,7 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
 from lastresort.report.words.rungs import search_sentence
 from lastresort.report.words.wording import counted
+from lastresort.rungs.divided import refuse_more_than_cards
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -289,6 +290,7 @@ def _opened(
         writer = StageWriter(progress, record, budget.spent, clock=clock)
         models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
         try:
+            refuse_more_than_cards(task)
             kwargs = task.chat_template_kwargs
             bare = System(
                 "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs

@@ -361,12 +361,19 @@ def _rates(rates: tuple[float, ...]) -> str:
 def of_memory(planned: PlannedTraining, room_bytes: int, instead: LoweredPlan | None, rung: str, *, fits: bool) -> str:
     """What a rung that trains would hold here; where that does not fit, what it does instead or what the task has to say."""
     holds = (
-        f"{NAMES[planned.setup.method]} holds {gib(planned.needed_bytes)} by the plan (most of it {planned.largest_part()}); "
-        f"{gib(room_bytes)} are free here"
+        f"{NAMES[planned.setup.method]} holds {gib(planned.needed_bytes)} by the plan (most of it {planned.largest_part()})"
+        f"{_divided(planned)}; {gib(room_bytes)} are free {'here' if planned.cards.count == 1 else 'for each'}"
     )
     if fits:
         return f"{holds}."
     return f"{holds}: it does not fit. {_smaller(planned, instead, rung)}"
+
+
+def _divided(planned: PlannedTraining) -> str:
+    if planned.cards.count == 1:
+        return ""
+    shards = ", with a share of the base" if planned.cards.sharing == "fsdp" else ""
+    return f" in each of {planned.cards.count} processes{shards}"
 
 
 def _smaller(planned: PlannedTraining, instead: LoweredPlan | None, rung: str) -> str:

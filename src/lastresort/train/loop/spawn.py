@@ -66,8 +66,10 @@ class Division:
 def divide(wanted: int | Literal["auto"], planned: PlannedTraining | None, cards: int) -> Division:
     """wanted: processes; auto takes all cards where one is not enough. planned: the training on one card, None where there is no
     plan. cards: that torch sees, 0 on a processor, where shards save nothing. The base goes into shards where one card is not
-    enough for the training, and our trainer can cut it.
+    enough for the training, and our trainer can cut it. What samples as it trains (GRPO) does so in one process.
     """
+    if planned is not None and planned.setup.learning == "grpo":
+        return Division()
     if cards == 0 or planned is None or is_enough(planned, planned.cards.card.memory_bytes):
         return Division(1 if wanted == "auto" else wanted)
     count = cards if wanted == "auto" else wanted
@@ -181,7 +183,7 @@ class _Started:
 
         # Where they find each other, as torchrun has it, so that no port is chosen before it is free.
         self._store: Any = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        known = _environment(os.environ, count, self._store.port)
+        known = training_environment(os.environ, count, self._store.port)
         self._said = [tempfile.TemporaryFile() for _ in range(count)]  # noqa: SIM115  closed in `end`
         self._processes = [
             subprocess.Popen(
@@ -291,7 +293,7 @@ def outcome(ends: Mapping[int, Ended | None], lost: Callable[[int], Exception]) 
     return first.trained
 
 
-def _environment(own: Mapping[str, str], count: int, port: int) -> dict[str, str]:
+def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[str, str]:
     """As torchrun sets it, without what another launcher has set, and without keys, which no training needs."""
     launched = {*PLACE, *COUNT, *LOCAL_PLACE, *OTHER_TRAINERS, FSDP}
     known = {name: value for name, value in own.items() if name not in {*launched, *SECRETS, KEYS}}

@@ -1,0 +1,191 @@
+"""`tune.processes`: how a training of a climb or a study is divided, what each process holds, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from climb_support import scripted_task
+from lastresort.app.dry_run import missing
+from lastresort.app.spread import training_room
+from lastresort.climb.identity import changed_keys
+from lastresort.climb.prepare import prepare
+from lastresort.errors import DataError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.hardware.cards import Card, known_cards
+from lastresort.hardware.find import find_shape
+from lastresort.hardware.plan.fit import PlannedTraining
+from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.records.training import TrainedSteps
+from lastresort.report.words.rungs import of_memory
+from lastresort.rungs import divided
+from lastresort.rungs.divided import divided_plan, division_of, refuse_more_than_cards, refuse_what_fits_no_card
+from lastresort.scale.cluster import WorkerRoom
+from lastresort.spec.task import Task, load_task
+from lastresort.train.loop.processes import ProcessLost
+from lastresort.train.loop.spawn import Division, Ended, divide, outcome, training_environment
+from tuning_support import Scissors, tiny_task
+
+GIB = 1 << 30
+H100, L40S = known_cards()["h100"], known_cards()["l40s"]
+
+
+def planned(model: str, card: Card, method: str, **more: Any) -> PlannedTraining:
+    setup = Setup(cast(Any, method), row_tokens=1024, measured_at_once=1, **more)
+    return PlannedTraining(find_shape(model, Path()), setup, Cards(card), 1024, 16 * 1024, 1536)
+
+
+def task(folder: Path, **tune: Any) -> Task:
+    return load_task(scripted_task(folder, quality=[], task={"tune": tune, "ladder": ["sft"]}))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "model", "card", "method", "cards", "found"),
+    [
+        (1, "llama-3-70b", H100, "lora", 8, Division()),
+        (4, "llama-3-8b", H100, "lora", 8, Division(4)),
+        ("auto", "llama-3-8b", H100, "lora", 8, Division()),
+        (4, "llama-3-70b", H100, "lora", 8, Division(4, sharded=True)),
+        ("auto", "llama-3-70b", H100, "lora", 8, Division(8, sharded=True)),
+        ("auto", "llama-3-70b", H100, "lora", 1, Division()),
+        ("auto", "llama-3-8b", H100, "full", 8, Division()),  # trained weights are not cut
+        (4, "llama-3-8b", H100, "full", 8, Division(4)),  # and refused, see below
+        (2, "llama-3-70b", Card("cpu", 8 * GIB), "lora", 0, Division(2)),  # shards would save nothing there
+        ("auto", "llama-3-70b", Card("cpu", 8 * GIB), "lora", 0, Division()),
+    ],
+)
+def test_the_base_goes_into_shards_where_one_card_is_not_enough(
+    wanted: Any, model: str, card: Card, method: str, cards: int, found: Division
+) -> None:
+    assert divide(wanted, planned(model, card, method), cards) == found
+
+
+def test_without_a_plan_the_task_alone_decides() -> None:
+    assert [divide(wanted, None, 8) for wanted in (3, cast(Any, "auto"))] == [Division(3), Division()]
+
+
+def test_what_samples_as_it_trains_does_so_in_one_process(tmp_path: Path) -> None:
+    assert divide(4, planned("llama-3-8b", H100, "lora", learning="grpo"), 8) == Division()
+    shown = Scissors()
+    bench: Any = SimpleNamespace(
+        task=task(tmp_path, processes=2), progress=shown, record=SimpleNamespace(curve=lambda name: [])
+    )
+    run: Any = SimpleNamespace(rung="preference", name="grpo-lr1e-5")
+    assert division_of(bench, run, object(), None) == Division()
+    assert shown.said == ["preference: GRPO samples as it trains, here in one process."]
+
+
+def test_each_process_holds_its_share_and_the_driver_keeps_its_copy_off_the_cards() -> None:
+    whole = planned("llama-3-70b", H100, "lora")
+    each, free = divided_plan(whole, Division(4, sharded=True), 10 * GIB)
+    assert each.needed_bytes < whole.needed_bytes / 3
+    assert free is not None
+    assert free + each.loaded_bytes == 10 * GIB + whole.loaded_bytes
+    here = planned("llama-3-8b", Card("cpu", 64 * GIB), "lora")
+    each, free = divided_plan(here, Division(2), 40 * GIB)
+    assert free is not None
+    assert free + each.loaded_bytes == 20 * GIB
+    assert divided_plan(here, Division(), 7) == (here, 7)
+
+
+def test_what_fits_no_card_and_cannot_be_cut_is_refused() -> None:
+    refuse_what_fits_no_card(planned("qwen3-0.6b", H100, "full"), 2)
+    with pytest.raises(PrerequisiteError) as refused:
+        refuse_what_fits_no_card(planned("llama-3-8b", H100, "full"), 2)
+    assert "shards only the frozen base of an adapter, not trained weights" in str(refused.value)
+    assert "tune.processes: training all weights needs" in str(refused.value)
+
+
+def test_more_processes_than_cards_are_refused_before_anything_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_more_than_cards(task(tmp_path / "a", processes=64))  # on a processor as many as anybody likes
+    monkeypatch.setattr(divided, "card_count", lambda: 2)
+    wanted = task(tmp_path / "b", processes=4)
+    said = r'task.yaml, key "tune.processes": found 4, expected at most 2, one for each CUDA card here. Lower it'
+    with pytest.raises(PrerequisiteError, match=said):
+        refuse_more_than_cards(wanted)
+    assert [line for line in missing(wanted, gated=False) if "tune.processes" in line]
+    for good in (2, "auto"):
+        refuse_more_than_cards(task(tmp_path / str(good), processes=good))
+
+
+def test_the_key_is_a_count_or_auto(tmp_path: Path) -> None:
+    assert task(tmp_path / "a", processes="auto").tune.processes == "auto"
+    assert task(tmp_path / "b").tune.processes == 1
+    with pytest.raises(TaskError, match=r"tune\.processes\": found a number \(0\), expected auto or a whole number"):
+        task(tmp_path / "c", processes=0)
+
+
+def test_a_run_goes_on_with_another_number(tmp_path: Path) -> None:
+    one, two = (task(tmp_path / str(n), processes=n).resolved() for n in (1, 2))
+    assert one["tune"] != two["tune"]
+    assert changed_keys(one, two) == []
+    assert changed_keys(one, task(tmp_path / "q", processes=2, method="qlora").resolved()) == ["tune"]
+
+
+def test_a_worker_that_trains_has_room_for_all_of_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def room(answering: WorkerRoom, **tune: Any) -> WorkerRoom:
+        found = load_task(tiny_task(tmp_path, ladder=["sft"], tune=tune))
+        return training_room(found, "sft", prepare(found), answering)
+
+    one, two = (room(WorkerRoom(2), processes=n) for n in (1, 2))
+    assert (one.cpus, two.cpus, two.threads, two.words.split(",")[0]) == (2, 4, 2, "4 CPUs")
+    assert two.memory_bytes > 2 * one.memory_bytes, "and for its own copy"
+    card = WorkerRoom(1, cards=1)
+    assert room(card, processes=2) == WorkerRoom(1, cards=2, processes=2)
+    monkeypatch.setattr("lastresort.app.spread.card_count", lambda: 4)
+    assert room(card, processes="auto") == card
+    assert WorkerRoom(1, cards=2, processes=2).words == "2 CPUs, 2 GPUs"
+
+
+def test_the_forecast_says_what_each_process_holds() -> None:
+    each, _ = divided_plan(planned("llama-3-70b", H100, "lora"), Division(4, sharded=True), None)
+    told = of_memory(each, 80 * GIB, None, "sft", fits=True)
+    assert told.endswith(" in each of 4 processes, with a share of the base; 80.0 GiB are free for each.")
+    assert "processes" not in of_memory(planned("llama-3-8b", H100, "lora"), 80 * GIB, None, "sft", fits=True)
+
+
+def test_the_cause_of_a_failure_goes_before_what_others_see_of_it() -> None:
+    lost, own = ProcessLost("another process has ended"), DataError("the rows are bad")
+    gone = InfrastructureError("process 2 ended")
+
+    def raised(*ends: Ended | None) -> BaseException:
+        with pytest.raises((LastresortError, RuntimeError, MemoryError)) as found:
+            outcome(dict(enumerate(ends)), lambda place: gone)
+        return found.value
+
+    assert raised(Ended(error=lost), None) is gone
+    assert raised(Ended(error=lost), Ended(error=own)) is own
+    assert raised(Ended(error=lost)) is lost
+    assert isinstance(raised(Ended(error=lost), Ended(fault="no room", lacks_memory=True)), MemoryError)
+    assert str(raised(Ended(fault="Traceback: a bug"), None)) == "Traceback: a bug"
+    steps: dict[str, Any] = {"step": 1, "steps": 1, "computed_tokens": 1, "nominal_tokens": 1, "seconds": 1.0}
+    steps |= {"path": "packed", "reason": None, "check": None, "processes": 2, "sharded": False}
+    trained = TrainedSteps(**steps)
+    assert outcome({1: Ended(TrainedSteps(**steps)), 0: Ended(trained)}, lambda place: gone) is trained
+
+
+def test_an_error_says_the_same_after_its_way_through_a_pipe() -> None:
+    error = DataError("the loss became nan in step 3 of 6", where="training", expected="a number", remedy="Lower it.")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_processes_get_what_torchrun_sets_and_no_key() -> None:
+    own = {
+        "OPENAI_API_KEY": "sk-1",
+        "LASTRESORT_API_KEYS": "h=k",
+        "RANK": "3",
+        "ACCELERATE_USE_FSDP": "true",
+        "HOME": "/h",
+    }
+    found = training_environment(own, 2, 1234)
+    assert (found["WORLD_SIZE"], found["MASTER_PORT"], found["HOME"]) == ("2", "1234", "/h")
+    assert int(found["OMP_NUM_THREADS"]) >= 1
+    assert not found.keys() & {"OPENAI_API_KEY", "LASTRESORT_API_KEYS", "RANK", "ACCELERATE_USE_FSDP"}
+    assert training_environment({"OMP_NUM_THREADS": "3"}, 2, 1)["OMP_NUM_THREADS"] == "3"
