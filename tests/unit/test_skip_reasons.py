@@ -23,11 +23,11 @@ from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import SamplesOutOfReach
 from lastresort.report.words.rungs import clause
-from lastresort.rungs.race import GIVE_UP_ERROR
 from lastresort.rungs.preference import samples
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
 from lastresort.rungs.preference.samples import BestOfSamples, SampledPreferences
 from lastresort.rungs.prompting.rung import PromptingRung
+from lastresort.rungs.race import GIVE_UP_ERROR
 from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason
 from lastresort.rungs.supervised.sft import SftRung
