@@ -142,7 +142,7 @@ def test_no_process_outlives_the_climb_that_started_it(number: signal.Signals, t
     command = [sys.executable, "-m", "lastresort", "climb", str(path), "--run", str(tmp_path / "run"), "--gate", "none"]
     with subprocess.Popen([*command, "--yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as climb:
         begun = tmp_path / "run" / "checkpoints" / "lr0.003"
-        assert eventually(lambda: steps_seen(tmp_path / "run") > 2 or climb.poll() is not None, 200), begun
+        assert eventually(lambda: steps_seen(tmp_path / "run") > 2 or climb.poll() is not None, 300), begun
         started = below(climb.pid, OURS)
         climb.send_signal(number)
         _, said = climb.communicate(timeout=60)

@@ -26,7 +26,7 @@ from lastresort.rungs.divided import divided_plan, division_of, refuse_more_than
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.task import Task, load_task
 from lastresort.train.loop.processes import ProcessLost
-from lastresort.train.loop.spawn import Division, Ended, divide, outcome, training_environment
+from lastresort.train.loop.spawn import Division, TrainingEnd, divide, outcome, training_environment
 from tuning_support import Scissors, tiny_task
 
 GIB = 1 << 30
@@ -155,20 +155,20 @@ def test_the_cause_of_a_failure_goes_before_what_others_see_of_it() -> None:
     lost, own = ProcessLost("another process has ended"), DataError("the rows are bad")
     gone = InfrastructureError("process 2 ended")
 
-    def raised(*ends: Ended | None) -> BaseException:
+    def raised(*ends: TrainingEnd | None) -> BaseException:
         with pytest.raises((LastresortError, RuntimeError, MemoryError)) as found:
             outcome(dict(enumerate(ends)), lambda place: gone)
         return found.value
 
-    assert raised(Ended(error=lost), None) is gone
-    assert raised(Ended(error=lost), Ended(error=own)) is own
-    assert raised(Ended(error=lost)) is lost
-    assert isinstance(raised(Ended(error=lost), Ended(fault="no room", lacks_memory=True)), MemoryError)
-    assert str(raised(Ended(fault="Traceback: a bug"), None)) == "Traceback: a bug"
+    assert raised(TrainingEnd(error=lost), None) is gone
+    assert raised(TrainingEnd(error=lost), TrainingEnd(error=own)) is own
+    assert raised(TrainingEnd(error=lost)) is lost
+    assert isinstance(raised(TrainingEnd(error=lost), TrainingEnd(fault="no room", lacks_memory=True)), MemoryError)
+    assert str(raised(TrainingEnd(fault="Traceback: a bug"), None)) == "Traceback: a bug"
     steps: dict[str, Any] = {"step": 1, "steps": 1, "computed_tokens": 1, "nominal_tokens": 1, "seconds": 1.0}
     steps |= {"path": "packed", "reason": None, "check": None, "processes": 2, "sharded": False}
     trained = TrainedSteps(**steps)
-    assert outcome({1: Ended(TrainedSteps(**steps)), 0: Ended(trained)}, lambda place: gone) is trained
+    assert outcome({1: TrainingEnd(TrainedSteps(**steps)), 0: TrainingEnd(trained)}, lambda place: gone) is trained
 
 
 def test_an_error_says_the_same_after_its_way_through_a_pipe() -> None:

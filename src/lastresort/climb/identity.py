@@ -27,7 +27,7 @@ from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, O
 from lastresort.records.record import Record
 from lastresort.records.view import refuse_study
 from lastresort.spec.task import Task
-from lastresort.types import JsonObject
+from lastresort.types import Json, JsonObject
 from lastresort.version import __version__
 
 _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: no prompt and no training depends on them
@@ -64,7 +64,7 @@ def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
     return noted
 
 
-def without_division(task: Mapping[str, Any]) -> dict[str, Any]:
+def without_division(task: Mapping[str, Json]) -> JsonObject:
     """A task as it was resolved, without the number of processes: a training is the same by any."""
     tune = task.get("tune")
     if not isinstance(tune, Mapping):

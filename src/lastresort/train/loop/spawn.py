@@ -128,7 +128,7 @@ class _Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class TrainingEnd:
     """What a training came to in one process: exactly one of the fields is set, or, of a fault, its text and kind."""
 
     trained: TrainedSteps | None = None
@@ -179,10 +179,12 @@ class _Started:
     """Processes that are connected with each other."""
 
     def __init__(self, count: int) -> None:
-        from torch.distributed import TCPStore
+        import torch
 
         # Where they find each other, as torchrun has it, so that no port is chosen before it is free.
-        self._store: Any = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._store: Any = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        )
         known = training_environment(os.environ, count, self._store.port)
         self._said = [tempfile.TemporaryFile() for _ in range(count)]  # noqa: SIM115  closed in `end`
         self._processes = [
@@ -212,7 +214,7 @@ class _Started:
         content = pickle.dumps(job)
         for place in range(len(self._processes)):
             self._write(place, content)
-        ends: dict[int, Ended | None] = {}
+        ends: dict[int, TrainingEnd | None] = {}
         asked, until = False, float("inf")
         while len(ends) < len(self._processes) and time.monotonic() < until:
             try:
@@ -221,7 +223,7 @@ class _Started:
                 found = ()
             if isinstance(found, _Shown):
                 getattr(progress, found.call)(*found.arguments)
-            elif found is None or isinstance(found, Ended):
+            elif found is None or isinstance(found, TrainingEnd):
                 ends[place] = found
                 if found is None or found.trained is None:
                     until = min(until, time.monotonic() + OTHERS_S)
@@ -230,7 +232,7 @@ class _Started:
             if not asked and (request := stop.requested()) is not None:
                 asked = True
                 self._write(0, pickle.dumps(request))
-            if found and not isinstance(found, _Shown | Ended):
+            if found and not isinstance(found, _Shown | TrainingEnd):
                 self._write(0, pickle.dumps(_NOTED))
         self._used_at = time.monotonic()
         return outcome(ends, self._lost)
@@ -269,7 +271,7 @@ class _Started:
         del self._store
 
 
-def outcome(ends: Mapping[int, Ended | None], lost: Callable[[int], Exception]) -> TrainedSteps:
+def outcome(ends: Mapping[int, TrainingEnd | None], lost: Callable[[int], Exception]) -> TrainedSteps:
     """What the first process says, where none failed. A failure is raised as the process knows it that knows the cause: others know
     only that one is gone. ends: by place, None of a process that ended without a word. lost: what to raise of such a one.
     """
@@ -400,14 +402,14 @@ def main() -> None:
         _let_go()
 
 
-def _ended(job: SpawnedTraining, wire: _Wire, processes: Processes) -> Ended:
+def _ended(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainingEnd:
     try:
-        return Ended(_trained(job, wire, processes))
+        return TrainingEnd(_trained(job, wire, processes))
     except LastresortError as error:
-        return Ended(error=error)
+        return TrainingEnd(error=error)
     except Exception as error:  # noqa: BLE001  the process that started this one shows it
         lacks = is_lack_of_memory(error)
-        return Ended(fault=str(error) or "no memory" if lacks else traceback.format_exc(), lacks_memory=lacks)
+        return TrainingEnd(fault=str(error) or "no memory" if lacks else traceback.format_exc(), lacks_memory=lacks)
 
 
 def _trained(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainedSteps:
@@ -463,7 +465,7 @@ def _opened(job: SpawnedTraining, *, keep_on_cpu: bool) -> Any:
     else:
         model = attach_adapter(loaded.model, job.settings.adapter, base_name=wanted.name, seed=job.settings.seed)
     if wanted.weights is not None:
-        StartWeights(model, wanted.weights).restore()
+        StartWeights(model, dict(wanted.weights)).restore()
     return model
 
 
