@@ -174,8 +174,9 @@ def test_attention_of_a_hybrid_is_one_layer_of_eight_and_that_is_said() -> None:
 def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> None:
     settings = AdapterSettings(r=2)
     model = attach_adapter(family_model("jamba", **HYBRID), settings, base_name="b")
+    loaded: Any = None  # it has nothing to say here
     run = TuningRun(
-        "sft", "lr0.001", "learning rate 0.001", "", TrainSettings(1e-3, adapter=settings), TrainingFacts(rows=1)
+        "sft", "lr0.001", "learning rate 0.001", loaded, TrainSettings(1e-3, adapter=settings), TrainingFacts(rows=1)
     )
     said: list[str] = []
     with Record.create(tmp_path / "run") as record:

@@ -60,7 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "about": "Route a support ticket to a team.",
     "goal": "quality",
     "model": "embedded",
-    "tune": {"model": "same", "method": "auto"},
+    "tune": {"model": "same", "method": "auto", "processes": 1},
     "ladder": ["prompting", "retrieval", "sft", "preference", "full"],
     "examples": "tickets.jsonl",
     "columns": None,

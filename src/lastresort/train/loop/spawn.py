@@ -211,7 +211,8 @@ class _Started:
     def train(
         self, job: SpawnedTraining, on_step: Callable[[StepSeen], None], stop: Stop, progress: Progress
     ) -> TrainedSteps:
-        content = pickle.dumps(job)
+        # Packed twice: the thread that listens there imports nothing, while the other one does.
+        content = pickle.dumps(pickle.dumps(job))
         for place in range(len(self._processes)):
             self._write(place, content)
         ends: dict[int, TrainingEnd | None] = {}
@@ -242,16 +243,19 @@ class _Started:
             self._processes[place].wait(OTHERS_S)
         code = self._processes[place].returncode
         how = "" if code is None else f" ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-        said = self._said[place]
-        said.seek(max(0, said.seek(0, os.SEEK_END) - 4096))
-        lines = said.read().decode(errors="replace").split("\n")
-        told = " / ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])
+        told = f": {self._last_lines(place)}" if code is not None and code > 0 else ""  # else it had no last word
         return InfrastructureError(
-            f"process {place + 1} of {len(self._processes)} that train together ended{how}{f': {told}' if told else ''}",
+            f"process {place + 1} of {len(self._processes)} that train together ended{how}{told}",
             where="training",
             expected="all of them to the end",
             remedy="The system ends a process that takes too much memory." if code == -signal.SIGKILL else "",
         )
+
+    def _last_lines(self, place: int) -> str:
+        said = self._said[place]
+        said.seek(max(0, said.seek(0, os.SEEK_END) - 4096))
+        lines = said.read().decode(errors="replace").split("\n")
+        return " / ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])
 
     def _write(self, place: int, content: bytes) -> None:
         pipe = self._processes[place].stdin
@@ -335,16 +339,18 @@ class _Wire:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)  # what libraries print is no message
-        self._jobs: queue.SimpleQueue[SpawnedTraining] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._noted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._request: StopRequest | None = None
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next_job(self) -> SpawnedTraining:
         try:
-            return self._jobs.get(timeout=IDLE_S)
+            packed = self._jobs.get(timeout=IDLE_S)
         except queue.Empty:
             os._exit(0)
+        job: SpawnedTraining = pickle.loads(packed)
+        return job
 
     def requested(self) -> StopRequest | None:
         return self._request
