@@ -51,6 +51,7 @@ OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or c
 @contextmanager
 def climb_on_ray(address: str | None, prepared: PreparedTask, progress: Progress) -> Iterator[ClimbWorkers | None]:
     """The workers of a climb on the cluster at this address; None for this process alone. Raises as `ray_cluster` does."""
+    _leave_time_to_save(prepared.task)
     if address is None:
         yield None
         return
@@ -67,6 +68,7 @@ def study_on_ray(
 
     Raises as `refuse_study_on_ray` and `ray_cluster` do.
     """
+    _leave_time_to_save(task)
     if address is None:
         yield None
         return
@@ -89,6 +91,12 @@ def study_on_ray(
             yield StudyWorkers(_measured_at(cluster), None)
             return
         yield StudyWorkers(_measured_at(cluster), trainers)
+
+
+def _leave_time_to_save(task: Task) -> None:
+    """After a signal: processes that train together end after the step that all of them are in."""
+    if task.tune.processes != 1:
+        take_longer_to_end(round(SIGNAL_S))
 
 
 def refuse_study_on_ray(task: Task, prepared: PreparedTask) -> None:
