@@ -72,6 +72,10 @@ class Trained:
         self.name, self.settings, self._checkpoint = name, RUNS[name], checkpoint
         self.loaded, self.items = loaded_and_items(model_folder, name)
         self.model = attach_adapter(self.loaded.model, self.settings.adapter, base_name="tiny", seed=3)
+        if name == "dpo":  # as after a training of which nothing is saved
+            with torch.no_grad():
+                for _, one in trainable(self.model):
+                    one.add_(0.01)
         self.seen: list[StepSeen] = []
 
     def here(self, until: int | None = None) -> Trained:
