@@ -140,6 +140,17 @@ def same(one: Trained, other: Trained) -> None:
     assert (one.weights - other.weights).abs().max() <= 1e-3 * moved  # Adam divides by tiny gradients, too
 
 
+def listening_at(port: int) -> set[str]:
+    """The addresses at which this machine listens there; none where the system does not say."""
+    found = set[str]()
+    for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in path.read_text().splitlines()[1:] if path.is_file() else ():
+            address, at = line.split()[1].split(":")
+            if int(at, 16) == port and line.split()[3] == "0A":
+                found.add("127.0.0.1" if address == "0100007F" else address)
+    return found
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_train_what_one_trains(
     name: str, folder: Path, processes: TrainingProcesses, tmp_path: Path
@@ -147,6 +158,8 @@ def test_two_processes_train_what_one_trains(
     both = Trained(folder, name, tmp_path / "both")
     found = both.in_two(processes)
     assert (found.processes, found.sharded, found.step) == (2, name == "sharded", STEPS[name])
+    assert processes._started is not None
+    assert listening_at(processes._started._store.port) <= {"127.0.0.1"}, "for this machine alone"
     same(both, Trained(folder, name, tmp_path / "here").here())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import queue
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,23 +12,35 @@ from typing import Any, cast
 import pytest
 
 from climb_support import scripted_task
+from lastresort.app import dry_run
 from lastresort.app.dry_run import missing
 from lastresort.app.spread import training_room
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import prepare
 from lastresort.errors import DataError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.gate.command import _task_hash
 from lastresort.hardware.cards import Card, known_cards
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.records.training import TrainedSteps
-from lastresort.report.words.rungs import of_memory
+from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
 from lastresort.rungs.divided import divided_plan, division_of, refuse_more_than_cards, refuse_what_fits_no_card
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.task import Task, load_task
+from lastresort.study.run import on_which_rows_depend
+from lastresort.train.loop import spawn
 from lastresort.train.loop.processes import ProcessLost
-from lastresort.train.loop.spawn import Division, TrainingEnd, divide, outcome, training_environment
+from lastresort.train.loop.spawn import (
+    Division,
+    ProcessFaultError,
+    TrainingEnd,
+    divide,
+    end_training,
+    outcome,
+    training_environment,
+)
 from tuning_support import Scissors, tiny_task
 
 GIB = 1 << 30
@@ -96,7 +110,8 @@ def test_what_fits_no_card_and_cannot_be_cut_is_refused() -> None:
     with pytest.raises(PrerequisiteError) as refused:
         refuse_what_fits_no_card(planned("llama-3-8b", H100, "full"), 2)
     assert "shards only the frozen base of an adapter, not trained weights" in str(refused.value)
-    assert "tune.processes: training all weights needs" in str(refused.value)
+    assert 'key "tune.processes": training all weights needs' in str(refused.value)
+    assert "Try it in one process with --set tune.processes=1" in str(refused.value)
 
 
 def test_more_processes_than_cards_are_refused_before_anything_is_spent(
@@ -146,6 +161,10 @@ def test_a_worker_that_trains_has_room_for_all_of_its_processes(
 
 def test_the_forecast_says_what_each_process_holds() -> None:
     each, _ = divided_plan(planned("llama-3-70b", H100, "lora"), Division(4, sharded=True), None)
+    beyond = of_base_beyond_a_card(each, planned("llama-3-70b", H100, "lora").loaded_bytes)
+    assert beyond.startswith(
+        "LoRA would fit in each of 4 processes, with a share of the base, but a climb also answers with"
+    )
     told = of_memory(each, 80 * GIB, None, "sft", fits=True)
     assert told.endswith(" in each of 4 processes, with a share of the base; 80.0 GiB are free for each.")
     assert "processes" not in of_memory(planned("llama-3-8b", H100, "lora"), 80 * GIB, None, "sft", fits=True)
@@ -156,15 +175,21 @@ def test_the_cause_of_a_failure_goes_before_what_others_see_of_it() -> None:
     gone = InfrastructureError("process 2 ended")
 
     def raised(*ends: TrainingEnd | None) -> BaseException:
-        with pytest.raises((LastresortError, RuntimeError, MemoryError)) as found:
+        with pytest.raises((LastresortError, ProcessFaultError, MemoryError)) as found:
             outcome(dict(enumerate(ends)), lambda place: gone)
         return found.value
 
     assert raised(TrainingEnd(error=lost), None) is gone
+    first = list[int]()
+    with pytest.raises(InfrastructureError):
+        outcome({1: None, 0: None}, lambda places: first.extend(places) or gone)  # type: ignore[func-returns-value]
+    assert first == [1, 0], "in the order in which they ended"
     assert raised(TrainingEnd(error=lost), TrainingEnd(error=own)) is own
     assert raised(TrainingEnd(error=lost)) is lost
     assert isinstance(raised(TrainingEnd(error=lost), TrainingEnd(fault="no room", lacks_memory=True)), MemoryError)
-    assert str(raised(TrainingEnd(fault="Traceback: a bug"), None)) == "Traceback: a bug"
+    fault = raised(TrainingEnd(fault="Traceback: out of memory, says a frame"), None)
+    assert isinstance(fault, ProcessFaultError), "no lack of memory, whatever its words"
+    assert not isinstance(fault, RuntimeError)
     steps: dict[str, Any] = {"step": 1, "steps": 1, "computed_tokens": 1, "nominal_tokens": 1, "seconds": 1.0}
     steps |= {"path": "packed", "reason": None, "check": None, "processes": 2, "sharded": False}
     trained = TrainedSteps(**steps)
@@ -189,3 +214,43 @@ def test_processes_get_what_torchrun_sets_and_no_key() -> None:
     assert int(found["OMP_NUM_THREADS"]) >= 1
     assert not found.keys() & {"OPENAI_API_KEY", "LASTRESORT_API_KEYS", "RANK", "ACCELERATE_USE_FSDP"}
     assert training_environment({"OMP_NUM_THREADS": "3"}, 2, 1)["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_process_frees_its_memory_before_it_says_that_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = list[str]()
+    monkeypatch.setattr(spawn, "_ended", lambda job, wire, processes: order.append("train"))
+    monkeypatch.setattr(spawn, "_let_go", lambda: order.append("let go"))
+    wire: Any = SimpleNamespace(send=lambda end: order.append("say"))
+    end_training(cast(Any, None), wire, cast(Any, None))
+    assert order == ["train", "let go", "say"]
+
+
+def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:
+    """Else the training would be waited for for ever."""
+    news: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+    spawn._read(1, io.BytesIO(b"cno_such_module\nname\n."), news)
+    place, end = news.get()
+    assert (place, "No module named 'no_such_module'" in end.fault) == (1, True)
+    assert news.get() == (1, None)
+
+
+def test_hashes_of_a_gate_and_of_a_study_are_those_of_another_number(tmp_path: Path) -> None:
+    one, two, qlora = (prepare(task(tmp_path / name, **tune)) for name, tune in TUNED.items())
+    assert _task_hash(one) == _task_hash(two) != _task_hash(qlora)
+    assert on_which_rows_depend(one.task) == on_which_rows_depend(two.task) != on_which_rows_depend(qlora.task)
+
+
+@pytest.mark.parametrize(("card", "fits"), [(H100, False), (Card("large", 160 * GIB), True)])
+def test_a_base_that_no_card_can_answer_with_does_not_fit_though_its_shards_do(
+    card: Card, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "card_count", lambda: 8)
+    monkeypatch.setattr(dry_run, "free_memory_bytes", lambda: card.memory_bytes)
+    monkeypatch.setattr(dry_run, "planned_rung", lambda *_: planned("llama-3-70b", card, "lora"))
+    monkeypatch.setattr(dry_run, "divide", lambda *_: Division(8, sharded=True))
+    found = dry_run.rung_memory(task(tmp_path, processes="auto"), "sft", cast(Any, None))
+    assert found is not None
+    assert (found.fits, "name a smaller model" in found.sentence) == (fits, not fits)
+
+
+TUNED: dict[str, Any] = {"one": {}, "two": {"processes": 2}, "qlora": {"processes": 2, "method": "qlora"}}

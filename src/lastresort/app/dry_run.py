@@ -31,7 +31,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.prompting import MISSING_GEPA
-from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
+from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory, of_missing_lm_eval, of_skip, of_speed
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
 from lastresort.rungs.divided import card_count, divided_plan, refuse_more_than_cards
@@ -54,17 +54,22 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
         return None
     cards = card_count()
     division = divide(task.tune.processes, planned, cards)
+    whole, card = planned.loaded_bytes, planned.cards.card.memory_bytes
     planned, _ = divided_plan(planned, division, None)
-    room = room if cards else room // division.count
+    if division.count > 1 and not cards:  # this process has a copy of its own
+        room = max(0, room - whole) // division.count
     memory = planned.memory
-    fits = planned.needed_bytes <= room
+    too_large = division.sharded and whole > card  # for this process, which answers on one card
+    fits = planned.needed_bytes <= room and not too_large
     return RungMemory(
         method=planned.setup.method,
         bytes=planned.needed_bytes,
         parts={kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
         free_bytes=room,
         fits=fits,
-        sentence=of_memory(planned, room, None if fits else lowered(planned, room), rung, fits=fits),
+        sentence=of_base_beyond_a_card(planned, whole)
+        if too_large
+        else of_memory(planned, room, None if fits else lowered(planned, room), rung, fits=fits),
     )
 
 

@@ -6,6 +6,7 @@ The task says how many (`tune.processes`). Where the plan says that a training d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,9 @@ def refuse_what_fits_no_card(planned: PlannedTraining, count: int) -> None:
     why = beyond_our_trainer(planned.setup, replace(planned.cards, count=count, sharing="fsdp"))
     raise PrerequisiteError(
         f"{NAMES[planned.setup.method]} needs {gib(planned.needed_bytes)} by the plan, a card here has {gib(there)}, and {why}",
-        where="tune.processes",
+        where='key "tune.processes"',
         expected="a training that fits one card, or an adapter trained on rows, pairs or labels",
-        remedy="Set tune.method: qlora, or take a smaller model, or cards with more memory.",
+        remedy="Try it in one process with --set tune.processes=1, or begin a new run with a smaller model or without this rung.",
     )
 
 
@@ -124,8 +125,11 @@ def train_together(
         torch.cuda.empty_cache()
     try:
         trained = bench.processes.train(job, division.count, on_step=on_step, stop=bench.stop, progress=shown)
-    finally:
-        model.to(device)
+    except BaseException:
+        with suppress(RuntimeError):  # a lack of memory here would hide what ended the training
+            model.to(device)
+        raise
+    model.to(device)
     load_weights(job.folder, model)
     model.eval()
     return trained

@@ -263,6 +263,11 @@ def _refuse_other(record: Record, began: StudyBegan) -> None:
         )
 
 
+def on_which_rows_depend(task: Task) -> JsonObject:
+    """The keys of the task file that decide what a row of a study holds."""
+    return without_division({key: value for key, value in task.resolved().items() if key not in NO_PART})
+
+
 @contextmanager
 def _opened(
     study: PlannedStudy, folder: Path, began: StudyBegan, progress: Progress, stop: Stop, clock: Callable[[], float]
@@ -302,7 +307,7 @@ def _opened(
             too_long = set(refuse_what_fits_no_prompt(study_task(task, learning), measured, models, tokens))
             tuned = models.open(replace(bare, model=models.tuned_name))
             facts: JsonObject = {
-                "task": without_division({key: value for key, value in task.resolved().items() if key not in NO_PART}),
+                "task": on_which_rows_depend(task),
                 "files": prepared.files,
                 "model": model.fingerprint,
                 "tuned": tuned.fingerprint,

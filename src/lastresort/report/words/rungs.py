@@ -369,6 +369,14 @@ def of_memory(planned: PlannedTraining, room_bytes: int, instead: LoweredPlan | 
     return f"{holds}: it does not fit. {_smaller(planned, instead, rung)}"
 
 
+def of_base_beyond_a_card(planned: PlannedTraining, loaded_bytes: int) -> str:
+    """Of a training that fits in shards, on a base that cannot answer. loaded_bytes: of the whole base."""
+    return (
+        f"{NAMES[planned.setup.method]} would fit{_divided(planned)}, but a climb also answers with the whole base, which takes "
+        f"{gib(loaded_bytes)}, on one card of {gib(planned.cards.card.memory_bytes)}: name a smaller model."
+    )
+
+
 def _divided(planned: PlannedTraining) -> str:
     if planned.cards.count == 1:
         return ""

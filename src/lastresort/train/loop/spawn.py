@@ -13,6 +13,7 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,11 +49,13 @@ if TYPE_CHECKING:
 LOOK_S = 0.1  # between looks for a request to stop
 OTHERS_S = 5.0  # that the other processes have to say what they know of a failure
 LAST_LINES = 5  # of what a process wrote before it ended
-IDLE_S, SOON_S = (
-    60.0,
-    10.0,
-)  # after which a process without a training ends, as it takes memory; so long before it gets none
-_PROGRAM = "from lastresort.train.loop.spawn import main; main()"
+IDLE_S = 120.0  # after which a process without a training ends, as it takes memory
+FRESH_S = 60.0  # for which one may be given the next: rows take a while to travel
+# Signals of a terminal or a scheduler are for the process that started this one, also while this one imports.
+_PROGRAM = (
+    "import signal; [signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)]; "
+    "from lastresort.train.loop.spawn import main; main()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +184,17 @@ class _Started:
     def __init__(self, count: int) -> None:
         import torch
 
-        # Where they find each other, as torchrun has it, so that no port is chosen before it is free.
+        # Where they find each other, as torchrun has it, but for this machine alone.
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        port = self._listening.getsockname()[1]
         self._store: Any = torch.distributed.TCPStore(  # type: ignore[attr-defined]
-            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+            "127.0.0.1",
+            port,
+            is_master=True,
+            wait_for_workers=False,
+            master_listen_fd=os.dup(self._listening.fileno()),
         )
-        known = training_environment(os.environ, count, self._store.port)
+        known = training_environment(os.environ, count, port)
         self._said = [tempfile.TemporaryFile() for _ in range(count)]  # noqa: SIM115  closed in `end`
         self._processes = [
             subprocess.Popen(
@@ -205,7 +214,7 @@ class _Started:
 
     def ready(self, count: int) -> bool:
         """Whether these can train, and are so many."""
-        fresh = time.monotonic() - self._used_at < IDLE_S - SOON_S
+        fresh = time.monotonic() - self._used_at < FRESH_S
         return fresh and len(self._processes) == count and all(process.poll() is None for process in self._processes)
 
     def train(
@@ -225,7 +234,7 @@ class _Started:
             if isinstance(found, _Shown):
                 getattr(progress, found.call)(*found.arguments)
             elif found is None or isinstance(found, TrainingEnd):
-                ends[place] = found
+                ends.setdefault(place, found)
                 if found is None or found.trained is None:
                     until = min(until, time.monotonic() + OTHERS_S)
             elif found:
@@ -238,12 +247,17 @@ class _Started:
         self._used_at = time.monotonic()
         return outcome(ends, self._lost)
 
-    def _lost(self, place: int) -> InfrastructureError:
-        with suppress(subprocess.TimeoutExpired):
-            self._processes[place].wait(OTHERS_S)
+    def _lost(self, places: Sequence[int]) -> InfrastructureError:
+        """Of the first, or of one that was killed: others end for want of that one."""
+        for place in places:
+            with suppress(subprocess.TimeoutExpired):
+                self._processes[place].wait(OTHERS_S)
+        killed = [place for place in places if self._processes[place].returncode == -signal.SIGKILL]
+        place = (killed or places)[0]
         code = self._processes[place].returncode
         how = "" if code is None else f" ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-        told = f": {self._last_lines(place)}" if code is not None and code > 0 else ""  # else it had no last word
+        lines = "" if code == -signal.SIGKILL else self._last_lines(place)  # which leaves no last word
+        told = f": {lines}" if lines else ""
         return InfrastructureError(
             f"process {place + 1} of {len(self._processes)} that train together ended{how}{told}",
             where="training",
@@ -273,24 +287,32 @@ class _Started:
             with suppress(OSError):  # what it did not read
                 process.stdin.close()
         del self._store
+        self._listening.close()
 
 
-def outcome(ends: Mapping[int, TrainingEnd | None], lost: Callable[[int], Exception]) -> TrainedSteps:
-    """What the first process says, where none failed. A failure is raised as the process knows it that knows the cause: others know
-    only that one is gone. ends: by place, None of a process that ended without a word. lost: what to raise of such a one.
+class ProcessFaultError(Exception):
+    """A fault of ours in another process, with its traceback there. Not a RuntimeError, whose words are searched for a lack of
+    memory.
+    """
+
+
+def outcome(ends: Mapping[int, TrainingEnd | None], lost: Callable[[Sequence[int]], Exception]) -> TrainedSteps:
+    """What the first process says, where none failed. Of failures the cause is raised, which one process knows: others know only
+    that one is gone. ends: by place, in the order in which they came, None of a process that ended without a word. lost: what to
+    raise of such ones.
     """
     from lastresort.train.loop.processes import ProcessLost
 
     found = [ends[place] for place in sorted(ends)]
     for one in found:
         if one is not None and one.fault:
-            raise MemoryError(one.fault) if one.lacks_memory else RuntimeError(one.fault)
+            raise MemoryError(one.fault) if one.lacks_memory else ProcessFaultError(one.fault)
     errors = [one.error for one in found if one is not None and one.error is not None]
     for error in errors:
         if not isinstance(error, ProcessLost):
             raise error
-    if None in found:
-        raise lost(sorted(ends)[found.index(None)])
+    if gone := [place for place, one in ends.items() if one is None]:
+        raise lost(gone)
     if errors:
         raise errors[0]
     first = ends[0]
@@ -316,11 +338,15 @@ def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[
 
 
 def _read(place: int, pipe: IO[bytes], news: queue.SimpleQueue[tuple[int, Any]]) -> None:
-    """Pass on what a process says, at last None."""
-    with pipe, suppress(EOFError, OSError, pickle.UnpicklingError):
-        while True:
-            news.put((place, pickle.load(pipe)))
-    news.put((place, None))
+    """Pass on what a process says, at last None, whatever ends it."""
+    try:
+        with pipe, suppress(EOFError, OSError):
+            while True:
+                news.put((place, pickle.load(pipe)))
+    except Exception:  # noqa: BLE001  shown by who reads the news
+        news.put((place, TrainingEnd(fault=traceback.format_exc())))
+    finally:
+        news.put((place, None))
 
 
 def _kill(processes: Sequence[subprocess.Popen[bytes]], owner: int) -> None:
@@ -377,7 +403,8 @@ class _Wire:
         self.send(_Shown("say", (text,)))
 
     def _listen(self) -> None:
-        with suppress(Exception):
+        code = 1
+        try:
             while True:
                 found = pickle.load(sys.stdin.buffer)
                 if isinstance(found, StopRequest):
@@ -387,13 +414,16 @@ class _Wire:
                 else:
                     self._request = None  # one that came too late was for the training before
                     self._jobs.put(found)
-        os._exit(0)  # whoever started this one has ended
+        except EOFError:  # whoever started this one has ended
+            code = 0
+        except Exception:  # noqa: BLE001  whoever started this one reads it there
+            traceback.print_exc()
+        finally:
+            os._exit(code)
 
 
 def main() -> None:
-    """A started process. Signals of a terminal or a scheduler are for the one that started it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """A started process."""
     wire = _Wire()
     from lastresort.libraries import quiet_transformers
     from lastresort.models.quantized import import_bitsandbytes
@@ -404,14 +434,22 @@ def main() -> None:
     while True:
         job = wire.next_job()
         with quiet_transformers():
-            wire.send(_ended(job, wire, Processes(joined.place, joined.count, sharded=job.sharded)))
-        _let_go()
+            end_training(job, wire, Processes(joined.place, joined.count, sharded=job.sharded))
+        del job
+
+
+def end_training(job: SpawnedTraining, wire: _Wire, processes: Processes) -> None:
+    """Train and say how it ended, once the memory is free: who hears it takes the card back at once."""
+    end = _ended(job, wire, processes)
+    _let_go()
+    wire.send(end)
 
 
 def _ended(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainingEnd:
     try:
         return TrainingEnd(_trained(job, wire, processes))
     except LastresortError as error:
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the model
         return TrainingEnd(error=error)
     except Exception as error:  # noqa: BLE001  the process that started this one shows it
         lacks = is_lack_of_memory(error)
