@@ -170,6 +170,16 @@ def test_lengths_and_what_exceeds_the_context() -> None:
     assert not report.ok
 
 
+def test_inputs_without_words_are_warned_about() -> None:
+    report = report_on([(f"T-{n}", "ab"[n % 2]) for n in range(19)] + [("no number", "a")])
+    finding = report.finding("inputs_codes")
+    assert finding is not None
+    assert (finding.severity, finding.count, finding.details[:2]) == ("warning", 19, ("T-0", "T-1"))
+    assert finding.says.startswith("19 inputs are codes or numbers, without words; if another column holds the text, name")
+    some = [(f"T-{n}" if n % 2 else f"the lamp {n}", "ab"[n % 2]) for n in range(20)]
+    assert report_on(some).finding("inputs_codes") is None
+
+
 def test_free_text_has_no_labels() -> None:
     assert report_on([(f"question {n}", f"answer {n}") for n in range(20)]).labels == {}
     assert set(report_on([(f"question {n}", "ab"[n % 2]) for n in range(20)]).labels) == {"a", "b"}

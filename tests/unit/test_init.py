@@ -396,6 +396,49 @@ def test_equally_plausible_columns_are_left_open_and_metadata_comes_last() -> No
     assert found.likely == 2
 
 
+def _tickets(teams: tuple[str, ...], *header: str, code: str = "X-{}") -> list[RawRow]:
+    """header: of the codes, the text and the answers."""
+    cells = [(code.format(i), f"customer text about order {i}", teams[i % len(teams)]) for i in range(120)]
+    return [RawRow(dict(zip(header, row, strict=True)), i, "f") for i, row in enumerate(cells, start=1)]
+
+
+@pytest.mark.parametrize("header", ["Ticket #", "Ticket", "Request"])
+@pytest.mark.parametrize("code", ["X-{}", "#{}", "2026-01-{}", "{}"])
+def test_a_column_of_codes_is_not_the_input_whatever_its_name(header: str, code: str) -> None:
+    facts = facts_of(_tickets(("billing", "shop"), header, "Kundentext (raw)", "Ziel-Team", code=code))
+    found = choose_columns(facts, 120)
+    assert isinstance(found, OpenColumns)
+    assert (found.side, found.candidates[0].name, found.likely) == ("input", "Kundentext (raw)", 1)
+    assert choose_columns(facts, 120, given_input=header) == (header, "Ziel-Team"), "unless somebody says so"
+    named = facts_of(_tickets(("billing", "shop"), header, "Body", "Ziel-Team", code=code))
+    assert choose_columns(named, 120) == ("Body", "Ziel-Team")
+
+
+def test_words_without_spaces_are_text() -> None:
+    rows = [RawRow({"Message": f"请问第{i}号订单", "Key": f"k{i}", "Team": "ab"[i % 2]}, i, "f") for i in range(1, 99)]
+    assert choose_columns(facts_of(rows), len(rows)) == ("Message", "Team")
+
+
+@pytest.mark.parametrize("header", ["Ticket #", "text"])
+def test_a_file_whose_rows_all_have_one_answer_is_refused_for_it(header: str, tmp_path: Path) -> None:
+    names = (header, "Body", "Team") if header != "text" else ("Ticket #", "text", "label")
+    rows = [dict(row.values) for row in _tickets(("ship",), *names)]
+    with pytest.raises(DataError) as refused:
+        init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+    where = ', key "Team"' if header != "text" else ""
+    assert str(refused.value).removeprefix(str(tmp_path)) == (
+        f'/rows.jsonl{where}: found one answer in all 120 rows ("ship"), expected at least two different answers. '
+        "Add rows with other answers, or name another column with --output."
+    )
+
+
+def test_a_column_with_one_value_gives_way_to_one_that_could_be_the_output() -> None:
+    rows = [RawRow({"Body": f"text {i}", "Team": "ship", "Mood": i % 3}, i, "f") for i in range(1, 99)]
+    found = choose_columns(facts_of(rows), len(rows))
+    assert isinstance(found, OpenColumns)
+    assert found.candidates[0].name == "Mood"
+
+
 def test_a_person_answers_by_number_or_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

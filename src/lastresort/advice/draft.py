@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any, Literal
 
 from lastresort.climb.shares import Usable, error_shares
-from lastresort.data.check import LEAST_ROWS_A_LABEL
+from lastresort.data.check import LEAST_ROWS_A_LABEL, are_codes, short
 from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
@@ -139,7 +139,7 @@ AnswerKind = Literal["labels", "json", "number", "short", "text"]
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
     """A column of the file. filled: rows that have a value. distinct: different values. words: median of its values as text.
-    samples: a few of the values, the most frequent first.
+    samples: a few of the values, the most frequent first. codes: whether they are codes or numbers, without words.
     """
 
     name: str
@@ -147,6 +147,7 @@ class ColumnFacts:
     distinct: int
     words: float
     samples: tuple[str, ...]
+    codes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def facts_of(rows: Sequence[RawRow]) -> tuple[ColumnFacts, ...]:
             words = median(len(text.split()) for text in texts)
             counted = Counter(texts)
             samples = tuple(text for text, _ in counted.most_common(SHOWN_VALUES))
-            found.append(ColumnFacts(name, len(texts), len(counted), words, samples))
+            found.append(ColumnFacts(name, len(texts), len(counted), words, samples, are_codes(texts)))
     return tuple(found)
 
 
@@ -222,7 +223,7 @@ def choose_columns(
     given_input, given_output: as the user named them.
     """
     source = given_input or _input_by_name(facts, given_output)
-    target = given_output or _output_by_name(facts, source)
+    target = given_output or _output_by_name(facts, source) or _same_in_all_rows(facts, source)
     left = [one for one in facts if one.name not in (source, target) and one.filled >= MOSTLY_FILLED * rows]
     if source is None and target is not None and len(left) == 1:
         source = left[0].name
@@ -249,7 +250,7 @@ def _open(side: Side, columns: Sequence[ColumnFacts], rank: Rank, order: Rank) -
 def _input_by_name(facts: Sequence[ColumnFacts], taken: str | None) -> str | None:
     """The column whose name is first in the list of them, or the only one with such a word in its name."""
     left = _without(facts, taken)
-    by_lower = {one.name.lower(): one.name for one in left}
+    by_lower = {one.name.lower(): one.name for one in left if not one.codes}
     exact = next((by_lower[name] for name in INPUTS if name in by_lower), None)
     return exact or _sole([one for one in left if _input_rank(one) == 0])
 
@@ -259,6 +260,18 @@ def _output_by_name(facts: Sequence[ColumnFacts], taken: str | None) -> str | No
     left = [one for one in _without(facts, taken) if _output_rank(one) < UNNAMED]
     best = min(map(_output_rank, left), default=UNNAMED)
     return _sole([one for one in left if _output_rank(one) == best])
+
+
+def _same_in_all_rows(facts: Sequence[ColumnFacts], source: str | None) -> str | None:
+    """The only column that could be the output, where its values are at fault: each of the others names or numbers the rows."""
+    if source is None:
+        return None
+    left = [one for one in _without(facts, source) if not (_words(one.name) & METADATA or _numbers_rows(one))]
+    return left[0].name if len(left) == 1 and left[0].distinct == 1 else None
+
+
+def _numbers_rows(one: ColumnFacts) -> bool:
+    return one.codes and one.distinct == one.filled
 
 
 def _sole(columns: Sequence[ColumnFacts]) -> str | None:
@@ -281,7 +294,7 @@ def _output_rank(one: ColumnFacts) -> int:
 
 def _input_rank(one: ColumnFacts) -> int:
     words = _words(one.name)
-    if words & METADATA or words.intersection(OUTPUTS):
+    if words & METADATA or words.intersection(OUTPUTS) or one.codes:
         return UNLIKELY
     return 0 if words.intersection(INPUTS) else UNNAMED
 
@@ -352,9 +365,17 @@ def draft(
 
     group_by, groups: the column that names whose row it is, and how many owners there are. n_dev, n_test: rows of a dev or test
     file of its own, None where the file is split. where: the file, for errors. skipped: rungs that a climb of these rows would
-    skip: the bar is chosen for the others, the split for all. Raises DataError where the rows are too few for any verdict.
+    skip: the bar is chosen for the others, the split for all. Raises DataError where the rows are too few for any verdict, or all
+    answers are the same.
     """
     rows, answers = len(outputs), answers_of(outputs)
+    if rows > 1 and answers.distinct == 1:
+        raise DataError(
+            f'found one answer in all {rows} rows ("{short(outputs[0])}")',
+            where=where if columns is None else f'{where}, key "{columns[1]}"',
+            expected="at least two different answers",
+            remedy="Add rows with other answers, or name another column with --output.",
+        )
     score = SCORES[answers.kind]
     binary = score not in GRADED and group_by is None
     usual = _usual_bar(answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,6 +112,7 @@ def _schema_check(schema: JsonObject) -> Check:
 
 
 MOST_LABELS, LEAST_ROWS_A_LABEL = 50, 4
+CODE, MOSTLY_CODES = re.compile(r"(?=.*\d)[A-Za-z0-9#./:_-]{1,40}"), 0.9
 _Placed = tuple[Side, Example]
 
 
@@ -143,6 +145,7 @@ def check_data(
         *_conflicts(placed),
         *_invalid_outputs(placed, choices, json_schema),
         *_too_long(counted, context_tokens),
+        *_codes(placed),
         *_unseen_labels(labels),
         *_unused_labels(labels),
         *_respelt_labels(placed, labels),
@@ -269,6 +272,27 @@ def _too_long(counted: Sequence[tuple[Side, Example, int]], context_tokens: int 
     limit = f"longer than the model's context of {context_tokens} tokens"
     says = f"1 example is {limit}", f"{{n}} examples are {limit}"
     yield from _finding("too_long", "error", says, places, [f"{n} tokens" for _, _, n in found])
+
+
+def are_codes(texts: Sequence[str]) -> bool:
+    """Whether nearly all texts are numbers, dates or names such as T-1001: one word of Latin letters with a digit in it."""
+    return sum(map(_is_code, texts)) >= MOSTLY_CODES * max(1, len(texts))
+
+
+def _is_code(text: str) -> bool:
+    return CODE.fullmatch(text.strip()) is not None
+
+
+def _codes(placed: Sequence[_Placed]) -> Iterator[Finding]:
+    if not are_codes([item.input_text for _, item in placed]):
+        return
+    found = [(side, item) for side, item in placed if _is_code(item.input_text)]
+    says = (
+        "1 input is a code or a number, without words; if another column holds the text, name it in `columns.input`",
+        "{n} inputs are codes or numbers, without words; if another column holds the text, name it in `columns.input`",
+    )
+    places = [(_place(side, item),) for side, item in found]
+    yield from _finding("inputs_codes", "warning", says, places, [short(item.input_text) for _, item in found])
 
 
 def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[str, dict[Side, int]]:

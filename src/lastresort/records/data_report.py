@@ -20,6 +20,7 @@ FindingKind = Literal[
     "conflicting_labels",
     "invalid_outputs",
     "too_long",
+    "inputs_codes",
     "labels_unseen",
     "labels_unused",
     "labels_respelt",
