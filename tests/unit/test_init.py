@@ -34,6 +34,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import load_task
 
@@ -63,6 +64,12 @@ def test_labels_become_choices(tmp_path: Path) -> None:
     assert (found["score"], found["bar"]) == ("choice", 0.85)
     assert found["split"] == {"dev": 100, "test": 120}
     assert "columns" not in found, "text and label are known by themselves"
+
+
+def test_a_drafted_prompt_names_each_label_once(tmp_path: Path) -> None:
+    assert _drafted(tmp_path, _labelled(400))["about"] == "Read the text. Answer with its label."
+    said = instruction(load_task(tmp_path / "task.yaml"))
+    assert [said.count(label) for label in SEASONS] == [1, 1, 1, 1]
 
 
 def test_columns_of_other_names_are_written_down(tmp_path: Path) -> None:
@@ -455,12 +462,11 @@ def test_a_person_answers_by_number_or_name(
     assert "Please answer with a number from 1 to 2, or a name." in said
 
 
-def test_labels_that_differ_only_in_case_are_named_once_and_stay_out_of_the_instruction(tmp_path: Path) -> None:
+def test_labels_that_differ_only_in_case_are_named_with_their_rows(tmp_path: Path) -> None:
     rows = _labelled(400)
     for place, label in ((7, "SPRING"), (8, "SPRING"), (150, "Summer")):
         rows[place]["label"] = label
     found = _drafted(tmp_path, rows)
-    assert found["about"] == "Read the text. Answer with one of these labels: autumn, winter, summer, spring."
     assert found["output"] == {"choices": ["autumn", "winter", "summer", "spring", "SPRING", "Summer"]}
     text = (tmp_path / "task.yaml").read_text(encoding="utf-8")
     assert (

@@ -13,7 +13,7 @@ from lastresort.report.words.rungs import clause
 from lastresort.report.words.wording import count, counted, listed, percent, sentence, shortened
 from lastresort.types import Json
 
-MOST_LABELS_ASKED, WIDTH = 12, 44
+WIDTH = 44
 LONGEST_LINE = 88  # with a reason behind it; a longer one stands above
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
@@ -126,9 +126,7 @@ def _usual(facts: DraftFacts) -> tuple[str, ...]:
 def _about(facts: DraftFacts) -> str:
     read = f"Read the {facts.source}."
     if facts.kind == "labels":
-        usual = _usual(facts)
-        few = usual if len(usual) <= MOST_LABELS_ASKED else ()
-        return f"{read} Answer with one of these labels: {', '.join(few)}." if few else f"{read} Answer with its label."
+        return f"{read} Answer with its label."  # the prompt lists the choices
     if facts.kind == "json":
         return f"{read} Answer with one JSON {_keys(facts)}."
     if facts.kind == "number":
