@@ -140,6 +140,19 @@ def test_labels_that_differ_by_case_or_spaces_alone_are_named_with_their_rows() 
     assert report_on(rows[:8]).finding("labels_respelt") is None
 
 
+def test_labels_of_few_rows_are_named_with_their_number() -> None:
+    rows = [(f"text {n}", "ab"[n % 2]) for n in range(20)]
+    report = report_on([*rows, ("odd", "sales")])
+    finding = report.finding("labels_rare")
+    assert finding is not None
+    assert finding.says == "1 label has fewer than 4 rows, too few to learn and to test it"
+    assert (finding.severity, finding.details) == ("warning", ('"sales": 1',))
+    assert report_on(rows).finding("labels_rare") is None
+    assert report_on([*rows, ("odd", "A")]).finding("labels_rare") is None, "another spelling, which is said already"
+    assert report_on(rows, [], [("odd", "sales")]).finding("labels_rare") is None, "labels_unseen says it"
+    assert report_on(rows[:2]).finding("labels_rare") is None, "all are"
+
+
 def test_outputs_against_a_schema() -> None:
     schema = {"type": "object", "required": ["team"], "properties": {"team": {"type": "string"}}}
     report = report_on([("one", '{"team":"x"}'), ("two", '{"team":3}'), ("three", "x")], schema=schema)

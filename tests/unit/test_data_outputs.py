@@ -13,9 +13,9 @@ from lastresort.types import Example, Message
 SCHEMA = {"type": "object", "required": ["team"], "properties": {"team": {"type": "string"}}}
 
 
-def examples(*outputs: str) -> list[Example]:
+def examples(*outputs: str, source: str = "rows.jsonl") -> list[Example]:
     return [
-        Example(str(row), (Message("user", f"q {row}"),), output, row=row, source="rows.jsonl")
+        Example(str(row), (Message("user", f"q {row}"),), output, row=row, source=source)
         for row, output in enumerate(outputs, start=1)
     ]
 
@@ -46,3 +46,15 @@ def test_a_schema_says_which_field_is_wrong() -> None:
     assert "row 2" in said
     assert "is not valid against the schema: $.team: 3 is not of type 'string' (1 more like it, in row 3)" in said
     assert '"x" is not JSON' in refusal("x", schema=SCHEMA)
+
+
+def test_rows_of_several_files_are_named_with_their_file() -> None:
+    rows = [*examples("sales", "a", "sales", source="b/test.tsv"), *examples("sales", "a", "sales", source="a/train.tsv")]
+    with pytest.raises(DataError) as caught:
+        refuse_invalid_outputs(rows, choices=("a",), json_schema=None)
+    assert str(caught.value).startswith(
+        'a/train.tsv, row 1, key "output": found an output that is not among the choices: "sales" '
+        "(1 more like it, in row 3; 2 in test.tsv, in rows 1, 3), expected one of a."
+    )
+    with pytest.raises(DataError, match=r'"sales" \(2 more like it in test.tsv, in rows 1, 3\)'):
+        refuse_invalid_outputs(rows[:4], choices=("a",), json_schema=None)

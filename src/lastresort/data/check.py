@@ -8,10 +8,11 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised, usual_spellings
-from lastresort.data.formats.rows import more_in
+from lastresort.data.formats.rows import in_rows, more_in
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.sources import SharedSources
 from lastresort.data.split import find_leaks
@@ -63,13 +64,25 @@ def refuse_invalid_outputs(
         if not faults:
             continue
         first, fault = min(faults, key=lambda found: (found[0].source, found[0].row))
-        others = sorted(item.row for item, _ in faults if item is not first)
+        others = _like_it(first, [item for item, _ in faults if item is not first])
         raise DataError(
-            f"found an output that {words}: {fault}{f' ({more_in(others)})' if others else ''}",
+            f"found an output that {words}: {fault}{f' ({others})' if others else ''}",
             where=f'{first.source}, row {first.row}, key "output"' if first.source else f"example {first.id}",
             expected=f"one of {', '.join(choices)}" if choices is not None else "JSON that output.schema allows",
             remedy="Correct the rows, or the key `output` of the task file.",
         )
+
+
+def _like_it(first: Example, others: Sequence[Example]) -> str:
+    """Where the same fault occurs besides: in its own file first, then in each of the others."""
+    rows: dict[str, list[int]] = {}
+    for item in others:
+        rows.setdefault(item.source, []).append(item.row)
+    own = sorted(rows.pop(first.source, ()))
+    parts = [more_in(own)] if own else []
+    for source, found in sorted(rows.items()):
+        parts.append(f"{len(found)}{'' if parts else ' more like it'} in {PurePath(source).name}, {in_rows(sorted(found))}")
+    return "; ".join(parts)
 
 
 def refuse_synthetic(examples: Sequence[Example]) -> None:
@@ -149,6 +162,7 @@ def check_data(
         *_unseen_labels(labels),
         *_unused_labels(labels),
         *_respelt_labels(placed, labels),
+        *_rare_labels(labels),
     ]
     tokens = {side: [n for where, _, n in counted if where == side] for side, _ in sides}
     return DataReport(
@@ -339,6 +353,21 @@ def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side
         [(_place(side, item),) for side, item in rows],
         [item.output for _, item in rows],
     )
+
+
+def _rare_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
+    """Those of few rows among labels that have enough on average. A label without training examples or a respelt one is found already."""
+    counts = Counter({label: sum(sides.values()) for label, sides in labels.items()})
+    if counts.total() < LEAST_ROWS_A_LABEL * len(counts):
+        return
+    usual = usual_spellings(counts)
+    rare = [
+        f'"{short(label)}": {n}'
+        for label, n in counts.items()
+        if n < LEAST_ROWS_A_LABEL and labels[label]["train"] and usual[label] == label
+    ]
+    few = f"fewer than {LEAST_ROWS_A_LABEL} rows, too few to learn and to test"
+    yield from _finding("labels_rare", "warning", (f"1 label has {few} it", f"{{n}} labels have {few} them"), (), rare)
 
 
 def _beside(label: str, usual: str) -> str:
