@@ -197,7 +197,9 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     )
     assert f"give 80% power. At prompting, even a perfect score needs {test['least']} test items." in told
     assert test["least"] < test["to_meet"]
-    assert "Warning: the test set has only" in told
+    assert "Label more examples, or give the test set a larger share (`split.test`)." in told
+    found["examples"]["test_file"] = True
+    assert "so a rung this close to the bar may end UNDECIDED. Label more examples for the test file." in shown(found)
     found["examples"]["test"] = max(test["to_meet"], test["to_miss"])
     assert "Warning" in shown(found, verbose=False)
     found["examples"]["test"] = most

@@ -80,6 +80,9 @@ def test_a_test_set_too_small_is_refused() -> None:
         check_test_size(29, bar=0.85, alpha=0.01, where="task.yaml")
     with pytest.raises(TaskError):
         check_test_size(30, bar=0.85, alpha=0.01, binary=False)
+    with pytest.raises(TaskError, match=r"Add test examples, lower `bar`") as refused:
+        check_test_size(29, bar=0.85, alpha=0.01, test_file=True)
+    assert refused.value.key == ("examples", "test")
     with pytest.raises(TaskError, match=r"expected at least 30; or a bar of 0\.5; or fewer rungs\. Add"):
         check_test_size(29, bar=0.85, alpha=0.01, instead=lambda: ("a bar of 0.5", "fewer rungs"))
 

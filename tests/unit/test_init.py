@@ -24,6 +24,7 @@ from lastresort.advice.draft import (
     schema_of,
     smallest_for,
 )
+from lastresort.app.dry_run import dry_run, power_needed
 from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
@@ -34,6 +35,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
+from lastresort.report.forecast import power_of
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import load_task
@@ -195,6 +197,27 @@ def test_rungs_that_the_test_file_is_too_small_for_are_said_to_need_more_test_ro
     assert found.ladder == ("prompting", "sft")
     said = "# Left out: preference and full, since every added rung needs more test rows."
     assert said in (tmp_path / "task.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("given_test", [True, False])
+def test_a_test_set_that_may_decide_nothing_is_said_in_the_draft(given_test: bool, tmp_path: Path) -> None:
+    """As a dry run of the draft says it."""
+    if given_test:
+        _file(tmp_path, [{"text": f"test {i}", "label": SEASONS[i % 4]} for i in range(68)], "test.jsonl")
+    train, path = _file(tmp_path, _labelled(230), "train.jsonl"), tmp_path / "task.yaml"
+    found = init_task(InitRequest(train, task_file=path)).draft
+    prepared = prepare(load_task(path))
+    test = power_needed(prepared, found.ladder)
+    assert test is not None
+    assert len(prepared.split.test) < test.enough
+    said = "# With {} test items, a rung close to the bar may end UNDECIDED. About {} give 80% power.\n"
+    assert said.format(len(prepared.split.test), test.enough) in path.read_text("utf-8")
+    dry = dry_run(load_task(path), gate="none")
+    assert dry.examples.test_file is given_test
+    assert f"Warning: the test set has only {len(prepared.split.test)}" in power_of(dry)[0]
+    (tmp_path / "large").mkdir()
+    _drafted(tmp_path / "large", _labelled(1_360))
+    assert "80% power" not in (tmp_path / "large" / "task.yaml").read_text("utf-8")
 
 
 def test_too_few_rows_for_any_verdict_are_refused() -> None:

@@ -153,11 +153,12 @@ def dry_run(
             test=len(split.test),
             leaks_removed=prepared.leaks,
             left_out=prepared.left_out,
+            test_file=task.examples.test is not None,
         ),
         shares=prepared.shares,
         rungs=rungs,
         compare=compared,
-        test=_test(prepared, applying),
+        test=power_needed(prepared, applying),
         gate=gated,
         quick_gate=quick,
         judge=judged,
@@ -178,7 +179,7 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
     return DryRunRung(name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work))
 
 
-def _test(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | None:
+def power_needed(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | None:
     """Whether the tests of these rungs can tell a score MARGIN beside the bar from it; None for graded scores and groups."""
     task, shares = prepared.task, prepared.shares
     tested = [rung for rung in rungs if rung in shares]

@@ -34,7 +34,7 @@ from lastresort.data.read import examples_of, renamed
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
-from lastresort.report.words.draft import DraftFacts, rows_without, task_text, values_shown
+from lastresort.report.words.draft import DraftFacts, FewItems, rows_without, task_text, values_shown
 from lastresort.report.words.wording import capital
 from lastresort.spec.values import nearest_column
 
@@ -395,6 +395,7 @@ def _written(
     left_out: LeftOut | None,
 ) -> Drafted:
     """With the ladder that a climb of these rows would try. drafted: the same draft without some rungs."""
+    from lastresort.app.dry_run import power_needed
     from lastresort.climb.prepare import data_report, prepare
     from lastresort.rungs.rung import find_rung
     from lastresort.spec.task import load_task
@@ -416,6 +417,10 @@ def _written(
             with disk_errors(request.task_file):
                 write_atomically(request.task_file, task_text(facts))
             prepared = prepare(load_task(request.task_file), run_code=False)
+        test, n = power_needed(prepared, found.ladder), prepared.n_units
+        if test is not None and n < test.enough:
+            with disk_errors(request.task_file):
+                write_atomically(request.task_file, task_text(replace(facts, few=FewItems(n, test.enough))))
         report = data_report(prepared, None, None)
     except LastresortError:
         for path in files:

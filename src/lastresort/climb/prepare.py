@@ -175,8 +175,9 @@ def _check_test_size(prepared: PreparedTask) -> None:
         alpha=smallest,
         binary=prepared.counts_right,
         unit=unit,
-        where=f'{task.path.name}, key "split.test"',
+        where=f'{task.path.name}, key "{"split" if task.examples.test is None else "examples"}.test"',
         instead=partial(_what_would_do, prepared, unit),
+        test_file=task.examples.test is not None,
     )
     refuse_labels_that_decide_nothing(task, prepared.scorer, prepared.n_units, smallest, unit)
 

@@ -28,6 +28,7 @@ class DryRunExamples(JsonDocument):
     test: int
     leaks_removed: int
     left_out: tuple[RowsLeftOut, ...] = ()
+    test_file: bool = False
 
 
 class DryRunTest(JsonDocument):
@@ -47,6 +48,11 @@ class DryRunTest(JsonDocument):
     below: float
     to_miss: int
     labels: bool
+
+    @property
+    def enough(self) -> int:
+        """Test items with which every rung tells scores of `above` and of `below` from the bar, with power 0.8."""
+        return max(self.to_meet_strictest, self.to_miss)
 
 
 class RungMemory(JsonDocument):
@@ -204,11 +210,12 @@ def power_of(found: DryRun) -> list[str]:
         f"true score of {round_percent(test.below)} misses the bar takes about {count(test.to_miss)}. These sizes give 80% power. "
         f"At {test.first}, even a perfect score needs {counted(test.least, 'test item')}.{labels if test.labels else ''}"
     )
-    if n >= max(most, test.to_miss):
+    if n >= test.enough:
         return [f"{told} The test set has {count(n)}."]
+    more = "for the test file" if found.examples.test_file else "or give the test set a larger share (`split.test`)"
     return [
         f"{told} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
-        "examples, or give the test set a larger share (`split.test`)."
+        f"examples{' ' if found.examples.test_file else ', '}{more}."
     ]
 
 

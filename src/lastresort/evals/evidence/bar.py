@@ -152,10 +152,11 @@ def check_test_size(
     unit: Unit = "item",
     where: str = "",
     instead: Callable[[], Sequence[str]] = tuple,
+    test_file: bool = False,
 ) -> None:
     """Raises TaskError if even a perfect score on n test items (or groups) could not show that the bar is met.
 
-    instead: what would do, besides more of them.
+    instead: what would do, besides more of them. test_file: whether they have a file of their own.
     """
     smallest = smallest_deciding_test(bar, alpha, binary=binary)
     if n < smallest:
@@ -164,9 +165,9 @@ def check_test_size(
             f"{bar:g} is met",
             where=where,
             expected="; or ".join((f"at least {smallest}", *instead())),
-            remedy="Add test examples, take a larger share in `split.test`, lower `bar` or `confidence`, "
+            remedy=f"Add test examples, {'' if test_file else 'take a larger share in `split.test`, '}lower `bar` or `confidence`, "
             "or name fewer rungs in `ladder`.",
-            key=("split", "test"),
+            key=("examples", "test") if test_file else ("split", "test"),
         )
 
 

@@ -20,6 +20,14 @@ END_OF_DOCUMENT = "...\n"
 
 
 @dataclass(frozen=True, slots=True)
+class FewItems:
+    """n: how many there are. enough: how many a verdict near the bar takes, with power 0.8."""
+
+    n: int
+    enough: int
+
+
+@dataclass(frozen=True, slots=True)
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
     input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
@@ -27,7 +35,8 @@ class DraftFacts:
     objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words. untested, skipped: rungs
-    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them.
+    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them. few:
+    test items where they may be too few for a verdict near the bar.
     """
 
     name: str
@@ -54,6 +63,7 @@ class DraftFacts:
     left_out: str = ""
     untested: tuple[str, ...] = ()
     skipped: Mapping[str, Skip] = field(default_factory=dict)
+    few: FewItems | None = None
 
 
 def rows_without(inputs: int, outputs: int) -> str:
@@ -92,6 +102,11 @@ def task_text(facts: DraftFacts) -> str:
     if facts.kind == "labels":
         lines.append(_one_line(f'# Always answering "{facts.most_frequent}" scores {percent(facts.majority)}.'))
     lines.append(_line("bar", facts.bar, BAR))
+    if facts.few is not None:
+        lines += [
+            f"# With {counted(facts.few.n, 'test item')}, a rung close to the bar may end UNDECIDED. About {count(facts.few.enough)} "
+            "give 80% power.",
+        ]
     whole, one = "preference" in facts.ladder, len(facts.ladder) == 1
     lines.append(_line("ladder", list(facts.ladder), ONE_RUNG if one else WHOLE_LADDER if whole else SHORT_LADDER))
     lines += [
