@@ -238,7 +238,7 @@ def test_what_a_check_depends_on_is_all_that_it_reads(
         check_task(task)
         assert "bar" in read
         assert read & UNREAD == set()
-        patch.setattr(prepare, "_check_test_size", lambda prepared: None)
+        patch.setattr(prepare, "refuse_few_items", lambda prepared: None)
         read.clear()
         check_task(task)
     assert "examples" in read

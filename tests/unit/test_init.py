@@ -220,6 +220,29 @@ def test_a_test_set_that_may_decide_nothing_is_said_in_the_draft(given_test: boo
     assert "80% power" not in (tmp_path / "large" / "task.yaml").read_text("utf-8")
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_inputs_that_repeat_count_once_in_the_draft_as_in_the_check(times: int, tmp_path: Path) -> None:
+    """As many test items as without the repeats, and a bar that they can show."""
+    once, rows = _labelled(85), [row for row in _labelled(85) for _ in range(times)]
+    path = tmp_path / "task.yaml"
+    found = init_task(InitRequest(_file(tmp_path, rows), task_file=path)).draft
+    plain = draft([str(row["label"]) for row in once])
+    split = prepare(load_task(path)).split
+    assert plain.test is not None
+    assert abs(len(split.test) - plain.test) <= 1
+    assert (found.test, found.bar) == (times * plain.test, plain.bar)
+    assert (found.dev, len(split.dev)) == (times * (plain.dev or 0), plain.dev)
+
+
+def test_a_test_file_that_repeats_inputs_counts_each_once(tmp_path: Path) -> None:
+    train, path = _file(tmp_path, _labelled(180), "train.jsonl"), tmp_path / "task.yaml"
+    _file(tmp_path, [{"text": f"dev {i}", "label": SEASONS[i % 4]} for i in range(40)], "dev.jsonl")
+    _file(tmp_path, [{"text": f"test {i % 20}", "label": SEASONS[i % 4]} for i in range(100)], "test.jsonl")
+    found = init_task(InitRequest(train, task_file=path)).draft
+    assert len(prepare(load_task(path)).split.test) == 20
+    assert found.bar < draft([str(row["label"]) for row in _labelled(180)], n_test=100).bar
+
+
 def test_too_few_rows_for_any_verdict_are_refused() -> None:
     with pytest.raises(DataError, match=r"found 8 rows, expected at least \d+, half of them to test on"):
         draft(["a", "b"] * 4)

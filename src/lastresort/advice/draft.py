@@ -356,16 +356,19 @@ def draft(
     columns: tuple[str, str] | None = None,
     group_by: str | None = None,
     groups: int | None = None,
+    inputs: int | None = None,
     n_dev: int | None = None,
     n_test: int | None = None,
     where: str = "",
     skipped: Collection[str] = (),
+    units: int | None = None,
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
-    group_by, groups: the column that names whose row it is, and how many owners there are. n_dev, n_test: rows of a dev or test
-    file of its own, None where the file is split. where: the file, for errors. skipped: rungs that a climb of these rows would
-    skip: the bar is chosen for the others, the split for all. Raises DataError where the rows are too few for any verdict, or all
+    group_by, groups: the column that names whose row it is, and how many owners there are. inputs: how many different ones, of which
+    dev and test hold each once; None where all are. n_dev, n_test: rows of a dev or test file of its own, None where the file is
+    split. where: the file, for errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for the others, the
+    split for all. units: test items or groups that the split then has, None before it is known. Raises DataError where the rows are too few for any verdict, or all
     answers are the same.
     """
     rows, answers = len(outputs), answers_of(outputs)
@@ -379,19 +382,22 @@ def draft(
     score = SCORES[answers.kind]
     binary = score not in GRADED and group_by is None
     usual = _usual_bar(answers)
-    test = n_test if n_test is not None else _test_rows(rows, usual, binary)
-    units = test if groups is None else round(groups * test / rows)
+    different = rows if inputs is None else inputs
+    test = n_test if n_test is not None else _rows_of(_test_rows(different, usual, binary), rows, different)
+    if units is None:
+        units = n_test if n_test is not None else round((groups or different) * test / rows)
     decided = _decidable(units, usual, binary, [[one for one in ladder if one not in skipped] for ladder in LADDERS])
     if decided is None:
         least = math.ceil(smallest_for(LOWEST_BAR, binary, LADDERS[-1]) / 0.5)
+        of = f"{groups} values of {group_by}" if groups else f"{different} inputs" if different < rows else None
         raise DataError(
-            f"found {rows} rows" if groups is None else f"found {rows} rows of {groups} values of {group_by}",
+            f"found {rows} rows{'' if of is None else f' of {of}'}",
             where=where,
             expected=f"at least {least}, half of them to test on",
             remedy="Add labelled examples.",
         )
     bar, ladder = decided
-    dev = min(max(round(0.2 * rows), min(100, rows // 4)), DEV_MOST) if n_dev is None else None
+    dev = None if n_dev is not None else _rows_of(_dev_rows(different), rows, different)
     train = rows - (dev or 0) - (test if n_test is None else 0)
     return TaskDraft(rows, answers, score, bar, dev, test if n_test is None else None, train, ladder, columns, group_by)
 
@@ -405,6 +411,15 @@ def _usual_bar(answers: Answers) -> float:
 def _test_rows(rows: int, bar: float, binary: bool) -> int:
     """Three tenths, at most what a verdict uses, at least what one needs on the whole ladder, but never more than half."""
     return min(max(round(0.3 * rows), smallest_for(bar, binary, LADDERS[0])), TEST_MOST, rows // 2)
+
+
+def _dev_rows(rows: int) -> int:
+    return min(max(round(0.2 * rows), min(100, rows // 4)), DEV_MOST)
+
+
+def _rows_of(inputs: int, rows: int, different: int) -> int:
+    """Rows that hold about so many of the different inputs."""
+    return round(inputs * rows / different)
 
 
 def _decidable(

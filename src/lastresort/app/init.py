@@ -26,6 +26,7 @@ from lastresort.advice.draft import (
     group_column,
     known_shape,
 )
+from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows, stem_of
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
@@ -133,15 +134,15 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         if (path := _beside(request.data, stems))
     }
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
-    outputs = [example.output for example in examples]
+    outputs, inputs = [one.output for one in examples], len({normalised(one.input_text) for one in examples})
     kept_together = None if beside else whose
-    drafted = partial(_draft, outputs, columns, counted, request, kept_together)
+    drafted = partial(_draft, outputs, inputs, columns, counted, request, kept_together)
     try:
         found = drafted()
     except DataError:
         if kept_together is None:
             raise
-        drafted = partial(_draft, outputs, columns, counted, request, None)
+        drafted = partial(_draft, outputs, inputs, columns, counted, request, None)
         found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
@@ -309,21 +310,25 @@ def _beside(data: Path, stems: Sequence[str]) -> Path | None:
 
 def _draft(
     outputs: Sequence[str],
+    inputs: int,
     columns: tuple[str, str] | None,
     counted: dict[str, int],
     request: InitRequest,
     whose: ColumnFacts | None,
     skipped: Collection[str] = (),
+    units: int | None = None,
 ) -> TaskDraft:
     return draft(
         outputs,
         columns=columns,
         group_by=None if whose is None else whose.name,
         groups=None if whose is None else whose.distinct,
+        inputs=inputs if whose is None else None,
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
         where=str(request.data),
         skipped=skipped,
+        units=units,
     )
 
 
@@ -388,15 +393,17 @@ def _plain(text: str, others: str) -> str:
 
 def _written(
     found: TaskDraft,
-    drafted: Callable[[Collection[str]], TaskDraft],
+    drafted: Callable[[Collection[str], int], TaskDraft],
     request: InitRequest,
     facts: DraftFacts,
     schema: Path | None,
     left_out: LeftOut | None,
 ) -> Drafted:
-    """With the ladder that a climb of these rows would try. drafted: the same draft without some rungs."""
+    """With the ladder that a climb of these rows would try, and the bar that its test items can show. drafted: the same draft
+    without some rungs, for so many test items or groups.
+    """
     from lastresort.app.dry_run import power_needed
-    from lastresort.climb.prepare import data_report, prepare
+    from lastresort.climb.prepare import data_report, prepare, refuse_few_items
     from lastresort.rungs.rung import find_rung
     from lastresort.spec.task import load_task
 
@@ -408,15 +415,18 @@ def _written(
             if left_out is not None:
                 write_atomically(left_out.copy, left_out.text)
             write_atomically(request.task_file, task_text(facts))
-        prepared = prepare(load_task(request.task_file), run_code=False)
+        prepared = prepare(load_task(request.task_file), run_code=False, begins=False)
         whys = {rung: find_rung(rung).skip_reason(prepared.task, prepared.split.train) for rung in LADDERS[0]}
-        if skipped := {rung: why for rung, why in whys.items() if why is not None}:
-            found = drafted(skipped)
+        skipped = {rung: why for rung, why in whys.items() if why is not None}
+        fitting = drafted(skipped, prepared.n_units)
+        if skipped or fitting != found:
+            found = fitting
             untested = tuple(rung for rung in LADDERS[0] if rung not in (*found.ladder, *skipped))
             facts = replace(facts, bar=found.bar, ladder=found.ladder, untested=untested, skipped=skipped)
             with disk_errors(request.task_file):
                 write_atomically(request.task_file, task_text(facts))
-            prepared = prepare(load_task(request.task_file), run_code=False)
+            prepared = prepare(load_task(request.task_file), run_code=False, begins=False)
+        refuse_few_items(prepared)
         test, n = power_needed(prepared, found.ladder), prepared.n_units
         if test is not None and n < test.enough:
             with disk_errors(request.task_file):

@@ -130,7 +130,7 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
     prepared = PreparedTask(task, cleaned.split, scorer, leaks, files, as_read, notes, sources, preferences)
     _check_rewards(task, cleaned.split, run_code=run_code)
     if begins:
-        _check_test_size(prepared)
+        refuse_few_items(prepared)
     return prepared
 
 
@@ -147,7 +147,7 @@ def check_sizes(task: Task) -> Split:
         raise TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=key) from error
     scorer, cleaned = _scorer(task), clean(as_read, held_passages(task, as_read))
     if not isinstance(scorer, PythonFunction):  # whether its scores are 0 and 1 may only show once it runs
-        _check_test_size(PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes))
+        refuse_few_items(PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes))
     return cleaned.split
 
 
@@ -163,7 +163,7 @@ def _scorer(task: Task) -> Scorer:
     )
 
 
-def _check_test_size(prepared: PreparedTask) -> None:
+def refuse_few_items(prepared: PreparedTask) -> None:
     """Raises TaskError where some rung could not meet the bar on so few test items."""
     task, smallest = prepared.task, smallest_share(prepared.shares, prepared.task)
     if smallest is None:
