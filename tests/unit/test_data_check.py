@@ -188,7 +188,9 @@ def test_inputs_without_words_are_warned_about() -> None:
     finding = report.finding("inputs_codes")
     assert finding is not None
     assert (finding.severity, finding.count, finding.details[:2]) == ("warning", 19, ("T-0", "T-1"))
-    assert finding.says.startswith("19 inputs are codes or numbers, without words; if another column holds the text, name")
+    assert finding.says.startswith(
+        "19 inputs are codes or numbers, without words; if another column holds the text, name"
+    )
     some = [(f"T-{n}" if n % 2 else f"the lamp {n}", "ab"[n % 2]) for n in range(20)]
     assert report_on(some).finding("inputs_codes") is None
 

@@ -49,7 +49,10 @@ def test_a_schema_says_which_field_is_wrong() -> None:
 
 
 def test_rows_of_several_files_are_named_with_their_file() -> None:
-    rows = [*examples("sales", "a", "sales", source="b/test.tsv"), *examples("sales", "a", "sales", source="a/train.tsv")]
+    rows = [
+        *examples("sales", "a", "sales", source="b/test.tsv"),
+        *examples("sales", "a", "sales", source="a/train.tsv"),
+    ]
     with pytest.raises(DataError) as caught:
         refuse_invalid_outputs(rows, choices=("a",), json_schema=None)
     assert str(caught.value).startswith(

@@ -207,6 +207,16 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     assert dry_run(task_of(tmp_path / "quick", ladder=["sft"], keep=keep), gate="quick").as_json()["quick_gate"] is None
 
 
+def test_a_test_set_with_a_file_of_its_own_takes_no_share(tmp_path: Path) -> None:
+    task_of(tmp_path)
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)
+    for name, part in (("train", rows[40:]), ("test", rows[:40])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(part))
+    files = {"train": "train.jsonl", "test": "test.jsonl"}
+    task = task_of(tmp_path, ladder=["sft"], bar=0.6, score="exact", examples=files, split={"dev": 20})
+    assert "split.test" not in shown(dry_run(task, gate="none").as_json())
+
+
 def test_a_rung_that_is_too_large_for_this_machine_is_none_whose_test_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from lastresort.advice.draft import (
     schema_of,
     smallest_for,
 )
-from lastresort.app.dry_run import dry_run, power_needed
+from lastresort.app.dry_run import power_needed
 from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
@@ -35,7 +35,6 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
-from lastresort.report.forecast import power_of
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import load_task
@@ -78,6 +77,26 @@ def test_columns_of_other_names_are_written_down(tmp_path: Path) -> None:
     found = _drafted(tmp_path, _labelled(400, "message", "season"), output="season")
     assert found["columns"] == {"input": "message", "output": "season"}
     assert len(prepare(load_task(tmp_path / "task.yaml")).split.test) == 120
+
+
+@pytest.mark.parametrize("named", [{}, {"output": "Label"}, {"output": "label"}])
+def test_a_known_column_is_written_as_the_header_spells_it(named: dict[str, str], tmp_path: Path) -> None:
+    data, path = tmp_path / "rows.csv", tmp_path / "task.yaml"
+    data.write_text("Message,Label\n" + "".join(f"{row['text']},{row['label']}\n" for row in _labelled(200)))
+    drafted = init_task(InitRequest(data, task_file=path, **named))  # type: ignore[arg-type]
+    assert drafted.draft.columns == ("Message", "Label")
+    assert yaml.safe_load(path.read_text())["columns"] == {"input": "Message", "output": "Label"}
+    assert {one.output for one in prepare(load_task(path)).split.test} <= set(SEASONS)
+    path.write_text(path.read_text().replace("output: Label", "output: label"))
+    assert prepare(load_task(path)).split.test, "as it is read"
+
+
+def test_a_copy_without_empty_rows_fits_a_draft_that_spells_a_known_column_its_own_way(tmp_path: Path) -> None:
+    data, path = tmp_path / "rows.csv", tmp_path / "task.yaml"
+    data.write_text("Message,LABEL\n,spring\n" + "".join(f"{row['text']},{row['label']}\n" for row in _labelled(200)))
+    init_task(InitRequest(data, task_file=path, leave_out_empty=True))
+    assert yaml.safe_load(path.read_text())["columns"] == {"input": "Message", "output": "LABEL"}
+    assert prepare(load_task(path)).split.test
 
 
 def test_objects_become_a_schema_beside_the_task(tmp_path: Path) -> None:
@@ -199,25 +218,20 @@ def test_rungs_that_the_test_file_is_too_small_for_are_said_to_need_more_test_ro
     assert said in (tmp_path / "task.yaml").read_text("utf-8")
 
 
-@pytest.mark.parametrize("given_test", [True, False])
-def test_a_test_set_that_may_decide_nothing_is_said_in_the_draft(given_test: bool, tmp_path: Path) -> None:
+def test_a_test_set_that_may_decide_nothing_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As a dry run of the draft says it."""
-    if given_test:
-        _file(tmp_path, [{"text": f"test {i}", "label": SEASONS[i % 4]} for i in range(68)], "test.jsonl")
-    train, path = _file(tmp_path, _labelled(230), "train.jsonl"), tmp_path / "task.yaml"
-    found = init_task(InitRequest(train, task_file=path)).draft
-    prepared = prepare(load_task(path))
-    test = power_needed(prepared, found.ladder)
+    train, task = _file(tmp_path, _labelled(230), "train.jsonl"), tmp_path / "task.yaml"
+    _file(tmp_path, [{"text": f"test {i}", "label": SEASONS[i % 4]} for i in range(68)], "test.jsonl")
+    assert _command(monkeypatch, str(train), "--task", str(task)) == 0
+    prepared = prepare(load_task(task))
+    test = power_needed(prepared, prepared.task.ladder)
     assert test is not None
-    assert len(prepared.split.test) < test.enough
-    said = "# With {} test items, a rung close to the bar may end UNDECIDED. About {} give 80% power.\n"
-    assert said.format(len(prepared.split.test), test.enough) in path.read_text("utf-8")
-    dry = dry_run(load_task(path), gate="none")
-    assert dry.examples.test_file is given_test
-    assert f"Warning: the test set has only {len(prepared.split.test)}" in power_of(dry)[0]
-    (tmp_path / "large").mkdir()
-    _drafted(tmp_path / "large", _labelled(1_360))
-    assert "80% power" not in (tmp_path / "large" / "task.yaml").read_text("utf-8")
+    said = f"warning: with 68 test items, a rung close to the bar of 85% may end UNDECIDED; about {test.enough} give 80% power\n"
+    assert said in capsys.readouterr().out
+    large = init_task(InitRequest(_file(tmp_path, _labelled(1_360)), task_file=tmp_path / "large.yaml"))
+    assert (large.few, large.as_dict()["few_test_items"]) == (None, None)
 
 
 @pytest.mark.parametrize("times", [2, 3])

@@ -10,7 +10,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from lastresort.data.files import read_rows, stem_of
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import no_answer, no_question
-from lastresort.data.read import examples_of, renamed
+from lastresort.data.read import examples_of, own_names, renamed
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
-from lastresort.report.words.draft import DraftFacts, FewItems, rows_without, task_text, values_shown
+from lastresort.report.words.data import lines
+from lastresort.report.words.draft import DraftFacts, few_test_items, rows_without, task_text, values_shown
 from lastresort.report.words.wording import capital
 from lastresort.spec.values import nearest_column
 
@@ -82,9 +83,17 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class FewItems:
+    """n: test items that there are. enough: how many tell scores beside the bar from it, with power 0.8."""
+
+    n: int
+    enough: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drafted:
     """A task file that was written. files: it, and the schema where there is one. report: what checking its data found. left_out:
-    None where the task reads the file that was given.
+    None where the task reads the file that was given. few: None where the test items are enough for a verdict near the bar.
     """
 
     draft: TaskDraft
@@ -92,6 +101,12 @@ class Drafted:
     files: tuple[Path, ...]
     report: DataReport
     left_out: LeftOut | None = None
+    few: FewItems | None = None
+
+    def lines(self) -> list[str]:
+        """What the check found, as `lastresort init` prints it."""
+        few = [] if self.few is None else [few_test_items(self.few.n, self.few.enough, self.draft.bar)]
+        return [*lines(self.report, None), *few]
 
     def as_dict(self) -> dict[str, object]:
         """As `lastresort init --json` prints it."""
@@ -103,6 +118,7 @@ class Drafted:
             "score": self.draft.score,
             "bar": self.draft.bar,
             "data": self.report.as_json(),
+            "few_test_items": None if self.few is None else asdict(self.few),
         }
 
 
@@ -121,6 +137,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
             "no such folder", where=str(request.task_file.parent), remedy="Make it, or name another file with --task."
         )
     rows = read_rows(request.data)
+    source, target = (None if name is None else own_names(rows, (name,))[0] for name in (request.input, request.output))
+    request = replace(request, input=source, output=target)
     facts = facts_of(rows)
     columns = _columns(rows, facts, request, ask)
     left_out = without_empty_rows(rows, columns, request)
@@ -136,13 +154,14 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
     outputs, inputs = [one.output for one in examples], len({normalised(one.input_text) for one in examples})
     kept_together = None if beside else whose
-    drafted = partial(_draft, outputs, inputs, columns, counted, request, kept_together)
+    spelt = None if columns is None else _as_in_header(columns, rows[0].header)
+    drafted = partial(_draft, outputs, inputs, spelt, counted, request, kept_together)
     try:
         found = drafted()
     except DataError:
         if kept_together is None:
             raise
-        drafted = partial(_draft, outputs, inputs, columns, counted, request, None)
+        drafted = partial(_draft, outputs, inputs, spelt, counted, request, None)
         found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
@@ -158,7 +177,8 @@ def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, requ
     Raises EmptyRowsError where nobody said to leave the others out.
     """
     shape = known_shape(rows)
-    keys = columns or (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None)
+    known = SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None
+    keys = known if columns is None else own_names(rows, columns)
     if keys is None:
         return None
     filled = [row for row in rows if not no_answer(row.values.get(keys[1]))]
@@ -292,6 +312,11 @@ def _detected(facts: Sequence[ColumnFacts], rows: int) -> tuple[str, str] | tupl
     if isinstance(found, OpenColumns) and found.side == "input" and found.candidates:
         found = choose_columns(facts, rows, given_input=found.candidates[0].name)
     return (None, None) if isinstance(found, OpenColumns) else found
+
+
+def _as_in_header(columns: tuple[str, str], header: Mapping[str, str]) -> tuple[str, str]:
+    source, target = columns
+    return header.get(source, source), header.get(target, target)
 
 
 def _used(rows: list[RawRow], columns: tuple[str, str] | None) -> list[RawRow]:
@@ -428,12 +453,10 @@ def _written(
             prepared = prepare(load_task(request.task_file), run_code=False, begins=False)
         refuse_few_items(prepared)
         test, n = power_needed(prepared, found.ladder), prepared.n_units
-        if test is not None and n < test.enough:
-            with disk_errors(request.task_file):
-                write_atomically(request.task_file, task_text(replace(facts, few=FewItems(n, test.enough))))
+        few = None if test is None or n >= test.enough else FewItems(n, test.enough)
         report = data_report(prepared, None, None)
     except LastresortError:
         for path in files:
             path.unlink(missing_ok=True)
         raise
-    return Drafted(found, request.task_file, files, report, left_out)
+    return Drafted(found, request.task_file, files, report, left_out, few)

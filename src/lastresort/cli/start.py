@@ -39,7 +39,6 @@ def init_command(
     checks the data. Runs no model.
     """
     from lastresort.app.init import EmptyRowsError, InitRequest, init_task, only_plausible
-    from lastresort.report.words.data import lines
     from lastresort.report.words.draft import rows_without
 
     asks = sys.stdin is not None and sys.stdin.isatty()
@@ -58,7 +57,7 @@ def init_command(
     for path in drafted.files:
         print_note(f"wrote {path}")
     print_text(task.read_text("utf-8"))
-    for line in lines(drafted.report, None):
+    for line in drafted.lines():
         print_text(line)
     print_text(f"\nNext, read {task} and change what you know better. Then:")
     print_text(f"  lastresort climb {task} --dry-run   # what each rung would take")

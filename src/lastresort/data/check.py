@@ -81,7 +81,9 @@ def _like_it(first: Example, others: Sequence[Example]) -> str:
     own = sorted(rows.pop(first.source, ()))
     parts = [more_in(own)] if own else []
     for source, found in sorted(rows.items()):
-        parts.append(f"{len(found)}{'' if parts else ' more like it'} in {PurePath(source).name}, {in_rows(sorted(found))}")
+        parts.append(
+            f"{len(found)}{'' if parts else ' more like it'} in {PurePath(source).name}, {in_rows(sorted(found))}"
+        )
     return "; ".join(parts)
 
 

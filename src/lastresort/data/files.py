@@ -49,8 +49,7 @@ def table_rows(text: str, path: str, kind: str) -> list[RawRow]:
     records = _tsv_records(text, path) if kind == ".tsv" else _records(text, path, csv_delimiter(text))
     if not records:
         return []
-    first = [_column_name(cell) for cell in records[0].cells]
-    if _is_headerless(first, records, kind):
+    if _is_headerless([_column_name(cell) for cell in records[0].cells], records, kind):
         return list(_body_rows(["input", "output"], records, path))
     return list(rows_of_records(records, path))
 
@@ -60,15 +59,18 @@ def rows_of_records(records: Iterable[TableRecord], path: str) -> Iterator[RawRo
     others = iter(records)
     first = next(others, None)
     if first is not None:
-        yield from _body_rows([_column_name(cell) for cell in first.cells], others, path)
+        yield from _body_rows([cell.strip() for cell in first.cells], others, path)
 
 
-def _body_rows(header: list[str], body: Iterable[TableRecord], path: str) -> Iterator[RawRow]:
+def _body_rows(spelt: list[str], body: Iterable[TableRecord], path: str) -> Iterator[RawRow]:
+    """spelt: the header as it is."""
+    header = [_column_name(cell) for cell in spelt]
     _check_header(header, path)
+    own = {name: cell for name, cell in zip(header, spelt, strict=True) if name != cell}
     for number, record in enumerate(body, start=1):
         place = f"{path}, row {number} (line {record.line})"
         _check_width(header, record, place)
-        yield RawRow(_values(header, record.cells, place), number, place, in_table=True)
+        yield RawRow(_values(header, record.cells, place), number, place, in_table=True, header=own)
 
 
 def _values(header: Sequence[str], cells: Sequence[str], place: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lastresort.data.files import read_rows
-from lastresort.data.formats import COMMON_COLUMNS, SHAPES, RowShape
+from lastresort.data.formats import COMMON_COLUMNS, KNOWN_COLUMNS, SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of, more_in, row_json
 from lastresort.data.formats.shape import input_turns, no_answer, no_question
 from lastresort.errors import DataError
@@ -44,6 +44,7 @@ def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) ->
     lacks one.
     """
     known = sorted({column for row in rows for column in row.values})
+    names = {key: own_names(rows, columns) for key, columns in names.items()}
     for key, columns in names.items():
         for column in columns:
             if rows and column not in known:
@@ -51,6 +52,13 @@ def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) ->
                 free = [other for other in known if other not in named]
                 raise MissingColumnError(rows[0], key, column, known, free)
     return [_renamed(row, names, keep) for row in rows]
+
+
+def own_names(rows: Sequence[RawRow], columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns by the names under which the rows are read: a known one may be named in any case, as a header may spell it."""
+    read = {column for row in rows for column in row.values}
+    lower = KNOWN_COLUMNS & read
+    return tuple(column.lower() if column not in read and column.lower() in lower else column for column in columns)
 
 
 def _renamed(row: RawRow, names: Names, keep: Collection[str]) -> RawRow:
@@ -61,7 +69,7 @@ def _renamed(row: RawRow, names: Names, keep: Collection[str]) -> RawRow:
         if key in row.values and not (key == "synthetic" and key in named)  # a label of that name is no mark
     }
     values |= {key: _value(row, columns) for key, columns in names.items()}
-    own = {key: ", ".join(columns) for key, columns in names.items()}
+    own = {key: ", ".join(row.header.get(column, column) for column in columns) for key, columns in names.items()}
     return RawRow(values, row.number, row.place, row.in_table, own)
 
 

@@ -10,21 +10,13 @@ import yaml
 
 from lastresort.records.rungs import Skip
 from lastresort.report.words.rungs import clause
-from lastresort.report.words.wording import count, counted, listed, percent, sentence, shortened
+from lastresort.report.words.wording import count, counted, listed, percent, round_percent, sentence, shortened
 from lastresort.types import Json
 
 WIDTH = 44
 LONGEST_LINE = 88  # with a reason behind it; a longer one stands above
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
-
-
-@dataclass(frozen=True, slots=True)
-class FewItems:
-    """n: how many there are. enough: how many a verdict near the bar takes, with power 0.8."""
-
-    n: int
-    enough: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +27,7 @@ class DraftFacts:
     objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words. untested, skipped: rungs
-    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them. few:
-    test items where they may be too few for a verdict near the bar.
+    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them.
     """
 
     name: str
@@ -63,7 +54,6 @@ class DraftFacts:
     left_out: str = ""
     untested: tuple[str, ...] = ()
     skipped: Mapping[str, Skip] = field(default_factory=dict)
-    few: FewItems | None = None
 
 
 def rows_without(inputs: int, outputs: int) -> str:
@@ -102,11 +92,6 @@ def task_text(facts: DraftFacts) -> str:
     if facts.kind == "labels":
         lines.append(_one_line(f'# Always answering "{facts.most_frequent}" scores {percent(facts.majority)}.'))
     lines.append(_line("bar", facts.bar, BAR))
-    if facts.few is not None:
-        lines += [
-            f"# With {counted(facts.few.n, 'test item')}, a rung close to the bar may end UNDECIDED. About {count(facts.few.enough)} "
-            "give 80% power.",
-        ]
     whole, one = "preference" in facts.ladder, len(facts.ladder) == 1
     lines.append(_line("ladder", list(facts.ladder), ONE_RUNG if one else WHOLE_LADDER if whole else SHORT_LADDER))
     lines += [
@@ -255,6 +240,14 @@ def _respelt(facts: DraftFacts) -> list[str]:
         *("#   " + _one_line(f'"{other}" for "{usual}" ({n})') for usual, other, n in facts.respelt),
         "# Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
     ]
+
+
+def few_test_items(n: int, enough: int, bar: float) -> str:
+    """n: test items that there are. enough: how many tell scores beside the bar from it, with power 0.8."""
+    return (
+        f"warning: with {counted(n, 'test item')}, a rung close to the bar of {round_percent(bar)} may end UNDECIDED; about {count(enough)} "
+        "give 80% power"
+    )
 
 
 def rows_to_train_on(rows: int) -> str:
