@@ -365,11 +365,11 @@ def draft(
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
-    group_by, groups: the column that names whose row it is, and how many owners there are. inputs: how many different ones, of which
-    dev and test hold each once; None where all are. n_dev, n_test: rows of a dev or test file of its own, None where the file is
-    split. where: the file, for errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for the others, the
-    split for all. units: test items or groups that the split then has, None before it is known. Raises DataError where the rows are too few for any verdict, or all
-    answers are the same.
+    group_by, groups: the column that names whose row it is, and how many owners there are. inputs: how many different ones, of
+    which dev and test hold each once; None where all are. n_dev, n_test: rows of a dev or test file of its own, None where the
+    file is split. where: the file, for errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for the
+    others, the split for all. units: test items or groups that the split then has, None before it is known. Raises DataError
+    where the rows are too few for any verdict, or all answers are the same.
     """
     rows, answers = len(outputs), answers_of(outputs)
     if rows > 1 and answers.distinct == 1:

@@ -358,7 +358,9 @@ def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side
 
 
 def _rare_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
-    """Those of few rows among labels that have enough on average. A label without training examples or a respelt one is found already."""
+    """Those of few rows among labels that have enough on average, but for what is found already: labels without training examples,
+    and other spellings.
+    """
     counts = Counter({label: sum(sides.values()) for label, sides in labels.items()})
     if counts.total() < LEAST_ROWS_A_LABEL * len(counts):
         return

@@ -16,8 +16,8 @@ SHOWN_ROWS = 5
 @dataclass(frozen=True, slots=True)
 class RawRow:
     """number: 1-based row of the file (JSON Lines: its line; tables: the header is not counted). place: for errors. in_table: its
-    values are cells, all of them text. names: our key -> the file's own column, where the task file renames it. header: known column
-    -> as the header spells it, where that is "Label" or "LABEL".
+    values are cells, all of them text. names: our key -> the file's own column, where the task file renames it. header: known
+    column -> as the header spells it, where that is "Label" or "LABEL".
     """
 
     values: Mapping[str, Any]
