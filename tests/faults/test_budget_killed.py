@@ -13,8 +13,10 @@ import pytest
 from climb_support import TEAMS, calls, scripted_task
 from lastresort.app.climb import climb
 from lastresort.climb.budget import NOTED_EVERY_S, Budget
+from lastresort.climb.workbench import StageWriter
 from lastresort.errors import BudgetError, InfrastructureError
 from lastresort.evals.scorers import build_scorer
+from lastresort.records.clock import worked_s
 from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -120,6 +122,37 @@ def test_time_of_a_killed_session_is_counted(tmp_path: Path) -> None:
         with pytest.raises(BudgetError, match=r"limits\.hours"):
             check(second)
         assert second.out_of_time()
+
+
+def test_what_a_killed_session_had_shown_and_not_noted_is_counted(tmp_path: Path) -> None:
+    """A step of a training may take longer than any that notes its time."""
+    task, clock = load_task(priced_task(tmp_path / "task", usd=1e9, hours=1)), Clock()
+    with Record.create(tmp_path / "run") as record:
+        first = Budget.of(task, record, clock)
+        writer = StageWriter(SilentProgress(), record, first.spent, clock=clock)
+        clock.now += 900
+        writer.stage("training", 10)
+        assert Budget.of(task, record, clock).seconds == 900
+        assert Budget.of(task, record, clock).seconds == 900, "counted once"
+
+
+@pytest.mark.parametrize("ended", [KeyboardInterrupt, InfrastructureError])
+def test_time_in_which_the_model_opens_is_counted(
+    ended: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def opens(*arguments: object) -> None:
+        clock.now += 80
+        raise ended("the connection was cut")
+
+    task = load_task(priced_task(tmp_path / "task", usd=1e9, hours=1))
+    monkeypatch.setattr("lastresort.app.climb.open_workbench", opens)
+    for session in (1, 2):
+        with pytest.raises(ended):
+            climb(task, tmp_path / "r", clock=clock)
+        with Record.open(tmp_path / "r") as record:
+            assert worked_s(record) == 80 * session
 
 
 def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:

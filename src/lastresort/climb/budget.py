@@ -61,11 +61,12 @@ class Budget:
     @classmethod
     def of(cls, task: Task, record: Record, clock: Callable[[], float]) -> Budget:
         """Start a session of a run: what earlier ones spent is read from its record, where the start of a later one is noted, so
-        that the time in which the run lay stopped does not count.
+        that the time in which the run lay stopped does not count. One that was killed had shown more than it noted, and that does.
         """
-        spent = record.all(BudgetSpent)
-        if spent:
-            record.append(BudgetSpent(seconds=0.0, usd=0.0))
+        spent, shown = record.all(BudgetSpent), record.stage()
+        unnoted = 0.0 if shown is None else max(0.0, shown.spent_s - worked_s(record))
+        if spent or unnoted:
+            record.append(BudgetSpent(seconds=unnoted, usd=0.0))
         return cls(
             task.limits.hours,
             task.limits.usd,
