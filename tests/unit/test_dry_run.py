@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import re
 from pathlib import Path
@@ -24,7 +25,7 @@ from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.records.rungs import TooLarge
 from lastresort.report.forecast import DryRun, forecast_table
-from lastresort.report.words.progress import TIMING
+from lastresort.report.words.progress import TIMING, busy_here
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised.full import FullRung
 from lastresort.spec.task import Task, load_task
@@ -277,6 +278,10 @@ class Passes(SilentProgress):
     def __init__(self) -> None:
         self.said: list[tuple[str, int | None]] = []
         self.done = 0
+        self.busy: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.busy.append(text)
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self.said.append((label, total))
@@ -292,11 +297,13 @@ def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(rates, "_TIMED", {})
     monkeypatch.setattr(rates, "_timed", TIMED)
+    monkeypatch.setattr(rates, "_load", lambda: 1000.0)
     shown = Passes()
     found = rates.measured_rates(config, reduced=False, progress=shown)
     assert found is not None
     assert shown.said == [(TIMING, 2 * rates.PASSES)]
     assert shown.done == 2 * rates.PASSES
+    assert shown.busy == [busy_here(1000.0, os.cpu_count() or 1)]
     assert min(found.training, found.reading, found.answering) > 0
     assert rates.measured_rates(config, reduced=False) is found, "once a process"
     assert rates.measured_rates({**config, "hidden_size": 8192, "intermediate_size": 32_768}, reduced=False) is None

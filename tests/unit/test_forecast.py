@@ -25,6 +25,7 @@ from lastresort.records.events import RungGivenUp
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
+from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, StopRequest
@@ -84,7 +85,18 @@ def test_retrieval_takes_no_more_than_was_forecast(tmp_path: Path, labelled: boo
 def work(**changes: Any) -> Workload:
     sizes = {"n_train": 180, "n_dev": 100, "n_test": 300, "instruction_tokens": 30, "about_tokens": 20}
     tokens = {"input_tokens": 20.0, "output_tokens": 5.0, "max_new_tokens": 40}
-    return Workload(Machine(10**6, 1e9), **{**sizes, **tokens, **changes})  # type: ignore[arg-type]
+    return Workload(**{"machine": Machine(10**6, 1e9), **sizes, **tokens, **changes})  # type: ignore[arg-type]
+
+
+def test_which_prompt_is_dearest_does_not_change_with_what_else_runs_here(tmp_path: Path) -> None:
+    """A machine that reads slowly for a moment makes long prompts dearest, one that answers slowly long answers."""
+    task = load_task(scripted_task(tmp_path, quality=[]))
+    reads, answers = Rates(training=1e9, reading=1e6, answering=1e9), Rates(training=1e9, reading=1e9, answering=1e6)
+    found = [
+        PromptingRung().forecast(task, work(machine=Machine(10**6, 1e9, measured=rates))) for rates in (reads, answers)
+    ]
+    assert found[0].lines == found[1].lines
+    assert found[0].seconds != found[1].seconds
 
 
 @pytest.mark.parametrize(("epochs", "checkpoints"), [(1, 1), (2, 2), (3, 2), (5, 3)])

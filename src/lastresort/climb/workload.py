@@ -7,6 +7,7 @@ weights, are timed, and what a layer adds counts for all of them. No weight of t
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -28,7 +29,7 @@ from lastresort.model_heads import model_config
 from lastresort.models.api.requests import room_to_think
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
-from lastresort.report.words.progress import TIMING, timed_before
+from lastresort.report.words.progress import TIMING, busy_here, timed_before
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
@@ -67,6 +68,11 @@ def measured_rates(config: Mapping[str, Any], *, reduced: bool, progress: Progre
     return _TIMED[key]
 
 
+def _load() -> float:
+    """How many processes computed here in the last minute, on average; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 _TIMED: dict[tuple[str, bool], Rates | None] = {}  # not a cache of `_measured`, which would hold on to a progress
 
 
@@ -78,6 +84,8 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> R
     if deep.parameters > MOST_PARAMETERS or shape.has_experts:
         return None
     at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
+    if (load := _load()) >= (cores := os.cpu_count() or 1):
+        progress.say(busy_here(load, cores))
     progress.stage(TIMING, PASSES * 2)
 
     def timed(layers: int) -> tuple[float, float, float]:

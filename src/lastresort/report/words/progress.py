@@ -192,6 +192,14 @@ def timed_before(at_s: float, now_s: float) -> str:
     return f"This machine's speed with the model was measured {duration(now_s - at_s)} ago, at {at:%H:%M:%S} UTC."
 
 
+def busy_here(load: float, cores: int) -> str:
+    """Of a machine that is timed while others use it. load: processes that computed in the last minute, on average."""
+    return (
+        f"This machine is busy (load {load:.1f} on {counted(cores, 'core')}): it is timed as it is now, so the forecast may be "
+        "much too high."
+    )
+
+
 def of_stage(stage: Stage) -> str:
     """What it is about, and how well it goes."""
     return stage.label if stage.loss is None else f"{stage.label}, loss {stage.loss:.3f}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from lastresort.records.events import PromptOptimised
 from lastresort.records.rungs import Skip
-from lastresort.rungs.forecast import Forecast, Uncounted, Workload, answering
+from lastresort.rungs.forecast import Forecast, Machine, Uncounted, Workload, answering
 from lastresort.rungs.prompting.many_shot import MORE, try_more_shots
 from lastresort.rungs.prompting.optimise import may_optimise, new_prompts, refuse_missing
 from lastresort.rungs.prompting.prompts import PLAIN, REASONING_TOKENS, grammar_of, variants
@@ -50,7 +50,11 @@ class PromptingRung:
         they would be most of the sum.
         """
 
-        def asking(name: str, label: str, n: int) -> Forecast:
+        usual = replace(
+            work.machine, measured=None
+        )  # what is dearest must not change with what else runs here just now
+
+        def asking(name: str, label: str, n: int, machine: Machine = work.machine) -> Forecast:
             shots, shared_shots = (_SHOTS | _MORE_SHOTS).get(name, (0, 0))
             shot = work.input_tokens + work.output_tokens + SHOT_TOKENS
             shared = work.instruction_tokens + shared_shots * shot
@@ -58,10 +62,10 @@ class PromptingRung:
             thinking = name == "chain-of-thought"
             shared, prompt = (tokens + thinking * REASONING_REQUEST_TOKENS for tokens in (shared, prompt))
             new = work.max_new_tokens + thinking * REASONING_TOKENS
-            return answering(label, work.machine, n, prompt, shared, new)
+            return answering(label, machine, n, prompt, shared, new)
 
         def expense(name: str) -> tuple[float, float, int]:
-            found = asking(name, name, work.n_dev)
+            found = asking(name, name, work.n_dev, usual)
             return found.seconds or 0.0, found.usd or 0.0, found.tokens_in + 4 * found.tokens_out
 
         names = [system.name for system in variants(task, (), work.max_new_tokens, task.model)]
