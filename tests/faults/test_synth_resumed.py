@@ -452,6 +452,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     path = scripted_task(tmp_path, quality=[], script={"rules": rules})
     monkeypatch.chdir(tmp_path)
     options = ("task.yaml", "--n", "5", "--kinds", "paraphrase", "--agreement", "0", "--balance", "any")
+    assert run(monkeypatch, *options, "--dry-run", "--teacher", "embeded") == 2
+    error = capsys.readouterr().err
+    assert '--teacher: found "embeded", which is nothing on disk' in error
+    assert 'Did you mean "embedded"?' in error
     assert run(monkeypatch, *options, "--dry-run") == 0
     assert "Rewrite the input of this row in other words" in capsys.readouterr().out
     assert run(monkeypatch, *options, "--dry-run", "--json") == 0
@@ -472,7 +476,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "5 synthetic rows of 5 in " in capsys.readouterr().out
     assert run(monkeypatch, "task.yaml", "--teacher", "nothing", "--out", "other.jsonl") == 2
     error = capsys.readouterr().err
-    assert error.splitlines()[-1].startswith('Error: model: found "nothing"')
+    assert error.splitlines()[-1].startswith('Error: --teacher: found "nothing"')
     assert error.count("\n") == 2, "what it is at, and one sentence"
 
 

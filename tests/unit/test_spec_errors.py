@@ -82,9 +82,10 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"bar": 85}, 'line 5, key "bar"', "a number (85)", "strictly between 0 and 1", "Write 0.85."),
     ({"bar": "85%"}, 'key "bar"', 'text ("85%")', "strictly between 0 and 1", "Write 0.85."),
     ({"bar": "0,85"}, 'key "bar"', 'text ("0,85")', "a number", "Write 0.85."),
-    ({"bar": 1}, 'key "bar"', "a number (1)", "strictly between 0 and 1", "strictly between"),
-    ({"bar": 0}, 'key "bar"', "a number (0)", "strictly between 0 and 1", "strictly between"),
-    ({"bar": -0.5}, 'key "bar"', "a number (-0.5)", "strictly between 0 and 1", "strictly between"),
+    ({"bar": 1}, 'key "bar"', "a number (1)", "strictly between 0 and 1", "Write a share, such as 0.8 for 80%."),
+    ({"bar": 0}, 'key "bar"', "a number (0)", "strictly between 0 and 1", "Write a share, such as 0.8 for 80%."),
+    ({"bar": -0.5}, 'key "bar"', "a number (-0.5)", "strictly between 0 and 1", "Write a share, such as 0.8"),
+    ({"bar": 150}, 'key "bar"', "a number (150)", "strictly between 0 and 1", "Write a share, such as 0.8 for 80%."),
     ({"bar": "high"}, 'key "bar"', 'text ("high")', "strictly between 0 and 1", "Write a number"),
     ({"bar": "nan"}, 'key "bar"', "nan", "strictly between 0 and 1", "Write a number"),
     ({"bar": float("inf")}, 'key "bar"', ".inf", "strictly between 0 and 1", "Write a number"),
@@ -392,6 +393,11 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
 @pytest.mark.parametrize(("changes", "where", "found", "expected", "remedy"), KEYS, ids=lambda value: None)
 def test_wrong_key(changes: dict[str, Any], where: str, found: str, expected: str, remedy: str) -> None:
     check(refused(changes), where, found, expected, remedy)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_key_without_a_description_says_no_more_than_its_form() -> None:
+    assert str(refused({"sft": {"learning_rates": 0.001}})).endswith("expected a list. Write [0.001].")
 
 
 FILES: list[tuple[str, bytes, str, str, str, str]] = [

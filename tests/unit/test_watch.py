@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -333,6 +334,17 @@ def test_watching_a_finished_run_prints_its_ladder(tmp_path: Path, capsys: pytes
     assert error == ""
     assert found.decision.as_json()["answer"] in out
     assert "prompting: few-shot" in out
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("old", "new")):
+        with Record.create(tmp_path / "runs" / name):
+            pass
+        os.utime(tmp_path / "runs" / name / "record.sqlite", (number, number))
+    assert command("watch", str(tmp_path / "runs")) == 2
+    runs = tmp_path / "runs"
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(f"Name a run in it, the newest first: {runs / 'new'}, {runs / 'old'}.")
 
 
 def command(*words: str) -> int:

@@ -17,10 +17,18 @@ from lastresort.app.gate import RUNS
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED
-from lastresort.errors import SAME_COMMAND, InputError, LastresortError, StoppedError, StopRequestedError, TooLongError
+from lastresort.errors import (
+    SAME_COMMAND,
+    InputError,
+    LastresortError,
+    StoppedError,
+    StopRequestedError,
+    TooLongError,
+    UnknownModelError,
+)
 from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
-from lastresort.models.open import ModelOpening, absolute_name
+from lastresort.models.open import ModelOpening, absolute_name, local_weights
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
@@ -231,6 +239,13 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     without_out = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": others})})
     _check(request, out)
     teacher = request.teacher or task.reflect_model
+    name = absolute_name(teacher, Path.cwd() if request.teacher is not None else task.folder)
+    if not is_endpoint(teacher):
+        try:
+            local_weights(name, task.folder)  # no forecast for a name that is nothing
+        except UnknownModelError as error:
+            where = "--teacher" if request.teacher is not None else error.where
+            raise InputError(error.found, where=where, expected=error.expected, remedy=error.remedy) from None
     prices = prices_of(task, teacher, (request.prompt_price, request.output_price))
     limit_usd = limit_of(task, request.usd, teacher, prices)
     read = prepare(without_out, run_code=run_code, begins=False)
@@ -264,7 +279,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         prepared=prepared,
         request=request,
         teacher=teacher,
-        name=absolute_name(teacher, Path.cwd() if request.teacher is not None else task.folder),
+        name=name,
         n=n,
         out=out,
         recipe=recipe,

@@ -14,7 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +67,7 @@ from lastresort.types import JsonObject
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
 
+MOST_NAMED = 5  # runs in a folder of runs
 FILE_NAME = "record.sqlite"
 APPLICATION = 0x4C617374  # "Last"
 STAGE_EVERY_S = 0.5
@@ -176,7 +177,7 @@ class Record:
                 f"found no {FILE_NAME}",
                 where=str(folder),
                 expected="the folder of a run",
-                remedy="Name a folder that `lastresort climb` has written, such as runs/<task>-1.",
+                remedy=_runs_in(folder) or "Name a folder that `lastresort climb` has written, such as runs/<task>-1.",
             )
         if path.is_symlink() and not read_only:
             raise DataError(
@@ -528,6 +529,15 @@ class Record:
         with self._damage_in_words():
             items = tuple(map(item_of, found))
         return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], items)
+
+
+def _runs_in(folder: Path) -> str:
+    """Which runs it holds, where it is a folder of runs; "" where it holds none."""
+    with suppress(OSError):
+        runs = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        if runs:
+            return f"Name a run in it, the newest first: {', '.join(str(path.parent) for path in runs[:MOST_NAMED])}."
+    return ""
 
 
 def _damaged(found: str, folder: Path) -> DataError:

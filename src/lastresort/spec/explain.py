@@ -96,7 +96,8 @@ def _text(error: ErrorDetails, model: type[BaseModel]) -> Words:
 
 def _list(error: ErrorDetails, model: type[BaseModel]) -> Words:
     given = error["input"]
-    expected = f"a list ({_meaning(_field(model, error['loc']))})"
+    field = _field(model, error["loc"])
+    expected = f"a list ({field.description})" if field is not None and field.description else "a list"
     plain = isinstance(given, str | int | float) and not isinstance(given, bool)
     return f"found {describe(given)}", expected, f"Write [{given}]." if plain else "Write [one, another]."
 

@@ -242,9 +242,9 @@ class NumberBounds:
 
     def _remedy(self, number: float, usual: str) -> str:
         """Whole per cents are meant from 10 on; 2 is nobody's 0.02."""
-        if not self._is_share() or not 1 < number <= 100:
+        if (self.above, self.below) != (0, 1) and (not self._is_share() or not 1 < number <= 100):
             return f"Write {usual}."
-        if number >= 10 and self.holds(number / 100):
+        if 10 <= number <= 100 and self.holds(number / 100):
             return f"Write {number / 100:g}."
         return "Write a share, such as 0.8 for 80%." if self.holds(0.8) else f"Write {usual}."
 
