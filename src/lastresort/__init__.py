@@ -38,9 +38,22 @@ if TYPE_CHECKING:
     from lastresort.types import Progress, StudyKind
 
 __all__ = [
-    "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",
+    "Run", "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",
     "make_pairs", "mix_data", "open_run", "open_system", "plan", "study", "synth_data", "train", "verify",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return [*__all__]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Run":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lastresort.app.runs import Run
+
+    return Run
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -435,8 +448,9 @@ def open_run(folder: str | Path) -> Run:
 
 
 def open_system(folder: str | Path, *, allow_held: bool = False) -> Running:
-    """Open the winner of a run, or a saved system, exactly as it was measured.
+    """Open the winner of a run, or a saved system, as it was measured.
 
+    In bfloat16 and float16 the rounding depends on which inputs are answered together, so a close answer can differ.
     allow_held: also open a winner that the gate holds. Raises InputError if the gate holds it, DataError if files changed.
     """
     from lastresort.systems import running

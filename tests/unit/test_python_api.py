@@ -91,7 +91,15 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["result"].verdict == "SHIP"
     assert (names["mixed"].rows, names["pairs"].pairs) == (325, 80)
     study_is_typed_and_drawn(names["study"])
-    assert set(re.findall(r"\blr\.(\w+)\(", PAGE)) == set(lr.__all__) - {"__version__"}
+    assert set(re.findall(r"\blr\.(\w+)\(", PAGE)) == set(lr.__all__) - {"Run", "__version__"}
+
+
+def test_dir_shows_what_is_for_the_user_and_no_imports() -> None:
+    """The type of a run, for annotations, is there without loading what it is made of beforehand."""
+    assert dir(lr) == sorted(lr.__all__)
+    assert lr.Run is Run
+    with pytest.raises(AttributeError, match="has no attribute 'Any_'"):
+        lr.Any_  # noqa: B018
 
 
 def study_is_typed_and_drawn(study: Study) -> None:

@@ -384,7 +384,11 @@ def test_the_command_forecasts_and_prints_one_document(
         assert guarded(app) == 0
         return capsys.readouterr().out
 
-    assert "The study has 16 cells. Forecast: " in run("--dry-run")
+    said = run("--dry-run")
+    assert "The study has 16 cells. Forecast: " in said
+    assert (
+        "It measures real rows alone, synthetic rows alone and real and synthetic rows together, with 5 seeds" in said
+    )
     document = json.loads(run("--seeds", "3", "--json"))
     assert document == whole.document.as_json()
     assert document == json.loads((whole.folder / "own" / "study.json").read_text("utf-8"))

@@ -225,13 +225,15 @@ def ready_study(
 
 
 def forecast_study(request: StudyRequest, progress: Progress) -> str:
-    """What the study would take, in a sentence. No model is loaded, no code of the user's is run, and nothing is written."""
+    """What the study would do and take, in sentences. No model is loaded, no code of the user's is run, nothing is written."""
     study = _planned(request, progress, run_code=False)
-    from lastresort.report.words.study import of_cells
+    from lastresort.report.words.study import of_cells, of_grid
     from lastresort.study.run import forecast
 
-    cells = list(study.grid.cells())
-    return of_cells(len(cells), len(cells), forecast(study, cells, progress))
+    grid = study.grid
+    cells = list(grid.cells())
+    said = of_cells(len(cells), len(cells), forecast(study, cells, progress))
+    return f"{said} {of_grid(grid.bases, grid.ways, grid.sizes, len(grid.seeds))}"
 
 
 def _planned(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> PlannedStudy:

@@ -66,7 +66,7 @@ def crossover_command(
     _run("crossover", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray, optimised=optimised)
 
 
-@study_app.command("min-data")
+@study_app.command("min-data", short_help="How many examples does LoRA need to beat the base prompt?")
 def min_data_command(
     task: Path = TASK,
     sizes: str | None = SIZES,

@@ -67,6 +67,13 @@ def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
     return f"The study has {counted(cells, 'cell')}{done}. Forecast{rest}: {figures or 'not known here'}."
 
 
+def of_grid(bases: Sequence[str], ways: Sequence[str], sizes: Sequence[int], seeds: int) -> str:
+    """What the cells are. sizes: of the ways that learn from examples; one alone says nothing."""
+    on = f" on {listed(map(count, sizes))} examples" if len(sizes) > 1 else ""
+    once = f", and {listed(map(name_of, bases))} once" if bases else ""
+    return f"It measures {listed(map(name_of, ways))}{on}, with {counted(seeds, 'seed')} each{once}."
+
+
 def of_unfinished(kind: StudyKind, cells: tuple[int, int] | None, *, running: bool) -> str:
     """cells: how many are done, of how many; None where that is not known yet."""
     now = "is running" if running else "has not finished"
