@@ -42,7 +42,12 @@ def forms(kind: type[value.Answer]) -> list[list[value.Answer]]:
     if kind is value.StillOpen:
         judged = [JudgedBar(SCORE, (0.8, 1.0), 0.95, 0.7, explained=e, estimated=s) for e in yes_no for s in yes_no]
         needed = [(MOST, None), (None, None), *((None, one) for one in judged)]
-        return [[value.StillOpen(r, SCORE, BAR, n, "group", one) for r in rungs] for n, one in needed]
+        alone = [[value.StillOpen(r, SCORE, BAR, n, "group", one) for r in rungs] for n, one in needed]
+        behind = [
+            [value.StillOpen(high, SCORE, BAR, n, "group", one, low, 0.8444) for low, high in pairs]
+            for n, one in needed
+        ]
+        return [*alone, *behind]
     if kind is value.GateRejected:
         tuned = [*((rung,) for rung in trained_rungs()), trained_rungs()]
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -304,6 +305,37 @@ def test_an_undecided_winner_is_called_provisional_where_it_is_used(
     assert (said, use.split(":")[0]) == (PROVISIONAL, "use it")
     assert lastresort(monkeypatch, "chat", "r", "--once", "invoice lost in Oslo") == 0
     assert PROVISIONAL in capsys.readouterr().err
+
+
+def test_a_run_without_a_winner_says_so_where_one_is_wanted_and_calls_nothing_provisional(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = scripted_task(
+        tmp_path / "task",
+        quality=[{"right": 0.7}],
+        task={"split": {"dev": 60, "test": 60}, "confidence": 0.99, "ladder": ["prompting"]},
+    )
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--run", "r") == 0
+    decision = json.loads(Path("r/decision.json").read_text("utf-8"))
+    assert (decision["verdict"], decision["winner"]["path"]) == ("UNDECIDED", None)
+    capsys.readouterr()
+    for command in (["chat", "r", "--once", "x"], ["serve", "r"], ["handoff", "r", "--to", "vllm"]):
+        assert lastresort(monkeypatch, *command) == 2
+        said = capsys.readouterr().err
+        assert "r: this run has no winner (UNDECIDED), expected a run with one." in said
+        assert (
+            "`lastresort report r` says what would decide it; the best that it tested opens by its own folder" in said
+        )
+    (best,) = re.findall(r"folder, (\S+)\.$", " ".join(said.split()))
+    assert lastresort(monkeypatch, "chat", best, "--once", "invoice lost in Oslo") == 0
+    assert lastresort(monkeypatch, "chat", best, "--once", " ") == 2
+    assert "--once: found no text, expected an input to answer" in capsys.readouterr().err
+    assert decision["provisional"] is False
+    page = re.sub("<[^>]*>", "", Path("r/report.html").read_text("utf-8"))
+    assert "PROVISIONAL" not in page
+    assert "Nothing won, and a verdict below is UNDECIDED." in page
+    assert "no rung is left to try" in page
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(

@@ -71,6 +71,22 @@ def test_the_finding(changes: dict[str, Any], sentence: str) -> None:
     assert sentence in spaced(break_even.finding(priced(**changes)))
 
 
+def test_seconds_that_contradict_the_tokens_are_not_passed_on_without_a_word() -> None:
+    """Fewer tokens by the same model take no longer on the same machine, unless it had other work."""
+    said = "; calls with SFT took longer for fewer tokens, so the load of the machine may have differed"
+    slow = {**IN_SECONDS, "pair": NEVER, "prompting": {**IN_SECONDS["prompting"], "model": "org/small", "seconds": 0.3}}
+    slow["prompting"]["per_call_machine_s"] = 0.3
+    odd = priced(**slow)
+    assert break_even.finding(odd).endswith(said)
+    assert break_even.reasons(odd, "cost")[0].text.endswith(f"{said}.")
+    open_bar = {**slow, "sft": {**IN_SECONDS["sft"], "verdict": "UNDECIDED"}}
+    assert break_even.finding(priced(**open_bar)).startswith("1,000 calls cost")
+    assert break_even.finding(priced(**open_bar)).endswith(said)
+    larger = {**slow, "prompting": {**slow["prompting"], "model": "org/large"}}
+    assert "took longer" not in break_even.finding(priced(**larger)), "another model"
+    assert "took longer" not in break_even.finding(priced(**IN_SECONDS))
+
+
 def test_the_finding_where_one_system_was_measured() -> None:
     one = priced(pairs=[], systems=costs()["systems"][:1])
     assert break_even.finding(one) == "1,000 calls cost $3.75 with prompting"

@@ -39,7 +39,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.story import gather
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
-from lastresort.report.words.titles import of_cost, of_failures, took_line
+from lastresort.report.words.titles import of_cost, of_failures, took_less, took_line
 from lastresort.report.words.verdicts import of_band, shared_by, shared_error
 from lastresort.report.words.wording import percent
 from lastresort.types import Judgement, Selection
@@ -313,6 +313,14 @@ def test_a_climb_that_goes_on_has_not_taken_its_time_yet() -> None:
     assert said == "The parts of the climb that are done took 1 min and made no paid call"
     assert took_line(total, 90.0, over=False).startswith("The climb has taken")
     assert took_line(total, 90.0).startswith("The climb took")
+
+
+def test_costs_that_add_up_to_more_than_the_run_took_are_explained_next_to_them() -> None:
+    total = Cost(tokens_in=0, tokens_out=0, seconds=351.0, usd=0.0)
+    said = "The run took 2 min 20 s: answers reused from an earlier run, or made at once, count in full above."
+    assert took_less(total, 140.0) == said
+    assert took_less(total, 351.0) is None
+    assert took_less(total, None) is None
 
 
 def test_numbers_of_the_climb(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lastresort.records.decision import Failures, RungView
 from lastresort.records.measurement import BarTest, Cost
 from lastresort.records.record import ItemScore
 from lastresort.report.charts import scale
-from lastresort.report.charts.loss import loss_chart, smoothed, thinned, went_furthest
+from lastresort.report.charts.loss import finite_points, is_smoothed, loss_chart, smoothed, thinned, went_furthest
 from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import changed, clipped, side_by_side
@@ -203,6 +203,19 @@ def test_a_diverging_run_does_not_flatten_the_others() -> None:
     assert drawn is not None
     assert ">1000000<" not in drawn
     assert ">2<" in drawn
+
+
+def test_the_title_of_a_training_names_the_ends_of_the_line_that_is_drawn() -> None:
+    """A short run is drawn as it was measured: the mean of its last steps is nowhere in the picture."""
+    short = {"a": curve(4.47, 2.0, 0.5, 0.4, 0.3, 0.2, 0.247)}
+    assert findings.of_training(short, None) == "Training loss falls from 4.47 to 0.25"
+    assert not is_smoothed(short)
+    long = {"a": curve(*[2 - n / 50 for n in range(90)])}
+    end = smoothed(finite_points(long["a"], "loss"))[-1][1]
+    assert findings.of_training(long, None) == f"Training loss falls from 2.00 to {end:.2f}"
+    assert is_smoothed(long)
+    rewards = {"a": [{"step": n, "loss": 0.0, "reward": n / 10} for n in range(8)]}
+    assert findings.of_training(rewards, None) == "Mean reward rises from 0.00 to 0.70"
 
 
 def test_smoothing_and_thinning_keep_ends() -> None:

@@ -15,7 +15,7 @@ from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
-from lastresort.report.markdown import markdown
+from lastresort.report.markdown import markdown, sentence
 from lastresort.report.terminal import ladder_table, progress_bar, run_at_work, sparkline, strip
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.next_step import next_step
@@ -219,6 +219,11 @@ def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) ->
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert f"What would change this answer:\n\n- {decision.would_change[0].text}" in markdown(decision)
     assert "would change" not in markdown(remade(decision, would_change=[]))
+
+
+def test_a_key_or_a_command_in_a_sentence_is_code_in_markdown() -> None:
+    said = sentence("set `use.hourly_price` in <b>*your*</b> task, or a ` b `` `<i>`")
+    assert said == "set `use.hourly_price` in \\<b\\>\\*your\\*\\</b\\> task, or a \\` b \\`\\` `<i>`"
 
 
 def test_markdown_cannot_be_injected(tmp_path: Path) -> None:

@@ -137,6 +137,16 @@ def test_collect_below_the_bar_says_how_many_items_are_missing() -> None:
     assert (found.winner, found.answer) == (None, StillOpen("prompting", 0.74, 0.8, 900, "item"))
 
 
+def test_an_undecided_end_below_the_bar_names_who_is_ahead_and_is_no_provisional_win() -> None:
+    """The open rung is not the best so far: whoever reads that it may be fine-tuned reads that, too."""
+    low = judged("prompting", "UNDECIDED", 0.789)
+    for score, ahead in ((0.737, "prompting"), (0.789, "prompting"), (0.795, None)):
+        found = conclude(RULES, [low, skipped("retrieval"), judged("sft", "UNDECIDED", score)])
+        assert (found.verdict, found.winner, found.provisional) == ("UNDECIDED", None, False)
+        expected = StillOpen("sft", score, 0.8, None, "item", None, ahead, 0.789 if ahead else 0.0)
+        assert found.answer == expected
+
+
 def test_a_met_after_an_undecided_stays_provisional() -> None:
     found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.7), skipped("retrieval"), judged("sft", "MET", 0.95)])
     assert (found.verdict, found.provisional, found.winner) == ("MET", True, "sft")

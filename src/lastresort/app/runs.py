@@ -154,6 +154,18 @@ def changed_inputs(folder: Path) -> list[str]:
     return sorted(name for name, path in there.items() if file_sha256(path) != read.files[name])
 
 
+def took_less_here(run: Path) -> str | None:
+    """A sentence where the run took less time than the costs of its rungs add up to."""
+    from lastresort.records.record import Record
+    from lastresort.report.decision import view_in
+    from lastresort.report.story import gather
+    from lastresort.report.words.titles import took_less
+
+    with Record.open(run, read_only=True, checked=False) as record:
+        story = gather(record, view_in(record))
+    return took_less(story.total, story.ran_s)
+
+
 def resume_command_here(folder: Path, start: Path) -> str:
     """The command that takes up a run on this machine, as typed in the folder `start`, with all settings that it was started with:
     a process takes no endpoint and no code from a record alone. TASK stands for a task file that is not known.

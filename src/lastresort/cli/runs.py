@@ -29,7 +29,7 @@ def report_command(
     salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
 ) -> None:
     """Print what a run or a study found, and redraw its report."""
-    from lastresort.app.runs import Run, changed_inputs, resume_command_here
+    from lastresort.app.runs import Run, changed_inputs, resume_command_here, took_less_here
     from lastresort.app.study_folder import redraw, study_in
     from lastresort.app.watch import follow
     from lastresort.cli.border import show_document
@@ -61,7 +61,7 @@ def report_command(
         _print_markdown(run, view)
         return
     resume = resume_command_here(run, Path.cwd())
-    lines = [next_step(view, resume), f"report: {found.report}"]
+    lines = [took_less_here(run), next_step(view, resume), f"report: {found.report}"]
     show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
     if (last := next(follow(run))).state == "stopped":
         print_note(how_to_resume(last.stopped_by, resume, started=True))
@@ -153,10 +153,12 @@ def chat_command(
 ) -> None:
     """Talk to the winner of a run.
 
-    It answers exactly as it was measured, each input on its own.
+    It answers as it was measured. In bfloat16 and float16 rounding depends on the batch, so a close answer can differ.
     """
     from lastresort.systems.running import open_system, winner_status
 
+    if once is not None and not once.strip():
+        raise InputError("found no text", where="--once", expected="an input to answer", remedy="Write one.")
     running = open_system(run, allow_held=allow_held, approve=confirmed)
     if note := winner_status(run).bar_note:
         print_note(note)

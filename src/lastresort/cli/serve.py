@@ -45,7 +45,7 @@ def serve_command(
 ) -> None:
     """Serve the winner of a run by the OpenAI API.
 
-    It answers as it was measured: its own prompt, examples and passages go around each message.
+    It answers as measured, up to rounding in bfloat16 and float16: its own prompt, examples and passages go around each message.
 
     Clients send the key that LASTRESORT_SERVE_KEY holds. SIGTERM or Ctrl-C finishes what runs, a second one ends at once.
     """

@@ -8,7 +8,7 @@ where the gate rejected what met the bar, the best that was not trained.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lastresort.ladder import COST_RUNG, trains
@@ -171,7 +171,7 @@ def conclude(
     return Conclusion(
         verdict=_verdict_of(tested),
         meets_bar=met is not None,
-        provisional=bool(undecided),
+        provisional=bool(undecided) and winner is not None,
         stopped_at=stopped_at.rung if stopped_at else None,
         winner=winner.rung if winner else None,
         best=max(tested, key=lambda outcome: outcome.score).rung if tested else None,
@@ -203,8 +203,9 @@ def _answer(
     if kept is None and still_open:
         last = still_open[-1]
         assert last.judgement is not None
-        found = last.judgement
-        return StillOpen(last.rung, last.score, rules.bar, found.n_needed, found.unit, found.judged)
+        found, best = last.judgement, max((one for one in tested if not one.rejected), key=lambda one: one.score)
+        still = StillOpen(last.rung, last.score, rules.bar, found.n_needed, found.unit, found.judged)
+        return still if best is last else replace(still, ahead=best.rung, ahead_score=best.score)
     if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):
         if kept is None:
             return GateRejected(rejected, rules.bar, None, 0.0)

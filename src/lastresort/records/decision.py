@@ -295,5 +295,10 @@ class RunView(JsonDocument):
         return next((one.test.verdict for one in self.rungs if one.name == self.stopped_at and one.test), None)
 
     @property
+    def open_rungs(self) -> tuple[str, ...]:
+        """Those whose test ended UNDECIDED."""
+        return tuple(rung.name for rung in self.rungs if rung.test is not None and rung.test.verdict == "UNDECIDED")
+
+    @property
     def decided(self) -> bool:
         return self.verdict is not None

@@ -24,7 +24,7 @@ from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.cost import cost_chart
 from lastresort.report.charts.early_warnings import early_chart, most_followed
-from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
+from lastresort.report.charts.loss import drawn_figure, is_smoothed, loss_chart, went_furthest
 from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
 from lastresort.report.decision import restore_decision, view_in
 from lastresort.report.differences import changed, clipped, side_by_side
@@ -128,6 +128,7 @@ def _context(story: Story) -> dict[str, object]:
             verdicts.unit_of(story.decision),
             collects=story.task.get("on_undecided") == "collect",
             met=story.decision.verdict == "MET",
+            won=bool(story.decision.provisional),
             until=None if stopped is None else stopped.at,
             judged=verdicts.last_judged(story.decision),
         ),
@@ -161,11 +162,13 @@ def _seconds(story: Story) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPanel:
-    """furthest: the run that went furthest. sharing: what shared prefixes saved, "" where that was not recorded."""
+    """smoothed: whether a line of the chart is. furthest: the run that went furthest. sharing:
+    what shared prefixes saved, "" where that was not recorded."""
 
     title: str
     chart: Markup | None
     figure: Literal["loss", "reward"]
+    smoothed: bool
     furthest: str | None
     sharing: str
 
@@ -176,7 +179,9 @@ def _training(rung: RungStory) -> TrainingPanel | None:
     curves = {run.candidate: run.curve for run in rung.trained}
     title = titles.of_training(curves, rung.entry.chosen if rung.entry else None)
     sharing = titles.of_sharing([run.reached for run in rung.trained])
-    return TrainingPanel(title, loss_chart(curves, title), drawn_figure(curves), went_furthest(curves), sharing)
+    return TrainingPanel(
+        title, loss_chart(curves, title), drawn_figure(curves), is_smoothed(curves), went_furthest(curves), sharing
+    )
 
 
 def _examples_title(rung: RungStory) -> str:

@@ -29,6 +29,7 @@ from lastresort.report.words.wording import (
 )
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
+_CODE = re.compile(r"(?<!`)(`[^`]+`)(?!`)")
 
 
 def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] = ()) -> str:
@@ -41,7 +42,7 @@ def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] =
         _ladder(decision),
         _undecided(decision),
         _went_on(decision),
-        plain(next_step(decision, resume, stand_ins) or ""),
+        sentence(next_step(decision, resume, stand_ins) or ""),
     ]
     parts += [_optimised(rung.optimised) for rung in decision.rungs if rung.optimised is not None]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
@@ -61,6 +62,14 @@ def plain(text: str) -> str:
     """Text on one line without any meaning in Markdown or HTML."""
     one_line = " ".join(text.split())
     return _ACTIVE.sub(r"\\\1", "".join(letter for letter in one_line if letter.isprintable()))
+
+
+def sentence(text: str) -> str:
+    """The same of one of our sentences, in which a command or a key stands between backticks: nothing in there is markup either."""
+    one_line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return "".join(
+        part if number % 2 else _ACTIVE.sub(r"\\\1", part) for number, part in enumerate(_CODE.split(one_line))
+    )
 
 
 def _facts(decision: RunView) -> str:
@@ -137,15 +146,15 @@ def _weighed(rung: RungView, weighing: Weighing) -> str:
 
 def _costs(decision: RunView) -> str:
     costs = decision.break_even
-    return plain(stopped(break_even.finding(costs))) if break_even.is_worth_a_line(costs, decision.goal) else ""
+    return sentence(stopped(break_even.finding(costs))) if break_even.is_worth_a_line(costs, decision.goal) else ""
 
 
 def _reasons(decision: RunView) -> str:
-    return "\n".join(f"{number}. {plain(line(reason))}" for number, reason in enumerate(decision.reasons, 1))
+    return "\n".join(f"{number}. {sentence(line(reason))}" for number, reason in enumerate(decision.reasons, 1))
 
 
 def _would_change(decision: RunView) -> str:
-    changes = [f"- {plain(change.text)}" for change in decision.would_change]
+    changes = [f"- {sentence(change.text)}" for change in decision.would_change]
     return "\n".join(["What would change this answer:", "", *changes]) if changes else ""
 
 

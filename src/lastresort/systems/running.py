@@ -24,7 +24,7 @@ from lastresort.records.record import Record
 from lastresort.records.view import refuse_study
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.files import FILE, folder_sha256, load_system
+from lastresort.systems.files import FILE, candidate_folder, folder_sha256, load_system
 from lastresort.systems.system import System
 from lastresort.types import Answer, Message, Outcome
 
@@ -75,6 +75,8 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
             remedy="Check the name; `lastresort ui` lists the runs.",
         )
     saved = folder if (folder / FILE).is_file() else folder / "winner"
+    if saved != folder:
+        _refuse_none(folder)
     system, held = _load_checked(saved)
     if held and not allow_held:
         raise InputError(
@@ -145,6 +147,27 @@ def _load_checked(folder: Path) -> tuple[System, bool]:
     if winner is not None and winner.sha256 and folder.is_dir():
         _refuse_changed(folder, winner.kind, winner.sha256)
     return load_system(folder), winner is not None and winner.held
+
+
+def _refuse_none(run: Path) -> None:
+    """Raises DataError where this run decided and nothing won. What it tested can be opened all the same."""
+    if not (run / RECORD).exists():
+        return
+    with Record.open(run, read_only=True) as record:
+        decided = record.last(ClimbDecided)
+    if decided is None or decided.decision.winner is None or decided.decision.winner.path is not None:
+        return
+    tested = [rung for rung in decided.decision.rungs if rung.test is not None and rung.chosen is not None]
+    best = max(tested, key=lambda rung: 0.0 if rung.test is None else rung.test.score, default=None)
+    folder = None if best is None else candidate_folder(run, best.name, best.chosen or "")
+    verdict = (decided.decision.verdict or "").replace("_", " ")
+    opened = f"; the best that it tested opens by its own folder, {folder}" if folder is not None else ""
+    raise DataError(
+        f"this run has no winner ({verdict})",
+        where=str(run),
+        expected="a run with one",
+        remedy=f"`lastresort report {run}` says what would decide it{opened}.",
+    )
 
 
 def refuse_changed_run(record: Record, decision: RunView | None) -> None:

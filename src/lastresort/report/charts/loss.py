@@ -42,12 +42,17 @@ def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
     label: what the picture shows, for those who do not see it.
     """
     figure = drawn_figure(curves)
-    drawn = {name: curve for name, curve in curves.items() if len(_pairs(curve, figure)) > 1}
+    drawn = {name: curve for name, curve in curves.items() if len(finite_points(curve, figure)) > 1}
     if not drawn:
         return None
     furthest = went_furthest(drawn)
     lines = [
-        _Line(name, tuple(thinned(smoothed(_pairs(curve, figure)))), tuple(_pairs(curve, "dev_loss")), name == furthest)
+        _Line(
+            name,
+            tuple(thinned(smoothed(finite_points(curve, figure)))),
+            tuple(finite_points(curve, "dev_loss")),
+            name == furthest,
+        )
         for name, curve in drawn.items()
     ]
     lines.sort(key=lambda line: line.front)
@@ -68,6 +73,11 @@ def went_furthest(curves: Mapping[str, Curve]) -> str | None:
     return max(curves, key=lambda name: max((point["step"] for point in curves[name]), default=0), default=None)
 
 
+def is_smoothed(curves: Mapping[str, Curve]) -> bool:
+    """Whether a line of the picture is not drawn as it was measured."""
+    return any(len(finite_points(curve, drawn_figure(curves))) >= SMOOTH_ABOVE for curve in curves.values())
+
+
 def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """A mean that follows, over about a twentieth of the run; short runs as they are."""
     if len(points) < SMOOTH_ABOVE:
@@ -86,7 +96,8 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [*points[:-1:every], points[-1]]
 
 
-def _pairs(curve: Curve, name: str) -> list[tuple[float, float]]:
+def finite_points(curve: Curve, name: str) -> list[tuple[float, float]]:
+    """By step, without what cannot be drawn."""
     return [(point["step"], point[name]) for point in curve if name in point and math.isfinite(point[name])]
 
 

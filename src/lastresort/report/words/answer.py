@@ -44,11 +44,7 @@ def headline(answer: value.Answer) -> str:
         case value.StillOpen():
             if answer.n_needed is None and answer.judged is not None and answer.judged.is_open:
                 return _open_by_labels(answer, answer.judged)
-            scored = f"Cannot tell yet: {rung_in_prose(answer.rung)} scored {percent(answer.score)}"
-            if answer.n_needed is None:
-                return f"{scored}, too close to the bar of {percent(answer.bar)}."
-            needed = counted(answer.n_needed, f"test {answer.unit}")
-            return f"{scored} against a bar of {percent(answer.bar)}; it needs about {needed}."
+            return _open(answer)
         case value.GateRejected():
             return _rejected(answer)
         case value.NotFinished():
@@ -62,6 +58,18 @@ def headline(answer: value.Answer) -> str:
             return _cheapest(answer)
         case _:
             assert_never(answer)
+
+
+def _open(answer: value.StillOpen) -> str:
+    scored, bar = f"Cannot tell yet: {rung_in_prose(answer.rung)} scored {percent(answer.score)}", percent(answer.bar)
+    if answer.ahead is not None:
+        both = f"{scored}, {rung_in_prose(answer.ahead)} {percent(answer.ahead_score)}"
+        return (
+            f"{both}: too close to the bar of {bar}." if answer.n_needed is None else f"{both}, against a bar of {bar}."
+        )
+    if answer.n_needed is None:
+        return f"{scored}, too close to the bar of {bar}."
+    return f"{scored} against a bar of {bar}; it needs about {counted(answer.n_needed, f'test {answer.unit}')}."
 
 
 def _open_by_labels(answer: value.StillOpen, judged: JudgedBar) -> str:

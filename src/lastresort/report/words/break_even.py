@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 from typing import TypeGuard, assert_never
 
 from pydantic import JsonValue
@@ -60,12 +61,23 @@ def finding(entry: BreakEven) -> str:
     """One line: when the tuned system becomes cheaper, or what calls cost."""
     pairs = _tuned_pairs(entry)
     if pairs:
-        return _crossing(pairs[0], entry)
+        return _crossing(pairs[0], entry) + _slower_with_fewer_tokens(entry)
     costs = {system.rung: thousand_calls(system, entry) for system in entry.systems}
     known = [f"{cost} with {rung_in_prose(rung)}" for rung, cost in costs.items() if cost != UNKNOWN]
     if not known:
         return f"The cost per call is unknown: {_gives_no(entry.missing)}"
-    return f"1,000 calls cost {listed(known)}"
+    return f"1,000 calls cost {listed(known)}{_slower_with_fewer_tokens(entry)}"
+
+
+def _slower_with_fewer_tokens(entry: BreakEven) -> str:
+    """A clause where the seconds of two systems contradict their tokens: another load of the machine is as good a reason as any."""
+    here = [system for system in entry.systems if system.per_call_machine_s]
+    for slow, fast in permutations(here, 2):
+        fewer = slow.prompt_tokens < fast.prompt_tokens and slow.completion_tokens <= fast.completion_tokens
+        if fewer and slow.model == fast.model and slow.per_call_machine_s > fast.per_call_machine_s:
+            rung = rung_in_prose(slow.rung)
+            return f"; calls with {rung} took longer for fewer tokens, so the load of the machine may have differed"
+    return ""
 
 
 def crossings(entry: BreakEven) -> list[str]:
@@ -82,8 +94,8 @@ def reasons(entry: BreakEven | None, goal: str) -> list[Statement]:
     """What a decision says about cost; nothing if a single system was measured and cost is not the goal."""
     if entry is None or not is_worth_a_line(entry, goal):
         return []
-    whole = entry.as_json()
-    calls = f"Cost of 1,000 calls: {'; '.join(_measured(system, entry) for system in entry.systems)}."
+    whole, measured = entry.as_json(), [_measured(system, entry) for system in entry.systems]
+    calls = f"Cost of 1,000 calls: {'; '.join(measured)}{_slower_with_fewer_tokens(entry)}."
     found = [] if entry.saving is None else [_statement("saving_weighed", entry.saving.because, whole["saving"])]
     found.append(_statement("cost_of_calls", calls, {"currency": entry.currency, "systems": whole["systems"]}))
     found += [_statement("two_models", text, pair.as_json()) for pair, text in _two_models(entry)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import Cost
+from lastresort.report.charts.loss import drawn_figure, finite_points, smoothed
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -19,6 +19,7 @@ from lastresort.report.words.wording import (
     percent,
     round_percent,
     rung_in_prose,
+    spaced,
     state_of,
     times,
 )
@@ -114,17 +115,15 @@ def of_failures(failures: Failures, wrong: int, n: int, *, graded: bool = False)
 
 
 def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:
-    """What the loss or the reward did in the longest run."""
+    """What the loss or the reward did in the longest run: from one end of the line that is drawn to the other."""
     longest = max(curves, key=lambda name: len(curves[name]), default=None)
-    rewards = [point["reward"] for point in curves[longest] if "reward" in point] if longest else []
-    if len(rewards) > 1:
-        first, last = rewards[0], sum(rewards[-5:]) / len(rewards[-5:])
-        return f"Mean reward {'rises' if last > first else 'does not rise:'} from {first:.2f} to {last:.2f}"
-    losses = [point["loss"] for point in curves[longest] if "loss" in point] if longest else []
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    if len(finite) < 2:
+    figure = drawn_figure({} if longest is None else {longest: curves[longest]})
+    line = [] if longest is None else smoothed(finite_points(curves[longest], figure))
+    if len(line) < 2:
         return "Training"
-    first, last = finite[0], sum(finite[-5:]) / len(finite[-5:])
+    first, last = line[0][1], line[-1][1]
+    if figure == "reward":
+        return f"Mean reward {'rises' if last > first else 'does not rise:'} from {first:.2f} to {last:.2f}"
     verb = "falls" if last < first else "does not fall:"
     raced = f", the best of {len(curves)} learning rates" if len(curves) > 1 and chosen_rate else ""
     return f"Training loss {verb} from {first:.2f} to {last:.2f}{raced}"
@@ -176,6 +175,15 @@ def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = Non
     if total.usd is None:
         return f"{title} and spent an unknown amount: the task sets no price"
     return f"{title} and cost {money(total.usd)}" if total.usd else f"{title} and made no paid call"
+
+
+def took_less(total: Cost, ran_s: float | None) -> str | None:
+    """Next to the costs of the rungs, where the run took less than they add up to."""
+    if ran_s is None or not ran_for_less(total, ran_s):
+        return None
+    return spaced(
+        f"The run took {duration(ran_s)}: answers reused from an earlier run, or made at once, count in full above."
+    )
 
 
 def took_line(total: Cost, ran_s: float | None, *, over: bool = True) -> str:

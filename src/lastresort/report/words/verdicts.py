@@ -310,15 +310,17 @@ def last_judged(decision: RunView) -> JudgedBar | None:
 
 
 def provisional(
-    unit: str, *, collects: bool, met: bool, until: str | None = None, judged: JudgedBar | None = None
+    unit: str, *, collects: bool, met: bool, won: bool = True, until: str | None = None, judged: JudgedBar | None = None
 ) -> str:
-    """What a provisional decision is. collects: the task stops the climb to collect examples. met: a rung meets the bar. until: the
-    rung at which the climb was set to stop, and would have gone on. judged: of the last UNDECIDED, where a judge scores.
+    """What a decision is that leaves a verdict open. collects: the task stops the climb to collect examples. met: a rung meets the
+    bar. won: a system wins, provisionally. until: the rung at which the climb was set to stop, and would have gone on. judged: of
+    the last UNDECIDED, where a judge scores.
     """
-    return f"Provisional: a verdict below is UNDECIDED. {_goes_on(unit, collects, met, until, judged)}"
+    state = "Provisional: a" if won else "Nothing won, and a"
+    return f"{state} verdict below is UNDECIDED. {_goes_on(unit, collects, met, won, until, judged)}"
 
 
-def _goes_on(unit: str, collects: bool, met: bool, until: str | None, judged: JudgedBar | None) -> str:
+def _goes_on(unit: str, collects: bool, met: bool, won: bool, until: str | None, judged: JudgedBar | None) -> str:
     """What the climb did after an UNDECIDED, as a sentence or two."""
     more = f"More {'labelled cases' if judged is not None and judged.is_open else f'test {unit}s'}"
     if collects:
@@ -331,6 +333,8 @@ def _goes_on(unit: str, collects: bool, met: bool, until: str | None, judged: Ju
         return f"{by_score} was set to stop at {rung_in_prose(until)} (`--until {until}`)."
     if not corrected:
         return "The judge's score cannot be corrected, so the climb does not follow it: it moves up while there is a rung left."
+    if not won:
+        return "On the score alone, the climb would move up, but no rung is left to try."
     return (
         f"Until there are {more.lower()}, the climb follows the point estimate: it moves up if the score is below the bar and "
         "stops otherwise."
