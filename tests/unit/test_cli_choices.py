@@ -10,6 +10,7 @@ import typer
 from lastresort import handoff
 from lastresort.app import plan
 from lastresort.app.start import GATES
+from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.hardware.plan.setup import SHARINGS
 from lastresort.interop import exporting
@@ -64,3 +65,12 @@ def test_the_help_names_the_words_that_an_option_takes() -> None:
 def test_every_sampler_that_the_help_names_is_planned(sampler: str) -> None:
     request = plan.PlanRequest("llama-3-8b", method="lora", objective="grpo", gpu="8xh100", sampler=sampler)
     assert plan.make_plan(request).answer
+
+
+def test_the_help_of_the_studies_cuts_no_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", ["lastresort", "study", "--help"])
+    assert guarded(app) == 0
+    assert not [line for line in capsys.readouterr().out.splitlines()[1:] if line.endswith("...")]
