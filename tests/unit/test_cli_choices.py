@@ -18,6 +18,7 @@ from lastresort.ladder import trained_rungs
 from lastresort.synthesis.filters import Balance
 from lastresort.train.adapters.gguf import DTYPES
 from lastresort.train.adapters.merge import Into
+from lastresort.types import StudyGate
 
 VALUES = {
     "plan --method": plan.METHODS,
@@ -29,6 +30,7 @@ VALUES = {
     "plan --sampler": plan.SAMPLERS,
     "climb --gate": GATES,
     "demo --gate": GATES,
+    "study orpo-vs-dpo --gate": get_args(StudyGate),
     "data synth --balance": get_args(Balance),
     "export --to": tuple(exporting.TARGETS),
     "export --rung": tuple(trained_rungs()),

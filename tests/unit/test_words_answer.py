@@ -57,11 +57,11 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
         ),
         (
             value.StillOpen("sft", 0.737, 0.8, None, "item", ahead="prompting", ahead_score=0.789),
-            "Cannot tell yet: SFT scored 73.7%, prompting 78.9%: too close to the bar of 80%.",
+            "Cannot tell yet: SFT scored 73.7% and prompting 78.9%, too close to the bar of 80%.",
         ),
         (
             value.StillOpen("sft", 0.75, 0.8, 1200, "item", ahead="prompting", ahead_score=0.75),
-            "Cannot tell yet: SFT scored 75%, prompting 75%, against a bar of 80%.",
+            "Cannot tell yet: SFT scored 75% and prompting 75%, against a bar of 80%.",
         ),
         (
             value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7, explained=False)),
