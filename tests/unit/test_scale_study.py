@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import pytest
 from lastresort.app.spread import study_on_ray, training_room
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
-from lastresort.climb.trainings import INTERRUPTED_S, WorkerNotes, last_change
+from lastresort.climb.trainings import INTERRUPTED_S, WorkerNotes, signs_in
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
@@ -32,7 +33,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.scale.crew import TRAININGS, AnyJob, ClusterLostError, Crew, JobBack, News
 from lastresort.scale.training import LAST_S, SIGNAL_S, TrainedAhead
-from lastresort.scale.work import JobModel, JobTrained, TrainingJob, TrainingWorker
+from lastresort.scale.work import NO_SIGN, JobModel, JobTrained, Sign, TrainingJob, TrainingWorker
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopSignal
 from lastresort.study.at_workers import CellBack, CellJob, StudyWorkers, _AtWorkers, trained_by
@@ -394,8 +395,8 @@ class Numbered:
     model: JobModel
     number: int
 
-    def last_sign(self) -> float | None:
-        return None
+    def last_sign(self) -> Sign:
+        return NO_SIGN
 
     def trained(self) -> int:
         return self.number
@@ -457,8 +458,8 @@ class Signing(Numbered):
 
     folder: Path
 
-    def last_sign(self) -> float | None:
-        return last_change(self.folder)
+    def last_sign(self) -> Sign:
+        return signs_in(self.folder)
 
 
 class Hanging(WorkersHere):
@@ -531,22 +532,71 @@ def test_a_training_that_is_done_while_the_driver_looks_away_is_not_lost(tmp_pat
     assert workers.ended == []
 
 
+def test_a_file_of_a_machine_whose_clock_runs_ahead_hides_no_sign(tmp_path: Path) -> None:
+    def get_on(look: int) -> None:
+        (tmp_path / "alive").touch()
+        os.utime(tmp_path / "alive", (look, look))
+
+    (tmp_path / "old.json").touch()
+    os.utime(tmp_path / "old.json", (time.time() + 3 * 3600,) * 2)
+    assert hanging(workers := Hanging(100, get_on), tmp_path) == (7, [])
+    assert workers.ended == []
+
+
+def test_three_workers_that_hang_lack_no_memory(tmp_path: Path) -> None:
+    class AllHang(Hanging):
+        def next(self, timeout_s: float) -> News | None:
+            return super().next(timeout_s) if self._starting else None
+
+    with pytest.raises(InfrastructureError, match=r"\(no progress within 60 minutes\), expected machines and a disk"):
+        hanging(AllHang(0), tmp_path)
+
+
+def test_a_sign_that_the_driver_sees_late_is_no_long_pause(tmp_path: Path) -> None:
+    """It scores for two days while a training gets on. The one that hangs then has no 40 days."""
+    now, said = [0.0], list[str]()
+
+    class HangsLater(WorkersHere):
+        """The first training comes back at once, the second never from the first worker."""
+
+        def next(self, timeout_s: float) -> News | None:
+            now[0] += 600.0
+            hangs = not self._starting and 1 in self._queued and len(self.sent) > 1
+            return None if hangs else super().next(timeout_s)
+
+    workers = HangsLater(room=lambda: 1)
+    crew = Crew(workers, said.append, kind=TRAININGS, clock=lambda: now[0], patience_s=1e9)
+    crew.count_room()
+    model = scripted(tmp_path)
+    crew.wait([crew.submit(Signing(model, 1, tmp_path), lambda _: None)], NEVER, lambda: None)
+    second = crew.submit(Signing(model, 2, tmp_path), lambda _: None)
+    now[0] += 48 * 3600.0
+    (tmp_path / "alive").touch()
+    began = now[0]
+    crew.wait([second], NEVER, lambda: None)
+    assert [line for line in said if "lost" in line] == [
+        "A worker was lost (no progress within 60 minutes). Its training goes to another one."
+    ]
+    assert now[0] - began < 8 * 3600.0
+
+
 def test_a_worker_shows_in_its_folder_that_it_gets_on(tmp_path: Path) -> None:
     folder = tmp_path / "own"
-    assert last_change(folder) is None
+    assert signs_in(folder) == NO_SIGN
     notes = WorkerNotes(folder)
     notes.stage("loading")  # no folder yet
     folder.mkdir()
-    assert last_change(folder) is None
+    assert signs_in(folder) == NO_SIGN
     notes = WorkerNotes(folder)
     notes.advance()
-    first = last_change(folder)
-    assert first is not None
+    assert signs_in(folder) != NO_SIGN
     os.utime(folder / "alive", (1.0, 1.0))
     notes.advance()
-    assert last_change(folder) == 1.0, "not at every step"
+    assert signs_in(folder) == {("alive", 10**9, 0)}, "not at every step"
     WorkerNotes(folder).stage("the next")
-    assert (last_change(folder) or 0.0) >= first
+    assert signs_in(folder) != {("alive", 10**9, 0)}
+    (folder / "link").symlink_to("nothing")
+    assert len(signs_in(folder)) == 1, "what has just gone hides no other"
 
 
 @dataclass(frozen=True, slots=True)

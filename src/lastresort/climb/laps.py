@@ -19,9 +19,9 @@ from lastresort.climb.trainings import (
     WorkerNotes,
     base_to_train,
     ended_after,
-    last_change,
     new_proof,
     own_record,
+    signs_in,
     trained_ahead,
 )
 from lastresort.errors import DataError
@@ -32,7 +32,7 @@ from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.words.progress import of_training_begun, of_training_ended, unreadable_lap_line
 from lastresort.rungs.rung import MakeExecutor, RaceLap, Workbench
 from lastresort.scale.crew import Crew
-from lastresort.scale.work import JobModel
+from lastresort.scale.work import JobModel, Sign
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.stop import check
 from lastresort.systems.files import folder_sha256
@@ -82,8 +82,8 @@ class LapJob:
     bench: WorkerBench
     share: float
 
-    def last_sign(self) -> float | None:
-        return last_change(self.own)
+    def last_sign(self) -> Sign:
+        return signs_in(self.own)
 
     def trained(self) -> LapBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""

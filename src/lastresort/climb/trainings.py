@@ -25,7 +25,7 @@ from lastresort.report.words.rungs import search_sentence
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.crew import ClusterLostError, Crew
 from lastresort.scale.training import LAST_S, TrainedAhead
-from lastresort.scale.work import JobModel, R, TrainingJob
+from lastresort.scale.work import JobModel, R, Sign, TrainingJob
 from lastresort.spec.task import Task
 from lastresort.stop import StopFile
 from lastresort.systems.system import PromptDesign, System
@@ -122,12 +122,15 @@ class WorkerNotes:
                 (self.folder / ALIVE).touch()
 
 
-def last_change(folder: Path) -> float | None:
-    """When a file of this folder was last written, by the clock of its disk. None without one."""
-    try:
-        return max((path.stat().st_mtime for path in folder.iterdir()), default=None)
-    except OSError:  # no folder yet, or a file that has just gone
-        return None
+def signs_in(folder: Path) -> Sign:
+    """The files of this folder, which change as a training gets on. No time counts by itself: clocks of machines differ."""
+    found = set[tuple[str, int, int]]()
+    with suppress(OSError):  # no folder yet
+        for path in folder.iterdir():
+            with suppress(OSError):  # it has just gone
+                status = path.stat()
+                found.add((path.name, status.st_mtime_ns, status.st_size))
+    return frozenset(found)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
 from lastresort.errors import InfrastructureError
-from lastresort.scale.work import JobAnswers, JobTrained, K, R, TrainingJob, V, WorkerJob
+from lastresort.scale.work import NO_SIGN, JobAnswers, JobTrained, K, R, Sign, TrainingJob, V, WorkerJob
 from lastresort.stop import Stop, check
 
 QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
@@ -20,6 +20,7 @@ SILENT_S = 3600.0  # so does one whose training shows nothing new for longer: ti
 PAUSES = 20  # unless so many of the longest pause so far take longer: steps on a slow machine, of a long dev set
 LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
 REMEDY = "Check the cluster, or leave --ray out."
+_ANSWERING = "machines and a disk that answer"
 
 
 class ClusterLostError(InfrastructureError):
@@ -108,10 +109,10 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class _Busy:
-    """A worker at its first job. since: it began, or its training gave a sign. sign: the last one, None of a batch."""
+    """A worker at its first job. since: it began, or its training gave a sign. sign: the last one."""
 
     since: float
-    sign: float | None
+    sign: Sign
 
 
 class Crew:
@@ -262,7 +263,7 @@ class Crew:
 
     def _begin_first(self, worker: int) -> None:
         jobs = self._at[worker]
-        self._busy[worker] = _Busy(self._clock(), _sign_of(jobs[0].job) if jobs else None)
+        self._busy[worker] = _Busy(self._clock(), _sign_of(jobs[0].job) if jobs else NO_SIGN)
 
     def _end_hanging(self, now: float, watched_since: float) -> None:
         """watched_since: a sign before it may have been seen late, and says nothing of a pause."""
@@ -276,11 +277,11 @@ class Crew:
         longest_s = max(self._kind.longest_s, PAUSES * self._longest_pause_s)
         for worker in [one for one in busy if now - self._busy[one].since > longest_s]:
             self._workers.end(worker)
-            self._replace(worker, f"no progress within {longest_s / 60:.0f} minutes")
+            self._replace(worker, f"no progress within {longest_s / 60:.0f} minutes", _ANSWERING)
             self._dispatch()
 
-    def _replace(self, worker: int, why: str) -> None:
-        """Send the jobs of a lost worker to others."""
+    def _replace(self, worker: int, why: str, expected: str = "") -> None:
+        """Send the jobs of a lost worker to others. expected: of its machine, "" for memory."""
         self.count_room()
         if worker in self._starting:
             self._starting.discard(worker)
@@ -296,7 +297,7 @@ class Crew:
             raise InfrastructureError(
                 f"{MOST_TRIES} workers were lost with the same {self._kind.name} ({why})",
                 where="--ray",
-                expected=f"memory for one {self._kind.name} on each worker",
+                expected=expected or f"memory for one {self._kind.name} on each worker",
                 remedy=REMEDY,
             )
         first.tries += 1
@@ -328,5 +329,5 @@ class Crew:
         return worker
 
 
-def _sign_of(job: AnyJob) -> float | None:
-    return job.last_sign() if isinstance(job, TrainingJob) else None
+def _sign_of(job: AnyJob) -> Sign:
+    return job.last_sign() if isinstance(job, TrainingJob) else NO_SIGN

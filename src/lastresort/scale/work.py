@@ -31,6 +31,9 @@ K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+Sign = frozenset[tuple[str, int, int]]
+"""Of a training that gets on: another one than before. The files that it writes, with their times and sizes."""
+NO_SIGN: Sign = frozenset()
 
 
 def is_loaded(name: str, prices: tuple[float, float] = (0.0, 0.0)) -> bool:
@@ -171,8 +174,8 @@ class TrainingJob(Protocol[R_co]):
     def model(self) -> JobModel:
         """The base, as it answers."""
 
-    def last_sign(self) -> float | None:
-        """Changes as the training gets on, wherever it runs. None before its first sign."""
+    def last_sign(self) -> Sign:
+        """Changes as the training gets on, wherever it runs."""
 
     def trained(self) -> R_co:
         """Train, or go on. Raises StopRequestedError, after a checkpoint, where it is told to stop."""

@@ -21,9 +21,9 @@ from lastresort.climb.trainings import (
     WorkerNotes,
     base_to_train,
     ended_after,
-    last_change,
     new_proof,
     remove_proofs,
+    signs_in,
     trained_ahead,
 )
 from lastresort.errors import DataError
@@ -34,7 +34,7 @@ from lastresort.report.words.progress import of_training_begun, of_training_ende
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import Crew
 from lastresort.scale.training import TrainedAhead
-from lastresort.scale.work import JobModel
+from lastresort.scale.work import JobModel, Sign
 from lastresort.stop import FILE_NAME, check
 from lastresort.study.cells import (
     CellBench,
@@ -106,8 +106,8 @@ class CellJob:
     probed: bool
     known: Answers
 
-    def last_sign(self) -> float | None:
-        return last_change(cell_folder(self.study, self.wanted.key))
+    def last_sign(self) -> Sign:
+        return signs_in(cell_folder(self.study, self.wanted.key))
 
     def trained(self) -> CellBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
