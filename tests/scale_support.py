@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from lastresort.app.spread import measured_by
 from lastresort.climb.laps import ClimbWorkers
+from lastresort.climb.trainings import WorkerNotes
 from lastresort.gate.workers import SuiteJob
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import TRAININGS, AnyJob, Crew, JobBack, News, WorkerLost, WorkerReady, Workers
@@ -91,6 +94,36 @@ class WorkersHere:
             del self._workers[worker], self._queued[worker]
             return WorkerLost(worker, "killed")
         return JobBack(worker, number, pickle.loads(pickle.dumps(found)))
+
+
+class SignsSeen(WorkersHere):
+    """signs: names of the files that the driver looks at for each training that came back, before it and after. shown: what its
+    worker advanced by.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(room=lambda: 1)
+        self.signs: list[tuple[set[str], set[str]]] = []
+        self.shown: list[int] = []
+        advance = WorkerNotes.advance
+
+        def advanced(notes: WorkerNotes, amount: int = 1, note: str = "") -> None:
+            self.shown.append(amount)
+            advance(notes, amount, note)
+
+        monkeypatch.setattr(WorkerNotes, "advance", advanced)
+
+    def next(self, timeout_s: float) -> News | None:
+        queued = [entry for jobs in self._queued.values() for entry in jobs]
+        before = {number: _signs_of(job) for number, job in queued}
+        news = super().next(timeout_s)
+        if isinstance(news, JobBack):
+            self.signs.append((before[news.number], _signs_of(self.begun[-1])))
+        return news
+
+
+def _signs_of(job: AnyJob) -> set[str]:
+    return {name for name, *_ in job.last_sign()} if isinstance(job, TrainingJob) else set()
 
 
 class FourToAMachine(WorkersHere):

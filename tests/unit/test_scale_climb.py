@@ -18,7 +18,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.spread import _laps_at
 from lastresort.climb.laps import LAPS, ClimbWorkers, LapBack, LapJob, take_laps, with_workers
 from lastresort.climb.prepare import prepare
-from lastresort.climb.trainings import WorkerBench
+from lastresort.climb.trainings import ALIVE, WorkerBench
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.threads import pinned
@@ -35,7 +35,7 @@ from lastresort.scale.work import JobTrained
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopSignal
 from lastresort.train.loop import gradients, loop
-from scale_support import Killed, WorkersHere, climb_workers
+from scale_support import Killed, SignsSeen, WorkersHere, climb_workers
 from tuning_support import COLOURS, Scissors, pairs, tiny_task, tuned_files
 
 RATES = [0.001, 0.003, 0.01]
@@ -137,6 +137,17 @@ def test_a_race_at_workers_leaves_what_it_leaves_in_one_process(
     assert [one.labels.count("sft: loading the model") for one in (found, alone[0])] == [0, 1]
     assert found.said.count("sft: adapters in 2 of 2 layers, 2,688 parameters") == 1
     assert found.said.count("sft, lr0.003: training given to the workers") == 2
+
+
+def test_the_driver_sees_that_a_lap_at_a_worker_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own record and by what its worker shows, also while it passes over dev."""
+    workers = SignsSeen(monkeypatch)
+    raced(tmp_path, workers)
+    assert len(workers.signs) == 5
+    for before, after in workers.signs:
+        assert FILE_NAME in before
+        assert ALIVE in after - before
+    assert 0 in workers.shown
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import pytest
 from lastresort.app.spread import study_on_ray, training_room
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
-from lastresort.climb.trainings import INTERRUPTED_S, WorkerNotes, signs_in
+from lastresort.climb.trainings import ALIVE, INTERRUPTED_S, WorkerNotes, signs_in
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
@@ -27,6 +27,7 @@ from lastresort.models.local import LocalModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
+from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.report.words.progress import trains_here_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
@@ -42,7 +43,7 @@ from lastresort.study.run import study_task
 from lastresort.systems.system import System
 from lastresort.train.loop import loop
 from lastresort.types import SilentProgress
-from scale_support import Killed, WorkersHere, study_workers
+from scale_support import Killed, SignsSeen, WorkersHere, study_workers
 from tuning_support import COLOURS, Cut, CutAt, Scissors, pairs, tiny_task, write_jsonl
 
 FREE = ("seconds", "answer_s")  # what two runs do not share
@@ -486,11 +487,11 @@ def hanging(workers: Hanging, folder: Path) -> tuple[int, list[str]]:
     return found[0].result or 0, [line for line in said if not line.startswith("Waiting for room")]
 
 
-def test_a_training_without_a_sign_for_an_hour_goes_to_another_worker(tmp_path: Path) -> None:
+def test_a_training_without_a_sign_for_six_hours_goes_to_another_worker(tmp_path: Path) -> None:
     workers = Hanging(1000)
     assert hanging(workers, tmp_path) == (
         7,
-        ["A worker was lost (no progress within 60 minutes). Its training goes to another one."],
+        ["A worker was lost (no progress within 360 minutes). Its training goes to another one."],
     )
     assert workers.ended == [1]
     assert len(workers.sent) == 2
@@ -548,7 +549,7 @@ def test_three_workers_that_hang_lack_no_memory(tmp_path: Path) -> None:
         def next(self, timeout_s: float) -> News | None:
             return super().next(timeout_s) if self._starting else None
 
-    with pytest.raises(InfrastructureError, match=r"\(no progress within 60 minutes\), expected machines and a disk"):
+    with pytest.raises(InfrastructureError, match=r"\(no progress within 360 minutes\), expected machines and a disk"):
         hanging(AllHang(0), tmp_path)
 
 
@@ -575,7 +576,7 @@ def test_a_sign_that_the_driver_sees_late_is_no_long_pause(tmp_path: Path) -> No
     began = now[0]
     crew.wait([second], NEVER, lambda: None)
     assert [line for line in said if "lost" in line] == [
-        "A worker was lost (no progress within 60 minutes). Its training goes to another one."
+        "A worker was lost (no progress within 360 minutes). Its training goes to another one."
     ]
     assert now[0] - began < 8 * 3600.0
 
@@ -597,6 +598,24 @@ def test_a_worker_shows_in_its_folder_that_it_gets_on(tmp_path: Path) -> None:
     assert signs_in(folder) != {("alive", 10**9, 0)}
     (folder / "link").symlink_to("nothing")
     assert len(signs_in(folder)) == 1, "what has just gone hides no other"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "first", "passes"), [("min-data", "sft, 16 examples, seed 0", 1), ("orpo-vs-dpo", "dpo, seed 0", 2)]
+)
+def test_the_driver_sees_that_a_cell_at_a_worker_gets_on(
+    kind: str, first: str, passes: int, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own record and by what its worker shows, also while it passes over dev, or over the pairs that are held out."""
+    workers = SignsSeen(monkeypatch)
+    spread(WorkersHere(), workers)
+    with pytest.raises(Cut):
+        run_study(request(tmp_path, kind, ray="local"), CutAt(f"{first}: dev", 1))
+    before, after = workers.signs[0]
+    assert before == set()
+    assert {RECORD, ALIVE} <= after
+    assert workers.shown.count(0) >= passes
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,9 +135,9 @@ def train_arm(bench: Workbench, cell: Cell, rates: ArmLearner) -> tuple[System, 
     last = trained.last
     early.add(last.candidate, last.step, model)
     plain = last.path == "plain"
-    margins = _margins(model, pairs, last.settings.max_pass_tokens, plain=plain)
+    margins = _margins(bench, model, pairs, last.settings.max_pass_tokens, plain=plain)
     with base.inside():
-        of_base = _margins(model, pairs, last.settings.max_pass_tokens, plain=plain)
+        of_base = _margins(bench, model, pairs, last.settings.max_pass_tokens, plain=plain)
     folder = bench.folder / "adapters" / f"{cell.way}-end"
     save_adapter(model, folder)
     method.end(loaded, model)
@@ -193,13 +193,17 @@ def _orpo(bench: Workbench, cell: Cell, loaded: Loaded, model: Any, settings: _S
     return _Trained(None, last, TrainingCompute(last.computed_tokens))
 
 
-def _margins(model: Any, pairs: ArmPairs, max_pass_tokens: int, *, plain: bool) -> tuple[float, ...]:
+def _margins(bench: Workbench, model: Any, pairs: ArmPairs, max_pass_tokens: int, *, plain: bool) -> tuple[float, ...]:
     """Of the pairs held out, under the model as it is now."""
     from lastresort.train.watch.divergence import odds_of_pairs
 
     if not pairs.held:
         return ()
-    return tuple(odds_of_pairs(model, pairs.held, max_pass_tokens, plain=plain))
+
+    def shown(_: int) -> None:
+        bench.progress.advance(0)  # a worker shows that it does not hang
+
+    return tuple(odds_of_pairs(model, pairs.held, max_pass_tokens, plain=plain, on_units=shown))
 
 
 def _pairs(bench: Workbench, design: PromptDesign, loaded: Loaded) -> ArmPairs:

@@ -152,11 +152,18 @@ def odds_margins(
 
 
 def odds_of_pairs(
-    model: Any, items: Sequence[TrainingItem], max_pass_tokens: int, *, plain: bool = False
+    model: Any,
+    items: Sequence[TrainingItem],
+    max_pass_tokens: int,
+    *,
+    plain: bool = False,
+    on_units: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """Of each pair the log odds of the better answer less those of the worse, a token, in nats, under the model as it is now."""
+    """Of each pair the log odds of the better answer less those of the worse, a token, in nats, under the model as it is now.
+    on_units: as of `unit_sums`.
+    """
     units = [item.trained for item in items]
-    sums = unit_sums(model, units, max_pass_tokens, plain=plain)
+    sums = unit_sums(model, units, max_pass_tokens, plain=plain, on_units=on_units)
     odds = [[_log_odds(total, row) for total, row in zip(*own, strict=True)] for own in zip(sums, units, strict=True)]
     return [better - worse for better, worse in odds]
 
