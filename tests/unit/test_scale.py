@@ -10,8 +10,9 @@ import re
 import socket
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from test_models_cached import InBatches, Memory, ask
 from climb_support import calls, comparable, scripted_task
 from endpoint_support import serving
 from lastresort.app.climb import climb
-from lastresort.app.spread import climb_on_ray, loaded_models, room_of
+from lastresort.app.spread import climb_on_ray, crew_on_ray, loaded_models, room_of
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.climb.laps import ClimbWorkers
 from lastresort.climb.prepare import prepare
@@ -694,3 +695,21 @@ def test_a_local_cluster_starts_without_any_key_and_with_a_token_of_its_own() ->
     assert not set(secret.values()) & set(first.values())
     assert first["PATH"] == "/bin"
     assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
+
+
+def test_what_follows_answers_at_workers_finds_their_memory_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows and then their study, on one cluster: its end does not free it. After a failure nothing follows."""
+    opening, workers = ModelOpening("embedded", tmp_path), WorkersHere()
+    cluster = SimpleNamespace(answering=lambda _: workers)
+    monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
+    for fails in (False, True):
+        with suppress(InfrastructureError), crew_on_ray("local", SilentProgress(), [opening]) as crew:
+            assert crew is not None
+            workers._starting.append(len(workers.ended) + 1)
+            crew._at[len(workers.ended) + 1] = deque()
+            if fails:
+                raise InfrastructureError("lost")
+        assert len(workers.ended) == 1 + fails
+        assert workers.awaited == [1]

@@ -162,6 +162,7 @@ def crew_on_ray(
         crew = Crew(cluster.answering(progress), progress.say, kind=kind)
         try:
             yield crew
+            crew.release()  # what follows, a study say, needs the memory
         finally:
             crew.end()
 
