@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
+from lastresort.app import synth
 from lastresort.app.ablation import planned_ablation
 from lastresort.app.study import Study, StudyRequest, forecast_study, run_study
 from lastresort.app.synth import SynthRequest, synth_data
@@ -32,6 +33,7 @@ from lastresort.errors import (
     TaskError,
 )
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
 from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
@@ -436,10 +438,22 @@ def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path
     assert any("The study has 10 cells, 1 of them done" in said for said in progress.said)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "expected", "before"),
+    [
+        (None, ["local"] * 3, ["local starts", "rows"]),
+        ("openai:teacher", ["local"] * 2, ["local starts", "it ends", "rows", "local starts"]),
+    ],
+)
 def test_workers_of_one_cluster_answer_for_the_rows_and_for_their_study(
-    made_rows: SynthRequest, monkeypatch: pytest.MonkeyPatch
+    teacher: str | None,
+    expected: list[str],
+    before: list[str],
+    made_rows: SynthRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked, events = [], []
+    """The study connects first to see that it can use it; while an endpoint writes the rows, nobody is connected."""
+    asked, events, teacher_of = list[str](), list[str](), synth._opened
 
     @contextmanager
     def started(address: str) -> Iterator[object]:
@@ -452,19 +466,24 @@ def test_workers_of_one_cluster_answer_for_the_rows_and_for_their_study(
 
     @contextmanager
     def study(address: str, *given: Any) -> Iterator[None]:
-        with given[-1](address):
+        with (given[-1] or started)(address):
             asked.append(address)
             yield
 
+    def opened(*given: Any) -> AbstractContextManager[Model]:
+        events.append("rows")
+        return teacher_of(*given)
+
     monkeypatch.setattr("lastresort.scale.cluster.ray_cluster", started)
+    monkeypatch.setattr(synth, "_opened", opened)
     monkeypatch.setattr("lastresort.app.spread.crew_on_ray", crew)
     monkeypatch.setattr("lastresort.app.spread.study_on_ray", study)
     with one_cluster() as connect:
         with pytest.raises(Cut):
-            ablate(replace(made_rows, ray="local"), CutAt("sft: loading", 1), connect=connect)
-        assert asked == ["local", "local", "local"], "the first to see that the study can use it"
-        assert events == ["local starts"]
-    assert events == ["local starts", "it ends"]
+            ablate(replace(made_rows, teacher=teacher, ray="local"), CutAt("sft: loading", 1), connect=connect)
+        assert asked == expected
+        assert events == before
+    assert events == [*before, "it ends"]
 
 
 def test_a_cluster_that_the_study_cannot_use_is_refused_before_a_row_is_paid(

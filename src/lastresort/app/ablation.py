@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastresort.app.study import STUDIES, Study, StudyRequest, ready_study, run_study
-from lastresort.app.synth import SynthRequest, rows_file
+from lastresort.app.synth import SynthRequest, made_at_workers, rows_file
 from lastresort.errors import SAME_COMMAND, BudgetError, InputError, StopRequestedError
 from lastresort.report.synthetic import SyntheticRows
 from lastresort.report.words import study_synthetic as words
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Ablation:
     """A study of rows that are still to be made. limit_usd: on rows and study together, None without one. limit: what sets it.
-    connect: to a cluster that the study shares with the making of the rows, None to one of its own.
+    connect: to a cluster that the study shares with the making of the rows at workers, None to one of its own.
     """
 
     task: Task
@@ -107,7 +107,8 @@ def planned_ablation(
             expected="what its tokens cost, since the study asks it",
             remedy="Add prompt_price and output_price under score.judge, in USD per million tokens.",
         )
-    study = ready_study(found._request, progress, stop, connect)
+    # Nobody would watch a connection for the hours in which an endpoint writes the rows.
+    study = ready_study(found._request, progress, stop, connect if made_at_workers(request) else None)
     if go_on is not None and _pays_judge(task) and not go_on(_question(study), stop):
         raise StopRequestedError(
             "nobody agreed to the paid calls of the judge",

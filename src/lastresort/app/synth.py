@@ -299,6 +299,14 @@ def rows_file(request: SynthRequest) -> Path:
     return _file(request, given_task(request.task, dict(request.settings)))
 
 
+def made_at_workers(request: SynthRequest) -> bool:
+    """Whether workers write the rows, where there are any."""
+    task = given_task(request.task, dict(request.settings))
+    name = request.teacher or task.reflect_model
+    price_in, price_out = prices_of(task, name, (request.prompt_price, request.output_price))
+    return is_loaded(name, (price_in or 0.0, price_out or 0.0))
+
+
 def _file(request: SynthRequest, task: Task) -> Path:
     return request.out or task.folder / f"{task.task}-synthetic.jsonl"
 
