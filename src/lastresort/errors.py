@@ -11,7 +11,7 @@
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
     │   │   ├── OutOfMemoryError      a training did not get its memory
-    │   │   └── DiskError             the disk is full or refuses
+    │   │   └── DiskError             the disk is full
     │   ├── BudgetError           the limit of money or time is reached
     │   └── StopRequestedError    a stop was requested
     └── ContractError    70    a part of this program was called wrongly: our fault, please report
@@ -134,9 +134,7 @@ class OutOfMemoryError(InfrastructureError):
 
 
 class DiskError(InfrastructureError):
-    """The disk is full, or refuses what is written. Files are written whole or not at all, so that a command without a way on of
-    its own can be given again.
-    """
+    """The disk is full. Files are written whole or not at all, so that a command without a way on of its own can be given again."""
 
 
 class BudgetError(StoppedError):

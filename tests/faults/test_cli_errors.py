@@ -17,7 +17,7 @@ from climb_support import scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import AGAIN, RESUME, DiskError, InfrastructureError
-from lastresort.records.atomic import disk_error
+from lastresort.records.atomic import disk_error, disk_errors
 from lastresort.records.decision import PROVISIONAL
 
 QUALITY = [{"right": 0.97}]
@@ -200,6 +200,22 @@ def test_a_full_disk_says_how_to_go_on(
         assert guarded(raising(error)) == 4
         remedy = "Free some space; nothing finished is lost." if isinstance(error, DiskError) else "Wait."
         assert " ".join(capsys.readouterr().err.split()).endswith(f"{remedy} {end}".strip())
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "file/x"])
+def test_what_no_repetition_mends_is_not_to_be_repeated(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is too long, and a file where a folder should be."""
+    monkeypatch.setattr("sys.argv", ["lastresort", "merge", "x"])
+    write(tmp_path / "file", "")
+
+    def refused(**_: Any) -> None:
+        with disk_errors(tmp_path / name):
+            (tmp_path / name).mkdir()
+
+    assert guarded(refused) == 4
+    assert " ".join(capsys.readouterr().err.split()).endswith("Check the disk and the permissions of the folder.")
 
 
 def test_our_own_fault_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

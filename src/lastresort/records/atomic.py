@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from lastresort.errors import DiskError, InputError
+from lastresort.errors import DiskError, InfrastructureError, InputError
 from lastresort.foreign import printable
 from lastresort.keys import without_keys
 
@@ -183,15 +183,15 @@ def refuse_links_out(folder: Path) -> None:
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def disk_error(error: OSError, path: Path) -> DiskError:
-    """The sentence for a disk that will not take what we write."""
+def disk_error(error: OSError, path: Path) -> InfrastructureError:
+    """The sentence for a disk that will not take what we write; a DiskError where it is full."""
     if error.errno in FULL:
         return DiskError(
             "the disk is full",
             where=str(path),
             remedy="Free some space; nothing finished is lost.",
         )
-    return DiskError(
+    return InfrastructureError(
         f"could not be written ({error.strerror or error})",
         where=str(path),
         remedy="Check the disk and the permissions of the folder.",

@@ -227,13 +227,12 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
             remedy="Put it back.",
         )
     if any(name.startswith(code) for code in _DISK_CODES):
-        full = name.startswith("SQLITE_FULL")
-        return DiskError(
-            "the disk is full" if full else f"the disk refused ({error})",
+        if name.startswith("SQLITE_FULL"):
+            return DiskError("the disk is full", where=str(path), remedy="Free some space; nothing finished is lost.")
+        return InfrastructureError(
+            f"the disk refused ({error})",
             where=str(path),
-            remedy="Free some space; nothing finished is lost."
-            if full
-            else "Check the disk and the permissions of the folder.",
+            remedy="Check the disk and the permissions of the folder.",
         )
     return DataError(
         f"found a damaged or foreign file ({error})",
