@@ -117,12 +117,11 @@ class SamplingBudget:
 
     def reached(self, done: int) -> BudgetError:
         """done: rows that have all their samples."""
-        fewer = f" Or give --rows {done}, to pair what there is." if done else ""
         return BudgetError(
             f"{self.usd:.2f} USD are spent, and the next samples could pass the limit",
             where=self.limit_from,
             expected=f"at most {self.limit_usd:g}",
-            remedy=f"Raise it.{fewer}",
+            remedy=f"Raise it, or give --rows {done} to pair what there is." if done else "Raise it.",
             resume=SAME_COMMAND,
         )
 

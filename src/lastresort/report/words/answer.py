@@ -64,7 +64,9 @@ def _open(answer: value.StillOpen) -> str:
     scored, bar = f"Cannot tell yet: {rung_in_prose(answer.rung)} scored {percent(answer.score)}", percent(answer.bar)
     if answer.ahead is not None:
         both = f"{scored} and {rung_in_prose(answer.ahead)} {percent(answer.ahead_score)}"
-        return f"{both}, too close to the bar of {bar}." if answer.n_needed is None else f"{both}, against a bar of {bar}."
+        return (
+            f"{both}, too close to the bar of {bar}." if answer.n_needed is None else f"{both}, against a bar of {bar}."
+        )
     if answer.n_needed is None:
         return f"{scored}, too close to the bar of {bar}."
     return f"{scored} against a bar of {bar}; it needs about {counted(answer.n_needed, f'test {answer.unit}')}."

@@ -262,7 +262,9 @@ class _Started:
             f"process {place + 1} of {len(self._processes)} that train together ended{how}{told}",
             where="training",
             expected="all of them to the end",
-            remedy="The system ends a process that takes too much memory." if code == -signal.SIGKILL else "",
+            remedy="Free some memory, if the system ended it for taking too much."
+            if code == -signal.SIGKILL
+            else "Mend what it names, or train in one process (tune.processes: 1).",
         )
 
     def _last_lines(self, place: int) -> str:
