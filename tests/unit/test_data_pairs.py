@@ -444,7 +444,7 @@ def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_
     whole.path.unlink()
     half = whole.sampled.usd / 2
     with pytest.raises(
-        BudgetError, match=r"--usd: .*Raise it. Or give --rows \d+, to pair what there is. Give the"
+        BudgetError, match=r"--usd: .*Raise it, or give --rows \d+ to pair what there is. Give the"
     ) as error:
         pair_samples(sampling(task, usd=half, **priced), SilentProgress())
     assert not whole.path.exists()
