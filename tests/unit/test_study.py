@@ -197,13 +197,14 @@ def test_an_optimised_prompt_is_shown_where_it_was_written_and_decides_nothing(t
     assert said.endswith("so a lead of the prompt shows nothing.")
     (row,) = [row for row in shown(found).rows if row[0] == "optimised prompt"]
     assert row[1] == "540"
-    for rows, than, end in (
-        (320, "as many as", "shows nothing."),
-        (70, "fewer than", "neither lead says which way is better."),
-    ):
+    for rows, end in (
+        (320, "as many as SFT learned from. A climb raced it on dev, and its score here is too high if it was chosen for that, "
+         "so a lead of the prompt shows nothing."),
+        (70, "SFT learned from 320, and a climb raced the instruction on dev: one favours SFT, the other the prompt, so neither "
+         "lead says which way is better."),
+    ):  # fmt: skip
         other = crossover_of(study_of(task, "crossover", better, optimised=OptimisedInstruction(TEXT, rows)))
-        assert f"from {rows} rows of train, {than} SFT learned from" in other.reasons[-1]
-        assert other.reasons[-1].endswith(end)
+        assert other.reasons[-1].endswith(f"from {rows} rows of train, {end}")
 
 
 def test_the_picture_marks_an_optimised_prompt_at_its_rows_on_a_level_line(tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ KEPT = Statement.of(GepaMissing(), "No prompt was optimised: gepa is not install
         ({"better": False}, "found that no instruction beat the task's own, which scores 25.0% on 30 rows of train"),
         ({"better": None}, "found a run that stopped before it optimised a prompt"),
         ({"better": None, "ladder": ["sft"]}, "found no rung prompting in its ladder"),
-        ({"better": None, "findings": ()}, "found none: its prompts answered nothing on dev"),
+        ({"better": None, "findings": ()}, "found none: no prompt could be measured on dev"),
         ({"better": None, "findings": (), "prompting": {"optimise": "off"}}, "found none: prompting.optimise is off"),
         ({"better": None, "findings": (KEPT,)}, "found none. The run says: No prompt was optimised: gepa is not inst"),
     ],

@@ -198,7 +198,7 @@ def _why_none(record: Record, task: TaskRead) -> str:
         return f"found none. The run says: {said[0]}"
     prompting = task.task.get("prompting")
     off = isinstance(prompting, dict) and prompting.get("optimise") == "off"
-    return f"found none: {'prompting.optimise is off' if off else 'its prompts answered nothing on dev'}"
+    return f"found none: {'prompting.optimise is off' if off else 'no prompt could be measured on dev'}"
 
 
 def _no_optimised(run: Path, found: str, task: Task) -> InputError:

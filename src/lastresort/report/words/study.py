@@ -187,13 +187,18 @@ def of_optimised(found: ComparedInstruction, most: int) -> str:
     """How SFT on the most examples compares with the optimised prompt, and why that is no verdict."""
     low, high = found.difference.interval
     minus = f"{signed(found.difference.mean)} points (95%: {signed(low)} to {signed(high)})"
-    than = {1: "more than", 0: "as many as", -1: "fewer than"}[(found.rows > most) - (found.rows < most)]
-    fewer = found.rows < most
-    what = "so neither lead says which way is better" if fewer else "so a lead of the prompt shows nothing"
+    start = (
+        f"With {counted(most, 'example')} SFT minus the optimised prompt is {minus}. The instruction was written from"
+    )
+    if found.rows < most:
+        return (
+            f"{start} {count(found.rows)} rows of train, SFT learned from {count(most)}, and a climb raced the instruction on dev: "
+            "one favours SFT, the other the prompt, so neither lead says which way is better."
+        )
+    than = "more than" if found.rows > most else "as many as"
     return (
-        f"With {counted(most, 'example')} SFT minus the optimised prompt is {minus}. The instruction was written from "
-        f"{count(found.rows)} rows of train, {than} SFT learned from. A climb raced it on dev, and its score here is too high if "
-        f"it was chosen for that, {what}."
+        f"{start} {count(found.rows)} rows of train, {than} SFT learned from. A climb raced it on dev, and its score here is too "
+        "high if it was chosen for that, so a lead of the prompt shows nothing."
     )
 
 
