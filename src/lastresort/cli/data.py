@@ -23,8 +23,8 @@ data_app = typer.Typer(
 )
 
 USD: Any = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task.")
-PROMPT_PRICE: Any = Option(None, "--prompt-price", min=0, help="USD per million prompt tokens of its model.")
-OUTPUT_PRICE: Any = Option(None, "--output-price", min=0, help="USD per million output tokens of its model.")
+PROMPT_PRICE: Any = Option(None, "--prompt-price", min=0, help="USD per million prompt tokens.")
+OUTPUT_PRICE: Any = Option(None, "--output-price", min=0, help="USD per million output tokens.")
 BALANCE = "Quotas of the labels. train: their shares in train. even: the rarest first. any: none."
 YES: Any = Option(False, "--yes", help="Do not ask before paid calls.")
 
@@ -92,10 +92,14 @@ def synth_command(
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
-    out: Path | None = Option(None, "--out", help="File of rows. Default: <task>-synthetic.jsonl beside the task."),
+    out: Path | None = Option(
+        None, "--out", help="File of rows. Default: <task>-synthetic.jsonl next to the task file."
+    ),
     dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Asks no model."),
     yes: bool = YES,
-    ablate: bool = Option(False, "--ablate", help="Then train with and without the rows, as study synthetic does."),
+    ablate: bool = Option(
+        False, "--ablate", help="Then train with and without the rows and compare on dev, as study synthetic does."
+    ),
     seeds: int | None = Option(None, "--seeds", help="Seeds of --ablate. At least 3, default 5."),
     ray: str | None = ABLATING_RAY,
     settings: list[str] = TASK_SETTINGS,
@@ -214,7 +218,7 @@ def pairs_command(
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
     yes: bool = YES,
-    out: Path | None = Option(None, "--out", help="File of pairs. Default: <task>-pairs.jsonl beside the task."),
+    out: Path | None = Option(None, "--out", help="File of pairs. Default: <task>-pairs.jsonl next to the task file."),
     margin: float = Option(0.0, "--margin", help="Least difference of the scores of a pair."),
     own_answers: bool = Option(False, "--own-answers", help="Choose the row's own answer where no sample is right."),
     most: int = Option(4, "--most", help="Most pairs of a prompt, at most 4."),
