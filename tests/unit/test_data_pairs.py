@@ -15,17 +15,23 @@ import pytest
 from climb_support import TEAMS, calls, scripted_task
 from lastresort.app.data_pairs import PairsRequest, pair_samples
 from lastresort.climb.prepare import prepare
+from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
 from lastresort.data.split import Split
-from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError, TooLongError
+from lastresort.errors import BudgetError, CandidateError, DataError, InputError, StopRequestedError, TooLongError
 from lastresort.models.protocol import Prompt
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairedFile, SampledAnswers
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.preference.samples import own_pairs
+from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop
-from lastresort.types import Example, SilentProgress
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, SilentProgress
 from tuning_support import Cut, CutAt
 
 
@@ -498,19 +504,62 @@ def test_answers_that_are_kept_cost_what_their_price_is_now_and_are_no_reason_to
     assert len(calls(task.parent)) == before
 
 
-def test_a_prompt_that_train_answers_in_several_ways_is_not_sampled_and_an_equal_row_once(tmp_path: Path) -> None:
-    """Else one sample would be better and worse than another in the same file."""
-    task = half_right(tmp_path)
+def ambiguous(folder: Path) -> set[str]:
+    """Makes train of 20 rows, 5 of them again with another output and 3 again as they are. Returns the 5 prompts."""
+    task = folder / "task" / "task.yaml"
     lines = [json.loads(line) for line in (task.parent / "rows.jsonl").read_text().splitlines()]
     other = [{**row, "output": TEAMS[(TEAMS.index(row["output"]) + 1) % 3]} for row in lines[:5]]
     with_rows(task, train=[*lines[:20], *other, *lines[5:8]])
+    return {row["input"] for row in other}
+
+
+def test_a_prompt_that_train_answers_in_several_ways_is_not_sampled_and_an_equal_row_once(tmp_path: Path) -> None:
+    """Else one sample would be better and worse than another in the same file."""
+    task, other = half_right(tmp_path), ambiguous(tmp_path)
     found = pair_samples(sampling(task, rows=None), SilentProgress())
     assert found.sampled is not None
     assert (found.sampled.rows, found.left_out.conflicting) == (15, 10)
     made = written(found)
     assert not {(prompt, worse, better) for prompt, better, worse in made} & {*made}
-    assert not {prompt for prompt, _, _ in made} & {row["input"] for row in other}
+    assert not {prompt for prompt, _, _ in made} & other
     assert "10 rows whose prompt another row of train answers otherwise" in found.left_out.sentence
+
+
+def test_the_rung_makes_no_pairs_of_such_prompts_either(tmp_path: Path) -> None:
+    """It would train on pairs that contradict each other. Asked are the 15 other rows, 8 times each."""
+    task_file = half_right(tmp_path)
+    other = ambiguous(tmp_path)
+    prepared, system = (
+        prepare(load_task(task_file), begins=False),
+        System("a", "scripted:script.json", PromptDesign(""), Decoding(8)),
+    )
+    task, train = prepared.task, prepared.split.train
+    with ResponseCache(tmp_path / "kept.sqlite") as cache, Record.create(tmp_path / "run") as record:
+        models = OpenModels(cache, base_folder=task.folder, base_name="a", tuned_name="a")
+        bench = Workbench(task, train, (), prepared.scorer, record, tmp_path, models, SilentProgress(), 8, str)
+        found = own_pairs(bench, "preference", system)
+        noted_counts = record.last(SamplesPaired)
+        again = own_pairs(bench, "preference", system)
+    assert noted_counts is not None
+    assert (noted_counts.counts.prompts, noted_counts.counts.conflicting) == (15, 10)
+    assert len(calls(task_file.parent)) == 15 * task.preference.samples
+    assert found.preferences
+    assert not {preferred.prompt_text for preferred in found.preferences} & other
+    assert check_preferences(found.preferences, 0, {}).opposed == 0
+    assert found.summary.endswith("; left out: 10 rows whose prompt another row of train answers otherwise")
+    assert again == found
+
+
+def test_such_pairs_of_a_run_are_left_out(tmp_path: Path) -> None:
+    task = half_right(tmp_path)
+    other = ambiguous(tmp_path)
+    train = split_of(task).train
+    first, second = (row for row in train if row.input_text == min(other))
+    clear = next(row for row in train if row.input_text not in other)
+    run = run_of(task, tmp_path / "run", noted(first), noted(second), noted(clear))
+    found = pair_samples(PairsRequest(task, run=run), SilentProgress())
+    assert written(found) == [(clear.input_text, clear.output, wrong(clear))]
+    assert found.left_out.conflicting == 10
 
 
 def test_a_row_that_the_model_finds_too_long_is_left_out_and_counted(
@@ -531,6 +580,33 @@ def test_a_row_that_the_model_finds_too_long_is_left_out_and_counted(
     assert found.sampled is not None
     assert (found.sampled.rows, found.left_out.no_room) == (19, 1)
     assert long not in {prompt for prompt, _, _ in written(found)}
+
+
+@pytest.mark.parametrize("rows", [30, 5])
+def test_a_model_that_finds_every_row_too_long_ends_it_with_what_it_says(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+
+    def refusing(self: ScriptedModel, given: Sequence[Prompt], *rest: Any) -> Any:
+        asked.append(len(given))
+        raise TooLongError("the prompt and its answer are too long", remedy="lower decode.max_new_tokens.")
+
+    monkeypatch.setattr(ScriptedModel, "generate", refusing)
+    with pytest.raises(TooLongError, match=r"lower decode\.max_new_tokens"):
+        pair_samples(sampling(half_right(tmp_path), rows=rows), SilentProgress())
+    assert asked.count(1) == min(rows, 16)
+
+
+def test_a_refusal_for_another_reason_than_length_is_no_row_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: Any) -> Any:
+        raise CandidateError("the server does not support this response format")
+
+    monkeypatch.setattr(ScriptedModel, "generate", refusing)
+    with pytest.raises(CandidateError, match="does not support this response format"):
+        pair_samples(sampling(half_right(tmp_path)), SilentProgress())
 
 
 @pytest.mark.parametrize(

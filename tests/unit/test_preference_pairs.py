@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lastresort.synthesis.pairs import PAIRS_A_PROMPT, PromptCounts, Sample, pairs_from_samples
 
 
@@ -28,6 +30,11 @@ def test_prompts_that_are_all_right_all_wrong_or_alike_are_dropped_and_counted()
     )
     assert found.counts == PromptCounts(4, 1, 1, all_right=1, all_wrong=1, ties=1, unusable=0)
     assert found.counts.summary() == "1 pairs from 1 of 4 prompts (1 were all right, 1 all wrong, 1 all alike)"
+    assert (
+        replace(found.counts, conflicting=2)
+        .summary()
+        .endswith("all alike); left out: 2 rows whose prompt another row of train answers otherwise")
+    )
 
 
 def test_equal_texts_count_once_and_a_prompt_gives_only_so_many_pairs() -> None:

@@ -19,12 +19,13 @@ from lastresort.climb.room import max_new_tokens
 from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
-from lastresort.data.conversion.samples import one_row_a_prompt, read_samples, sort_samples
+from lastresort.data.conversion.samples import read_samples, sort_samples
 from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.writers import WRITERS, traits_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
+from lastresort.data.split import one_row_a_prompt
 from lastresort.errors import SAME_COMMAND, BudgetError, DataError, InputError, StoppedError, StopRequestedError
 from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
@@ -316,15 +317,18 @@ def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredP
                 remedy="Name a file with --samples.",
             )
         _refuse_another_task(record, known.pairs, prepared, request.run)
-    train = {example.id: example for example in prepared.split.train}
+    rows, conflicting = one_row_a_prompt(prepared.split.train)
+    train = {example.id: example for example in rows}
     pairs, within = list[ScoredPair](), set[str]()
     for pair in known.pairs:
+        if pair.example not in train:
+            continue  # such rows were once sampled too
         if pair.chosen.score - pair.rejected.score < request.margin:
             within.add(pair.example)
         else:
             sides = (Sample(side.text, side.score, side.whole) for side in (pair.chosen, pair.rejected))
             pairs.append(ScoredPair(train[pair.example], *sides))
-    return pairs, _with_counts(SamplesLeftOut(within=len(within)), known.counts)
+    return pairs, _with_counts(SamplesLeftOut(within=len(within), conflicting=conflicting), known.counts)
 
 
 _DECIDES = ("examples", "columns", "split", "output", "score")  # of a task: which rows it has, and what a score means

@@ -350,6 +350,18 @@ def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
     return tuple(side[position] for position in sorted(first.values()))
 
 
+def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
+    """The first row of each prompt, to be sampled; and how many rows are left out, as their prompt has several outputs.
+
+    Scored against two outputs, of two answers to one prompt each would be better than the other.
+    """
+    by_prompt: dict[object, list[Example]] = {}
+    for row in train:
+        by_prompt.setdefault(tuple((turn.role, turn.content) for turn in row.input), []).append(row)
+    clear = [rows for rows in by_prompt.values() if len({row.output for row in rows}) == 1]
+    return [rows[0] for rows in clear], len(train) - sum(map(len, clear))
+
+
 def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
     if len(kept) < len(given) and len(kept) < LEAST_DEV:
         raise DataError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.errors import SAME_COMMAND, BudgetError, CandidateError
+from lastresort.errors import SAME_COMMAND, BudgetError, TooLongError
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Prompt, estimated_prompt_tokens
 from lastresort.records.events import PromptCounts
@@ -18,6 +18,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example, Progress
 
 PAIRS_A_PROMPT = 4
+ALL_TOO_LONG = 16  # rows: if the first so many are refused, it is for the answers that are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ class RowSampler:
     ) -> list[tuple[Example, list[Answer]]]:
         """Row after row, without those whose prompt the model finds too long.
 
-        Raises BudgetError at the limit, StoppedError where it stopped.
+        Raises TooLongError where it finds all of them too long, or the first ones; BudgetError at the limit, StoppedError where it
+        stopped.
         """
         progress.stage("samples", len(rows) * self.count)
         found: list[tuple[Example, list[Answer]]] = []
@@ -167,10 +169,12 @@ class RowSampler:
                     raise budget.reached(place)
             try:
                 found += self._batch(batch, budget, progress, stop)
-            except CandidateError:
+            except TooLongError:
                 alone = max(alone, place + len(batch))
                 if len(batch) > 1:
                     continue
+                if not found and place + 1 >= min(len(rows), ALL_TOO_LONG):
+                    raise
             place += len(batch)
         return found
 

@@ -118,15 +118,6 @@ class SamplesByRow:
     blank: int
 
 
-def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
-    """The first row of each prompt, to be sampled; and how many rows are left out, as their prompt has several outputs."""
-    by_prompt: dict[object, list[Example]] = {}
-    for row in train:
-        by_prompt.setdefault(_KEYS[0](row.input), []).append(row)
-    clear = [rows for rows in by_prompt.values() if len({row.output for row in rows}) == 1]
-    return [rows[0] for rows in clear], len(train) - sum(map(len, clear))
-
-
 def sort_samples(samples: Iterable[FileSample], split: Split) -> SamplesByRow:
     """Raises DataError for a sample whose id names another item than its prompt."""
     prompts = _TaskPrompts(split)

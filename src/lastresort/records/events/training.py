@@ -182,7 +182,7 @@ class RankedPair(EventValue):
 class PromptCounts:
     """What became of the prompts. pairs: made of `used` of them. all_right: every sample has the full score. all_wrong: every
     sample has none. ties: all score alike in between. unusable: the best answers were all empty or cut at the token limit, or the
-    worst all empty.
+    worst all empty. conflicting: rows that were not sampled, as another row of train answers their prompt otherwise.
     """
 
     prompts: int
@@ -192,6 +192,7 @@ class PromptCounts:
     all_wrong: int
     ties: int
     unusable: int
+    conflicting: int = 0
 
     def summary(self) -> str:
         """The counts in words."""
@@ -202,7 +203,9 @@ class PromptCounts:
             "had nothing whole to choose or nothing to reject": self.unusable,
         }
         why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
-        return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
+        rows = f"{self.conflicting} {'row' if self.conflicting == 1 else 'rows'}"
+        left = f"; left out: {rows} whose prompt another row of train answers otherwise" if self.conflicting else ""
+        return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}{left}"
 
 
 class SamplesPaired(OfRung):

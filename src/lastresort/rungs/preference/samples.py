@@ -12,6 +12,7 @@ from statistics import fmean
 
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import PreferenceRow
+from lastresort.data.split import one_row_a_prompt
 from lastresort.evals.evidence.paired import unseen_share
 from lastresort.evals.measure import mean_so_far
 from lastresort.evals.scorers import scores_of
@@ -131,7 +132,8 @@ def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[Prefere
 
 
 def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
-    asked = _with_room(bench, start, bench.train)
+    rows, conflicting = one_row_a_prompt(bench.train)
+    asked = _with_room(bench, start, rows)
     bench.progress.stage(f"{rung}: samples of {start.name}", len(asked) * bench.task.preference.samples)
     size = bench.models.open(start).batch_size
     samples, answers, so_far = list[list[Sample]](), list[Answer](), list[float]()
@@ -151,7 +153,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     return SamplesPaired(
         rung=rung,
         pairs=pairs,
-        counts=paired.counts,
+        counts=replace(paired.counts, conflicting=conflicting),
         tokens_in=sum(answer.prompt_tokens for answer in answers),
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
