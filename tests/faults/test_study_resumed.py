@@ -16,9 +16,17 @@ from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.data.split import nested
-from lastresort.errors import BudgetError, DataError, InputError, OutOfMemoryError, StopRequestedError
+from lastresort.errors import (
+    BudgetError,
+    DataError,
+    InputError,
+    OutOfMemoryError,
+    PrerequisiteError,
+    StopRequestedError,
+)
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.atomic import held
+from lastresort.rungs import divided
 from lastresort.rungs.prompting.prompts import shots_of
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop, StopSignal
@@ -140,6 +148,15 @@ def test_a_stop_ends_it_with_what_is_done_and_another_process_waits(tmp_path: Pa
         pytest.raises(InputError, match="another process is at work in this folder"),
     ):
         run_study(own, Scissors())
+
+
+def test_more_processes_than_cards_are_refused_first_though_the_ladder_does_not_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(divided, "card_count", lambda: 1)
+    own = request(tmp_path, "crossover", ladder=["prompting"], tune={"processes": 8})
+    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1, one for each CUDA card here"):
+        run_study(own, CutAt("opening the model", 1))
 
 
 @pytest.mark.slow

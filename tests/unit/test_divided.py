@@ -128,6 +128,17 @@ def test_more_processes_than_cards_are_refused_before_anything_is_spent(
         refuse_more_than_cards(task(tmp_path / str(good), processes=good))
 
 
+def test_a_training_is_refused_more_processes_than_cards_whatever_the_ladder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a study of a task whose climbs do not train."""
+    monkeypatch.setattr(divided, "card_count", lambda: 1)
+    own = load_task(scripted_task(tmp_path, quality=[], task={"tune": {"processes": 8}, "ladder": ["prompting"]}))
+    refuse_more_than_cards(own)
+    with pytest.raises(PrerequisiteError, match="found 8"):
+        division_of(cast(Any, SimpleNamespace(task=own)), cast(Any, None), [], None)
+
+
 def test_the_key_is_a_count_or_auto(tmp_path: Path) -> None:
     assert task(tmp_path / "a", processes="auto").tune.processes == "auto"
     assert task(tmp_path / "b").tune.processes == 1

@@ -36,9 +36,14 @@ def card_count() -> int:
 
 
 def refuse_more_than_cards(task: Task) -> None:
-    """Raises PrerequisiteError for more processes than cards, where the task trains and there are cards."""
-    cards, wanted = card_count(), task.tune.processes
-    if cards and wanted != "auto" and wanted > cards and any(map(trains, task.ladder)):
+    """Raises PrerequisiteError for more processes than cards, where the task's ladder trains and there are cards."""
+    if any(map(trains, task.ladder)):
+        _refuse_to_train_on(card_count(), task)
+
+
+def _refuse_to_train_on(cards: int, task: Task) -> None:
+    wanted = task.tune.processes
+    if cards and wanted != "auto" and wanted > cards:
         raise PrerequisiteError(
             f"found {wanted}",
             where=f'{task.path.name}, key "tune.processes"',
@@ -65,8 +70,8 @@ def divided_plan(
 
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
     """Raises PrerequisiteError where a training that fits no card cannot be cut into shards, and for more processes than cards."""
-    refuse_more_than_cards(bench.task)
     wanted, cards = bench.task.tune.processes, card_count()
+    _refuse_to_train_on(cards, bench.task)  # a study trains whatever the ladder is
     if wanted != 1 and not isinstance(source, Sequence):
         if not bench.record.curve(run.name):  # said when it began
             bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")

@@ -295,7 +295,7 @@ def _opened(
         writer = StageWriter(progress, record, budget.spent, clock=clock)
         models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
         try:
-            refuse_more_than_cards(task)
+            refuse_more_than_cards(study_task(task, learning))
             kwargs = task.chat_template_kwargs
             bare = System(
                 "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs
