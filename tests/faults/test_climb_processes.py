@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,13 +128,20 @@ def test_killed_with_two_stopped_with_one_and_stopped_with_two_it_ends_as_uncut(
     with pytest.raises(InfrastructureError, match=r"that train together ended \(SIGKILL\)"):
         climbed(task(tmp_path, 2, **two), run, KillsOne(run, 3))
     assert not below(os.getpid(), OURS)
-    with pytest.raises(StopRequestedError, match=r"the file asks to stop, in step \d+ of 10"):
+    with pytest.raises(StopRequestedError) as first:
         climbed(task(tmp_path, 1, **one), run, AtStep(run, 4))
-    with pytest.raises(StopRequestedError, match=r"the file asks to stop, in step \d+ of 10"):
+    with pytest.raises(StopRequestedError) as second:
         climbed(task(tmp_path, 2, **two), run, AtStep(run, 1))
+    assert stopped_in(second) == stopped_in(first) + 1, "it goes on, though in another number"
     assert not below(os.getpid(), OURS)
     climbed(task(tmp_path, 2, **two), run)
     same_training(run, alone.run, "sft")
+
+
+def stopped_in(stop: pytest.ExceptionInfo[StopRequestedError]) -> int:
+    found = re.search(r"the file asks to stop, in step (\d+) of 10", str(stop.value))
+    assert found is not None, stop.value
+    return int(found[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
