@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -141,10 +142,10 @@ def same(one: Trained, other: Trained) -> None:
 
 
 def listening_at(port: int) -> set[str]:
-    """The addresses at which this machine listens there; none where the system does not say."""
+    """The addresses at which this machine listens there, by Linux."""
     found = set[str]()
     for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        for line in path.read_text().splitlines()[1:] if path.is_file() else ():
+        for line in path.read_text().splitlines()[1:]:
             address, at = line.split()[1].split(":")
             if int(at, 16) == port and line.split()[3] == "0A":
                 found.add("127.0.0.1" if address == "0100007F" else address)
@@ -159,7 +160,9 @@ def test_two_processes_train_what_one_trains(
     found = both.in_two(processes)
     assert (found.processes, found.sharded, found.step) == (2, name == "sharded", STEPS[name])
     assert processes._started is not None
-    assert listening_at(processes._started._store.port) <= {"127.0.0.1"}, "for this machine alone"
+    if sys.platform == "linux":
+        assert listening_at(processes._started._store.port) == {"127.0.0.1"}, "for this machine alone"
+    assert not processes._started._store.libuvBackend, "torch 2.6 would refuse its socket"
     same(both, Trained(folder, name, tmp_path / "here").here())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import queue
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -227,6 +228,12 @@ def test_processes_get_what_torchrun_sets_and_no_key() -> None:
     assert training_environment({"OMP_NUM_THREADS": "3"}, 2, 1)["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.parametrize("name", ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"])
+def test_processes_listen_on_loopback_unless_the_user_names_an_interface(name: str) -> None:
+    assert training_environment({}, 2, 1)[name] == ("lo0" if sys.platform == "darwin" else "lo")
+    assert training_environment({name: "eth1"}, 2, 1)[name] == "eth1"
+
+
 def test_a_process_frees_its_memory_before_it_says_that_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     order = list[str]()
     monkeypatch.setattr(spawn, "_ended", lambda job, wire, processes: order.append("train"))
@@ -234,6 +241,18 @@ def test_a_process_frees_its_memory_before_it_says_that_it_has_ended(monkeypatch
     wire: Any = SimpleNamespace(send=lambda end: order.append("say"))
     end_training(cast(Any, None), wire, cast(Any, None))
     assert order == ["train", "let go", "say"]
+
+
+def test_a_card_that_cannot_be_freed_hides_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    said, fault = list[object](), TrainingEnd(fault="Traceback: an index out of range")
+    monkeypatch.setattr(spawn, "_ended", lambda job, wire, processes: fault)
+    monkeypatch.setattr(spawn, "_let_go", fail)
+    with pytest.raises(RuntimeError, match="device-side assert"):  # for its last lines
+        end_training(cast(Any, None), cast(Any, SimpleNamespace(send=said.append)), cast(Any, None))
+    assert said == [fault]
 
 
 def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:

@@ -51,6 +51,7 @@ OTHERS_S = 5.0  # that the other processes have to say what they know of a failu
 LAST_LINES = 5  # of what a process wrote before it ended
 IDLE_S = 120.0  # after which a process without a training ends, as it takes memory
 FRESH_S = 60.0  # for which one may be given the next: rows take a while to travel
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 # Signals of a terminal or a scheduler are for the process that started this one, also while this one imports.
 _PROGRAM = (
     "import signal; [signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)]; "
@@ -193,6 +194,7 @@ class _Started:
             is_master=True,
             wait_for_workers=False,
             master_listen_fd=os.dup(self._listening.fileno()),
+            use_libuv=False,  # which takes no such socket in torch 2.6
         )
         known = training_environment(os.environ, count, port)
         self._said = [tempfile.TemporaryFile() for _ in range(count)]  # noqa: SIM115  closed in `end`
@@ -324,12 +326,14 @@ def outcome(ends: Mapping[int, TrainingEnd | None], lost: Callable[[Sequence[int
 
 
 def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[str, str]:
-    """As torchrun sets it, without what another launcher has set, and without keys, which no training needs."""
+    """As torchrun sets it, without what another launcher has set, and without keys, which no training needs. Unless the user names
+    an interface, the processes listen on loopback: by default they would at the address of the host's name.
+    """
     launched = {*PLACE, *COUNT, *LOCAL_PLACE, *OTHER_TRAINERS, FSDP}
     known = {name: value for name, value in own.items() if name not in {*launched, *SECRETS, KEYS}}
     if not any(known.get(name, "").isdigit() for name in SET_BY_USER):
         known["OMP_NUM_THREADS"] = str(max(1, cores() // count))
-    return known | {
+    return {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, **known} | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
@@ -441,10 +445,14 @@ def main() -> None:
 
 
 def end_training(job: SpawnedTraining, wire: _Wire, processes: Processes) -> None:
-    """Train and say how it ended, once the memory is free: who hears it takes the card back at once."""
+    """Train and say how it ended, once the memory is free: who hears it takes the card back at once. After some faults of a card
+    freeing it fails, too, which must not hide the first.
+    """
     end = _ended(job, wire, processes)
-    _let_go()
-    wire.send(end)
+    try:
+        _let_go()
+    finally:
+        wire.send(end)
 
 
 def _ended(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainingEnd:
