@@ -136,7 +136,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"goal": "qualty"}, 'key "goal"', '"qualty"', "quality or cost", 'Write "quality".'),
     ({"on_undecided": False}, 'key "on_undecided"', "false", "lead or collect", "Write"),
     ({"tune": {"method": "qlra"}}, 'key "tune.method"', '"qlra"', "auto, lora, qlora or full", 'Write "qlora".'),
-    ({"tune": "lora"}, 'key "tune"', 'text ("lora")', "a mapping with model or method", "Write tune: {"),
+    ({"tune": "lora"}, 'key "tune"', 'text ("lora")', "a mapping with model, method or processes", "Write tune: {"),
     ({"sft": None}, 'key "sft"', "found nothing", "a mapping with learning_rates", "or remove it"),
     ({"use": {"context": "maybe"}}, 'key "use.context"', '"maybe"', "allowed or forbidden", "Write"),
     ({"knowledge_changes": "week"}, 'key "knowledge_changes"', '"week"', "weekly", 'Write "weekly".'),

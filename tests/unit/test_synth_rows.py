@@ -466,7 +466,7 @@ def test_requests_beyond_what_is_missing_ask_for_three_rows_where_any_will_do(
 
 def test_a_row_has_no_price_where_none_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = routing(tmp_path)
-    for teacher_name, usd in (("openai:big", None), ("teacher", 0.0)):
+    for teacher_name, usd in (("openai:big", None), ("org/teacher", 0.0)):
         out = tmp_path / f"{usd}.jsonl"
         monkeypatch.setattr("lastresort.app.synth.absolute_name", lambda name, folder: name)
         found = synth(monkeypatch, path, Teacher(fresh_rows()), teacher_name=teacher_name, n=3, out=out)
