@@ -7,8 +7,6 @@ base are kept, so only the first gate asks the base.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +26,7 @@ from lastresort.records.gate import GateFindings, TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.rung import Workbench
-from lastresort.study.grid import Cell
+from lastresort.study.grid import Cell, hash_of
 from lastresort.study.rows import CellGate, CellRow
 from lastresort.systems.system import System
 from lastresort.types import LabelledProgress, Progress, StudyGate
@@ -49,9 +47,7 @@ class StudyGating:
     def key(self, key: str) -> str:
         """A hash of all that the gate of a cell depends on. key: of the cell."""
         resolved = self.prepared.task.resolved()
-        facts = {"cell": key, "mode": self.mode, "seed": SEED, **{name: resolved[name] for name in DEPENDS_ON}}
-        body = json.dumps(facts, sort_keys=True, default=str)
-        return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+        return hash_of({"cell": key, "mode": self.mode, "seed": SEED, **{name: resolved[name] for name in DEPENDS_ON}})
 
     def run(
         self, bench: Workbench, cell: Cell, key: str, system: System, items: Sequence[ItemScore], base: CellRow

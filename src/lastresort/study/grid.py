@@ -65,8 +65,7 @@ class Cell:
 
     def key(self, facts: JsonObject) -> str:
         """A hash of all that its row depends on. facts: those that all cells of the study share."""
-        body = json.dumps([facts, asdict(self)], sort_keys=True, default=str)
-        return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+        return hash_of([facts, asdict(self)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +218,9 @@ def sizes_of(sizes: Sequence[int] | None, n_train: int, usual: int) -> tuple[int
             remedy="For example: --sizes 20,40,80",
         )
     return found
+
+
+def hash_of(facts: JsonObject | list[JsonObject]) -> str:
+    """By which a row, or what its gate found, is known again."""
+    body = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
