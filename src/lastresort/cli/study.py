@@ -13,9 +13,9 @@ from typer import Argument, Option
 from lastresort.cli.options import TASK_SETTINGS, TRAINING_RAY, parse_settings
 
 if TYPE_CHECKING:
+    from lastresort.app.study import StudyRequest
     from lastresort.app.study_folder import StudyFolder
     from lastresort.report.study import StudyDocument
-    from lastresort.types import StudyKind
 
 study_app = typer.Typer(
     help="Measure how many examples it takes, or which training is better.",
@@ -63,7 +63,10 @@ def crossover_command(
 
     Run the same command again to resume an interrupted study.
     """
-    _run("crossover", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray, optimised=optimised)
+    from lastresort.app.study import StudyRequest, sizes_named
+
+    known, named = parse_settings(settings), sizes_named(sizes)
+    _run(StudyRequest("crossover", task, known, named, seeds, out, ray=ray, optimised=optimised), dry_run, as_json)
 
 
 @study_app.command("min-data", short_help="How many examples does LoRA need to beat the base prompt?")
@@ -83,7 +86,10 @@ def min_data_command(
 
     Run the same command again to resume an interrupted study.
     """
-    _run("min-data", task, settings, dry_run, as_json, sizes, seeds=seeds, out=out, ray=ray)
+    from lastresort.app.study import StudyRequest, sizes_named
+
+    request = StudyRequest("min-data", task, parse_settings(settings), sizes_named(sizes), seeds, out, ray=ray)
+    _run(request, dry_run, as_json)
 
 
 @study_app.command("orpo-vs-dpo")
@@ -105,8 +111,11 @@ def orpo_vs_dpo_command(
 
     Run the same command again to resume an interrupted study.
     """
-    options: Any = {"seeds": seeds, "dpo_rate": dpo_rate, "orpo_rate": orpo_rate, "gate": gate, "out": out, "ray": ray}
-    _run("orpo-vs-dpo", task, settings, dry_run, as_json, **options)
+    from lastresort.app.study import StudyRequest
+
+    known = parse_settings(settings)
+    request = StudyRequest("orpo-vs-dpo", task, known, None, seeds, out, dpo_rate, orpo_rate, ray, gate)
+    _run(request, dry_run, as_json)
 
 
 @study_app.command("synthetic")
@@ -125,18 +134,17 @@ def synthetic_command(
 
     Run the same command again to resume an interrupted study.
     """
-    _run("synthetic", task, settings, dry_run, as_json, seeds=seeds, out=out, ray=ray)
+    from lastresort.app.study import StudyRequest
+
+    _run(StudyRequest("synthetic", task, parse_settings(settings), None, seeds, out, ray=ray), dry_run, as_json)
 
 
-def _run(
-    kind: StudyKind, task: Path, settings: list[str], dry: bool, as_json: bool, sizes: str | None = None, **options: Any
-) -> None:
+def _run(request: StudyRequest, dry: bool, as_json: bool) -> None:
     from lastresort.app.console import progress
-    from lastresort.app.study import StudyRequest, forecast_study, run_study, sizes_named
+    from lastresort.app.study import forecast_study, run_study
     from lastresort.app.terminal import print_text
     from lastresort.cli.border import stoppable
 
-    request = StudyRequest(kind, task, parse_settings(settings), sizes_named(sizes), **options)
     if dry:
         with progress() as shown:
             said = forecast_study(request, shown)
