@@ -229,6 +229,7 @@ class _Started:
         ends: dict[int, TrainingEnd | None] = {}
         asked, until = False, float("inf")
         while len(ends) < len(self._processes) and time.monotonic() < until:
+            stepped = False
             try:
                 place, found = self._news.get(timeout=LOOK_S)
             except queue.Empty:
@@ -241,10 +242,11 @@ class _Started:
                     until = min(until, time.monotonic() + OTHERS_S)
             elif found:
                 on_step(found)
+                stepped = True
             if not asked and (request := stop.requested()) is not None:
                 asked = True
                 self._write(0, pickle.dumps(request))
-            if found and not isinstance(found, _Shown | TrainingEnd):
+            if stepped:  # after a request to stop, which ends the training with this step
                 self._write(0, pickle.dumps(_NOTED))
         self._used_at = time.monotonic()
         return outcome(ends, self._lost)
