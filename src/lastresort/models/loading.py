@@ -1,13 +1,9 @@
-"""Load weights from a folder, a GGUF or a hub id, with or without an adapter, on the device and in the precision of this machine.
-
-Hashes of model files are cached, so that a start does not read gigabytes again.
-"""
+"""Load weights from a folder, a GGUF or a hub id, with or without an adapter, on this device and in its precision."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +12,8 @@ from typing import Any
 import torch
 
 from lastresort.data.rendering import template_hash
-from lastresort.embedded import cache_folder, converted
-from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
+from lastresort.embedded import converted, file_hash
+from lastresort.errors import PrerequisiteError, TaskError
 from lastresort.hardware.environment import made_by_amd
 from lastresort.libraries import hub_failure, loading, quiet_checkpointing, without_length_warning
 from lastresort.model_heads import ADAPTER_CONFIG
@@ -36,7 +32,6 @@ from lastresort.models.quantized import (
     resolve_precision,
     unmap_weights,
 )
-from lastresort.records.atomic import write_atomically
 from lastresort.types import JsonObject
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -74,7 +69,6 @@ def processor_computes_bfloat16() -> bool:
     return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and made_by_amd())
 
 
-_log = logging.getLogger("lastresort")
 _DECIDING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _NOT_DECIDING = {"converted.json", "README.md", "trainer_state.json", "training_args.json"}
 
@@ -86,25 +80,6 @@ def folder_hash(folder: Path) -> str:
         if path.is_file() and path.suffix in _DECIDING and path.name not in _NOT_DECIDING:
             whole.update(f"{path.name}\0{file_hash(path)}\n".encode())
     return whole.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of the content, cached by path, size and time of change."""
-    real = path.resolve()
-    state = real.stat()
-    entry = hashlib.sha256(f"{real}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()
-    cached = cache_folder() / "hashes" / entry
-    if cached.is_file():
-        digest = cached.read_text(encoding="ascii")
-        if len(digest) == 64:
-            return digest
-    with real.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        write_atomically(cached, digest)
-    except InfrastructureError as error:  # only slower the next time
-        _log.debug("hash not cached: %s", error)
-    return digest
 
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
