@@ -148,12 +148,12 @@ def _neighbours(gguf: Path) -> list[Path]:
 
 def _key(gguf: Path) -> str:
     """sha256 of all that a conversion reads: of the file alone where nothing lies next to it."""
-    own, neighbours = _content_hash(gguf), _neighbours(gguf)
+    own, neighbours = file_hash(gguf), _neighbours(gguf)
     if not neighbours:
         return own
     whole = hashlib.sha256(own.encode())
     for path in neighbours:
-        whole.update(f"{path.name}\0{_content_hash(path)}\n".encode())
+        whole.update(f"{path.name}\0{file_hash(path)}\n".encode())
     return whole.hexdigest()
 
 
@@ -163,11 +163,6 @@ def _packaged(package: str, inside: str, what: str, command: str) -> Path:
     if path is None or not path.exists():
         raise PrerequisiteError(f"{what} is not installed", remedy=f"Run: {command}")
     return path
-
-
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:
@@ -215,7 +210,7 @@ def _write(model: Any, tokenizer: Any, folder: Path, gguf: Path) -> None:
             tokenizer.save_pretrained(folder)
     except SafetensorError as error:  # the writer in Rust reports a full disk by its own type
         raise OSError(errno.EIO, str(error)) from error
-    origin = {"source": gguf.name, "sha256": _content_hash(gguf), "conversion": CONVERSION}
+    origin = {"source": gguf.name, "sha256": file_hash(gguf), "conversion": CONVERSION}
     (folder / "converted.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     folder.chmod(0o755)
     sync_below(folder)

@@ -57,6 +57,14 @@ def folder(path: Path, content: str) -> Path:
     return path
 
 
+def test_a_folder_that_is_a_file_is_named_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(InfrastructureError) as caught:
+        write_atomically(tmp_path / "cache" / "hashes" / "entry", "x")
+    assert str(tmp_path / "cache") in str(caught.value)
+    assert (tmp_path / "cache").read_text() == ""
+
+
 def test_replace_folder(tmp_path: Path) -> None:
     final = tmp_path / "runs" / "winner"
     for content in ("first", "second"):

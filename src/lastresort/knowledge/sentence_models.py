@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from lastresort.embedded import file_hash
 from lastresort.errors import DataError
 from lastresort.foreign import DOCUMENT, read_json
 from lastresort.libraries import hub_failure, loading, quiet_logger
@@ -98,9 +99,7 @@ def folder_fingerprint(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in _DECIDING and path.name not in _NOT_DECIDING:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
+            whole.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
     return whole.hexdigest()
 
 

@@ -235,7 +235,8 @@ def write_atomically(path: Path, content: str | bytes, *, private: bool = False)
         new.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is a file, there is nothing to remove
+            new.unlink()
         raise disk_error(error, path) from error
 
 
