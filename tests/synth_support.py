@@ -32,9 +32,9 @@ def team_of(text: str) -> str:
     return TEAMS[THINGS.index(text.split()[0]) % 3]
 
 
-def fresh_rows() -> Write:
-    """Replies of three rows each; every one is new, and of the label that was asked for."""
-    numbers = count()
+def fresh_rows(first: int = 0) -> Write:
+    """Replies of three rows each; every one is new, and of the label that was asked for. first: so many rows came before."""
+    numbers = count(first)
 
     def write(request: str, _: int) -> str:
         wanted = label_in(request)

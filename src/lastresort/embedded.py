@@ -50,10 +50,13 @@ def cache_folder() -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of the content, cached by path, size and time of change."""
+    """sha256 of the content, cached by path and state. The state holds the time at which the system noted a change (ctime), since
+    tools that copy keep size and time of modification.
+    """
     real = path.resolve()
     state = real.stat()
-    entry = hashlib.sha256(f"{real}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()
+    known = real, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+    entry = hashlib.sha256("\0".join(map(str, known)).encode()).hexdigest()
     cached = cache_folder() / "hashes" / entry
     if cached.is_file():
         digest = cached.read_text(encoding="ascii")

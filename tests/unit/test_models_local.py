@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -324,6 +326,18 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     file.write_bytes(b"other")
     assert weights.file_hash(file) != first
     assert len(reads) == 1
+
+
+def test_another_file_of_equal_size_and_time_of_modification_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    from lastresort.embedded import file_hash
+
+    file, other = tmp_path / "model.gguf", tmp_path / "other.gguf"
+    file.write_bytes(b"one")
+    first = file_hash(file)
+    other.write_bytes(b"two")
+    os.utime(other, ns=(0, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert file_hash(file) == hashlib.sha256(b"two").hexdigest() != first
 
 
 @pytest.mark.parametrize(

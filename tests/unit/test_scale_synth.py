@@ -54,10 +54,7 @@ class Local(Teacher):
         return super().generate(prompts, decoding, on_answer)
 
     def _reply(self, request: str, _: int) -> str:
-        drawn = fresh_rows()
-        for _ in range((sum(map(ord, request)) + 7919 * self._seed) % 997):
-            drawn('{"input": "…", "output": "…"}', 0)
-        return drawn(request, 0)
+        return fresh_rows(3 * ((sum(map(ord, request)) + 7919 * self._seed) % 997))(request, 0)
 
     def _answer(self, text: str) -> str:
         return "nothing" if (sum(map(ord, text)) + self._seed) % self._unsure_of == 0 else team_of(text)
