@@ -170,6 +170,7 @@ def test_a_message_that_is_refused_while_an_answer_comes_is_kept_and_the_refusal
         seen.faults.clear()  # the console lists what was refused
 
 
+@pytest.mark.slow  # starts a browser
 def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> None:
     with opened(browser, "about:blank") as seen:
         sizes: list[int] = []
