@@ -10,6 +10,7 @@
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
+    │   │   ├── LateError             a model writes longer than a request waits
     │   │   ├── OutOfMemoryError      a training did not get its memory
     │   │   └── DiskError             the disk is full
     │   ├── BudgetError           the limit of money or time is reached
@@ -127,6 +128,23 @@ class StoppedError(LastresortError):
 
 class InfrastructureError(StoppedError):
     """An endpoint, the network or the disk failed, after retries where these make sense."""
+
+
+class LateError(InfrastructureError):
+    """A model took a request and gave no whole answer in time. waited_s: how long it had, at the last attempt."""
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        where: str = "",
+        expected: str = "",
+        remedy: str = "",
+        resume: str = "",
+        waited_s: float = 0.0,
+    ) -> None:
+        super().__init__(found, where=where, expected=expected, remedy=remedy, resume=resume)
+        self.waited_s = waited_s
 
 
 class OutOfMemoryError(InfrastructureError):

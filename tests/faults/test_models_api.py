@@ -35,7 +35,14 @@ from endpoint_support import (
     serving,
     status,
 )
-from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.errors import (
+    CandidateError,
+    InfrastructureError,
+    LastresortError,
+    LateError,
+    PrerequisiteError,
+    TaskError,
+)
 from lastresort.keys import known_keys, redacted
 from lastresort.models.api.model import ApiModel
 from lastresort.models.api.refusals import CommandDenied
@@ -165,6 +172,22 @@ def test_a_server_that_does_not_answer_times_out(server: Endpoint) -> None:
     server.otherwise = lambda handler, _: (threading.Event().wait(0.5), hang_up(handler, _))[1]
     with pytest.raises(InfrastructureError, match="no answer within"):
         model(server, timeout_s=0.1, patience=RetryPolicy(attempts=2)).generate(ask("a"), DECODING)
+
+
+@pytest.mark.parametrize(("repeat_late", "requests"), [(True, 2), (False, 1)])
+def test_an_answer_that_is_late_says_so_and_may_be_worth_no_second_try(
+    server: Endpoint, repeat_late: bool, requests: int
+) -> None:
+    """A server that failed in another way is asked again all the same."""
+    gate = threading.Event()
+    server.script = [status(500)]
+    server.otherwise = lambda handler, _: (gate.wait(20), hang_up(handler, _))[1]
+    patience = RetryPolicy(attempts=3, repeat_late=repeat_late)
+    with pytest.raises(LateError, match=f"no answer within 0 seconds, after {1 + requests} attempts") as caught:
+        model(server, timeout_s=0.1, patience=patience).generate(ask("a"), DECODING)
+    gate.set()
+    assert caught.value.waited_s == 0.1
+    assert len(server.requests) == 1 + requests
 
 
 def test_a_closed_port_is_infrastructure() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from endpoint_support import Endpoint, Handler, completion, serving
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.evals.measure import CountedAnswers
-from lastresort.models.api.requests import THINKING_TOKENS
-from lastresort.records.events import PromptOptimised, RungSearched
+from lastresort.models.api.requests import THINKING_TOKENS, RequestBuilder
+from lastresort.models.protocol import Prompt
+from lastresort.records.events import BudgetSpent, PromptOptimised, ReflectionLate, RungSearched
 from lastresort.records.record import Record
+from lastresort.report.words.progress import line_of
 from lastresort.rungs.prompting.spending import REFLECTION_TOKENS, SHOWN
 from lastresort.spec.task import load_task
 from tuning_support import Cut, CutAt
@@ -172,6 +175,70 @@ def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, eff
         found = record.last(PromptOptimised, "prompting")
     assert found is not None
     assert found.stopped == "no room"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [{1}, {1, 2, 3}], ids=["the first", "three in a row"])
+def test_a_reflection_that_does_not_come_in_time_comes_to_nothing_and_is_not_asked_for_again(
+    tmp_path: Path, late: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text of 2,048 tokens can take a slow server longer than the ten minutes of such a request, which ended the climb."""
+    gate, build = threading.Event(), RequestBuilder.build
+    asked = list[int]()
+
+    def hurried(self: RequestBuilder, prompt: Prompt, *rest: Any, **named: Any) -> Any:
+        request = build(self, prompt, *rest, **named)
+        if "better instruction" in prompt[-1].content and request["seed"] in late:
+            return {**request, "timeout": 0.2}
+        return request
+
+    def slow(handler: Handler, request: dict[str, Any]) -> None:
+        if "better instruction" in request["messages"][-1]["content"]:
+            asked.append(request["seed"])
+            if request["seed"] in late:
+                gate.wait(30)
+        answers_and_reflects(handler, request)
+
+    monkeypatch.setattr(RequestBuilder, "build", hurried)
+    append, cut = Record.append, list[bool]()
+
+    def appended(self: Record, event: Any) -> int:
+        if isinstance(event, PromptOptimised) and not cut:
+            cut.append(True)
+            raise Cut
+        return append(self, event)
+
+    monkeypatch.setattr(Record, "append", appended)
+    with serving() as server:
+        server.otherwise = slow
+        path = task(tmp_path, server)
+        with pytest.raises(Cut):  # killed after the search, before its result is noted
+            climbed(path)
+        before = len(server.requests)
+        found = climbed(path)
+        again = [one for one in server.requests[before:] if "better instruction" in one["messages"][-1]["content"]]
+        gate.set()
+    with Record.open(path.parent / "runs" / "run", read_only=True) as record:
+        optimised, search = record.last(PromptOptimised, "prompting"), record.last(RungSearched, "prompting")
+        noted = record.all(ReflectionLate)
+        paid = [event.usd for event in record.all(BudgetSpent) if event.usd]
+    assert optimised is not None
+    assert search is not None
+    assert not again
+    assert len(asked) == len(set(asked)) == optimised.reflections  # none is tried twice: each may be paid for
+    assert [one.number for one in noted] == sorted(late)
+    assert (optimised.late, optimised.cut) == (len(late), 0)
+    assert found["verdict"] in ("MET", "NOT_MET", "UNDECIDED")
+    most = 2 * REFLECTION_TOKENS / 1e6
+    assert optimised.usd > most * len(late)  # what it cost is not known: the most that it can be
+    assert sum(usd > most for usd in paid) == len(late)
+    if len(late) == 1:
+        assert optimised.best == RULE
+        assert "(1 more did not come in time)" in search.in_words
+    else:
+        assert optimised.stopped == "late"
+        assert "its texts kept taking longer than a request has" in search.in_words
+    assert "a reflection did not come within 0.2 s" in str(line_of(noted[0]))
 
 
 def test_a_forecast_counts_what_reflections_may_think(tmp_path: Path) -> None:

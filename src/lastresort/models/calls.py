@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from random import Random
 from typing import TypeVar
 
-from lastresort.errors import InfrastructureError
+from lastresort.errors import InfrastructureError, LateError
 
 T = TypeVar("T")
 Work = Callable[[int, threading.Event], T]
@@ -77,12 +77,15 @@ def _drain(done: SimpleQueue[tuple[int, T | None, BaseException | None]], on_res
 
 class TransientFailure(Exception):
     """A failure that a retry may get past. after_s: how long the server asks to wait, None if it does not say. maybe_paid: whether
-    the server may have answered, and charges for it.
+    the server may have answered, and charges for it. waited_s: how long a server that took the request was waited for, None where
+    something else failed.
     """
 
-    def __init__(self, reason: str, after_s: float | None = None, *, maybe_paid: bool = True) -> None:
+    def __init__(
+        self, reason: str, after_s: float | None = None, *, maybe_paid: bool = True, waited_s: float | None = None
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.after_s, self.maybe_paid = reason, after_s, maybe_paid
+        self.reason, self.after_s, self.maybe_paid, self.waited_s = reason, after_s, maybe_paid, waited_s
 
 
 def within(limit_s: float, call: Callable[[], T]) -> T:
@@ -102,7 +105,7 @@ def within(limit_s: float, call: Callable[[], T]) -> T:
     try:
         result, error = done.get(timeout=limit_s)
     except Empty:
-        raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds") from None
+        raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds", waited_s=limit_s) from None
     if error is not None:
         raise error
     return result  # type: ignore[return-value]
@@ -116,10 +119,12 @@ class CallAbandoned(Exception):
 class RetryPolicy:
     """How often to retry and how long to wait. Waits double from first_wait_s to longest_wait_s, each times a random 0.5 to 1.5.
 
-    If a server asks for more than longest_asked_s, the run stops and can be resumed.
+    If a server asks for more than longest_asked_s, the run stops and can be resumed. repeat_late: whether to send again what a
+    server took and did not answer in time: it may be paid for each time, and a slow model is as slow again.
     """
 
     attempts: int = 8  # enough to outlast a rate limit per minute
+    repeat_late: bool = True
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
     longest_asked_s: float = 300.0
@@ -136,7 +141,8 @@ def retry(
 ) -> T:
     """The call's result, retried after each TransientFailure.
 
-    Raises InfrastructureError once patience is used up, CallAbandoned if `stopping` returns true before another attempt.
+    Raises InfrastructureError once patience is used up (LateError where the last answer took too long), CallAbandoned if `stopping`
+    returns true before another attempt.
     """
     for attempt in range(1, patience.attempts + 1):
         try:
@@ -144,8 +150,10 @@ def retry(
         except TransientFailure as failure:
             if failure.after_s is not None and failure.after_s > patience.longest_asked_s:
                 raise _given_up(f"{failure.reason}, and asks to wait {failure.after_s:.0f} seconds", where) from failure
-            if attempt == patience.attempts:
-                raise _given_up(f"{failure.reason}, after {attempt} attempts", where) from failure
+            late = failure.waited_s is not None and not patience.repeat_late
+            if late or attempt == patience.attempts:
+                attempts = "1 attempt" if attempt == 1 else f"{attempt} attempts"
+                raise _given_up(f"{failure.reason}, after {attempts}", where, failure.waited_s) from failure
             sleep(wait_s(attempt, failure.after_s, patience, random))
             if stopping():
                 raise CallAbandoned from failure
@@ -172,5 +180,8 @@ def retry_after_s(header: str | None, now_s: float) -> float | None:
         return None
 
 
-def _given_up(reason: str, where: str) -> InfrastructureError:
-    return InfrastructureError(reason, where=where, remedy="Finished answers are kept. Wait until it is back.")
+def _given_up(reason: str, where: str, waited_s: float | None = None) -> InfrastructureError:
+    remedy = "Finished answers are kept. Wait until it is back."
+    if waited_s is None:
+        return InfrastructureError(reason, where=where, remedy=remedy)
+    return LateError(reason, where=where, remedy=remedy, waited_s=waited_s)

@@ -15,6 +15,7 @@ from lastresort.errors import InputError, TaskError, UnknownModelError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.hardware.threads import ThreadChoice, Threads
 from lastresort.model_heads import model_config
+from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, approved, nobody_to_ask, parse_endpoint
 from lastresort.models.protocol import Model, OnRead, Pay, is_endpoint
 from lastresort.types import JsonObject
@@ -42,11 +43,12 @@ def open_model(
     on_lost: Pay = lambda usd: None,
     named: bool = True,
     approve: Approve = nobody_to_ask,
+    patience: RetryPolicy | None = None,
 ) -> Model:
     """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens. on_threads:
     called when a local model computes with another number of threads. on_read: see `LocalModel`. on_lost: given what calls may have
     cost that gave no answer. named: whether the user's own file or option gives the name. If a run gives it, `approve` asks about
-    an endpoint, and a script may write only next to itself.
+    an endpoint, and a script may write only next to itself. patience: with an endpoint, None for the usual one.
 
     Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing, InputError for an endpoint that
     only a run names.
@@ -81,6 +83,7 @@ def open_model(
             template_kwargs=template_kwargs,
             on_lost=on_lost,
             named=named or approved(endpoint, os.environ, approve),
+            patience=patience,
         )
     weights = local_weights(name, base_folder)
 

@@ -302,8 +302,8 @@ PromptKept = GepaMissing | NoReflector | TooFewRowsToOptimise | NoHeadroom | NoN
 @dataclass(frozen=True, slots=True)
 class PromptRewritten:
     """What optimising the prompt gave. plain_score, best_score: on n rows of train that were kept for choosing. better: whether an
-    instruction scored higher than the plain one. tried, copies, cut: instructions that were tried, and that were not, as they
-    copied rows or were cut at the token limit. stopped: what ended it.
+    instruction scored higher than the plain one. tried, copies, cut, late: instructions that were tried, and that were not, as they
+    copied rows, were cut at the token limit or did not come in time. stopped: what ended it.
     """
 
     reflector: str
@@ -314,6 +314,7 @@ class PromptRewritten:
     tried: int
     copies: int
     cut: int
+    late: int
     calls: int
     reflections: int
     stopped: StoppedOptimising

@@ -14,12 +14,14 @@ from typing import Any
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.cached import Cache, CachedModel, has_answers_of_workers, keep_from_workers
+from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import ModelOpening, open_model
 from lastresort.models.protocol import Model, OnRead, Pay
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import KnownPassages, Lookup, Lookups, Passages
 from lastresort.systems.system import System
+from lastresort.types import JsonObject
 
 
 class OpenModels:
@@ -108,9 +110,19 @@ class OpenModels:
         return self._judges[key]
 
     @contextmanager
-    def another(self, name: str, *, prompt_price: float, output_price: float) -> Iterator[Model]:
-        """A further model behind the cache, in memory with the one that answers until the block ends. Prices: as of `judge`."""
-        model = self._opened(name, prompt_price, output_price)
+    def another(
+        self,
+        name: str,
+        *,
+        prompt_price: float,
+        output_price: float,
+        template_kwargs: JsonObject | None = None,
+        patience: RetryPolicy | None = None,
+    ) -> Iterator[Model]:
+        """A further model behind the cache, in memory with the one that answers until the block ends. Prices: as of `judge`.
+        patience: as of `open_model`.
+        """
+        model = self._opened(name, prompt_price, output_price, template_kwargs, patience)
         try:
             yield model
         finally:
@@ -154,15 +166,24 @@ class OpenModels:
         self._lookups = Lookups()
         self._close_model()
 
-    def _opened(self, name: str, prompt_price: float, output_price: float) -> Model:
+    def _opened(
+        self,
+        name: str,
+        prompt_price: float,
+        output_price: float,
+        template_kwargs: JsonObject | None = None,
+        patience: RetryPolicy | None = None,
+    ) -> Model:
         model = open_model(
             name,
             base_folder=self._base_folder,
             prompt_price=prompt_price,
             output_price=output_price,
+            template_kwargs=template_kwargs,
             on_lost=self._on_lost,
             named=name in self._named,
             approve=self._approve,
+            patience=patience,
         )
         return self._cached(model)
 

@@ -44,7 +44,7 @@ def _bounded(stream: Any, most_bytes: int, limit_s: float) -> Any:
                 if size > most_bytes:
                     raise TransientFailure(f"the reply is larger than {most_bytes // MiB} MiB")
                 if time.monotonic() > end:
-                    raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds")
+                    raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds", waited_s=limit_s)
                 yield part
 
         def close(self) -> None:

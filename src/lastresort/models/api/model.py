@@ -479,7 +479,8 @@ class ApiModel:
                 if late
                 else f"the connection failed ({type(cause or error).__name__})"
             )
-            raise TransientFailure(reason, maybe_paid=not unsent) from error
+            waited_s = timeout_s if late and not unsent else None
+            raise TransientFailure(reason, maybe_paid=not unsent, waited_s=waited_s) from error
 
     def _timeouts(self, timeout_s: float) -> openai.Timeout:
         import openai

@@ -73,6 +73,7 @@ from lastresort.records.events.search import (
     CeilingMeasured,
     PromptOptimised,
     ProposedPrompt,
+    ReflectionLate,
     RefusedPrompt,
     RungEvent,
     RungGivenUp,
@@ -90,6 +91,7 @@ from lastresort.records.events.search import (
     StoreBuilt,
     SystemFrozen,
     SystemKept,
+    Unwritten,
 )
 from lastresort.records.events.training import (
     AnswerLengths,
@@ -173,6 +175,7 @@ __all__ = [
     "RankedAnswer",
     "RankedPair",
     "RecheckCounted",
+    "ReflectionLate",
     "RefusedPrompt",
     "RenderingFixed",
     "RepairPostponed",
@@ -213,6 +216,7 @@ __all__ = [
     "TrainingFacts",
     "TrainingReached",
     "TrainingSpent",
+    "Unwritten",
     "WayMeasured",
     "WayTrained",
     "WaysChosen",

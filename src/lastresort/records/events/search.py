@@ -10,13 +10,16 @@ from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.measurement import DevScore
 from lastresort.types import GoOnAbout, Judgement, Selection
 
-RefusedPrompt = Literal["shares words", "lists rows", "cut"]
-"""Why an instruction is not tried: it shares more words in a row with a training row than it may, it lists whole rows with their
-answers, or it was cut at the token limit."""
+Unwritten = Literal["cut", "late"]
+"""Why a reflection came to nothing: its text was cut at the token limit, or did not come in the time that a request has."""
 
-StoppedOptimising = Literal["calls", "usd", "all right", "no room", "cut"]
+RefusedPrompt = Literal["shares words", "lists rows"] | Unwritten
+"""Why an instruction is not tried: it shares more words in a row with a training row than it may, it lists whole rows with their
+answers, or the reflection came to nothing."""
+
+StoppedOptimising = Literal["calls", "usd", "all right", "no room"] | Unwritten
 """What ended the optimising of a prompt: the next step could pass `calls` or `usd`, all rows are right, the reflecting model has no
-room, or its texts were cut at the token limit."""
+room, or its texts kept coming to nothing, the last one for this reason."""
 
 
 class CandidateMeasured(OfRung):
@@ -166,6 +169,26 @@ class PromptOptimised(OfRung):
         """Reflections whose text was cut at the token limit."""
         return sum(one.refused == "cut" for one in self.proposed)
 
+    @property
+    def late(self) -> int:
+        """Reflections that did not come in time."""
+        return sum(one.refused == "late" for one in self.proposed)
+
+
+class ReflectionLate(OfRung):
+    """A reflection that did not come in the time that a request has. It may have been paid for, and is not asked for again.
+    number: of the reflections of the search, from 1. thoughts: tokens that it could think. seconds: that it had.
+    """
+
+    kind: Literal["reflection_late"] = "reflection_late"
+    number: int
+    thoughts: int
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.rung}/{self.number}"
+
 
 class SystemKept(OfRung):
     """A candidate that was saved to be measured. name, sha256: as in `SystemFrozen`."""
@@ -280,6 +303,7 @@ RungEvent = (
     | RungGivenUp
     | RungSearched
     | PromptOptimised
+    | ReflectionLate
     | SystemKept
     | SystemFrozen
     | RungTested

@@ -14,6 +14,7 @@ from lastresort.records.events import (
     GateRun,
     LapTrained,
     PromptOptimised,
+    ReflectionLate,
     RepairTested,
     RepairTried,
     RungGivenUp,
@@ -125,6 +126,8 @@ def line_of(event: Event) -> str | None:
             return f"{event.rung}: {event.chosen} goes to the test: {of_selection(event.why)}"
         case PromptOptimised():
             return prompting.line(event)
+        case ReflectionLate():
+            return prompting.of_late_reflection(event.rung, event.seconds)
         case RungTested() | RepairTested():
             return f"{event.rung}: {event.system} {_tested(event.judgement)}"
         case StoreBuilt():

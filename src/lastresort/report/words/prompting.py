@@ -8,7 +8,7 @@ from typing import assert_never
 from lastresort.records import rungs as value
 from lastresort.records.decision_parts import OptimisedPrompt
 from lastresort.records.events import PromptOptimised, StoppedOptimising
-from lastresort.report.words.wording import count, counted, listed, percent, round_percent
+from lastresort.report.words.wording import count, counted, duration, listed, percent, round_percent, spaced
 
 _STOPPED: dict[StoppedOptimising, str] = {
     "calls": "the next step could have passed `prompting.calls`",
@@ -16,6 +16,7 @@ _STOPPED: dict[StoppedOptimising, str] = {
     "all right": "every row kept for choosing was answered right",
     "no room": "the rows did not fit the context of the reflecting model",
     "cut": "its texts kept being cut at the token limit (a model that thinks less may write whole ones)",
+    "late": "its texts kept taking longer than a request has (a faster model, or one that thinks less, may write them)",
 }
 
 MISSING_GEPA = (
@@ -84,21 +85,37 @@ def _well_formed(found: value.NoHeadroom) -> str:
 def of_rewritten_prompt(found: value.PromptRewritten) -> str:
     """What optimising took and gave, as a sentence."""
     copies = f" and refused {count(found.copies)} that copied training rows" if found.copies else ""
-    cut = f" ({count(found.cut)} more were cut at the token limit)" if found.cut else ""
+    unwritten = _unwritten(found)
     of_them = f" ({count(found.reflections)} of them reflections)" if found.reflections else ""
     calls = f"{counted(found.calls, 'call')}{of_them}"
     rows = f"on {counted(found.n, 'training row')} kept for choosing"
     if not found.tried:
-        none = f"GEPA tried no instruction by {found.reflector}{copies}{cut}, in {calls}: {_STOPPED[found.stopped]}"
+        none = (
+            f"GEPA tried no instruction by {found.reflector}{copies}{unwritten}, in {calls}: {_STOPPED[found.stopped]}"
+        )
         return f"{none}. The plain one scored {percent(found.plain_score)} {rows}."
     took = (
-        f"GEPA tried {counted(found.tried, 'instruction')} by {found.reflector}{copies}{cut}, in {calls}, until "
+        f"GEPA tried {counted(found.tried, 'instruction')} by {found.reflector}{copies}{unwritten}, in {calls}, until "
         f"{_STOPPED[found.stopped]}"
     )
     if not found.better:
         return f"{took}; none scored higher than the plain one, {percent(found.plain_score)} {rows}."
     best, before = percent(found.best_score), percent(found.plain_score)
     return f"{took}; the best scored {best} {rows} (optimistic, as it was chosen on them), the plain one {before}."
+
+
+def _unwritten(found: value.PromptRewritten) -> str:
+    """Of reflections that came to nothing."""
+    cut = f"{count(found.cut)} more were cut at the token limit" if found.cut else ""
+    late = f"{count(found.late)} more did not come in time" if found.late else ""
+    return f" ({', '.join(filter(None, (cut, late)))})" if cut or late else ""
+
+
+def of_late_reflection(rung: str, seconds: float) -> str:
+    """That it came to nothing, as a line for somebody who follows the run."""
+    return (
+        f"{rung}: a reflection did not come within {spaced(duration(seconds))}. It counts as one that came to nothing"
+    )
 
 
 def title(found: OptimisedPrompt) -> str:

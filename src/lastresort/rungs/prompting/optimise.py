@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence import PREDICTED
 from lastresort.evals.evidence.paired import p_above_zero, paired_differences
+from lastresort.models.calls import RetryPolicy
 from lastresort.models.open import absolute_name, parameter_count
-from lastresort.models.protocol import Model
+from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.events import PromptOptimised
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import (
@@ -148,13 +149,17 @@ def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | Usd
 
 
 def _reflector(bench: Workbench) -> AbstractContextManager[Model]:
-    task = bench.task
-    if task.reflect_model == task.model:
+    """An endpoint gets a client of its own, also where it is the task's model: one that does not ask again for what is late."""
+    task, own = bench.task, bench.task.reflect_model == bench.task.model
+    if own and not is_endpoint(task.model):
         return nullcontext(bench.models.open(_zero_shot(bench, task.about, written_by="task")))
+    prices = task.use if own else task.prompting
     return bench.models.another(
         absolute_name(task.reflect_model, task.folder),
-        prompt_price=task.prompting.prompt_price or 0.0,
-        output_price=task.prompting.output_price or 0.0,
+        prompt_price=prices.prompt_price or 0.0,
+        output_price=prices.output_price or 0.0,
+        template_kwargs=task.chat_template_kwargs if own else None,
+        patience=RetryPolicy(repeat_late=False),
     )
 
 

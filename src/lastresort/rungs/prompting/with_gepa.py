@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.data.split import groups_of
-from lastresort.errors import CandidateError
+from lastresort.errors import CandidateError, LateError
 from lastresort.evals.measure import MeasureJob
 from lastresort.models.protocol import Model, Prompt, estimated_prompt_tokens, estimated_tokens, pay_on_answer
-from lastresort.records.events import PromptOptimised, ProposedPrompt, StoppedOptimising
+from lastresort.records.events import PromptOptimised, ProposedPrompt, ReflectionLate, StoppedOptimising, Unwritten
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import UsdTooSmall
 from lastresort.rungs.prompting.copying import copied_rows
@@ -42,7 +42,7 @@ from lastresort.types import Answer, Decoding, Example, Message
 INSTRUCTION = "instruction"
 MOST_LEARNED = 400
 LEAST_ROWS = 20
-MOST_CUT = 3  # reflections in a row
+MOST_UNWRITTEN = 3  # reflections in a row that come to nothing
 # The same rows can then lead to another instruction, and models that think refuse other values.
 REFLECTION_TEMPERATURE = 1.0
 REQUEST = """An assistant follows this instruction:
@@ -96,13 +96,14 @@ def rows_of(train: Sequence[Example], calls: int, seed: int) -> OptimiserRows:
 class GepaAdapter:
     """What GEPA asks for: answers with what is wrong with them, and new instructions.
 
-    written: a system with an instruction. form: what an answer has to look like, which stays as it is. GEPA takes any exception in
-    a reflection as a failed one and goes on, so it is kept here, ends the search, and is raised then.
+    rung: for the record. written: a system with an instruction. form: what an answer has to look like, which stays as it is. GEPA
+    takes any exception in a reflection as a failed one and goes on, so it is kept here, ends the search, and is raised then.
     """
 
     def __init__(
         self,
         bench: Workbench,
+        rung: str,
         rows: OptimiserRows,
         plain: str,
         form: str,
@@ -110,11 +111,12 @@ class GepaAdapter:
         reflector: Model,
         spending: Spending,
     ) -> None:
-        self._bench, self._rows, self._plain, self._form = bench, rows, plain, form
+        self._bench, self._rung, self._rows, self._plain, self._form = bench, rung, rows, plain, form
         self._written, self._reflector = written, reflector
         self.proposed: dict[str, ProposedPrompt] = {}
         self._effort = bench.task.prompting.reasoning_effort
-        self.spent, self._thoughts, self._cut = spending, thoughts_of(bench.task), 0
+        self.spent, self._thoughts = spending, thoughts_of(bench.task)
+        self._unwritten: list[Unwritten] = []  # in a row
         self._may_think = is_paid(bench.task.reflect_model)
         self.stopped: StoppedOptimising | None = None
         self.failure: Exception | None = None
@@ -148,7 +150,7 @@ class GepaAdapter:
         try:
             text = self._reflected(candidate[INSTRUCTION], reflective_dataset[INSTRUCTION])
         except CandidateError:
-            self.stopped = "cut" if self._cut else "no room"
+            self.stopped = "cut" if "cut" in self._unwritten else "no room"
             return {}
         except Exception as error:  # noqa: BLE001  GEPA would take it as one of its own and go on
             self.failure = error
@@ -183,7 +185,7 @@ class GepaAdapter:
         return found
 
     def _reflected(self, instruction: str, records: Sequence[Mapping[str, Any]]) -> str:
-        """The instruction that the reflecting model writes, "" where it was cut or would cost too much.
+        """The instruction that the reflecting model writes, "" where it was cut, did not come in time or would cost too much.
 
         An endpoint does not say whether its model thinks before it writes, within the same limit: after a cut text it gets room for
         that, unless the task says how long it thinks.
@@ -199,20 +201,41 @@ class GepaAdapter:
         if not self.spent.fits(self.spent.reflection_usd(estimated_prompt_tokens(prompt), self._thoughts)):
             self.stopped = "usd"
             return ""
-        answer = self._reflection(prompt)
-        self.spent.reflected(answer)
+        answer = self._reflection_in_time(prompt)
         self._bench.progress.advance(1)
+        if answer is None:
+            self._came_to_nothing("late", "")
+            return ""
+        self.spent.reflected(answer)
         text = str(InstructionProposalSignature.output_extractor(answer.text.strip())["new_instruction"]).strip()
         if answer.finish != "length":
-            self._cut = 0
+            self._unwritten.clear()
             return text
-        self.proposed[f"cut {self.spent.reflections}"] = ProposedPrompt(text=text, refused="cut")
-        self._cut += 1
-        if self._cut >= MOST_CUT:
-            self.stopped = "cut"
+        self._came_to_nothing("cut", text)
         if self._effort is None and self._may_think:
             self._thoughts = THOUGHT_TOKENS
         return ""
+
+    def _came_to_nothing(self, why: Unwritten, text: str) -> None:
+        self.proposed[f"{why} {self.spent.reflections}"] = ProposedPrompt(text=text, refused=why)
+        self._unwritten.append(why)
+        if len(self._unwritten) >= MOST_UNWRITTEN:
+            self.stopped = why
+
+    def _reflection_in_time(self, prompt: Prompt) -> Answer | None:
+        """None where it does not come, or did not before the climb was resumed: it would be paid for again."""
+        record, number = self._bench.record, self.spent.reflections + 1
+        late = record.last(ReflectionLate, f"{self._rung}/{number}")
+        if late is None:
+            try:
+                return self._reflection(prompt)
+            except LateError as error:
+                late = ReflectionLate(rung=self._rung, number=number, thoughts=self._thoughts, seconds=error.waited_s)
+                record.append(late)
+        elif late.thoughts < self._thoughts:
+            self._thoughts, self._may_think = 0, False  # as that room was refused then
+        self.spent.waited(estimated_prompt_tokens(prompt), late.thoughts, late.seconds)
+        return None
 
     def _reflection(self, prompt: Prompt) -> Answer:
         """Room to think that nobody asked for is given up, for good, where it is more than the context of the model leaves."""
@@ -267,7 +290,7 @@ def optimised(
     needed = spending.start_usd(len(rows.kept), thoughts_of(bench.task))
     if spending.usd_limit is not None and not spending.fits(needed):
         return UsdTooSmall(spending.usd_limit, needed)
-    adapter = GepaAdapter(bench, rows, plain, form, written, reflector, spending)
+    adapter = GepaAdapter(bench, rung, rows, plain, form, written, reflector, spending)
     bench.progress.stage(f"{rung}: optimising the prompt on rows of train", calls)
     bench.at(rung, "optimised")
     found = gepa.optimize(
