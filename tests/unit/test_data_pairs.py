@@ -8,17 +8,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from climb_support import TEAMS, calls, scripted_task
 from lastresort.app.data_pairs import PairsRequest, pair_samples
 from lastresort.climb.prepare import prepare
+from lastresort.climb.room import max_new_tokens
+from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
 from lastresort.data.split import Split
 from lastresort.errors import BudgetError, CandidateError, DataError, InputError, StopRequestedError, TooLongError
+from lastresort.knowledge.chunks import Chunk
+from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Prompt
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
@@ -27,11 +31,14 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairedFile, SampledAnswers
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.samples import own_pairs
+from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
-from lastresort.stop import Stop
+from lastresort.stop import NEVER, Stop
+from lastresort.synthesis.pairs import samples_of
+from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, SilentProgress
+from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
 from tuning_support import Cut, CutAt
 
 
@@ -548,6 +555,56 @@ def test_the_rung_makes_no_pairs_of_such_prompts_either(tmp_path: Path) -> None:
     assert check_preferences(found.preferences, 0, {}).opposed == 0
     assert found.summary.endswith("; left out: 10 rows whose prompt another row of train answers otherwise")
     assert again == found
+
+
+def test_the_rung_and_the_command_draw_the_same_samples_of_the_same_system(tmp_path: Path) -> None:
+    """Whichever comes second finds all of them in the cache."""
+    task_file = half_right(tmp_path)
+    prepared = prepare(load_task(task_file), begins=False)
+    task, train = prepared.task, prepared.split.train
+    model = absolute_name("scripted:script.json", task.folder)
+    system = System("plain", model, PromptDesign(instruction(task)), Decoding(8))
+    runs = task_file.parent / "runs"
+    (runs / SHARED).mkdir(parents=True)
+    with ResponseCache(runs / SHARED / RESPONSES) as cache, Record.create(tmp_path / "run") as record:
+        models = OpenModels(cache, base_folder=task.folder, base_name="a", tuned_name="a")
+        limit = max_new_tokens(prepared, models.open(system))
+        system = replace(system, decoding=prompting_decoding(task, limit))
+        bench = Workbench(task, train, (), prepared.scorer, record, tmp_path, models, SilentProgress(), 8, str)
+        own_pairs(bench, "preference", system)
+        noted_pairs = record.last(SamplesPaired)
+    assert noted_pairs is not None
+    before = len(calls(task_file.parent))
+    assert before == task.preference.samples * len(train)
+    found = pair_samples(sampling(task_file, n=task.preference.samples, rows=None), SilentProgress())
+    assert len(calls(task_file.parent)) == before
+    prompts = {example.id: example.input_text for example in train}
+    pairs_of_rung = {(prompts[one.example], one.chosen.text, one.rejected.text) for one in noted_pairs.pairs}
+    assert pairs_of_rung
+    assert {*written(found)} == pairs_of_rung
+
+
+PASSAGE = Chunk("a#1", "a", "a", (), "", 0, 5, "Here.")
+
+
+def test_a_sample_keeps_what_a_system_looks_up_and_its_seed_is_its_number() -> None:
+    class Noted:
+        context_tokens, rendering, rendering_fingerprint, fingerprint, name = None, "", "", "", "noted"
+
+        def __init__(self) -> None:
+            self.decodings = list[Decoding]()
+
+        def generate(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: Any = None) -> list[Answer]:
+            self.decodings.append(decoding)
+            return [Answer(prompt[-1].content, 1, 1, "stop") for prompt in prompts]
+
+    model, row = Noted(), Example("a", (Message("user", "Where?"),), "here")
+    answerer = Answerer(
+        System("a", "m", PromptDesign(""), Decoding(8, seed=3)), cast(Any, model), lambda turns: (PASSAGE,)
+    )
+    found = list(samples_of(answerer, [row], 2, first=4, stop=NEVER))
+    assert [answer.passages for (answer,) in found] == [(PASSAGE.id,)] * 2
+    assert [(one.seed, one.temperature) for one in model.decodings] == [(8, 1.0), (9, 1.0)]
 
 
 def test_such_pairs_of_a_run_are_left_out(tmp_path: Path) -> None:

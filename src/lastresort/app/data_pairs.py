@@ -38,7 +38,6 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairedFile, SampledAnswers, SamplesLeftOut
 from lastresort.report.words import data_files as words
 from lastresort.report.words.wording import listed
-from lastresort.rungs.preference.samples import TEMPERATURE
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid, refuse_unwritable
 from lastresort.spec.task import Task, given_task
@@ -48,8 +47,8 @@ from lastresort.synthesis.pairs import (
     RowSampler,
     Sample,
     SamplingBudget,
-    has_room,
     pairs_from_samples,
+    with_room,
 )
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
@@ -264,13 +263,12 @@ def _of_model(
         model = opening.open(on_lost=budget.lose)
         try:
             decoding = prompting_decoding(task, max_new_tokens(prepared, model))
-            decoding = replace(decoding, temperature=TEMPERATURE)
             if not is_endpoint(opening.name):  # local weights take no effort
                 decoding = replace(decoding, reasoning_effort=None)
             system = System("samples", opening.name, PromptDesign(instruction(task)), decoding)
             cached = CachedModel(model, cache)
             answerer = Answerer(system, cached)
-            fitting = [row for row in rows if has_room(answerer, row)]
+            fitting = with_room(answerer, rows)
             sampler = RowSampler(answerer, cached, count)
             _ask_before_paying(name, prices, sampler.missing(fitting), fitting, stop, go_on)
             try:

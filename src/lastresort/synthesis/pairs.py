@@ -6,8 +6,9 @@ teaches nothing, so prompts whose samples all score alike make no pair.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from lastresort.errors import SAME_COMMAND, BudgetError, TooLongError
 from lastresort.models.cached import CachedModel
@@ -17,6 +18,7 @@ from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example, Progress
 
+TEMPERATURE = 1.0
 PAIRS_A_PROMPT = 4
 ALL_TOO_LONG = 16  # rows: if the first so many are refused, it is for the answers that are asked for
 
@@ -130,9 +132,32 @@ class SamplingBudget:
         return (tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6
 
 
+def sampling(answerer: Answerer, number: int) -> Answerer:
+    """The same system, drawing the samples of this number: at temperature 1, with a seed of their own."""
+    decoding = answerer.system.decoding
+    return answerer.with_decoding(replace(decoding, temperature=TEMPERATURE, seed=decoding.seed + 1 + number))
+
+
+def samples_of(
+    answerer: Answerer, rows: Sequence[Example], count: int, *, first: int = 0, stop: Stop
+) -> Iterator[list[Answer]]:
+    """So many times an answer to each row. first: number of the first sample. stop: as of `Answerer.answer`."""
+    for number in range(first, first + count):
+        yield sampling(answerer, number).answer([row.input for row in rows], stop=stop)
+
+
+def with_room(answerer: Answerer, rows: Sequence[Example], most: int | None = None) -> list[Example]:
+    """The first rows, at most so many, whose prompt leaves room for an answer, as far as that is known before they are asked."""
+    model, limit = answerer.model, answerer.model.context_tokens
+    if limit is None:
+        return list(rows[:most])
+    room = limit - answerer.system.decoding.max_new_tokens
+    return list(islice((row for row in rows if model.count_tokens(answerer.prompt(row.input)) <= room), most))
+
+
 @dataclass(frozen=True, slots=True)
 class RowSampler:
-    """So many answers to each row, each with a seed of its own. answerer: its model is cached."""
+    """So many samples of each row. answerer: its model is cached."""
 
     answerer: Answerer
     model: CachedModel
@@ -144,7 +169,7 @@ class RowSampler:
         return [
             one
             for number in range(self.count)
-            for call in self.model.calls(prompts, self._of(number).system.decoding)
+            for call in self.model.calls(prompts, sampling(self.answerer, number).system.decoding)
             for one in call.prompts
         ]
 
@@ -193,22 +218,9 @@ class RowSampler:
         self, batch: Sequence[Example], budget: SamplingBudget, progress: Progress, stop: Stop
     ) -> list[tuple[Example, list[Answer]]]:
         own: list[list[Answer]] = [[] for _ in batch]
-        for number in range(self.count):
-            answers = self._of(number).answer([row.input for row in batch], stop=stop)
+        for answers in samples_of(self.answerer, batch, self.count, stop=stop):
             for place, answer in zip(own, answers, strict=True):
                 place.append(answer)
             progress.advance(len(batch))
         budget.add([answer for answers in own for answer in answers])
         return list(zip(batch, own, strict=True))
-
-    def _of(self, number: int) -> Answerer:
-        system = self.answerer.system
-        decoding = replace(system.decoding, seed=system.decoding.seed + 1 + number)
-        return Answerer(replace(system, decoding=decoding), self.model)
-
-
-def has_room(answerer: Answerer, row: Example) -> bool:
-    """Whether the prompt of this row leaves room for an answer, as far as that is known before it is asked."""
-    limit = answerer.model.context_tokens
-    most = None if limit is None else limit - answerer.system.decoding.max_new_tokens
-    return most is None or answerer.model.count_tokens(answerer.prompt(row.input)) <= most

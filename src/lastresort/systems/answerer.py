@@ -13,7 +13,7 @@ from lastresort.models.protocol import Model, OnAnswer, Prompt
 from lastresort.stop import Stop, check
 from lastresort.systems.compose import AnswerText, Lookup, Lookups, compose, extract
 from lastresort.systems.system import PromptDesign, Shot, System
-from lastresort.types import Answer, Message
+from lastresort.types import Answer, Decoding, Message
 
 AT_ONCE = 32  # inputs whose similarity to every example is held in memory
 
@@ -96,6 +96,10 @@ class Answerer:
     def through(self, model: Model) -> Answerer:
         """The same system, answered by this model."""
         return Answerer(self.system, model, self._lookup)
+
+    def with_decoding(self, decoding: Decoding) -> Answerer:
+        """The same system and model, with this decoding."""
+        return Answerer(replace(self.system, decoding=decoding), self.model, self._lookup)
 
     def prompt(self, turns: Sequence[Message]) -> Prompt:
         """The conversation for the model, with this input."""

@@ -22,13 +22,11 @@ from lastresort.records.rungs import RewardsAlike, SamplesOutOfReach
 from lastresort.rungs.preference.items import columns_of, reward_prompts, seated
 from lastresort.rungs.race import GIVE_UP_ERROR, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
-from lastresort.stop import check
-from lastresort.synthesis.pairs import Sample, pairs_from_samples
+from lastresort.synthesis.pairs import Sample, pairs_from_samples, samples_of, with_room
 from lastresort.systems.system import System
 from lastresort.types import Answer, Example, Judgement, Message
 
 MOST_PROMPTS = 500
-TEMPERATURE = 1.0
 BEST_OF = 8  # samples to a dev item, or as many as pairs are made of
 MOST_ASKED = 96  # dev items, if fewer do not decide
 
@@ -133,7 +131,7 @@ def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[Prefere
 
 def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     rows, conflicting = one_row_a_prompt(bench.train)
-    asked = _with_room(bench, start, rows)
+    asked = with_room(bench.answerer(start), rows, MOST_PROMPTS)
     bench.progress.stage(f"{rung}: samples of {start.name}", len(asked) * bench.task.preference.samples)
     size = bench.models.open(start).batch_size
     samples, answers, so_far = list[list[Sample]](), list[Answer](), list[float]()
@@ -199,11 +197,10 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
     drawn, prompts, differ, answers = 0, set[str](), False, list[Answer]()
     try:
         rewards.check(prompted)
-        for round_, batch in _batches(_with_room(bench, start, prompted), GROUPS_AT_ONCE, MOST_GROUPS):
+        fitting = with_room(bench.answerer(start), prompted, MOST_PROMPTS)
+        for round_, batch in _batches(fitting, GROUPS_AT_ONCE, MOST_GROUPS):
             groups: list[set[float]] = [set() for _ in batch]
-            for number in range(count):
-                check(bench.stop)
-                found = _answers(bench, free, batch, round_ * count + number)
+            for found in samples_of(bench.answerer(free), batch, count, first=round_ * count, stop=bench.stop):
                 answers += found
                 scored = rewards.score(batch, [answer.text for answer in found])
                 for group, one in zip(groups, scored, strict=True):
@@ -249,9 +246,7 @@ class _Sampled:
 def _sampled(bench: Workbench, start: System, batch: Sequence[Example], count: int, so_far: list[float]) -> _Sampled:
     """So many scored samples to each example. so_far: all scores, to which these are added."""
     made = _Sampled([[] for _ in batch], [])
-    for number in range(count):
-        check(bench.stop)
-        found = _answers(bench, start, batch, number)
+    for found in samples_of(bench.answerer(start), batch, count, stop=bench.stop):
         scores = scores_of(bench.scorer, [answer.text for answer in found], batch)
         for place, answer, score in zip(made.samples, found, scores, strict=True):
             place.append(Sample(answer.text, score, answer.finish == "stop"))
@@ -259,24 +254,6 @@ def _sampled(bench: Workbench, start: System, batch: Sequence[Example], count: i
         so_far += scores
         bench.progress.advance(len(batch), note=mean_so_far(so_far))
     return made
-
-
-def _answers(bench: Workbench, start: System, batch: Sequence[Example], number: int) -> list[Answer]:
-    """The answers of this number to each example; the number is in the seed."""
-    seed = start.decoding.seed + 1 + number
-    sampling = replace(start, decoding=replace(start.decoding, temperature=TEMPERATURE, seed=seed))
-    return bench.answerer(sampling).answer([example.input for example in batch])
-
-
-def _with_room(bench: Workbench, start: System, train: Sequence[Example]) -> list[Example]:
-    """The first MOST_PROMPTS examples of train whose prompt leaves room for an answer."""
-    answerer = bench.answerer(start)
-    limit = answerer.model.context_tokens
-    if limit is None:
-        return list(train[:MOST_PROMPTS])
-    most = limit - start.decoding.max_new_tokens
-    fits = [e for e in train if answerer.model.count_tokens(answerer.prompt(e.input)) <= most]
-    return fits[:MOST_PROMPTS]
 
 
 def _preferred(example: Example, pair: RankedPair) -> PreferenceRow:
