@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from lastresort.data.duplicates import NearIndex, near_pairs
-from lastresort.synthesis.alike import AlikeIndex, alike_limit, most_alike
-from lastresort.synthesis.filters import FILTERS, ProposedRow, SeenRows, dropped_by, labels_of, wanted_rows
+from lastresort.synthesis.filters import (
+    FILTERS,
+    AlikeIndex,
+    ProposedRow,
+    SeenRows,
+    alike_limit,
+    dropped_by,
+    labels_of,
+    most_alike,
+    wanted_rows,
+)
 from lastresort.synthesis.kinds import RowRequest
 from lastresort.synthesis.reading import LONGEST_REPLY, Proposal, read_reply_rows
 from lastresort.types import Answer, Example, Message
