@@ -55,3 +55,35 @@ def test_a_command_prints_one_document_or_lines_and_writes_never_twice(
     assert code == 0
     assert str(document["path"]) in out
     assert path.read_bytes() == before, "the same command gives the same bytes"
+
+
+def pairs(monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lastresort", "data", "pairs", *options])
+    return guarded(app)
+
+
+def test_pairs_forecasts_what_a_model_would_be_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", "scripted:script.json", "--rows", "3"]
+    assert pairs(monkeypatch, "task.yaml", *model, "--dry-run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["asked"], found["kept"], found["n"], found["usd"]) == (24, 0, 8, 0.0)
+    assert pairs(monkeypatch, "task.yaml", *model, "--dry-run") == 0
+    assert capsys.readouterr().out.startswith(
+        "Forecast: 24 answers of scripted:script.json, 8 to each of 3 train rows; kept: 0"
+    )
+    for source in ("--samples", "--from"):
+        assert pairs(monkeypatch, "task.yaml", source, "a", "--dry-run") == 2
+        said = capsys.readouterr().err
+        assert f"found --dry-run with {source}, expected --dry-run with --model, which asks a model. Leave it" in said
+    assert not (folder / "calls.jsonl").exists()
+
+
+def test_the_help_of_a_forecast_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert pairs(monkeypatch, "--help") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "--dry-run" in line]
+    assert line.endswith(".")

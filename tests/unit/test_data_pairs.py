@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from climb_support import TEAMS, calls, scripted_task
-from lastresort.app.data_pairs import PairsRequest, pair_samples
+from lastresort.app.data_pairs import PairsRequest, forecast_pairs, pair_samples
 from lastresort.climb.prepare import prepare
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.workspace import RESPONSES, SHARED
@@ -25,6 +25,7 @@ from lastresort.knowledge.chunks import Chunk
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Prompt
 from lastresort.models.scripted import ScriptedModel
+from lastresort.records.atomic import held
 from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -492,6 +493,55 @@ def test_paid_calls_are_asked_about_first(tmp_path: Path) -> None:
     assert second.endswith(" rows, for about $0.05. Start it?")
     with pytest.raises(InputError, match="a limit of 1 USD without the prices of"):
         pair_samples(replace(elsewhere, usd=1.0), SilentProgress(), go_on=no)
+
+
+def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothing(tmp_path: Path) -> None:
+    task, priced = half_right(tmp_path), {"prompt_price": 100.0, "output_price": 100.0}
+    new = forecast_pairs(sampling(task, **priced), SilentProgress())
+    assert (new.model, new.rows, new.n, new.asked, new.kept) == ("scripted:script.json", 20, 4, 80, 0)
+    assert new.tokens_in > new.tokens_out > 0
+    assert new.usd == pytest.approx((new.tokens_in + new.tokens_out) / 1e4)
+    assert not calls(task.parent)
+    assert not (task.parent / "runs").exists()
+    pair_samples(sampling(task, rows=15), SilentProgress()).path.unlink()
+    before = len(calls(task.parent))
+    some = forecast_pairs(sampling(task, **priced), SilentProgress())
+    assert (some.asked, some.kept) == (20, 60)
+    assert 0 < some.tokens_in < new.tokens_in
+    assert some.lines() == [
+        "Forecast: 80 answers of scripted:script.json, 4 to each of 20 train rows; kept: 60, to ask for: 20.",
+        f"To ask for: about {some.tokens_in} tokens of prompts and {some.tokens_out} of answers, for about $0.07.",
+    ]
+    (line,) = forecast_pairs(sampling(task, rows=15), SilentProgress()).lines()
+    assert (
+        line == "Forecast: no call, since all are kept: 60 answers of scripted:script.json, 4 to each of 15 train rows."
+    )
+    unknown = forecast_pairs(sampling(task, model="http://127.0.0.1:9/v1#m"), SilentProgress())
+    assert unknown.usd is None
+    assert unknown.lines()[1].endswith(", at an unknown price.")
+    assert len(calls(task.parent)) == before
+    assert [path.name for path in task.parent.iterdir() if "pairs" in path.name] == []
+
+
+def test_two_commands_do_not_ask_for_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them would write nothing, after all its calls."""
+    task = half_right(tmp_path)
+    folder = task.parent / ".routing-pairs.jsonl"
+    folder.mkdir()
+    with (
+        held(folder, "", expected="", remedy=""),
+        pytest.raises(InputError, match="another process is making these pairs, expected one process a file"),
+    ):
+        pair_samples(sampling(task), SilentProgress())
+    assert not calls(task.parent)
+    found = pair_samples(sampling(task), SilentProgress())
+    assert found.path.name == "routing-pairs.jsonl"
+    assert not folder.exists()
+    (folder / "journal.jsonl").parent.mkdir()
+    (folder / "journal.jsonl").touch()  # of synthetic rows that once had this name
+    found.path.unlink()
+    pair_samples(sampling(task), SilentProgress())
+    assert [path.name for path in folder.iterdir()] == ["journal.jsonl"]
 
 
 def test_answers_that_are_kept_cost_what_their_price_is_now_and_are_no_reason_to_stop(tmp_path: Path) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from random import Random
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from lastresort.app.data_samples import SAMPLES, SampleOrder, forecast_samples, sample_model
 from lastresort.app.gate import RUNS
-from lastresort.app.synth import Prices, limit_of, prices_of
+from lastresort.app.synth import refuse_below
 from lastresort.climb.identity import differing
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.room import max_new_tokens
-from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
 from lastresort.data.conversion.samples import read_samples, sort_samples
@@ -26,35 +24,23 @@ from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import one_row_a_prompt
-from lastresort.errors import SAME_COMMAND, BudgetError, DataError, InputError, StoppedError, StopRequestedError
+from lastresort.errors import SAME_COMMAND, DataError, InputError
 from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
-from lastresort.models.cached import CachedModel
-from lastresort.models.open import ModelOpening, absolute_name
-from lastresort.models.protocol import Prompt, estimated_prompt_tokens, estimated_tokens, is_endpoint
+from lastresort.records.atomic import LOCK, disk_errors, held
 from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
-from lastresort.records.responses import ResponseCache
-from lastresort.report.data_files import PairedFile, SampledAnswers, SamplesLeftOut
-from lastresort.report.words import data_files as words
+from lastresort.report.data_files import PairedFile, PairsForecast, SampledAnswers, SamplesLeftOut
 from lastresort.report.words.wording import listed
-from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
-from lastresort.spec.paths import is_paid, refuse_unwritable
+from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, NOTHING_KEPT, GoOn, Stop, check
 from lastresort.synthesis.pairs import (
     PAIRS_A_PROMPT,
-    RowSampler,
     Sample,
-    SamplingBudget,
     pairs_from_samples,
-    with_room,
 )
-from lastresort.systems.answerer import Answerer
-from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example, Message, Progress
-
-SAMPLES = 8  # of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +67,14 @@ class PairsRequest:
     output_price: float | None = None
     runs: Path = RUNS
 
+    @property
+    def order(self) -> SampleOrder | None:
+        """What a model is asked for; None where samples are there."""
+        if self.model is None:
+            return None
+        n = SAMPLES if self.n is None else self.n
+        return SampleOrder(self.model, n, self.rows, self.usd, (self.prompt_price, self.output_price), self.runs)
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredPair:
@@ -103,14 +97,64 @@ def pair_samples(
     """
     _check(request)
     task = given_task(request.task, dict(request.settings))
+    out = _file(request, task)
+    with _held(out) if request.model is not None else nullcontext():
+        return _paired(request, task, out, progress, stop, go_on)
+
+
+def forecast_pairs(request: PairsRequest, progress: Progress) -> PairsForecast:
+    """What --model would be asked, and what is kept of that. Asks no model, runs no code of the user, changes no file; the model is
+    opened, since answers are kept by what it is.
+
+    Raises InputError as `pair_samples` does, and where no model is named.
+    """
+    _check(request)
+    order = request.order
+    if order is None:
+        raise InputError(
+            f"found --dry-run with {'--samples' if request.run is None else '--from'}",
+            expected="--dry-run with --model, which asks a model",
+            remedy="Leave it out.",
+        )
+    task = given_task(request.task, dict(request.settings))
+    _file(request, task)
+    progress.stage("reading the task")
+    prepared = prepare(task, run_code=False, begins=False)
+    _refuse_judge(prepared)
+    return forecast_samples(order, prepared)
+
+
+def _file(request: PairsRequest, task: Task) -> Path:
+    """Where the pairs are written."""
     out = request.out or task.folder / f"{task.task}-pairs.jsonl"
     refuse_unwritable("--out", out)
     refuse_existing(out)
+    return out
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Two commands for the same file would ask the model twice, and one of them would write nothing."""
+    folder = out.with_name(f".{out.name}")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    wait = "Wait for it, or name another file with --out."
+    with held(folder, "another process is making these pairs", expected="one process a file", remedy=wait):
+        refuse_existing(out)
+        yield
+    with suppress(OSError):  # synthetic rows may have a journal there
+        (folder / LOCK).unlink()
+        folder.rmdir()
+
+
+def _paired(
+    request: PairsRequest, task: Task, out: Path, progress: Progress, stop: Stop, go_on: GoOn | None
+) -> PairedFile:
     progress.stage("reading the task")
     prepared = prepare(task, begins=False)
     sampled: SampledAnswers | None = None
-    if request.model is not None:
-        sampled, found, left = _of_model(request, request.model, prepared, progress, stop, go_on)
+    if (order := request.order) is not None:
+        sampled, found, left = _of_model(request, order, prepared, progress, stop, go_on)
     elif request.samples is not None:
         found, left = _of_file(request, prepared, progress, stop)
     else:
@@ -150,27 +194,21 @@ def _check(request: PairsRequest) -> None:
             expected="--samples FILE, --from RUN or --model MODEL",
             remedy="Name one of them.",
         )
-    for option, number, least in (
+    of_model: tuple[tuple[str, float | None, float], ...] = (
         ("--n", request.n, 2),
         ("--rows", request.rows, 1),
         ("--usd", request.usd, 0),
         ("--prompt-price", request.prompt_price, 0),
         ("--output-price", request.output_price, 0),
-    ):
+    )
+    for option, number, _ in of_model:
         if number is not None and request.model is None:
             raise InputError(
                 f"found {option} with {named[0]}",
                 expected=f"{option} with --model, which samples now",
                 remedy="Leave it out.",
             )
-        if number is not None and not least <= number < math.inf:
-            raise InputError(
-                f"found {number:g}", where=option, expected=f"a number of at least {least}", remedy="Correct it."
-            )
-    if not 0 <= request.margin < math.inf:
-        raise InputError(
-            f"found {request.margin:g}", where="--margin", expected="a number of at least 0", remedy="Correct it."
-        )
+    refuse_below(*of_model, ("--margin", request.margin, 0))
     if not 1 <= request.most <= PAIRS_A_PROMPT:
         raise InputError(
             f"found {request.most}", where="--most", expected=f"1 to {PAIRS_A_PROMPT}", remedy="Correct it."
@@ -241,66 +279,22 @@ def _scored(
 
 
 def _of_model(
-    request: PairsRequest, name: str, prepared: PreparedTask, progress: Progress, stop: Stop, go_on: GoOn | None
+    request: PairsRequest,
+    order: SampleOrder,
+    prepared: PreparedTask,
+    progress: Progress,
+    stop: Stop,
+    go_on: GoOn | None,
 ) -> tuple[SampledAnswers, list[ScoredPair], SamplesLeftOut]:
-    """Zero-shot and at temperature 1, as the rung preference samples. Rows of train neither repeat dev or test nor nearly do."""
     _refuse_judge(prepared)
-    task, count = prepared.task, SAMPLES if request.n is None else request.n
-    prices = prices_of(task, name, (request.prompt_price, request.output_price))
-    limit = limit_of(task, request.usd, name, prices)
-    limit_from = "--usd" if request.usd is not None else f'{task.path.name}, key "limits.usd"'
-    budget = SamplingBudget(limit, limit_from, (prices[0] or 0.0, prices[1] or 0.0))
-    opening = ModelOpening(
-        absolute_name(name, task.folder if name == task.model else Path.cwd()),
-        task.folder,
-        prompt_price=budget.prices[0],
-        output_price=budget.prices[1],
-        template_kwargs=task.chat_template_kwargs if name == task.model else {},
-    )
-    train, conflicting = one_row_a_prompt(prepared.split.train)
-    rows = Random(task.split.seed).sample(train, len(train))[: request.rows]
-    with ResponseCache(request.runs / SHARED / RESPONSES) as cache:
-        model = opening.open(on_lost=budget.lose)
-        try:
-            decoding = prompting_decoding(task, max_new_tokens(prepared, model))
-            if not is_endpoint(opening.name):  # local weights take no effort
-                decoding = replace(decoding, reasoning_effort=None)
-            system = System("samples", opening.name, PromptDesign(instruction(task)), decoding)
-            cached = CachedModel(model, cache)
-            answerer = Answerer(system, cached)
-            fitting = with_room(answerer, rows)
-            sampler = RowSampler(answerer, cached, count)
-            _ask_before_paying(name, prices, sampler.missing(fitting), fitting, stop, go_on)
-            try:
-                answers = sampler.answers(fitting, budget, progress, stop)
-            except BudgetError:
-                raise
-            except StoppedError as error:
-                raise error.going_on(SAME_COMMAND) from error
-        finally:
-            model.close()
-    texts = [(row, [_Text(one.text, one.finish == "stop") for one in own if one.text.strip()]) for row, own in answers]
-    blank = count * len(answers) - sum(len(own) for _, own in texts)
-    left = SamplesLeftOut(blank=blank, no_room=len(rows) - len(answers), conflicting=conflicting)
+    found = sample_model(order, prepared, progress, stop, go_on)
+    texts = [
+        (row, [_Text(one.text, one.finish == "stop") for one in own if one.text.strip()]) for row, own in found.answers
+    ]
+    blank = found.sampled.n * len(texts) - sum(len(own) for _, own in texts)
+    left = SamplesLeftOut(blank=blank, no_room=found.no_room, conflicting=found.conflicting)
     of_train = [(row, own) for row, own in texts if own]
-    known = not is_paid(name) or None not in prices
-    sampled = SampledAnswers(name, len(answers), count, budget.usd if known else None)
-    return sampled, *_scored(request, prepared, of_train, left, progress, stop, resume=SAME_COMMAND)
-
-
-def _ask_before_paying(
-    name: str, prices: Prices, missing: Sequence[Prompt], rows: Sequence[Example], stop: Stop, go_on: GoOn | None
-) -> None:
-    """missing: the prompts of answers that are not kept. Raises StopRequestedError where the answer is no."""
-    if not missing or not is_paid(name) or prices == (0.0, 0.0) or go_on is None:
-        return
-    usd = None
-    if prices[0] is not None and prices[1] is not None:
-        read = sum(map(estimated_prompt_tokens, missing))
-        written = len(missing) * fmean(estimated_tokens(row.output) for row in rows)
-        usd = (read * prices[0] + written * prices[1]) / 1e6
-    if not go_on(words.samples_question(name, len(missing), len(rows), usd), stop):
-        raise StopRequestedError("nobody agreed to the paid calls", where="--model", remedy="Answer y, or add --yes.")
+    return found.sampled, *_scored(request, prepared, of_train, left, progress, stop, resume=SAME_COMMAND)
 
 
 def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:

@@ -324,14 +324,19 @@ def _check(request: SynthRequest, out: Path) -> None:
             close = nearest(value, known)
             remedy = f'Did you mean "{close}"?' if close else "Name one of them."
             raise InputError(f'found "{value}"', where=option, expected=", ".join(known), remedy=remedy)
-    for option, number, least in (
+    refuse_below(
         ("--n", request.n, 1),
         ("--calls", request.calls, 1),
         ("--agreement", request.agreement, 0),
         ("--usd", request.usd, 0),
         ("--prompt-price", request.prompt_price, 0),
         ("--output-price", request.output_price, 0),
-    ):
+    )
+
+
+def refuse_below(*options: tuple[str, float | None, float]) -> None:
+    """Raises InputError where an option has a number below the least one, no number or an infinite one."""
+    for option, number, least in options:
         if number is not None and not least <= number < math.inf:
             raise InputError(
                 f"found {number:g}", where=option, expected=f"a number of at least {least}", remedy="Correct it."

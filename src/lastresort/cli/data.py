@@ -217,6 +217,7 @@ def pairs_command(
     usd: float | None = USD,
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
+    dry_run: bool = Option(False, "--dry-run", help="Show what --model would cost. Asks nothing."),
     yes: bool = YES,
     out: Path | None = Option(None, "--out", help="File of pairs. Default: <task>-pairs.jsonl next to the task file."),
     margin: float = Option(0.0, "--margin", help="Least difference of the scores of a pair."),
@@ -230,7 +231,7 @@ def pairs_command(
     Scores the samples with the task's scorer and pairs the best with the worst of each train row. Never uses dev or test. With
     --model, run the same command again to go on.
     """
-    from lastresort.app.data_pairs import PairsRequest, pair_samples
+    from lastresort.app.data_pairs import PairsRequest, forecast_pairs, pair_samples
     from lastresort.cli.border import stoppable
 
     request = PairsRequest(
@@ -238,5 +239,8 @@ def pairs_command(
         output_price,
     )  # fmt: skip
     with stoppable() as (shown, stop):
-        found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
+        if dry_run:
+            found: _Found = forecast_pairs(request, shown)
+        else:
+            found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
     _print(found, as_json)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.report.words import data_files as words
+from lastresort.types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,29 @@ class SampledAnswers:
     rows: int
     n: int
     usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairsForecast:
+    """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
+    tokens_in, tokens_out, usd: about, of those that are asked for; usd is None where a price is unknown.
+    """
+
+    model: str
+    rows: int
+    n: int
+    asked: int
+    kept: int
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+
+    def as_dict(self) -> JsonObject:
+        """As `lastresort data pairs --dry-run --json` prints it."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        return words.pairs_forecast_lines(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ConvertedFile,
         MixedFile,
         PairedFile,
+        PairsForecast,
         SampledAnswers,
         SamplesLeftOut,
         TakenRows,
@@ -77,9 +78,21 @@ def _taken_line(source: TakenRows, rows: int) -> str:
     return f"  {source.path}: {count(source.taken)} of {counted(source.has, 'row')}{again}, {share} of the mix{copies}"
 
 
-def samples_question(model: str, answers: int, rows: int, usd: float | None) -> str:
-    """answers: that are missing. usd: None where a price is unknown."""
-    return f"This samples {counted(answers, 'answer')} of {model} to {counted(rows, 'row')}, {at_price(usd)}. Start it?"
+def samples_question(found: PairsForecast) -> str:
+    answers = f"{counted(found.asked, 'answer')} of {found.model} to {counted(found.rows, 'row')}"
+    return f"This samples {answers}, {at_price(found.usd)}. Start it?"
+
+
+def pairs_forecast_lines(found: PairsForecast) -> list[str]:
+    answers = f"{counted(found.asked + found.kept, 'answer')} of {found.model}"
+    rows = f"{found.n} to each of {counted(found.rows, 'train row')}"
+    if not found.asked:
+        return [f"Forecast: no call, since all are kept: {answers}, {rows}."]
+    tokens = f"about {count(found.tokens_in)} tokens of prompts and {count(found.tokens_out)} of answers"
+    return [
+        f"Forecast: {answers}, {rows}; kept: {count(found.kept)}, to ask for: {count(found.asked)}.",
+        f"To ask for: {tokens}, {at_price(found.usd)}.",
+    ]
 
 
 def sampled_line(found: SampledAnswers) -> str:
