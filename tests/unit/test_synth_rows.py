@@ -210,6 +210,21 @@ def test_rows_for_a_label_are_asked_for_next_to_others() -> None:
         assert [row.output == request.answer for row in request.shown] == [True] * 4 + [False] * 2
 
 
+@pytest.mark.parametrize("kind", ["answer", "expansion"])
+def test_a_row_that_train_has_several_times_is_shown_once(kind: str) -> None:
+    """The teacher would take it for what rows usually look like."""
+    texts = ["lamp broken", "Lamp broken ", "refund late", "lamp broken", "new address", "refund late"]
+    rows_ = tuple(
+        Example(str(n), (Message("user", text),), "repair" if text.lower().startswith("lamp") else "other")
+        for n, text in enumerate(texts)
+    )
+    by_label = {label: [row for row in rows_ if row.output == label] for label in ("repair", "other")}
+    seeds = SeedRows(rows_, by_label)
+    for seed in range(9):
+        shown = KINDS[kind].request(Draw(seeds, Turns(seeds, {}), Random(seed), "repair")).shown
+        assert len({row.input_text.strip().lower() for row in shown}) == len(shown) == 3
+
+
 def test_what_is_in_the_task_already_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = routing(tmp_path)
     with (tmp_path / "rows.jsonl").open("a", encoding="utf-8") as file:

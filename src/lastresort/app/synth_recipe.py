@@ -25,7 +25,7 @@ from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
-from lastresort.synthesis.kinds import KINDS, Kind, SeedRows, stands_alone
+from lastresort.synthesis.kinds import KINDS, Kind, SeedRows, different, stands_alone
 from lastresort.synthesis.passages import LEAST_CHARACTERS, PassageProtection, seed_passages
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
@@ -220,8 +220,8 @@ def _varied(seeds: SeedRows, n: int, seed: int) -> list[Example]:
     random = Random(f"synthetic shots:{seed}")
     labels = [rows for rows in seeds.by_label.values() if rows]
     first = [random.choice(list(rows)) for rows in random.sample(labels, min(n, len(labels)))]
-    others = [row for row in random.sample(seeds.rows, min(len(seeds.rows), 2 * n)) if row not in first]
-    return [*first, *others][:n]
+    others = random.sample(seeds.rows, min(len(seeds.rows), 2 * n))
+    return different([*first, *others])[:n]
 
 
 def _longest_tokens(rows: Sequence[Example]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from heapq import heapify, heapreplace
 from random import Random
 from typing import Protocol, TypeVar
 
+from lastresort.data.duplicates import normalised
 from lastresort.knowledge.chunks import Chunk
 from lastresort.synthesis import prompts
 from lastresort.synthesis.passages import PassageProtection
@@ -121,14 +122,33 @@ class Draw:
         return self.turns.next_passage(kind)
 
     def some(
-        self, n: int, rows: Sequence[Example], fits: Callable[[Example], bool] = lambda row: True
+        self,
+        n: int,
+        rows: Sequence[Example],
+        fits: Callable[[Example], bool] = lambda row: True,
+        shown: Sequence[Example] = (),
     ) -> list[Example]:
-        """At most n different ones of these that fit, in random order."""
-        found = [row for row in self.random.sample(rows, min(LOOKED_AT, len(rows))) if fits(row)]
+        """At most n of these that fit, in random order, no two of the same input, and none of that of a row that is shown."""
+        found = different([row for row in self.random.sample(rows, min(LOOKED_AT, len(rows))) if fits(row)], shown)
         if len(found) < n and len(rows) > LOOKED_AT:
             found = [row for row in rows if fits(row)]
             self.random.shuffle(found)
+            found = different(found, shown)
         return found[:n]
+
+
+def different(rows: Sequence[Example], shown: Sequence[Example] = ()) -> list[Example]:
+    """The first row of each input, without the inputs that are shown: train may have a row several times."""
+    known, found = set(map(_said, shown)), list[Example]()
+    for row in rows:
+        if (said := _said(row)) not in known:
+            known.add(said)
+            found.append(row)
+    return found
+
+
+def _said(row: Example) -> tuple[tuple[str, str], ...]:
+    return tuple((turn.role, normalised(turn.content)) for turn in row.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +175,8 @@ def _answer(draw: Draw) -> RowRequest:
     """New inputs for a label that is wanted, from some of its rows and others for contrast: more, if it has no rows."""
     label = draw.label if draw.label is not None else draw.random.choice(list(draw.seeds.by_label))
     own = draw.some(OF_LABEL, draw.seeds.by_label[label])
-    others = draw.some(CONTRAST if own else OF_LABEL + CONTRAST, draw.seeds.rows, lambda row: row.output != label)
+    most = CONTRAST if own else OF_LABEL + CONTRAST
+    others = draw.some(most, draw.seeds.rows, lambda row: row.output != label, own)
     return RowRequest("answer", prompts.ANSWER, (*own, *others), label)
 
 
@@ -165,7 +186,7 @@ def _expansion(draw: Draw) -> RowRequest:
     Source: Wang et al. 2023, Self-Instruct.
     """
     first = draw.next_row("expansion")
-    others = draw.some(VARIED - 1, draw.seeds.rows, lambda row: row is not first)
+    others = draw.some(VARIED - 1, draw.seeds.rows, shown=[first])
     return RowRequest("expansion", prompts.EXPANSION, (first, *others), None)
 
 
