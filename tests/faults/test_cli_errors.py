@@ -336,12 +336,24 @@ def test_a_run_without_a_winner_says_so_where_one_is_wanted_and_calls_nothing_pr
     decision = json.loads(Path("r/decision.json").read_text("utf-8"))
     assert (decision["verdict"], decision["winner"]["path"]) == ("UNDECIDED", None)
     capsys.readouterr()
-    for command in (["chat", "r", "--once", "x"], ["serve", "r"], ["handoff", "r", "--to", "vllm"]):
-        assert lastresort(monkeypatch, *command) == 2
+    commands = (
+        ("chat", "--once", "x"),
+        ("serve",),
+        ("handoff", "--to", "vllm"),
+        ("gate", str(task), "--tuned"),
+        ("verify", "http://127.0.0.1:9/v1"),
+        ("recheck",),
+    )
+    for name, *more in commands:
+        places = ["r", "r/winner"] if name != "verify" else ["r"]
+        for place in places:
+            arguments = [*more, place] if name == "gate" else [place, *more]
+            assert lastresort(monkeypatch, name, *arguments) == 2
         said = capsys.readouterr().err
-        assert "r: this run has no winner (UNDECIDED), expected a run with one." in said
-        assert (
-            "`lastresort report r` says what would decide it; the best that it tested opens by its own folder" in said
+        assert said.count("r: this run has no winner (UNDECIDED), expected a run with one") == len(places), said
+        assert re.search(
+            r"`lastresort report (/\S+/)?r` says what would decide it; the best that it tested opens by its own folder",
+            said,
         )
     (best,) = re.findall(r"folder, (\S+)\.$", " ".join(said.split()))
     assert lastresort(monkeypatch, "chat", best, "--once", "invoice lost in Oslo") == 0

@@ -247,7 +247,10 @@ def recheck_run(
     """
     from lastresort.after.recheck.recheck import recheck
     from lastresort.report.recheck import file_name
+    from lastresort.systems.running import refuse_no_winner
 
+    if not request.run.exists():  # such as the place of a winner
+        refuse_no_winner(request.run)
     found = recheck(
         request.run,
         new=_replacement(request) if request.replaces else None,

@@ -25,7 +25,7 @@ from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
 from lastresort.stop import Stop, check
 from lastresort.systems.files import FILE, artefact_sha256
-from lastresort.systems.running import load_winner
+from lastresort.systems.running import load_winner, refuse_no_winner
 from lastresort.systems.system import System
 from lastresort.train.adapters.folder import CONFIG, WEIGHTS, weight_shapes
 from lastresort.train.files.run_folder import trained_rendering
@@ -240,6 +240,7 @@ def resolve_sides(
     winner = _winner(folder)
     if winner is not None:
         return _of_winner(base, tuned, winner, here, base_as)
+    refuse_no_winner(folder)
     base_side = _base_side(base, template_kwargs, here, base_as)
     if is_adapter(folder):
         return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))

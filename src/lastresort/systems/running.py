@@ -67,6 +67,8 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
 
     Raises as `open_system` does.
     """
+    if not (folder / FILE).is_file():
+        refuse_no_winner(folder)
     if not folder.exists():
         raise DataError(
             "there is no such folder",
@@ -75,8 +77,6 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
             remedy="Check the name; `lastresort ui` lists the runs.",
         )
     saved = folder if (folder / FILE).is_file() else folder / "winner"
-    if saved != folder:
-        _refuse_none(folder)
     system, held = _load_checked(saved)
     if held and not allow_held:
         raise InputError(
@@ -149,23 +149,28 @@ def _load_checked(folder: Path) -> tuple[System, bool]:
     return load_system(folder), winner is not None and winner.held
 
 
-def _refuse_none(run: Path) -> None:
-    """Raises DataError where this run decided and nothing won. What it tested can be opened all the same."""
+def refuse_no_winner(folder: Path) -> None:
+    """Raises DataError where this is a run, or the place of its winner, that decided and that nothing won."""
+    run = folder.parent if folder.name == "winner" and not folder.exists() else folder
     if not (run / RECORD).exists():
         return
     with Record.open(run, read_only=True) as record:
         decided = record.last(ClimbDecided)
-    if decided is None or decided.decision.winner is None or decided.decision.winner.path is not None:
-        return
-    tested = [rung for rung in decided.decision.rungs if rung.test is not None and rung.chosen is not None]
+    if decided is not None and decided.decision.winner is not None and decided.decision.winner.path is None:
+        raise no_winner(run, decided.decision)
+
+
+def no_winner(run: Path, decision: RunView, expected: str = "a run with one") -> DataError:
+    """For a run that nothing won. What it tested can be opened all the same."""
+    tested = [rung for rung in decision.rungs if rung.test is not None and rung.chosen is not None]
     best = max(tested, key=lambda rung: 0.0 if rung.test is None else rung.test.score, default=None)
     folder = None if best is None else candidate_folder(run, best.name, best.chosen or "")
-    verdict = (decided.decision.verdict or "").replace("_", " ")
+    verdict = (decision.verdict or "").replace("_", " ")
     opened = f"; the best that it tested opens by its own folder, {folder}" if folder is not None else ""
-    raise DataError(
+    return DataError(
         f"this run has no winner ({verdict})",
         where=str(run),
-        expected="a run with one",
+        expected=expected,
         remedy=f"`lastresort report {run}` says what would decide it{opened}.",
     )
 

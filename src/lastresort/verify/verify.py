@@ -11,7 +11,7 @@ from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_
 from lastresort.after.recheck.models import RecheckModels, cost_of
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.split import groups_of
-from lastresort.errors import SAME_COMMAND, DataError, InputError, LastresortError, StoppedError
+from lastresort.errors import SAME_COMMAND, InputError, LastresortError, StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, nobody_to_ask
@@ -34,6 +34,7 @@ from lastresort.report.words.verify import Sent
 from lastresort.spec.paths import is_paid
 from lastresort.stop import NEVER, Stop
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.running import no_winner
 from lastresort.types import Example, Progress, SilentProgress, Unit
 from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, TRIED, Case, open_measured, tested
@@ -112,12 +113,7 @@ def verify(
 def the_winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
     """Raises DataError where there is none, InputError where the gate holds it."""
     if finished.winner is None:
-        raise DataError(
-            "no system won this run, so no answers could be compared",
-            where=str(finished.folder),
-            expected="a run with a winner",
-            remedy="Climb again, with a lower bar or more examples.",
-        )
+        raise no_winner(finished.folder, finished.decision)
     decided = finished.decision.winner
     if decided is not None and decided.held and not allow_held:
         raise InputError(

@@ -37,6 +37,7 @@ from lastresort.report.recheck import (
 )
 from lastresort.report.words import recheck as words
 from lastresort.systems.files import copy_store
+from lastresort.systems.running import no_winner
 from lastresort.types import Progress
 
 
@@ -158,12 +159,7 @@ def recheck_documents(
     """
     winner = finished.winner
     if winner is None:
-        raise DataError(
-            "no system won this run, so there are no answers that could be stale",
-            where=str(finished.folder),
-            expected="a run with a winner, or --model NEW",
-            remedy="Climb again with the new documents.",
-        )
+        raise no_winner(finished.folder, finished.decision, "a run with one, or --model NEW")
     path = documents or finished.knowledge
     if path is None:
         raise InputError(
