@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import scripted_task
+from climb_support import TEAMS, rows, scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import AGAIN, RESUME, DiskError, InfrastructureError
@@ -319,8 +319,15 @@ def test_an_undecided_winner_is_called_provisional_where_it_is_used(
     assert lastresort(monkeypatch, "climb", str(task), "--until", "prompting", "--run", "r") == 0
     *_, said, use = capsys.readouterr().out.splitlines()
     assert (said, use.split(":")[0]) == (PROVISIONAL, "use it")
-    assert lastresort(monkeypatch, "chat", "r", "--once", "invoice lost in Oslo") == 0
-    assert PROVISIONAL in capsys.readouterr().err
+    assert lastresort(monkeypatch, "chat", "r", "--once", "something that nobody knows") == 0
+    out, error = capsys.readouterr()
+    assert PROVISIONAL in error
+    assert out == "\n"
+    assert error.splitlines()[-1] == "This is none of the task's labels."
+    assert lastresort(monkeypatch, "chat", "r", "--once", rows()[0]["input"]) == 0
+    out, error = capsys.readouterr()
+    assert out.strip() in TEAMS
+    assert "labels" not in error
 
 
 def test_a_run_without_a_winner_says_so_where_one_is_wanted_and_calls_nothing_provisional(

@@ -108,7 +108,7 @@ def test_chat_at_a_terminal_asks_once_and_goes_on(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[Any] = []
-    monkeypatch.setattr("lastresort.cli.runs._say", lambda running, _: opened.append(running.system.model))
+    monkeypatch.setattr("lastresort.cli.runs.print_answer", lambda running, *_: opened.append(running.system.model))
     at_a_terminal(monkeypatch, line)
     run = shared(tmp_path / "run", ELSEWHERE)
     code, _, error = lastresort_says(monkeypatch, capsys, "chat", str(run), "--once", "hello")

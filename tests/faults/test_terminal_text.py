@@ -17,11 +17,11 @@ from rich.table import Table
 import lastresort
 from lastresort.app.console import SafeConsole
 from lastresort.app.console import progress as on_stderr
-from lastresort.app.terminal import UNSAFE, escaped, print_document
-from lastresort.cli import runs
+from lastresort.app.terminal import UNSAFE, escaped, print_answer, print_document
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.types import Answer
 
 SOURCE = Path(lastresort.__file__).parent
@@ -116,7 +116,7 @@ def test_an_answer_in_a_chat_shows_no_control_characters(capsys: pytest.CaptureF
             yield from text  # cut everywhere, as a stream may be
             on_answer(0, Answer(text, 1, 1, "stop", passages=(HOSTILE,)))
 
-    runs._say(Running(), "a")  # type: ignore[arg-type]
+    print_answer(Running(), "a", AnswerForm())  # type: ignore[arg-type]
     out, said = capsys.readouterr()
     assert out == f"line\n{escaped(HOSTILE)}\n"
     assert said == f"[1] {escaped(HOSTILE)}\n"

@@ -10,16 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from lastresort.app.runs import answer_form
+from lastresort.app.terminal import print_answer
 from lastresort.errors import DataError, InputError, StopRequestedError
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.open import open_model
 from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.records.events import TaskRead
+from lastresort.records.record import Record
 from lastresort.stop import StopSignal
 from lastresort.systems.answerer import AT_ONCE, Answerer, NearestShots
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
 from lastresort.systems.files import folder_sha256, load_system, save_system
 from lastresort.systems.running import open_answerer, open_system
 from lastresort.systems.system import PromptDesign, Shot, System
-from lastresort.types import Answer, Decoding, Grammar, Message
+from lastresort.types import Answer, Decoding, Grammar, JsonObject, Message
 
 SHOTS = tuple(
     Shot((Message("user", text),), label)
@@ -308,3 +313,30 @@ def test_answers_end_at_a_request_to_stop_and_those_that_came_were_handed_over()
     with pytest.raises(StopRequestedError):
         answerer.answer([user("a")], on_answer=on_answer, stop=stop)
     assert came == ["x"]
+
+
+SCHEMA = {"type": "object", "required": ["team"]}
+
+
+@pytest.mark.parametrize(
+    ("output", "said", "note"),
+    [
+        ({"choices": ["billing", "repairs"]}, "Billing", ""),
+        ({"choices": ["billing", "repairs"]}, "a team", "This is none of the task's labels."),
+        ({"schema": "answer.json"}, '{"team": "billing"}', ""),
+        ({"schema": "answer.json"}, '{"team":', "This does not have the form of the task's output.schema."),
+        ({}, "anything", ""),
+    ],
+)
+def test_an_answer_that_is_not_of_the_form_of_the_task_says_so_beside_it(
+    output: JsonObject, said: str, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its task is that of the run, also where a system is opened that did not win."""
+    with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task={"output": output}, json_schema=SCHEMA if "schema" in output else None))
+    answerer = Answerer(System("a", "scripted", PromptDesign(""), Decoding(8)), ScriptedModel(Script(default=said)))
+    for place in ("run", "run/winner", "run/candidates/prompting/a"):
+        print_answer(answerer, "Which?", answer_form(tmp_path / place))
+        out, error = capsys.readouterr()
+        assert (out.rstrip("\n"), error.strip()) == (said, note)
+    assert answer_form(tmp_path / "saved") == AnswerForm()

@@ -16,11 +16,14 @@ from lastresort.types import Progress
 
 if TYPE_CHECKING:
     from lastresort.after.recheck.models import Replacement
+    from lastresort.evals.scorers.scorer import AnswerForm
     from lastresort.handoff.write import HandedOver
     from lastresort.interop.exporting.export import ExportedFolder
     from lastresort.interop.exporting.job import ExportableTraining
     from lastresort.records.decision import RunView
     from lastresort.report.recheck import RecheckDocument
+
+CANDIDATE_DEPTH = 3  # of a candidate's folder below its run
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,24 @@ def changed_inputs(folder: Path) -> list[str]:
     names = [name for name in read.files if not Path(name).is_absolute() and ".." not in Path(name).parts]
     there = {name: place / name for name in names if (place / name).is_file()}
     return sorted(name for name, path in there.items() if file_sha256(path) != read.files[name])
+
+
+def answer_form(folder: Path) -> AnswerForm:
+    """How answers look in the task of this run, or of the run that this saved system belongs to; any text where none is there."""
+    from lastresort.evals.scorers.scorer import AnswerForm
+    from lastresort.records.events import TaskRead
+    from lastresort.records.record import FILE_NAME, Record
+
+    folder = folder.absolute()
+    run = next((one for one in (folder, *folder.parents[:CANDIDATE_DEPTH]) if (one / FILE_NAME).exists()), None)
+    if run is None:
+        return AnswerForm()
+    with Record.open(run, read_only=True) as record:
+        read = record.last(TaskRead)
+    if read is None:
+        return AnswerForm()
+    choices = (read.task.get("output") or {}).get("choices")
+    return AnswerForm(read.json_schema, None if choices is None else tuple(choices))
 
 
 def took_less_here(run: Path) -> str | None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastresort.app.runtime import ERROR_FILE, STAGES_AS_JSON
 from lastresort.errors import LastresortError
@@ -21,6 +21,11 @@ from lastresort.foreign import UNSAFE, escaped
 from lastresort.keys import known_keys, redacted_value, without_keys
 from lastresort.records.atomic import write_atomically
 from lastresort.stop import GoOn, Stop, check
+from lastresort.types import Answer, Message
+
+if TYPE_CHECKING:
+    from lastresort.evals.scorers.scorer import AnswerForm
+    from lastresort.systems.running import Running
 
 ANSWER_S = 600.0  # for an answer: a climb in a terminal that nobody looks at must not wait for ever
 LOOK_S = 0.5
@@ -116,7 +121,23 @@ def lines_typed(*, interactive: bool) -> Iterator[str]:
             yield text
 
 
-def in_words(pieces: Iterator[str]) -> Iterator[str]:
+def print_answer(running: Running, text: str, form: AnswerForm) -> None:
+    """The answer on stdout as it grows, and on stderr where it is not of the task's form, and what passages were read for it."""
+    from lastresort.evals.scorers import format_ok
+    from lastresort.report.words.data import of_other_form
+
+    answers: list[Answer] = []
+    pieces = running.stream((Message("user", text),), on_answer=lambda _, answer: answers.append(answer))
+    for words in _in_words(pieces):
+        print_text(words, end="", flush=True)
+    print_text(flush=True)
+    if format_ok(answers[0].text, json_schema=form.json_schema, choices=form.choices) is False:
+        print_note(of_other_form(labels=form.choices is not None))
+    for number, passage in enumerate(answers[0].passages, 1):
+        print_note(f"[{number}] {passage}")
+
+
+def _in_words(pieces: Iterator[str]) -> Iterator[str]:
     """The same text cut after white space: a key or a control sequence is recognised only as a whole."""
     held = ""
     for piece in pieces:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from lastresort.app.terminal import confirmed, in_words, lines_typed, print_document, print_note, print_text
+from lastresort.app.terminal import confirmed, lines_typed, print_answer, print_document, print_note, print_text
 from lastresort.errors import InputError
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
 
 if TYPE_CHECKING:
     from lastresort.records.decision import RunView
-    from lastresort.systems.running import Running
 
 
 def report_command(
@@ -155,31 +154,19 @@ def chat_command(
 
     It answers as it was measured. In bfloat16 and float16 rounding depends on the batch, so a close answer can differ.
     """
+    from lastresort.app.runs import answer_form
     from lastresort.systems.running import open_system, winner_status
 
     if once is not None and not once.strip():
         raise InputError("found no text", where="--once", expected="an input to answer", remedy="Write one.")
-    running = open_system(run, allow_held=allow_held, approve=confirmed)
+    running, form = open_system(run, allow_held=allow_held, approve=confirmed), answer_form(run)
     if note := winner_status(run).bar_note:
         print_note(note)
     if once is not None:
-        _say(running, once)
+        print_answer(running, once, form)
         return
     interactive = sys.stdin.isatty()
     if interactive:
         print_note(f"{running.system.name} on {running.system.model}. An empty line or Ctrl-D quits.")
     for text in lines_typed(interactive=interactive):
-        _say(running, text)
-
-
-def _say(running: Running, text: str) -> None:
-    """The answer on stdout as it grows, and on stderr the places of the passages that were read for it."""
-    from lastresort.types import Answer, Message
-
-    answers: list[Answer] = []
-    pieces = running.stream((Message("user", text),), on_answer=lambda _, answer: answers.append(answer))
-    for words in in_words(pieces):
-        print_text(words, end="", flush=True)
-    print_text(flush=True)
-    for number, passage in enumerate(answers[0].passages, 1):
-        print_note(f"[{number}] {passage}")
+        print_answer(running, text, form)

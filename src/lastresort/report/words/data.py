@@ -135,3 +135,10 @@ def of_longer_answers(longer: int, n: int, limit: int) -> str:
         f"{count(longer)} of {counted(n, 'training answer')} {verb} longer than the limit of {counted(limit, 'token')} for an "
         "answer. Set decode.max_new_tokens to raise it."
     )
+
+
+def of_other_form(*, labels: bool) -> str:
+    """Of an answer to a user. labels: whether the task's answers are labels, rather than JSON of a schema."""
+    return (
+        "This is none of the task's labels." if labels else "This does not have the form of the task's output.schema."
+    )
