@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -745,11 +747,18 @@ WHILE_IT_IS_SENT = """([first, id, value]) => {
 }"""
 
 
+def late(route: playwright.Route) -> None:
+    time.sleep(0.8)  # longer than the page waits for more to be typed
+    route.continue_()
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("first", ["text", "field-bar"])
 def test_neither_text_nor_field_is_lost_while_the_other_is_sent(
-    browser: playwright.Browser, tmp_path: Path, first: str
+    browser: playwright.Browser, tmp_path: Path, first: str, slow: bool
 ) -> None:
+    """Where a server is slow, the second change waits in the queue when the answer to the first one comes."""
     changes = [["text", "# typed\n"], ["field-bar", "0.77"]]
     changes = changes if first == "text" else changes[::-1]
     with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
@@ -757,6 +766,8 @@ def test_neither_text_nor_field_is_lost_while_the_other_is_sent(
         page.click("button >> text=Try it")
         page.wait_for_selector("#editor")
         at_rest(page)
+        if slow:
+            page.route(re.compile(r"/new/[^/]+/(text|field)"), late)
         page.evaluate(WHILE_IT_IS_SENT, [changes[0], *changes[1]])
         page.wait_for_function(
             "() => ['bar: 0.77', '# typed'].every((one) => document.getElementById('text').value.includes(one))"

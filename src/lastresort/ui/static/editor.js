@@ -9,7 +9,10 @@ document.addEventListener("kept", (event) => { document.getElementById("seen").v
 document.addEventListener("input", (event) => { if (event.target.closest("#beside")) event.target.dataset.changing = "typed"; });
 document.addEventListener("change", (event) => { if (event.target.dataset.changing) event.target.dataset.changing = "sent"; });
 document.addEventListener("focusout", (event) => { if (event.target.dataset.changing === "typed") delete event.target.dataset.changing; });
-document.addEventListener("htmx:afterRequest", (event) => { if (!isText(event.detail.elt)) delete event.detail.elt.dataset.changing; });
+document.addEventListener("htmx:afterRequest", ({ detail: { elt } }) => {
+  if (elt.dataset.changing === "again") elt.dataset.changing = "sent";
+  else if (!isText(elt)) delete elt.dataset.changing;
+});
 
 document.addEventListener("htmx:oobBeforeSwap", (event) => {
   if (event.detail.target.id === "beside" && event.detail.target.querySelector("[data-changing]")) event.detail.shouldSwap = false;
@@ -20,6 +23,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (isText(target) && target.value !== requestConfig.parameters.text) {
     event.detail.shouldSwap = false;
     htmx.trigger(requestConfig.elt, requestConfig.elt.localName === "form" ? "submit" : "change"); // the same again, with the text as it is now
+    requestConfig.elt.dataset.changing = "again"; // until then nothing replaces it, as htmx sends nothing for what has gone
   }
 });
 
