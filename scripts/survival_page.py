@@ -35,8 +35,8 @@ import httpx
 from scripts.survival import PR_SET_CHILD_SUBREAPER, QUALITY, ROOT, lastresort, names
 
 from climb_support import comparable, rows, scripted_task  # isort: skip
+from lastresort.app.kept import rows_in  # isort: skip
 from lastresort.records.atomic import LockHeld, is_held, locked  # isort: skip
-from lastresort.ui.kept import rows_in  # isort: skip
 from lastresort.ui.talk import KeptTalk  # isort: skip
 
 CLIMBS, KILLS_A_CLIMB = 3, 3  # of a folder; each climb asks its own question, so that none finds another's answers

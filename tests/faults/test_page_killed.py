@@ -16,10 +16,10 @@ import pytest
 
 from climb_support import comparable, scripted_task
 from lastresort.app.climb import climb
+from lastresort.app.kept import rows_in
+from lastresort.app.marks import PREFERENCES, Drawing, MarkFiles
 from lastresort.records.atomic import is_held
 from lastresort.spec.task import load_task
-from lastresort.ui.kept import rows_in
-from lastresort.ui.rate import PREFERENCES, Drawing, MarkFiles
 from ui_support import MET, finished_run, page_of, served_page, slow_task, until
 
 
@@ -133,15 +133,15 @@ def test_the_end_of_a_process_leaves_a_folder_that_is_not_its_own(of: str, tmp_p
 KILLED_BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from lastresort.ui import rate
-write = rate.write_rows
+from lastresort.app import marks
+write = marks.write_rows
 def write_or_die(path, rows):
-    if path.name == rate.PREFERENCES:
+    if path.name == marks.PREFERENCES:
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, rows)
-rate.write_rows = write_or_die
+marks.write_rows = write_or_die
 row = {"input": "Which?", "a": "one", "b": "two", "label": "b", "run": "other", "id": "2"}
-rate.MarkFiles(Path(sys.argv[1])).add(rate.Drawing("other", "prompting/few-shot-3", "prompting/zero-shot", "dev", 0), row)
+marks.MarkFiles(Path(sys.argv[1])).add(marks.Drawing("other", "prompting/few-shot-3", "prompting/zero-shot", "dev", 0), row)
 """
 
 

@@ -13,6 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from climb_support import scripted_task
+from lastresort.app import kept
+from lastresort.app.kept import append_row, rows_in
+from lastresort.app.marks import Drawing, RatingCard, preferred, row_of, with_scorer
 from lastresort.data.preferences import read_preferences
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.evals.scorers.judge import read_labelled
@@ -22,10 +25,7 @@ from lastresort.records.events import TaskRead
 from lastresort.records.items import ItemPlace, RecordedItem, SystemName
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
-from lastresort.ui import kept
 from lastresort.ui.drafts import data_file
-from lastresort.ui.kept import append_row, rows_in
-from lastresort.ui.rate import Drawing, RatingCard, preferred, row_of, with_scorer
 from report_support import HOSTILE
 from ui_support import item, page_of, recorded
 
@@ -236,14 +236,14 @@ def test_both_sides_come_first_about_as_often_and_the_same_for_a_seed() -> None:
 CHANGE = """
 import sys, time
 from pathlib import Path
-from lastresort.ui import kept, rate
-path, name, drawing = Path(sys.argv[1]), sys.argv[2], rate.Drawing("mail", "x", "", "dev", 0)
+from lastresort.app import kept, marks
+path, name, drawing = Path(sys.argv[1]), sys.argv[2], marks.Drawing("mail", "x", "", "dev", 0)
 read = kept.rows_in
-rate.rows_in = lambda path: (read(path), time.sleep(0.02))[0]
+marks.rows_in = lambda path: (read(path), time.sleep(0.02))[0]
 for number in range(6):
     kept.append_row(path / "kept.jsonl", {"input": f"{name} {number}", "output": "o"})
     row = {"run": "mail", "system": "x", "against": "", "split": "dev", "id": f"{name} {number}", "grade": "yes"}
-    rate.MarkFiles(path).add(drawing, row)
+    marks.MarkFiles(path).add(drawing, row)
 """
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import yaml
 
 from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
+from lastresort.app import kept, marks
 from lastresort.app.held_out import SUFFIX
 from lastresort.app.init import EmptyRowsError, InitRequest, free_path, init_task, without_empty_rows
 from lastresort.climb.identity import settings_of, task_file_of
@@ -34,7 +35,7 @@ from lastresort.spec.edit import moved, with_key
 from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
 from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
-from lastresort.ui import copies, kept, rate
+from lastresort.ui import copies
 from lastresort.ui.copies import Copied
 from lastresort.ui.guard import LARGEST_UPLOAD
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
@@ -45,7 +46,7 @@ CHECKED = ".checked.yaml"  # what a check of the data reads, while somebody edit
 TRAINING_DRAFT = "train-draft.yaml"
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB
-_OWN = {kept.EXAMPLES, kept.PAIRS, rate.ANSWERS, rate.PAIRS, rate.PREFERENCES}
+_OWN = {kept.EXAMPLES, kept.PAIRS, marks.ANSWERS, marks.PAIRS, marks.PREFERENCES}
 MOST_CODE = 256 * 1024
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastresort.app.init import free_path
+from lastresort.app.kept import writing
 from lastresort.climb.identity import relative_path
 from lastresort.climb.prepare import sha256_of
 from lastresort.errors import InputError, LastresortError
@@ -21,7 +22,6 @@ from lastresort.records.events import ItemsAdded
 from lastresort.records.record import Record
 from lastresort.ui import jobs
 from lastresort.ui.drafts import file_name_of, write_upload
-from lastresort.ui.kept import writing
 from lastresort.ui.workspace import FRESH, NotThere, RunState, Workspace
 
 SILENT = "the process ended before it read the items, and said nothing"

@@ -45,11 +45,11 @@ def serve_page(folder: Path, host: str, port: int, *, on_ready: Callable[[str], 
         )
     import uvicorn
 
+    from lastresort.app.marks import MarkFiles
     from lastresort.libraries import quiet_logger
     from lastresort.serve.guard import is_loopback
     from lastresort.serve.transport import address_of, bound
     from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
-    from lastresort.ui.rate import MarkFiles
     from lastresort.ui.site import Site, create_site
 
     with bound(host, port) as listening:

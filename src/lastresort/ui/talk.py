@@ -16,12 +16,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lastresort.app.kept import writing
 from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import DOCUMENT, read_text
 from lastresort.records.atomic import write_atomically
 from lastresort.types import JsonObject
-from lastresort.ui.kept import writing
 from lastresort.ui.workspace import NotThere
 
 LONGEST = 100_000  # characters of a message

@@ -10,13 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from lastresort.app.items import scorer_of
-from lastresort.records.events import TaskRead
-from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
-from lastresort.records.measurement import DEV
-from lastresort.records.record import Record
-from lastresort.report.confusion import labels_of
-from lastresort.ui.items import ItemsAddress
-from lastresort.ui.rate import (
+from lastresort.app.marks import (
     ANSWERS,
     PAIRS,
     PREFERENCES,
@@ -28,6 +22,12 @@ from lastresort.ui.rate import (
     same_text,
     with_scorer,
 )
+from lastresort.records.events import TaskRead
+from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
+from lastresort.records.measurement import DEV
+from lastresort.records.record import Record
+from lastresort.report.confusion import labels_of
+from lastresort.ui.items import ItemsAddress
 from lastresort.ui.site import Here, QueryNumber, QueryText, Site, Text
 from lastresort.ui.workspace import NotThere, signature
 

@@ -15,6 +15,7 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from lastresort.app.kept import writing
 from lastresort.app.runs import Run, resume_command_here
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of, refuse_foreign_task
@@ -37,7 +38,6 @@ from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs, resuming
 from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
-from lastresort.ui.kept import writing
 from lastresort.ui.resuming import Resumptions
 from lastresort.ui.site import Here, Site, Text, go_to, placed
 from lastresort.ui.workspace import FRESH, NotThere, RunState, signature

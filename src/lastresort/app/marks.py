@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lastresort.app.kept import rows_in, write_rows, writing
 from lastresort.errors import InputError
 from lastresort.evals.evidence import Agreement, agreement, wilson_interval
 from lastresort.records.items import ItemPlace, RecordedItem
 from lastresort.types import JsonObject
-from lastresort.ui.kept import rows_in, write_rows, writing
 
 MOST_DRAWN = 400
 ANSWERS, PAIRS, PREFERENCES = "rated_answers.jsonl", "rated_pairs.jsonl", "rated_preferences.jsonl"
