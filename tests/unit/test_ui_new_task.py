@@ -1131,7 +1131,8 @@ def test_the_page_of_a_new_task_loads_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, lastresort.ui.pages.new_task; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    pages = ", ".join(f"lastresort.ui.pages.task_{one}" for one in ("beginning", "editor", "checks", "start"))
+    code = f"import sys, {pages}; print('torch' in sys.modules, 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
 
 

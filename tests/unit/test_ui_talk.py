@@ -22,6 +22,7 @@ import pytest
 from httpx import Response
 from starlette.testclient import TestClient
 
+from lastresort.app.servable import Servable, servable
 from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError
@@ -37,7 +38,7 @@ from lastresort.types import Decoding
 from lastresort.ui import serving
 from lastresort.ui.pages.talk import _talk
 from lastresort.ui.processes import BOUND
-from lastresort.ui.serving import Servable, ServingProcess, ServingProcesses, servable
+from lastresort.ui.serving import ServingProcess, ServingProcesses
 from lastresort.ui.site import Site
 from lastresort.ui.talk import KeptTalk, Talk
 from lastresort.ui.workspace import NotThere
@@ -539,7 +540,7 @@ def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypa
             record.append(SystemFrozen(rung=rung, name=name, sha256=artefact_sha256(folder)))
     with Record.open(run) as record:
         record.append(ClimbDecided(decision=decided))
-    monkeypatch.setattr(serving, "is_uncleared", lambda gates, rung, system: rung == "sft")
+    monkeypatch.setattr("lastresort.app.servable.is_uncleared", lambda gates, rung, system: rung == "sft")
     found = servable(run)
     assert found is not None
     assert [(one.rung, one.held) for one in found.others] == [("retrieval", False), ("sft", True)]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lastresort.app.servable import PROMPTS, is_uncleared
 from lastresort.errors import InputError
-from lastresort.ladder import RUNGS, trains
 from lastresort.models.endpoint import Approve
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
@@ -24,7 +24,6 @@ from lastresort.systems.system import PromptDesign, System
 
 BASE, PROMPT = "base", "prompt"
 NEAR = 4  # folders between a saved system and its run
-_RUNG = next(rung for rung, facts in RUNGS.items() if facts.winner == "prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +161,14 @@ def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path]
     frozen = None
     if (run / RECORD).exists():
         with Record.open(run, read_only=True) as record:
-            frozen = record.last(SystemFrozen, _RUNG)
+            frozen = record.last(SystemFrozen, PROMPTS)
     if frozen is None:
         log("No prompt is served next to the winner: no run that tested one is around it.")
         return None
     if artefact_sha256(saved) == frozen.sha256:
         log("The best prompt is the winner itself, so it is not served a second time.")
         return None
-    folder = candidate_folder(run, _RUNG, frozen.name)
+    folder = candidate_folder(run, PROMPTS, frozen.name)
     return load_measured(folder, frozen.sha256), folder
 
 
@@ -215,12 +214,6 @@ def _system_of_rung(saved: Path, named: str, *, allow_held: bool) -> tuple[Syste
         )
     folder = candidate_folder(run, rung, candidate)
     return load_measured(folder, sha256), folder
-
-
-def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:
-    """Whether the newest gate of this system says other than SHIP, or, where it was trained, no gate has seen it."""
-    verdicts = [gate.verdict for gate in gates if (gate.rung, gate.system) == (rung, system)]
-    return verdicts[-1] != "SHIP" if verdicts else trains(rung)
 
 
 def _answering(system: System, folder: Path, base: Model, approve: Approve) -> Answerer:

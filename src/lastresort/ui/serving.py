@@ -10,204 +10,33 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
+from lastresort.app.servable import WINNER, Servable
 from lastresort.app.terminal import print_note
-from lastresort.climb.shared_run import SCRIPTED
-from lastresort.errors import DataError, InfrastructureError, InputError
+from lastresort.errors import InfrastructureError, InputError
 from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
-from lastresort.ladder import RUNGS, trains
-from lastresort.models.protocol import is_endpoint
-from lastresort.records.candidates import facts_in
-from lastresort.records.decision import BAR_NOTES, HELD, RunView
-from lastresort.records.decision_parts import CandidateFacts
-from lastresort.records.events import CandidateProposed, GateRun, SystemFrozen
-from lastresort.records.gate import ClimbGate
-from lastresort.records.record import Record
-from lastresort.report.decision import view_in
+from lastresort.records.decision import HELD
 from lastresort.report.words.wording import rung_in_prose
-from lastresort.serve.opening import is_uncleared
-from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
-from lastresort.systems.system import System
 from lastresort.types import JsonObject
 from lastresort.ui.processes import open_log, start_process
 
-WINNER = "winner"  # as `serve` calls it
 IDLE_S = 600.0  # after the last answer
 LOOK_S = 5.0
 END_S = 5.0  # to end by itself
 NAMES_S = 30.0  # to say what it answers as, once it has an address
-PROMPTS = next(
-    rung for rung, facts in RUNGS.items() if facts.winner == "prompt"
-)  # whose system `serve --all` has already
 MOST_OPEN = 2  # runs whose models are in memory
 _SILENCE_S = 600.0  # between two pieces of an answer
 
 State = Literal["opening", "open", "ended"]
-
-
-@dataclass(frozen=True, slots=True)
-class TestedSystem:
-    """What a rung tested, or measured on dev alone: `dev` is then its score there. held: whether a gate did not clear it.
-    measured_tokens: as in `Servable`.
-    """
-
-    __test__ = False
-
-    rung: str
-    name: str
-    held: bool
-    reaches: tuple[str, ...]
-    measured_tokens: int = 0
-    dev: float | None = None
-    facts: CandidateFacts | None = None
-
-    @property
-    def key(self) -> str:
-        """By which `serve` knows it, and answers as it."""
-        return self.rung if self.dev is None else f"{self.rung}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Servable:
-    """folder: what `serve` is given: the run for its winner, else that of the best prompt, which nothing can hold.
-
-    held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
-    rungs tested, and what was measured on dev alone. opened: those of them that are served, too, by their key. measured_tokens: the
-    limit of an answer when it was measured, the larger one of the winner and the best prompt. bar_note: of a winner that is not
-    shown to meet the bar, what to say of it.
-    """
-
-    folder: Path
-    name: str
-    held: bool = False
-    is_winner: bool = True
-    reaches: tuple[str, ...] = ()
-    others: tuple[TestedSystem, ...] = ()
-    opened: tuple[str, ...] = ()
-    measured_tokens: int = 0
-    bar_note: str | None = None
-
-    @property
-    def held_ones(self) -> tuple[str, ...]:
-        """What of it the gate did not clear: WINNER, and rungs that are opened with it."""
-        rungs = (one.key for one in self.others if one.held and one.key in self.opened)
-        return (*((WINNER,) if self.held else ()), *rungs)
-
-    def most_tokens(self, names: Sequence[str]) -> int:
-        """The largest limit of an answer with which one of the systems of these names was measured."""
-        return max([self.measured_tokens, *(one.measured_tokens for one in self.others if one.key in names)])
-
-    def with_others(self, rungs: Sequence[str]) -> Servable:
-        """To be served with the systems of these rungs. Raises InputError for a rung that has none."""
-        known = {one.key: one for one in self.others}
-        if unknown := [rung for rung in rungs if rung not in known]:
-            raise InputError(
-                f'found "{unknown[0][:40]}"', expected=f"some of {', '.join(known)}", remedy="Reload the page."
-            )
-        reaches = {name for rung in rungs for name in known[rung].reaches}
-        return replace(self, opened=tuple(rungs), reaches=tuple(sorted({*self.reaches, *reaches})))
-
-
-def servable(run: Path) -> Servable | None:
-    """None where the run has neither a winner nor a prompt that was tested. Raises DataError where its record was changed, and
-    where the files of that prompt are not those that were measured.
-    """
-    with Record.open(run, read_only=True) as record:
-        view = view_in(record)
-        frozen = {event.rung: event for event in record.all(SystemFrozen)}
-        gates = [event.gate for event in record.all(GateRun)]
-        proposed = record.all(CandidateProposed)
-        facts = {(one.rung, one.name): facts_in(record, one.rung, one.name) for one in proposed}
-    candidates = _candidates(run, view, frozen, gates)
-    winner = view.winner
-    if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
-        others = _others(run, facts, frozen, gates, but=artefact_sha256(run / winner.path))
-        found = _servable(
-            run, load_system(run / winner.path), held=winner.held, is_winner=True
-        )  # `serve` checks its files
-        return replace(
-            found,
-            bar_note=BAR_NOTES.get(view.winner_verdict),
-            others=(*(one for one in others if one.key != PROMPTS), *candidates),
-            measured_tokens=max(
-                found.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPTS), 0
-            ),
-        )
-    tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
-    for event in (frozen[rung] for rung in reversed(tested) if rung in frozen):
-        folder = candidate_folder(run, event.rung, event.name)
-        if (folder / FILE).is_file():
-            found = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
-            return replace(found, others=(*_others(run, facts, frozen, gates, but=event.sha256), *candidates))
-    return None
-
-
-def _others(
-    run: Path,
-    facts: Mapping[tuple[str, str], CandidateFacts | None],
-    frozen: Mapping[str, SystemFrozen],
-    gates: Sequence[ClimbGate],
-    but: str,
-) -> tuple[TestedSystem, ...]:
-    """What the rungs tested, without the system of this hash. `serve` checks their files."""
-    return tuple(
-        one
-        for event in (frozen[rung] for rung in RUNGS if rung in frozen)
-        if event.sha256 != but
-        and (one := _tested(run, gates, event.rung, event.name, facts.get((event.rung, event.name)))) is not None
-    )
-
-
-def _candidates(
-    run: Path, view: RunView, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate]
-) -> list[TestedSystem]:
-    """What was measured on dev alone, the best of a rung first. `serve` checks their files."""
-    return [
-        one
-        for rung in view.rungs
-        for made in sorted(rung.candidates, key=lambda one: -one.dev.score)
-        if (rung.name not in frozen or frozen[rung.name].name != made.name)
-        and (one := _tested(run, gates, rung.name, made.name, made.facts, made.dev.score)) is not None
-    ]
-
-
-def _tested(
-    run: Path, gates: Sequence[ClimbGate], rung: str, name: str, facts: CandidateFacts | None, dev: float | None = None
-) -> TestedSystem | None:
-    """None where its files cannot be read."""
-    system = _readable(candidate_folder(run, rung, name))
-    if system is None:
-        return None
-    held, tokens = is_uncleared(gates, rung, name), system.decoding.max_new_tokens
-    return TestedSystem(rung, name, held, _reached(system), tokens, dev, facts)
-
-
-def _readable(folder: Path) -> System | None:
-    """None where nothing readable is in the folder: the other systems of the run can be talked to all the same."""
-    try:
-        return load_system(folder)
-    except (DataError, InputError):  # a damaged one, or one with a link out of its folder
-        return None
-
-
-def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> Servable:
-    return Servable(
-        folder, system.name, held, is_winner, _reached(system), measured_tokens=system.decoding.max_new_tokens
-    )
-
-
-def _reached(system: System) -> tuple[str, ...]:
-    asks = is_endpoint(system.model) and not system.model.startswith(SCRIPTED)
-    return (system.model,) if asks else ()
 
 
 @dataclass(slots=True)

@@ -57,7 +57,10 @@ class Page:
 PAGES = (
     Page("runs", "/", "Runs", ("/runs", "/compare")),
     Page("run"),
-    Page("new_task", "/new", "New task"),
+    Page("task_beginning", "/new", "New task"),
+    Page("task_editor"),
+    Page("task_checks"),
+    Page("task_start"),
     Page("plan", "/plan", "Plan"),
     Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine", ("/docs",)),

@@ -14,12 +14,13 @@ from fastapi import APIRouter, Form, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.kept import EXAMPLES, PAIRS, HeldInputs, append_row, turns_as_input
+from lastresort.app.servable import WINNER, Servable, servable
 from lastresort.errors import InputError
 from lastresort.records.decision import HELD
 from lastresort.report.words.wording import rung_in_prose
 from lastresort.spec.values import one_of
 from lastresort.ui import jobs
-from lastresort.ui.serving import IDLE_S, WINNER, Servable, ServingProcess, ServingProcesses, servable
+from lastresort.ui.serving import IDLE_S, ServingProcess, ServingProcesses
 from lastresort.ui.site import Here, QueryNumber, Site, Text, placed
 from lastresort.ui.talk import LONGEST, GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
