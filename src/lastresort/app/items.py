@@ -172,7 +172,7 @@ def rendered_tokens(prompt: RemadePrompt, answer: str) -> RenderedTokens | None:
 
 def _example(record: Record, found: RecordedItem, within: Path, examples: HeldOutExamples) -> Example | None:
     """The example as its file holds it, None where that is not there any more or not as the run read it."""
-    from lastresort.climb.identity import task_file_of
+    from lastresort.records.view import task_file_of
 
     try:
         if not task_file_of(record, record.folder).resolve().is_relative_to(within.resolve()):

@@ -91,8 +91,8 @@ class Run:
 
     def task_file(self) -> Path:
         """The task file that the run was last climbed with. Raises DataError where that is not known."""
-        from lastresort.climb.identity import task_file_of
         from lastresort.records.record import Record
+        from lastresort.records.view import task_file_of
 
         with Record.open(self.folder, read_only=True) as record:
             return task_file_of(record, self.folder)
@@ -142,9 +142,9 @@ class Run:
 
 def changed_inputs(folder: Path) -> list[str]:
     """Examples and other files of the task that are not as the run used them. A file that is gone says nothing."""
-    from lastresort.climb.identity import task_file_of
     from lastresort.records.events import FilesRead, TaskPlaced
     from lastresort.records.record import Record
+    from lastresort.records.view import task_file_of
     from lastresort.systems.files import file_sha256
 
     with Record.open(folder, read_only=True, checked=False) as record:

@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from lastresort.errors import DataError
 from lastresort.evals.user_code.process import without_limits
 from lastresort.hardware.environment import processor_name, version_of
 from lastresort.hardware.memory import physical_memory_bytes
@@ -25,7 +24,6 @@ from lastresort.knowledge.update import file_hashes
 from lastresort.records.decision import RunProvenance
 from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
-from lastresort.records.view import refuse_study
 from lastresort.spec.task import Task
 from lastresort.types import Json, JsonObject
 from lastresort.version import __version__
@@ -109,22 +107,6 @@ def settings_of(run: Path) -> dict[str, Any]:
     with Record.open(run, read_only=True) as record:
         chosen = record.last(OptionsChosen)
     return {} if chosen is None else dict(chosen.settings)
-
-
-def task_file_of(record: Record, run: Path) -> Path:
-    """The task file that the run was last climbed with; it need not be there any more. Raises DataError where none is noted, and
-    of a study.
-    """
-    refuse_study(record)
-    placed = record.last(TaskPlaced)
-    if placed is None:
-        raise DataError(
-            "the record does not say where its task file is",
-            where=str(run),
-            expected="a run that read its task",
-            remedy="Start it with `lastresort climb TASK`.",
-        )
-    return Path(os.path.normpath(run.resolve() / placed.path))
 
 
 def documents_of(record: Record) -> dict[str, str] | None:

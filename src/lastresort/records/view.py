@@ -5,8 +5,10 @@ Once the run has decided, its dump is `decision.json`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -67,6 +69,7 @@ from lastresort.records.events import (
     StudyBegan,
     StudyFinished,
     SystemFrozen,
+    TaskPlaced,
     TaskRead,
     TrainingReached,
     WaysChosen,
@@ -252,6 +255,22 @@ def refuse_study(record: Record) -> None:
             expected="the run of a climb",
             remedy=f"`lastresort report {record.folder}` says what it found, or how to go on with it.",
         )
+
+
+def task_file_of(record: Record, run: Path) -> Path:
+    """The task file that the run was last climbed with; it need not be there any more. Raises DataError where none is noted, and
+    of a study.
+    """
+    refuse_study(record)
+    placed = record.last(TaskPlaced)
+    if placed is None:
+        raise DataError(
+            "the record does not say where its task file is",
+            where=str(run),
+            expected="a run that read its task",
+            remedy="Start it with `lastresort climb TASK`.",
+        )
+    return Path(os.path.normpath(run.resolve() / placed.path))
 
 
 def _take(run: Fold, event: Event) -> None:

@@ -21,7 +21,7 @@ from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, fa
 from lastresort.app import kept, marks
 from lastresort.app.held_out import SUFFIX
 from lastresort.app.init import EmptyRowsError, InitRequest, free_path, init_task, without_empty_rows
-from lastresort.climb.identity import settings_of, task_file_of
+from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
 from lastresort.data.files import how_to_convert, read_rows
 from lastresort.data.formats import SHAPES
@@ -29,6 +29,7 @@ from lastresort.errors import InputError, LastresortError, StoppedError, TaskErr
 from lastresort.foreign import MiB, holds, opened, read_text
 from lastresort.records.atomic import disk_errors, new_file, write_atomically
 from lastresort.records.events import TaskRead
+from lastresort.records.view import task_file_of
 from lastresort.report.words.draft import left_out_line
 from lastresort.spec.document import parse_document
 from lastresort.spec.edit import moved, with_key

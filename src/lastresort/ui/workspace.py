@@ -15,7 +15,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
 
-from lastresort.climb.identity import task_file_of
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held, remove_left_over
 from lastresort.records.chain import SOURCES, Table
@@ -23,7 +22,7 @@ from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage, StoppedBy, TaskRead
 from lastresort.records.record import FILE_NAME, Record
-from lastresort.records.view import fold_of, refuse_study
+from lastresort.records.view import fold_of, refuse_study, task_file_of
 from lastresort.report.decision import view_of
 
 RUNS, TASKS, HIDDEN = "runs", "tasks", ".lastresort"

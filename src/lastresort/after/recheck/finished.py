@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.bar_test import order_of_test
-from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.shared_run import code_of, refuse_code
 from lastresort.errors import DataError, TaskError
@@ -23,6 +22,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.events import FilesRead, RecheckCounted, Subject, SystemFrozen, TaskRead
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
+from lastresort.records.view import task_file_of
 from lastresort.report.decision import decision_in
 from lastresort.report.recheck import TestLook
 from lastresort.spec.document import YamlDocument
