@@ -34,9 +34,8 @@ from lastresort.report.words.draft import BAR
 from lastresort.report.words.wording import sentence
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
-from lastresort.ui import copies, drafts, jobs
+from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
-from lastresort.ui.copies import Copied
 from lastresort.ui.pages import task_editor
 from lastresort.ui.site import Site, shown_text
 from lastresort.ui.workspace import next_name
@@ -771,7 +770,7 @@ def test_other_data_in_a_clone_ends_what_its_text_says_of_a_copy(page: TestClien
     folder = site.workspace.tasks / "routing"
     path, line = folder / "task.yaml", "# A copy of tickets.csv: it leaves out 1 row without an answer."
     path.write_text(path.read_text().replace("examples:", f"{line}\nexamples:"))
-    copies.keep(folder, load_task(path).examples.all.name, Copied("tickets.csv", line))
+    drafts.keep_copied(folder, load_task(path).examples.all.name, drafts.Copied("tickets.csv", line))
     page.post("/new/clone", data={"run": "routing-1", "name": "reviews"})
     assert line in text_of(site, "reviews")
     assert replace(page, "last.csv", CSV) == (204, "/new/reviews")
@@ -1338,7 +1337,7 @@ def test_a_disk_that_is_full_leaves_the_task_with_the_file_that_it_reads(
     def full(*_: object) -> None:
         raise InfrastructureError("the disk is full", where="copies.yaml")
 
-    monkeypatch.setattr(copies, "keep", full)
+    monkeypatch.setattr(drafts, "keep_copied", full)
     rows = CSV.replace('bad, <b>really</b>",neg', 'bad, <b>really</b>",', 2)
     _, said = replace(page, "later.csv", rows, leave_out="yes")
     assert "the disk is full" in said

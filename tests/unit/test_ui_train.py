@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 
 from lastresort.app import held_out
 from lastresort.app.held_out import HeldOutRows, held_out_rows
-from lastresort.app.train import TrainRequest, train
+from lastresort.app.train import TrainRequest, train, training_from
+from lastresort.app.watch import training_now
 from lastresort.climb.prepare import prepare
 from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
@@ -91,7 +92,7 @@ def test_columns_of_other_names_are_found_and_can_be_changed(page: TestClient, s
     upload(page, rows)
     text = text_of(site)
     assert "columns: {input: review, output: sentiment}" in text
-    file = trainings.training_from(parse_document(text, "train.yaml", TRAINING), site.workspace.tasks / "rows")
+    file = training_from(parse_document(text, "train.yaml", TRAINING), site.workspace.tasks / "rows" / "train.yaml")
     units = read_units(file, file.data.train)
     texts = [text for unit in units for text in unit.texts if isinstance(text, Conversation)]
     assert len(texts) == 200
@@ -119,7 +120,7 @@ def labelled_rows(page: TestClient, name: str = "mine.jsonl") -> list[dict[str, 
 
 def training_in(site: Site, name: str) -> TrainingFile:
     text = text_of(site, name)
-    return trainings.training_from(parse_document(text, "train.yaml", TRAINING), site.workspace.tasks / name)
+    return training_from(parse_document(text, "train.yaml", TRAINING), site.workspace.tasks / name / "train.yaml")
 
 
 def test_a_training_on_a_task_reads_its_train_split_alone(
@@ -499,7 +500,7 @@ def test_a_training_trains_to_its_end_on_the_page(
     until(lambda: "state running" not in page.get("/train/rows/train/now").text, "the training ends")
     shown = page.get("/train/rows/train").text
     assert "adapter: tasks/rows/train-out/adapter" in shown, shown
-    assert trainings.now(path).state == "finished"
+    assert training_now(path).state == "finished"
     asked: list[Any] = []
 
     def printed(self: Children, question: object, state: object, arguments: list[str]) -> CommandOutput:

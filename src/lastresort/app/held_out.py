@@ -13,7 +13,7 @@ from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows, stem_of
 from lastresort.data.read import read_prompts
 from lastresort.data.split import Split, clean, find_leaks
-from lastresort.errors import LastresortError
+from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import holds, read_text
 from lastresort.records.atomic import write_atomically
 from lastresort.report.words.training import of_held_out, of_unread_task
@@ -124,6 +124,36 @@ def held_out_rows(file: TrainingFile) -> list[HeldOutRows | UnreadTask]:
             continue
         found.append(HeldOutRows(task.path.name, len(inputs), dev, test))
     return found
+
+
+def refuse_held_out(file: TrainingFile, task: Task | None) -> None:
+    """Raises InputError for a training whose rows a task next to it holds out, or may hold out. task: of the same rows, whose train
+    split can be named instead; None where there is none.
+    """
+    for found in held_out_rows(file):
+        if isinstance(found, UnreadTask):
+            raise InputError(
+                found.said.rstrip("."),
+                expected="tasks next to the training whose dev and test items are known",
+                remedy="Correct that file, or move it to another folder.",
+            )
+        if found.leaks:
+            raise InputError(
+                f"found {found.dev} dev items and {found.test} test items of {found.task} among the {found.rows} training rows",
+                where=f'{file.path.name}, key "data"',
+                expected="rows that a gate or a climb of that task is not tested on",
+                remedy=_train_split_named(task) or "Name other rows.",
+            )
+
+
+def _train_split_named(task: Task | None) -> str:
+    if task is None:
+        return ""
+    try:
+        split = write_train_split(task)
+    except LastresortError:
+        return ""
+    return f"Write data: {split.path.name}, its train split of {split.rows} rows."
 
 
 def _repeated(inputs: Sequence[tuple[Message, ...]], split: Split, task: Task) -> tuple[int, int]:

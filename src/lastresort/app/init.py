@@ -122,6 +122,19 @@ class Drafted:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """The columns of a file, and which of them were found to be input and output, "" where that is open. shape: what the rows
+    are by their keys alone, "" where columns have to be named.
+    """
+
+    facts: tuple[ColumnFacts, ...]
+    rows: int
+    input: str = ""
+    output: str = ""
+    shape: str = ""
+
+
 def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     """Draft the task of a data file and write it; what was written goes again where it does not load.
 
@@ -141,7 +154,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     request = replace(request, input=source, output=target)
     facts = facts_of(rows)
     columns = _columns(rows, facts, request, ask)
-    left_out = without_empty_rows(rows, columns, request)
+    left_out = without_empty_rows(request, columns, rows)
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
     whose = group_column(facts, len(rows), columns or ())
@@ -172,10 +185,24 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     return _written(found, drafted, request, told, schema, left_out)
 
 
-def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, request: InitRequest) -> LeftOut | None:
+def columns_of(data: Path) -> TableColumns:
+    """Raises DataError for a file that cannot be read."""
+    rows = read_rows(data)
+    facts = facts_of(rows)
+    shape = known_shape(rows) or ""
+    chosen = (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None) or choose_columns(facts, len(rows))
+    if isinstance(chosen, OpenColumns):
+        return TableColumns(facts, len(rows), shape=shape)
+    return TableColumns(facts, len(rows), *chosen, shape=shape)
+
+
+def without_empty_rows(
+    request: InitRequest, columns: tuple[str, str] | None, rows: list[RawRow] | None = None
+) -> LeftOut | None:
     """None where every row has an input and an answer, or none has. columns: None where the rows' own shape says which they are.
-    Raises EmptyRowsError where nobody said to leave the others out.
+    rows: of the request's data, None to read them. Raises EmptyRowsError where nobody said to leave the others out.
     """
+    rows = read_rows(request.data) if rows is None else rows
     shape = known_shape(rows)
     known = SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None
     keys = known if columns is None else own_names(rows, columns)

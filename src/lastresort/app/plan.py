@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lastresort.hardware.plan.time import TrainingWork
     from lastresort.report.environment import Environment
     from lastresort.report.plan import KnownNames
+    from lastresort.train.settings import TrainingFile
 
 METHODS: tuple[Literal["auto", "lora", "qlora", "full"], ...] = ("auto", "lora", "qlora", "full")
 OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
@@ -96,6 +97,37 @@ def make_plan(request: PlanRequest) -> Plan:
     found = plan(shape, inputs)
     picture = plan_chart(bars(shape, found, inputs), found.setup.method, marks(found), answer(found))
     return Plan(found, f"{picture}\n")
+
+
+def needs_torch(request: PlanRequest) -> bool:
+    """Whether the forecast has torch measure this machine's speed or look for its GPU, which takes seconds to load."""
+    from lastresort.hardware.memory import may_have_gpu
+
+    return request.gpu == "cpu" or (request.gpu is None and may_have_gpu())
+
+
+def plan_options(file: TrainingFile, within: Path) -> dict[str, str]:
+    """The forecast of a training, as the options of `lastresort plan`. within: the folder from which a model's name is read."""
+    from lastresort.data.files import read_rows
+
+    settings, adapter = file.settings, file.settings.adapter
+    model = Path(file.model)
+    below = model.is_absolute() and model.is_relative_to(within)
+    methods = "full" if adapter.kind == "none" else "qlora" if adapter.quantize else "lora"
+    found = {
+        "model": f"./{model.relative_to(within).as_posix()}" if below else file.model,
+        "method": methods,
+        "objective": {"pairs": "dpo", "groups": "grpo"}.get(settings.objective.need, "sft"),
+        "rows": str(sum(len(read_rows(path)) for path in file.data.train)),
+        "epochs": f"{settings.epochs:g}",
+        "r": str(adapter.r),
+        "optimizer": settings.optimizer,
+        "precision": file.precision,
+        "checkpointing": "on" if settings.checkpointing else "off",
+    }
+    if adapter.target in TARGETS:
+        found["target"] = str(adapter.target)
+    return found | ({} if file.max_tokens is None else {"tokens": str(file.max_tokens)})
 
 
 def write_picture(path: Path, plan: Plan) -> None:

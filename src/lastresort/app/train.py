@@ -1,9 +1,9 @@
-"""Train from a training file, and merge an adapter into its base: both apart from a climb."""
+"""Draft a training file, train from one, and merge an adapter into its base: all apart from a climb."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,8 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import JsonObject, Progress
 
 if TYPE_CHECKING:
+    from lastresort.spec.document import YamlDocument
+    from lastresort.spec.task import Task
     from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
     from lastresort.train.files.run_folder import TrainingRecord
@@ -118,6 +120,73 @@ def _training_file(request: TrainRequest, progress: Progress, *, first: bool) ->
     # By now the first process may have started the run.
     output = reading.output_folder(imported, path)
     return load_training(reading.write_imported(imported, output, path, resume=request.resume or not first))
+
+
+def draft_training(data: Path, task: Task | None = None) -> str:
+    """The text of a training file to begin with: the objective that the columns of the rows are made for, and which are input and
+    output where their names do not say. task: of the same folder, None for none; where it divides this data, the training is on its
+    train split alone. Raises TaskError and DataError.
+    """
+    from lastresort.app.held_out import write_train_split
+    from lastresort.data.files import read_rows
+    from lastresort.report.words.draft import OBJECTIVES, TRAINED_MODEL
+    from lastresort.report.words.training import of_train_split
+    from lastresort.spec.edit import written
+
+    about: Sequence[str] = ()
+    if task is not None and data in (task.examples.all, task.examples.train):
+        split = write_train_split(task)
+        about = of_train_split(split.rows, split.given, data.name, split.dev, split.test)
+        data = split.path
+    keys = read_rows(data)[0].values.keys()
+    objective = "sft"
+    if {"chosen", "rejected"} <= keys:
+        objective = "dpo"
+    elif "label" in keys and {"completion", "prompt"} & keys:
+        objective = "kto"
+    elif keys == {"text"}:
+        objective = "text"
+    lines = [
+        f"# A training apart from a climb, on {data.name}.",
+        *(f"# {line}" for line in about),
+        f"model: embedded       # {TRAINED_MODEL}",
+        f"objective: {objective}".ljust(20) + f"  # {OBJECTIVES[objective]}",
+        f"data: {written(data.name)}",
+        *(_column_lines(data) if objective == "sft" and "segments" not in keys else ()),
+        "adapter: lora         # or rslora, dora, qlora, full",
+        "epochs: 3",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _column_lines(data: Path) -> list[str]:
+    """The line that names them, as a comment where a person has to say which they are; none where the rows have a known shape."""
+    from lastresort.app.init import columns_of
+    from lastresort.spec.edit import written
+
+    found = columns_of(data)
+    if found.shape:
+        return []
+    if found.input and found.output:
+        return [f"columns: {written({'input': found.input, 'output': found.output})}"]
+    return ["# columns: {input: …, output: …}   # name the column of the input and that of the answer"]
+
+
+def training_from(document: YamlDocument, path: Path) -> TrainingFile:
+    """The training of a file that need not be written yet. Raises TaskError, and InputError for an output outside of its folder, in
+    which whoever follows it would not find it.
+    """
+    from lastresort.spec.training import training_of
+
+    found, folder = training_of(document, path), path.parent
+    if not found.output.resolve().is_relative_to(folder.resolve()) or found.output == folder:
+        raise InputError(
+            f'found the output "{found.output}"',
+            where=f'{path.name}, key "output"',
+            expected="a folder next to the file",
+            remedy="Leave it out, or start the training in a terminal.",
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

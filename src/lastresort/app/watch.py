@@ -1,22 +1,32 @@
-"""Follow a run or a study from any process: its new events, its state, its present stage, and whether it is over."""
+"""Follow a run or a study from any process: its new events, its state, its present stage, and whether it is over.
+
+Also how a training apart from a climb is going.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from lastresort.errors import InputError, LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
 from lastresort.records.events import Event, Stage, StoppedBy, StudyBegan
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
+from lastresort.stop import FILE_NAME as STOP
+
+if TYPE_CHECKING:
+    from lastresort.report.charts.loss import Curve
+    from lastresort.train.files.run_folder import TrainingRecord
 
 EVERY_S = 0.5
 State = Literal["running", "stopped", "finished"]
+TrainingState = Literal["new", "running", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +68,66 @@ def follow(
             if new or stage != before:
                 yield Snapshot(tuple(event for _, event in new), view, stage, "running", study=fold.study)
             sleep(every_s)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingNow:
+    """A training as its folder is now. curve: a figure a step. record: of a finished one. fault: why it cannot be read."""
+
+    stem: str
+    state: TrainingState
+    output: Path
+    curve: Curve = ()
+    record: TrainingRecord | None = None
+    stopping: bool = False
+    fault: str = ""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Of its last step."""
+        return self.curve[-1] if self.curve else {}
+
+
+def output_of(path: Path) -> Path:
+    """Where a training that was started from this file writes. Raises TaskError, InputError for a place outside of its folder."""
+    from lastresort.spec.training import load_training
+
+    output = load_training(path).output
+    if not output.resolve().is_relative_to(path.parent.resolve()):
+        raise InputError("Its output lies outside of this workspace")
+    return output
+
+
+def training_files(output: Path) -> list[Path]:
+    """Of the folder that a training writes: what changes with it."""
+    from lastresort.train.files.run_folder import BEGUN, LOG, RECORD
+
+    return [output / name for name in (LOG, RECORD, BEGUN, STOP)]
+
+
+def training_now(path: Path) -> TrainingNow:
+    """A training that was started from this file."""
+    from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, finished_record
+
+    try:
+        output = output_of(path)
+    except LastresortError as error:
+        return TrainingNow(path.stem, "stopped", path.with_name(f"{path.stem}-out"), fault=str(error))
+    working = is_held(output)
+    curve = tuple(_as_drawn(line) for line in StepLog(output / LOG).lines())
+    stopping = working and (output / STOP).exists()
+    if working:
+        return TrainingNow(path.stem, "running", output, curve, stopping=stopping)
+    if (output / RECORD).is_file():
+        try:
+            return TrainingNow(path.stem, "finished", output, curve, finished_record(output))
+        except LastresortError as error:
+            return TrainingNow(path.stem, "stopped", output, curve, fault=str(error))
+    begun = (output / BEGUN).is_file()
+    return TrainingNow(path.stem, "stopped" if begun else "new", output, curve)
+
+
+def _as_drawn(line: Mapping[str, float]) -> dict[str, float]:
+    """The chart's name for the loss on what is held out is that of a climb's dev."""
+    numbers = {key: value for key, value in line.items() if type(value) in (int, float)}
+    return {("dev_loss" if key == "eval_loss" else key): value for key, value in numbers.items()}

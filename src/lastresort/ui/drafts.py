@@ -5,39 +5,29 @@ Nothing that was uploaded is executed, and no file that is there is written over
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import yaml
 
-from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
+from lastresort.advice.draft import OpenColumns
 from lastresort.app import kept, marks
 from lastresort.app.held_out import SUFFIX
 from lastresort.app.init import EmptyRowsError, InitRequest, free_path, init_task, without_empty_rows
-from lastresort.climb.identity import settings_of
-from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
-from lastresort.data.files import how_to_convert, read_rows
-from lastresort.data.formats import SHAPES
+from lastresort.data.files import how_to_convert
 from lastresort.errors import InputError, LastresortError, StoppedError, TaskError
-from lastresort.foreign import MiB, holds, opened, read_text
+from lastresort.foreign import MiB, holds, read_text, read_yaml
 from lastresort.records.atomic import disk_errors, new_file, write_atomically
-from lastresort.records.events import TaskRead
-from lastresort.records.view import task_file_of
 from lastresort.report.words.draft import left_out_line
 from lastresort.spec.document import parse_document
-from lastresort.spec.edit import moved, with_key
-from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
-from lastresort.spec.values import Section
-from lastresort.types import Json, JsonObject
-from lastresort.ui import copies
-from lastresort.ui.copies import Copied
+from lastresort.spec.edit import with_key
+from lastresort.spec.task import Task, task_of
+from lastresort.types import Json
 from lastresort.ui.guard import LARGEST_UPLOAD
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
@@ -45,48 +35,18 @@ from lastresort.ui.yaml_form import mark_of, with_plain_ends
 DRAFT, FILE = "draft.yaml", "task.yaml"
 CHECKED = ".checked.yaml"  # what a check of the data reads, while somebody edits the draft
 TRAINING_DRAFT = "train-draft.yaml"
+COPIES = "copies.yaml"  # beside the draft: which files are copies
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB
 _OWN = {kept.EXAMPLES, kept.PAIRS, marks.ANSWERS, marks.PAIRS, marks.PREFERENCES}
-MOST_CODE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class TableColumns:
-    """The columns of a file, and which of them were found to be input and output, "" where that is open. shape: what the rows
-    are by their keys alone, "" where columns have to be named.
-    """
+class Copied:
+    """A file without some rows of one that somebody gave. source: the name of that one. line: what the task says of it."""
 
-    facts: tuple[ColumnFacts, ...]
-    rows: int
-    input: str = ""
-    output: str = ""
-    shape: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignCode:
-    """What a task names that runs Python or writes files. text: of its file, "" where it is no file of Python."""
-
-    key: str
-    names: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What a person has to agree to before a task runs. mark: changes with everything that is shown."""
-
-    code: tuple[ForeignCode, ...]
-    endpoints: tuple[str, ...]
-
-    @property
-    def needed(self) -> bool:
-        return bool(self.code or self.endpoints)
-
-    @property
-    def mark(self) -> str:
-        return hashlib.sha256(repr((self.code, self.endpoints)).encode()).hexdigest()[:32]
+    source: str
+    line: str
 
 
 class ColumnsOpen(Exception):
@@ -205,15 +165,15 @@ def replace_data(
     written = [path]
     try:
         request = InitRequest(path, task_file=folder / DRAFT, leave_out_empty=leave_out_empty)
-        left_out = without_empty_rows(read_rows(path), columns_in(text), request)
+        left_out = without_empty_rows(request, columns_in(text))
         changed = _with_examples(text, name if left_out is None else left_out.copy.name)
-        changed = copies.without_lines(changed, folder, _folder_of_examples(text, folder))
+        changed = _without_lines(changed, folder, _folder_of_examples(text, folder))
         if left_out is not None:
             line = left_out_line(name, left_out.what)
             changed = re.sub(r"^(?=examples:)", lambda _: f"{line}\n", changed, count=1, flags=re.MULTILINE)
             write_atomically(left_out.copy, left_out.text)
             written.append(left_out.copy)
-            copies.keep(folder, left_out.copy.name, Copied(name, line))
+            keep_copied(folder, left_out.copy.name, Copied(name, line))
         keep_text(folder, changed, seen=seen)
     except LastresortError as error:
         for one in written:
@@ -243,15 +203,38 @@ def _with_examples(text: str, name: str) -> str:
     return with_key(text, f"examples.{next(iter(before), 'all')}", name)
 
 
-def columns_of(data: Path) -> TableColumns:
-    """Raises DataError for a file that cannot be read."""
-    rows = read_rows(data)
-    facts = facts_of(rows)
-    shape = known_shape(rows) or ""
-    chosen = (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None) or choose_columns(facts, len(rows))
-    if isinstance(chosen, OpenColumns):
-        return TableColumns(facts, len(rows), shape=shape)
-    return TableColumns(facts, len(rows), *chosen, shape=shape)
+def keep_copied(folder: Path, name: str, copied: Copied) -> None:
+    """name: of the copy."""
+    found = {**copies_in(folder), name: copied}
+    write_atomically(
+        folder / COPIES, yaml.safe_dump({name: asdict(one) for name, one in found.items()}, allow_unicode=True)
+    )
+
+
+def copies_in(folder: Path) -> dict[str, Copied]:
+    """By the names of the copies; nothing where that cannot be read."""
+    path = folder / COPIES
+    if path.is_symlink() or not path.is_file():
+        return {}
+    try:
+        found = read_yaml(path)
+    except InputError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: Copied(one["source"], one["line"])
+        for name, one in found.items()
+        if isinstance(name, str)
+        and isinstance(one, dict)
+        and all(isinstance(one.get(key), str) for key in ("source", "line"))
+    }
+
+
+def _without_lines(text: str, *folders: Path) -> str:
+    """A task's text without what it says of copies in these folders, for one whose examples are another file now."""
+    lines = {copied.line for folder in folders for copied in copies_in(folder).values()}
+    return "".join(line for line in text.splitlines(keepends=True) if line.rstrip("\n") not in lines)
 
 
 def columns_in(text: str) -> tuple[str, str] | None:
@@ -275,7 +258,7 @@ def draft_from(data: Path, source: str | None = None, target: str | None = None,
     drafted = init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty), ask)
     if (left_out := drafted.left_out) is not None:
         line = left_out_line(data.name, left_out.what)
-        copies.keep(data.parent, left_out.copy.name, Copied(data.name, line))
+        keep_copied(data.parent, left_out.copy.name, Copied(data.name, line))
     with disk_errors(path):
         path.replace(data.parent / DRAFT)
 
@@ -326,64 +309,6 @@ def text_of(folder: Path, draft: str = DRAFT, stem: str = "task") -> str | None:
 def task_from(text: str, folder: Path) -> Task:
     """Raises TaskError, which calls the text task.yaml."""
     return task_of(parse_document(text, FILE), folder / DRAFT)
-
-
-def text_of_run(workspace: Workspace, name: str, folder: Path) -> str:
-    """The task of a run as a file in `folder` says it: its file, where that still says what was run, else what the record holds.
-
-    Raises InputError for a task file outside of the workspace that names code, or an endpoint that is not allowed.
-    """
-    run = workspace.run(name)
-    with workspace.record(name) as record:
-        read, path = record.last(TaskRead), task_file_of(record, run)
-    settings = settings_of(run)
-    if not path.resolve().is_relative_to(workspace.folder):
-        refuse_foreign_task(path, settings, remedy=f"Look at it and start it in a terminal: lastresort climb {path}")
-    ran = {} if read is None else {key: value for key, value in read.task.items() if key in FILE_KEYS}
-    text = written_out(ran)
-    if path.is_file() and not settings:
-        try:
-            says = json.loads(json.dumps(load_task(path).resolved()))
-            same = {key: value for key, value in says.items() if key in ran} == ran  # limits are in no record
-        except LastresortError:
-            same = not ran
-        text = read_text(path) if same else text
-    return moved(text, path.parent, folder)
-
-
-def written_out(values: JsonObject) -> str:
-    """A resolved task as a file, a key a line, without what is so by default."""
-    kept: JsonObject = {}
-    for key, value in values.items():
-        default = Task.model_fields[key].get_default(call_default_factory=True)
-        usual = default.model_dump(mode="json") if isinstance(default, Section) else default
-        if key in ("task", "about", "model", "score", "bar") or value not in (None, [], {}, usual):
-            given = value
-            if isinstance(value, Mapping):
-                base = usual if isinstance(usual, Mapping) else {}
-                given = {name: one for name, one in value.items() if one is not None and one != base.get(name)}
-            kept[key] = given
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-
-
-def consent_of(task: Task) -> Consent:
-    """What this task would run, and where it would send examples."""
-    code = []
-    for key, names in code_of(task).items():
-        path = task.folder / names.rpartition(":")[0]
-        code.append(ForeignCode(key, names, code_text(path) if path.suffix == ".py" else ""))
-    return Consent(tuple(code), tuple(sorted(endpoints_of(task))))
-
-
-def code_text(path: Path) -> str:
-    """Of a file that would be run. Raises InputError where there is none."""
-    try:
-        with opened(path, MOST_CODE) as file:
-            return file.read(MOST_CODE + 1).decode("utf-8", "replace")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(
-            "found no such file", where=path.name, expected="a file of Python", remedy="Correct it."
-        ) from error
 
 
 def names_in(workspace: Workspace) -> list[str]:

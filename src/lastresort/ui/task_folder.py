@@ -9,7 +9,7 @@ from pathlib import Path
 from lastresort.errors import LastresortError
 from lastresort.ladder import RUNGS
 from lastresort.spec.task import Task
-from lastresort.ui import copies, drafts
+from lastresort.ui import drafts
 from lastresort.ui.climb_options import StartForm, kept_options
 from lastresort.ui.site import Site
 from lastresort.ui.workspace import NotThere
@@ -32,7 +32,7 @@ def data_in(site: Site, name: str) -> Path:
 def uploaded_in(site: Site, name: str) -> Path:
     """The file that somebody gave, also where the task reads a copy without some of its rows."""
     data = data_in(site, name)
-    copied = copies.kept_in(data.parent).get(data.name)
+    copied = drafts.copies_in(data.parent).get(data.name)
     found = None if copied is None else data.with_name(Path(copied.source).name)
     return data if found is None or not found.is_file() else found
 

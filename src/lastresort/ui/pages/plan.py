@@ -23,9 +23,9 @@ from lastresort.app.plan import (
     PlanRequest,
     known_names,
     make_plan,
+    needs_torch,
 )
 from lastresort.errors import InputError, LastresortError
-from lastresort.hardware.memory import may_have_gpu
 from lastresort.hardware.plan.document import PlanDocument
 from lastresort.hardware.plan.fit import gib
 from lastresort.hardware.plan.setup import SHARINGS
@@ -173,7 +173,7 @@ def _shown(site: Site, values: Mapping[str, str], *, begin: bool) -> ShownPlan:
     command = shlex.join(["lastresort", *command_of(values)])
     try:
         request = request_of(values)
-        if request.gpu == "cpu" or (request.gpu is None and may_have_gpu()):
+        if needs_torch(request):
             return _elsewhere(site, values, command, begin=begin)
         found = make_plan(request)
     except LastresortError as error:

@@ -9,16 +9,15 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from lastresort.app.consent import consent_of, task_of_run
 from lastresort.app.kept import writing
 from lastresort.app.runs import Run, resume_command_here
-from lastresort.climb.identity import settings_of
-from lastresort.climb.shared_run import all_endpoints_of, refuse_foreign_task
 from lastresort.errors import InputError, LastresortError
 from lastresort.ladder import trains
 from lastresort.records.decision import RunView
@@ -33,10 +32,8 @@ from lastresort.report.words.answer import commands_to_use
 from lastresort.report.words.next_step import of_rung_ahead, set_to_stop
 from lastresort.report.words.verdicts import what_would_decide
 from lastresort.report.words.wording import capital, rung_in_prose
-from lastresort.spec.task import Task, load_task
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs, resuming
-from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
 from lastresort.ui.resuming import Resumptions
 from lastresort.ui.site import Here, Site, Text, go_to, placed
@@ -117,7 +114,7 @@ def router() -> APIRouter:
 
     @routes.get("/runs/{name}/confirm")
     def confirm(site: Here, request: Request, name: str, more: str = "", until: str = "") -> Response:
-        consent = consent_of(_task_as_run(site, site.workspace.run(name))[0])
+        consent = consent_of(task_of_run(site.workspace.run(name), site.workspace.folder)[0])
         return site.draw(request, "run_confirm.html.j2", name=name, consent=consent, more=more, until=until)
 
     @routes.post("/runs/{name}/more")
@@ -170,16 +167,14 @@ def router() -> APIRouter:
             further = until if found.state == "finished" and until == _ahead(found)[0] else ""
             if found.state == "finished" and fresh is None and not further:
                 return go_to(f"/runs/{name}")
-            task, settings = _task_as_run(site, folder)
+            task, settings = task_of_run(folder, site.workspace.folder)
             consent = consent_of(task)
             if consent.needed and yes != consent.mark:
                 asked = f"?until={further}" if further else "" if fresh is None else f"?more={fresh.name}"
                 return go_to(f"/runs/{name}/confirm{asked}")
             up_to = ("--until", further) if further else ()
             arguments = (str(task.path), "--resume", str(folder), *up_to, *set_options(settings))
-            own = resumed[name] = resuming.start(
-                site.workspace, found, arguments, sorted(all_endpoints_of(task)), fresh
-            )
+            own = resumed[name] = resuming.start(site.workspace, found, arguments, consent.reaches, fresh)
         resuming.wait_until_taken_up(site.workspace, name, own)
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
 
@@ -312,17 +307,3 @@ def _looked_at(site: Site, name: str) -> tuple[RunState, object]:
     """A run as it is, and what changes with anything that its page shows. Raises NotThere."""
     folder, state = site.workspace.run(name), site.workspace.state(name)
     return state, (signature(folder), state.state, (folder / STOP).exists())
-
-
-def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:
-    """The task of a run, and the settings of whoever started it, which override its file. What it would run or send is for its user
-    to allow, wherever it lies: a run may be somebody else's, and name any file.
-
-    Raises InputError for one outside of this workspace that would do either.
-    """
-    path, settings = Run(folder).task_file(), settings_of(folder)
-    if not path.resolve().is_relative_to(site.workspace.folder):
-        refuse_foreign_task(
-            path, settings, remedy=f"Resume it in a terminal: {resume_command_here(folder, site.workspace.folder)}"
-        )
-    return load_task(path, settings), settings

@@ -9,7 +9,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
 
-from lastresort.app.init import EmptyRowsError
+from lastresort.app.consent import text_of_run
+from lastresort.app.init import EmptyRowsError, columns_of
 from lastresort.app.start import example_task, example_tasks
 from lastresort.errors import DataError, LastresortError
 from lastresort.foreign import read_text
@@ -71,7 +72,8 @@ def router() -> APIRouter:
     def clone(site: Here, run: Text, name: Text = "") -> Response:
         folder = drafts.new_folder(site.workspace, safe_name(name or run))
         try:
-            begun = _begin(folder, drafts.text_of_run(site.workspace, run, folder))
+            with site.workspace.record(run) as record:
+                begun = _begin(folder, text_of_run(record, folder, site.workspace.folder))
         except (LastresortError, NotThere):
             folder.rmdir()
             raise
@@ -82,7 +84,7 @@ def router() -> APIRouter:
     @routes.get("/new/{name}/columns")
     def columns(site: Here, request: Request, name: str) -> Response:
         data = uploaded_in(site, name)
-        found = site.once("columns", files_state([data]), lambda: drafts.columns_of(data))
+        found = site.once("columns", files_state([data]), lambda: columns_of(data))
         text = drafts.text_of(data.parent) or ""
         used = drafts.columns_in(text) or ((found.input, found.output) if text and found.shape else None)
         return site.draw(

@@ -7,7 +7,7 @@ from subprocess import Popen
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from lastresort.climb.shared_run import all_endpoints_of
+from lastresort.app.consent import consent_of
 from lastresort.climb.workspace import new_run
 from lastresort.errors import TaskError
 from lastresort.records.atomic import is_held
@@ -30,7 +30,7 @@ def router() -> APIRouter:
 
     @routes.get("/new/{name}/confirm")
     def confirm(site: Here, request: Request, name: str, gate: str = "", until: str = "", run: str = "") -> Response:
-        consent = drafts.consent_of(task_in(site, name))
+        consent = consent_of(task_in(site, name))
         return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until, run=run)
 
     @routes.post("/new/{name}/start")
@@ -55,15 +55,13 @@ def router() -> APIRouter:
             raise sizes
         options = chosen(gate, until, task.ladder)
         keep_options(folder, options)
-        consent, run = drafts.consent_of(task), safe_name(run) if run else ""
+        consent, run = consent_of(task), safe_name(run) if run else ""
         if consent.needed and yes != consent.mark:
             return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
         made = site.workspace.new_run(run) if run else new_run(site.workspace.runs, task.task)
         arguments = [below(site, file), "--run", below(site, made), *options.arguments]
-        _begun(site)[made.name] = jobs.start(
-            jobs.climb_job(site.workspace.runs, made, arguments), sorted(all_endpoints_of(task))
-        )
+        _begun(site)[made.name] = jobs.start(jobs.climb_job(site.workspace.runs, made, arguments), consent.reaches)
         return go_to(f"/new/{name}/starting?run={made.name}")
 
     @routes.get("/new/{name}/starting")

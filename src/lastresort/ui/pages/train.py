@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
@@ -14,7 +14,11 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from markupsafe import Markup
 
-from lastresort.app.held_out import HeldOutRows, UnreadTask, files_that_hold_out, held_out_rows
+from lastresort.app.consent import consent_for
+from lastresort.app.held_out import HeldOutRows, UnreadTask, files_that_hold_out, held_out_rows, refuse_held_out
+from lastresort.app.plan import plan_options
+from lastresort.app.train import draft_training, training_from
+from lastresort.app.watch import TrainingNow, training_now
 from lastresort.errors import LastresortError
 from lastresort.foreign import read_text
 from lastresort.interop.exporting import TARGETS
@@ -31,7 +35,7 @@ from lastresort.ui.children import children_of
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
 from lastresort.ui.findings import files_state
 from lastresort.ui.site import Here, Site, Text, go_to, placed
-from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow, plan_of
+from lastresort.ui.trainings import FIELDS, FILE, STEM
 from lastresort.ui.workspace import NotThere
 from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines, with_plain_ends
 
@@ -87,7 +91,7 @@ def _making() -> APIRouter:
     def upload(site: Here, file: Annotated[UploadFile, File()], name: Text = "") -> Response:
         path = drafts.keep_upload(site.workspace, file.filename or "", name, file.file)
         try:
-            drafts.keep_text(path.parent, trainings.drafted(path), DRAFT)
+            drafts.keep_text(path.parent, draft_training(path), DRAFT)
         except LastresortError as error:
             path.unlink(missing_ok=True)
             path.parent.rmdir()
@@ -100,7 +104,9 @@ def _making() -> APIRouter:
             raise NotThere("There is no such file of rows here.")
         path = site.workspace.tasks / data
         if drafts.text_of(path.parent, DRAFT, STEM) is None:
-            drafts.keep_text(path.parent, trainings.drafted_on(path), DRAFT)
+            text = drafts.text_of(path.parent)
+            task = None if text is None else drafts.task_from(text, path.parent)
+            drafts.keep_text(path.parent, draft_training(path, task), DRAFT)
         return go_to(f"/train/{path.parent.name}")
 
     @routes.get("/train/{name}")
@@ -116,7 +122,7 @@ def _making() -> APIRouter:
         folder, text = _text(site, name)
         file = _of_text(text, folder)
         asked = site.once(
-            "plan of training", (text, files_state(file.data.train)), lambda: plan_of(file, site.workspace.folder)
+            "plan of training", (text, files_state(file.data.train)), lambda: plan_options(file, site.workspace.folder)
         )
         return RedirectResponse(f"/plan?{urlencode(asked)}", 303)
 
@@ -132,17 +138,17 @@ def _running() -> APIRouter:
         return process is not None and process.poll() is None
 
     def look(site: Site, name: str, path: Path) -> TrainingNow:
-        seen = trainings.now(path)
+        seen = training_now(path)
         return replace(seen, state="running") if seen.state != "running" and loads(site, name, path) else seen
 
     def log_of(site: Site, name: str, path: Path) -> Path:
         return site.workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
 
-    def begin(site: Site, name: str, path: Path, file: TrainingFile, *options: str) -> None:
+    def begin(site: Site, name: str, path: Path, reaches: Sequence[str], *options: str) -> None:
         words, log = ("train", path.relative_to(site.workspace.folder).as_posix(), *options), log_of(site, name, path)
         log.unlink(missing_ok=True)  # what an earlier process said is over
         job = jobs.Command(words, site.workspace.folder, log)
-        _begun(site)[name, path.stem] = jobs.start(job, trainings.reached_by(file))
+        _begun(site)[name, path.stem] = jobs.start(job, reaches)
 
     def mark_now(site: Site, name: str, path: Path) -> str:
         return trainings.mark(path, log_of(site, name, path), loads=loads(site, name, path))
@@ -174,7 +180,7 @@ def _running() -> APIRouter:
 
     @routes.get("/train/{name}/confirm")
     def confirm(site: Here, request: Request, name: str, stem: str = "") -> Response:
-        consent = trainings.consent_for(_file(site, name, stem))
+        consent = consent_for(_file(site, name, stem))
         return site.draw(request, "train_confirm.html.j2", name=name, stem=stem, consent=consent)
 
     @routes.post("/train/{name}/start")
@@ -185,13 +191,13 @@ def _running() -> APIRouter:
             drafts.keep_text(folder, text, DRAFT, seen=seen)
         text = text or there
         file = _of_text(text, folder)
-        consent = trainings.consent_for(file)
+        consent = consent_for(file)
         if consent.needed and yes != consent.mark:
             return go_to(f"/train/{name}/confirm")
-        trainings.refuse_held_out(file, drafts.data_file(folder))
+        refuse_held_out(file, trainings.task_next_to(folder))
         path = drafts.settled(folder, text, STEM)
         if look(site, name, path).state == "new":
-            begin(site, name, path, file)
+            begin(site, name, path, consent.reaches)
         return go_to(f"/train/{name}/{path.stem}")
 
     @routes.get("/train/{name}/{stem}")
@@ -210,7 +216,7 @@ def _running() -> APIRouter:
     @routes.post("/train/{name}/{stem}/stop")
     def stop(site: Here, request: Request, name: str, stem: str) -> Response:
         path = trainings.file_in(site.workspace, name, stem)
-        seen, process = trainings.now(path), _begun(site).get((name, stem))
+        seen, process = training_now(path), _begun(site).get((name, stem))
         if seen.state == "running":
             jobs.ask_to_stop(seen.output)
         elif process is not None and process.poll() is None:
@@ -221,13 +227,13 @@ def _running() -> APIRouter:
     def resume(site: Here, name: str, stem: str, yes: Text = "") -> Response:
         path = trainings.file_in(site.workspace, name, stem)
         seen, file = look(site, name, path), _file(site, name, stem)
-        consent = trainings.consent_for(file)
+        consent = consent_for(file)
         if seen.state in ("stopped", "new"):
             if consent.needed and yes != consent.mark:
                 return go_to(f"/train/{name}/confirm?stem={stem}")
-            trainings.refuse_held_out(file, drafts.data_file(path.parent))
+            refuse_held_out(file, trainings.task_next_to(path.parent))
             jobs.withdraw_stop(seen.output)
-            begin(site, name, path, file, *(("--resume",) if seen.state == "stopped" else ()))
+            begin(site, name, path, consent.reaches, *(("--resume",) if seen.state == "stopped" else ()))
         return go_to(f"/train/{name}/{stem}")  # also from the page itself: so that the browser follows it
 
     @routes.post("/train/{name}/{stem}/export")
@@ -267,7 +273,7 @@ def form_of(text: str, folder: Path) -> FilledForm:
     """The form beside the text, with what is wrong with it."""
 
     def read(document: YamlDocument) -> Mapping[str, Json]:
-        return trainings.training_from(document, folder).resolved
+        return training_from(document, folder / FILE).resolved
 
     return filled(FIELDS, text, FILE, TRAINING, read, TrainingKeys)
 
@@ -325,10 +331,10 @@ def _file(site: Site, name: str, stem: str) -> TrainingFile:
     """A training that was started, or, without a stem, the one that is being made."""
     if stem:
         path = trainings.file_in(site.workspace, name, stem)
-        return trainings.training_from(parse_document(read_text(path), path.name, TRAINING), path.parent, path.name)
+        return training_from(parse_document(read_text(path), path.name, TRAINING), path)
     folder, text = _text(site, name)
     return _of_text(text, folder)
 
 
 def _of_text(text: str, folder: Path) -> TrainingFile:
-    return trainings.training_from(parse_document(text, FILE, TRAINING), folder)
+    return training_from(parse_document(text, FILE, TRAINING), folder / FILE)

@@ -1,0 +1,156 @@
+"""What a task, a run or a training would run and reach, for a person to agree to: each may be somebody else's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lastresort.app.runs import Run, resume_command_here
+from lastresort.climb.identity import settings_of
+from lastresort.climb.shared_run import SCRIPTED, all_endpoints_of, code_of, endpoints_of, refuse_foreign_task
+from lastresort.errors import InputError, LastresortError
+from lastresort.foreign import opened, read_text
+from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.protocol import is_endpoint
+from lastresort.models.scripted import writes_elsewhere
+from lastresort.records.events import TaskRead
+from lastresort.records.record import Record
+from lastresort.records.view import task_file_of
+from lastresort.spec.edit import moved
+from lastresort.spec.task import FILE_KEYS, Task, load_task
+from lastresort.spec.values import Section
+from lastresort.train.settings import TrainingFile
+from lastresort.types import JsonObject
+
+MOST_CODE = 256 * 1024
+SENDING = ("mlflow", "wandb", "trackio")  # trackers that may send figures away
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCode:
+    """What a task names that runs Python or writes files. text: of its file, "" where it is no file of Python."""
+
+    key: str
+    names: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person has to agree to before a task runs. mark: changes with everything that is shown. reaches: all that its process
+    may need a key for, also endpoints on this machine.
+    """
+
+    code: tuple[ForeignCode, ...]
+    endpoints: tuple[str, ...]
+    reaches: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.code or self.endpoints)
+
+    @property
+    def mark(self) -> str:
+        return hashlib.sha256(repr((self.code, self.endpoints)).encode()).hexdigest()[:32]
+
+
+def consent_of(task: Task) -> Consent:
+    """What this task would run, and where it would send examples."""
+    code = []
+    for key, names in code_of(task).items():
+        path = task.folder / names.rpartition(":")[0]
+        code.append(ForeignCode(key, names, _code_text(path) if path.suffix == ".py" else ""))
+    return Consent(tuple(code), tuple(sorted(endpoints_of(task))), tuple(sorted(all_endpoints_of(task))))
+
+
+def consent_for(file: TrainingFile) -> Consent:
+    """What this training would run, and where it would send anything."""
+    code: list[ForeignCode] = []
+    groups = file.groups
+    for number, term in enumerate(groups.reward if groups is not None else ()):
+        if term.name == "python":
+            path = Path(str(term.parameters["file"]))
+            code.append(
+                ForeignCode(f"reward[{number}]", f"{path.name}:{term.parameters['function']}", _code_text(path))
+            )
+        elif term.name == "judge":
+            judge = str(term.parameters["model"])
+            if judge.startswith(SCRIPTED) and writes_elsewhere(file.folder / judge.removeprefix(SCRIPTED)):
+                code.append(ForeignCode(f"reward[{number}]", judge, ""))
+    reaches = _reached_by(file)
+    sends = (name for name in reaches if name in SENDING or not parse_endpoint(name).host.is_this_machine)
+    return Consent(tuple(code), tuple(sends), reaches)
+
+
+def _reached_by(file: TrainingFile) -> tuple[str, ...]:
+    """Trackers that may send figures away, and endpoints, also those on this machine."""
+    found, groups = {str(name) for name in file.track if name in SENDING}, file.groups
+    if groups is not None:
+        judges = (str(term.parameters["model"]) for term in groups.reward if term.name == "judge")
+        found |= {name for name in judges if is_endpoint(name) and not name.startswith(SCRIPTED)}
+        found |= set() if groups.server is None else {groups.server.model}
+    return tuple(sorted(found))
+
+
+def _code_text(path: Path) -> str:
+    """Of a file that would be run. Raises InputError where there is none."""
+    try:
+        with opened(path, MOST_CODE) as file:
+            return file.read(MOST_CODE + 1).decode("utf-8", "replace")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(
+            "found no such file", where=path.name, expected="a file of Python", remedy="Correct it."
+        ) from error
+
+
+def task_of_run(run: Path, within: Path) -> tuple[Task, dict[str, Any]]:
+    """The task of a run, and the settings of whoever started it, which override its file. What it would run or send is for its user
+    to allow, wherever it lies: a run may be somebody else's, and name any file.
+
+    Raises InputError for one outside of `within` that would do either.
+    """
+    path, settings = Run(run).task_file(), settings_of(run)
+    if not path.resolve().is_relative_to(within):
+        refuse_foreign_task(path, settings, remedy=f"Resume it in a terminal: {resume_command_here(run, within)}")
+    return load_task(path, settings), settings
+
+
+def text_of_run(record: Record, folder: Path, within: Path) -> str:
+    """The task of a run as a file in `folder` says it: its file, where that still says what was run, else what the record holds.
+
+    Raises InputError for a task file outside of `within` that names code, or an endpoint that is not allowed.
+    """
+    read, path, settings = record.last(TaskRead), task_file_of(record, record.folder), settings_of(record.folder)
+    if not path.resolve().is_relative_to(within):
+        refuse_foreign_task(path, settings, remedy=f"Look at it and start it in a terminal: lastresort climb {path}")
+    ran = {} if read is None else {key: value for key, value in read.task.items() if key in FILE_KEYS}
+    text = _written_out(ran)
+    if path.is_file() and not settings:
+        try:
+            says = json.loads(json.dumps(load_task(path).resolved()))
+            same = {key: value for key, value in says.items() if key in ran} == ran  # limits are in no record
+        except LastresortError:
+            same = not ran
+        text = read_text(path) if same else text
+    return moved(text, path.parent, folder)
+
+
+def _written_out(values: JsonObject) -> str:
+    """A resolved task as a file, a key a line, without what is so by default."""
+    kept: JsonObject = {}
+    for key, value in values.items():
+        default = Task.model_fields[key].get_default(call_default_factory=True)
+        usual = default.model_dump(mode="json") if isinstance(default, Section) else default
+        if key in ("task", "about", "model", "score", "bar") or value not in (None, [], {}, usual):
+            given = value
+            if isinstance(value, Mapping):
+                base = usual if isinstance(usual, Mapping) else {}
+                given = {name: one for name, one in value.items() if one is not None and one != base.get(name)}
+            kept[key] = given
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
