@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 import threading
@@ -22,6 +23,7 @@ from starlette.testclient import TestClient
 from lastresort.advice.advise import open_facts
 from lastresort.advice.questions import QUESTIONS, FactQuestion, read_answer
 from lastresort.advice.task_facts import facts_of
+from lastresort.app import data_check
 from lastresort.app.advise import answer_in_task
 from lastresort.app.start import example_tasks
 from lastresort.data.files import read_rows
@@ -36,7 +38,6 @@ from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
-from lastresort.ui.pages import task_editor
 from lastresort.ui.site import Site, shown_text
 from lastresort.ui.workspace import next_name
 from record_support import edit
@@ -601,7 +602,8 @@ def test_a_split_says_how_many_rows_it_leaves_to_train_on(
         "The text is valid. 120 rows are left to train."
         in page.post("/new/reviews/field?key=split.test", data=data).text
     )
-    monkeypatch.setattr(task_editor, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(data_check, "MOST_LOOKED_AT", 1)
+    os.utime(site.workspace.tasks / "reviews" / "reviews.csv")  # else it is known
     assert '<p class="legend good">The text is valid.</p>' in page.get("/new/reviews").text
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lastresort.app.start import RUNS
-from lastresort.climb.prepare import PreparedTask, data_report, prepare, trained_turns
-from lastresort.climb.workspace import earlier_use
+from lastresort.climb.prepare import PreparedTask, check_sizes, data_report, files_read, prepare, trained_turns
+from lastresort.climb.workspace import LEDGER, SHARED, earlier_use
+from lastresort.data import files
 from lastresort.data.check import check_preferences
+from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import read_preferences
+from lastresort.errors import LastresortError, TaskError
+from lastresort.foreign import MiB
 from lastresort.ladder import RUNGS
-from lastresort.models.open import local_model, open_model
+from lastresort.models.open import absolute_name, local_model, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
 from lastresort.records.document import ReuseView
@@ -26,8 +31,10 @@ from lastresort.types import Example
 
 # Keys that no check reads.
 UNREAD = frozenset(("task", "goal", "on_undecided", "facts", "limits", "decode", "general", "keep", *RUNGS))
-# Keys that are read only to see whether the test set is large enough for the bar, as `climb.prepare.check_sizes` does.
+# Keys that are read only to see whether the test set is large enough for the bar, as `rows_left` does.
 OF_SIZES = frozenset(("ladder", "bar", "confidence", "knowledge", "knowledge_changes", "retrain_every", "use"))
+MOST_LOOKED_AT = MiB // 2  # of a task's rows, while somebody types
+READ_AGAIN = 64 * MiB  # larger files are not read again to show rows of theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,53 @@ def checked_part(task: Task, *, sizes: bool = True) -> str:
     """What of a task decides what `check_task` finds, apart from the contents of its files: two tasks with the same part and
     the same files get the same findings.
 
-    sizes: whether it counts here that the check refuses test sets too small for the bar; False where `check_sizes` was asked.
+    sizes: whether it counts here that the check refuses test sets too small for the bar; False where `rows_left` was asked.
     """
     left_out = UNREAD if sizes else UNREAD | OF_SIZES
     part = {key: value for key, value in task.resolved().items() if key not in left_out}
     return json.dumps([part, "preference" in task.ladder], sort_keys=True)
+
+
+def files_checked(task: Task, runs: Path) -> list[Path]:
+    """What `check_task` reads: the task's files, those of the model whose tokenizer and context decide which examples are too long,
+    as far as the task names them by path, and what the runs in this folder noted of the test items that they used.
+    """
+    path = Path(absolute_name(task.tuned_model, task.folder).removeprefix("scripted:"))
+    model = [path] if path.is_absolute() else []
+    if path.is_dir():
+        model = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    return [*files_read(task), *model, runs / SHARED / LEDGER]
+
+
+def rows_left(task: Task) -> int | TaskError | None:
+    """How many rows a task leaves to train on, or why they are too few for it. None where that takes the whole check: of rows that
+    have faults, and of files that take a while to read.
+    """
+    if sum(path.stat().st_size for path in task.examples.files if path.is_file()) > MOST_LOOKED_AT:
+        return None
+    try:
+        return len(check_sizes(task).train)
+    except TaskError as error:
+        return error
+    except LastresortError:
+        return None
+
+
+def first_rows(task: Task, count: int) -> Sequence[RawRow]:
+    """The first rows of the examples, none where their file cannot be read."""
+    path = task.examples.all or task.examples.train
+    try:
+        return () if path is None else files.first_rows(path, count)
+    except (LastresortError, OSError):
+        return ()
+
+
+def rows_by_number(path: Path) -> dict[int, RawRow]:
+    """None of a file that is large or cannot be read."""
+    try:
+        return {} if path.stat().st_size > READ_AGAIN else {row.number: row for row in files.read_rows(path)}
+    except (LastresortError, OSError):
+        return {}
 
 
 def check_task(task: Task, *, show: int = 0) -> DataCheck:

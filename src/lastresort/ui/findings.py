@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastresort.data import files
-from lastresort.data.files import read_rows
+from lastresort.app.data_check import rows_by_number
 from lastresort.data.formats.rows import RawRow
-from lastresort.errors import LastresortError
-from lastresort.foreign import MiB, escaped
+from lastresort.foreign import escaped
 from lastresort.records.data_report import DataReport, Finding, Place, PreferenceReport
 from lastresort.report.words import data as words
 from lastresort.spec.task import Task
 
-SHOWN = 5  # occurrences of a finding, and first rows of a file
-READ_AGAIN = 64 * MiB  # larger files are not read again to show rows of theirs
+SHOWN = 5  # occurrences of a finding
 MOST_CHARACTERS = 20_000  # of a row
 FilesState = tuple[tuple[str, int, int], ...]
 
@@ -59,7 +56,7 @@ def findings_of(text: str, task: Task) -> CheckedData:
     lines = [(name, shown[0]) for name, shown in words.rows(report) if name != "findings"]
     lines += [("preferences", line) for line in words.preference_lines(judged)] if judged is not None else []
     named = {place.source for finding in report.findings for places in finding.places for place in places}
-    rows = {str(path): _by_number(path) for path in task.examples.files if str(path) in named}
+    rows = {str(path): rows_by_number(path) for path in task.examples.files if str(path) in named}
     found = tuple(_found(one, rows) for one in words.in_order(report))
     return CheckedData(report.ok, tuple(lines), found, "" if reuse is None else str(reuse["text"]))
 
@@ -85,6 +82,10 @@ def _text(place: Place, rows: Mapping[str, Mapping[int, RawRow]]) -> str:
     return "" if row is None else text_of_row(row)
 
 
+def shown_rows(rows: Sequence[RawRow]) -> tuple[ShownRow, ...]:
+    return tuple(ShownRow(f"row {row.number}", text_of_row(row)) for row in rows)
+
+
 def text_of_row(row: RawRow) -> str:
     lines = [f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}"
              for key, value in row.values.items()]  # fmt: skip
@@ -92,26 +93,7 @@ def text_of_row(row: RawRow) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
 
 
-def first_rows(task: Task) -> tuple[ShownRow, ...]:
-    """The first rows of the examples, () where their file cannot be read."""
-    path = task.examples.all or task.examples.train
-    try:
-        rows = () if path is None else files.first_rows(path, SHOWN)
-    except (LastresortError, OSError):
-        return ()
-    return tuple(ShownRow(f"row {row.number}", text_of_row(row)) for row in rows)
-
-
 def files_state(paths: Sequence[Path]) -> FilesState:
     """Changes with the files, as far as they are there."""
     found = [(str(path), path.stat()) for path in paths if path.is_file()]
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
-
-
-def _by_number(path: Path) -> dict[int, RawRow]:
-    try:
-        if path.stat().st_size > READ_AGAIN:
-            return {}
-        return {row.number: row for row in read_rows(path)}
-    except (LastresortError, OSError):
-        return {}

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
-from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from lastresort.app.data_check import checked_part
-from lastresort.climb.prepare import files_read
-from lastresort.climb.workspace import LEDGER, SHARED
+from lastresort.app.data_check import checked_part, files_checked, first_rows
 from lastresort.errors import LastresortError, TaskError
-from lastresort.models.open import absolute_name
 from lastresort.records.advice import AdviceDocument
 from lastresort.report.advice import STANCES
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
@@ -22,12 +18,12 @@ from lastresort.spec.task import Task
 from lastresort.ui import drafts
 from lastresort.ui.children import CommandOutput, FileToWrite, children_of
 from lastresort.ui.climb_options import kept_options
-from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, first_rows, masks_of
+from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, masks_of, shown_rows
 from lastresort.ui.pages.task_editor import sizes_of
 from lastresort.ui.site import Here, Site
 from lastresort.ui.task_folder import below, ladder_of, state_of, task_in, there
 
-ROWS_AS_TOKENS = 3
+ROWS_AS_TOKENS, SHOWN_ROWS = 3, 5
 UNREADY = "Correct the task first."  # its fault is said beside the form
 
 
@@ -45,11 +41,10 @@ class ShownChecks(dict[str, ShownCheck]):
 
 @dataclass(frozen=True, slots=True)
 class CheckState:
-    """What a check of the data depends on. part: of the task. used: the test items of earlier runs."""
+    """What a check of the data depends on. part: of the task."""
 
     part: str
     files: FilesState
-    used: FilesState
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,9 @@ def router() -> APIRouter:
         if question is not None and asked is not None and not asked.fault:
             text, task, files = asked.text, question.task, question.state.files
             found = site.once("findings", (text, files), lambda: findings_of(text, task))
-            shown[name] = ShownCheck(found, site.once("first rows", files, lambda: first_rows(task)))
+            shown[name] = ShownCheck(
+                found, site.once("first rows", files, lambda: shown_rows(first_rows(task, SHOWN_ROWS)))
+            )
         known = None if asked is not None and asked.fault else shown.get(name)
         at = None if question is None else children_of(site).progress((name, "data"), question.state)
         return site.draw(request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, shown=known, at=at)
@@ -177,19 +174,6 @@ def _data_question(site: Site, name: str) -> DataQuestion | None:
     if isinstance(sizes, TaskError):
         return None
     large_enough = sizes is not None and task.score.python_file is None
-    files = files_state([*files_read(task), *_model_files(task)])
-    state = CheckState(checked_part(task, sizes=not large_enough), files, _ledger(site))
+    files = files_state(files_checked(task, site.workspace.runs))
+    state = CheckState(checked_part(task, sizes=not large_enough), files)
     return DataQuestion(name, text, task, state)
-
-
-def _model_files(task: Task) -> list[Path]:
-    """Those of the model whose tokenizer and context decide which examples are too long, as far as the task names them by path."""
-    path = Path(absolute_name(task.tuned_model, task.folder).removeprefix("scripted:"))
-    if path.is_dir():
-        return sorted(one for one in path.iterdir() if not one.name.startswith("."))
-    return [path] if path.is_absolute() else []
-
-
-def _ledger(site: Site) -> FilesState:
-    """Changes once a run that tested has ended."""
-    return files_state([site.workspace.runs / SHARED / LEDGER])

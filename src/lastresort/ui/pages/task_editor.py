@@ -11,11 +11,10 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 
 from lastresort.app.advise import answer_in_task
+from lastresort.app.data_check import rows_left
 from lastresort.app.init import EmptyRowsError
-from lastresort.climb.prepare import check_sizes
-from lastresort.errors import LastresortError, TaskError
+from lastresort.errors import TaskError
 from lastresort.evals.scorers import SCORERS
-from lastresort.foreign import MiB
 from lastresort.ladder import RUNGS
 from lastresort.report.words.draft import rows_to_train_on
 from lastresort.spec.document import TASK, YamlDocument
@@ -54,7 +53,6 @@ FIELDS = (
     FormField("limits.usd", "Limit in USD"),
     FormField("use.calls_per_month", "Calls a month"),
 )  # fmt: skip
-MOST_LOOKED_AT = MiB // 2  # of a task's rows, while somebody types
 
 
 def router() -> APIRouter:
@@ -128,21 +126,11 @@ def form_of(site: Site, text: str, folder: Path) -> FilledForm:
 
 
 def sizes_of(site: Site, text: str, folder: Path) -> int | TaskError | None:
-    """How many rows a text leaves to train on, or why they are too few for it. None where that takes the check of the data: of rows
-    that have faults, and of large files, which no page waits for.
-    """
-
-    def look() -> int | TaskError | None:
-        try:
-            return len(check_sizes(task).train)
-        except TaskError as error:
-            where = error.where.replace(drafts.DRAFT, drafts.FILE)
-            return TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=error.key)
-        except LastresortError:
-            return None
-
+    """As `rows_left`, of a text in a folder."""
     task = drafts.task_from(text, folder)
-    files = files_state(task.examples.files)
-    if sum(size for *_, size in files) > MOST_LOOKED_AT:
-        return None
-    return site.once("sizes", (text, str(folder), files), look)
+    state = text, str(folder), files_state(task.examples.files)
+    found = site.once("sizes", state, lambda: rows_left(task))
+    if not isinstance(found, TaskError):
+        return found
+    where = found.where.replace(drafts.DRAFT, drafts.FILE)
+    return TaskError(found.found, where=where, expected=found.expected, remedy=found.remedy, key=found.key)
