@@ -16,6 +16,7 @@ import lastresort as lr
 from climb_support import scripted_task, unfinish
 from lastresort.after.recheck.recheck import recheck
 from lastresort.app.consent import consent_of
+from lastresort.app.runtime import environment
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.shared_run import all_endpoints_of, code_of, endpoints_of
 from lastresort.climb.workbench import model_names
@@ -29,7 +30,6 @@ from lastresort.spec.task import Task, load_task, named_models
 from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Message, SilentProgress
-from lastresort.ui.processes import environment
 from recheck_support import newer
 
 SCORER = """

@@ -27,6 +27,7 @@ from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.runs import Run
+from lastresort.app.runtime import CACHES, environment
 from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
 from lastresort.climb.workspace import noted_stop
@@ -69,7 +70,7 @@ from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.run import _events
 from lastresort.ui.pages.runs import figures, row_of, spared
 from lastresort.ui.pages.task_start import BegunClimbs
-from lastresort.ui.processes import environment, start_process
+from lastresort.ui.processes import start_process
 from lastresort.ui.site import PAGES, Site
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
@@ -956,7 +957,7 @@ def test_a_job_writes_what_nobody_needs_into_a_folder_of_its_own_which_goes_with
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "/everybodys")
-    for name in ("HF_HOME", *jobs.CACHES):  # torch names its own once it is loaded
+    for name in ("HF_HOME", *CACHES):  # torch names its own once it is loaded
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", "/named")
     jobs.start(jobs.climb_job(tmp_path / "runs", tmp_path / "runs" / "a-1", ["x.yaml"]))

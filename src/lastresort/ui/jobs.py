@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lastresort.app.runtime import ERROR_FILE, JOB_FOLDER, JOB_PID
-from lastresort.embedded import cache_folder
+from lastresort.app.runtime import ERROR_FILE, JOB_FOLDER, JOB_PID, places_of
 from lastresort.errors import InputError
 from lastresort.foreign import escaped, read_text
 from lastresort.keys import without_keys
@@ -28,10 +27,6 @@ from lastresort.ui.workspace import HIDDEN
 LAST_WORDS = 12  # lines
 _MOST_BYTES = 16_384
 LOGS = f"{HIDDEN}/jobs"  # below the folder of the runs
-CACHES = (
-    "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR",
-    "HF_MODULES_CACHE", "HF_DATASETS_CACHE",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +65,6 @@ def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         raise
     threading.Thread(target=_end, args=(process, own), name="job", daemon=True).start()
     return process
-
-
-def places_of(own: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables by which a job writes what nobody needs later into a folder of its own.
-
-    It lies where temporary files do, and not below the run: sockets are made there, whose paths have at most 103 bytes. What is
-    costly to get again stays shared on purpose: the models of the hub, and in lastresort's own cache converted models, hashes,
-    speeds of this machine and the answers of base models. Those are keyed by all that decides them and written whole, as are the
-    responses that the runs of a workspace share: two jobs can use them at once, and a climb that is repeated pays for no call
-    twice.
-    """
-    caches = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    shared = {"LASTRESORT_CACHE": cache_folder(), "HF_HOME": environment.get("HF_HOME") or caches / "huggingface"}
-    moved = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), own) | {"XDG_CACHE_HOME": own / "cache"}
-    # Whoever names one of these keeps it.
-    moved |= {name: own / "cache" / name.lower() for name in CACHES if name not in environment}
-    return {name: str(path) for name, path in (shared | moved).items()}
 
 
 def _end(process: subprocess.Popen[bytes], own: Path) -> None:
