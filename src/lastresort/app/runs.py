@@ -175,6 +175,20 @@ def answer_form(folder: Path) -> AnswerForm:
     return AnswerForm(read.json_schema, None if choices is None else tuple(choices))
 
 
+def has_items(folder: Path, path: Path, *, by_content: bool = False) -> bool:
+    """Whether the run's tests went on with this file of items. by_content: or with another of its content."""
+    from lastresort.climb.identity import relative_path
+    from lastresort.climb.prepare import sha256_of
+    from lastresort.records.events import ItemsAdded
+    from lastresort.records.record import Record
+
+    sha256 = None
+    with suppress(LastresortError):  # what cannot be read was not added
+        sha256 = sha256_of(path) if by_content else None
+    with Record.open(folder, read_only=True, checked=False) as record:
+        return any(one.path == relative_path(path, folder) or one.sha256 == sha256 for one in record.all(ItemsAdded))
+
+
 def took_less_here(run: Path) -> str | None:
     """A sentence where the run took less time than the costs of its rungs add up to."""
     from lastresort.records.record import Record

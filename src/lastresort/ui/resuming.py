@@ -14,12 +14,9 @@ from typing import BinaryIO
 
 from lastresort.app.init import free_path
 from lastresort.app.kept import writing
-from lastresort.climb.identity import relative_path
-from lastresort.climb.prepare import sha256_of
+from lastresort.app.runs import has_items
 from lastresort.errors import InputError, LastresortError
 from lastresort.records.atomic import disk_errors, is_held
-from lastresort.records.events import ItemsAdded
-from lastresort.records.record import Record
 from lastresort.ui import jobs
 from lastresort.ui.drafts import file_name_of, write_upload
 from lastresort.ui.workspace import FRESH, NotThere, RunState, Workspace
@@ -93,10 +90,7 @@ def kept_items(run: Path, name: str) -> Path:
 
 def remove_refused(run: Path, path: Path) -> None:
     """Remove uploaded items that the run did not take. What its record names stays, by its path or its content."""
-    content = ""
-    with suppress(LastresortError):  # what cannot be read was not added
-        content = sha256_of(path)
-    if not is_added(run, path, content):
+    if not has_items(run, path, by_content=True):
         path.unlink(missing_ok=True)
 
 
@@ -108,7 +102,7 @@ def remove_once_refused(run: Path, own: Resumption) -> None:
         with suppress(LastresortError):
             remove_refused(run, fresh)
 
-    if own.fresh is not None and own.works and not is_added(run, own.fresh):
+    if own.fresh is not None and own.works and not has_items(run, own.fresh):
         threading.Thread(target=remove, args=(own.fresh,), name="refused-items", daemon=True).start()
 
 
@@ -130,10 +124,10 @@ def wait_until_taken_up(workspace: Workspace, name: str, own: Resumption) -> Non
     Raises InputError, in the words of the process, where it ended without adding its items.
     """
     run, fresh = workspace.run(name), own.fresh
-    if fresh is None or is_added(run, fresh):
+    if fresh is None or has_items(run, fresh):
         _wait(own.process, lambda: is_held(run))
         return
-    if _wait(own.process, lambda: is_added(run, fresh)) or not own.process.poll():
+    if _wait(own.process, lambda: has_items(run, fresh)) or not own.process.poll():
         return
     words = jobs.last_words(workspace.runs, run, after_bytes=own.log_bytes)
     said = jobs.last_error(workspace.runs, run) or (words[-1] if words else SILENT)
@@ -151,9 +145,3 @@ def _wait(process: subprocess.Popen[bytes], is_so: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.1)
     return False
-
-
-def is_added(run: Path, path: Path, sha256: str = "") -> bool:
-    """Whether the record names this file of items, or another with this content."""
-    with Record.open(run, read_only=True, checked=False) as record:
-        return any(one.path == relative_path(path, run) or one.sha256 == sha256 for one in record.all(ItemsAdded))

@@ -17,7 +17,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.consent import consent_of, task_of_run
 from lastresort.app.kept import writing
-from lastresort.app.runs import Run, resume_command_here
+from lastresort.app.runs import Run, has_items, resume_command_here
 from lastresort.errors import InputError, LastresortError
 from lastresort.ladder import trains
 from lastresort.records.decision import RunView
@@ -156,7 +156,7 @@ def router() -> APIRouter:
             resumed = _resumptions(site)
             found, before = site.workspace.state(name), resumed.get(name)
             if found.state == "running" or (before is not None and before.works):
-                if fresh is None or (before is not None and before.fresh == fresh) or resuming.is_added(folder, fresh):
+                if fresh is None or (before is not None and before.fresh == fresh) or has_items(folder, fresh):
                     return go_to(f"/runs/{name}")
                 raise InputError(
                     "a process works on this run already",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from lastresort.app.consent import consent_of
-from lastresort.climb.workspace import new_run
+from lastresort.app.start import ClimbRequest, run_folder
 from lastresort.errors import TaskError
 from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
@@ -59,7 +59,9 @@ def router() -> APIRouter:
         if consent.needed and yes != consent.mark:
             return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
-        made = site.workspace.new_run(run) if run else new_run(site.workspace.runs, task.task)
+        made = (
+            site.workspace.new_run(run) if run else run_folder(task.task, ClimbRequest(task, runs=site.workspace.runs))
+        )
         arguments = [below(site, file), "--run", below(site, made), *options.arguments]
         _begun(site)[made.name] = jobs.start(jobs.climb_job(site.workspace.runs, made, arguments), consent.reaches)
         return go_to(f"/new/{name}/starting?run={made.name}")
