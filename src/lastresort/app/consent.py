@@ -13,11 +13,17 @@ import yaml
 
 from lastresort.app.runs import Run, resume_command_here
 from lastresort.climb.identity import settings_of
-from lastresort.climb.shared_run import SCRIPTED, all_endpoints_of, code_of, endpoints_of, refuse_foreign_task
+from lastresort.climb.shared_run import (
+    SCRIPTED,
+    all_endpoints_of,
+    asks_endpoint,
+    code_of,
+    endpoints_of,
+    refuse_foreign_task,
+)
 from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import opened, read_text
 from lastresort.models.endpoint import parse_endpoint
-from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.events import TaskRead
 from lastresort.records.record import Record
@@ -70,32 +76,21 @@ def consent_of(task: Task) -> Consent:
 
 
 def consent_for(file: TrainingFile) -> Consent:
-    """What this training would run, and where it would send anything."""
-    code: list[ForeignCode] = []
-    groups = file.groups
+    """What this training would run, and where it would send anything: to trackers that may send figures away, and to endpoints."""
+    code, reaches, groups = list[ForeignCode](), {str(name) for name in file.track if name in SENDING}, file.groups
     for number, term in enumerate(groups.reward if groups is not None else ()):
+        key, judge = f"reward[{number}]", str(term.parameters["model"]) if term.name == "judge" else ""
         if term.name == "python":
             path = Path(str(term.parameters["file"]))
-            code.append(
-                ForeignCode(f"reward[{number}]", f"{path.name}:{term.parameters['function']}", _code_text(path))
-            )
-        elif term.name == "judge":
-            judge = str(term.parameters["model"])
-            if judge.startswith(SCRIPTED) and writes_elsewhere(file.folder / judge.removeprefix(SCRIPTED)):
-                code.append(ForeignCode(f"reward[{number}]", judge, ""))
-    reaches = _reached_by(file)
-    sends = (name for name in reaches if name in SENDING or not parse_endpoint(name).host.is_this_machine)
-    return Consent(tuple(code), tuple(sends), reaches)
-
-
-def _reached_by(file: TrainingFile) -> tuple[str, ...]:
-    """Trackers that may send figures away, and endpoints, also those on this machine."""
-    found, groups = {str(name) for name in file.track if name in SENDING}, file.groups
-    if groups is not None:
-        judges = (str(term.parameters["model"]) for term in groups.reward if term.name == "judge")
-        found |= {name for name in judges if is_endpoint(name) and not name.startswith(SCRIPTED)}
-        found |= set() if groups.server is None else {groups.server.model}
-    return tuple(sorted(found))
+            code.append(ForeignCode(key, f"{path.name}:{term.parameters['function']}", _code_text(path)))
+        elif judge.startswith(SCRIPTED) and writes_elsewhere(file.folder / judge.removeprefix(SCRIPTED)):
+            code.append(ForeignCode(key, judge, ""))
+        elif asks_endpoint(judge):
+            reaches.add(judge)
+    if groups is not None and groups.server is not None:
+        reaches.add(groups.server.model)
+    sends = (one for one in sorted(reaches) if one in SENDING or not parse_endpoint(one).host.is_this_machine)
+    return Consent(tuple(code), tuple(sends), tuple(sorted(reaches)))
 
 
 def _code_text(path: Path) -> str:

@@ -63,6 +63,10 @@ class InitRequest:
     leave_out_empty: bool = False
 
 
+class OpenColumnsError(InputError):
+    """Which column is which is for a person to say."""
+
+
 class EmptyRowsError(DataError):
     """Some rows lack an input or an answer, and the others can be used without them.
 
@@ -139,7 +143,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     """Draft the task of a data file and write it; what was written goes again where it does not load.
 
     ask: which column is meant where that is open; gives None for "the first". Without it, an open column is an error.
-    Raises DataError for rows that cannot be used, InputError for a file that is there already or columns that are open.
+    Raises DataError for rows that cannot be used, EmptyRowsError where some could be left out, OpenColumnsError for columns that
+    are open, InputError for a file that is there already.
     """
     if request.task_file.exists():
         raise InputError(
@@ -292,7 +297,7 @@ def only_plausible(data: Path) -> Ask:
     return answer
 
 
-def _unclear(found: Sequence[OpenColumns], data: Path) -> InputError:
+def _unclear(found: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
     """found: what is open, the first of it with all columns that it could be."""
     columns = found[0].candidates
     listed = [f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in columns[:MOST_COLUMNS_SHOWN]]
@@ -302,7 +307,7 @@ def _unclear(found: Sequence[OpenColumns], data: Path) -> InputError:
     if all(one.likely == 1 for one in found):
         remedy += ", or give --yes to take " + " and ".join(f'"{one.candidates[0].name}"' for one in found)
     what = f"column is the {found[0].side}" if len(found) == 1 else "columns are the input and the output"
-    return InputError(
+    return OpenColumnsError(
         f"cannot tell which {what}",
         where=str(data),
         expected=f"{'one' if len(found) == 1 else 'two'} of {'; '.join(listed)}"

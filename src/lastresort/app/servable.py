@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lastresort.climb.shared_run import SCRIPTED
+from lastresort.climb.shared_run import asks_endpoint
 from lastresort.errors import DataError, InputError
 from lastresort.ladder import RUNGS, trains
-from lastresort.models.protocol import is_endpoint
 from lastresort.records.candidates import facts_in
 from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import CandidateFacts
@@ -177,8 +176,7 @@ def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> S
 
 
 def _reached(system: System) -> tuple[str, ...]:
-    asks = is_endpoint(system.model) and not system.model.startswith(SCRIPTED)
-    return (system.model,) if asks else ()
+    return (system.model,) if asks_endpoint(system.model) else ()
 
 
 def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:

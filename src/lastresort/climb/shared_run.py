@@ -46,7 +46,12 @@ def endpoints_of(task: Task) -> frozenset[str]:
 def all_endpoints_of(task: Task) -> frozenset[str]:
     """Also those on this machine, which may want a key."""
     names = named_models(task).values()
-    return frozenset(name for name in names if is_endpoint(name) and not name.startswith(SCRIPTED))
+    return frozenset(filter(asks_endpoint, names))
+
+
+def asks_endpoint(name: str) -> bool:
+    """Whether a model of this name is behind an address, and no script."""
+    return is_endpoint(name) and not name.startswith(SCRIPTED)
 
 
 def refuse_foreign_task(path: Path, settings: Mapping[str, Any], *, remedy: str) -> None:

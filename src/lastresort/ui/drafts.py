@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 import yaml
 
-from lastresort.advice.draft import OpenColumns
 from lastresort.app import kept, marks
 from lastresort.app.held_out import SUFFIX
 from lastresort.app.init import EmptyRowsError, InitRequest, free_path, init_task, without_empty_rows
@@ -47,10 +46,6 @@ class Copied:
 
     source: str
     line: str
-
-
-class ColumnsOpen(Exception):
-    """Which column is which is for a person to say."""
 
 
 def keep_upload(workspace: Workspace, given_name: str, name: str, file: BinaryIO) -> Path:
@@ -247,15 +242,10 @@ def columns_in(text: str) -> tuple[str, str] | None:
 def draft_from(data: Path, source: str | None = None, target: str | None = None, leave_out_empty: bool = False) -> None:
     """Write the draft of the task of a data file, as `lastresort init` does but named after its folder.
 
-    leave_out_empty: see `InitRequest`. Raises ColumnsOpen where somebody has to say which columns are meant, EmptyRowsError where
-    rows could be left out, DataError for rows that cannot be used.
+    leave_out_empty: see `InitRequest`. Raises as `init_task` does.
     """
-
-    def ask(found: OpenColumns) -> str:
-        raise ColumnsOpen(found.side)
-
     path = _free(data.parent)
-    drafted = init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty), ask)
+    drafted = init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty))
     if (left_out := drafted.left_out) is not None:
         line = left_out_line(data.name, left_out.what)
         keep_copied(data.parent, left_out.copy.name, Copied(data.name, line))

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Request, Response, UploadFile
 
 from lastresort.app.consent import text_of_run
-from lastresort.app.init import EmptyRowsError, columns_of
+from lastresort.app.init import EmptyRowsError, OpenColumnsError, columns_of
 from lastresort.app.start import example_task, example_tasks
 from lastresort.errors import DataError, LastresortError
 from lastresort.foreign import read_text
@@ -54,7 +54,7 @@ def router() -> APIRouter:
         try:
             with DRAFTING:
                 drafts.draft_from(path, leave_out_empty=bool(leave_out))
-        except drafts.ColumnsOpen:
+        except OpenColumnsError:
             return go_to(f"/new/{path.parent.name}/columns")
         except LastresortError as error:
             path.unlink(missing_ok=True)
