@@ -88,7 +88,7 @@ class TrainingNow:
         return self.curve[-1] if self.curve else {}
 
 
-def output_of(path: Path) -> Path:
+def training_output(path: Path) -> Path:
     """Where a training that was started from this file writes. Raises TaskError, InputError for a place outside of its folder."""
     from lastresort.spec.training import load_training
 
@@ -110,7 +110,7 @@ def training_now(path: Path) -> TrainingNow:
     from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, finished_record
 
     try:
-        output = output_of(path)
+        output = training_output(path)
     except LastresortError as error:
         return TrainingNow(path.stem, "stopped", path.with_name(f"{path.stem}-out"), fault=str(error))
     working = is_held(output)

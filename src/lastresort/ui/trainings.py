@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from lastresort.app.watch import output_of, training_files
+from lastresort.app.watch import training_files, training_output
 from lastresort.errors import LastresortError
 from lastresort.objectives import OBJECTIVES
 from lastresort.records.atomic import is_held
@@ -84,7 +84,7 @@ def mark(path: Path, log: Path, *, loads: bool) -> str:
     """Changes with what `training_now` and the log of the process say. loads: whether a process of the page works on it."""
     files, works = [path, log], loads
     with suppress(LastresortError):
-        output = output_of(path)
+        output = training_output(path)
         files += training_files(output)
         works = works or is_held(output)
     return mark_of(files_state(files), works=works)
@@ -92,7 +92,7 @@ def mark(path: Path, log: Path, *, loads: bool) -> str:
 
 def task_next_to(folder: Path) -> Task | None:
     """The task that is made in a folder from its rows, None where there is none, or it has a fault."""
-    text = text_of(folder)
     with suppress(LastresortError):
+        text = text_of(folder)
         return None if text is None or data_file(folder) is None else task_from(text, folder)
     return None

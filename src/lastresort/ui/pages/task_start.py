@@ -59,9 +59,8 @@ def router() -> APIRouter:
         if consent.needed and yes != consent.mark:
             return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
-        made = (
-            site.workspace.new_run(run) if run else run_folder(task.task, ClimbRequest(task, runs=site.workspace.runs))
-        )
+        request = ClimbRequest(task, runs=site.workspace.runs)
+        made = site.workspace.new_run(run) if run else run_folder(task.task, request)
         arguments = [below(site, file), "--run", below(site, made), *options.arguments]
         _begun(site)[made.name] = jobs.start(jobs.climb_job(site.workspace.runs, made, arguments), consent.reaches)
         return go_to(f"/new/{name}/starting?run={made.name}")
