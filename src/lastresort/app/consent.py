@@ -1,4 +1,7 @@
-"""What a task, a run or a training would run and reach, for a person to agree to: each may be somebody else's."""
+"""What a task, a run or a training would run and reach, for a person to agree to: each may be somebody else's.
+
+Also the task of such a run, as a value and as a text.
+"""
 
 from __future__ import annotations
 
