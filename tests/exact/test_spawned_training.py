@@ -21,7 +21,8 @@ from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop.batches import TrainingItem, completions, pairs, training_rows
 from lastresort.train.loop.checkpoints import load_weights
 from lastresort.train.loop.loop import Diverged, StepSeen, train
-from lastresort.train.loop.spawn import ModelToTrain, SpawnedTraining, TrainingProcesses
+from lastresort.train.loop.spawn import TrainingProcesses
+from lastresort.train.loop.spawned import ModelToTrain, SpawnedTraining
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import Example, Message, SilentProgress
 from tiny_model import save_tiny_model

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc"),
 ]
 
-OURS = "lastresort.train.loop.spawn"  # in the command line of a started process
+OURS = "lastresort.train.loop.spawned"  # in the command line of a started process
 SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.0}
 
 

@@ -27,21 +27,21 @@ from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
-from lastresort.rungs.divided import divided_plan, division_of, refuse_more_than_cards, refuse_what_fits_no_card
+from lastresort.rungs.divided import (
+    Division,
+    divide,
+    divided_plan,
+    division_of,
+    refuse_more_than_cards,
+    refuse_what_fits_no_card,
+)
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.task import Task, load_task
 from lastresort.study.run import on_which_rows_depend
-from lastresort.train.loop import spawn
+from lastresort.train.loop import spawn, spawned
 from lastresort.train.loop.processes import ProcessLost
-from lastresort.train.loop.spawn import (
-    Division,
-    ProcessFaultError,
-    TrainingEnd,
-    divide,
-    end_training,
-    outcome,
-    training_environment,
-)
+from lastresort.train.loop.spawn import ProcessFaultError, outcome, training_environment
+from lastresort.train.loop.spawned import TrainingEnd, end_training
 from tuning_support import Scissors, tiny_task
 
 GIB = 1 << 30
@@ -236,8 +236,8 @@ def test_processes_listen_on_loopback_unless_the_user_names_an_interface(name: s
 
 def test_a_process_frees_its_memory_before_it_says_that_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     order = list[str]()
-    monkeypatch.setattr(spawn, "_ended", lambda job, wire, processes: order.append("train"))
-    monkeypatch.setattr(spawn, "_let_go", lambda: order.append("let go"))
+    monkeypatch.setattr(spawned, "_ended", lambda job, wire, processes: order.append("train"))
+    monkeypatch.setattr(spawned, "_let_go", lambda: order.append("let go"))
     wire: Any = SimpleNamespace(send=lambda end: order.append("say"))
     end_training(cast(Any, None), wire, cast(Any, None))
     assert order == ["train", "let go", "say"]
@@ -248,8 +248,8 @@ def test_a_card_that_cannot_be_freed_hides_no_fault(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("device-side assert triggered")
 
     said, fault = list[object](), TrainingEnd(fault="Traceback: an index out of range")
-    monkeypatch.setattr(spawn, "_ended", lambda job, wire, processes: fault)
-    monkeypatch.setattr(spawn, "_let_go", fail)
+    monkeypatch.setattr(spawned, "_ended", lambda job, wire, processes: fault)
+    monkeypatch.setattr(spawned, "_let_go", fail)
     with pytest.raises(RuntimeError, match="device-side assert"):  # for its last lines
         end_training(cast(Any, None), cast(Any, SimpleNamespace(send=said.append)), cast(Any, None))
     assert said == [fault]

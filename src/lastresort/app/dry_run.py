@@ -34,13 +34,12 @@ from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory, of_missing_lm_eval, of_skip, of_speed
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
-from lastresort.rungs.divided import card_count, divided_plan, refuse_more_than_cards
+from lastresort.rungs.divided import card_count, divide, divided_plan, refuse_more_than_cards
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.task import Task
-from lastresort.train.loop.spawn import divide
 from lastresort.types import GateMode, Progress, SilentProgress
 
 MARGIN = 0.1  # from the bar, of the scores that a test set should be able to tell from it

@@ -31,7 +31,7 @@ from lastresort.report.words.progress import (
     workers_line,
 )
 from lastresort.report.words.wording import capital
-from lastresort.rungs.divided import card_count
+from lastresort.rungs.divided import card_count, divide
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
@@ -41,7 +41,6 @@ from lastresort.scale.training import SIGNAL_S
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
 from lastresort.study.at_workers import StudyWorkers
-from lastresort.train.loop.spawn import divide
 from lastresort.types import Progress
 
 SHUTDOWN_S = 10.0  # of a local cluster

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import PrerequisiteError
 from lastresort.hardware.memory import has_gpu
-from lastresort.hardware.plan.fit import NAMES, PlannedTraining, beyond_our_trainer, gib
+from lastresort.hardware.plan.fit import NAMES, PlannedTraining, beyond_our_trainer, gib, lowered
 from lastresort.ladder import trains
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
-from lastresort.train.loop.spawn import Division, ModelToTrain, SpawnedTraining, divide, is_enough
+from lastresort.train.loop.spawned import ModelToTrain, SpawnedTraining
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
@@ -24,6 +24,36 @@ if TYPE_CHECKING:
     from lastresort.rungs.tuning import TuningRun
     from lastresort.train.loop.batches import TrainingItem
     from lastresort.train.loop.loop import StepSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a training is divided over processes. sharded: each holds a share of the frozen base."""
+
+    count: int = 1
+    sharded: bool = False
+
+
+def divide(wanted: int | Literal["auto"], planned: PlannedTraining | None, cards: int) -> Division:
+    """wanted: processes; auto takes all cards where one is not enough. planned: the training on one card, None where there is no
+    plan. cards: that torch sees, 0 on a processor, where shards save nothing. The base goes into shards where one card is not
+    enough for the training, and our trainer can cut it. What samples as it trains (GRPO) does so in one process.
+    """
+    if planned is not None and planned.setup.learning == "grpo":
+        return Division()
+    if cards == 0 or planned is None or is_enough(planned, planned.cards.card.memory_bytes):
+        return Division(1 if wanted == "auto" else wanted)
+    count = cards if wanted == "auto" else wanted
+    shards = beyond_our_trainer(planned.setup, replace(planned.cards, count=count, sharing="fsdp")) is None
+    if wanted == "auto" and not shards:
+        return Division()
+    return Division(count, count > 1 and shards)
+
+
+def is_enough(planned: PlannedTraining, room_bytes: int) -> bool:
+    """Whether the training fits there, at the least with smaller passes."""
+    found = lowered(planned, room_bytes)
+    return found is not None and found.same_run
 
 
 def card_count() -> int:

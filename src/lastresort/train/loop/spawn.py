@@ -23,122 +23,31 @@ import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
-from lastresort.errors import DataError, InfrastructureError, LastresortError
+from lastresort.errors import InfrastructureError
 from lastresort.hardware.environment import cores
-from lastresort.hardware.memory import give_back_freed_memory, is_lack_of_memory
-from lastresort.hardware.plan.fit import PlannedTraining, beyond_our_trainer, lowered
 from lastresort.hardware.threads import SET_BY_USER
 from lastresort.keys import KEYS, SECRETS
-from lastresort.stop import Stop, StopRequest
+from lastresort.stop import Stop
 from lastresort.train.loop.launch import COUNT, FSDP, LOCAL_PLACE, OTHER_TRAINERS, PLACE
-from lastresort.types import Json, Progress, SilentProgress
+from lastresort.train.loop.spawned import NOTED, ProgressCall, SpawnedTraining, TrainingEnd
+from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from lastresort.records.training import TrainedSteps
-    from lastresort.train.loop.batches import TrainingItem
     from lastresort.train.loop.loop import StepSeen
-    from lastresort.train.loop.processes import Processes
-    from lastresort.train.settings import TrainSettings
 
 LOOK_S = 0.1  # between looks for a request to stop
 OTHERS_S = 5.0  # that the other processes have to say what they know of a failure
 LAST_LINES = 5  # of what a process wrote before it ended
-IDLE_S = 120.0  # after which a process without a training ends, as it takes memory
-FRESH_S = 60.0  # for which one may be given the next: rows take a while to travel
+FRESH_S = 60.0  # of IDLE_S, for which one may be given the next training: rows take a while to travel
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 # Signals of a terminal or a scheduler are for the process that started this one, also while this one imports.
 _PROGRAM = (
     "import signal; [signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)]; "
-    "from lastresort.train.loop.spawn import main; main()"
+    "from lastresort.train.loop.spawned import main; main()"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Division:
-    """How a training is divided over processes. sharded: each holds a share of the frozen base."""
-
-    count: int = 1
-    sharded: bool = False
-
-
-def divide(wanted: int | Literal["auto"], planned: PlannedTraining | None, cards: int) -> Division:
-    """wanted: processes; auto takes all cards where one is not enough. planned: the training on one card, None where there is no
-    plan. cards: that torch sees, 0 on a processor, where shards save nothing. The base goes into shards where one card is not
-    enough for the training, and our trainer can cut it. What samples as it trains (GRPO) does so in one process.
-    """
-    if planned is not None and planned.setup.learning == "grpo":
-        return Division()
-    if cards == 0 or planned is None or is_enough(planned, planned.cards.card.memory_bytes):
-        return Division(1 if wanted == "auto" else wanted)
-    count = cards if wanted == "auto" else wanted
-    shards = beyond_our_trainer(planned.setup, replace(planned.cards, count=count, sharing="fsdp")) is None
-    if wanted == "auto" and not shards:
-        return Division()
-    return Division(count, count > 1 and shards)
-
-
-def is_enough(planned: PlannedTraining, room_bytes: int) -> bool:
-    """Whether the training fits there, at the least with smaller passes."""
-    found = lowered(planned, room_bytes)
-    return found is not None and found.same_run
-
-
-@dataclass(frozen=True, slots=True)
-class ModelToTrain:
-    """A model as the process that starts others has it in memory. name: by which an adapter calls its base. start: the adapter that
-    is trained further, None for what the settings say. fingerprint: of what is loaded. weights: by name those that are trained, as
-    they are before the first step; None where the settings give them, as where all weights are trained.
-    """
-
-    folder: Path
-    name: str
-    precision: str
-    quantize: Literal["nf4", "no"]
-    start: Path | None
-    template_kwargs: Mapping[str, Json]
-    fingerprint: str
-    weights: Mapping[str, Tensor] | None
-
-
-@dataclass(frozen=True, slots=True)
-class SpawnedTraining:
-    """One call of `train` for several processes. folder: of the checkpoint, absolute. share: of the machine, by which seconds
-    count. Everything else: as of `train`.
-    """
-
-    model: ModelToTrain
-    items: tuple[TrainingItem, ...]
-    settings: TrainSettings
-    folder: Path
-    until: int
-    checkpoint_every_s: float
-    keeps_threads: bool
-    share: float
-    sharded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A call of the progress in the first process."""
-
-    call: Literal["stage", "advance", "say"]
-    arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingEnd:
-    """What a training came to in one process: exactly one of the fields is set, or, of a fault, its text and kind."""
-
-    trained: TrainedSteps | None = None
-    error: LastresortError | None = None
-    fault: str = ""
-    lacks_memory: bool = False
 
 
 class TrainingProcesses:
@@ -234,7 +143,7 @@ class _Started:
                 place, found = self._news.get(timeout=LOOK_S)
             except queue.Empty:
                 found = ()
-            if isinstance(found, _Shown):
+            if isinstance(found, ProgressCall):
                 getattr(progress, found.call)(*found.arguments)
             elif found is None or isinstance(found, TrainingEnd):
                 ends.setdefault(place, found)
@@ -247,7 +156,7 @@ class _Started:
                 asked = True
                 self._write(0, pickle.dumps(request))
             if stepped:  # after a request to stop, which ends the training with this step
-                self._write(0, pickle.dumps(_NOTED))
+                self._write(0, pickle.dumps(NOTED))
         self._used_at = time.monotonic()
         return outcome(ends, self._lost)
 
@@ -362,173 +271,3 @@ def _kill(processes: Sequence[subprocess.Popen[bytes]], owner: int) -> None:
     if os.getpid() == owner:
         for process in processes:
             process.kill()
-
-
-_NOTED = "noted"  # the reply to a step
-
-
-class _Wire:
-    """The pipes of a started process: trainings, replies and a request to stop come in, what happens goes out."""
-
-    def __init__(self) -> None:
-        self._out = os.fdopen(os.dup(1), "wb")
-        os.dup2(2, 1)  # what libraries print is no message
-        self._jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._noted: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._request: StopRequest | None = None
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def next_job(self) -> SpawnedTraining:
-        try:
-            packed = self._jobs.get(timeout=IDLE_S)
-        except queue.Empty:
-            os._exit(0)
-        job: SpawnedTraining = pickle.loads(packed)
-        return job
-
-    def requested(self) -> StopRequest | None:
-        return self._request
-
-    def send(self, message: object) -> None:
-        try:
-            pickle.dump(message, self._out)
-            self._out.flush()
-        except OSError:
-            os._exit(1)  # nobody listens any more
-
-    def step(self, seen: StepSeen) -> None:
-        """Wait until the step is in the record, so that it never lacks one that a checkpoint has."""
-        self.send(seen)
-        self._noted.get()
-
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self.send(_Shown("stage", (label, total, done)))
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.send(_Shown("advance", (amount, note)))
-
-    def say(self, text: str) -> None:
-        self.send(_Shown("say", (text,)))
-
-    def _listen(self) -> None:
-        code = 1
-        try:
-            while True:
-                found = pickle.load(sys.stdin.buffer)
-                if isinstance(found, StopRequest):
-                    self._request = found
-                elif found == _NOTED:
-                    self._noted.put(_NOTED)
-                else:
-                    self._request = None  # one that came too late was for the training before
-                    self._jobs.put(found)
-        except EOFError:  # whoever started this one has ended
-            code = 0
-        except Exception:  # noqa: BLE001  whoever started this one reads it there
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-
-
-def main() -> None:
-    """A started process."""
-    wire = _Wire()
-    from lastresort.libraries import quiet_transformers
-    from lastresort.models.quantized import import_bitsandbytes
-    from lastresort.train.loop.processes import Processes, join
-
-    joined = join()
-    import_bitsandbytes()
-    while True:
-        job = wire.next_job()
-        with quiet_transformers():
-            end_training(job, wire, Processes(joined.place, joined.count, sharded=job.sharded))
-        del job
-
-
-def end_training(job: SpawnedTraining, wire: _Wire, processes: Processes) -> None:
-    """Train and say how it ended, once the memory is free: who hears it takes the card back at once. After some faults of a card
-    freeing it fails, too, which must not hide the first.
-    """
-    end = _ended(job, wire, processes)
-    try:
-        _let_go()
-    finally:
-        wire.send(end)
-
-
-def _ended(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainingEnd:
-    try:
-        return TrainingEnd(_trained(job, wire, processes))
-    except LastresortError as error:
-        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold the model
-        return TrainingEnd(error=error)
-    except Exception as error:  # noqa: BLE001  the process that started this one shows it
-        lacks = is_lack_of_memory(error)
-        return TrainingEnd(fault=str(error) or "no memory" if lacks else traceback.format_exc(), lacks_memory=lacks)
-
-
-def _trained(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainedSteps:
-    from lastresort.train.loop.loop import train
-    from lastresort.train.loop.processes import shard_base
-
-    progress: Progress = wire if processes.main else SilentProgress()
-    with processes.together(), processes.connected():
-        progress.stage("loading the model", None)
-        model = _opened(job, keep_on_cpu=processes.sharded)
-        processes.each(lambda: None)  # all are ready
-        return train(
-            shard_base(model, processes),
-            job.items,
-            job.settings,
-            folder=job.folder,
-            base=job.model.fingerprint,
-            until=job.until,
-            on_step=wire.step if processes.main else None,
-            stop=wire,
-            progress=progress,
-            processes=processes,
-            checkpoint_every_s=job.checkpoint_every_s,
-            clock=lambda: job.share * time.monotonic(),
-            keeps_threads=job.keeps_threads,
-        )
-
-
-def _opened(job: SpawnedTraining, *, keep_on_cpu: bool) -> Any:
-    """As the process that started this one opened it. Raises DataError where it is not the same any more."""
-    from lastresort.models.loading import load_local
-    from lastresort.train.adapters.adapters import attach_adapter, unfreeze_adapter
-    from lastresort.train.loop.optimizers import StartWeights
-
-    wanted = job.model
-    loaded = load_local(
-        wanted.folder,
-        precision=wanted.precision,
-        adapter=wanted.start,
-        template_kwargs=dict(wanted.template_kwargs),
-        quantize=wanted.quantize,
-        keep_on_cpu=keep_on_cpu,
-    )
-    if loaded.fingerprint != wanted.fingerprint:
-        raise DataError(
-            "the model has changed since it was opened",
-            where=str(wanted.folder),
-            expected="the same weights, adapter and template until the training ends",
-            remedy="Put back the earlier ones.",
-        )
-    if wanted.start is not None:
-        model = unfreeze_adapter(loaded.model, wanted.name)
-    else:
-        model = attach_adapter(loaded.model, job.settings.adapter, base_name=wanted.name, seed=job.settings.seed)
-    if wanted.weights is not None:
-        StartWeights(model, dict(wanted.weights)).restore()
-    return model
-
-
-def _let_go() -> None:
-    """What is freed on a card is for the process that started this one."""
-    give_back_freed_memory()
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
