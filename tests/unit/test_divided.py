@@ -12,12 +12,15 @@ from typing import Any, cast
 
 import pytest
 
-from climb_support import scripted_task
+from climb_support import calls, scripted_task
 from lastresort.app import dry_run
+from lastresort.app.climb import climb
 from lastresort.app.dry_run import missing
 from lastresort.app.spread import training_room
+from lastresort.climb import room
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import prepare
+from lastresort.climb.room import refuse_beyond_cards
 from lastresort.errors import DataError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
 from lastresort.gate.command import _task_hash
 from lastresort.hardware.cards import Card, known_cards
@@ -32,9 +35,9 @@ from lastresort.rungs.divided import (
     divide,
     divided_plan,
     division_of,
-    refuse_more_than_cards,
-    refuse_what_fits_no_card,
 )
+from lastresort.rungs.supervised import full
+from lastresort.rungs.supervised.full import smallest_pass_too_large
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.task import Task, load_task
 from lastresort.study.run import on_which_rows_depend
@@ -42,7 +45,8 @@ from lastresort.train.loop import spawn, spawned
 from lastresort.train.loop.processes import ProcessLost
 from lastresort.train.loop.spawn import ProcessFaultError, outcome, training_environment
 from lastresort.train.loop.spawned import TrainingEnd, end_training
-from tuning_support import Scissors, tiny_task
+from lastresort.types import Example, Message
+from tuning_support import Scissors, climbed, tiny_task
 
 GIB = 1 << 30
 H100, L40S = known_cards()["h100"], known_cards()["l40s"]
@@ -67,7 +71,7 @@ def task(folder: Path, **tune: Any) -> Task:
         ("auto", "llama-3-70b", H100, "lora", 8, Division(8, sharded=True)),
         ("auto", "llama-3-70b", H100, "lora", 1, Division()),
         ("auto", "llama-3-8b", H100, "full", 8, Division()),  # trained weights are not cut
-        (4, "llama-3-8b", H100, "full", 8, Division(4)),  # and refused, see below
+        (4, "llama-3-8b", H100, "full", 8, Division(4)),  # and skipped, see below
         (2, "llama-3-70b", Card("cpu", 8 * GIB), "lora", 0, Division(2)),  # shards would save nothing there
         ("auto", "llama-3-70b", Card("cpu", 8 * GIB), "lora", 0, Division()),
     ],
@@ -106,27 +110,92 @@ def test_each_process_holds_its_share_and_the_driver_keeps_its_copy_off_the_card
     assert divided_plan(here, Division(), 7) == (here, 7)
 
 
-def test_what_fits_no_card_and_cannot_be_cut_is_refused() -> None:
-    refuse_what_fits_no_card(planned("qwen3-0.6b", H100, "full"), 2)
+def test_a_rung_that_no_card_holds_is_skipped_and_the_climb_says_so_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of weights, gradients and optimizer alone nothing would be too large."""
+    path = tiny_task(tmp_path, ladder=["full"], tune={"processes": 2})
+    monkeypatch.setattr(full, "card_here", lambda *, processor: Card("small", GIB // 2))
+    (rung,) = dry_run.dry_run(load_task(path), gate="none").rungs
+    assert rung.skipped_because is not None
+    said = rung.skipped_because.text
+    assert said.startswith("training all weights needs 0.7 GiB by the plan, even in passes of one row of")
+    assert said.endswith("and one card, which has to hold all of it, has 0.5 GiB")
+    shown = Scissors()
+    decision = climbed(path, tmp_path / "run", shown).decision.as_json()
+    assert shown.said.count(f"full: skipped: {said}") == 2, "at the start, and in its place"
+    assert [(one["name"], one["skipped_because"]["text"]) for one in decision["rungs"]] == [("full", said)]
+    assert smallest_pass_too_large(load_task(path), questions_read(path)) is not None
+    monkeypatch.setattr(full, "card_here", lambda *, processor: Card("large", GIB))
+    assert smallest_pass_too_large(load_task(path), questions_read(path)) is None
+
+
+def questions_read(path: Path) -> tuple[Example, ...]:
+    return tuple(prepare(load_task(path)).split.train)
+
+
+def test_one_long_row_counts_up_to_the_context_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is longer is left out of training."""
+    found = load_task(tiny_task(tmp_path, ladder=["full"]))
+    monkeypatch.setattr(full, "card_here", lambda *, processor: Card("cpu", 1))
+    short, long = (Example("a", (Message("user", "x" * n),), "y") for n in (40, 10**7))
+    one, other = (smallest_pass_too_large(found, [row]) for row in (short, long))
+    assert one is not None
+    assert other is not None
+    assert (one.on_card, one.row_tokens < 30) == (False, True)
+    assert other.row_tokens == find_shape("model", tmp_path).context_tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "remedy"),
+    [
+        ("llama-3-70b", "Name a smaller model, or set tune.method to qlora."),
+        ("llama-3.1-405b", "Name a smaller model."),
+    ],
+)
+def test_a_base_that_trains_in_shards_and_fits_no_card_to_answer_is_refused_before_anything_is_spent(
+    model: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "card_count", lambda: 8)
+    monkeypatch.setattr(divided, "card_count", lambda: 8)
+    monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
+    own = task(tmp_path, processes=8, model=model, method="lora")
     with pytest.raises(PrerequisiteError) as refused:
-        refuse_what_fits_no_card(planned("llama-3-8b", H100, "full"), 2)
-    assert "shards only the frozen base of an adapter, not trained weights" in str(refused.value)
-    assert 'key "tune.processes": training all weights needs' in str(refused.value)
-    assert "Try it in one process with --set tune.processes=1" in str(refused.value)
+        climb(own, tmp_path / "run")
+    said = str(refused.value)
+    assert said.startswith(f'task.yaml, key "tune.processes": {model} takes ')
+    assert "by the plan, expected a base that one card of 79.2 GiB can hold to answer, whatever shards it" in said
+    assert said.endswith(remedy)
+    assert said in missing(own, own.ladder, gated=False)
+    assert not calls(tmp_path)
+    refuse_beyond_cards(own, ["prompting"])
+
+
+@pytest.mark.parametrize("more", [{"processes": 1}, {"method": "qlora"}, {"method": "full"}])
+def test_a_base_that_one_card_can_hold_or_that_goes_into_no_shards_is_not_refused(
+    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "card_count", lambda: 8)
+    monkeypatch.setattr(divided, "card_count", lambda: 8)
+    monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
+    own = {"processes": 8, "model": "llama-3-70b", "method": "lora", **more}
+    ladder = ["sft", "full"]
+    refuse_beyond_cards(load_task(scripted_task(tmp_path, quality=[], task={"tune": own, "ladder": ladder})), ladder)
 
 
 def test_more_processes_than_cards_are_refused_before_anything_is_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse_more_than_cards(task(tmp_path / "a", processes=64))  # on a processor as many as anybody likes
+    ladder = ["prompting", "sft"]
+    refuse_beyond_cards(task(tmp_path / "a", processes=64), ladder)  # on a processor as many as anybody likes
     monkeypatch.setattr(divided, "card_count", lambda: 2)
     wanted = task(tmp_path / "b", processes=4)
     said = r'task.yaml, key "tune.processes": found 4, expected at most 2, one for each CUDA card here. Lower it'
     with pytest.raises(PrerequisiteError, match=said):
-        refuse_more_than_cards(wanted)
-    assert [line for line in missing(wanted, gated=False) if "tune.processes" in line]
+        refuse_beyond_cards(wanted, ladder)
+    assert [line for line in missing(wanted, ladder, gated=False) if "tune.processes" in line]
     for good in (2, "auto"):
-        refuse_more_than_cards(task(tmp_path / str(good), processes=good))
+        refuse_beyond_cards(task(tmp_path / str(good), processes=good), ladder)
 
 
 def test_a_training_is_refused_more_processes_than_cards_whatever_the_ladder_is(
@@ -135,7 +204,7 @@ def test_a_training_is_refused_more_processes_than_cards_whatever_the_ladder_is(
     """As in a study of a task whose climbs do not train."""
     monkeypatch.setattr(divided, "card_count", lambda: 1)
     own = load_task(scripted_task(tmp_path, quality=[], task={"tune": {"processes": 8}, "ladder": ["prompting"]}))
-    refuse_more_than_cards(own)
+    refuse_beyond_cards(own, own.ladder)
     with pytest.raises(PrerequisiteError, match="found 8"):
         division_of(cast(Any, SimpleNamespace(task=own)), cast(Any, None), [], None)
 

@@ -286,16 +286,16 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         stop=NEVER,
     )
     prepared: Any = None
-    say_forecast(bench, prepared, None, gated=True)
+    say_forecast(bench, prepared, bench.task.ladder, gated=True)
     assert "The gate of a tuned model comes on top" in progress.said[0]
     assert [line.replace(NO_BREAK, " ").partition(". ")[0] for line in progress.said] == [
         "Forecast for this machine: about 25 min for SFT and 30 s for preference tuning",
         "The time limit (limits.hours) leaves 15 min, less than the 25 min forecast up to the end of SFT: SFT may be skipped",
         "sft: this may take 25 min",
     ]
-    say_forecast(bench, prepared, "retrieval", gated=True)
+    say_forecast(bench, prepared, bench.task.ladder[:2], gated=True)
     bench.task.model = "openai:some-model"
-    say_forecast(bench, prepared, None, gated=True)
+    say_forecast(bench, prepared, bench.task.ladder, gated=True)
     assert len(progress.said) == 3
 
 
@@ -324,7 +324,7 @@ def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPa
     )
     prepared: Any = None
     with pytest.raises(StopRequestedError):
-        say_forecast(bench, prepared, None, gated=False)
+        say_forecast(bench, prepared, bench.task.ladder, gated=False)
     assert steps == [0, 1, 2, 3]
 
 

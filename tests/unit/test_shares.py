@@ -155,11 +155,14 @@ def test_a_rung_that_the_task_rules_out_has_no_share(
     assert shares_of(task, (), 100) == {"prompting": 0.05}
 
 
+@pytest.mark.parametrize(
+    "reason", [reasons.TooLarge(10**9, 16 * 10**9, 8 * 10**9), reasons.SmallestPassTooLarge(9, 8, 7, on_card=True)]
+)
 def test_memory_rules_nothing_out_since_a_run_may_be_resumed_on_a_larger_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reason: reasons.LacksMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = load_task(scripted_task(tmp_path, quality=[], task={"ladder": ["prompting", "full"]}))
-    too_large = SimpleNamespace(skip_reason=lambda task, train: reasons.TooLarge(10**9, 16 * 10**9, 8 * 10**9))
+    too_large = SimpleNamespace(skip_reason=lambda task, train: reason)
     monkeypatch.setattr(shares_module, "find_rung", lambda name: too_large)
     assert not ruled_out("full", task, ())
     assert list(shares_of(task, (), None)) == ["prompting", "full", "full repair"]

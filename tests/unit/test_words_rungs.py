@@ -34,6 +34,15 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
         rungs.TooLarge(10**9, 16 << 30, 15 << 30),
         "training all 1 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB",
     ),
+    (
+        rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True),
+        "training all weights needs 18.0 GiB by the plan, even in passes of one row of 1,200 tokens, and one card, which has to "
+        "hold all of it, has 16.0 GiB",
+    ),
+    (
+        rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 90, on_card=False),
+        "training all weights needs 18.0 GiB by the plan, even in passes of one row of 90 tokens, and this machine has 16.0 GiB",
+    ),
     (rungs.NoKnowledge(), "the task names no knowledge to retrieve from"),
     (
         rungs.KnowledgeNotInPrompt(),

@@ -14,7 +14,7 @@ from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs
-from lastresort.climb.budget import Budget, say_forecast, skipped_in
+from lastresort.climb.budget import Budget, say_forecast, say_lack_of_memory, skipped_in
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
@@ -24,6 +24,7 @@ from lastresort.climb.laps import ClimbWorkers, take_laps, with_workers
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
+from lastresort.climb.room import refuse_beyond_cards
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
@@ -96,6 +97,7 @@ def climb(
         prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
+        refuse_beyond_cards(prepared.task, rules.rungs)
         asked = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":
@@ -114,7 +116,8 @@ def climb(
             try:
                 take_laps(bench)
                 gated = mode != "none"
-                say_forecast(bench, prepared, rules.until, gated=gated)
+                say_lack_of_memory(bench, rules.rungs)
+                say_forecast(bench, prepared, rules.rungs, gated=gated)
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)

@@ -15,30 +15,29 @@ from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.room import refuse_beyond_cards
 from lastresort.climb.token_counts import counts_of
 from lastresort.climb.workload import model_of, workload
-from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.environment import card_here
-from lastresort.hardware.find import find_shape
 from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import PlannedTraining, lowered
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import trains
-from lastresort.models.protocol import is_endpoint
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory, of_missing_lm_eval, of_skip, of_speed
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
-from lastresort.rungs.divided import card_count, divide, divided_plan, refuse_more_than_cards
+from lastresort.rungs.divided import card_count, divide, divided_plan
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import PlansMemory, find_rung
-from lastresort.rungs.supervised.methods import PASS_TOKENS
+from lastresort.rungs.supervised.methods import PASS_TOKENS, known_shape
 from lastresort.spec.task import Task
 from lastresort.types import GateMode, Progress, SilentProgress
 
@@ -74,13 +73,8 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
 
 def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
     """The training that a rung makes, in the passes that it makes; rows as long as the longest."""
-    model, card = task.tuned_model, card_here(processor=True)
-    training = find_rung(rung)
-    if not isinstance(training, PlansMemory) or is_endpoint(model) or card is None or work.longest_tokens is None:
-        return None
-    try:
-        shape = find_shape(model, task.folder)
-    except (InputError, DataError, PrerequisiteError):
+    training, card, shape = find_rung(rung), card_here(processor=True), known_shape(task.tuned_model, task.folder)
+    if not isinstance(training, PlansMemory) or card is None or shape is None or work.longest_tokens is None:
         return None
     found = training.planned_setup(task, work, work.longest_tokens)
     longest = found.longest_tokens
@@ -103,11 +97,11 @@ def _of_rows(prepared: PreparedTask) -> list[str]:
     return [*shared, *changed]
 
 
-def missing(task: Task, *, gated: bool) -> list[str]:
-    """What the climb would stop for before anything is spent. gated: whether a gate may run."""
+def missing(task: Task, rungs: Sequence[str], *, gated: bool) -> list[str]:
+    """What the climb of these rungs would stop for before anything is spent. gated: whether a gate may run."""
     found = [MISSING_GEPA] if lacks_gepa(task) else []
     try:
-        refuse_more_than_cards(task)
+        refuse_beyond_cards(task, rungs)
     except PrerequisiteError as error:
         found.append(str(error))
     names = lm_eval_names(task) if gated else []
@@ -130,8 +124,7 @@ def dry_run(
     rules = rules_of(task, until)
     asked = compare or ComparisonRequest()
     refuse_impossible(asked, prepared, rules.until)
-    last = len(task.ladder) if rules.until is None else task.ladder.index(rules.until) + 1
-    rungs = tuple(_rung(prepared, name, progress) for name in task.ladder[:last])
+    rungs = tuple(_rung(prepared, name, progress) for name in rules.rungs)
     applying = [rung.name for rung in rungs if rung.applies]
     parts = [rung.forecast for rung in rungs]
     compared = forecast_of(asked, prepared) if asked.names else None
@@ -164,7 +157,7 @@ def dry_run(
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
-        missing=tuple(missing(task, gated=gated is not None)),
+        missing=tuple(missing(task, rules.rungs, gated=gated is not None)),
     )
 
 

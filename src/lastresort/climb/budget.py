@@ -22,7 +22,8 @@ from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungGivenUp, RungPlanned, RungTested, SystemFrozen
 from lastresort.records.reasons import RungAhead, UncountedCost
 from lastresort.records.record import Record
-from lastresort.records.rungs import OverTime
+from lastresort.records.rungs import LacksMemory, OverTime
+from lastresort.report.words.answer import progress_line
 from lastresort.report.words.progress import (
     expensive_rung_question,
     expensive_rung_unasked,
@@ -271,7 +272,15 @@ class _Stoppable:
         self.shown.say(text)
 
 
-def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> None:
+def say_lack_of_memory(bench: Workbench, rungs: Sequence[str]) -> None:
+    """Say at the start which of these rungs will be skipped for lack of memory, in the words in which they then are."""
+    for name in rungs:
+        skip = None if has_begun(bench.record, name) else find_rung(name).skip_reason(bench.task, bench.train)
+        if isinstance(skip, LacksMemory):
+            bench.progress.say(progress_line(name, None, None, of_skip(skip)))
+
+
+def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str], *, gated: bool) -> None:
     """Say what each rung that has not begun would take here, with its judge as far as that is known, and whether the time limit
     cuts that. gated: whether a tuned model that would win passes a gate.
 
@@ -282,11 +291,10 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *,
     task = bench.task
     if is_endpoint(task.model):
         return
-    last = len(task.ladder) if until is None else task.ladder.index(until) + 1
     seconds: dict[str, float] = {}
     under_way = False
     shown = _Stoppable(bench.progress, bench.stop)
-    for name in task.ladder[:last]:
+    for name in rungs:
         shown.look()
         rung = find_rung(name)
         if rung.skip_reason(task, bench.train) is not None:

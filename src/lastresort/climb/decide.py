@@ -85,6 +85,11 @@ class Rules:
     on_undecided: Literal["lead", "collect"] = "lead"
     until: str | None = None
 
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Those that may be climbed."""
+        return self.ladder if self.until is None else self.ladder[: self.ladder.index(self.until) + 1]
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -121,9 +121,8 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
 
 def _ahead(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
     """The rungs above these, as far as the climb may go."""
-    last = None if rules.until is None else rules.ladder.index(rules.until) + 1
     done = {outcome.rung for outcome in outcomes}
-    return [rung for rung in rules.ladder[:last] if rung not in done]
+    return [rung for rung in rules.rungs if rung not in done]
 
 
 def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:

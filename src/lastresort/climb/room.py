@@ -1,4 +1,5 @@
-"""Whether prompts and answers fit the models' contexts: checked before anything is spent, by counting tokens alone.
+"""Whether prompts and answers fit the models' contexts, by counting tokens alone, and trainings the cards, by the plan: checked
+before anything is spent.
 
 How long an answer of a task may be.
 """
@@ -6,16 +7,22 @@ How long an answer of a task may be.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import answer_limit, counted_answers
 from lastresort.data.split import Split
-from lastresort.errors import CandidateError, DataError
-from lastresort.ladder import RUNGS, Learns
+from lastresort.errors import CandidateError, DataError, PrerequisiteError
+from lastresort.hardware.environment import card_here
+from lastresort.hardware.plan.fit import PlannedTraining, gib
+from lastresort.hardware.plan.setup import Cards
+from lastresort.ladder import RUNGS, Learns, trains
 from lastresort.models.protocol import Model
+from lastresort.rungs.divided import card_count, divide, refuse_more_than_cards
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
+from lastresort.rungs.supervised.methods import PASS_TOKENS, adapter_setup, known_shape
 from lastresort.rungs.supervised.sft import LEAST_ROWS
 from lastresort.spec.task import Task
 from lastresort.systems.answerer import Answerer
@@ -67,6 +74,31 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
             remedy="Shorten the rows, name a model with a longer context, or leave sft and full out of `ladder`.",
         )
     return [example.id for example in long]
+
+
+def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
+    """Of a climb of these rungs or a study: raises PrerequisiteError for more processes than cards, and for a base that only shards
+    of it would let train here, as one card has to hold all of it to answer.
+    """
+    if not any(map(trains, rungs)):
+        return
+    refuse_more_than_cards(task)
+    card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
+    if card is None or shape is None or task.tune.method == "full":
+        return
+    setup, row = adapter_setup(task, PASS_TOKENS), PASS_TOKENS
+    planned = PlannedTraining(shape, setup, Cards(card), row, row, row)
+    if divide(task.tune.processes, planned, card_count()).sharded and planned.loaded_bytes > card.memory_bytes:
+        in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
+        smaller = "Name a smaller model" + (
+            ", or set tune.method to qlora." if in_4_bits.loaded_bytes <= card.memory_bytes else "."
+        )
+        raise PrerequisiteError(
+            f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
+            where=f'{task.path.name}, key "tune.processes"',
+            expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, whatever shards it trains in",
+            remedy=smaller,
+        )
 
 
 def check_room(answerer: Answerer, examples: Sequence[Example]) -> None:

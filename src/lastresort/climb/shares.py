@@ -41,7 +41,7 @@ from lastresort.evals.evidence.bar import usable_share
 from lastresort.ladder import trains
 from lastresort.records.events import ErrorShared, repair_test
 from lastresort.records.record import Record
-from lastresort.records.rungs import TooLarge
+from lastresort.records.rungs import LacksMemory
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 from lastresort.types import Example
@@ -91,7 +91,7 @@ def shares_of(task: Task, train: Sequence[Example], test_items: int | None) -> d
 def ruled_out(rung: str, task: Task, train: Sequence[Example]) -> bool:
     """Whether the task or its data exclude the rung on every machine: memory does not count, as a run may be resumed elsewhere."""
     reason = find_rung(rung).skip_reason(task, train)
-    return reason is not None and not isinstance(reason, TooLarge)
+    return reason is not None and not isinstance(reason, LacksMemory)
 
 
 def smallest_share(shares: dict[str, float], task: Task) -> float | None:

@@ -39,7 +39,6 @@ from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
 from lastresort.report.words.rungs import search_sentence
-from lastresort.rungs.divided import refuse_more_than_cards
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -158,7 +157,6 @@ def open_workbench(
     stop: Stop,
 ) -> Workbench:
     task = prepared.task
-    refuse_more_than_cards(task)
     kwargs = task.chat_template_kwargs
     bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
     progress.stage(f"opening the model {task.model}", None)

@@ -57,6 +57,20 @@ class TooLarge:
 
 
 @dataclass(frozen=True, slots=True)
+class SmallestPassTooLarge:
+    """needed_bytes: by the plan, with one row of so many tokens in a pass. memory_bytes: of a card, else of the machine."""
+
+    needed_bytes: int
+    memory_bytes: int
+    row_tokens: int
+    on_card: bool
+
+
+LacksMemory = TooLarge | SmallestPassTooLarge
+"""On this machine, by the plan."""
+
+
+@dataclass(frozen=True, slots=True)
 class NoKnowledge:
     """The task names no documents."""
 
@@ -179,7 +193,7 @@ Skip = (
     | MethodExcluded
     | KnowledgeOutpacesTraining
     | TooFewRows
-    | TooLarge
+    | LacksMemory
     | NoKnowledge
     | KnowledgeNotInPrompt
     | TooFewPrompts

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import PrerequisiteError
 from lastresort.hardware.memory import has_gpu
-from lastresort.hardware.plan.fit import NAMES, PlannedTraining, beyond_our_trainer, gib, lowered
-from lastresort.ladder import trains
+from lastresort.hardware.plan.fit import PlannedTraining, beyond_our_trainer, lowered
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.train.loop.spawned import ModelToTrain, SpawnedTraining
@@ -66,13 +65,8 @@ def card_count() -> int:
 
 
 def refuse_more_than_cards(task: Task) -> None:
-    """Raises PrerequisiteError for more processes than cards, where the task's ladder trains and there are cards."""
-    if any(map(trains, task.ladder)):
-        _refuse_to_train_on(card_count(), task)
-
-
-def _refuse_to_train_on(cards: int, task: Task) -> None:
-    wanted = task.tune.processes
+    """Raises PrerequisiteError for more processes than cards, where there are cards."""
+    wanted, cards = task.tune.processes, card_count()
     if cards and wanted != "auto" and wanted > cards:
         raise PrerequisiteError(
             f"found {wanted}",
@@ -99,31 +93,14 @@ def divided_plan(
 
 
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
-    """Raises PrerequisiteError where a training that fits no card cannot be cut into shards, and for more processes than cards."""
-    wanted, cards = bench.task.tune.processes, card_count()
-    _refuse_to_train_on(cards, bench.task)  # a study trains whatever the ladder is
+    """Raises PrerequisiteError for more processes than cards."""
+    wanted = bench.task.tune.processes
+    refuse_more_than_cards(bench.task)  # once more: a study trains whatever the ladder is
     if wanted != 1 and not isinstance(source, Sequence):
         if not bench.record.curve(run.name):  # said when it began
             bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")
         return Division()
-    found = divide(wanted, planned, cards)
-    if found.count > 1 and cards and planned is not None and not found.sharded:
-        refuse_what_fits_no_card(planned, found.count)
-    return found
-
-
-def refuse_what_fits_no_card(planned: PlannedTraining, count: int) -> None:
-    """Raises PrerequisiteError for a training that needs more than one card and cannot be cut."""
-    there = planned.cards.card.memory_bytes
-    if is_enough(planned, there):
-        return
-    why = beyond_our_trainer(planned.setup, replace(planned.cards, count=count, sharing="fsdp"))
-    raise PrerequisiteError(
-        f"{NAMES[planned.setup.method]} needs {gib(planned.needed_bytes)} by the plan, a card here has {gib(there)}, and {why}",
-        where='key "tune.processes"',
-        expected="a training that fits one card, or an adapter trained on rows, pairs or labels",
-        remedy="Try it in one process with --set tune.processes=1, or begin a new run with a smaller model or without this rung.",
-    )
+    return divide(wanted, planned, card_count())
 
 
 def train_together(

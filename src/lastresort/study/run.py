@@ -13,7 +13,7 @@ from lastresort.climb.budget import Budget, forecast_of_judge
 from lastresort.climb.identity import without_division
 from lastresort.climb.judging import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.room import max_new_tokens, refuse_beyond_cards, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.climb.workload import workload
 from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
@@ -28,7 +28,6 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
 from lastresort.report.words.rungs import search_sentence
 from lastresort.report.words.wording import counted
-from lastresort.rungs.divided import refuse_more_than_cards
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -295,7 +294,8 @@ def _opened(
         writer = StageWriter(progress, record, budget.spent, clock=clock)
         models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
         try:
-            refuse_more_than_cards(study_task(task, learning))
+            studied = study_task(task, learning)
+            refuse_beyond_cards(studied, studied.ladder)
             kwargs = task.chat_template_kwargs
             bare = System(
                 "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs
@@ -304,7 +304,7 @@ def _opened(
             model = models.open(bare)
             tokens = max_new_tokens(prepared, model)
             measured = Split(prepared.split.train, prepared.split.dev, ())
-            too_long = set(refuse_what_fits_no_prompt(study_task(task, learning), measured, models, tokens))
+            too_long = set(refuse_what_fits_no_prompt(studied, measured, models, tokens))
             tuned = models.open(replace(bare, model=models.tuned_name))
             facts: JsonObject = {
                 "task": on_which_rows_depend(task),

@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError
+from lastresort.hardware.environment import card_here
 from lastresort.hardware.memory import machine_memory_bytes
+from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.memory import bytes_of_training_all
-from lastresort.hardware.plan.setup import Setup
+from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.open import parameter_count
-from lastresort.models.protocol import BYTES_PER_TOKEN
+from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens
 from lastresort.records.events import TextLearned, TrainingFacts
-from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, TooFewRows, TooLarge
+from lastresort.records.rungs import (
+    MethodExcluded,
+    Pretraining,
+    Skip,
+    SmallestPassTooLarge,
+    TooFewRows,
+    TooLarge,
+)
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
-from lastresort.rungs.supervised.methods import WholeMethod, begin, weights_absent
+from lastresort.rungs.supervised.methods import WholeMethod, begin, known_shape, weights_absent
 from lastresort.rungs.supervised.milder import retrain
 from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import rendered_replay, replay_of, replay_size
@@ -154,7 +163,8 @@ class FullRung:
             return stale
         if len(train) < LEAST_ROWS:
             return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
-        return too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
+        found = too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
+        return found or smallest_pass_too_large(task, train)
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """As for the rung sft, with the training of all weights, after pretraining if there is knowledge."""
@@ -242,6 +252,24 @@ def too_large(parameters: int | None, memory_bytes: int | None) -> TooLarge | No
         return None
     needed = bytes_of_training_all(parameters)
     return None if needed < memory_bytes else TooLarge(parameters, needed, memory_bytes)
+
+
+def smallest_pass_too_large(task: Task, train: Sequence[Example]) -> SmallestPassTooLarge | None:
+    """Why training all weights fits no card here, whatever the passes and however many cards there are, as trained weights are not
+    divided over them. None where it may fit or the model's shape or the memory is not known. Rows are taken to be as long as the
+    longest of train, within the model's context.
+    """
+    card, shape = card_here(processor=True), known_shape(task.tuned_model, task.folder)
+    if card is None or shape is None:
+        return None
+    longest = max(estimated_tokens(row.input_text) + estimated_tokens(row.output) for row in train)
+    tokens = estimated_tokens(task.about) + longest
+    tokens = tokens if shape.context_tokens is None else min(tokens, shape.context_tokens)
+    setup = Setup("full", row_tokens=tokens, checkpointing=True, compute="float32")
+    needed = PlannedTraining(shape, setup, Cards(card), tokens, tokens, tokens).needed_bytes
+    if needed <= card.memory_bytes:
+        return None
+    return SmallestPassTooLarge(needed, card.memory_bytes, tokens, on_card=not card.is_cpu)
 
 
 def _text_tokens(path: Path | None) -> int:

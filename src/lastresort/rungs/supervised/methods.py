@@ -16,6 +16,7 @@ from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.hardware.shape import ModelShape
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.rungs import WeightsNotLocal
 from lastresort.rungs.rung import Workbench
@@ -189,15 +190,22 @@ def in_4_bits(task: Task) -> bool:
     return card_needs_4_bits(task.tuned_model, task.folder, card, r=task.sft.r)
 
 
+def known_shape(model: str, folder: Path) -> ModelShape | None:
+    """None for an endpoint and a model of unknown shape. folder: what relative paths are relative to."""
+    if is_endpoint(model):
+        return None
+    try:
+        return find_shape(model, folder)
+    except (InputError, DataError, PrerequisiteError):
+        return None
+
+
 def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
     """Whether LoRA does not fit with full passes, and QLoRA does with short ones. False for a model of unknown shape: its training
     fails soon enough.
     """
-    if is_endpoint(model):
-        return False
-    try:
-        shape = find_shape(model, folder)
-    except (InputError, DataError, PrerequisiteError):
+    shape = known_shape(model, folder)
+    if shape is None:
         return False
     cards = Cards(card)
     lora = Setup("lora", row_tokens=PASS_TOKENS, r=r, checkpointing=False, measured_at_once=1)

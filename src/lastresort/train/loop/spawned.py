@@ -1,4 +1,4 @@
-"""What a process does that `spawn` has started: it takes one training after the other from a pipe, says each step and how each ended.
+"""What a process does that `spawn` has started: it takes one training after the other, says each step and how each ended.
 
 Also what travels between it and the process that started it.
 """
