@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lastresort.app.climb import Climbed
+from lastresort.app.climb import Climbed, climb
 from lastresort.errors import InfrastructureError, StopRequestedError
+from lastresort.records.clock import worked_s
 from lastresort.records.events import LapTrained, TrainingReached
 from lastresort.records.record import Record
+from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
 from ray_support import OWN, below, cluster, eventually
 from tuning_support import climbed, pairs, steps_of, tiny_task
@@ -90,8 +93,17 @@ def processes_of(run: Path) -> list[int]:
 
 
 def test_sft_and_dpo_in_two_processes_decide_as_in_one(alone: Climbed, tmp_path: Path) -> None:
-    found = climbed(task(tmp_path, 2, preferences=pairs()), tmp_path / "run")
+    looks = list[float]()
+
+    def clock() -> float:
+        looks.append(time.monotonic())
+        return looks[-1]
+
+    own = load_task(task(tmp_path, 2, preferences=pairs()))
+    found = climb(own, tmp_path / "run", gate="none", clock=clock)
     assert decided(found) == decided(alone)
+    with Record.open(found.run, read_only=True) as record:  # by which limits.hours goes
+        assert worked_s(record) == pytest.approx(looks[-1] - looks[0], abs=0.01), "once, however many processes train"
     for rung in ("sft", "preference"):
         same_training(found.run, alone.run, rung)
     assert set(processes_of(found.run)) == {2}

@@ -6,6 +6,7 @@ import io
 import pickle
 import queue
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,11 +14,15 @@ from typing import Any, cast
 import pytest
 
 from climb_support import calls, scripted_task
+from lastresort.after.compare.compare import forecast_of
+from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app import dry_run
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import missing
 from lastresort.app.spread import training_room
-from lastresort.climb import room
+from lastresort.climb import budget, room
+from lastresort.climb import workload as climb_workload
+from lastresort.climb.budget import beyond_limits
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import prepare
 from lastresort.climb.room import refuse_beyond_cards
@@ -27,6 +32,8 @@ from lastresort.hardware.cards import Card, known_cards
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.records.events import RungPlanned
+from lastresort.records.record import Record
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
@@ -36,9 +43,11 @@ from lastresort.rungs.divided import (
     divided_plan,
     division_of,
 )
+from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised import full
 from lastresort.rungs.supervised.full import smallest_pass_too_large
 from lastresort.scale.cluster import WorkerRoom
+from lastresort.spec.sections import Limits
 from lastresort.spec.task import Task, load_task
 from lastresort.study.run import on_which_rows_depend
 from lastresort.train.loop import spawn, spawned
@@ -350,6 +359,50 @@ def test_a_base_that_no_card_can_answer_with_does_not_fit_though_its_shards_do(
     found = dry_run.rung_memory(task(tmp_path, processes="auto"), "sft", cast(Any, None))
     assert found is not None
     assert (found.fits, "name a smaller model" in found.sentence) == (fits, not fits)
+
+
+@pytest.mark.parametrize(("processes", "cards", "found"), [(1, 8, 1), (4, 8, 4), ("auto", 8, 1), (4, 0, 1)], ids=str)
+def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_processor(
+    processes: Any, cards: int, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose cores a single one uses, too."""
+    prepared = prepare(load_task(tiny_task(tmp_path, ladder=["sft"], tune={"processes": processes})))
+    monkeypatch.setattr(climb_workload, "card_count", lambda: cards)
+    monkeypatch.setattr(climb_workload, "card_here", lambda *, processor: H100)
+    monkeypatch.setattr(climb_workload, "measured_rates", lambda *_, **__: Rates(1e9, 1e9, 1e9))
+    machine = climb_workload.workload(prepared, "sft").machine
+    assert machine.training_cards == found
+    alone = replace(machine, training_cards=1)
+    whole, one = (training("training", each, 100, 1, 50, 0, 8) for each in (machine, alone))
+    assert whole.seconds == pytest.approx(cast(float, one.seconds) / (0.85 * 4 if found == 4 else 1))
+    assert whole.lines[0] == one.lines[0] + (" on 4 cards" if found == 4 else "")
+    assert answering("dev", machine, 9, 9, 0, 9) == answering("dev", alone, 9, 9, 0, 9)
+    assumed = "A training on 4 cards is assumed, not measured, to be 3.4 times as fast as on one."
+    assert (assumed in dry_run.assumptions(prepared, ["sft"])) == (found == 4)
+    compared = forecast_of(ComparisonRequest(("lora",)), prepared)
+    monkeypatch.setattr(climb_workload, "card_count", lambda: 0)
+    assert forecast_of(ComparisonRequest(("lora",)), prepared) == compared, "which trains in one process"
+
+
+def test_a_rung_that_took_too_long_on_one_card_is_planned_again_for_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = task(tmp_path).model_copy(update={"limits": Limits(hours=1)})
+    rung: Any = SimpleNamespace(name="sft", forecast=lambda task, work: training("t", work.machine, 1, 1, 1, 0, 1))
+    one = Machine(1, 1.0, measured=Rates(4 / 7200, 1, 1))  # two hours
+    monkeypatch.setattr(budget, "workload", lambda *_: SimpleNamespace(machine=one))
+    monkeypatch.setattr(budget, "forecast_of_judge", lambda *_: None)
+    with Record.create(tmp_path / "run") as record:
+        bench: Any = SimpleNamespace(task=limited, record=record, hours_left=lambda: 1.0)
+        prepared: Any = SimpleNamespace(task=limited)
+        said = [beyond_limits(bench, prepared, rung) for _ in range(2)]
+        assert said[0] is not None
+        assert said[0] == said[1]
+        monkeypatch.setattr(budget, "workload", lambda *_: SimpleNamespace(machine=replace(one, training_cards=4)))
+        assert [beyond_limits(bench, prepared, rung) for _ in range(2)] == [None, None]
+        monkeypatch.setattr(budget, "workload", lambda *_: SimpleNamespace(machine=one))
+        assert beyond_limits(bench, prepared, rung) is None, "what began goes on"
+        assert [one.training_cards for one in record.all(RungPlanned)] == [1, 4]
 
 
 TUNED: dict[str, Any] = {"one": {}, "two": {"processes": 2}, "qlora": {"processes": 2, "method": "qlora"}}

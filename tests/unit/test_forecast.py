@@ -267,8 +267,9 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
             forecast=lambda task, work: forecasts[name],
         )
 
+    machine = SimpleNamespace(training_cards=1)
     monkeypatch.setattr("lastresort.climb.budget.find_rung", rung)
-    monkeypatch.setattr("lastresort.climb.budget.workload", lambda prepared, name, progress=None: None)
+    monkeypatch.setattr("lastresort.climb.budget.workload", lambda *_: SimpleNamespace(machine=machine))
     monkeypatch.setattr(
         "lastresort.climb.budget.forecast_of_judge", lambda prepared, answers: Forecast(0, 0, 0, float(answers), 0.0)
     )
@@ -293,6 +294,11 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         "The time limit (limits.hours) leaves 15 min, less than the 25 min forecast up to the end of SFT: SFT may be skipped",
         "sft: this may take 25 min",
     ]
+    machine.training_cards, machine.training_speedup = 4, 3.4
+    say_forecast(bench, prepared, bench.task.ladder, gated=True)
+    said = "A training on 4 cards is assumed, not measured, to be 3.4 times as fast as on one."
+    assert progress.said[-2] == said
+    del progress.said[3:]
     say_forecast(bench, prepared, bench.task.ladder[:2], gated=True)
     bench.task.model = "openai:some-model"
     say_forecast(bench, prepared, bench.task.ladder, gated=True)

@@ -424,7 +424,7 @@ def test_what_one_card_cannot_hold_the_driver_trains(tmp_path: Path, monkeypatch
     """As without --ray: after all prompts were paid nothing is refused."""
     prepared, progress = prepare(load_task(task_of(tmp_path))), Scissors()
     cluster = SimpleNamespace(address="auto", room=WorkerRoom(1, cards=1), workers=lambda _: pytest.fail("a worker"))
-    monkeypatch.setattr("lastresort.app.dry_run.card_here", lambda **_: Card("small", 1000))
+    monkeypatch.setattr("lastresort.climb.workload.card_here", lambda **_: Card("small", 1000))
     started = _laps_at(cast(Any, cluster), prepared)
     assert [started("sft", progress) for _ in range(2)] == [None, None]
     [said] = progress.said

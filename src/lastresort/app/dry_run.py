@@ -17,27 +17,31 @@ from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.room import refuse_beyond_cards
 from lastresort.climb.token_counts import counts_of
-from lastresort.climb.workload import model_of, workload
+from lastresort.climb.workload import model_of, planned_rung, workload
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
-from lastresort.hardware.environment import card_here
 from lastresort.hardware.memory import free_memory_bytes
-from lastresort.hardware.plan.fit import PlannedTraining, lowered
-from lastresort.hardware.plan.setup import Cards
+from lastresort.hardware.plan.fit import lowered
 from lastresort.ladder import trains
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.prompting import MISSING_GEPA
-from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory, of_missing_lm_eval, of_skip, of_speed
+from lastresort.report.words.rungs import (
+    of_base_beyond_a_card,
+    of_memory,
+    of_missing_lm_eval,
+    of_skip,
+    of_speed,
+    of_training_cards,
+)
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
 from lastresort.rungs.divided import card_count, divide, divided_plan
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
-from lastresort.rungs.rung import PlansMemory, find_rung
-from lastresort.rungs.supervised.methods import PASS_TOKENS, known_shape
+from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 from lastresort.types import GateMode, Progress, SilentProgress
 
@@ -71,23 +75,14 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
     )
 
 
-def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
-    """The training that a rung makes, in the passes that it makes; rows as long as the longest."""
-    training, card, shape = find_rung(rung), card_here(processor=True), known_shape(task.tuned_model, task.folder)
-    if not isinstance(training, PlansMemory) or card is None or shape is None or work.longest_tokens is None:
-        return None
-    found = training.planned_setup(task, work, work.longest_tokens)
-    longest = found.longest_tokens
-    return PlannedTraining(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
-
-
 def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     """What the figures rest on, a sentence for each model that works."""
     found = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
         found.append(f"{model}: tokens counted {counts.summary}; {of_speed(machine)}.")
-    return found
+    divided = {of_training_cards(workload(prepared, rung).machine) for rung in rungs} - {""}
+    return [*found, *(f"{capital(one)}." for one in divided)]
 
 
 def _of_rows(prepared: PreparedTask) -> list[str]:

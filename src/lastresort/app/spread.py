@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lastresort.app.dry_run import planned_rung
 from lastresort.app.runtime import SETTINGS, take_longer_to_end
 from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.workload import workload
+from lastresort.climb.workload import planned_rung, workload
 from lastresort.errors import InputError, PrerequisiteError
 from lastresort.evals.measure import Executor
 from lastresort.hardware.environment import cores

@@ -33,7 +33,8 @@ from lastresort.report.words.progress import (
     rung_begins_line,
     rung_continues_line,
 )
-from lastresort.report.words.rungs import of_skip
+from lastresort.report.words.rungs import of_skip, of_training_cards
+from lastresort.report.words.wording import capital
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
@@ -124,18 +125,23 @@ class Budget:
 def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
     """Why a rung that has not started is skipped for lack of time; None if it fits or nothing is known.
 
-    The answer is recorded, so that a resumed climb gives the same, until `limits.hours` changes.
+    The answer is recorded, so that a resumed climb gives the same, until `limits.hours` or the number of cards changes.
     """
     hours = bench.task.limits.hours
     if not trains(rung.name) or hours is None or bench.record.last(SystemFrozen, rung.name) is not None:
         return None
     known = bench.record.last(RungPlanned, rung.name)
-    if known is not None and (known.beyond is None or known.limit_hours == hours):
+    if known is not None and known.beyond is None:
+        return None
+    cards = workload(prepared, rung.name).machine.training_cards
+    if known is not None and (known.limit_hours, known.training_cards) == (hours, cards):
         return known.beyond
     seconds = _planned(prepared, rung).forecast.seconds
     over = over_time(seconds, bench.hours_left())
     beyond = None if over is None else of_skip(over)
-    bench.record.append(RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond))
+    bench.record.append(
+        RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond, training_cards=cards)
+    )
     return beyond
 
 
@@ -292,7 +298,7 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
     if is_endpoint(task.model):
         return
     seconds: dict[str, float] = {}
-    under_way = False
+    under_way, divided = False, set[str]()
     shown = _Stoppable(bench.progress, bench.stop)
     for name in rungs:
         shown.look()
@@ -303,7 +309,9 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
             ended = any(bench.record.last(kind, name) is not None for kind in (RungTested, RungGivenUp))
             under_way = under_way or not ended
             continue
-        forecast = rung.forecast(task, workload(prepared, name, shown))
+        work = workload(prepared, name, shown)
+        forecast = rung.forecast(task, work)
+        divided |= {of_training_cards(work.machine)} - {""}
         taken = None if forecast.seconds is None else _judged(prepared, forecast).forecast.seconds
         if taken is not None:
             seconds[name] = taken
@@ -311,6 +319,8 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
         if not under_way and (left := bench.hours_left()) is not None:
             bench.progress.say(limit_line(seconds, 3600 * left))
+    for one in divided:
+        bench.progress.say(f"{capital(one)}.")
     for name, taken in seconds.items():
         if taken > LONG_S:
             bench.progress.say(long_rung_line(name, taken))

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.token_counts import TokenCounts, counts_of
 from lastresort.embedded import converted_already, embedded_gguf
 from lastresort.errors import DataError, InputError
+from lastresort.hardware.environment import card_here, matrix_flops_per_s
 from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
+from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.memory import answers_at_once
+from lastresort.hardware.plan.setup import Cards
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.hardware.threads import pinned, quickest
@@ -30,8 +34,11 @@ from lastresort.models.api.requests import room_to_think
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.report.words.progress import TIMING, busy_here, timed_before
+from lastresort.rungs.divided import card_count, divide
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
+from lastresort.rungs.rung import PlansMemory, find_rung
+from lastresort.rungs.supervised.methods import PASS_TOKENS, known_shape
 from lastresort.spec.task import Task
 from lastresort.types import Example, Progress, ReasoningEffort, SilentProgress
 
@@ -228,7 +235,7 @@ def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> 
     about = counts.count(task.about.strip()) + counts.template
     effort = None if trains(rung) else task.decode.reasoning_effort
     rows = [counts.count(example.input_text) + counts.count(example.output) for example in _longest(split.train)]
-    return Workload(
+    found = Workload(
         machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price), progress, effort=effort),
         n_train=len(split.train),
         n_dev=len(split.dev),
@@ -242,6 +249,23 @@ def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> 
         longest_tokens=about + max(rows) if rows else None,
         reflecting=_reflecting(task) if rung == "prompting" else None,
     )
+    return replace(found, machine=replace(found.machine, training_cards=_training_cards(task, rung, found)))
+
+
+def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
+    """The training that a rung makes on one card, in the passes that it makes; rows as long as the longest."""
+    training, card, shape = find_rung(rung), card_here(processor=True), known_shape(task.tuned_model, task.folder)
+    if not isinstance(training, PlansMemory) or card is None or shape is None or work.longest_tokens is None:
+        return None
+    found = training.planned_setup(task, work, work.longest_tokens)
+    longest = found.longest_tokens
+    return PlannedTraining(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
+
+
+def _training_cards(task: Task, rung: str, work: Workload) -> int:
+    """Over how many its trainings are divided. Processes on a processor share the cores that one alone uses."""
+    cards = card_count() if trains(rung) and task.tune.processes != 1 else 0
+    return divide(task.tune.processes, planned_rung(task, rung, work), cards).count if cards else 1
 
 
 def _reflecting(task: Task) -> Machine | None:
@@ -292,8 +316,6 @@ def machine_of(
 @cache
 def _product_rate(reduced: bool) -> float:
     """Once a process, as all rungs work on the same machine."""
-    from lastresort.hardware.environment import matrix_flops_per_s
-
     return matrix_flops_per_s(reduced)
 
 

@@ -10,6 +10,7 @@ from lastresort.hardware.plan.time import (
     FORWARD,
     FROZEN_BASE,
     PREFILL_UTILISATION,
+    SHARED_CARDS,
     TRAIN_UTILISATION,
 )
 
@@ -41,6 +42,7 @@ class Machine:
 
     flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens, None if unknown.
     measured: rates reached here, None for shares of flops_per_s. thinking_tokens: room before each answer, on top of its own.
+    training_cards: that a training is divided over, by a process each.
     """
 
     parameters: int | None
@@ -49,6 +51,12 @@ class Machine:
     output_price: float | None = 0.0
     measured: Rates | None = None
     thinking_tokens: int = 0
+    training_cards: int = 1
+
+    @property
+    def training_speedup(self) -> float:
+        """Of these cards against one, which is assumed: no training on several was measured."""
+        return SHARED_CARDS * self.training_cards if self.training_cards > 1 else 1.0
 
     @property
     def rates(self) -> Rates:
@@ -56,7 +64,7 @@ class Machine:
         return self.measured or Rates(*(share * self.flops_per_s for share in shares))
 
     def tokens_per_s(self) -> Rates:
-        """Tokens per second in training, reading and answering."""
+        """Tokens per second in training on one card, reading and answering."""
         weights, rates = self.parameters or 0, self.rates
         kinds = ((rates.training, FROZEN_BASE), (rates.reading, FORWARD), (rates.answering, FORWARD))
         return Rates(*(rate / (operations * weights) for rate, operations in kinds))
@@ -166,6 +174,7 @@ def training(
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None
     if machine.parameters is not None:
-        seconds = operations * machine.parameters * computed / machine.rates.training
-    line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed"
+        seconds = operations * machine.parameters * computed / (machine.rates.training * machine.training_speedup)
+    divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
+    line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed{divided}"
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))

@@ -5,6 +5,8 @@ This happens after the verdict, which stays. Every finished piece is recorded, s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lastresort.after.compare.results import ComparisonSetup, compared_ways
 from lastresort.after.compare.training import (
     RUNG,
@@ -49,6 +51,7 @@ from lastresort.systems.system import System
 def forecast_of(request: ComparisonRequest, prepared: PreparedTask) -> Forecast:
     """What it would take, in estimated tokens: all epochs, and every answer as long as allowed. No model is loaded."""
     task, work = prepared.task, workload(prepared, COMPARED_RUNG)
+    machine = replace(work.machine, training_cards=1)  # time and memory of one process are compared
     about = work.about_tokens
     row = about + work.input_tokens + work.output_tokens
     rows = work.n_train + replay_rows(work.n_train, task.sft.replay)
@@ -59,7 +62,7 @@ def forecast_of(request: ComparisonRequest, prepared: PreparedTask) -> Forecast:
             operations = ALL_WEIGHTS if way.trains_all_weights else FROZEN_BASE
             epochs = task.sft.epochs * (request.seeds + races)
             label, batch = f"{way.name}, {request.seeds} seeds", task.sft.batch_size
-            whole += training(label, work.machine, rows, epochs, row, about, batch, operations=operations)
+            whole += training(label, machine, rows, epochs, row, about, batch, operations=operations)
             whole += answering(f"{way.name}, loss on dev", work.machine, work.n_dev * request.seeds, row, about, 0)
         answers, prompt = work.n_test * request.seeds, about + work.input_tokens
         whole += answering(f"{way.name}, test", work.machine, answers, prompt, about, work.max_new_tokens)

@@ -64,12 +64,15 @@ class RungSkipped(OfRung):
 
 
 class RungPlanned(OfRung):
-    """Whether a rung that trains fits the time that is left. beyond: why not. limit_hours: of the task, then."""
+    """Whether a rung that trains fits the time that is left. beyond: why not. limit_hours: of the task, then. training_cards: that
+    its trainings would have been divided over.
+    """
 
     kind: Literal["rung_planned"] = "rung_planned"
     seconds: float | None
     limit_hours: float
     beyond: Statement | None
+    training_cards: int = 1
 
 
 class RungGoneOn(OfRung):
