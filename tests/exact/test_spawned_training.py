@@ -18,7 +18,7 @@ from lastresort.models.loading import Loaded, load_local
 from lastresort.records.training import TrainedSteps
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.train.adapters.adapters import attach_adapter, trainable
-from lastresort.train.loop.batches import TrainingItem, completions, pairs, training_rows
+from lastresort.train.loop.batches import TrainingItem, completions, pairs, replayed, training_rows
 from lastresort.train.loop.checkpoints import load_weights
 from lastresort.train.loop.loop import Diverged, StepSeen, train
 from lastresort.train.loop.spawn import TrainingProcesses
@@ -38,8 +38,10 @@ RUNS = {
     "dpo": replace(SFT, objective=Objective("dpo")),
     "full": replace(SFT, adapter=AdapterSettings(kind="none"), epochs=1),
     "sharded": replace(SFT, objective=Objective("dpo"), epochs=1),
+    "sft, held": replace(SFT, learning_rate=1e-2),
+    "dpo, held": replace(SFT, learning_rate=1e-2, objective=Objective("dpo"), epochs=1),
 }
-STEPS = {"sft": 6, "dpo": 6, "full": 3, "sharded": 3}
+STEPS = {"sft": 6, "dpo": 6, "full": 3, "sharded": 3, "sft, held": 8, "dpo, held": 4}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,10 @@ def loaded_and_items(folder: Path, name: str) -> tuple[Loaded, list[TrainingItem
         return training_rows(loaded.tokenizer, examples, lambda turns: turns, context_tokens=2048)
 
     chosen = rows(COLOURS)
-    return loaded, pairs(chosen, rows(("no idea",))) if RUNS[name].objective.name == "dpo" else completions(chosen)
+    items = pairs(chosen, rows(("no idea",))) if RUNS[name].objective.name == "dpo" else completions(chosen)
+    if name.endswith("held"):  # replay that a KL keeps near the base: some batches have three rows of it, some none
+        items += replayed(rows(("a general answer", "ok"))[:3], held=True, weight=5)
+    return loaded, items
 
 
 class Trained:
@@ -130,6 +135,11 @@ class Trained:
         return [(one.step, one.loss, one.grad_norm, one.learning_rate, one.nominal_tokens) for one in self.seen]
 
     @property
+    def distances(self) -> dict[int, float]:
+        """From the base, in nats a token, by steps that hold replay to it."""
+        return {one.step: one.figures["kl_to_base"] for one in self.seen if "kl_to_base" in one.figures}
+
+    @property
     def weights(self) -> torch.Tensor:
         return torch.cat([one.detach().flatten() for _, one in trainable(self.model)])
 
@@ -138,6 +148,7 @@ def same(one: Trained, other: Trained) -> None:
     assert len(one.steps) == len(other.steps) == STEPS[one.name]
     for own, others in zip(one.steps, other.steps, strict=True):
         assert own == pytest.approx(others, rel=1e-5)
+    assert one.distances == pytest.approx(other.distances, rel=1e-5, abs=1e-6)
     moved = (one.weights - Trained(one.loaded.folder, one.name, Path()).weights).abs().max()
     assert (one.weights - other.weights).abs().max() <= 1e-3 * moved  # Adam divides by tiny gradients, too
 
@@ -165,6 +176,8 @@ def test_two_processes_train_what_one_trains(
         assert listening_at(processes._started._store.port) == {"127.0.0.1"}, "for this machine alone"
     assert not processes._started._store.libuvBackend, "torch 2.6 would refuse its socket"
     same(both, Trained(folder, name, tmp_path / "here").here())
+    if name.endswith("held"):
+        assert max(both.distances.values()) > 1e-3, "it moves, and is held"
 
 
 def test_two_go_on_from_one_and_one_from_two(folder: Path, processes: TrainingProcesses, tmp_path: Path) -> None:
