@@ -20,6 +20,7 @@ from lastresort.app import dry_run
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import missing
 from lastresort.app.spread import training_room
+from lastresort.app.study import StudyRequest, forecast_study
 from lastresort.climb import budget, room
 from lastresort.climb import workload as climb_workload
 from lastresort.climb.budget import beyond_limits
@@ -382,6 +383,16 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
     compared = forecast_of(ComparisonRequest(("lora",)), prepared)
     monkeypatch.setattr(climb_workload, "card_count", lambda: 0)
     assert forecast_of(ComparisonRequest(("lora",)), prepared) == compared, "which trains in one process"
+
+
+def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_task(tmp_path, ladder=["sft"], tune={"processes": 4})
+    monkeypatch.setattr(climb_workload, "card_count", lambda: 8)
+    monkeypatch.setattr(climb_workload, "card_here", lambda *, processor: H100)
+    monkeypatch.setattr(climb_workload, "measured_rates", lambda *_, **__: Rates(1e9, 1e9, 1e9))
+    shown = Scissors()
+    forecast_study(StudyRequest("crossover", path, seeds=2), shown)
+    assert shown.said == ["A training on 4 cards is assumed, not measured, to be 3.4 times as fast as on one."]
 
 
 def test_a_rung_that_took_too_long_on_one_card_is_planned_again_for_several(

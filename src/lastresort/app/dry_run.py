@@ -82,7 +82,7 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
         found.append(f"{model}: tokens counted {counts.summary}; {of_speed(machine)}.")
     divided = {of_training_cards(workload(prepared, rung).machine) for rung in rungs} - {""}
-    return [*found, *(f"{capital(one)}." for one in divided)]
+    return [*found, *divided]
 
 
 def _of_rows(prepared: PreparedTask) -> list[str]:

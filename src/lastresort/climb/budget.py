@@ -34,7 +34,6 @@ from lastresort.report.words.progress import (
     rung_continues_line,
 )
 from lastresort.report.words.rungs import of_skip, of_training_cards
-from lastresort.report.words.wording import capital
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
@@ -320,7 +319,7 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
         if not under_way and (left := bench.hours_left()) is not None:
             bench.progress.say(limit_line(seconds, 3600 * left))
     for one in divided:
-        bench.progress.say(f"{capital(one)}.")
+        bench.progress.say(one)
     for name, taken in seconds.items():
         if taken > LONG_S:
             bench.progress.say(long_rung_line(name, taken))

@@ -26,7 +26,7 @@ from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
-from lastresort.report.words.rungs import search_sentence
+from lastresort.report.words.rungs import of_training_cards, search_sentence
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
@@ -123,10 +123,14 @@ def forecast(study: PlannedStudy, cells: Sequence[Cell], progress: Progress) -> 
     does not count the time to load one.
     """
     total: Forecast | None = None
+    divided = set[str]()
     for cell in cells:
-        rung = study.learner.rung if cell.trains else "prompting"
-        one = _forecast(study, cell, workload(study.prepared, rung, progress))
+        work = workload(study.prepared, study.learner.rung if cell.trains else "prompting", progress)
+        divided |= {of_training_cards(work.machine)} - {""}
+        one = _forecast(study, cell, work)
         total = one if total is None else total + one
+    for said in divided:
+        progress.say(said)
     if total is not None and (judge := forecast_of_judge(study.prepared, total.answers)) is not None:
         total += judge
     adapters = sum(cell.trains for cell in cells)
