@@ -38,12 +38,7 @@ from lastresort.records.record import Record
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
-from lastresort.rungs.divided import (
-    Division,
-    divide,
-    divided_plan,
-    division_of,
-)
+from lastresort.rungs.divided import Division, divide, divided_plan, division_of
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised import full
 from lastresort.rungs.supervised.full import smallest_pass_too_large

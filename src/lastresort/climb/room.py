@@ -90,14 +90,12 @@ def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
     planned = PlannedTraining(shape, setup, Cards(card), row, row, row)
     if divide(task.tune.processes, planned, card_count()).sharded and planned.loaded_bytes > card.memory_bytes:
         in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
-        smaller = "Name a smaller model" + (
-            ", or set tune.method to qlora." if in_4_bits.loaded_bytes <= card.memory_bytes else "."
-        )
+        or_4_bits = ", or set tune.method to qlora" if in_4_bits.loaded_bytes <= card.memory_bytes else ""
         raise PrerequisiteError(
             f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
             where=f'{task.path.name}, key "tune.processes"',
             expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, whatever shards it trains in",
-            remedy=smaller,
+            remedy=f"Name a smaller model{or_4_bits}.",
         )
 
 
