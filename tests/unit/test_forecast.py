@@ -153,7 +153,7 @@ def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkey
     monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, **_: timed)
     path = scripted_task(tmp_path / "task", quality=[], task={"model": "embedded"})
     found = dry_run(load_task(path)).as_json()
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "models").exists()
     assert all(rung["forecast"]["seconds"] > 0 for rung in found["rungs"])
 
 
