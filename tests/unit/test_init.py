@@ -237,7 +237,7 @@ def test_a_test_set_that_may_decide_nothing_is_warned_about(
 @pytest.mark.parametrize("times", [2, 3])
 def test_inputs_that_repeat_count_once_in_the_draft_as_in_the_check(times: int, tmp_path: Path) -> None:
     """As many test items as without the repeats, and a bar that they can show."""
-    once, rows = _labelled(85), [row for row in _labelled(85) for _ in range(times)]
+    once, rows = _labelled(100), [row for row in _labelled(100) for _ in range(times)]
     path = tmp_path / "task.yaml"
     found = init_task(InitRequest(_file(tmp_path, rows), task_file=path)).draft
     plain = draft([str(row["label"]) for row in once])
@@ -246,6 +246,17 @@ def test_inputs_that_repeat_count_once_in_the_draft_as_in_the_check(times: int, 
     assert abs(len(split.test) - plain.test) <= 1
     assert (found.test, found.bar) == (times * plain.test, plain.bar)
     assert (found.dev, len(split.dev)) == (times * (plain.dev or 0), plain.dev)
+
+
+@pytest.mark.parametrize("rows", [_labelled(60) * 2, _labelled(60) * 10, _labelled(79) * 2])
+def test_few_inputs_that_repeat_are_drafted_as_few_that_do_not(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+
+
+def test_a_draft_that_is_refused_names_no_key_of_the_file_that_has_gone(tmp_path: Path) -> None:
+    sentence = r"found 120 examples: .*\. Add labelled examples with other inputs\.$"
+    with pytest.raises(DataError, match=sentence):
+        init_task(InitRequest(_file(tmp_path, _labelled(40) * 3), task_file=tmp_path / "task.yaml"))
 
 
 def test_a_test_file_that_repeats_inputs_counts_each_once(tmp_path: Path) -> None:

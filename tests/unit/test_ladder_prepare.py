@@ -222,6 +222,13 @@ def test_too_few_dev_items_beside_test_are_refused(tmp_path: Path) -> None:
         prepared_apart(tmp_path, train, [*dev[:19], *test[:5]], test)
 
 
+def test_a_dev_set_that_is_small_anyway_may_lose_some_items_but_not_most(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    assert len(prepared_apart(tmp_path, train, [*dev[:9], *test[:8]], test).split.dev) == 9
+    with pytest.raises(DataError, match=r"found 17 dev items, of which 8 are left .*, expected at least 9"):
+        prepared_apart(tmp_path, train, [*dev[:8], *test[:9]], test)
+
+
 def test_a_climb_counts_the_tokens_that_a_data_check_counts(tmp_path: Path) -> None:
     task = load_task(scripted_task(tmp_path / "task", quality=[{"right": 1.0}]))
     run = climb(task, tmp_path / "run").run

@@ -32,7 +32,7 @@ from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import no_answer, no_question
 from lastresort.data.read import examples_of, own_names, renamed
-from lastresort.errors import DataError, InputError, LastresortError
+from lastresort.errors import DataError, InputError, LastresortError, SplitError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
 from lastresort.report.words.data import lines
@@ -487,8 +487,11 @@ def _written(
         test, n = power_needed(prepared, found.ladder), prepared.n_units
         few = None if test is None or n >= test.enough else FewItems(n, test.enough)
         report = data_report(prepared, None, None)
-    except LastresortError:
+    except LastresortError as error:
         for path in files:
             path.unlink(missing_ok=True)
+        if isinstance(error, SplitError) and found.dev is not None:  # the keys that it names have gone with the draft
+            remedy = "Add labelled examples with other inputs."
+            raise SplitError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
         raise
     return Drafted(found, request.task_file, files, report, left_out, few)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -307,7 +308,7 @@ def clean(split: Split, passages: HeldPassages | None = None) -> CleanSplit:
     A dev item that is in test, exactly or nearly, leaves dev; a training item that is in either leaves train, and so does a
     synthetic one that was made from anything but rows that stay in train, or that is of a group of theirs.
     passages: of dev and test, whose synthetic rows leave train; None where no row was made from one.
-    Test is never shortened for them. Raises DataError where too few dev items are left to choose candidates by.
+    Test is never shortened for them. Raises SplitError where too few dev items are left to choose candidates by.
     """
     dev, test = first_of_each(split.dev), first_of_each(split.test)
     repeats: dict[Literal["dev", "test"], int] = {"dev": len(split.dev) - len(dev), "test": len(split.test) - len(test)}
@@ -363,12 +364,14 @@ def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
 
 
 def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
-    if len(kept) < len(given) and len(kept) < LEAST_DEV:
-        raise DataError(
+    """Fewer than LEAST_DEV are accepted where no more were given, unless most of them go."""
+    least = LEAST_DEV if len(given) >= LEAST_DEV else math.ceil(len(given) / 2)
+    if len(kept) < least:
+        raise SplitError(
             f"found {len(given)} dev items, of which {len(kept)} are left after removing repeated inputs and those "
             "that are also in test",
             where=given[0].source,
-            expected=f"at least {LEAST_DEV}",
+            expected=f"at least {least}",
             remedy="Add dev examples that are not in test, or make split.dev larger.",
         )
 
