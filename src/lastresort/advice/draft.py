@@ -390,12 +390,20 @@ def draft(
         units = n_test if n_test is not None else round((groups or different) * test / rows)
     decided = _decidable(units, usual, binary, [[one for one in ladder if one not in skipped] for ladder in LADDERS])
     if decided is None:
-        least = math.ceil(smallest_for(LOWEST_BAR, binary, LADDERS[-1]) / 0.5)
-        of = f"{groups} values of {group_by}" if groups else f"{different} inputs" if different < rows else None
+        least = smallest_for(LOWEST_BAR, binary, LADDERS[-1])
+        if n_test is not None:
+            of = f" of {units} inputs" if units < n_test else ""
+            raise DataError(
+                f"found {n_test} rows{of} in the test file",
+                where=where,
+                expected=f"at least {least}",
+                remedy="Add labelled examples to it, or remove it, so that the test set is drawn from the other rows.",
+            )
+        of = f" of {groups} values of {group_by}" if groups else f" of {different} inputs" if different < rows else ""
         raise DataError(
-            f"found {rows} rows{'' if of is None else f' of {of}'}",
+            f"found {rows} rows{of}",
             where=where,
-            expected=f"at least {least}, half of them to test on",
+            expected=f"at least {math.ceil(least / 0.5)}, half of them to test on",
             remedy="Add labelled examples.",
         )
     bar, ladder = decided
