@@ -147,6 +147,14 @@ def test_an_undecided_end_below_the_bar_names_who_is_ahead_and_is_no_provisional
         assert found.answer == expected
 
 
+def test_no_rung_that_misses_the_bar_is_ahead_of_an_open_one() -> None:
+    """With graded scores a higher one can be shown to miss the bar, as it varies less. It is not too close to the bar."""
+    missed_below = [judged("prompting", "NOT_MET", 0.79), skipped("retrieval"), judged("sft", "UNDECIDED", 0.76)]
+    assert conclude(RULES, missed_below).answer == StillOpen("sft", 0.76, 0.8, None, "item")
+    missed_above = [judged("prompting", "UNDECIDED", 0.76), skipped("retrieval"), judged("sft", "NOT_MET", 0.79)]
+    assert conclude(RULES, missed_above).answer == StillOpen("prompting", 0.76, 0.8, None, "item")
+
+
 def test_a_met_after_an_undecided_stays_provisional() -> None:
     found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.7), skipped("retrieval"), judged("sft", "MET", 0.95)])
     assert (found.verdict, found.provisional, found.winner) == ("MET", True, "sft")

@@ -208,7 +208,7 @@ def _answer(
     if kept is None and still_open:
         last = still_open[-1]
         assert last.judgement is not None
-        found, best = last.judgement, max((one for one in tested if not one.rejected), key=lambda one: one.score)
+        found, best = last.judgement, max(still_open, key=lambda one: one.score)
         still = StillOpen(last.rung, last.score, rules.bar, found.n_needed, found.unit, found.judged)
         return still if best is last else replace(still, ahead=best.rung, ahead_score=best.score)
     if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):

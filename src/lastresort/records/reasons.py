@@ -100,8 +100,8 @@ class Leads:
 @dataclass(frozen=True, slots=True)
 class StillOpen:
     """The last undecided rung, where nothing wins. n_needed: None where it is too close to the bar to estimate, or where only
-    labels for the judge would decide it: `judged` says which. ahead, ahead_score: the rung below it that scored highest, if no
-    lower than this one.
+    labels for the judge would decide it: `judged` says which. ahead, ahead_score: the undecided rung below it that scored
+    highest, if no lower than this one.
     """
 
     rung: str
