@@ -314,6 +314,12 @@ def test_how_it_was_decided(by: str, verdict: str, limit: float, interval: tuple
     assert verdicts.how_decided(test, 0.8).replace("\u00a0", " ") == text
 
 
+def test_of_a_climb_without_a_winner_no_score_is_said_to_have_led_on() -> None:
+    """It may lie above the bar, where the gate rejected what had it."""
+    said = verdicts.provisional("item", collects=False, met=False, won=False)
+    assert said == "Nothing won, and a verdict below is UNDECIDED. No rung is left to try."
+
+
 def test_figures_of_the_provenance_are_named_in_words() -> None:
     body: dict[str, str | int] = {"memory_bytes": 1_200_000, "torch": "2.5", "gpu": ""}
     assert labelled(body) == [("memory bytes", "1,200,000"), ("torch", "2.5")]

@@ -334,7 +334,7 @@ def _goes_on(unit: str, collects: bool, met: bool, won: bool, until: str | None,
     if not corrected:
         return "The judge's score cannot be corrected, so the climb does not follow it: it moves up while there is a rung left."
     if not won:
-        return "On the score alone, the climb would move up, but no rung is left to try."
+        return "No rung is left to try."
     return (
         f"Until there are {more.lower()}, the climb follows the point estimate: it moves up if the score is below the bar and "
         "stops otherwise."
