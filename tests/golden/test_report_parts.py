@@ -218,6 +218,15 @@ def test_the_title_of_a_training_names_the_ends_of_the_line_that_is_drawn() -> N
     assert findings.of_training(rewards, None) == "Mean reward rises from 0.00 to 0.70"
 
 
+def test_one_batch_at_an_end_does_not_say_what_a_training_did() -> None:
+    falling = [2 - n / 20 for n in range(20)]
+    said = findings.of_training({"a": curve(*falling[:-1], 2.4)}, None)
+    assert said == "Training loss falls from 1.90 to 1.42 as means of 5 steps"
+    rewards = [{"step": n, "loss": 0.0, "reward": value} for n, value in enumerate([0.9, *[0.1 * n for n in range(8)]])]
+    assert findings.of_training({"a": rewards}, None) == "Mean reward rises from 0.30 to 0.55 as means of 4 steps"
+    assert findings.of_training({"a": curve(1.0, 1.0)}, None) == "Training loss does not fall: from 1.00 to 1.00"
+
+
 def test_smoothing_and_thinning_keep_ends() -> None:
     points = [(float(step), 1.0 / (1 + step)) for step in range(1000)]
     assert smoothed(points[:10]) == points[:10]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
@@ -114,19 +115,28 @@ def of_failures(failures: Failures, wrong: int, n: int, *, graded: bool = False)
     return f"{count(wrong)} of {counted(n, 'dev answer')} {verb}: {share} {names[kind]}"
 
 
+AT_ENDS = 5  # steps: a single batch is noisy
+
+
 def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:
-    """What the loss or the reward did in the longest run: from one end of the line that is drawn to the other."""
+    """What the loss or the reward did in the longest run: from one end of the line that is drawn to the other, or, where its first
+    or last batch alone says otherwise, by the means at both ends.
+    """
     longest = max(curves, key=lambda name: len(curves[name]), default=None)
     figure = drawn_figure({} if longest is None else {longest: curves[longest]})
     line = [] if longest is None else smoothed(finite_points(curves[longest], figure))
     if len(line) < 2:
         return "Training"
-    first, last = line[0][1], line[-1][1]
+    values = [value for _, value in line]
+    n = min(AT_ENDS, len(values) // 2)
+    means = fmean(values[:n]), fmean(values[-n:])
+    change, ends = means[1] - means[0], f"from {values[0]:.2f} to {values[-1]:.2f}"
+    if n > 1 and (values[-1] - values[0]) * change <= 0:
+        ends = f"from {means[0]:.2f} to {means[1]:.2f} as means of {n} steps"
     if figure == "reward":
-        return f"Mean reward {'rises' if last > first else 'does not rise:'} from {first:.2f} to {last:.2f}"
-    verb = "falls" if last < first else "does not fall:"
+        return f"Mean reward {'rises' if change > 0 else 'does not rise:'} {ends}"
     raced = f", the best of {len(curves)} learning rates" if len(curves) > 1 and chosen_rate else ""
-    return f"Training loss {verb} from {first:.2f} to {last:.2f}{raced}"
+    return f"Training loss {'falls' if change < 0 else 'does not fall:'} {ends}{raced}"
 
 
 def of_sharing(trainings: Sequence[TrainingReached]) -> str:
