@@ -137,10 +137,11 @@ def test_what_a_killed_session_had_shown_and_not_noted_is_counted(tmp_path: Path
 
 
 @pytest.mark.parametrize("ended", [KeyboardInterrupt, InfrastructureError])
-def test_time_in_which_the_model_opens_is_counted(
+def test_time_in_which_the_model_opens_is_counted_and_the_model_closed(
     ended: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
+    """Also where opening ends with an error: in a notebook the weights would stay loaded."""
+    clock, closed = Clock(), list[OpenModels]()
 
     def opens(*arguments: object) -> None:
         clock.now += 80
@@ -148,11 +149,13 @@ def test_time_in_which_the_model_opens_is_counted(
 
     task = load_task(priced_task(tmp_path / "task", usd=1e9, hours=1))
     monkeypatch.setattr("lastresort.app.climb.open_workbench", opens)
+    monkeypatch.setattr(OpenModels, "close", lambda models: closed.append(models))
     for session in (1, 2):
         with pytest.raises(ended):
             climb(task, tmp_path / "r", clock=clock)
         with Record.open(tmp_path / "r") as record:
             assert worked_s(record) == 80 * session
+        assert len(closed) == session
 
 
 def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:

@@ -106,11 +106,12 @@ def climb(
         with Ledger(shared / LEDGER) as ledger, ResponseCache(shared / RESPONSES) as cache:
             budget = Budget.of(prepared.task, record, clock)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
+            models = open_models(prepared.task, cache, record, writer.read)
             try:
-                models = open_models(prepared.task, cache, record, writer.read)
                 bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             except BaseException:
                 budget.note()  # a large model opens for minutes: one that is stopped meanwhile spent them, too
+                models.close()
                 raise
             bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
