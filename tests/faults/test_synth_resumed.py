@@ -456,6 +456,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     error = capsys.readouterr().err
     assert '--teacher: found "embeded", which is nothing on disk' in error
     assert 'Did you mean "embedded"?' in error
+    with monkeypatch.context() as patched:
+        patched.setattr("lastresort.embedded.converted", lambda gguf: pytest.fail("a forecast converts no model"))
+        assert run(monkeypatch, *options, "--dry-run", "--teacher", "embedded") == 0
+    capsys.readouterr()
     assert run(monkeypatch, *options, "--dry-run") == 0
     assert "Rewrite the input of this row in other words" in capsys.readouterr().out
     assert run(monkeypatch, *options, "--dry-run", "--json") == 0

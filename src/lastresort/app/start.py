@@ -203,8 +203,7 @@ def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonReque
 
 def check_models(task: Task) -> None:
     """Refuse a model that does not exist. Reads a script at most, and no weights."""
-    from lastresort.embedded import embedded_gguf
-    from lastresort.models.open import EMBEDDED, local_weights, open_model
+    from lastresort.models.open import open_model, refuse_no_weights
     from lastresort.models.protocol import is_endpoint
     from lastresort.rungs.prompting.optimise import may_reflect
 
@@ -215,10 +214,8 @@ def check_models(task: Task) -> None:
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None
             open_model(name, base_folder=task.folder, template_kwargs=kwargs)
-        elif name == EMBEDDED:
-            embedded_gguf()
         else:
-            local_weights(name, task.folder)
+            refuse_no_weights(name, task.folder)
 
 
 def run_folder(name: str, request: ClimbRequest) -> Path:

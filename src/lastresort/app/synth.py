@@ -28,7 +28,7 @@ from lastresort.errors import (
 )
 from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
-from lastresort.models.open import ModelOpening, absolute_name, local_weights
+from lastresort.models.open import ModelOpening, absolute_name, refuse_no_weights
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
@@ -242,7 +242,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     name = absolute_name(teacher, Path.cwd() if request.teacher is not None else task.folder)
     if not is_endpoint(teacher):
         try:
-            local_weights(name, task.folder)  # no forecast for a name that is nothing
+            refuse_no_weights(name, task.folder)  # no forecast for a name that is nothing
         except UnknownModelError as error:
             where = "--teacher" if request.teacher is not None else error.where
             raise InputError(error.found, where=where, expected=error.expected, remedy=error.remedy) from None

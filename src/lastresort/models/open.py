@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lastresort.embedded import MODEL_FILE, embedded_folder
+from lastresort.embedded import MODEL_FILE, embedded_folder, embedded_gguf
 from lastresort.errors import InputError, TaskError, UnknownModelError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.hardware.threads import ThreadChoice, Threads
@@ -164,6 +164,14 @@ def local_weights(name: str, base_folder: Path) -> Path | str:
             f'found "{name}", which is nothing on disk', where="model", expected=_KINDS, remedy=_hint(name, path)
         )
     return name
+
+
+def refuse_no_weights(name: str, base_folder: Path) -> None:
+    """As `local_weights`, without a conversion of the embedded model. Raises PrerequisiteError where its package is missing."""
+    if name == EMBEDDED:
+        embedded_gguf()
+    else:
+        local_weights(name, base_folder)
 
 
 def absolute_name(name: str, base_folder: Path) -> str:
