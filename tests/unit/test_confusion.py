@@ -83,7 +83,7 @@ def test_texts_are_read_as_the_scorer_reads_them_and_every_cell_finds_its_items(
         of_text = recorded_confusion(record, replace(wanted, text="message 00"), LABELS)
         assert dict(of_text.counts) == {("billing", "billing"): 1}
     assert finding(found) == (
-        "Most often mistaken, right → given: billing → delivery (2) and the end → none (1); 3 answers name no label"
+        "Most often mistaken (right → given): billing → delivery (2) and the end → none (1); 3 answers name no label"
     )
     assert of_items(ITEMS, ()) is None
     assert of_items([], LABELS) is None

@@ -579,7 +579,7 @@ def test_a_prompt_that_train_answers_in_several_ways_is_not_sampled_and_an_equal
     made = written(found)
     assert not {(prompt, worse, better) for prompt, better, worse in made} & {*made}
     assert not {prompt for prompt, _, _ in made} & other
-    assert "10 rows whose prompt another row of train answers otherwise" in found.left_out.sentence
+    assert "10 rows whose prompt has another answer in train" in found.left_out.sentence
 
 
 def test_the_rung_makes_no_pairs_of_such_prompts_either(tmp_path: Path) -> None:
@@ -603,7 +603,7 @@ def test_the_rung_makes_no_pairs_of_such_prompts_either(tmp_path: Path) -> None:
     assert found.preferences
     assert not {preferred.prompt_text for preferred in found.preferences} & other
     assert check_preferences(found.preferences, 0, {}).opposed == 0
-    assert found.summary.endswith("; left out: 10 rows whose prompt another row of train answers otherwise")
+    assert found.summary.endswith("; left out: 10 rows whose prompt has another answer in train")
     assert again == found
 
 

@@ -33,7 +33,7 @@ def test_prompts_that_are_all_right_all_wrong_or_alike_are_dropped_and_counted()
     assert (
         replace(found.counts, conflicting=2)
         .summary()
-        .endswith("all alike); left out: 2 rows whose prompt another row of train answers otherwise")
+        .endswith("all alike); left out: 2 rows whose prompt has another answer in train")
     )
 
 

@@ -167,7 +167,7 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
 
 
 def power_needed(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | None:
-    """Whether the tests of these rungs can tell a score MARGIN beside the bar from it; None for graded scores and groups."""
+    """Whether the tests of these rungs can tell a score MARGIN off the bar from it; None for graded scores and groups."""
     task, shares = prepared.task, prepared.shares
     tested = [rung for rung in rungs if rung in shares]
     if not prepared.counts_right or not tested:

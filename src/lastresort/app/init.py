@@ -88,7 +88,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class FewItems:
-    """n: test items that there are. enough: how many tell scores beside the bar from it, with power 0.8."""
+    """n: test items that there are. enough: how many tell scores near the bar from it, with power 0.8."""
 
     n: int
     enough: int
@@ -172,22 +172,22 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
     outputs, inputs = [one.output for one in examples], len({normalised(one.input_text) for one in examples})
     kept_together = None if beside else whose
-    spelt = None if columns is None else _as_in_header(columns, rows[0].header)
-    drafted = partial(_draft, outputs, inputs, spelt, counted, request, kept_together)
+    as_in_file = None if columns is None else _as_in_header(columns, rows[0].header)
+    drafted = partial(_draft, outputs, inputs, as_in_file, counted, request, kept_together)
     try:
         found = drafted()
     except DataError:
         if kept_together is None:
             raise
-        drafted = partial(_draft, outputs, inputs, spelt, counted, request, None)
+        drafted = partial(_draft, outputs, inputs, as_in_file, counted, request, None)
         found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
         raise InputError(
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
-    told = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
-    return _written(found, drafted, request, told, schema, left_out)
+    facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
+    return _written(found, drafted, request, facts_of_draft, schema, left_out)
 
 
 def columns_of(data: Path) -> TableColumns:

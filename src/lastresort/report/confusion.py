@@ -137,13 +137,13 @@ def blank(labels: Sequence[str]) -> Confusion:
 
 
 def finding(found: Confusion) -> str:
-    """ "Most often mistaken, right → given: billing → repairs (12)"."""
+    """ "Most often mistaken (right → given): billing → repairs (12)"."""
     mistakes = [(want, got, n) for want, got, n in found.mistakes if NO_LABEL not in (want, got)]
     unread = sum(n for want, got, n in found.mistakes if got == NO_LABEL)
     parts = []
     if mistakes:
         named = listed(f"{want} → {got} ({count(n)})" for want, got, n in mistakes[:MOST_NAMED])
-        parts.append(f"most often mistaken, right → given: {named}")
+        parts.append(f"most often mistaken (right → given): {named}")
     else:
         parts.append("no label was mistaken for another")
     if unread:

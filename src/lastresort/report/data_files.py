@@ -89,7 +89,7 @@ class SamplesLeftOut:
     ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts whose best answers were cut or whose worst
     are empty. within: prompts whose scores differ by less than the margin. cut: pairs of an answer that was cut. alike: pairs of
     nearly the same answers. beyond: pairs beyond the most for a prompt. no_room: rows whose prompt leaves no room for an answer.
-    conflicting: rows whose prompt another row of train answers otherwise.
+    conflicting: rows whose prompt has another answer in train.
     """
 
     held_out: int = 0

@@ -204,17 +204,17 @@ def power_of(found: DryRun) -> list[str]:
     most = test.to_meet_strictest
     late = f", and at {test.strictest}, which has the smallest share of the error rate, about {count(most)}"
     labels = " People's labels of the judge have half of each error rate, which is counted here; how far they move the bar is not."
-    told = (
+    sentence = (
         f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
         f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. To show that a "
         f"true score of {round_percent(test.below)} misses the bar takes about {count(test.to_miss)}. These sizes give 80% power. "
         f"At {test.first}, even a perfect score needs {counted(test.least, 'test item')}.{labels if test.labels else ''}"
     )
     if n >= test.enough:
-        return [f"{told} The test set has {count(n)}."]
+        return [f"{sentence} The test set has {count(n)}."]
     more = "for the test file" if found.examples.test_file else "or give the test set a larger share (`split.test`)"
     return [
-        f"{told} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
+        f"{sentence} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
         f"examples{' ' if found.examples.test_file else ', '}{more}."
     ]
 

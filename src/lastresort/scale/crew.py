@@ -16,9 +16,8 @@ QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver sc
 MOST_TRIES = 3  # of a job whose workers are lost, and of workers that are lost before they are ready
 LOOK_S, NOTICE_S, PATIENCE_S = 0.25, 20.0, 600.0
 BATCH_S = 3600.0  # a worker that takes longer for one batch hangs
-SILENT_S = (
-    6 * 3600.0
-)  # so does one whose training shows nothing new for longer: it may download a model, or score many pairs
+# So does one whose training shows nothing new for longer: it may download a model, or score many pairs.
+SILENT_S = 6 * 3600.0
 PAUSES = 20  # unless so many of the longest pause so far take longer: steps on a slow machine, of a long dev set
 LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
 REMEDY = "Check the cluster, or leave --ray out."

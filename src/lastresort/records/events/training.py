@@ -182,7 +182,7 @@ class RankedPair(EventValue):
 class PromptCounts:
     """What became of the prompts. pairs: made of `used` of them. all_right: every sample has the full score. all_wrong: every
     sample has none. ties: all score alike in between. unusable: the best answers were all empty or cut at the token limit, or the
-    worst all empty. conflicting: rows that were not sampled, as another row of train answers their prompt otherwise.
+    worst all empty. conflicting: rows that were not sampled, as their prompt has another answer in train.
     """
 
     prompts: int
@@ -204,7 +204,7 @@ class PromptCounts:
         }
         why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
         rows = f"{self.conflicting} {'row' if self.conflicting == 1 else 'rows'}"
-        left = f"; left out: {rows} whose prompt another row of train answers otherwise" if self.conflicting else ""
+        left = f"; left out: {rows} whose prompt has another answer in train" if self.conflicting else ""
         return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}{left}"
 
 

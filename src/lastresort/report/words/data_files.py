@@ -130,6 +130,6 @@ def of_left_out(left: SamplesLeftOut) -> str:
         (left.alike, "pair", "of nearly the same answers"),
         (left.beyond, "pair", "beyond the most for a prompt"),
         (left.no_room, "row", "whose prompt leaves no room for an answer"),
-        (left.conflicting, "row", "whose prompt another row of train answers otherwise"),
+        (left.conflicting, "row", "whose prompt has another answer in train"),
     )
     return listed(f"{counted(n, unit)} {why}" for n, unit, why in parts if n)

@@ -243,7 +243,7 @@ def _respelt(facts: DraftFacts) -> list[str]:
 
 
 def few_test_items(n: int, enough: int, bar: float) -> str:
-    """n: test items that there are. enough: how many tell scores beside the bar from it, with power 0.8."""
+    """n: test items that there are. enough: how many tell scores near the bar from it, with power 0.8."""
     return (
         f"warning: with {counted(n, 'test item')}, a rung close to the bar of {round_percent(bar)} may end UNDECIDED; about "
         f"{count(enough)} give 80% power"

@@ -159,9 +159,8 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
 
 
 GROUPS_AT_ONCE = 16  # mostly the first tell, so few are drawn at once; the verdicts of a judge cost money
-MOST_GROUPS = (
-    96  # drawn where the reward tells no answers apart; to 96 prompts, 3% may then still differ (rule of three)
-)
+# Drawn where the reward tells no answers apart; to 96 prompts, 3% may then still differ (rule of three).
+MOST_GROUPS = 96
 
 
 def rewards_alike(bench: Workbench, rung: str, start: System) -> RewardsAlike | None:

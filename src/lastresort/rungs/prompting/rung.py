@@ -49,10 +49,8 @@ class PromptingRung:
         The prompts with still more examples are named and not counted: each takes that the one before was better, and together
         they would be most of the sum.
         """
-
-        usual = replace(
-            work.machine, measured=None
-        )  # what is dearest must not change with what else runs here just now
+        # What is dearest must not change with what else runs here just now.
+        usual = replace(work.machine, measured=None)
 
         def asking(name: str, label: str, n: int, machine: Machine = work.machine) -> Forecast:
             shots, shared_shots = (_SHOTS | _MORE_SHOTS).get(name, (0, 0))
