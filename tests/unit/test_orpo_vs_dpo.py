@@ -653,6 +653,16 @@ def test_a_training_that_diverges_says_which_rate_to_lower(
         run_study(request(tmp_path, model="model"), SilentProgress())
 
 
+def test_the_command_hands_on_each_option_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = list[StudyRequest]()
+    monkeypatch.setattr("lastresort.cli.study._run", lambda request, *_: requests.append(request))
+    options = "--dpo-rate 0.1 --orpo-rate 0.2 --seeds 2 --gate quick --out there --ray local".split()
+    monkeypatch.setattr("sys.argv", ["lastresort", "study", "orpo-vs-dpo", "task.yaml", *options])
+    assert guarded(app) == 0
+    named = {"dpo_rate": 0.1, "orpo_rate": 0.2, "seeds": 2, "gate": "quick", "out": Path("there"), "ray": "local"}
+    assert requests == [StudyRequest("orpo-vs-dpo", Path("task.yaml"), **named)]  # type: ignore[arg-type]
+
+
 def test_the_command_forecasts_without_the_users_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ DPO; and whether synthetic rows help.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +114,8 @@ def orpo_vs_dpo_command(
     """
     from lastresort.app.study import StudyRequest
 
-    known = parse_settings(settings)
-    request = StudyRequest("orpo-vs-dpo", task, known, None, seeds, out, dpo_rate, orpo_rate, ray, gate)
-    _run(request, dry_run, as_json)
+    request = StudyRequest("orpo-vs-dpo", task, parse_settings(settings), seeds=seeds, out=out, ray=ray, gate=gate)
+    _run(replace(request, dpo_rate=dpo_rate, orpo_rate=orpo_rate), dry_run, as_json)
 
 
 @study_app.command("synthetic")
