@@ -669,6 +669,19 @@ def test_such_pairs_of_a_run_are_left_out(tmp_path: Path) -> None:
     assert found.left_out.conflicting == 10
 
 
+def test_pairs_of_a_run_that_sampled_equal_rows_each_are_all_kept(tmp_path: Path) -> None:
+    """They are of one prompt, whichever of its rows the run noted."""
+    task = half_right(tmp_path)
+    ambiguous(tmp_path)
+    by_prompt: dict[str, list[Example]] = {}
+    for row in split_of(task).train:
+        by_prompt.setdefault(row.input_text, []).append(row)
+    equal = next(rows for rows in by_prompt.values() if len(rows) == 2 and rows[0].output == rows[1].output)
+    run = run_of(task, tmp_path / "run", *map(noted, equal))
+    found = pair_samples(PairsRequest(task, run=run, most=2), SilentProgress())
+    assert (found.pairs, found.prompts) == (2, 1)
+
+
 def test_a_row_that_the_model_finds_too_long_is_left_out_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

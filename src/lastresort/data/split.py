@@ -12,7 +12,7 @@ from lastresort.data.duplicates import NearIndex, input_hash, near_pairs, normal
 from lastresort.data.held_passages import HeldPassages
 from lastresort.errors import DataError, SplitError
 from lastresort.records.data_report import RowsLeftOut
-from lastresort.types import Example
+from lastresort.types import Example, Message
 
 DEFAULT_DEV_SHARE = 0.2
 DEV_AT_LEAST = 100
@@ -351,6 +351,11 @@ def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
     return tuple(side[position] for position in sorted(first.values()))
 
 
+def prompt_key(turns: Sequence[Message]) -> tuple[tuple[str, str], ...]:
+    """Equal for equal prompts."""
+    return tuple((turn.role, turn.content) for turn in turns)
+
+
 def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
     """The first row of each prompt, to be sampled; and how many rows are left out, as their prompt has several outputs.
 
@@ -358,7 +363,7 @@ def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
     """
     by_prompt: dict[object, list[Example]] = {}
     for row in train:
-        by_prompt.setdefault(tuple((turn.role, turn.content) for turn in row.input), []).append(row)
+        by_prompt.setdefault(prompt_key(row.input), []).append(row)
     clear = [rows for rows in by_prompt.values() if len({row.output for row in rows}) == 1]
     return [rows[0] for rows in clear], len(train) - sum(map(len, clear))
 

@@ -18,7 +18,7 @@ from lastresort.data.formats import SHAPES
 from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.data.formats.shape import input_turns
 from lastresort.data.read import PROMPT_KEYS
-from lastresort.data.split import Split, find_leaks
+from lastresort.data.split import Split, find_leaks, prompt_key
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 
@@ -132,7 +132,7 @@ def sort_samples(samples: Iterable[FileSample], split: Split) -> SamplesByRow:
             strange.append(sample)
         elif any(prompts.is_held_out(item) for item in items):
             held_out += 1
-        elif len({(_KEYS[0](item.input), item.output) for item in items}) > 1:
+        elif len({(prompt_key(item.input), item.output) for item in items}) > 1:
             ambiguous += 1
         else:
             found.setdefault(items[0].id, (items[0], []))[1].append(sample)
@@ -144,9 +144,9 @@ def sort_samples(samples: Iterable[FileSample], split: Split) -> SamplesByRow:
 _Key = Callable[[Sequence[Message]], object]
 # A prompt is looked for as it is, then by its text; last without its system prompt, which may be the task's instruction.
 _KEYS: tuple[_Key, ...] = (
-    lambda turns: tuple((turn.role, turn.content) for turn in turns),
+    prompt_key,
     lambda turns: normalised(_text(turns)),
-    lambda turns: tuple((turn.role, turn.content) for turn in _bare(turns)),
+    lambda turns: prompt_key(_bare(turns)),
     lambda turns: normalised(_text(_bare(turns))),
 )
 
