@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from climb_support import calls, scripted_task
 from lastresort.after.compare.compare import forecast_of
@@ -27,7 +28,14 @@ from lastresort.climb.budget import beyond_limits
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import prepare
 from lastresort.climb.room import refuse_beyond_cards
-from lastresort.errors import DataError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.errors import (
+    DataError,
+    InfrastructureError,
+    LastresortError,
+    OutOfMemoryError,
+    PrerequisiteError,
+    TaskError,
+)
 from lastresort.gate.command import _task_hash
 from lastresort.hardware.cards import Card, known_cards
 from lastresort.hardware.find import find_shape
@@ -38,7 +46,7 @@ from lastresort.records.record import Record
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
-from lastresort.rungs.divided import Division, divide, divided_plan, division_of
+from lastresort.rungs.divided import Division, divide, divided_plan, division_of, train_together
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised import full
 from lastresort.rungs.supervised.full import smallest_pass_too_large
@@ -46,11 +54,12 @@ from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.sections import Limits
 from lastresort.spec.task import Task, load_task
 from lastresort.study.run import on_which_rows_depend
+from lastresort.train.files.memory import MemoryAdvice, memory_errors
 from lastresort.train.loop import spawn, spawned
 from lastresort.train.loop.processes import ProcessLost
 from lastresort.train.loop.spawn import ProcessFaultError, outcome, training_environment
 from lastresort.train.loop.spawned import TrainingEnd, end_training
-from lastresort.types import Example, Message
+from lastresort.types import Example, Message, SilentProgress
 from tuning_support import Scissors, climbed, tiny_task
 
 GIB = 1 << 30
@@ -327,6 +336,44 @@ def test_a_card_that_cannot_be_freed_hides_no_fault(monkeypatch: pytest.MonkeyPa
     with pytest.raises(RuntimeError, match="device-side assert"):  # for its last lines
         end_training(cast(Any, None), cast(Any, SimpleNamespace(send=said.append)), cast(Any, None))
     assert said == [fault]
+
+
+def _raised(error: Exception) -> None:
+    raise error
+
+
+class OffItsCard:
+    """A model that does not get back to the card on which it was."""
+
+    device = torch.device("cuda")
+
+    def to(self, device: Any) -> None:
+        if device == self.device:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize("fault", [None, InfrastructureError("process 2 of 2 ended")])
+def test_a_card_that_has_no_room_for_the_model_after_training_is_no_lack_in_the_training(
+    fault: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller passes would not help, so none are taken for a resume. What ended the training goes before it."""
+    monkeypatch.setattr(divided, "_to_open", lambda *_: None)
+    said, bench = list[str](), cast(Any, SimpleNamespace())
+    bench.folder, bench.share, bench.at_worker, bench.stop = tmp_path, 1.0, False, None
+    bench.progress = SimpleNamespace(say=said.append)
+    bench.processes = SimpleNamespace(train=lambda *_, **__: None if fault is None else _raised(fault))
+    run = cast(Any, SimpleNamespace(rung="sft", name="lora", settings=None))
+    asked = list[str]()
+    with (
+        pytest.raises(
+            InfrastructureError, match="process 2 of 2" if fault else "training is done to step 8, but"
+        ) as found,
+        memory_errors(lambda: MemoryAdvice("", str(asked.append("smaller passes")))),
+    ):
+        train_together(bench, run, OffItsCard(), (), 8, Division(2), on_step=lambda _: None, shown=SilentProgress())
+    assert not isinstance(found.value, OutOfMemoryError)
+    assert asked == []
+    assert said == ([] if fault is None else ["sft: not all of the model could be moved back to cuda."])
 
 
 def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:

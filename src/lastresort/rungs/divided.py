@@ -6,12 +6,11 @@ The task says how many (`tune.processes`). Where the plan says that a training d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lastresort.errors import PrerequisiteError
-from lastresort.hardware.memory import has_gpu
+from lastresort.errors import InfrastructureError, PrerequisiteError
+from lastresort.hardware.memory import has_gpu, is_lack_of_memory
 from lastresort.hardware.plan.fit import PlannedTraining, beyond_our_trainer, lowered
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
@@ -138,10 +137,22 @@ def train_together(
     try:
         trained = bench.processes.train(job, division.count, on_step=on_step, stop=bench.stop, progress=shown)
     except BaseException:
-        with suppress(RuntimeError):  # a lack of memory here would hide what ended the training
+        try:
             model.to(device)
+        except RuntimeError:  # which must not hide what ended the training
+            bench.progress.say(f"{run.rung}: not all of the model could be moved back to {device}.")
         raise
-    model.to(device)
+    try:
+        model.to(device)
+    except RuntimeError as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise InfrastructureError(  # not for lack of memory in the training, whose passes fit
+            f"training is done to step {until}, but {device} has no room for the model any more",
+            where="training",
+            expected="the memory that was free before it",
+            remedy="End what else uses this card.",
+        ) from error
     load_weights(job.folder, model)
     model.eval()
     return trained
