@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import queue
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -383,6 +384,28 @@ def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:
     place, end = news.get()
     assert (place, "No module named 'no_such_module'" in end.fault) == (1, True)
     assert news.get() == (1, None)
+
+
+@pytest.mark.parametrize("length", [0, 4096])
+def test_a_process_that_ends_within_a_message_ended_without_a_word(length: int) -> None:
+    """How it ended says more than that its message is cut: by SIGKILL, mostly for its memory."""
+    news: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+    spawn._read(1, io.BytesIO(pickle.dumps(b"." * 5000)[:length]), news)
+    assert (news.get(), news.empty()) == ((1, None), True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "remedy"),
+    [
+        ("", r"\(exit code 0\), expected all of them to the end\. Train in one process \(tune\.processes: 1\)"),
+        ("no port is free", r"\(exit code 0\): no port is free, .*\. Mend what it names, or train in one process"),
+    ],
+)
+def test_a_process_that_left_no_line_names_nothing_to_mend(lines: str, remedy: str) -> None:
+    started = spawn._Started.__new__(spawn._Started)
+    started._processes = [cast(Any, SimpleNamespace(wait=lambda timeout: 0, returncode=0))]
+    started._said = [cast(Any, io.BytesIO(lines.encode()))]
+    assert re.search(remedy, str(started._lost([0])))
 
 
 def test_hashes_of_a_gate_and_of_a_study_are_those_of_another_number(tmp_path: Path) -> None:

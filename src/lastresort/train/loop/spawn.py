@@ -169,15 +169,17 @@ class _Started:
         place = (killed or places)[0]
         code = self._processes[place].returncode
         how = "" if code is None else f" ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-        lines = "" if code == -signal.SIGKILL else self._last_lines(place)  # which leaves no last word
-        told = f": {lines}" if lines else ""
+        if code == -signal.SIGKILL:  # which leaves no last word
+            lines, remedy = "", "Free some memory, if the system ended it for taking too much."
+        else:
+            lines = self._last_lines(place)
+            remedy = f"{'Mend what it names, or train' if lines else 'Train'} in one process (tune.processes: 1)."
+        ended = f"process {place + 1} of {len(self._processes)} that train together ended{how}"
         return InfrastructureError(
-            f"process {place + 1} of {len(self._processes)} that train together ended{how}{told}",
+            f"{ended}: {lines}" if lines else ended,
             where="training",
             expected="all of them to the end",
-            remedy="Free some memory, if the system ended it for taking too much."
-            if code == -signal.SIGKILL
-            else "Mend what it names, or train in one process (tune.processes: 1).",
+            remedy=remedy,
         )
 
     def _last_lines(self, place: int) -> str:
@@ -257,7 +259,7 @@ def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[
 def _read(place: int, pipe: IO[bytes], news: queue.SimpleQueue[tuple[int, Any]]) -> None:
     """Pass on what a process says, at last None, whatever ends it."""
     try:
-        with pipe, suppress(EOFError, OSError):
+        with pipe, suppress(EOFError, OSError, pickle.UnpicklingError):  # the last of a message cut as it is written
             while True:
                 news.put((place, pickle.load(pipe)))
     except Exception:  # noqa: BLE001  shown by who reads the news
