@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from climb_support import TEAMS, calls, scripted_task
+from endpoint_support import Handler, completion, serving
 from lastresort.app.data_pairs import PairsRequest, forecast_pairs, pair_samples
 from lastresort.climb.prepare import prepare
 from lastresort.climb.room import max_new_tokens
@@ -35,7 +36,7 @@ from lastresort.rungs.preference.samples import own_pairs
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
-from lastresort.stop import NEVER, Stop
+from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.synthesis.pairs import samples_of
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
@@ -445,6 +446,28 @@ def test_sampling_that_is_cut_goes_on_and_asks_nothing_twice(tmp_path: Path) -> 
     assert 0 < before < 20 * 4
     assert written(pair_samples(sampling(task), SilentProgress())) == whole
     assert len(calls(task.parent)) == 20 * 4
+
+
+def test_a_stop_pays_for_no_answer_twice(tmp_path: Path) -> None:
+    """What an endpoint is asked for comes to its end, since only what a call returns is kept."""
+    task, signal = half_right(tmp_path), StopSignal()
+
+    def stopping_at_the_third(handler: Handler, request: dict[str, Any]) -> None:
+        if len(server.requests) >= 3:
+            signal.request()
+        usage = {"prompt_tokens": 7, "completion_tokens": 2}
+        handler.send(200, {**completion(TEAMS[len(server.requests) % 3], usage=usage), "model": request["model"]})
+
+    with serving() as server:
+        server.otherwise = stopping_at_the_third
+        asked = sampling(task, model=server.name, prompt_price=1.0, output_price=1.0)
+        with pytest.raises(StopRequestedError):
+            pair_samples(asked, SilentProgress(), signal)
+        before = len(server.requests)
+        found = pair_samples(asked, SilentProgress())
+        assert 3 <= before < len(server.requests) == 20 * 4
+    assert found.sampled is not None
+    assert found.sampled.rows == 20
 
 
 def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_path: Path) -> None:

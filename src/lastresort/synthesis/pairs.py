@@ -14,7 +14,7 @@ from lastresort.errors import SAME_COMMAND, BudgetError, TooLongError
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Prompt, estimated_prompt_tokens
 from lastresort.records.events import PromptCounts
-from lastresort.stop import Stop
+from lastresort.stop import Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example, Progress
 
@@ -141,9 +141,12 @@ def sampling(answerer: Answerer, number: int) -> Answerer:
 def samples_of(
     answerer: Answerer, rows: Sequence[Example], count: int, *, first: int = 0, stop: Stop
 ) -> Iterator[list[Answer]]:
-    """So many times an answer to each row. first: number of the first sample. stop: as of `Answerer.answer`."""
+    """So many times an answer to each row. first: number of the first sample. stop: checked before each of the times, since only
+    what a call returns is kept, and what is under way is paid for.
+    """
     for number in range(first, first + count):
-        yield sampling(answerer, number).answer([row.input for row in rows], stop=stop)
+        check(stop)
+        yield sampling(answerer, number).answer([row.input for row in rows])
 
 
 def with_room(answerer: Answerer, rows: Sequence[Example], most: int | None = None) -> list[Example]:
