@@ -190,6 +190,20 @@ def test_an_answer_that_is_late_says_so_and_may_be_worth_no_second_try(
     assert len(server.requests) == 1 + requests
 
 
+@pytest.mark.parametrize("gateway", [504, 524])
+def test_a_gateway_that_times_out_is_late_and_its_model_may_be_paid(server: Endpoint, gateway: int) -> None:
+    lost = list[float]()
+    server.otherwise = status(gateway)
+    patience = RetryPolicy(attempts=3, repeat_late=False)
+    with pytest.raises(LateError, match=f"answers {gateway}, after 1 attempt") as caught:
+        model(server, patience=patience, on_lost=lost.append, output_price=1.0).generate(ask("a"), DECODING)
+    assert 0 < caught.value.waited_s < 60
+    assert lost == [DECODING.max_new_tokens / 1e6]
+    server.script = [status(gateway)]  # other calls are tried again
+    server.otherwise = echo
+    assert model(server).generate(ask("a"), DECODING)[0].text == "<a>"
+
+
 def test_a_closed_port_is_infrastructure() -> None:
     endpoint = Endpoint()
     name = endpoint.name

@@ -241,6 +241,25 @@ def test_a_reflection_that_does_not_come_in_time_comes_to_nothing_and_is_not_ask
     assert "a reflection did not come within 0.2 s" in str(line_of(noted[0]))
 
 
+@pytest.mark.slow
+def test_a_gateway_that_times_out_on_every_reflection_does_not_end_the_climb(tmp_path: Path) -> None:
+    """It gives a model a minute or so, far less than the ten minutes of such a request."""
+    asked = list[int]()
+
+    def timed_out(handler: Handler, request: dict[str, Any]) -> None:
+        if "better instruction" in request["messages"][-1]["content"]:
+            asked.append(request["seed"])
+            handler.send(504, {"error": {"message": "upstream timed out"}})
+        else:
+            answers_and_reflects(handler, request)
+
+    with serving() as server:
+        server.otherwise = timed_out
+        found = climbed(task(tmp_path, server))
+    assert found["verdict"] in ("MET", "NOT_MET", "UNDECIDED")
+    assert asked == [1, 2, 3]
+
+
 def test_a_forecast_counts_what_reflections_may_think(tmp_path: Path) -> None:
     """As the limit of money does, so that a search which is forecast to fit does not refuse to begin."""
     efforts = ({}, {"reasoning_effort": "high"})

@@ -273,11 +273,12 @@ class ApiModel:
         import openai
 
         def attempt() -> tuple[OfferedModel, ...]:
+            start = time.monotonic()
             try:
                 with self._passing_faults(self._timeout_s):
                     raw = within(REPLY_TIMES * self._timeout_s, self._client.models.with_raw_response.list)
             except openai.APIStatusError as error:
-                raise self._refusal(error, format_sent=False) from None
+                raise self._refusal(error, start, format_sent=False) from None
             return read_offered(raw.http_response.content, redact=self._secrets)
 
         return self._persistently(attempt, 0, threading.Event(), patience)
@@ -396,6 +397,7 @@ class ApiModel:
         timeout_s = request.get("timeout", self._timeout_s)
         open_stream = self._client.chat.completions.with_streaming_response.create
         timed = {**request, "timeout": self._timeouts(timeout_s), "stream": True}
+        start = time.monotonic()
         try:
             with self._passing_faults(timeout_s), ExitStack() as stack:
                 reply = within(REPLY_TIMES * timeout_s, lambda: stack.enter_context(open_stream(**timed)))
@@ -407,7 +409,7 @@ class ApiModel:
                     refuse_too_long(length)
                     yield piece
         except openai.APIStatusError as error:
-            raise self._refusal(error, format_sent=format_sent) from None
+            raise self._refusal(error, start, format_sent=format_sent) from None
 
     def _unbroken(self, first: AnswerPiece, others: Iterator[AnswerPiece]) -> Iterator[AnswerPiece]:
         """All pieces. A failure that would be retried before the first word ends the answer here, as part of it was shown."""
@@ -433,14 +435,16 @@ class ApiModel:
         timeout_s = request.get("timeout", self._timeout_s)
         timed = {**request, "timeout": self._timeouts(timeout_s)}
         create = self._client.chat.completions.with_raw_response.create
+        start = time.monotonic()
         try:
             with self._passing_faults(timeout_s):
                 raw = within(REPLY_TIMES * timeout_s, lambda: create(**timed))
         except openai.APIStatusError as error:
-            raise self._refusal(error, format_sent=format_sent) from None  # the original holds the request with its key
+            raise self._refusal(error, start, format_sent=format_sent) from None  # the original holds the request with its key
         return read_reply(raw.http_response.content, redact=self._secrets)
 
-    def _refusal(self, error: openai.APIStatusError, *, format_sent: bool) -> Exception:
+    def _refusal(self, error: openai.APIStatusError, start: float, *, format_sent: bool) -> Exception:
+        """start: of the request, on the clock that only moves on."""
         return error_of_status(
             error,
             where=self.name,
@@ -448,6 +452,7 @@ class ApiModel:
             format_sent=format_sent,
             redact=self._secrets,
             now_s=self._now(),
+            waited_s=time.monotonic() - start,
         )
 
     def _key_remedy(self) -> str:

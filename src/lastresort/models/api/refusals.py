@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PASSING_STATUS = {408, 409, 425, 429}
 _GATEWAY_STATUS = {502, 503, 504}
+_GATEWAY_TIMED_OUT = {504, 524}  # 524 is Cloudflare's; the model behind it usually goes on writing
 _NOT_IMPLEMENTED = 501
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
@@ -60,11 +61,19 @@ def read_denial(error: openai.APIStatusError, *, redact: Sequence[str], now_s: f
 
 
 def error_of_status(
-    error: openai.APIStatusError, *, where: str, key_remedy: str, format_sent: bool, redact: Sequence[str], now_s: float
+    error: openai.APIStatusError,
+    *,
+    where: str,
+    key_remedy: str,
+    format_sent: bool,
+    redact: Sequence[str],
+    now_s: float,
+    waited_s: float,
 ) -> Exception:
     """The exception for a status other than 2xx: TransientFailure, CandidateError, or one that ends the run.
 
-    key_remedy: what to do if the server refuses the key. redact: the keys, which must appear in no message.
+    key_remedy: what to do if the server refuses the key. redact: the keys, which must appear in no message. waited_s: how long the
+    server took to answer so.
     """
     status, message = error.status_code, server_message(error, redact)
     if status < 400:
@@ -73,7 +82,9 @@ def error_of_status(
         return InfrastructureError("the account has no credit left", where=where, remedy="Add credit.")
     if status in _PASSING_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED):
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
-        return TransientFailure(f"the server answers {status}", after_s, maybe_paid=False)
+        timed_out = status in _GATEWAY_TIMED_OUT
+        reason, late_s = f"the server answers {status}", waited_s if timed_out else None
+        return TransientFailure(reason, after_s, maybe_paid=timed_out, waited_s=late_s)
     if status in (401, 403):
         return PrerequisiteError(
             f"the server refuses the key ({status})",
