@@ -177,6 +177,19 @@ def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, eff
     assert found.stopped == "no room"
 
 
+def cut_after_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, before its result is noted."""
+    append, cut = Record.append, list[bool]()
+
+    def appended(self: Record, event: Any) -> int:
+        if isinstance(event, PromptOptimised) and not cut:
+            cut.append(True)
+            raise Cut
+        return append(self, event)
+
+    monkeypatch.setattr(Record, "append", appended)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("late", [{1}, {1, 2, 3}], ids=["the first", "three in a row"])
 def test_a_reflection_that_does_not_come_in_time_comes_to_nothing_and_is_not_asked_for_again(
@@ -200,19 +213,11 @@ def test_a_reflection_that_does_not_come_in_time_comes_to_nothing_and_is_not_ask
         answers_and_reflects(handler, request)
 
     monkeypatch.setattr(RequestBuilder, "build", hurried)
-    append, cut = Record.append, list[bool]()
-
-    def appended(self: Record, event: Any) -> int:
-        if isinstance(event, PromptOptimised) and not cut:
-            cut.append(True)
-            raise Cut
-        return append(self, event)
-
-    monkeypatch.setattr(Record, "append", appended)
+    cut_after_the_search(monkeypatch)
     with serving() as server:
         server.otherwise = slow
         path = task(tmp_path, server)
-        with pytest.raises(Cut):  # killed after the search, before its result is noted
+        with pytest.raises(Cut):
             climbed(path)
         before = len(server.requests)
         found = climbed(path)
@@ -258,6 +263,38 @@ def test_a_gateway_that_times_out_on_every_reflection_does_not_end_the_climb(tmp
         found = climbed(task(tmp_path, server))
     assert found["verdict"] in ("MET", "NOT_MET", "UNDECIDED")
     assert asked == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_late_reflection_is_no_reason_not_to_ask_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed search with other limits keeps other rows to choose on, so that its first reflection reads others too."""
+    asked, times_out = list[str](), [True]
+
+    def late_at_first(handler: Handler, request: dict[str, Any]) -> None:
+        content = request["messages"][-1]["content"]
+        if "better instruction" not in content:
+            answers_and_reflects(handler, request)
+            return
+        asked.append(content)
+        if times_out[0] and request["seed"] == 1:
+            handler.send(504, {"error": {"message": "upstream timed out"}})
+        else:
+            answers_and_reflects(handler, request)
+
+    cut_after_the_search(monkeypatch)
+    with serving() as server:
+        server.otherwise = late_at_first
+        with pytest.raises(Cut):
+            climbed(task(tmp_path, server))
+        before, times_out[0] = len(asked), False
+        climbed(task(tmp_path, server, calls=300))
+    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
+        optimised, noted = record.last(PromptOptimised, "prompting"), record.all(ReflectionLate)
+    assert optimised is not None
+    assert (optimised.late, optimised.best) == (0, RULE)
+    assert optimised.reflections == len(asked) - before
+    assert [one.number for one in noted] == [1]
+    assert asked[before] != asked[0]
 
 
 def test_a_forecast_counts_what_reflections_may_think(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ from lastresort.records.events.search import (
     SystemFrozen,
     SystemKept,
     Unwritten,
+    reflection_key,
 )
 from lastresort.records.events.training import (
     AnswerLengths,
@@ -223,6 +224,7 @@ __all__ = [
     "WaysCompared",
     "WaysRefused",
     "gate_key",
+    "reflection_key",
     "repair_key",
     "repair_test",
     "way_key",

@@ -180,17 +180,23 @@ class PromptOptimised(OfRung):
 
 class ReflectionLate(OfRung):
     """A reflection that did not come in the time that a request has. It may have been paid for, and is not asked for again.
-    number: of the reflections of the search, from 1. thoughts: tokens that it could think. seconds: that it had.
+    number: of the reflections of the search, from 1. prompt_sha256: of what was asked, since a search with other limits asks
+    something else. thoughts: tokens that it could think. seconds: that it had.
     """
 
     kind: Literal["reflection_late"] = "reflection_late"
     number: int
+    prompt_sha256: str
     thoughts: int
     seconds: float
 
     @property
     def key(self) -> str:
-        return f"{self.rung}/{self.number}"
+        return reflection_key(self.rung, self.number, self.prompt_sha256)
+
+
+def reflection_key(rung: str, number: int, prompt_sha256: str) -> str:
+    return f"{rung}/{number}/{prompt_sha256[:16]}"
 
 
 class SystemKept(OfRung):

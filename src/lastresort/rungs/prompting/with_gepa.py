@@ -10,6 +10,7 @@ Source: Agrawal et al. 2025 (arXiv 2507.19457).
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,14 @@ from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError, LateError
 from lastresort.evals.measure import MeasureJob
 from lastresort.models.protocol import Model, Prompt, estimated_prompt_tokens, estimated_tokens, pay_on_answer
-from lastresort.records.events import PromptOptimised, ProposedPrompt, ReflectionLate, StoppedOptimising, Unwritten
+from lastresort.records.events import (
+    PromptOptimised,
+    ProposedPrompt,
+    ReflectionLate,
+    StoppedOptimising,
+    Unwritten,
+    reflection_key,
+)
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import UsdTooSmall
 from lastresort.rungs.prompting.copying import copied_rows
@@ -225,12 +233,19 @@ class GepaAdapter:
     def _reflection_in_time(self, prompt: Prompt) -> Answer | None:
         """None where it does not come, or did not before the climb was resumed: it would be paid for again."""
         record, number = self._bench.record, self.spent.reflections + 1
-        late = record.last(ReflectionLate, f"{self._rung}/{number}")
+        sha256 = hashlib.sha256(prompt[-1].content.encode("utf-8", "surrogatepass")).hexdigest()
+        late = record.last(ReflectionLate, reflection_key(self._rung, number, sha256))
         if late is None:
             try:
                 return self._reflection(prompt)
             except LateError as error:
-                late = ReflectionLate(rung=self._rung, number=number, thoughts=self._thoughts, seconds=error.waited_s)
+                late = ReflectionLate(
+                    rung=self._rung,
+                    number=number,
+                    prompt_sha256=sha256,
+                    thoughts=self._thoughts,
+                    seconds=error.waited_s,
+                )
                 record.append(late)
         elif late.thoughts < self._thoughts:
             self._thoughts, self._may_think = 0, False  # as that room was refused then
