@@ -17,6 +17,7 @@ from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.open import open_model
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.records.events import TaskRead
+from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.stop import StopSignal
 from lastresort.systems.answerer import AT_ONCE, Answerer, NearestShots
@@ -340,3 +341,14 @@ def test_an_answer_that_is_not_of_the_form_of_the_task_says_so_beside_it(
         out, error = capsys.readouterr()
         assert (out.rstrip("\n"), error.strip()) == (said, note)
     assert answer_form(tmp_path / "saved") == AnswerForm()
+
+
+def test_a_saved_system_answers_where_the_record_above_it_is_damaged(tmp_path: Path) -> None:
+    """Nothing else reads the record for a candidate, whose answers need none."""
+    run = tmp_path / "run"
+    with Record.create(run) as record:
+        record.append(TaskRead(task={"output": {"choices": ["billing"]}}))
+    candidate = run / "candidates" / "prompting" / "a"
+    assert answer_form(candidate).choices == ("billing",)
+    (run / RECORD).write_bytes(b"rubbish" * 100)
+    assert answer_form(candidate) == AnswerForm()

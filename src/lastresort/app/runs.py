@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.errors import InputError, LastresortError
+from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.foreign import printable, read_text
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.stop import NEVER, Stop
@@ -158,7 +158,9 @@ def changed_inputs(folder: Path) -> list[str]:
 
 
 def answer_form(folder: Path) -> AnswerForm:
-    """How answers look in the task of this run, or of the run that this saved system belongs to; any text where none is there."""
+    """How answers look in the task of this run, or of the run that this saved system belongs to; any text where none is there, or
+    its record cannot be read: whoever opens a winner has refused that.
+    """
     from lastresort.evals.scorers.scorer import AnswerForm
     from lastresort.records.events import TaskRead
     from lastresort.records.record import FILE_NAME, Record
@@ -167,8 +169,11 @@ def answer_form(folder: Path) -> AnswerForm:
     run = next((one for one in (folder, *folder.parents[:CANDIDATE_DEPTH]) if (one / FILE_NAME).exists()), None)
     if run is None:
         return AnswerForm()
-    with Record.open(run, read_only=True) as record:
-        read = record.last(TaskRead)
+    try:
+        with Record.open(run, read_only=True, checked=False) as record:
+            read = record.last(TaskRead)
+    except DataError:
+        return AnswerForm()
     if read is None:
         return AnswerForm()
     choices = (read.task.get("output") or {}).get("choices")
