@@ -470,6 +470,24 @@ def test_a_stop_pays_for_no_answer_twice(tmp_path: Path) -> None:
     assert found.sampled.rows == 20
 
 
+def test_nothing_is_left_of_what_wrote_no_pairs(tmp_path: Path) -> None:
+    task = half_right(tmp_path)
+    before = {*task.parent.iterdir()}
+    elsewhere = tmp_path / "typo" / "x" / "pairs.jsonl"
+    for out in (None, elsewhere):
+        declined = sampling(task, model="http://127.0.0.1:9/v1#m", out=out)
+        with pytest.raises(StopRequestedError):
+            pair_samples(declined, SilentProgress(), go_on=lambda question, stop: False)
+    with pytest.raises(DataError, match="no pair is left"):
+        pair_samples(sampling(half_right(tmp_path / "blank", wrong=[" "])), SilentProgress())
+    assert {path.name for path in task.parent.iterdir()} - {path.name for path in before} == {"runs"}
+    assert not (tmp_path / "typo").exists()
+    assert not (tmp_path / "blank" / "task" / ".routing-pairs.jsonl").exists()
+    (task.parent / ".routing-pairs.jsonl").touch()
+    with pytest.raises(InputError, match=r"--out .*: found a file at \S+/\.routing-pairs\.jsonl, expected"):
+        pair_samples(sampling(task), SilentProgress())
+
+
 def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_path: Path) -> None:
     """A prompt and its answer cost under a cent; nothing is written until the samples are complete."""
     task = half_right(tmp_path)

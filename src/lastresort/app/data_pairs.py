@@ -134,17 +134,27 @@ def _file(request: PairsRequest, task: Task) -> Path:
 
 @contextmanager
 def _held(out: Path) -> Iterator[None]:
-    """Two commands for the same file would ask the model twice, and one of them would write nothing."""
+    """Two commands for the same file would ask the model twice, and one of them would write nothing. No empty folder is left
+    behind: a stop needs nothing from there.
+    """
     folder = out.with_name(f".{out.name}")
+    refuse_unwritable("--out", folder / LOCK)
+    missing = [place for place in out.parents if not place.exists()]
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     wait = "Wait for it, or name another file with --out."
-    with held(folder, "another process is making these pairs", expected="one process a file", remedy=wait):
-        refuse_existing(out)
-        yield
-    with suppress(OSError):  # synthetic rows may have a journal there
-        (folder / LOCK).unlink()
-        folder.rmdir()
+    try:
+        with held(folder, "another process is making these pairs", expected="one process a file", remedy=wait):
+            try:
+                refuse_existing(out)
+                yield
+            finally:
+                with suppress(OSError):
+                    (folder / LOCK).unlink()  # while it is held, so that no other process's lock is removed
+    finally:
+        with suppress(OSError):  # synthetic rows may have a journal there
+            for place in (folder, *missing):
+                place.rmdir()
 
 
 def _paired(
