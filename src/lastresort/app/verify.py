@@ -81,8 +81,11 @@ def verify_server(
         refuse_unwritable(option, path)
     from lastresort.records.atomic import write_atomically
     from lastresort.report.verify_files import verify_junit, verify_markdown
+    from lastresort.systems.running import refuse_no_winner
     from lastresort.verify.verify import ServerQuestion, verify
 
+    if not request.run.exists():  # such as the place of a winner
+        refuse_no_winner(request.run)
     question = ServerQuestion(
         run=request.run,
         url=request.url,
