@@ -551,8 +551,14 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert 0 < some.tokens_in < new.tokens_in
     assert some.lines() == [
         "Forecast: 80 answers of scripted:script.json, 4 to each of 20 train rows; kept: 60, to ask for: 20.",
-        f"To ask for: about {some.tokens_in} tokens of prompts and {some.tokens_out} of answers, for about $0.07.",
+        f"To ask for: about {some.tokens_in} tokens of prompts and {some.tokens_out} of answers without thoughts, for about $0.07.",
     ]
+    limited = forecast_pairs(sampling(task, **priced, usd=0.0001), SilentProgress())
+    assert limited.lines() == [
+        *some.lines(),
+        "The limit of 0.0001 USD ends it before that: raise it, or give fewer --rows or --n.",
+    ]
+    assert forecast_pairs(sampling(task, **priced, usd=1.0), SilentProgress()).lines() == some.lines()
     (line,) = forecast_pairs(sampling(task, rows=15), SilentProgress()).lines()
     assert (
         line == "Forecast: no call, since all are kept: 60 answers of scripted:script.json, 4 to each of 15 train rows."

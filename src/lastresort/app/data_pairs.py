@@ -103,8 +103,8 @@ def pair_samples(
 
 
 def forecast_pairs(request: PairsRequest, progress: Progress) -> PairsForecast:
-    """What --model would be asked, and what is kept of that. Asks no model, runs no code of the user, changes no file; the model is
-    opened, since answers are kept by what it is.
+    """What --model would be asked, and what is kept of that. Asks no model, runs no code of the user, writes no pairs; the model is
+    opened, as by `forecast_samples`.
 
     Raises InputError as `pair_samples` does, and where no model is named.
     """

@@ -86,11 +86,14 @@ class _Sampling:
             tokens_in=read,
             tokens_out=written,
             usd=usd if self.priced or not missing else None,
+            limit_usd=self.budget.limit_usd,
         )
 
 
 def forecast_samples(order: SampleOrder, prepared: PreparedTask) -> PairsForecast:
-    """What would be asked for. Opens the model, since answers are kept by what it is, and asks it nothing; changes no file."""
+    """What would be asked for. Opens the model, since answers are kept by what it is, and asks it nothing. Writes no pairs; on first
+    use the embedded model is made ready, and a damaged cache is moved aside.
+    """
     known = ResponseCache(order.cache) if order.cache.exists() else nullcontext(MemoryCache({}))
     with known as cache, _opened(order, prepared, cache) as sampling:
         return sampling.forecast()

@@ -125,7 +125,8 @@ class SampledAnswers:
 @dataclass(frozen=True, slots=True)
 class PairsForecast:
     """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
-    tokens_in, tokens_out, usd: about, of those that are asked for; usd is None where a price is unknown.
+    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts; usd is None where a price is unknown.
+    limit_usd: what all answers may cost, None for no limit.
     """
 
     model: str
@@ -136,6 +137,7 @@ class PairsForecast:
     tokens_in: int
     tokens_out: int
     usd: float | None
+    limit_usd: float | None
 
     def as_dict(self) -> JsonObject:
         """As `lastresort data pairs --dry-run --json` prints it."""
