@@ -15,8 +15,9 @@ import pytest
 
 from climb_support import TEAMS, rows
 from lastresort.app.synth import SynthRequest, forecast_synth
-from lastresort.app.synth_recipe import task_hash
+from lastresort.app.synth_recipe import seed_rows, task_hash
 from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.data.duplicates import input_hash
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
 from lastresort.spec.task import load_task
@@ -223,6 +224,25 @@ def test_a_row_that_train_has_several_times_is_shown_once(kind: str) -> None:
     for seed in range(9):
         shown = KINDS[kind].request(Draw(seeds, Turns(seeds, {}), Random(seed), "repair")).shown
         assert len({row.input_text.strip().lower() for row in shown}) == len(shown) == 3
+
+
+def test_an_input_that_train_has_several_times_has_one_turn(tmp_path: Path) -> None:
+    split = prepared_task(routing(tmp_path)).split
+    sides = {
+        name: [{"input": row.input_text, "output": row.output} for row in side]
+        for name, side in (("train", split.train), ("dev", split.dev), ("test", split.test))
+    }
+    again = [{**row, "input": f"{row['input'].upper()}!"} for row in sides["train"]]
+    otherwise = {**sides["train"][0], "output": TEAMS[TEAMS.index(sides["train"][0]["output"]) - 1]}
+    sides["train"] += [*again, *again, otherwise]
+    for name, side in sides.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in side), encoding="utf-8")
+    given = {"examples": {name: f"{name}.jsonl" for name in sides}, "split": {}}
+    prepared = prepared_task(routing(tmp_path, given))
+    found = seed_rows(prepared, 0)
+    assert len(prepared.split.train) == 3 * len(split.train) + 1
+    assert Counter(map(input_hash, found.rows)) == Counter(map(input_hash, split.train))
+    assert sum(map(len, found.by_label.values())) == len(split.train) + 1  # of each label that it has
 
 
 def test_what_is_in_the_task_already_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

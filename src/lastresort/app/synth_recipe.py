@@ -107,12 +107,12 @@ def known_of(prepared: PreparedTask, recipe: Recipe, balance: Balance) -> SeenRo
 
 
 def seed_rows(prepared: PreparedTask, seed: int) -> SeedRows:
-    """The rows of train that a teacher may be shown, in random order: all but very long ones, and those whose last turn is not the
-    user's.
+    """The rows of train that a teacher may be shown, in random order: all but very long ones, those whose last turn is not the
+    user's, and inputs that came before.
     """
     train = prepared.split.train
     fitting = [row for row in train if row.input[-1].role == "user" and _characters(row) <= LONGEST_SHOWN]
-    rows = tuple(Random(f"synthetic rows:{seed}").sample(fitting, len(fitting)))
+    rows = Random(f"synthetic rows:{seed}").sample(fitting, len(fitting))
     if not rows:
         raise InputError(
             f"none of the {len(train)} train rows can be shown to a teacher",
@@ -124,7 +124,7 @@ def seed_rows(prepared: PreparedTask, seed: int) -> SeedRows:
     by_label: dict[str, list[Example]] = {label: [] for label in labels}
     for row in rows if labels else ():
         by_label.get(row.output, []).append(row)
-    return SeedRows(rows, by_label)
+    return SeedRows(tuple(different(rows)), {label: different(own) for label, own in by_label.items()})
 
 
 def task_hash(task: Task, about: str) -> str:

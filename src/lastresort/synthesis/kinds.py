@@ -11,7 +11,7 @@ from heapq import heapify, heapreplace
 from random import Random
 from typing import Protocol, TypeVar
 
-from lastresort.data.duplicates import normalised
+from lastresort.data.duplicates import input_hash
 from lastresort.knowledge.chunks import Chunk
 from lastresort.synthesis import prompts
 from lastresort.synthesis.passages import PassageProtection
@@ -52,7 +52,8 @@ class RowRequest:
 
 @dataclass(frozen=True, slots=True)
 class SeedRows:
-    """The rows of train that may be shown, in random order. by_label: the same by answer, empty where answers are no labels.
+    """The rows of train that may be shown, one for each input, in random order. by_label: by answer, one for each input of a label;
+    empty where answers are no labels.
     passages: of the task's documents, in random order, empty where no question is to be made from them. protection: what
     keeps others from the teacher, None where no documents were read.
     """
@@ -139,16 +140,12 @@ class Draw:
 
 def different(rows: Sequence[Example], shown: Sequence[Example] = ()) -> list[Example]:
     """The first row of each input, without the inputs that are shown: train may have a row several times."""
-    known, found = set(map(_said, shown)), list[Example]()
+    known, found = set(map(input_hash, shown)), list[Example]()
     for row in rows:
-        if (said := _said(row)) not in known:
-            known.add(said)
+        if (one := input_hash(row)) not in known:
+            known.add(one)
             found.append(row)
     return found
-
-
-def _said(row: Example) -> tuple[tuple[str, str], ...]:
-    return tuple((turn.role, normalised(turn.content)) for turn in row.input)
 
 
 @dataclass(frozen=True, slots=True)
