@@ -44,6 +44,7 @@ from lastresort.errors import (
     TaskError,
 )
 from lastresort.keys import known_keys, redacted
+from lastresort.models.api.limits import http_library
 from lastresort.models.api.model import ApiModel
 from lastresort.models.api.refusals import CommandDenied
 from lastresort.models.api.replies import OfferedModel, Tokens, read_offered, read_reply
@@ -202,6 +203,13 @@ def test_a_gateway_that_times_out_is_late_and_its_model_may_be_paid(server: Endp
     server.script = [status(gateway)]  # other calls are tried again
     server.otherwise = echo
     assert model(server).generate(ask("a"), DECODING)[0].text == "<a>"
+
+
+def test_a_request_that_could_not_be_sent_whole_is_not_late(server: Endpoint) -> None:
+    """The server took only a part of it, and another try may do better."""
+    with pytest.raises(TransientFailure) as caught, model(server)._passing_faults(1.0):
+        raise http_library().WriteTimeout("")
+    assert (caught.value.waited_s, caught.value.maybe_paid) == (None, True)
 
 
 def test_a_closed_port_is_infrastructure() -> None:

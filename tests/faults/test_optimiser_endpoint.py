@@ -247,20 +247,30 @@ def test_a_reflection_that_does_not_come_in_time_comes_to_nothing_and_is_not_ask
 
 
 @pytest.mark.slow
-def test_a_gateway_that_times_out_on_every_reflection_does_not_end_the_climb(tmp_path: Path) -> None:
-    """It gives a model a minute or so, far less than the ten minutes of such a request."""
+@pytest.mark.parametrize(("cut", "stopped"), [(0, "late"), (2, "cut or late"), (3, "cut or late")])
+def test_a_gateway_that_times_out_on_every_reflection_does_not_end_the_climb(
+    tmp_path: Path, cut: int, stopped: str
+) -> None:
+    """It gives a model a minute or so, far less than the ten minutes of such a request. cut: the reflection whose text is cut."""
     asked = list[int]()
 
     def timed_out(handler: Handler, request: dict[str, Any]) -> None:
         if "better instruction" in request["messages"][-1]["content"]:
             asked.append(request["seed"])
-            handler.send(504, {"error": {"message": "upstream timed out"}})
+            if request["seed"] == cut:
+                answers(handler, request, "", "length")
+            else:
+                handler.send(504, {"error": {"message": "upstream timed out"}})
         else:
             answers_and_reflects(handler, request)
 
     with serving() as server:
         server.otherwise = timed_out
         found = climbed(task(tmp_path, server))
+    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
+        optimised = record.last(PromptOptimised, "prompting")
+    assert optimised is not None
+    assert optimised.stopped == stopped
     assert found["verdict"] in ("MET", "NOT_MET", "UNDECIDED")
     assert asked == [1, 2, 3]
 

@@ -171,19 +171,25 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "No prompt was optimised: `prompting.usd` of 0.1 is too small for one step, which may cost 0.25 USD.",
     ),
     (
-        rungs.PromptRewritten("large", 0.5, 0.8, True, 30, 6, 1, 0, 290, 9, "calls"),
+        rungs.PromptRewritten("large", 0.5, 0.8, True, 30, 6, 1, 0, 0, 290, 9, "calls"),
         "GEPA tried 6 instructions by large and refused 1 that copied training rows, in 290 calls (9 of them reflections), until "
         "the next step could have passed `prompting.calls`; the best scored 80.0% on 30 training rows kept for choosing "
         "(optimistic, as it was chosen on them), the plain one 50.0%.",
     ),
     (
-        rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 1, 0, 2, 290, 9, "usd"),
+        rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 1, 0, 2, 0, 290, 9, "usd"),
         "GEPA tried 1 instruction by large (2 more were cut at the token limit), in 290 calls (9 of them reflections), until the "
         "next step could have passed `prompting.usd`; none scored higher than the plain one, "
         "50.0% on 30 training rows kept for choosing.",
     ),
     (
-        rungs.PromptRewritten("large", 1.0, 1.0, False, 30, 0, 0, 0, 30, 0, "all right"),
+        rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 0, 0, 2, 1, 60, 3, "cut or late"),
+        "GEPA tried no instruction by large (2 more were cut at the token limit, 1 more timed out), in 60 calls (3 of them "
+        "reflections): its texts kept being cut or timing out (a faster model, or one that thinks less, may write whole ones). The "
+        "plain one scored 50.0% on 30 training rows kept for choosing.",
+    ),
+    (
+        rungs.PromptRewritten("large", 1.0, 1.0, False, 30, 0, 0, 0, 0, 30, 0, "all right"),
         "GEPA tried no instruction by large, in 30 calls: every row kept for choosing was answered right. The plain one scored "
         "100.0% on 30 training rows kept for choosing.",
     ),

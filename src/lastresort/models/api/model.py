@@ -484,7 +484,8 @@ class ApiModel:
                 if late
                 else f"the connection failed ({type(cause or error).__name__})"
             )
-            waited_s = timeout_s if late and not unsent else None
+            taken = not unsent and not isinstance(cause, http.WriteTimeout)  # by the server, which then writes
+            waited_s = timeout_s if late and taken else None
             raise TransientFailure(reason, maybe_paid=not unsent, waited_s=waited_s) from error
 
     def _timeouts(self, timeout_s: float) -> openai.Timeout:

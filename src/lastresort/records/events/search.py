@@ -17,9 +17,9 @@ RefusedPrompt = Literal["shares words", "lists rows"] | Unwritten
 """Why an instruction is not tried: it shares more words in a row with a training row than it may, it lists whole rows with their
 answers, or the reflection came to nothing."""
 
-StoppedOptimising = Literal["calls", "usd", "all right", "no room"] | Unwritten
+StoppedOptimising = Literal["calls", "usd", "all right", "no room", "cut or late"] | Unwritten
 """What ended the optimising of a prompt: the next step could pass `calls` or `usd`, all rows are right, the reflecting model has no
-room, or its texts kept coming to nothing, the last one for this reason."""
+room, or its texts kept coming to nothing, for one of the two reasons or for both."""
 
 
 class CandidateMeasured(OfRung):

@@ -16,7 +16,8 @@ _STOPPED: dict[StoppedOptimising, str] = {
     "all right": "every row kept for choosing was answered right",
     "no room": "the rows did not fit the context of the reflecting model",
     "cut": "its texts kept being cut at the token limit (a model that thinks less may write whole ones)",
-    "late": "its texts kept taking longer than a request has (a faster model, or one that thinks less, may write them)",
+    "late": "its texts kept timing out (a faster model, or one that thinks less, may write them)",
+    "cut or late": "its texts kept being cut or timing out (a faster model, or one that thinks less, may write whole ones)",
 }
 
 MISSING_GEPA = (
@@ -107,7 +108,7 @@ def of_rewritten_prompt(found: value.PromptRewritten) -> str:
 def _unwritten(found: value.PromptRewritten) -> str:
     """Of reflections that came to nothing."""
     cut = f"{count(found.cut)} more were cut at the token limit" if found.cut else ""
-    late = f"{count(found.late)} more did not come in time" if found.late else ""
+    late = f"{count(found.late)} more timed out" if found.late else ""
     return f" ({', '.join(filter(None, (cut, late)))})" if cut or late else ""
 
 

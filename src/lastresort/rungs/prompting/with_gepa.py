@@ -228,7 +228,7 @@ class GepaAdapter:
         self.proposed[f"{why} {self.spent.reflections}"] = ProposedPrompt(text=text, refused=why)
         self._unwritten.append(why)
         if len(self._unwritten) >= MOST_UNWRITTEN:
-            self.stopped = why
+            self.stopped = why if {*self._unwritten} == {why} else "cut or late"
 
     def _reflection_in_time(self, prompt: Prompt) -> Answer | None:
         """None where it does not come, or did not before the climb was resumed: it would be paid for again."""
