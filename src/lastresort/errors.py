@@ -123,7 +123,9 @@ class StoppedError(LastresortError):
 
     def going_on(self, resume: str) -> Self:
         """The same stop in work that goes on in another way."""
-        return type(self)(self.found, where=self.where, expected=self.expected, remedy=self.remedy, resume=resume)
+        same = type(self)(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
+        same.__dict__.update(self.__dict__, resume=resume)
+        return same
 
 
 class InfrastructureError(StoppedError):
@@ -133,18 +135,7 @@ class InfrastructureError(StoppedError):
 class LateError(InfrastructureError):
     """A model took a request and gave no whole answer in time. waited_s: how long it had, at the last attempt."""
 
-    def __init__(
-        self,
-        found: str,
-        *,
-        where: str = "",
-        expected: str = "",
-        remedy: str = "",
-        resume: str = "",
-        waited_s: float = 0.0,
-    ) -> None:
-        super().__init__(found, where=where, expected=expected, remedy=remedy, resume=resume)
-        self.waited_s = waited_s
+    waited_s = 0.0
 
 
 class OutOfMemoryError(InfrastructureError):

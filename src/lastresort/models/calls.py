@@ -184,4 +184,6 @@ def _given_up(reason: str, where: str, waited_s: float | None = None) -> Infrast
     remedy = "Finished answers are kept. Wait until it is back."
     if waited_s is None:
         return InfrastructureError(reason, where=where, remedy=remedy)
-    return LateError(reason, where=where, remedy=remedy, waited_s=waited_s)
+    late = LateError(reason, where=where, remedy=remedy)
+    late.waited_s = waited_s
+    return late
