@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from endpoint_support import events, model, piece, serving
 from lastresort.app.runs import answer_form
 from lastresort.app.terminal import print_answer
 from lastresort.errors import DataError, InputError, StopRequestedError
@@ -329,7 +330,7 @@ SCHEMA = {"type": "object", "required": ["team"]}
         ({}, "anything", ""),
     ],
 )
-def test_an_answer_that_is_not_of_the_form_of_the_task_says_so_beside_it(
+def test_an_answer_of_the_wrong_form_is_pointed_out(
     output: JsonObject, said: str, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its task is that of the run, also where a system is opened that did not win."""
@@ -341,6 +342,24 @@ def test_an_answer_that_is_not_of_the_form_of_the_task_says_so_beside_it(
         out, error = capsys.readouterr()
         assert (out.rstrip("\n"), error.strip()) == (said, note)
     assert answer_form(tmp_path / "saved") == AnswerForm()
+
+
+@pytest.mark.parametrize(("label", "note"), [("billing", ""), ("a team", "This is none of the task's labels.")])
+def test_the_form_is_that_of_the_answer_and_not_of_the_text_around_it(
+    label: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text holds thoughts of a system that reasons, and the JSON that an endpoint is held to."""
+    form = AnswerForm(choices=("billing", "repairs"))
+    reasons = System("a", "scripted", PromptDesign("", reasoning=True), Decoding(64))
+    thought = f"It is about money, so billing.\nAnswer: {label}"
+    print_answer(Answerer(reasons, ScriptedModel(Script(default=thought))), "Which?", form)
+    said = [capsys.readouterr()]
+    with serving() as server:
+        server.otherwise = events(piece('{"answer": '), piece(f'"{label}"}}', "stop"))
+        is_held = System("a", server.name, PromptDesign(""), Decoding(8, grammar=Grammar(choices=("billing", "a team"))))
+        print_answer(Answerer(is_held, model(server)), "Which?", form)
+        said.append(capsys.readouterr())
+    assert [(out.rstrip("\n"), error.strip()) for out, error in said] == [(label, note)] * 2
 
 
 def test_a_saved_system_answers_where_the_record_above_it_is_damaged(tmp_path: Path) -> None:
