@@ -35,11 +35,7 @@ from lastresort.report.words.wording import listed
 from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, NOTHING_KEPT, GoOn, Stop, check
-from lastresort.synthesis.pairs import (
-    PAIRS_A_PROMPT,
-    Sample,
-    pairs_from_samples,
-)
+from lastresort.synthesis.pairs import PAIRS_A_PROMPT, Sample, pairs_from_samples
 from lastresort.types import Example, Message, Progress
 
 

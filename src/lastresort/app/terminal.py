@@ -124,7 +124,7 @@ def lines_typed(*, interactive: bool) -> Iterator[str]:
 def print_answer(running: Running, text: str, form: AnswerForm) -> None:
     """The answer on stdout as it grows, and on stderr where it is not of the task's form, and what passages were read for it."""
     from lastresort.evals.scorers import format_ok
-    from lastresort.report.words.data import of_other_form
+    from lastresort.report.words.data import of_wrong_form
 
     answers: list[Answer] = []
     pieces = running.stream((Message("user", text),), on_answer=lambda _, answer: answers.append(answer))
@@ -132,7 +132,7 @@ def print_answer(running: Running, text: str, form: AnswerForm) -> None:
         print_text(words, end="", flush=True)
     print_text(flush=True)
     if format_ok(answers[0].text, json_schema=form.json_schema, choices=form.choices) is False:
-        print_note(of_other_form(labels=form.choices is not None))
+        print_note(of_wrong_form(labels=form.choices is not None))
     for number, passage in enumerate(answers[0].passages, 1):
         print_note(f"[{number}] {passage}")
 

@@ -317,7 +317,7 @@ PromptKept = GepaMissing | NoReflector | TooFewRowsToOptimise | NoHeadroom | NoN
 class PromptRewritten:
     """What optimising the prompt gave. plain_score, best_score: on n rows of train that were kept for choosing. better: whether an
     instruction scored higher than the plain one. tried, copies, cut, late: instructions that were tried, and that were not, as they
-    copied rows, were cut at the token limit or did not come in time. stopped: what ended it.
+    copied rows, were cut at the token limit or timed out. stopped: what ended it.
     """
 
     reflector: str

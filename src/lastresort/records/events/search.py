@@ -11,15 +11,15 @@ from lastresort.records.measurement import DevScore
 from lastresort.types import GoOnAbout, Judgement, Selection
 
 Unwritten = Literal["cut", "late"]
-"""Why a reflection came to nothing: its text was cut at the token limit, or did not come in the time that a request has."""
+"""Why a reflection failed: its text was cut at the token limit, or it timed out."""
 
 RefusedPrompt = Literal["shares words", "lists rows"] | Unwritten
 """Why an instruction is not tried: it shares more words in a row with a training row than it may, it lists whole rows with their
-answers, or the reflection came to nothing."""
+answers, or the reflection failed."""
 
 StoppedOptimising = Literal["calls", "usd", "all right", "no room", "cut or late"] | Unwritten
 """What ended the optimising of a prompt: the next step could pass `calls` or `usd`, all rows are right, the reflecting model has no
-room, or its texts kept coming to nothing, for one of the two reasons or for both."""
+room, or its reflections kept failing, for one of the two reasons or for both."""
 
 
 class CandidateMeasured(OfRung):
@@ -174,12 +174,12 @@ class PromptOptimised(OfRung):
 
     @property
     def late(self) -> int:
-        """Reflections that did not come in time."""
+        """Reflections that timed out."""
         return sum(one.refused == "late" for one in self.proposed)
 
 
 class ReflectionLate(OfRung):
-    """A reflection that did not come in the time that a request has. It may have been paid for, and is not asked for again.
+    """A reflection that timed out. It may have been paid for, and is not asked for again.
     number: of the reflections of the search, from 1. prompt_sha256: of what was asked, since a search with other limits asks
     something else. thoughts: tokens that it could think. seconds: that it had.
     """

@@ -137,7 +137,7 @@ def of_longer_answers(longer: int, n: int, limit: int) -> str:
     )
 
 
-def of_other_form(*, labels: bool) -> str:
+def of_wrong_form(*, labels: bool) -> str:
     """Of an answer to a user. labels: whether the task's answers are labels, rather than JSON of a schema."""
     return (
         "This is none of the task's labels." if labels else "This does not have the form of the task's output.schema."

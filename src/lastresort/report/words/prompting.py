@@ -106,17 +106,15 @@ def of_rewritten_prompt(found: value.PromptRewritten) -> str:
 
 
 def _unwritten(found: value.PromptRewritten) -> str:
-    """Of reflections that came to nothing."""
+    """Of reflections that failed."""
     cut = f"{count(found.cut)} more were cut at the token limit" if found.cut else ""
     late = f"{count(found.late)} more timed out" if found.late else ""
     return f" ({', '.join(filter(None, (cut, late)))})" if cut or late else ""
 
 
 def of_late_reflection(rung: str, seconds: float) -> str:
-    """That it came to nothing, as a line for somebody who follows the run."""
-    return (
-        f"{rung}: a reflection did not come within {spaced(duration(seconds))}. It counts as one that came to nothing"
-    )
+    """That it failed, as a line for somebody who follows the run."""
+    return f"{rung}: a reflection timed out after {spaced(duration(seconds))}. It counts as a failed one"
 
 
 def title(found: OptimisedPrompt) -> str:

@@ -117,8 +117,8 @@ class Spending:
         self._count(answer.prompt_tokens, answer.completion_tokens, answer.seconds, answer.usd)
         self._reflection_usd = max(self._reflection_usd, answer.usd)
 
-    def waited(self, prompt_tokens: int, thoughts: int, seconds: float) -> None:
-        """For a reflection that did not come: what it cost is not known, so it counts as long as it may be."""
+    def timed_out(self, prompt_tokens: int, thoughts: int, seconds: float) -> None:
+        """For a reflection that timed out: what it cost is not known, so it counts as long as it may be."""
         self.calls, self.reflections = self.calls + 1, self.reflections + 1
         self._count(prompt_tokens, 0, seconds, self.reflection_usd(prompt_tokens, thoughts))
 

@@ -50,7 +50,7 @@ from lastresort.types import Answer, Decoding, Example, Message
 INSTRUCTION = "instruction"
 MOST_LEARNED = 400
 LEAST_ROWS = 20
-MOST_UNWRITTEN = 3  # reflections in a row that come to nothing
+MOST_UNWRITTEN = 3  # reflections in a row that fail
 # The same rows can then lead to another instruction, and models that think refuse other values.
 REFLECTION_TEMPERATURE = 1.0
 REQUEST = """An assistant follows this instruction:
@@ -193,7 +193,7 @@ class GepaAdapter:
         return found
 
     def _reflected(self, instruction: str, records: Sequence[Mapping[str, Any]]) -> str:
-        """The instruction that the reflecting model writes, "" where it was cut, did not come in time or would cost too much.
+        """The instruction that the reflecting model writes, "" where it was cut, timed out or would cost too much.
 
         An endpoint does not say whether its model thinks before it writes, within the same limit: after a cut text it gets room for
         that, unless the task says how long it thinks.
@@ -212,26 +212,26 @@ class GepaAdapter:
         answer = self._reflection_in_time(prompt)
         self._bench.progress.advance(1)
         if answer is None:
-            self._came_to_nothing("late", "")
+            self._count_failed("late", "")
             return ""
         self.spent.reflected(answer)
         text = str(InstructionProposalSignature.output_extractor(answer.text.strip())["new_instruction"]).strip()
         if answer.finish != "length":
             self._unwritten.clear()
             return text
-        self._came_to_nothing("cut", text)
+        self._count_failed("cut", text)
         if self._effort is None and self._may_think:
             self._thoughts = THOUGHT_TOKENS
         return ""
 
-    def _came_to_nothing(self, why: Unwritten, text: str) -> None:
+    def _count_failed(self, why: Unwritten, text: str) -> None:
         self.proposed[f"{why} {self.spent.reflections}"] = ProposedPrompt(text=text, refused=why)
         self._unwritten.append(why)
         if len(self._unwritten) >= MOST_UNWRITTEN:
             self.stopped = why if {*self._unwritten} == {why} else "cut or late"
 
     def _reflection_in_time(self, prompt: Prompt) -> Answer | None:
-        """None where it does not come, or did not before the climb was resumed: it would be paid for again."""
+        """None where it times out, or did before the climb was resumed: it would be paid for again."""
         record, number = self._bench.record, self.spent.reflections + 1
         sha256 = hashlib.sha256(prompt[-1].content.encode("utf-8", "surrogatepass")).hexdigest()
         late = record.last(ReflectionLate, reflection_key(self._rung, number, sha256))
@@ -249,7 +249,7 @@ class GepaAdapter:
                 record.append(late)
         elif late.thoughts < self._thoughts:
             self._thoughts, self._may_think = 0, False  # as that room was refused then
-        self.spent.waited(estimated_prompt_tokens(prompt), late.thoughts, late.seconds)
+        self.spent.timed_out(estimated_prompt_tokens(prompt), late.thoughts, late.seconds)
         return None
 
     def _reflection(self, prompt: Prompt) -> Answer:
