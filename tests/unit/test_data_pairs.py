@@ -21,7 +21,15 @@ from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
 from lastresort.data.split import Split
-from lastresort.errors import BudgetError, CandidateError, DataError, InputError, StopRequestedError, TooLongError
+from lastresort.errors import (
+    BudgetError,
+    CandidateError,
+    DataError,
+    InfrastructureError,
+    InputError,
+    StopRequestedError,
+    TooLongError,
+)
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Prompt
@@ -483,6 +491,8 @@ def test_nothing_is_left_of_what_wrote_no_pairs(tmp_path: Path) -> None:
     assert {path.name for path in task.parent.iterdir()} - {path.name for path in before} == {"runs"}
     assert not (tmp_path / "typo").exists()
     assert not (tmp_path / "blank" / "task" / ".routing-pairs.jsonl").exists()
+    with pytest.raises(InfrastructureError, match="File name too long"):
+        pair_samples(sampling(task, out=tmp_path / f"{'a' * 249}.jsonl"), SilentProgress())
     (task.parent / ".routing-pairs.jsonl").touch()
     with pytest.raises(InputError, match=r"--out .*: found a file at \S+/\.routing-pairs\.jsonl, expected"):
         pair_samples(sampling(task), SilentProgress())

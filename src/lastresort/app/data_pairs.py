@@ -134,9 +134,9 @@ def _held(out: Path) -> Iterator[None]:
     behind: a stop needs nothing from there.
     """
     folder = out.with_name(f".{out.name}")
-    refuse_unwritable("--out", folder / LOCK)
     missing = [place for place in out.parents if not place.exists()]
     with disk_errors(folder):
+        refuse_unwritable("--out", folder / LOCK)
         folder.mkdir(parents=True, exist_ok=True)
     wait = "Wait for it, or name another file with --out."
     try:
