@@ -802,6 +802,14 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str,
         pair_samples(sampling(routing, **{**free, **options}), SilentProgress())
 
 
+def test_a_model_that_is_nothing_is_refused_by_its_option_before_anything_is_made(routing: Path) -> None:
+    before = {*routing.parent.iterdir()}
+    for command in (pair_samples, forecast_pairs):
+        with pytest.raises(InputError, match=r'^--model: found "embeddedd", which is nothing on disk'):
+            command(sampling(routing, model="embeddedd"), SilentProgress())
+    assert {*routing.parent.iterdir()} == before
+
+
 def test_a_judge_is_not_sampled_for_and_blank_answers_are_counted(tmp_path: Path) -> None:
     judged = scripted_task(
         tmp_path / "judged", quality=[], task={"score": {"judge": "scripted:script.json"}, "output": {}}

@@ -216,7 +216,9 @@ def test_a_run_without_knowledge_asks_what_is_new(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"names no knowledge .* --model NEW, --prompt FILE or --knowledge DIR"):
         rechecked(tuned_run(tmp_path / "a"))
     run = tuned_run(tmp_path / "b", quality=[{"right": 0.3}])
-    with pytest.raises(DataError, match=r"no winner \(NOT MET\), expected .*`lastresort report \S+` says why, and what may help"):
+    with pytest.raises(
+        DataError, match=r"no winner \(NOT MET\), expected .*`lastresort report \S+` says why, and what may help"
+    ):
         rechecked(run, documents=tmp_path)
 
 

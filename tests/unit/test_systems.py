@@ -356,7 +356,9 @@ def test_the_form_is_that_of_the_answer_and_not_of_the_text_around_it(
     said = [capsys.readouterr()]
     with serving() as server:
         server.otherwise = events(piece('{"answer": '), piece(f'"{label}"}}', "stop"))
-        is_held = System("a", server.name, PromptDesign(""), Decoding(8, grammar=Grammar(choices=("billing", "a team"))))
+        is_held = System(
+            "a", server.name, PromptDesign(""), Decoding(8, grammar=Grammar(choices=("billing", "a team")))
+        )
         print_answer(Answerer(is_held, model(server)), "Which?", form)
         said.append(capsys.readouterr())
     assert [(out.rstrip("\n"), error.strip()) for out, error in said] == [(label, note)] * 2

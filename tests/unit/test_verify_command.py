@@ -305,7 +305,9 @@ def test_options_that_make_no_sense(
 
 def test_a_run_without_a_winner(tmp_path: Path) -> None:
     lost = tuned_run(tmp_path, quality=[{"right": 0.1}])
-    with pytest.raises(InputError, match=r"no winner \(NOT MET\), expected .*`lastresort report \S+` says why, and what may help"):
+    with pytest.raises(
+        InputError, match=r"no winner \(NOT MET\), expected .*`lastresort report \S+` says why, and what may help"
+    ):
         lr.verify(lost, "http://127.0.0.1:9/v1")
 
 

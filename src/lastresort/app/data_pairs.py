@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lastresort.app.data_samples import SAMPLES, SampleOrder, forecast_samples, sample_model
 from lastresort.app.gate import RUNS
-from lastresort.app.synth import refuse_below
+from lastresort.app.synth import refuse_below, refuse_unknown_model
 from lastresort.climb.identity import differing
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences
@@ -94,6 +94,8 @@ def pair_samples(
     _check(request)
     task = given_task(request.task, dict(request.settings))
     out = _file(request, task)
+    if (order := request.order) is not None:
+        refuse_unknown_model(order.place(task), task.folder, "--model")
     with _held(out) if request.model is not None else nullcontext():
         return _paired(request, task, out, progress, stop, go_on)
 
@@ -114,6 +116,7 @@ def forecast_pairs(request: PairsRequest, progress: Progress) -> PairsForecast:
         )
     task = given_task(request.task, dict(request.settings))
     _file(request, task)
+    refuse_unknown_model(order.place(task), task.folder, "--model")
     progress.stage("reading the task")
     prepared = prepare(task, run_code=False, begins=False)
     _refuse_judge(prepared)

@@ -23,6 +23,7 @@ from lastresort.report.data_files import PairsForecast, SampledAnswers
 from lastresort.report.words import data_files as words
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid
+from lastresort.spec.task import Task
 from lastresort.stop import GoOn, Stop
 from lastresort.synthesis.pairs import RowSampler, SamplingBudget, with_room
 from lastresort.systems.answerer import Answerer
@@ -48,6 +49,10 @@ class SampleOrder:
     @property
     def cache(self) -> Path:
         return self.runs / SHARED / RESPONSES
+
+    def place(self, task: Task) -> str:
+        """The model's name, from whatever folder it is opened."""
+        return absolute_name(self.model, task.folder if self.model == task.model else Path.cwd())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,8 @@ class _Sampling:
 
 
 def forecast_samples(order: SampleOrder, prepared: PreparedTask) -> PairsForecast:
-    """What would be asked for. Opens the model, since answers are kept by what it is, and asks it nothing. Writes no pairs; on first
-    use the embedded model is made ready, and a damaged cache is moved aside.
+    """What would be asked for. Opens the model, since answers are kept by what it is, and asks it nothing. Writes no pairs; on
+    first use the embedded model is made ready, and a damaged cache is moved aside.
     """
     known = ResponseCache(order.cache) if order.cache.exists() else nullcontext(MemoryCache({}))
     with known as cache, _opened(order, prepared, cache) as sampling:
@@ -129,7 +134,7 @@ def _opened(order: SampleOrder, prepared: PreparedTask, cache: Cache) -> Iterato
     limit_from = "--usd" if order.usd is not None else f'{task.path.name}, key "limits.usd"'
     budget = SamplingBudget(limit, limit_from, (prices[0] or 0.0, prices[1] or 0.0))
     opening = ModelOpening(
-        absolute_name(name, task.folder if name == task.model else Path.cwd()),
+        order.place(task),
         task.folder,
         prompt_price=budget.prices[0],
         output_price=budget.prices[1],

@@ -230,6 +230,18 @@ class _Setup:
         )
 
 
+def refuse_unknown_model(name: str, folder: Path, option: str | None) -> None:
+    """Before anything is read or made for a name that is nothing. option: that names it, None where the task does."""
+    if is_endpoint(name):
+        return
+    try:
+        refuse_no_weights(name, folder)
+    except UnknownModelError as error:
+        raise InputError(
+            error.found, where=option or error.where, expected=error.expected, remedy=error.remedy
+        ) from None
+
+
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     if request.ray is not None:
         checked_address(request.ray)
@@ -240,12 +252,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     _check(request, out)
     teacher = request.teacher or task.reflect_model
     name = absolute_name(teacher, Path.cwd() if request.teacher is not None else task.folder)
-    if not is_endpoint(teacher):
-        try:
-            refuse_no_weights(name, task.folder)  # no forecast for a name that is nothing
-        except UnknownModelError as error:
-            where = "--teacher" if request.teacher is not None else error.where
-            raise InputError(error.found, where=where, expected=error.expected, remedy=error.remedy) from None
+    refuse_unknown_model(name, task.folder, "--teacher" if request.teacher is not None else None)
     prices = prices_of(task, teacher, (request.prompt_price, request.output_price))
     limit_usd = limit_of(task, request.usd, teacher, prices)
     read = prepare(without_out, run_code=run_code, begins=False)

@@ -440,7 +440,9 @@ class ApiModel:
             with self._passing_faults(timeout_s):
                 raw = within(REPLY_TIMES * timeout_s, lambda: create(**timed))
         except openai.APIStatusError as error:
-            raise self._refusal(error, start, format_sent=format_sent) from None  # the original holds the request with its key
+            raise self._refusal(
+                error, start, format_sent=format_sent
+            ) from None  # the original holds the request with its key
         return read_reply(raw.http_response.content, redact=self._secrets)
 
     def _refusal(self, error: openai.APIStatusError, start: float, *, format_sent: bool) -> Exception:

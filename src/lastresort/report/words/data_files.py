@@ -88,7 +88,9 @@ def pairs_forecast_lines(found: PairsForecast) -> list[str]:
     rows = f"{found.n} to each of {counted(found.rows, 'train row')}"
     if not found.asked:
         return [f"Forecast: no call, since all are kept: {answers}, {rows}."]
-    tokens = f"about {count(found.tokens_in)} tokens of prompts and {count(found.tokens_out)} of answers without thoughts"
+    tokens = (
+        f"about {count(found.tokens_in)} tokens of prompts and {count(found.tokens_out)} of answers without thoughts"
+    )
     limit, over = found.limit_usd, list[str]()
     if limit is not None and found.usd is not None and found.usd > limit:
         over = [f"The limit of {limit:g} USD ends it before that: raise it, or give fewer --rows or --n."]
