@@ -781,20 +781,21 @@ def test_a_run_that_is_ended_by_a_signal_is_not_shown_as_at_work(tmp_path: Path,
     assert says in client.get("/runs/routing-1/now").text
 
 
-def test_a_task_file_outside_of_the_workspace_runs_no_code(tmp_path: Path) -> None:
+def test_a_task_file_outside_of_the_workspace_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run may be somebody else's, and name any file of this machine."""
-    elsewhere = tmp_path / "elsewhere"
-    run = finished_run(elsewhere)
+    run = finished_run(tmp_path / "here")
     unfinish(run)
-    here = tmp_path / "here" / "runs"
-    here.mkdir(parents=True)
-    run.rename(here / "routing-1")
-    task = elsewhere / "tasks" / "routing" / "task.yaml"
-    (task.parent / "own.py").write_text("open('ran', 'w')\ndef score(answer, expected):\n    return 1.0\n")
-    change_task(task, score={"python": "own.py:score"})
-    _, client = page_of(tmp_path / "here")
-    answer = client.post("/runs/routing-1/resume")
-    assert answer.status_code == 422
+    elsewhere = (tmp_path / "here" / "tasks" / "routing").rename(tmp_path / "elsewhere")
+    with Record.open(run) as record:
+        record.append(TaskPlaced(path="../../../elsewhere/task.yaml", run=".."))
+    (elsewhere / "own.py").write_text("open('ran', 'w')\ndef score(answer, expected):\n    return 1.0\n")
+    change_task(elsewhere / "task.yaml", score={"python": "own.py:score"})
+    started = recorded_starts(monkeypatch)
+    _, client = htmx_page_of(tmp_path / "here")
+    for answer in (client.post("/runs/routing-1/resume"), client.get("/runs/routing-1/confirm")):
+        assert answer.status_code == 422
+        assert "Resume it in a terminal" in answer.text
+    assert not started
     assert not list(tmp_path.rglob("ran"))
 
 
