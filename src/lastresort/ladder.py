@@ -90,6 +90,7 @@ RUNGS: dict[str, RungFacts] = {
         in_prose="full fine-tuning",
     ),
 }
+PROMPT_RUNG = next(rung for rung, facts in RUNGS.items() if facts.winner == "prompt")
 COST_RUNG = next(rung for rung, facts in RUNGS.items() if facts.for_cost)
 COMPARED_RUNG = next(rung for rung, facts in RUNGS.items() if facts.compared)
 PREFERENCE_RUNG = next(rung for rung, facts in RUNGS.items() if facts.learns == "preferences")

@@ -16,12 +16,12 @@ import openai
 import pytest
 
 from decision_support import decide
-from lastresort.app.servable import is_uncleared
 from lastresort.errors import DataError, InputError
 from lastresort.models.local import LocalModel, load_local
 from lastresort.models.scripted import Script
 from lastresort.records.decision import RunView, WinnerView
 from lastresort.records.events import SystemFrozen, SystemKept
+from lastresort.records.gate import is_uncleared
 from lastresort.records.record import Record
 from lastresort.serve.opening import ServeRequest, open_served
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system

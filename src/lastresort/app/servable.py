@@ -8,20 +8,18 @@ from pathlib import Path
 
 from lastresort.climb.shared_run import asks_endpoint
 from lastresort.errors import DataError, InputError
-from lastresort.ladder import RUNGS, trains
+from lastresort.ladder import PROMPT_RUNG, RUNGS, trains
 from lastresort.records.candidates import facts_in
 from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import CandidateFacts
 from lastresort.records.events import CandidateProposed, GateRun, SystemFrozen
-from lastresort.records.gate import ClimbGate
+from lastresort.records.gate import ClimbGate, is_uncleared
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
 from lastresort.systems.system import System
 
 WINNER = "winner"  # as `serve` calls it
-# The rung whose system `serve --all` has already.
-PROMPTS = next(rung for rung, facts in RUNGS.items() if facts.winner == "prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +105,9 @@ def servable(run: Path) -> Servable | None:
         return replace(
             found,
             bar_note=BAR_NOTES.get(view.winner_verdict),
-            others=(*(one for one in others if one.key != PROMPTS), *candidates),
+            others=(*(one for one in others if one.key != PROMPT_RUNG), *candidates),
             measured_tokens=max(
-                found.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPTS), 0
+                found.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPT_RUNG), 0
             ),
         )
     tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
@@ -177,9 +175,3 @@ def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> S
 
 def _reached(system: System) -> tuple[str, ...]:
     return (system.model,) if asks_endpoint(system.model) else ()
-
-
-def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:
-    """Whether the newest gate of this system says other than SHIP, or, where it was trained, no gate has seen it."""
-    verdicts = [gate.verdict for gate in gates if (gate.rung, gate.system) == (rung, system)]
-    return verdicts[-1] != "SHIP" if verdicts else trains(rung)

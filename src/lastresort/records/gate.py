@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from lastresort.ladder import trains
 from lastresort.records.document import (
     Amount,
     Count,
@@ -402,6 +403,12 @@ class GateDocument(GateFindings, _Alone):
     """
 
     test_reuse: ReuseView | None
+
+
+def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:
+    """Whether the newest gate of this system says other than SHIP, or, where it was trained, no gate has seen it."""
+    verdicts = [gate.verdict for gate in gates if (gate.rung, gate.system) == (rung, system)]
+    return verdicts[-1] != "SHIP" if verdicts else trains(rung)
 
 
 def stands(first: GateVerdict, first_test: Judgement, second: GateVerdict, second_test: Judgement) -> bool:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lastresort.app.servable import PROMPTS, is_uncleared
 from lastresort.errors import InfrastructureError, InputError, TaskError
 from lastresort.handoff import TARGETS
+from lastresort.ladder import PROMPT_RUNG
 from lastresort.models.api.model import ApiModel
 from lastresort.models.api.replies import OfferedModel
 from lastresort.models.endpoint import Approve, Endpoint, parse_endpoint
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.records.events import GateRun, SystemFrozen, SystemKept
-from lastresort.records.gate import ClimbGate
+from lastresort.records.gate import ClimbGate, is_uncleared
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.serve.work import MODEL
@@ -170,14 +170,14 @@ def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path]
     frozen = None
     if (run / RECORD).exists():
         with Record.open(run, read_only=True) as record:
-            frozen = record.last(SystemFrozen, PROMPTS)
+            frozen = record.last(SystemFrozen, PROMPT_RUNG)
     if frozen is None:
         log("No prompt is served next to the winner: no run that tested one is around it.")
         return None
     if artefact_sha256(saved) == frozen.sha256:
         log("The best prompt is the winner itself, so it is not served a second time.")
         return None
-    folder = candidate_folder(run, PROMPTS, frozen.name)
+    folder = candidate_folder(run, PROMPT_RUNG, frozen.name)
     return load_measured(folder, frozen.sha256), folder
 
 
