@@ -108,7 +108,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     if not request.resume:  # a run that has its optimised prompt goes on without gepa
         refuse_missing(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
-    folder = run_folder(task.task, request)
+    folder = _folder(task.task, request)
     with (
         resumable(folder / RECORD),
         withdrawn_if_refused(folder, made_here=made_here),
@@ -135,7 +135,7 @@ def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
     from lastresort.climb.identity import merged_settings, settings_of
 
     name = "" if request.run is not None else given_task(request.task, dict(request.settings)).task
-    folder = run_folder(name, request)
+    folder = _folder(name, request)
     recorded = settings_of(folder) if isinstance(request.task, Path) else {}
     return replace(request, run=folder, settings=merged_settings(recorded, request.settings))
 
@@ -218,7 +218,7 @@ def check_models(task: Task) -> None:
             refuse_no_weights(name, task.folder)
 
 
-def run_folder(name: str, request: ClimbRequest) -> Path:
+def _folder(name: str, request: ClimbRequest) -> Path:
     """The folder of the run, which is made where none is named. Raises InputError where it holds something else, TaskError where no
     run is there to resume.
     """

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from lastresort.app.consent import consent_of
-from lastresort.app.start import ClimbRequest, run_folder
 from lastresort.errors import TaskError
 from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
@@ -17,7 +16,7 @@ from lastresort.ui.climb_options import chosen, keep_options
 from lastresort.ui.pages.task_editor import sizes_of
 from lastresort.ui.site import Here, Site, Text, go_to, is_part
 from lastresort.ui.task_folder import below, task_in, there
-from lastresort.ui.workspace import safe_name
+from lastresort.ui.workspace import next_name, safe_name
 from lastresort.ui.yaml_form import plain_lines
 
 
@@ -59,8 +58,8 @@ def router() -> APIRouter:
         if consent.needed and yes != consent.mark:
             return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
-        request = ClimbRequest(task, runs=site.workspace.runs)
-        made = site.workspace.new_run(run) if run else run_folder(task.task, request)
+        taken = (path.name for path in site.workspace.runs.glob("*"))
+        made = site.workspace.new_run(run or next_name(f"{task.task}-1", taken))
         arguments = [below(site, file), "--run", below(site, made), *options.arguments]
         _begun(site)[made.name] = jobs.start(jobs.climb_job(site.workspace.runs, made, arguments), consent.reaches)
         return go_to(f"/new/{name}/starting?run={made.name}")
