@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import shutil
@@ -483,8 +484,10 @@ def test_a_page_hears_of_a_training_that_goes_on_in_a_terminal(page: TestClient,
 def test_no_training_outside_of_the_workspace_is_shown(page: TestClient, site: Site, tmp_path: Path) -> None:
     upload(page, data_for("sft"))
     folder = site.workspace.tasks / "rows"
-    (folder / "train.yaml").write_text("data: rows.jsonl\noutput: /etc\n")
-    assert "outside of this workspace" in page.get("/train/rows/train").text
+    (folder / "train-2.yaml").write_text("data: rows.jsonl\noutput: /etc\n")
+    for address in ("/train/rows/train-2", "/train/rows/confirm?stem=train-2"):
+        shown = html.unescape(page.get(address).text)
+        assert 'train-2.yaml, key "output": found the output "/etc", expected a folder next to the file' in shown
     for name in ("../x", "%2e%2e%2ftrain", "draft", "train-draft", "rows"):
         assert page.get(f"/train/rows/{name}").status_code == 404
     assert page.get("/train/nothing").status_code == 404

@@ -189,6 +189,14 @@ def training_from(document: YamlDocument, path: Path) -> TrainingFile:
     return found
 
 
+def training_output(path: Path) -> Path:
+    """Where a training that was started from this file writes. Raises as `training_from` does."""
+    from lastresort.spec.document import read_document
+    from lastresort.spec.training import TRAINING
+
+    return training_from(read_document(path, TRAINING), path).output
+
+
 @dataclass(frozen=True, slots=True)
 class MergeRequest:
     """A merge as its user asks for it; each field is the option of `lastresort merge` with its name.

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lastresort.errors import InputError, LastresortError
+from lastresort.app.train import training_output
+from lastresort.errors import LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
 from lastresort.records.events import Event, Stage, StoppedBy, StudyBegan
@@ -86,16 +87,6 @@ class TrainingNow:
     def figures(self) -> Mapping[str, float]:
         """Of its last step."""
         return self.curve[-1] if self.curve else {}
-
-
-def training_output(path: Path) -> Path:
-    """Where a training that was started from this file writes. Raises TaskError, InputError for a place outside of its folder."""
-    from lastresort.spec.training import load_training
-
-    output = load_training(path).output
-    if not output.resolve().is_relative_to(path.parent.resolve()):
-        raise InputError("Its output lies outside of this workspace")
-    return output
 
 
 def training_files(output: Path) -> list[Path]:

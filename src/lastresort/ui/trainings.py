@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from lastresort.app.watch import training_files, training_output
+from lastresort.app.train import training_output
+from lastresort.app.watch import training_files
 from lastresort.errors import LastresortError
 from lastresort.objectives import OBJECTIVES
 from lastresort.records.atomic import is_held
