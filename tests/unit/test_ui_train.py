@@ -432,14 +432,14 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
     output.mkdir()
     (output / "begun.json").write_text("{}")
     lines = [{"step": i, "loss": 2.0 / i, "learning_rate": 1e-4, "seconds": 0.1} for i in range(1, 30)]
-    lines[9]["eval_loss"] = 1.5
+    lines[9]["eval_loss"], lines[-1]["eval_loss"] = 1.5, 1.25
     (output / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "lo')
     with held(output, "held", expected="x", remedy="x"):
         shown = page.get("/train/rows/train/now").text
         assert "state running" in shown
-        assert "step 29 · loss 0.06897" in shown
+        assert "step 29 · loss 0.06897 · held out 1.25 · learning rate" in shown
         assert 'data-every-ms="2000"' in shown
-        assert "<svg" in shown
+        assert shown.count("<circle") == 2, "of what is held out"
         assert " style=" not in shown
         stopping = page.post("/train/rows/train/stop")
         assert "Stopping at the next step" in stopping.text

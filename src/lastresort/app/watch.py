@@ -105,7 +105,8 @@ def training_now(path: Path) -> TrainingNow:
     except LastresortError as error:
         return TrainingNow(path.stem, "stopped", path.with_name(f"{path.stem}-out"), fault=str(error))
     working = is_held(output)
-    curve = tuple(_as_drawn(line) for line in StepLog(output / LOG).lines())
+    logged = StepLog(output / LOG).lines()
+    curve = tuple({key: value for key, value in line.items() if type(value) in (int, float)} for line in logged)
     stopping = working and (output / STOP).exists()
     if working:
         return TrainingNow(path.stem, "running", output, curve, stopping=stopping)
@@ -116,9 +117,3 @@ def training_now(path: Path) -> TrainingNow:
             return TrainingNow(path.stem, "stopped", output, curve, fault=str(error))
     begun = (output / BEGUN).is_file()
     return TrainingNow(path.stem, "stopped" if begun else "new", output, curve)
-
-
-def _as_drawn(line: Mapping[str, float]) -> dict[str, float]:
-    """The chart's name for the loss on what is held out is that of a climb's dev."""
-    numbers = {key: value for key, value in line.items() if type(value) in (int, float)}
-    return {("dev_loss" if key == "eval_loss" else key): value for key, value in numbers.items()}

@@ -43,7 +43,7 @@ EVERY_S, STEPS_A_S = 2, 2500  # how often a training at work is looked at: the l
 FIGURES = {
     "loss": "loss",
     "reward": "reward",
-    "dev_loss": "held out",
+    "eval_loss": "held out",
     "learning_rate": "learning rate",
     "kl_general": "KL",
 }
@@ -280,7 +280,9 @@ def form_of(text: str, folder: Path) -> FilledForm:
 
 def charts_of(seen: TrainingNow) -> list[tuple[str, Markup]]:
     """Captions and pictures of what was logged so far."""
-    curves = {seen.stem: seen.curve}
+    # The chart's name for the loss on what is held out is that of a climb's dev.
+    drawn = [{"dev_loss" if key == "eval_loss" else key: value for key, value in line.items()} for line in seen.curve]
+    curves = {seen.stem: drawn}
     title = f"{drawn_figure(curves).capitalize()} by step; dots: what is held out"
     found = [
         (title, loss_chart(curves, title)),
