@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lastresort.app.runs import Run, resume_command_here
-from lastresort.climb.identity import settings_of
+from lastresort.climb.identity import settings_in, settings_of
 from lastresort.climb.shared_run import (
     SCRIPTED,
     all_endpoints_of,
@@ -31,11 +28,9 @@ from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.events import TaskRead
 from lastresort.records.record import Record
 from lastresort.records.view import task_file_of
-from lastresort.spec.edit import moved
+from lastresort.spec.edit import moved, written_task
 from lastresort.spec.task import FILE_KEYS, Task, load_task
-from lastresort.spec.values import Section
 from lastresort.train.settings import TrainingFile
-from lastresort.types import JsonObject
 
 MOST_CODE = 256 * 1024
 SENDING = ("mlflow", "wandb", "trackio")  # trackers that may send figures away
@@ -58,7 +53,7 @@ class Consent:
 
     code: tuple[ForeignCode, ...]
     endpoints: tuple[str, ...]
-    reaches: tuple[str, ...] = ()
+    reaches: tuple[str, ...]
 
     @property
     def needed(self) -> bool:
@@ -124,11 +119,11 @@ def text_of_run(record: Record, folder: Path, within: Path) -> str:
 
     Raises InputError for a task file outside of `within` that names code, or an endpoint that is not allowed.
     """
-    read, path, settings = record.last(TaskRead), task_file_of(record, record.folder), settings_of(record.folder)
+    read, path, settings = record.last(TaskRead), task_file_of(record, record.folder), settings_in(record)
     if not path.resolve().is_relative_to(within):
         refuse_foreign_task(path, settings, remedy=f"Look at it and start it in a terminal: lastresort climb {path}")
     ran = {} if read is None else {key: value for key, value in read.task.items() if key in FILE_KEYS}
-    text = _written_out(ran)
+    text = written_task(ran)
     if path.is_file() and not settings:
         try:
             says = json.loads(json.dumps(load_task(path).resolved()))
@@ -137,18 +132,3 @@ def text_of_run(record: Record, folder: Path, within: Path) -> str:
             same = not ran
         text = read_text(path) if same else text
     return moved(text, path.parent, folder)
-
-
-def _written_out(values: JsonObject) -> str:
-    """A resolved task as a file, a key a line, without what is so by default."""
-    kept: JsonObject = {}
-    for key, value in values.items():
-        default = Task.model_fields[key].get_default(call_default_factory=True)
-        usual = default.model_dump(mode="json") if isinstance(default, Section) else default
-        if key in ("task", "about", "model", "score", "bar") or value not in (None, [], {}, usual):
-            given = value
-            if isinstance(value, Mapping):
-                base = usual if isinstance(usual, Mapping) else {}
-                given = {name: one for name, one in value.items() if one is not None and one != base.get(name)}
-            kept[key] = given
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)

@@ -105,7 +105,12 @@ def merged_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[
 def settings_of(run: Path) -> dict[str, Any]:
     """The keys that overrode the task file when the run was started or last resumed."""
     with Record.open(run, read_only=True) as record:
-        chosen = record.last(OptionsChosen)
+        return settings_in(record)
+
+
+def settings_in(record: Record) -> JsonObject:
+    """As `settings_of`, of a record that is open."""
+    chosen = record.last(OptionsChosen)
     return {} if chosen is None else dict(chosen.settings)
 
 

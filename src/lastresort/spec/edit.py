@@ -1,7 +1,7 @@
 """Changes to the text of a task file or a training file, so that what its author wrote stays: comments, order, spelling.
 
 A key is set as a form sets it; a file is moved to another folder with the names of its files. Every change is read back before it
-is given out.
+is given out. A task that has no text is written as a short one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import yaml
 from lastresort.errors import TaskError
 from lastresort.spec.document import TASK, FileKind, compose_document, document_of, parse_document
 from lastresort.spec.paths import relative_name
+from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
 
 END_OF_DOCUMENT = "...\n"
@@ -128,6 +129,23 @@ def written(value: Json) -> str:
     """A value on one line, as a file writes it."""
     text = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1_000_000, default_flow_style=True)
     return text.removesuffix(END_OF_DOCUMENT).strip()
+
+
+def written_task(values: JsonObject) -> str:
+    """A resolved task as a file, a key a line, without what is so by default."""
+    from lastresort.spec.task import Task
+
+    kept: JsonObject = {}
+    for key, value in values.items():
+        default = Task.model_fields[key].get_default(call_default_factory=True)
+        usual = default.model_dump(mode="json") if isinstance(default, Section) else default
+        if key in ("task", "about", "model", "score", "bar") or value not in (None, [], {}, usual):
+            given = value
+            if isinstance(value, Mapping):
+                base = usual if isinstance(usual, Mapping) else {}
+                given = {name: one for name, one in value.items() if one is not None and one != base.get(name)}
+            kept[key] = given
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
 
 
 def moved(text: str, old: Path, new: Path, *, name: str = "task.yaml", kind: FileKind = TASK) -> str:

@@ -73,12 +73,12 @@ def router() -> APIRouter:
         folder = drafts.new_folder(site.workspace, safe_name(name or run))
         try:
             with site.workspace.record(run) as record:
-                begun = _begin(folder, text_of_run(record, folder, site.workspace.folder))
+                text, options = text_of_run(record, folder, site.workspace.folder), options_of(record)
+            begun = _begin(folder, text)
         except (LastresortError, NotThere):
             folder.rmdir()
             raise
-        with site.workspace.record(run) as record:
-            keep_options(folder, options_of(record))
+        keep_options(folder, options)
         return begun
 
     @routes.get("/new/{name}/columns")
