@@ -91,9 +91,14 @@ def mark(path: Path, log: Path, *, loads: bool) -> str:
     return mark_of(files_state(files), works=works)
 
 
+def task_of_rows(folder: Path) -> Task | None:
+    """The task that is made in a folder from its rows, None where there is none. Raises TaskError where it has a fault."""
+    text = text_of(folder)
+    return None if text is None or data_file(folder) is None else task_from(text, folder)
+
+
 def task_next_to(folder: Path) -> Task | None:
-    """The task that is made in a folder from its rows, None where there is none, or it has a fault."""
+    """As `task_of_rows`; None also where it has a fault."""
     with suppress(LastresortError):
-        text = text_of(folder)
-        return None if text is None or data_file(folder) is None else task_from(text, folder)
+        return task_of_rows(folder)
     return None

@@ -104,9 +104,7 @@ def _making() -> APIRouter:
             raise NotThere("There is no such file of rows here.")
         path = site.workspace.tasks / data
         if drafts.text_of(path.parent, DRAFT, STEM) is None:
-            text = drafts.text_of(path.parent)
-            task = None if text is None else drafts.task_from(text, path.parent)
-            drafts.keep_text(path.parent, draft_training(path, task), DRAFT)
+            drafts.keep_text(path.parent, draft_training(path, trainings.task_of_rows(path.parent)), DRAFT)
         return go_to(f"/train/{path.parent.name}")
 
     @routes.get("/train/{name}")
