@@ -190,7 +190,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     return _written(found, drafted, request, facts_of_draft, schema, left_out)
 
 
-def columns_of(data: Path) -> TableColumns:
+def table_columns(data: Path) -> TableColumns:
     """Raises DataError for a file that cannot be read."""
     rows = read_rows(data)
     facts = facts_of(rows)

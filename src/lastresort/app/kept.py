@@ -35,8 +35,8 @@ def writing(path: Path) -> Iterator[None]:
             raise InfrastructureError(
                 f"another process has held this for {WAIT_S:.0f} s",
                 where=path.name,
-                expected="a page that writes it and lets go",
-                remedy="Try again, or end the other `lastresort ui`.",
+                expected="a process that writes it and lets go",
+                remedy="Try again, or end the other process.",
             ) from None
         yield
 

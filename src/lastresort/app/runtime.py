@@ -1,4 +1,5 @@
-"""What a process sets before it computes: the command line, a worker, a server, a notebook; and what one that the page starts gets.
+"""What a process sets before it computes: the command line, a worker, a server, a notebook; and what of its environment one that it
+starts for a person gets.
 
 Nothing acts at import.
 """

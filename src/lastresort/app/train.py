@@ -161,10 +161,10 @@ def draft_training(data: Path, task: Task | None = None) -> str:
 
 def _column_lines(data: Path) -> list[str]:
     """The line that names them, as a comment where a person has to say which they are; none where the rows have a known shape."""
-    from lastresort.app.init import columns_of
+    from lastresort.app.init import table_columns
     from lastresort.spec.edit import written
 
-    found = columns_of(data)
+    found = table_columns(data)
     if found.shape:
         return []
     if found.input and found.output:

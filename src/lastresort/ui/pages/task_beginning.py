@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Request, Response, UploadFile
 
 from lastresort.app.consent import text_of_run
-from lastresort.app.init import EmptyRowsError, OpenColumnsError, columns_of
+from lastresort.app.init import EmptyRowsError, OpenColumnsError, table_columns
 from lastresort.app.start import example_task, example_tasks
 from lastresort.errors import DataError, LastresortError
 from lastresort.foreign import read_text
@@ -84,7 +84,7 @@ def router() -> APIRouter:
     @routes.get("/new/{name}/columns")
     def columns(site: Here, request: Request, name: str) -> Response:
         data = uploaded_in(site, name)
-        found = site.once("columns", files_state([data]), lambda: columns_of(data))
+        found = site.once("columns", files_state([data]), lambda: table_columns(data))
         text = drafts.text_of(data.parent) or ""
         used = drafts.columns_in(text) or ((found.input, found.output) if text and found.shape else None)
         return site.draw(
