@@ -48,7 +48,7 @@ from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
 from lastresort.rungs.divided import Division, divide, divided_plan, division_of, train_together
-from lastresort.rungs.forecast import Machine, Rates, answering, training
+from lastresort.rungs.forecast import Machine, Rates, Workload, answering, training
 from lastresort.rungs.supervised import full
 from lastresort.rungs.supervised.full import smallest_pass_too_large
 from lastresort.scale.cluster import WorkerRoom
@@ -443,11 +443,55 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
     assert whole.seconds == pytest.approx(cast(float, one.seconds) / (0.85 * 4 if found == 4 else 1))
     assert whole.lines[0] == one.lines[0] + (" on 4 cards" if found == 4 else "")
     assert answering("dev", machine, 9, 9, 0, 9) == answering("dev", alone, 9, 9, 0, 9)
-    assumed = "A training on 4 cards is assumed, not measured, to be 3.4 times as fast as on one."
+    assumed = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert (assumed in dry_run.assumptions(prepared, ["sft"])) == (found == 4)
     compared = forecast_of(ComparisonRequest(("lora",)), prepared)
     monkeypatch.setattr(climb_workload, "card_count", lambda: 0)
     assert forecast_of(ComparisonRequest(("lora",)), prepared) == compared, "which trains in one process"
+
+
+@pytest.mark.parametrize(
+    ("row", "shared", "batch", "cards", "share"),
+    [
+        (2100, 2000, 16, 8, 2200 / 3600),  # the beginning that rows share is computed by each card
+        (600, 300, 16, 8, 900 / 5100),
+        (512, 0, 1, 8, 1),  # nothing to divide
+        (512, 0, 4, 8, 1 / 4),
+        (512, 0, 16, 12, 2 / 16),  # two rows on each of eight cards
+        (100, 100, 8, 2, 1),
+    ],
+)
+def test_a_forecast_counts_what_the_card_with_most_rows_computes(
+    row: int, shared: int, batch: int, cards: int, share: float
+) -> None:
+    alone, several = (
+        training("t", Machine(10**9, 1e12, training_cards=count), 64, 1, row, shared, batch).seconds
+        for count in (1, cards)
+    )
+    assert several == pytest.approx(cast(float, alone) * min(1, share / 0.85))
+
+
+def test_a_forecast_of_pretraining_divides_the_steps_that_it_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one row each where the documents are short."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "one.txt").write_text("A short text. " * 300)
+    own = {"knowledge": "docs", "use": {"context": "forbidden"}}
+    found, batches = load_task(tiny_task(tmp_path, ladder=["full"], **own)), dict[str, int]()
+
+    def noted(
+        label: str, machine: Machine, rows: int, epochs: float, row: float, shared: float, batch: int, **_: Any
+    ) -> Any:
+        batches[label] = batch
+        return answering(label, machine, 0, 0, 0, 0)
+
+    monkeypatch.setattr(full, "training", noted)
+    full.FullRung().forecast(found, Workload(Machine(1, 1.0), 60, 9, 9, 1, 1, 1, 1, 1))
+    assert batches["pretraining"] == 1
+    (tmp_path / "docs" / "one.txt").write_text("A long text. " * 100_000)
+    full.FullRung().forecast(found, Workload(Machine(1, 1.0), 60, 9, 9, 1, 1, 1, 1, 1))
+    assert batches["pretraining"] == 4
 
 
 def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,14 +501,14 @@ def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monke
     monkeypatch.setattr(climb_workload, "measured_rates", lambda *_, **__: Rates(1e9, 1e9, 1e9))
     shown = Scissors()
     forecast_study(StudyRequest("crossover", path, seeds=2), shown)
-    assert shown.said == ["A training on 4 cards is assumed, not measured, to be 3.4 times as fast as on one."]
+    assert shown.said == ["A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."]
 
 
 def test_a_rung_that_took_too_long_on_one_card_is_planned_again_for_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = task(tmp_path).model_copy(update={"limits": Limits(hours=1)})
-    rung: Any = SimpleNamespace(name="sft", forecast=lambda task, work: training("t", work.machine, 1, 1, 1, 0, 1))
+    rung: Any = SimpleNamespace(name="sft", forecast=lambda task, work: training("t", work.machine, 1, 1, 1, 0, 4))
     one = Machine(1, 1.0, measured=Rates(4 / 7200, 1, 1))  # two hours
     monkeypatch.setattr(budget, "workload", lambda *_: SimpleNamespace(machine=one))
     monkeypatch.setattr(budget, "forecast_of_judge", lambda *_: None)

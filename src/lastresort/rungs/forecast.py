@@ -55,7 +55,7 @@ class Machine:
 
     @property
     def training_speedup(self) -> float:
-        """Of these cards against one, which is assumed: no training on several was measured."""
+        """Of these cards against one, at most, which is assumed: no training on several was measured."""
         return SHARED_CARDS * self.training_cards if self.training_cards > 1 else 1.0
 
     @property
@@ -169,12 +169,19 @@ def training(
     *,
     operations: int = FROZEN_BASE,
 ) -> Forecast:
-    """Training on rows whose shared prefix is computed once per batch. operations: per parameter and computed token."""
+    """Training on rows whose shared prefix is computed once per batch, by each of several cards. batch: the rows of an optimizer
+    step, which are divided over the cards. operations: per parameter and computed token.
+    """
     passes = rows * epochs
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None
     if machine.parameters is not None:
-        seconds = operations * machine.parameters * computed / (machine.rates.training * machine.training_speedup)
+        own = row_tokens - shared_tokens
+        busiest = (
+            -(-batch // machine.training_cards) * own + shared_tokens
+        )  # tokens of a step on the card with most rows
+        together = min(1.0, busiest / (batch * own + shared_tokens) / SHARED_CARDS)
+        seconds = operations * machine.parameters * computed / machine.rates.training * together
     divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
     line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed{divided}"
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))

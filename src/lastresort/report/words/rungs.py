@@ -408,12 +408,12 @@ def of_missing_lm_eval(names: Sequence[str]) -> str:
 
 
 def of_training_cards(machine: Machine) -> str:
-    """By how much several cards shorten the trainings of a forecast; "" where one trains."""
+    """By how much several cards at most shorten the trainings of a forecast; "" where one trains."""
     if machine.training_cards == 1:
         return ""
     return (
-        f"A training on {machine.training_cards} cards is assumed, not measured, to be {machine.training_speedup:.3g} times as "
-        "fast as on one."
+        f"A training on {machine.training_cards} cards is assumed, not measured, to be at most "
+        f"{machine.training_speedup:.3g} times as fast as on one."
     )
 
 

@@ -172,8 +172,9 @@ class FullRung:
         before = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
         if pretraining_reason(task, None) is not None:
             rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
+            batch = rows_a_step(rows + replay, section.text_epochs)
             before += training(
-                "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS
+                "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, batch, operations=ALL_WEIGHTS
             )
         rows = work.n_train + replay
         return (
