@@ -28,7 +28,7 @@ from lastresort.climb import workload as climb_workload
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import prepare
-from lastresort.climb.room import refuse_beyond_cards
+from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
 from lastresort.errors import (
     DataError,
     InfrastructureError,
@@ -42,7 +42,7 @@ from lastresort.hardware.cards import Card, known_cards
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.records.events import RungPlanned
+from lastresort.records.events import RungPlanned, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
@@ -177,6 +177,7 @@ def test_a_base_that_trains_in_shards_and_fits_no_card_to_answer_is_refused_befo
     own = task(tmp_path, processes=8, model=model, method="lora")
     with pytest.raises(PrerequisiteError) as refused:
         climb(own, tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "in which the remedy would be refused as another task"
     said = str(refused.value)
     assert said.startswith(f'task.yaml, key "tune.processes": {model} takes ')
     assert "by the plan, expected a base that one card of 79.2 GiB can hold to answer, whatever shards it" in said
@@ -196,6 +197,23 @@ def test_a_base_that_one_card_can_hold_or_that_goes_into_no_shards_is_not_refuse
     own = {"processes": 8, "model": "llama-3-70b", "method": "lora", **more}
     ladder = ["sft", "full"]
     refuse_beyond_cards(load_task(scripted_task(tmp_path, quality=[], task={"tune": own, "ladder": ladder})), ladder)
+
+
+def test_only_what_would_train_in_shards_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not `full`, which is skipped, a rung that does not apply, and one that has its result."""
+    monkeypatch.setattr(room, "card_count", lambda: 8)
+    monkeypatch.setattr(divided, "card_count", lambda: 8)
+    monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
+    found = task(tmp_path, processes=8, model="llama-3.1-405b")
+    refuse_beyond_cards(found, ["prompting", "full"])
+    row = Example("a", (Message("user", "?"),), "!")
+    rows, few = [row] * 50, [row] * 49
+    assert rungs_to_train(found, rows, ["prompting", "sft"]) == ["sft"]
+    assert rungs_to_train(found, few, ["prompting", "sft"]) == []
+    with Record.create(tmp_path / "run") as record:
+        assert rungs_to_train(found, rows, ["sft"], record) == ["sft"]
+        record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
+        assert rungs_to_train(found, rows, ["sft"], record) == []
 
 
 def test_more_processes_than_cards_are_refused_before_anything_is_spent(

@@ -24,7 +24,7 @@ from lastresort.climb.laps import ClimbWorkers, take_laps, with_workers
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
-from lastresort.climb.room import refuse_beyond_cards
+from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
@@ -84,7 +84,9 @@ def climb(
     progress.stage("reading the task", None)
     begins = not (run / "record.sqlite").exists()
     prepared = prepare(task, begins=begins) if isinstance(task, Task) else task
-    rules_of(prepared.task, until)  # refused before anything is written
+    rules = rules_of(prepared.task, until)  # refused before anything is written, as is what does not fit the cards
+    if begins:  # else the record says what is left to train
+        refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs))
     run.mkdir(parents=True, exist_ok=True)
     with (
         run_lock(run),
@@ -97,7 +99,7 @@ def climb(
         prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
-        refuse_beyond_cards(prepared.task, rules.rungs)
+        refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs, record))
         asked = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":

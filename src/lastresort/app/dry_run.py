@@ -93,7 +93,7 @@ def _of_rows(prepared: PreparedTask) -> list[str]:
 
 
 def missing(task: Task, rungs: Sequence[str], *, gated: bool) -> list[str]:
-    """What the climb of these rungs would stop for before anything is spent. gated: whether a gate may run."""
+    """What the climb would stop for before anything is spent. rungs: that apply. gated: whether a gate may run."""
     found = [MISSING_GEPA] if lacks_gepa(task) else []
     try:
         refuse_beyond_cards(task, rungs)
@@ -152,7 +152,7 @@ def dry_run(
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
-        missing=tuple(missing(task, rules.rungs, gated=gated is not None)),
+        missing=tuple(missing(task, applying, gated=gated is not None)),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import answer_limit, counted_answers
+from lastresort.climb.workspace import has_result
 from lastresort.data.split import Split
 from lastresort.errors import CandidateError, DataError, PrerequisiteError
 from lastresort.hardware.environment import card_here
@@ -18,6 +19,7 @@ from lastresort.hardware.plan.fit import PlannedTraining, gib
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import RUNGS, Learns, trains
 from lastresort.models.protocol import Model
+from lastresort.records.record import Record
 from lastresort.rungs.divided import card_count, divide, refuse_more_than_cards
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
@@ -76,15 +78,24 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
     return [example.id for example in long]
 
 
+def rungs_to_train(
+    task: Task, train: Sequence[Example], rungs: Sequence[str], record: Record | None = None
+) -> list[str]:
+    """Those that train weights, apply to the task, its rows and this machine, and have no result in the record of a climb."""
+    ahead = [name for name in rungs if trains(name) and (record is None or not has_result(record, name))]
+    return [name for name in ahead if find_rung(name).skip_reason(task, train) is None]
+
+
 def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
-    """Of a climb of these rungs or a study: raises PrerequisiteError for more processes than cards, and for a base that only shards
-    of it would let train here, as one card has to hold all of it to answer.
+    """rungs: that would train. Raises PrerequisiteError for more processes than cards, and for a base that only shards of it would
+    let train here, as one card has to hold all of it to answer.
     """
     if not any(map(trains, rungs)):
         return
     refuse_more_than_cards(task)
     card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
-    if card is None or shape is None or task.tune.method == "full":
+    in_shards = task.tune.method != "full" and any(RUNGS[name].winner == "adapter" for name in rungs)
+    if card is None or shape is None or not in_shards:
         return
     setup, row = adapter_setup(task, PASS_TOKENS), PASS_TOKENS
     planned = PlannedTraining(shape, setup, Cards(card), row, row, row)

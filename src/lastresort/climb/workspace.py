@@ -17,7 +17,16 @@ from lastresort.errors import (
 )
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
-from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened, RungGoneOn, RungPlanned, RungSkipped
+from lastresort.records.events import (
+    ClimbResumed,
+    ClimbStopped,
+    ModelOpened,
+    RungGivenUp,
+    RungGoneOn,
+    RungPlanned,
+    RungSkipped,
+    SystemFrozen,
+)
 from lastresort.records.events.base import OfRung
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
@@ -82,6 +91,11 @@ def has_begun(record: Record, rung: str | None = None) -> bool:
     before = (RungPlanned, RungSkipped, RungGoneOn)
     works = (event for _, event in record.since() if isinstance(event, OfRung) and not isinstance(event, before))
     return any(rung in (None, event.rung) for event in works)
+
+
+def has_result(record: Record, rung: str) -> bool:
+    """Which the rung keeps, whatever machine the climb goes on with."""
+    return any(record.last(kind, rung) is not None for kind in (SystemFrozen, RungGivenUp))
 
 
 def is_finished(run: Path) -> bool:
