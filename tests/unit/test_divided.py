@@ -231,10 +231,10 @@ def test_more_processes_than_cards_are_refused_before_anything_is_spent(
         refuse_beyond_cards(task(tmp_path / str(good), processes=good), ladder)
 
 
-def test_a_training_is_refused_more_processes_than_cards_whatever_the_ladder_is(
+def test_a_training_is_refused_more_processes_than_cards_where_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a study of a task whose climbs do not train."""
+    """As at a worker of a cluster with fewer cards than the machine of the command, which refused nothing."""
     monkeypatch.setattr(divided, "card_count", lambda: 1)
     own = load_task(scripted_task(tmp_path, quality=[], task={"tune": {"processes": 8}, "ladder": ["prompting"]}))
     refuse_beyond_cards(own, own.ladder)
@@ -442,7 +442,8 @@ def test_a_base_that_no_card_can_answer_with_does_not_fit_though_its_shards_do(
     monkeypatch.setattr(dry_run, "divide", lambda *_: Division(8, sharded=True))
     found = dry_run.rung_memory(task(tmp_path, processes="auto"), "sft", cast(Any, None))
     assert found is not None
-    assert (found.fits, "name a smaller model" in found.sentence) == (fits, not fits)
+    assert (found.fits, "it is refused" in found.sentence) == (fits, not fits)
+    assert "smaller model" not in found.sentence, "the refusal says what to do"
 
 
 @pytest.mark.parametrize(("processes", "cards", "found"), [(1, 8, 1), (4, 8, 4), ("auto", 8, 1), (4, 0, 1)], ids=str)

@@ -38,7 +38,7 @@ from lastresort.report.words.rungs import (
 )
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
-from lastresort.rungs.divided import card_count, divide, divided_plan
+from lastresort.rungs.divided import base_beyond_card, card_count, divide, divided_plan
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import find_rung
@@ -56,12 +56,11 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
         return None
     cards = card_count()
     division = divide(task.tune.processes, planned, cards)
-    whole, card = planned.loaded_bytes, planned.cards.card.memory_bytes
+    whole, too_large = planned.loaded_bytes, base_beyond_card(planned, division)
     planned, _ = divided_plan(planned, division, None)
     if division.count > 1 and not cards:  # this process has a copy of its own
         room = max(0, room - whole) // division.count
     memory = planned.memory
-    too_large = division.sharded and whole > card  # for this process, which answers on one card
     fits = planned.needed_bytes <= room and not too_large
     return RungMemory(
         method=planned.setup.method,

@@ -20,7 +20,7 @@ from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import RUNGS, Learns, trains
 from lastresort.models.protocol import Model
 from lastresort.records.record import Record
-from lastresort.rungs.divided import card_count, divide, refuse_more_than_cards
+from lastresort.rungs.divided import base_beyond_card, card_count, divide, refuse_more_than_cards
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
@@ -99,7 +99,7 @@ def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
         return
     setup, row = adapter_setup(task, PASS_TOKENS), PASS_TOKENS
     planned = PlannedTraining(shape, setup, Cards(card), row, row, row)
-    if divide(task.tune.processes, planned, card_count()).sharded and planned.loaded_bytes > card.memory_bytes:
+    if base_beyond_card(planned, divide(task.tune.processes, planned, card_count())):
         in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
         or_4_bits = ", or set tune.method to qlora" if in_4_bits.loaded_bytes <= card.memory_bytes else ""
         raise PrerequisiteError(

@@ -54,6 +54,13 @@ def is_enough(planned: PlannedTraining, room_bytes: int) -> bool:
     return found is not None and found.same_run
 
 
+def base_beyond_card(planned: PlannedTraining, division: Division) -> bool:
+    """Whether the base trains in shards that no card can put together, as one has to hold all of it to answer. planned: the
+    training on one card.
+    """
+    return division.sharded and planned.loaded_bytes > planned.cards.card.memory_bytes
+
+
 def card_count() -> int:
     """CUDA cards that a process here could train on; 0 where trainings compute on the processor."""
     if not has_gpu():
@@ -94,7 +101,9 @@ def divided_plan(
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
     """Raises PrerequisiteError for more processes than cards."""
     wanted = bench.task.tune.processes
-    refuse_more_than_cards(bench.task)  # once more: a study trains whatever the ladder is
+    refuse_more_than_cards(
+        bench.task
+    )  # once more: a worker of a cluster may have fewer than the machine of the command
     if wanted != 1 and not isinstance(source, Sequence):
         if not bench.record.curve(run.name):  # said when it began
             bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")

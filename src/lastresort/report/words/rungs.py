@@ -379,7 +379,7 @@ def of_base_beyond_a_card(planned: PlannedTraining, loaded_bytes: int) -> str:
     """Of a training that fits in shards, on a base that cannot answer. loaded_bytes: of the whole base."""
     return (
         f"{NAMES[planned.setup.method]} would fit{_divided(planned)}, but a climb also answers with the whole base, which takes "
-        f"{gib(loaded_bytes)}, on one card of {gib(planned.cards.card.memory_bytes)}: name a smaller model."
+        f"{gib(loaded_bytes)}, on one card of {gib(planned.cards.card.memory_bytes)}: it is refused."
     )
 
 
