@@ -42,8 +42,9 @@ from lastresort.hardware.cards import Card, known_cards
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.records.events import RungPlanned, SystemFrozen
+from lastresort.records.events import LapTrained, RungPlanned, SystemFrozen
 from lastresort.records.record import Record
+from lastresort.records.rungs import SmallestPassTooLarge
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.rungs import divided
@@ -134,7 +135,7 @@ def test_a_rung_that_no_card_holds_is_skipped_and_the_climb_says_so_at_its_start
     (rung,) = dry_run.dry_run(load_task(path), gate="none").rungs
     assert rung.skipped_because is not None
     said = rung.skipped_because.text
-    assert said.startswith("training all weights needs 0.7 GiB by the plan, even in passes of one row of")
+    assert said.startswith("training all weights needs 0.7 GiB by the plan, even with one row in a pass, and one card")
     assert said.endswith("and one card, which has to hold all of it, has 0.5 GiB")
     shown = Scissors()
     decision = climbed(path, tmp_path / "run", shown).decision.as_json()
@@ -143,6 +144,36 @@ def test_a_rung_that_no_card_holds_is_skipped_and_the_climb_says_so_at_its_start
     assert smallest_pass_too_large(load_task(path), questions_read(path)) is not None
     monkeypatch.setattr(full, "card_here", lambda *, processor: Card("large", GIB))
     assert smallest_pass_too_large(load_task(path), questions_read(path)) is None
+
+
+def test_a_rung_that_trained_on_a_larger_card_is_said_to_be_skipped_until_it_has_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work is lost then, which the user wants to hear first."""
+    found, shown = load_task(tiny_task(tmp_path, ladder=["full"])), Scissors()
+    monkeypatch.setattr(full.FullRung, "skip_reason", lambda *_: SmallestPassTooLarge(9, 8, 7, on_card=True))
+    with Record.create(tmp_path / "run") as record:
+        record.append(LapTrained(rung="full", name="full-1", rate=1e-5, step=4, dev_loss=1.0))
+        bench: Any = SimpleNamespace(record=record, task=found, train=(), progress=shown)
+        budget.say_lack_of_memory(bench, ["full"])
+        assert [line.partition(" training")[0] for line in shown.said] == ["full: skipped:"]
+        record.append(SystemFrozen(rung="full", name="full-1", sha256="0" * 64))
+        budget.say_lack_of_memory(bench, ["full"])
+    assert len(shown.said) == 1
+
+
+def test_a_rung_is_not_skipped_for_what_the_plan_may_be_wrong_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, row = load_task(tiny_task(tmp_path, ladder=["full"])), Example("a", (Message("user", "?"),), "!")
+    monkeypatch.setattr(full, "card_here", lambda *, processor: Card("tiny", 1))
+    skip = smallest_pass_too_large(found, [row])
+    assert skip is not None
+    for share, skipped in ((1.09, False), (1.11, True)):
+        monkeypatch.setattr(
+            full, "card_here", lambda *, processor, share=share: Card("near", int(skip.needed_bytes / share))
+        )
+        assert (smallest_pass_too_large(found, [row]) is not None) == skipped
 
 
 def questions_read(path: Path) -> tuple[Example, ...]:

@@ -299,6 +299,9 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     said = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert progress.said[-2] == said
     del progress.said[3:]
+    forecasts |= {name: replace(forecasts[name], seconds=None) for name in ("sft", "preference")}
+    say_forecast(bench, prepared, bench.task.ladder, gated=True)
+    assert len(progress.said) == 3, "nothing of cards without a forecast"
     say_forecast(bench, prepared, bench.task.ladder[:2], gated=True)
     bench.task.model = "openai:some-model"
     say_forecast(bench, prepared, bench.task.ladder, gated=True)

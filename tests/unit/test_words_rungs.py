@@ -36,12 +36,12 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
     ),
     (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True),
-        "training all weights needs 18.0 GiB by the plan, even in passes of one row of 1,200 tokens, and one card, which has to "
-        "hold all of it, has 16.0 GiB",
+        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one card, which has to hold all of it, "
+        "has 16.0 GiB",
     ),
     (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 90, on_card=False),
-        "training all weights needs 18.0 GiB by the plan, even in passes of one row of 90 tokens, and this machine has 16.0 GiB",
+        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and this machine has 16.0 GiB",
     ),
     (rungs.NoKnowledge(), "the task names no knowledge to retrieve from"),
     (

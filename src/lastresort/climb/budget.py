@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.token_counts import counts_of
 from lastresort.climb.workload import machine_of, some_of, workload
-from lastresort.climb.workspace import has_begun
+from lastresort.climb.workspace import has_begun, has_result
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.evals.scorers.judge_model import JudgeCase
 from lastresort.ladder import trains
@@ -280,7 +280,8 @@ class _Stoppable:
 def say_lack_of_memory(bench: Workbench, rungs: Sequence[str]) -> None:
     """Say at the start which of these rungs will be skipped for lack of memory, in the words in which they then are."""
     for name in rungs:
-        skip = None if has_begun(bench.record, name) else find_rung(name).skip_reason(bench.task, bench.train)
+        kept = has_result(bench.record, name)
+        skip = None if kept else find_rung(name).skip_reason(bench.task, bench.train)
         if isinstance(skip, LacksMemory):
             bench.progress.say(progress_line(name, None, None, of_skip(skip)))
 
@@ -310,10 +311,10 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
             continue
         work = workload(prepared, name, shown)
         forecast = rung.forecast(task, work)
-        divided |= {of_training_cards(work.machine)} - {""}
         taken = None if forecast.seconds is None else _judged(prepared, forecast).forecast.seconds
         if taken is not None:
             seconds[name] = taken
+            divided |= {of_training_cards(work.machine)} - {""}
     if seconds:
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
         if not under_way and (left := bench.hours_left()) is not None:

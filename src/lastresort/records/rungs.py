@@ -67,7 +67,7 @@ class SmallestPassTooLarge:
 
 
 LacksMemory = TooLarge | SmallestPassTooLarge
-"""On this machine, by the plan."""
+"""On this machine: by a count of bytes a parameter, or by the plan."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,9 @@ def clause(skip: value.Skip) -> str:
             return f"{n} training rows are too few (at least {least}, better {advised} to 5,000)"
         case value.TooLarge():
             return _too_large(skip)
-        case value.SmallestPassTooLarge(needed, memory, row, on_card):
+        case value.SmallestPassTooLarge(needed, memory, _, on_card):
             there = "one card, which has to hold all of it, has" if on_card else "this machine has"
-            return (
-                f"training all weights needs {gib(needed)} by the plan, even in passes of one row of {row:,} tokens, and {there} "
-                f"{gib(memory)}"
-            )
+            return f"training all weights needs {gib(needed)} by the plan, even with one row in a pass, and {there} {gib(memory)}"
         case value.NoKnowledge():
             return "the task names no knowledge to retrieve from"
         case value.KnowledgeNotInPrompt():
