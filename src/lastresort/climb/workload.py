@@ -37,7 +37,7 @@ from lastresort.report.words.progress import TIMING, busy_here, timed_before
 from lastresort.rungs.divided import card_count, divide
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
-from lastresort.rungs.rung import PlansMemory, find_rung
+from lastresort.rungs.rung import PlansMemory, RungSetup, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS, known_shape
 from lastresort.spec.task import Task
 from lastresort.types import Example, Progress, ReasoningEffort, SilentProgress
@@ -254,18 +254,30 @@ def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> 
 
 def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
     """The training that a rung makes on one card, in the passes that it makes; rows as long as the longest."""
-    training, card, shape = find_rung(rung), card_here(processor=True), known_shape(task.tuned_model, task.folder)
-    if not isinstance(training, PlansMemory) or card is None or shape is None or work.longest_tokens is None:
+    found, card, shape = _setup(task, rung, work), card_here(processor=True), known_shape(task.tuned_model, task.folder)
+    if found is None or card is None or shape is None:
         return None
-    found = training.planned_setup(task, work, work.longest_tokens)
     longest = found.longest_tokens
     return PlannedTraining(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
+
+
+def _setup(task: Task, rung: str, work: Workload) -> RungSetup | None:
+    training = find_rung(rung)
+    if not isinstance(training, PlansMemory) or work.longest_tokens is None:
+        return None
+    return training.planned_setup(task, work, work.longest_tokens)
 
 
 def _training_cards(task: Task, rung: str, work: Workload) -> int:
     """Over how many its trainings are divided. Processes on a processor share the cores that one alone uses."""
     cards = card_count() if trains(rung) and task.tune.processes != 1 else 0
-    return divide(task.tune.processes, planned_rung(task, rung, work), cards).count if cards else 1
+    if not cards:
+        return 1
+    found = _setup(task, rung, work)
+    samples = (
+        found is not None and found.setup.learning == "grpo"
+    )  # in one process, also with a shape that no plan knows
+    return 1 if samples else divide(task.tune.processes, planned_rung(task, rung, work), cards).count
 
 
 def _reflecting(task: Task) -> Machine | None:
