@@ -22,7 +22,7 @@ from lastresort.app import dry_run
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import missing
 from lastresort.app.spread import training_room
-from lastresort.app.study import StudyRequest, forecast_study
+from lastresort.app.study import StudyRequest, forecast_study, run_study
 from lastresort.climb import budget, room
 from lastresort.climb import workload as climb_workload
 from lastresort.climb.budget import beyond_limits
@@ -55,6 +55,7 @@ from lastresort.rungs.supervised.full import smallest_pass_too_large
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.sections import Limits
 from lastresort.spec.task import Task, load_task
+from lastresort.study import run as study_run
 from lastresort.study.run import on_which_rows_depend
 from lastresort.train.files.memory import MemoryAdvice, memory_errors
 from lastresort.train.loop import spawn, spawned
@@ -549,9 +550,41 @@ def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monke
     monkeypatch.setattr(climb_workload, "card_count", lambda: 8)
     monkeypatch.setattr(climb_workload, "card_here", lambda *, processor: H100)
     monkeypatch.setattr(climb_workload, "measured_rates", lambda *_, **__: Rates(1e9, 1e9, 1e9))
+    counted, workload = list[str](), climb_workload.workload
+    monkeypatch.setattr(
+        study_run, "workload", lambda prepared, rung, *more: counted.append(rung) or workload(prepared, rung, *more)
+    )
     shown = Scissors()
-    forecast_study(StudyRequest("crossover", path, seeds=2), shown)
-    assert shown.said == ["A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."]
+    said = forecast_study(StudyRequest("crossover", path, seeds=2), shown)
+    assumed = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
+    assert re.search(rf"cells\. Forecast: [^.]*\d[^.]*(\.\d[^.]*)?\. {assumed} It measures", said)
+    assert shown.said == []
+    assert sorted(counted) == ["prompting", "sft"], "once a rung"
+    monkeypatch.setattr(climb_workload, "machine_of", lambda *_, **__: Machine(None, 1.0))
+    assert "Forecast: not known here. It measures" in forecast_study(StudyRequest("crossover", path, seeds=2), shown)
+
+
+def test_a_study_that_no_cards_are_here_for_is_refused_by_its_dry_run_too_and_makes_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(divided, "card_count", lambda: 8)
+    path = tiny_task(tmp_path, ladder=["prompting"], tune={"processes": 16})
+    for study in (run_study, forecast_study):
+        with pytest.raises(PrerequisiteError, match="found 16, expected at most 8"):
+            study(StudyRequest("crossover", path, out=tmp_path / "out"), SilentProgress())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_samples_is_forecast_on_one_card_also_where_no_plan_knows_its_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"ladder": ["sft", "preference"], "tune": {"processes": 4}, "reward": [{"python": "score.py:vowels"}]}
+    prepared = prepare(load_task(tiny_task(tmp_path, score={"python": "score.py:vowels"}, **own)))
+    monkeypatch.setattr(climb_workload, "card_count", lambda: 8)
+    monkeypatch.setattr(climb_workload, "known_shape", lambda *_: None)
+    monkeypatch.setattr(climb_workload, "measured_rates", lambda *_, **__: Rates(1e9, 1e9, 1e9))
+    found = [climb_workload.workload(prepared, rung).machine.training_cards for rung in ("sft", "preference")]
+    assert found == [4, 1]
 
 
 def test_a_rung_that_took_too_long_on_one_card_is_planned_again_for_several(

@@ -680,7 +680,7 @@ def test_the_command_forecasts_without_the_users_code(
 def test_a_forecast_counts_the_gates_of_all_adapters_and_the_base_once(tmp_path: Path) -> None:
     own = request(tmp_path)
     plain, two, three = (
-        forecast(study, list(study.grid.cells()), SilentProgress())
+        forecast(study, list(study.grid.cells()), SilentProgress())[0]
         for study in (
             _planned(replace(own, gate=gate, seeds=seeds), SilentProgress(), run_code=False)
             for gate, seeds in ((None, 2), ("quick", 2), ("quick", 3))

@@ -492,7 +492,7 @@ def test_a_training_is_forecast_as_that_of_a_climb_on_as_many_rows(tmp_path: Pat
     prepared = prepare(task, begins=False)
     grid = crossover_grid(task, 70, (16, 40), None)
     study = PlannedStudy(prepared, grid, SftLearner(0.003))
-    found = forecast(study, [Cell("sft", 16, 0)], SilentProgress())
+    found, _ = forecast(study, [Cell("sft", 16, 0)], SilentProgress())
     assert found is not None
     work = replace(workload(prepared, "sft"), n_train=16, n_test=0)
     climb = SftRung().forecast(task, work)

@@ -215,7 +215,7 @@ def test_a_forecast_counts_the_steps_of_both(tmp_path: Path) -> None:
     study = PlannedStudy(prepared, grid, SourceLearner(prepared.task, 0.003))
     tokens = []
     for way in SOURCES:
-        found = forecast(study, [Cell(way, 114, 0)], SilentProgress())
+        found, _ = forecast(study, [Cell(way, 114, 0)], SilentProgress())
         assert found is not None
         tokens.append(found.training_tokens)
     assert [one / tokens[2] for one in tokens] == pytest.approx([84 * 2.4 / 228, 30 * 6 / 228, 1], rel=0.05)

@@ -232,7 +232,8 @@ def forecast_study(request: StudyRequest, progress: Progress) -> str:
 
     grid = study.grid
     cells = list(grid.cells())
-    said = of_cells(len(cells), len(cells), forecast(study, cells, progress))
+    expected, assumed = forecast(study, cells, progress)
+    said = " ".join(filter(None, (of_cells(len(cells), len(cells), expected), assumed)))
     return f"{said} {of_grid(grid.bases, grid.ways, grid.sizes, len(grid.seeds))}"
 
 
@@ -251,8 +252,9 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
 
         checked_address(request.ray)
     from lastresort.climb.prepare import prepare
+    from lastresort.climb.room import refuse_beyond_cards
     from lastresort.study.kinds import KINDS, StudyOptions, optimised_in
-    from lastresort.study.run import PlannedStudy, refuse_few_units, refuse_nothing_to_train
+    from lastresort.study.run import PlannedStudy, refuse_few_units, refuse_nothing_to_train, study_task
 
     gate = gate_named(request)
     if request.optimised is not None and request.kind != "crossover":
@@ -266,6 +268,7 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
     options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate, request.optimised)
     refuse_nothing_to_train(task)
     task, learner = kind.learning(task, options)
+    refuse_beyond_cards(task, study_task(task, learner.rung).ladder)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_few_units(prepared, kind.least_units)

@@ -13,7 +13,7 @@ from lastresort.climb.budget import Budget, forecast_of_judge
 from lastresort.climb.identity import without_division
 from lastresort.climb.judging import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.room import max_new_tokens, refuse_beyond_cards, refuse_what_fits_no_prompt
+from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.climb.workload import workload
 from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
@@ -118,25 +118,26 @@ def study_task(task: Task, learning: str) -> Task:
     return task.model_copy(update={"ladder": ("prompting", learning)})
 
 
-def forecast(study: PlannedStudy, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
+def forecast(study: PlannedStudy, cells: Sequence[Cell], progress: Progress) -> tuple[Forecast | None, str]:
     """What these cells would take on this machine, with every answer as long as allowed; None without a cell. Loads no model, and
-    does not count the time to load one.
+    does not count the time to load one. Also what is assumed of several cards, a sentence; "" without such.
     """
     total: Forecast | None = None
-    divided = set[str]()
+    works = dict[str, Workload]()
     for cell in cells:
-        work = workload(study.prepared, study.learner.rung if cell.trains else "prompting", progress)
-        divided |= {of_training_cards(work.machine)} - {""}
-        one = _forecast(study, cell, work)
+        rung = study.learner.rung if cell.trains else "prompting"
+        if rung not in works:
+            works[rung] = workload(study.prepared, rung, progress)
+        one = _forecast(study, cell, works[rung])
         total = one if total is None else total + one
-    for said in divided:
-        progress.say(said)
     if total is not None and (judge := forecast_of_judge(study.prepared, total.answers)) is not None:
         total += judge
     adapters = sum(cell.trains for cell in cells)
     if total is not None and study.gate is not None and adapters:
         total += forecast_of_gates(study.prepared, study.gate, adapters, progress)
-    return total
+    trained = works.get(study.learner.rung)
+    known = trained is not None and total is not None and total.seconds is not None
+    return total, of_training_cards(trained.machine) if trained is not None and known else ""
 
 
 def _forecast(study: PlannedStudy, cell: Cell, work: Workload) -> Forecast:
@@ -208,8 +209,10 @@ def run_grid(
         again = [keys[cell] for cell in missing if keys[cell] in known]
         for done in known.keys() - {*again}:
             tidy(folder, done)
-        expected = forecast(study, missing, progress)
+        expected, assumed = forecast(study, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
+        if assumed:
+            progress.say(assumed)
         if again:
             progress.say(words.of_no_gate(len(again)))
 
@@ -299,7 +302,6 @@ def _opened(
         models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
         try:
             studied = study_task(task, learning)
-            refuse_beyond_cards(studied, studied.ladder)
             kwargs = task.chat_template_kwargs
             bare = System(
                 "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs
