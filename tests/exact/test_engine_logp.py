@@ -214,6 +214,9 @@ def test_first_batch_check_passes_and_leaves_gradients_alone():
     assert check.ok, check.reason
     assert check.gradient_difference is not None
     assert check.gradient_difference < 1e-4
+    means = [-float(reference(model, [row]).mean().detach()) for row in every_row()[:4]]
+    assert check.largest_loss == pytest.approx(max(means), rel=1e-4)
+    assert (check.loss_limit, check.gradient_limit) == TOLERANCES[torch.float32][1:]
     assert float(model.model.norm.weight.grad.mean()) == 7.0
     assert model.model.embed_tokens.weight.grad is None
 
@@ -243,6 +246,7 @@ def test_rounding_is_known_by_the_plain_form_and_a_fault_is_not_taken_for_it(tim
     assert check.ok is ok, check.reason
     assert check.gradient_difference is not None
     assert check.gradient_difference > 1e-9
+    assert (check.gradient_limit >= check.gradient_difference) is ok
     unmerged(monkeypatch)
     check = check_first_batch(model, every_row()[:4])
     assert not check.ok

@@ -46,11 +46,15 @@ class Support:
 
 @dataclass(frozen=True, slots=True)
 class FirstBatchCheck:
-    """Packed against plain on a few rows. loss_difference: largest of a row's mean loss, in nats. gradient_difference: norm
-    of the difference over the norm of the plain gradient, None where nothing is trained; a large one is held against the
-    difference of the plain gradient from that of the same rows one by one. reason: why not, if not ok.
-    A packed pass that fails counts as having given nothing. kernel: what computed the packed attention, None where there was
-    none. passed_over: faster kernels, with the reason against each."""
+    """Packed against plain on a few rows, by the negative log-likelihood of their targets, whatever the objective makes of it.
+
+    loss_difference: largest of a row's mean loss per token, in nats. largest_loss: of these rows, by the plain form; where it is
+    above 1, loss_limit is a share of it, otherwise in nats. gradient_difference: norm of the difference over the norm of the
+    plain gradient, None where nothing is trained; a large one is held against the difference of the plain gradient from that
+    of the same rows one by one, which raises gradient_limit. reason: why not, if not ok. A packed pass that fails counts as
+    having given nothing. kernel: what computed the packed attention, None where there was none. passed_over: faster kernels,
+    with the reason against each.
+    """
 
     loss_difference: float
     gradient_difference: float | None
@@ -58,6 +62,9 @@ class FirstBatchCheck:
     reason: str | None
     kernel: str | None = None
     passed_over: str = ""
+    largest_loss: float = 0.0
+    loss_limit: float = 0.0
+    gradient_limit: float = 0.0
 
 
 def support(model: Any) -> Support:
@@ -164,8 +171,8 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
         losses, gradients = torch.zeros_like(expected), None
         failure = f"the packed form fails on the first batch: {error}"
     _, loss_limit, gradient_limit = TOLERANCES[next(model.parameters()).dtype]
-    difference = float((losses - expected).abs().max())
-    wrong = not difference <= loss_limit * max(1.0, float(expected.abs().max()))
+    difference, largest = float((losses - expected).abs().max()), float(expected.abs().max())
+    wrong = not difference <= loss_limit * max(1.0, largest)
     relative, told = None, ""
     if expected_gradients is not None:
         relative, gradients = _apart(gradients, expected_gradients), None
@@ -177,7 +184,17 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
         wrong = wrong or not relative <= gradient_limit
     reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}{told})"
     reason = failure or (reason if wrong else None)
-    return FirstBatchCheck(difference, relative, reason is None, reason, known.kernel.name, passed_over)
+    return FirstBatchCheck(
+        difference,
+        relative,
+        reason is None,
+        reason,
+        known.kernel.name,
+        passed_over,
+        largest,
+        loss_limit,
+        gradient_limit,
+    )
 
 
 def _apart(a: Sequence[Tensor] | None, b: Sequence[Tensor]) -> float:

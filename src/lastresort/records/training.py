@@ -76,6 +76,9 @@ class FirstBatch(JsonDocument):
     reason: str | None
     kernel: str | None
     passed_over: str
+    largest_loss: float
+    loss_limit: float
+    gradient_limit: float
 
 
 class TrainedSteps(JsonDocument):

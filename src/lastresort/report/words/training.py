@@ -99,10 +99,19 @@ def _path(trained: TrainedSteps) -> str:
     if check is None or check.gradient_difference is None:
         return taken
     agree = "agree" if check.ok else "differ"
+    loss, limit = f"{check.loss_difference:.2g} nats", f"{check.loss_limit:.2g} nats"
+    if check.largest_loss > 1:
+        share = _small(check.loss_difference / check.largest_loss)
+        loss, limit = f"{loss}, {share} of the largest ({check.largest_loss:.3g})", _small(check.loss_limit)
     return (
-        f"{taken}; first batch: packed and plain {agree} (loss by {check.loss_difference:.1e} nats, "
-        f"gradient by {check.gradient_difference:.1e} of its norm)"
+        f"{taken}; first batch: packed and plain {agree} (likelihood loss per token of a row: off by {loss}, limit {limit}; "
+        f"gradient: off by {_small(check.gradient_difference)} of its norm, limit {_small(check.gradient_limit)})"
     )
+
+
+def _small(share: float) -> str:
+    """0.018 -> "1.8%", 1e-9 -> "1e-07%"."""
+    return f"{100 * share:.2g}%"
 
 
 MARKED = 0.2  # a change of the mean answer's length, either way, that is pointed out

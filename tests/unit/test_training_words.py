@@ -1,0 +1,45 @@
+"""What a training says at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.records.training import FirstBatch, TrainedSteps
+from lastresort.report.words.training import training_lines
+from lastresort.train.files.run_folder import SavedWeights, TrainingData, TrainingRecord
+
+CHECK: dict[str, Any] = {"ok": True, "reason": None, "kernel": "flash", "passed_over": ""}
+STEPS: dict[str, Any] = {"path": "packed", "reason": None, "check": None, "processes": 1, "sharded": False}
+
+
+def lines(**trained: Any) -> list[str]:
+    steps = {"step": 18, "steps": 18, "computed_tokens": 1_680, "nominal_tokens": 4_780, "seconds": 141.0}
+    record = TrainingRecord.model_construct(
+        trained=TrainedSteps(**steps | STEPS | trained),
+        data=TrainingData.model_construct(items=36, what="rows", eval_items=0, findings=()),
+        epochs=({"epoch": 1, "loss": 0.5},),
+        steps=tuple({"step": step, "seconds": 5.15} for step in range(18)),
+        saved=SavedWeights(kind="adapter", folder="adapter"),
+    )
+    return training_lines(record, "sft", Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("figures", "loss", "gradient"),
+    [
+        ((0.1035, 5.66, 0.03, 0.034, 0.15), "0.1 nats, 1.8% of the largest (5.66), limit 3%", "3.4% of its norm, limit 15%"),
+        ((0.02, 0.9, 0.03, 0.3, 0.45), "off by 0.02 nats, limit 0.03 nats", "30% of its norm, limit 45%"),
+        ((1e-12, 2.0, 1e-9, 1e-8, 1e-6), "5e-11% of the largest (2), limit 1e-07%", "1e-06% of its norm, limit 0.0001%"),
+    ],
+)  # fmt: skip
+def test_the_first_batch_is_said_with_what_is_compared_and_its_limits(
+    figures: tuple[float, ...], loss: str, gradient: str
+) -> None:
+    names = ("loss_difference", "largest_loss", "loss_limit", "gradient_difference", "gradient_limit")
+    check = FirstBatch(**CHECK, **dict(zip(names, figures, strict=True)))
+    (line,) = (line for line in lines(check=check) if line.startswith("path:"))
+    assert "agree (likelihood loss per token of a row: off by" in line
+    assert f"{loss}; gradient: off by {gradient})" in line
