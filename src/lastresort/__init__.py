@@ -160,11 +160,11 @@ def gate(
 ) -> GateResult:
     """Compare a tuned model with its base, on the task and on everything else the base can do.
 
-    tuned: folder of an adapter, folder or name of a model, or winner/ of a run. base: by default the model that the task may train.
-    quick: ask a bounded number of items. seed: change it for fresh items. from_logs: compare the logs of base and tuned instead,
-    from lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03". ray: "local", "auto" or
-    "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md). stop: checked between batches, as is a file named stop in
-    the gate's folder.
+    tuned: folder of an adapter, folder or name of a model, the output of a training, or winner/ of a run. base: by default the
+    model that the task may train. quick: ask a bounded number of items. seed: change it for fresh items. from_logs: compare the
+    logs of base and tuned instead, from lm-eval or Inspect; margin: then the largest accepted losses, such as
+    "lm_eval:mmlu=0.03". ray: "local", "auto" or "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md). stop: checked
+    between batches, as is a file named stop in the gate's folder.
     Raises InputError for models that cannot be compared, StoppedError if the gate stopped. The same call resumes it.
     """
     from lastresort.app.gate import GateRequest, run_gate

@@ -17,7 +17,11 @@ from lastresort.errors import DataError, InputError
 from lastresort.gate import suite_table as suites
 from lastresort.gate.sides import check_fit, refuse_other_rendering, resolve_sides
 from lastresort.spec.sections import SuiteFacts
+from lastresort.spec.training import load_training
+from lastresort.train.files.run import run_training
+from lastresort.types import SilentProgress
 from tiny_model import TEMPLATE, save_tiny_model
+from train_support import training_file
 
 SHAPE = {"vocab_size": 259, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
 
@@ -97,6 +101,15 @@ def test_a_whole_model_of_another_seed_is_another_model(gate: Any, tmp_path: Pat
     code, found, error = gate(save_tiny_model(tmp_path / "other", seed=5))
     assert code == 1, error
     assert found["tuned"]["kind"] == "model"
+
+
+def test_the_output_of_a_training_is_taken_for_what_it_saved(tmp_path: Path, tiny: Path) -> None:
+    path = training_file(tmp_path, "sft", model=str(tiny), max_steps=1)
+    run_training(load_training(path), resume=False, progress=SilentProgress())
+    sides = resolve_sides(str(tiny), "out", {}, tmp_path)
+    assert (sides.kind, sides.tuned.name) == ("adapter", "out/adapter")
+    assert sides.tuned.opening is not None
+    assert sides.tuned.opening.adapter == tmp_path / "out" / "adapter"
 
 
 def with_template(folder: Path, template: str) -> Path:

@@ -13,7 +13,9 @@ from lastresort.cli.options import RAY
 def gate_command(
     task: Path | None = Argument(None, help="The task file (task.yaml). With --from-logs it only sets margins."),
     tuned: str | None = Option(
-        None, "--tuned", help="The tuned model: a PEFT adapter, a model's folder or name, or winner/ of a run."
+        None,
+        "--tuned",
+        help="The tuned model: a PEFT adapter, a model's folder or name, the output of a training, or winner/ of a run.",
     ),
     base: str | None = Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
     quick: bool = Option(

@@ -64,7 +64,7 @@ def gate_alone(
 ) -> tuple[GateDocument, Path]:
     """Ask both models, conclude, and write `gate.json`. Returns the document and its folder.
 
-    tuned: an adapter's folder, a model's name, or the winner of a run. base: None for the model that the task may train.
+    tuned: as of `resolve_sides`. base: None for the model that the task may train.
     workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
     out: the folder itself instead. stop: checked before each model is opened and after every batch, as is a file named stop in
     the gate's folder, which is removed at the end. here: what relative names start from. Raises InputError for what cannot be

@@ -28,7 +28,7 @@ from lastresort.systems.files import FILE, artefact_sha256
 from lastresort.systems.running import load_winner, refuse_no_winner
 from lastresort.systems.system import System
 from lastresort.train.adapters.folder import CONFIG, WEIGHTS, weight_shapes
-from lastresort.train.files.run_folder import trained_rendering
+from lastresort.train.files.run_folder import trained_rendering, trained_weights
 from lastresort.types import Progress
 
 
@@ -231,7 +231,8 @@ class GateSides:
 def resolve_sides(
     base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path, *, base_as: str = "--base"
 ) -> GateSides:
-    """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
+    """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, the output of a training, or the
+    winner of a run.
 
     here: what relative paths start from. base_as: where the user named the base, for errors. Raises InputError if a name leads
     nowhere, the adapter does not fit the base, or the winner was not tuned.
@@ -241,11 +242,16 @@ def resolve_sides(
     if winner is not None:
         return _of_winner(base, tuned, winner, here, base_as)
     refuse_no_winner(folder)
+    if (saved := trained_weights(folder)) is not None:
+        folder, tuned = saved, str(Path(tuned) / saved.name)
     base_side = _base_side(base, template_kwargs, here, base_as)
     if is_adapter(folder):
         return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
-    with _named_by("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
+    with _named_by(
+        "--tuned",
+        "a PEFT adapter's folder, a model's folder or name, the output of a training, or the winner/ of a run",
+    ):
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
     notes = tuple(_identified_by_name(name) for name in (base, tuned) if is_endpoint(name))

@@ -230,6 +230,11 @@ def trained_rendering(trained: Path) -> str:
         return ""
 
 
+def trained_weights(output: Path) -> Path | None:
+    """The adapter or model that a finished training saved below its output folder, None where no training finished."""
+    return output / finished_record(output).saved.folder if (output / RECORD).is_file() else None
+
+
 def finished_record(folder: Path) -> TrainingRecord:
     """What the finished training in this folder recorded. Raises DataError where it is damaged."""
     try:
