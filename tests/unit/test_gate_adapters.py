@@ -112,6 +112,16 @@ def test_the_output_of_a_training_is_taken_for_what_it_saved(tmp_path: Path, tin
     assert sides.tuned.opening.adapter == tmp_path / "out" / "adapter"
 
 
+def test_the_base_is_not_compared_with_itself(gate: Any, tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "link").symlink_to(tiny)
+    for same in (str(tiny), "link", f"../{tmp_path.name}/link"):
+        code, found, error = gate(Path(same))
+        assert (code, found) == (2, None)
+        assert f"found {same}, which is also the base (--base)" in error.replace("\n", " ")
+    with pytest.raises(InputError, match=r"also the base \(--base\)"):
+        resolve_sides("embedded", "embedded", {}, tmp_path)
+
+
 def with_template(folder: Path, template: str) -> Path:
     """The folder's tokenizer with another chat template."""
     from transformers import AutoTokenizer

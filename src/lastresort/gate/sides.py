@@ -248,6 +248,7 @@ def resolve_sides(
     if is_adapter(folder):
         return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
+    _refuse_the_base_itself(base, tuned, here, base_as)
     with _named_by(
         "--tuned",
         "a PEFT adapter's folder, a model's folder or name, the output of a training, or the winner/ of a run",
@@ -287,6 +288,17 @@ def _refuse_half_an_adapter(place: Path) -> None:
             where=f"--tuned {place}",
             expected="an adapter's folder as PEFT's save_pretrained writes it",
             remedy="Save the adapter again." if lacks else f"Name the folder: {weights.parent}.",
+        )
+
+
+def _refuse_the_base_itself(base: str, tuned: str, here: Path, base_as: str) -> None:
+    """Raises InputError if both names lead to one model: hours later the gate could only say that it is no better."""
+    if absolute_name(base, here) == absolute_name(tuned, here):
+        raise InputError(
+            f"found {tuned}, which is also the base ({base_as})",
+            where="--tuned",
+            expected="a model that was tuned from the base",
+            remedy="Name the adapter or the model that the training wrote, or another base with --base.",
         )
 
 
