@@ -81,6 +81,14 @@ def test_what_is_no_price_is_refused(told: str) -> None:
         prices_with([told], None)
 
 
+def test_a_card_that_is_not_known_is_refused_where_its_price_was_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--price: found \"a1000\".*Did you mean a100"):
+        prices_with(["a1000=1"], None)
+    (tmp_path / "prices.yaml").write_text("a1000: 1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r'prices.yaml: found "a1000"'):
+        prices_with([], tmp_path / "prices.yaml")
+
+
 def test_a_price_needs_a_card_and_a_file_must_hold_prices(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names no card"):
         prices_with(["2.5"], None)

@@ -58,8 +58,8 @@ def cards_named(text: str) -> tuple[int, Card]:
     return count, card_named(name)
 
 
-def card_named(name: str) -> Card:
-    """By its name, another spelling, what the driver calls it, or a size. Raises InputError with the nearest names."""
+def card_named(name: str, where: str = "--gpu") -> Card:
+    """By its name, another spelling, what the driver calls it, or a size. Raises InputError with the nearest names, at `where`."""
     size, plain = _SIZE.fullmatch(name.strip()), _plain(name)
     if size:
         return Card(name.strip().lower(), int((1 - _KEPT_BY_DRIVER) * float(size[1]) * GIB), estimated=True)
@@ -67,7 +67,7 @@ def card_named(name: str) -> Card:
     if found is None:
         near = get_close_matches(plain, list(known_cards()), 3, 0.5)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known_cards())}."
-        raise InputError(f'found "{name}"', where="--gpu", expected=_EXPECTED, remedy=remedy)
+        raise InputError(f'found "{name}"', where=where, expected=_EXPECTED, remedy=remedy)
     return known_cards()[found]
 
 
@@ -153,10 +153,10 @@ def prices_with(given: Iterable[str], file: Path | None, cards: Iterable[str] = 
     """
     found = dict(known_prices())
     if file is not None:
-        found |= {card_named(str(name)).name: _own(value, str(file)) for name, value in _read(file).items()}
+        found |= {card_named(str(name), str(file)).name: _own(value, str(file)) for name, value in _read(file).items()}
     for one in given:
         name, equals, usd = one.rpartition("=")
-        names = [card_named(name).name] if equals else list(cards)
+        names = [card_named(name, "--price").name] if equals else list(cards)
         if not names:
             raise InputError(f'"{one}" names no card', where="--price", expected="CARD=USD, or also --gpu")
         found |= {own: _own(usd, "--price") for own in names}
