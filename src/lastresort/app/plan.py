@@ -175,6 +175,7 @@ def _setup(request: PlanRequest) -> Setup:
     from lastresort.spec.values import one_of
 
     _refuse_covered(request.objective)
+    _refuse_counts(request)
     learning = one_of("--objective", request.objective, OBJECTIVES)
     target = one_of("--target", request.target, TARGETS)
     optimizer = one_of("--optimizer", request.optimizer, OPTIMIZERS)
@@ -196,6 +197,34 @@ def _setup(request: PlanRequest) -> Setup:
         new_tokens=request.answer_tokens,
         reference="second model" if request.second_model else "adapter off",
     )
+
+
+def _refuse_counts(request: PlanRequest) -> None:
+    """Raises InputError at the first option that counts nothing, or more than its whole."""
+    mean, tokens = request.mean_tokens, request.tokens
+    checked = (
+        ("--tokens", tokens, tokens >= 1, "a number of at least 1"),
+        ("--batch", request.batch, request.batch >= 1, "a number of at least 1"),
+        ("--r", request.r, request.r >= 1, "a number of at least 1"),
+        ("--answer-tokens", request.answer_tokens, request.answer_tokens >= 0, "a number of at least 0"),
+        (
+            "--shared-tokens",
+            request.shared_tokens,
+            0 <= request.shared_tokens < tokens,
+            f"at least 0, and fewer shared tokens than the longest row has ({tokens:,}, --tokens)",
+        ),
+        (
+            "--mean-tokens",
+            mean,
+            mean is None or 0 < mean <= tokens,
+            f"a number above 0, and at most that of the longest row ({tokens:,}, --tokens)",
+        ),
+    )
+    for option, found, right, expected in checked:
+        if not right:
+            raise InputError(
+                f"found {found:,}".removesuffix(".0"), where=option, expected=expected, remedy="Correct it."
+            )
 
 
 def _refuse_covered(objective: str) -> None:
