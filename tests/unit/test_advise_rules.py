@@ -178,6 +178,14 @@ def test_of_what_is_not_known_only_the_first_steps_are_said() -> None:
     assert list(spoke({})) == ["evals-first", "prompt-first"]
 
 
+def test_rows_to_train_on_are_labelled_examples() -> None:
+    assert "evals-first" not in spoke({"bar": 0.9, "n_train": 2000})
+    assert (
+        spoke({"n_train": 2000})["evals-first"]
+        == "Write down the score that would be good enough before you change anything."
+    )
+
+
 def test_the_strongest_stand_first() -> None:
     found = apply_rules(
         RULES, Facts(n_train=20, scorer="judge", target="attention", wrong=("capability",), output="schema")

@@ -92,6 +92,11 @@ class Facts:
         """Whether something is wrong, and all of it of these kinds."""
         return bool(self.wrong) and set(self.wrong or ()) <= set(kinds)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are known to be labelled examples; rows to train on are some, too."""
+        return bool(self.n_examples or self.n_train)
+
     def rows_below(self, most: int) -> bool:
         """Whether there are known to be fewer training rows."""
         return self.n_train is not None and self.n_train < most

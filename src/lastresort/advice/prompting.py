@@ -17,7 +17,7 @@ NEAR_THE_BAR, OPTIMISER_ROWS = 0.10, 50
 
 
 def _write_down(facts: Facts) -> str:
-    missing = [] if facts.n_examples else ["a few hundred labelled examples"]
+    missing = [] if facts.labelled else ["a few hundred labelled examples"]
     missing += ["the score that would be good enough"] if facts.bar is None else []
     return f"Write down {' and '.join(missing)} before you change anything."
 
@@ -47,7 +47,7 @@ RULES = (
         "evals-first",
         "STRONG",
         "there are no labelled examples, or no bar",
-        lambda facts: facts.bar is None or not facts.n_examples,
+        lambda facts: facts.bar is None or not facts.labelled,
         advice=_write_down,
         because="Without them nobody can tell whether a change helped, and every later step is a matter of taste.",
         source="OpenAI, Supervised fine-tuning guide (evals before tuning)",
