@@ -50,8 +50,8 @@ def training_lines(record: TrainingRecord, objective: str, output: Path) -> list
         f" on {trained.processes} processes{', the base in shards' * trained.sharded}" if trained.processes > 1 else ""
     )
     lines = [
-        f"{objective}: {data.items} {data.what}, {trained.step} steps{together} in {spaced(duration(trained.seconds))}, "
-        f"{trained.nominal_tokens / max(steps_s, 1e-9):,.0f} tokens/s",
+        f"{objective}: {data.items} {data.what}, {trained.step} steps{together} in {spaced(duration(trained.seconds))}; "
+        f"the steps alone took {spaced(duration(steps_s))}, {trained.nominal_tokens / max(steps_s, 1e-9):,.0f} nominal tokens/s",
         *_losses(record),
         f"tokens: {trained.computed_tokens:,} computed of {trained.nominal_tokens:,} nominal "
         f"({trained.computed_tokens / max(1, trained.nominal_tokens):.0%})",
