@@ -58,6 +58,10 @@ def test_a_card_that_is_here_has_the_memory_that_its_driver_tells() -> None:
 def test_a_wrong_name_gets_the_nearest() -> None:
     with pytest.raises(InputError, match=r'--gpu: found "a100-90".* Did you mean a100-80'):
         card_named("a100-90")
+    with pytest.raises(InputError, match=r'--gpu: found "24".* Did you mean 24GB\?'):
+        card_named("24")
+    with pytest.raises(InputError, match=r"(?<!Did you mean 4099GB)\?$|Known are"):
+        card_named("4099")
     with pytest.raises(InputError, match="at least one"):
         cards_named("0xl4")
 

@@ -65,7 +65,8 @@ def card_named(name: str, where: str = "--gpu") -> Card:
         return Card(name.strip().lower(), int((1 - _KEPT_BY_DRIVER) * float(size[1]) * GIB), estimated=True)
     found = _spellings().get(plain)
     if found is None:
-        near = get_close_matches(plain, list(known_cards()), 3, 0.5)
+        size_meant = plain.isdecimal() and len(plain) <= 3  # 5070 is the number of a card
+        near = [f"{plain}GB"] if size_meant else get_close_matches(plain, list(known_cards()), 3, 0.5)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known_cards())}."
         raise InputError(f'found "{name}"', where=where, expected=_EXPECTED, remedy=remedy)
     return known_cards()[found]

@@ -241,7 +241,7 @@ def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTe
 
 
 def cut(pieces: int) -> str:
-    return f", a {pieces}th on each card" if pieces > 2 else ", half on each card" if pieces == 2 else ""
+    return f", 1/{pieces} on each card" if pieces > 2 else ", half on each card" if pieces == 2 else ""
 
 
 def billions(count: float) -> str:
