@@ -233,5 +233,5 @@ def test_a_portion_is_read_behind_the_last_sign(text: str, portion: Portion) -> 
 
 @pytest.mark.parametrize("text", ["a.csv=0", "a.csv=1.5", "a.csv=-1", "a.csv=nan", "a.csv=100%", "a.csv=1,000"])
 def test_another_number_behind_the_sign_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="expected a share above 0 and below 1"):
+    with pytest.raises(InputError, match="expected a share above 0 and below 1, or above 0% and below 100%, or"):
         source_of(text)

@@ -65,7 +65,7 @@ def source_of(text: str) -> MixSource:
         raise InputError(
             f'found "{portion}"',
             where=text,
-            expected="a share above 0 and below 1 (or 100%), or a whole number of rows without commas",
+            expected="a share above 0 and below 1, or above 0% and below 100%, or a whole number of rows without commas",
             remedy="For example: FILE=0.3, FILE=30% or FILE=500. For all rows write FILE alone.",
         )
     return MixSource(Path(name), ShareOf(share))
