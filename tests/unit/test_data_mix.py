@@ -101,6 +101,14 @@ def test_portions_that_contradict_each_other_are_refused(
         plan_mix([9] * len(portions), portions, rows, repeat=False)
 
 
+def test_a_file_with_too_few_rows_is_named(tmp_path: Path) -> None:
+    file_of(tmp_path, "a.jsonl", 3)
+    file_of(tmp_path, "b.jsonl", 2)
+    for portion, said in (("=5", r"b\.jsonl: found 2 rows"), ("=1%", r"b\.jsonl: found a share of 0\.01")):
+        with pytest.raises(InputError, match=said):
+            mix(tmp_path, "a.jsonl", f"b.jsonl{portion}")
+
+
 def test_every_set_of_rows_and_every_order_is_drawn_equally_often() -> None:
     """Three of five rows, and three with two of another file: ten ways each, expected 600 times, give or take 23."""
     sets, orders = Counter[tuple[int, ...]](), Counter[str]()

@@ -100,7 +100,8 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
         halves = source_shape(first).kind == "pairs" and change.writer.kind == "labels"  # two rows of a pair
         sizes.append(count_rows(source.path) * (2 if halves else 1))
         progress.advance()
-    plan = plan_mix(sizes, [source.portion for source in request.sources], request.rows, repeat=request.repeat)
+    portions, names = [one.portion for one in request.sources], [str(one.path) for one in request.sources]
+    plan = plan_mix(sizes, portions, request.rows, repeat=request.repeat, names=names)
     columns = _columns(firsts, change) if file_kind(request.out)[0] in TABLES else ()
     counts, repeats = _write(request, change, columns, sizes, plan, progress, stop)
     taken = tuple(

@@ -52,36 +52,43 @@ class MixPlan:
     used_up: int | None
 
 
-def plan_mix(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, *, repeat: bool) -> MixPlan:
+def plan_mix(
+    sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, *, repeat: bool, names: Sequence[str] = ()
+) -> MixPlan:
     """How many rows of each file, without replacement unless `repeat`.
 
     sizes: rows of each file, at least 1. rows: of the mix; None: as many as the portions say. With shares of all files and no
-    `rows` the mix ends with the first file that is used up, with `repeat` when every file was used up once.
+    `rows` the mix ends with the first file that is used up, with `repeat` when every file was used up once. names: of the files,
+    for errors.
     Raises InputError for portions that contradict each other, and for a share that is less than one row.
     """
-    wanted = _wanted(sizes, portions, rows, repeat=repeat)
+    names = names or [""] * len(sizes)
+    wanted = _wanted(sizes, portions, rows, names, repeat=repeat)
     enough = repeat or all(math.floor(part + _ROUNDING) <= size for size, part in zip(sizes, wanted, strict=True))
     fits = 1.0 if enough else min(size / part for size, part in zip(sizes, wanted, strict=True) if part > 0)
     taken = _rounded([part * fits for part in wanted], sizes if not repeat else None)
     whole = round(sum(wanted))
-    _refuse_shares_of_nothing(portions, taken)
+    _refuse_shares_of_nothing(portions, taken, names)
     shortest = min(range(len(sizes)), key=lambda n: sizes[n] / wanted[n] if wanted[n] else math.inf)
     return MixPlan(taken, whole, shortest if sum(taken) < whole else None)
 
 
-def _refuse_shares_of_nothing(portions: Sequence[Portion], taken: Sequence[int]) -> None:
-    for portion, count in zip(portions, taken, strict=True):
+def _refuse_shares_of_nothing(portions: Sequence[Portion], taken: Sequence[int], names: Sequence[str]) -> None:
+    for portion, count, name in zip(portions, taken, names, strict=True):
         if isinstance(portion, ShareOf) and not count:
             raise InputError(
                 f"found a share of {portion.share:g} in a mix of {sum(taken):,} rows, which is less than one row",
+                where=name,
                 expected="at least one row of each file",
                 remedy="Make the share or the mix larger, or leave the file out.",
             )
 
 
-def _wanted(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, *, repeat: bool) -> list[float]:
+def _wanted(
+    sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, names: Sequence[str], *, repeat: bool
+) -> list[float]:
     shares = [portion.share for portion in portions if isinstance(portion, ShareOf)]
-    fixed = [_fixed(size, portion, repeat=repeat) for size, portion in zip(sizes, portions, strict=True)]
+    fixed = [_fixed(*one, repeat=repeat) for one in zip(sizes, portions, names, strict=True)]
     if not shares:
         if rows is None:
             return [float(part) for part in fixed]
@@ -121,12 +128,13 @@ def _wanted(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None,
     ]
 
 
-def _fixed(size: int, portion: Portion, *, repeat: bool) -> int:
+def _fixed(size: int, portion: Portion, name: str, *, repeat: bool) -> int:
     if not isinstance(portion, RowsOf):
         return size if isinstance(portion, AllOf) else 0
     if portion.rows > size and not repeat:
         raise InputError(
             f"found {size:,} rows in a file of which {portion.rows:,} are to be taken",
+            where=name,
             expected=f"at most {size:,}",
             remedy="Ask for fewer, or add --repeat to take rows again.",
         )
