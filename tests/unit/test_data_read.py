@@ -226,8 +226,12 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
     ("a.txt", "hello", ['".txt"', ".jsonl", ".parquet"]),
     ("a.parquet", "hello", ["not Parquet"]),
     ("a.jsonl.gz", b"hello", ["broken gzip"]),
-    ("a.jsonl", '{"input":"a","output":"x"}\n{"input":"b" "output":"x"}\n', ["row 2 column 14", "invalid JSON"]),
-    ("a.json", '[{"input":"a","output":"x"},\n {"input":"b" "output":"x"}]', ["row 2 column 15", "invalid JSON"]),
+    ("a.jsonl", '{"input":"a","output":"x"}\n{"input":"b" "output":"x"}\n', ["row 2: found invalid JSON at column 14"]),
+    (
+        "a.json",
+        '[{"input":"a","output":"x"},\n {"input":"b" "output":"x"}]',
+        ["found invalid JSON at line 2, column 15"],
+    ),
     ("a.json", '{"input":"a","output":"x"}', ["an object instead of a list"]),
     ("a.json", "3", ["a number (3) instead of a list"]),
     ("a.json", '[{"input":"a","output":"x"}, "b"]', ["row 2", "found text", "object"]),
@@ -442,3 +446,23 @@ def test_the_first_rows_of_a_table_are_those_of_all(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n" + "1,2\n" * 9)
     assert files.first_rows(path, 4) == files.read_rows(path)[:4]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "a.jsonl",
+            '{"input": "a", "output": "b"}\n{"input": "a"\n',
+            "a.jsonl, row 2: found invalid JSON at column 14 (",
+        ),
+        ("a.jsonl", '{"input": "a" "b"}\r\n', "a.jsonl, row 1: found invalid JSON at column 15 ("),
+        ("a.json", '[{"input": "a",\n  "output": }]\n', "a.json: found invalid JSON at line 2, column 13 ("),
+        ("a.json", '[{"input": "a"', "a.json: found invalid JSON at column 15 ("),
+    ],
+)
+def test_where_json_ends_or_breaks_is_said_once(name: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    with pytest.raises(DataError) as error:
+        read_rows(tmp_path / name)
+    assert said in str(error.value)

@@ -343,7 +343,7 @@ def rows_of_lines(lines: Iterable[str], path: str) -> Iterator[RawRow]:
             )
         first = False
         place = f"{path}, row {number}"
-        yield _object_row(row_json(line, place, first_line=number), number, place)
+        yield _object_row(row_json(line, place), number, place)
 
 
 def _json_list(text: str, path: str) -> list[RawRow]:

@@ -76,15 +76,14 @@ def compact_json(value: object, where: str) -> str:
         ) from error
 
 
-def row_json(text: str, where: str, *, first_line: int = 1) -> Any:
-    """The value of a JSON text in a file. Raises DataError for what `parse_json` refuses.
-
-    first_line: the line of the file on which `text` starts, so that the error names the file's line.
-    """
+def row_json(text: str, where: str) -> Any:
+    """The value of a JSON text in a file. Raises DataError for what `parse_json` refuses. where: names a text of one line."""
+    text = text.rstrip(" \t\r\n")  # a text that is cut short ends at its last character, not on the next line
     try:
         return parse_json(text)
     except NotJson as error:
         found = error.reason
         if error.line is not None:
-            found = f"invalid JSON at row {first_line + error.line - 1} column {error.column} ({error.reason})"
+            line = f"line {error.line}, " if "\n" in text else ""
+            found = f"invalid JSON at {line}column {error.column} ({error.reason})"
         raise DataError(f"found {found}", where=where, expected="valid JSON", remedy=error.remedy) from error
