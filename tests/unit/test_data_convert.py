@@ -72,6 +72,8 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{**PAIR, "prompt": None, "messages": [{"from": "function_call", "value": "{}"}]}], "preference-chat", "the call written"),
         ([{"input": "a", "output": "b"}, PAIR], "messages", "row 2: found preference pairs, expected the shape input/output"),
         ([{"a": "b"}], "messages", "found the keys a"),
+        ([{"prompt": "p", "chosen": "a"}], "ranking", 'row 1: found "chosen" without "rejected", expected both answers of a pair'),
+        ([{"prompt": "p", "rejected_messages": TALK}], "kto", "or name their column: --columns chosen=COLUMN."),
     ],
 )  # fmt: skip
 def test_what_a_shape_cannot_hold_is_refused_by_row_and_field_and_nothing_is_written(

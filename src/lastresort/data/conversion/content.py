@@ -97,6 +97,15 @@ def source_shape(row: RawRow) -> SourceShape:
         return SourceShape("labels", bare)
     shape = shape_of(keys)
     if shape is None:
+        answers = [key for key in (*CHOSEN, *REJECTED) if key in keys]
+        if answers:  # both would be a pair
+            lacks = "rejected" if answers[0] in CHOSEN else "chosen"
+            raise DataError(
+                f'found "{answers[0]}" without "{lacks}"',
+                where=row.place,
+                expected=f"both answers of a pair, as in {LOOKS}",
+                remedy=f"Add the missing answers, or name their column: --columns {lacks}=COLUMN.",
+            )
         raise DataError(
             f"found the keys {', '.join(sorted(keys)) or 'none'}",
             where=row.place,
