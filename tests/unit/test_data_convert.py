@@ -72,6 +72,8 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{**PAIR, "prompt": None, "messages": [{"from": "function_call", "value": "{}"}]}], "preference-chat", "the call written"),
         ([{"input": "a", "output": "b"}, PAIR], "messages", "row 2: found preference pairs, expected the shape input/output"),
         ([{"a": "b"}], "messages", "found the keys a"),
+        ([{"prompt": "p", "completion": "a", "label": "yes"}], "kto", 'key "label": found text ("yes"), expected true or false'),
+        ([{"text": "p", "label": "yes"}], "kto", "row 1: found one answer a row, expected answers marked good or bad"),
         ([{"prompt": "p", "chosen": "a"}], "ranking", 'row 1: found "chosen" without "rejected", expected both answers of a pair'),
         ([{"prompt": "p", "rejected_messages": TALK}], "kto", "or name their column: --columns chosen=COLUMN."),
     ],

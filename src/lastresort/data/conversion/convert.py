@@ -11,7 +11,8 @@ from typing import get_args
 from lastresort.data.conversion.content import RowContent, SourceShape, source_shape
 from lastresort.data.conversion.writers import TRAITS, WRITERS, Part, RowWriter, traits_of
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.preferences import are_pairs
+from lastresort.data.preferences import are_pairs, label_of
+from lastresort.data.read import shape_of
 from lastresort.errors import DataError
 from lastresort.types import JsonObject, Message
 
@@ -101,6 +102,8 @@ def _check_kind(source: SourceShape, change: ShapeChange, first: RawRow) -> None
     elif wanted == "pairs":
         remedy = "Make pairs from samples with `lastresort data pairs`."
     else:
+        if "label" in first.values and shape_of(frozenset(first.values) - {"label"}) is not None:
+            label_of(first)  # raises: with a label that can be read, these were answers marked good or bad
         remedy = "Make pairs from samples with `lastresort data pairs`, and convert them."
     kinds = {
         "examples": "one answer a row",
