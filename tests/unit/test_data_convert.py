@@ -89,6 +89,23 @@ def test_what_a_shape_cannot_hold_is_refused_by_row_and_field_and_nothing_is_wri
     assert list(tmp_path.iterdir()) == [path]
 
 
+class Stages(SilentProgress):
+    def __init__(self) -> None:
+        self.names = list[str]()
+
+    def stage(self, name: str, items: int | None, done: int = 0) -> None:
+        self.names.append(name)
+
+
+def test_no_stage_says_that_a_file_is_written_before_a_row_was_read(tmp_path: Path) -> None:
+    stages = Stages()
+    with pytest.raises(DataError):
+        convert_file(ConvertRequest(file_of(tmp_path, {"a": "b"}), "messages"), stages)
+    assert stages.names == ["converting rows.jsonl"]
+    with pytest.raises(DataError, match="Give it the suffix of what it holds"):
+        convert_file(ConvertRequest(tmp_path / "rows.wiki", "messages"), stages)
+
+
 def test_what_drop_names_is_left_out_and_counted(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,

@@ -43,7 +43,7 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     refuse_existing(out)
     counts, most = ConversionCounts(), at_most_rows(request.file)
     with row_sink(out) as sink:
-        progress.stage(f"writing {out.name}", most)
+        progress.stage(f"converting {request.file.name}", most)
         shown = 0
         for content in row_contents(stream_rows(request.file), change, counts):
             sink.write(in_new_shape(content, change, counts), content.row.place)

@@ -28,6 +28,7 @@ from lastresort.data.files import file_kind
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile, TakenRows
+from lastresort.report.words.wording import counted
 from lastresort.spec.paths import refuse_unwritable
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.types import Progress
@@ -150,7 +151,7 @@ def _write(
 
     streams = [rows_of(place) for place in range(len(sizes))]
     with row_sink(request.out, columns) as sink:
-        progress.stage(f"writing {request.out.name}", sum(plan.taken))
+        progress.stage(f"mixing {counted(len(sizes), 'file')}", sum(plan.taken))
         mixed = in_mixed_order(streams, plan.taken, Random(f"{request.seed} order"))
         for written, (place, (content, is_first)) in enumerate(mixed, start=1):
             row = in_new_shape(content, change, counts[place])
