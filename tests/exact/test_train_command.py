@@ -57,6 +57,7 @@ def test_every_objective(
     steps = found["steps"]
     assert len(steps) == found["trained"]["steps"] == 2 * -(-found["data"]["items"] // 3)
     assert found["data"]["eval_items"] == 3
+    assert found["data"]["row_limit_tokens"] == 100, "a limit, whatever the rows have"
     assert all(math.isfinite(line["loss"]) for line in steps)
     assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2]
     assert all("eval_loss" in epoch for epoch in found["epochs"])

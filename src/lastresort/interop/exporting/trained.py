@@ -37,7 +37,7 @@ def training_from_output(folder: Path) -> ExportableTraining:
     """
     try:
         record = read_json(folder / RECORD, DOCUMENT, raised=DataError)
-        values, limit, saved = dict(record["file"]), record["data"]["longest_row_tokens"], record["saved"]["folder"]
+        values, limit, saved = dict(record["file"]), record["data"]["row_limit_tokens"], record["saved"]["folder"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             "the record of this training is damaged",

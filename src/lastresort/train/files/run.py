@@ -326,7 +326,7 @@ def _of_rows(data: TrainingItems) -> TrainingData:
         what=data.noun,
         eval_items=len(data.held_out),
         rows_read=data.read,
-        longest_row_tokens=data.row_tokens,
+        row_limit_tokens=data.row_tokens,
         findings=data.findings,
     )
 

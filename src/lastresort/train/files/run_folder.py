@@ -44,13 +44,13 @@ class RowFinding(JsonDocument):
 
 
 class TrainingData(JsonDocument):
-    """items: that were trained on; what they are, in the plural. eval_items: held out. longest_row_tokens: allowed."""
+    """items: that were trained on; what they are, in the plural. eval_items: held out. row_limit_tokens: of a row."""
 
     items: Count
     what: str
     eval_items: Count
     rows_read: Count
-    longest_row_tokens: int | None
+    row_limit_tokens: int | None
     findings: tuple[RowFinding, ...]
 
 
