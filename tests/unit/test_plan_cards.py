@@ -47,6 +47,9 @@ def test_several_cards_and_sizes() -> None:
     count, card = cards_named("2x48GB")
     assert (count, card.peak_flops_per_s) == (2, None)
     assert card.memory_bytes == int(0.98 * 48 * GIB)
+    assert card.estimated
+    exact = cards_named("2x23.6 GiB")[1]
+    assert (exact.memory_bytes, exact.estimated) == (int(23.6 * GIB), False), "as the driver tells it"
 
 
 def test_a_card_that_is_here_has_the_memory_that_its_driver_tells() -> None:

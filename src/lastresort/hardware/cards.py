@@ -18,9 +18,9 @@ from lastresort.errors import DataError, InputError
 from lastresort.foreign import read_yaml
 
 GIB = 1 << 30
-_SIZE = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*gi?b", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*g(i?)b", re.IGNORECASE)
 _COUNTED = re.compile(r"(\d{1,6})\s*[x×*]\s*(.+)", re.IGNORECASE)
-_KEPT_BY_DRIVER = 0.02  # of the memory in a card's name
+_KEPT_BY_DRIVER = 0.02  # of the memory in a card's name, which says GB and means GiB
 _ABOUT = 0.08
 _EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2xl40s"
 
@@ -59,10 +59,14 @@ def cards_named(text: str) -> tuple[int, Card]:
 
 
 def card_named(name: str, where: str = "--gpu") -> Card:
-    """By its name, another spelling, what the driver calls it, or a size. Raises InputError with the nearest names, at `where`."""
+    """By its name, another spelling, what the driver calls it, or a size: in GB as cards are sold, in GiB what a program gets.
+
+    Raises InputError with the nearest names, at `where`.
+    """
     size, plain = _SIZE.fullmatch(name.strip()), _plain(name)
     if size:
-        return Card(name.strip().lower(), int((1 - _KEPT_BY_DRIVER) * float(size[1]) * GIB), estimated=True)
+        left = 1 if size[2] else 1 - _KEPT_BY_DRIVER
+        return Card(name.strip().lower(), int(left * float(size[1]) * GIB), estimated=not size[2])
     found = _spellings().get(plain)
     if found is None:
         size_meant = plain.isdecimal() and len(plain) <= 3  # 5070 is the number of a card
