@@ -98,6 +98,14 @@ def test_the_weights_are_those_of_our_own_file(tmp_path: Path, monkeypatch: pyte
     assert all(first[name].equal(second[name]) for name in first)
 
 
+def test_too_many_rows_held_out_are_refused_by_the_key_of_the_users_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = llamafactory_file(tmp_path, "sft", val_size=60)
+    assert lastresort(monkeypatch, "train", str(path)) == 2
+    assert 'train.yaml, key "val_size": found 60 of 12 different prompts to hold out' in capsys.readouterr().err
+
+
 def test_strict_refuses_what_is_not_honoured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,8 +54,8 @@ class RowSource:
 @dataclass(frozen=True, slots=True)
 class ImportedTraining:
     """document: keys of our training file (docs/train.md), without `data`. eval_share: a share or a count of the rows to hold
-    out. rendered_by: the key and value of the foreign file by which rows become text ("template: llama3"), None where they
-    stay turns.
+    out, eval_key: where the foreign file says so. rendered_by: the key and value of the foreign file by which rows become text
+    ("template: llama3"), None where they stay turns.
     """
 
     framework: Framework
@@ -65,6 +65,7 @@ class ImportedTraining:
     eval_share: float | int | None
     remarks: tuple[ImportRemark, ...]
     rendered_by: str | None = None
+    eval_key: str = ""
 
 
 def hub_rows(

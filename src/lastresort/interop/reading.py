@@ -88,6 +88,8 @@ def write_imported(imported: ImportedTraining, output: Path, path: Path, *, resu
     origin = {"framework": imported.framework, "file": path.name, "remarks": remarks}
     if imported.rendered_by is not None:
         origin["rendered_by"] = imported.rendered_by
+    if imported.eval_share is not None:
+        origin["eval_key"] = imported.eval_key
     title = commented([f"{TARGETS[imported.framework].title}'s {path.name}, in the words of `lastresort train`."])
     _write(folder / TRAINING_FILE, title + _yaml({**imported.document, "origin": origin}, data, folder))
     return folder / TRAINING_FILE

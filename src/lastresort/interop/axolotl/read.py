@@ -170,7 +170,9 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
         given.note_ignored("val_set_size" if share else "test_datasets", "With grpo no prompts are held out.")
         share, kept_out = None, ()
     note_other_keys(given)
-    return ImportedTraining("axolotl", document, train, kept_out, share, tuple(given.remarks), rendered_by(given))
+    return ImportedTraining(
+        "axolotl", document, train, kept_out, share, tuple(given.remarks), rendered_by(given), "val_set_size"
+    )
 
 
 def _trainer_keys(given: ForeignKeys, chosen: ObjectiveChoice, path: Path) -> JsonObject:

@@ -17,7 +17,7 @@ from lastresort.data.read import read_prompts
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS, Segments
 from lastresort.errors import DataError
 from lastresort.interop.exporting.job import EXPECTED, Row
-from lastresort.train.files.items import Conversation, TrainingUnit, read_units, split
+from lastresort.train.files.items import Conversation, TrainingUnit, read_units, split_of
 from lastresort.train.settings import TrainingFile
 from lastresort.types import Example, JsonObject, Message
 
@@ -33,9 +33,7 @@ def rows_of(file: TrainingFile) -> tuple[list[Row], list[Row]]:
         return _texts(file.data.train), _texts(file.data.eval)
     if file.need == "groups":
         return [row for path in file.data.train for row in _prompts(path)], []
-    train, held = read_units(file, file.data.train), read_units(file, file.data.eval)
-    if file.data.eval_share is not None:
-        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.settings.seed)
+    train, held = split_of(file, read_units(file, file.data.train), read_units(file, file.data.eval))
     return [unit_row(unit) for unit in train], [unit_row(unit) for unit in held]
 
 

@@ -210,6 +210,7 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
         eval_share=share,
         remarks=tuple(given.remarks),
         rendered_by=rendering.by,
+        eval_key="val_size",
     )
 
 

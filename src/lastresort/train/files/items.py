@@ -133,19 +133,40 @@ def split(
     share: float | int,
     seed: int,
     noun: str = "different prompts",
+    where: str = "",
 ) -> tuple[list[Unit], list[Unit]]:
-    """Train and eval: prompts are drawn, and all rows of one prompt go with it."""
+    """Train and eval: prompts are drawn, and all rows of one prompt go with it. where: the user says how many, for errors."""
     prompts = list(dict.fromkeys(prompt_of(unit) for unit in units))
     count = int(share) if share >= 1 else max(1, round(share * len(prompts)))
     if count >= len(prompts):
         raise DataError(
             f"found {share} of {len(prompts)} {noun} to hold out",
-            where='key "data.eval"',
+            where=where,
             expected="some that remain to train on",
             remedy="Hold out fewer, or name a file for eval.",
         )
     drawn = set(random.Random(seed).sample(prompts, count))
     return [u for u in units if prompt_of(u) not in drawn], [u for u in units if prompt_of(u) in drawn]
+
+
+def _share_key(file: TrainingFile) -> str:
+    """The key by which the user holds rows out: ours, or that of another framework's file that this one was made of."""
+    return (file.resolved.get("origin") or {}).get("eval_key") or "data.eval"
+
+
+def _place_of_share(file: TrainingFile) -> str:
+    origin = file.resolved.get("origin") or {}
+    return f'{origin["file"] if origin.get("eval_key") else file.path}, key "{_share_key(file)}"'
+
+
+def split_of(
+    file: TrainingFile, train: list[TrainingUnit], held: list[TrainingUnit]
+) -> tuple[list[TrainingUnit], list[TrainingUnit]]:
+    """Train and eval of a file: as they are, or with the share of train that it holds out."""
+    share = file.data.eval_share
+    if share is None:
+        return train, held
+    return split(train, lambda unit: unit.prompt, share, file.settings.seed, where=_place_of_share(file))
 
 
 TEXT_ROW_TOKENS = 1024
@@ -173,9 +194,7 @@ def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None
     limit = _row_tokens(file, context_tokens)
     if file.need == "text":
         return _prepare_text(file, tokenizer, limit or TEXT_ROW_TOKENS)
-    train, held = read_units(file, file.data.train), read_units(file, file.data.eval)
-    if file.data.eval_share is not None:
-        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.settings.seed)
+    train, held = split_of(file, read_units(file, file.data.train), read_units(file, file.data.eval))
     found = _Findings()
     items = _items(file, _render(file, train, tokenizer, limit, found), limit, "train", found)
     kept = _render(file, held, tokenizer, limit, found)
@@ -332,8 +351,9 @@ def _labelled(
 def _more_prompts(file: TrainingFile, part: str) -> str:
     """What to do about a part whose prompts are all the same."""
     if part == "eval" and file.data.eval_share is not None:
-        return f"Raise data.eval from {file.data.eval_share:g}, or leave it out: there may be too few rows to hold some out."
-    held_out = ", or lower data.eval" if file.data.eval_share is not None else ""
+        too_few = "there may be too few rows to hold some out"
+        return f"Raise {_share_key(file)} from {file.data.eval_share:g}, or leave it out: {too_few}."
+    held_out = f", or lower {_share_key(file)}" if file.data.eval_share is not None else ""
     return f"Add rows with other prompts{held_out}."
 
 
@@ -359,6 +379,7 @@ def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Traini
             file.data.eval_share,
             file.settings.seed,
             f"rows of {row_tokens} tokens",
+            _place_of_share(file),
         )
         rows, kept = [row for _, row in train], [row for _, row in out]
     items = completions([Row(row.ids, row.targets) for row in rows])
