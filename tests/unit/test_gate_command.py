@@ -72,6 +72,10 @@ def test_what_is_better_and_lost_nothing_ships(gate: Run, tmp_path: Path) -> Non
         seen = suite["looked_at"]
         assert [look["items"] for look in seen["looks"]] == list(look_schedule(seen["most"]))[: len(seen["looks"])]
         assert seen["looks"][-1]["items"] == seen["items"] == suite["asked"]["items"]
+        first, second = (look["items"] for look in seen["looks"][:2])
+        for side in ("base", "tuned"):
+            assert f"{side}: {suite['name']}, items 1-{first} of at most {seen['most']} ..." in error
+            assert f"{side}: {suite['name']}, items {first + 1}-{second} of at most {seen['most']} ..." in error
         assert seen["items"] == seen["most"] or seen["looks"][-1]["p"] <= 0.05 < seen["looks"][-2]["p"]
         assert (
             seen["items"] == seen["most"]

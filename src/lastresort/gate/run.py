@@ -91,7 +91,15 @@ class PlannedSuite:
 
     def part(self, look: int) -> tuple[SuiteItem, ...]:
         """The items that come at this look, the first being 0."""
-        return self.drawn.items[self.schedule[look - 1] if look else 0 : self.schedule[look]]
+        return self.drawn.items[slice(*self._places(look))]
+
+    def stage(self, side: SideName, look: int) -> str:
+        """Which items come at this look, in words. Later looks come only where the earlier ones do not decide."""
+        first, last = self._places(look)
+        return f"{side}: {self.plan.name}, items {first + 1}-{last} of at most {len(self.drawn.items)}"
+
+    def _places(self, look: int) -> tuple[int, int]:
+        return self.schedule[look - 1] if look else 0, self.schedule[look]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +394,7 @@ class GateRunner:
     def ask_parts(self, side: SideName, model: Model, planned: Sequence[PlannedSuite], look: int) -> list[SuiteReplies]:
         """What comes at this look of each of these suites."""
         parts = [
-            SuitePart(one.piloted.suite, one.part(look), self.kept.of(side, one.plan.name), f"{side}: {one.plan.name}")
+            SuitePart(one.piloted.suite, one.part(look), self.kept.of(side, one.plan.name), one.stage(side, look))
             for one in planned
         ]
         return ask_each(model, parts, progress=self.progress, stop=self.stop, answered=self._answered(side))
