@@ -93,15 +93,26 @@ def test_without_a_card_the_cheapest_that_fits_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("job", "headings"), [(("--rows", "1000"), ("for this job", "per hour")), ((), ("per hour", "per hour"))]
+    ("job", "heading"), [(("--rows", "1000"), "cheapest GPU for this job"), ((), "cheapest GPU per hour")]
 )
 def test_each_table_says_what_its_cheapest_card_is_cheapest_by(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: tuple[str, ...], headings: tuple[str, str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: tuple[str, ...], heading: str
 ) -> None:
     assert run(monkeypatch, "plan", "--model", "qwen3-8b", *job) == 0
     methods, ladder = (line for line in capsys.readouterr().out.splitlines() if "cheapest" in line)
-    assert f"cheapest GPU {headings[0]}" in methods
-    assert f"cheapest GPU {headings[1]}" in ladder
+    assert heading in methods
+    assert heading in ladder
+
+
+def test_with_a_job_both_tables_name_the_card_that_is_cheapest_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(monkeypatch, capsys, "--model", "qwen3-8b", "--rows", "10000")
+    (lora,) = (one["cheapest"] for one in found["methods"] if one["method"] == "lora")
+    sft, preference, full = found["ladder"]
+    assert sft["cheapest"] == sft["cheapest_up_to_here"] == lora
+    assert preference["cheapest_up_to_here"]["usd"] > preference["cheapest"]["usd"] > lora["usd"]
+    assert full["cheapest_up_to_here"]["seconds"] > full["cheapest"]["seconds"]
 
 
 def test_the_foot_says_why_a_card_is_not_for_train(

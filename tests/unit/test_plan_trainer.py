@@ -110,10 +110,10 @@ def test_one_card_for_several_rungs_has_room_for_each() -> None:
         {"rtx-3060": Price(0.1, None, "yours"), "a100-80": Price(1.0, None, "yours")},
     )
     small, large = Setup("qlora"), Setup("lora", row_tokens=2048, batch=8)
-    alone, both = for_all(shape, [small], prices), for_all(shape, [small, large], prices)
+    alone, both = for_all(shape, [small], prices, None), for_all(shape, [small, large], prices, None)
     assert alone is not None
     assert both is not None
     assert (alone.cards.card.name, alone.cards.count) == ("rtx-3060", 1)
     assert both.usd_per_hour > alone.usd_per_hour
     assert fit(shape, large, both.cards).fits
-    assert for_all(shape, [Setup("full", row_tokens=4096, batch=64)], {"rtx-3060": prices["rtx-3060"]}) is None
+    assert for_all(shape, [Setup("full", row_tokens=4096, batch=64)], {"rtx-3060": prices["rtx-3060"]}, None) is None

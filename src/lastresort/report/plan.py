@@ -112,13 +112,7 @@ def batch_lines(found: PlanDocument) -> list[str]:
 
 def _methods(found: PlanDocument) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False)
-    by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
-    for name in (
-        "method",
-        "GiB per device",
-        "fits",
-        "cheapest GPU for this job" if by_job else "cheapest GPU per hour",
-    ):
+    for name in ("method", "GiB per device", "fits", cheapest(found)):
         table.add_column(name, justify="right" if name == "GiB per device" else "left")
     for one in found.methods:
         fits = "yes" if one.fits else "no"
@@ -128,12 +122,18 @@ def _methods(found: PlanDocument) -> Table:
 
 def _ladder(found: PlanDocument) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("rung", "by", "cheapest GPU per hour", "for all rungs up to here"):
+    for name in ("rung", "by", cheapest(found), "for all rungs up to here"):
         table.add_column(name)
     for one in found.ladder:
         by = one.method if one.learning == "sft" else f"{one.method}, {one.learning}"
-        table.add_row(one.rung, by, hourly(one.cheapest), hourly(one.cheapest_up_to_here))
+        table.add_row(one.rung, by, offered(one.cheapest), offered(one.cheapest_up_to_here))
     return table
+
+
+def cheapest(found: PlanDocument) -> str:
+    """By what the cards are compared."""
+    by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
+    return "cheapest GPU for this job" if by_job else "cheapest GPU per hour"
 
 
 def offered(offer: CardOffer | None) -> str:

@@ -128,7 +128,9 @@ class MethodRow(JsonDocument):
 
 
 class RungRow(JsonDocument):
-    """What a rung that trains would need. cheapest_up_to_here: cards on which this rung and those below fit."""
+    """What a rung that trains would need. cheapest_up_to_here: cards on which this rung and those below fit, for the job by all of
+    them, one after the other.
+    """
 
     rung: str
     method: Method

@@ -174,7 +174,7 @@ def _ladder(shape: ModelShape, setup: Setup, inputs: PlanInputs) -> tuple[RungRo
     found, so_far = [], []
     for name, own in rungs.items():
         so_far.append(own)
-        alone, together = for_all(shape, [own], inputs.prices), for_all(shape, so_far, inputs.prices)
+        alone, together = (for_all(shape, setups, inputs.prices, inputs.job) for setups in ([own], so_far))
         found.append(
             RungRow(
                 rung=name,

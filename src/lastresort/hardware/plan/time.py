@@ -9,7 +9,7 @@ Also the cheapest cards to rent on which a training fits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lastresort.errors import InputError
 from lastresort.hardware.cards import Price, cards_of_size, known_cards
@@ -169,18 +169,32 @@ class Offer:
 def offers(shape: ModelShape, setup: Setup, prices: Mapping[str, Price], job: TrainingWork | None) -> list[Offer]:
     """Of every card with a price the fewest that fit, by what the job costs; without a job, by the hour."""
     found = [offer for name in prices if (offer := _fewest(shape, setup, name, prices[name], job)) is not None]
-    return sorted(found, key=lambda one: (one.usd is None, one.usd if one.usd is not None else 0.0, one.usd_per_hour))
+    return sorted(found, key=_cost)
 
 
-def for_all(shape: ModelShape, setups: Sequence[Setup], prices: Mapping[str, Price]) -> Offer | None:
-    """The cheapest by the hour on which each of these fits."""
+def for_all(
+    shape: ModelShape, setups: Sequence[Setup], prices: Mapping[str, Price], job: TrainingWork | None
+) -> Offer | None:
+    """The cheapest on which each of these fits, by what the job costs by one after the other; without a job, by the hour."""
     found = []
     for name, price in prices.items():
         own = [_fewest(shape, setup, name, price, None) for setup in setups]
         fitting = [offer for offer in own if offer is not None]
         if len(fitting) == len(setups):
-            found.append(max(fitting, key=lambda one: one.usd_per_hour))
-    return min(found, key=lambda one: one.usd_per_hour, default=None)
+            most = max(fitting, key=lambda one: one.usd_per_hour)
+            found.append(most if job is None else _for_job(shape, setups, most, job))
+    return min(found, key=_cost, default=None)
+
+
+def _for_job(shape: ModelShape, setups: Sequence[Setup], offer: Offer, job: TrainingWork) -> Offer:
+    times = [training_time(shape, setup, offer.cards, job).seconds for setup in setups]
+    known = [seconds for seconds in times if seconds is not None]
+    seconds = sum(known) if len(known) == len(times) else None
+    return replace(offer, seconds=seconds, usd=usd(seconds, offer.cards, offer.price.usd_per_hour))
+
+
+def _cost(offer: Offer) -> tuple[bool, float, float]:
+    return offer.usd is None, 0.0 if offer.usd is None else offer.usd, offer.usd_per_hour
 
 
 def _fewest(shape: ModelShape, setup: Setup, name: str, price: Price, job: TrainingWork | None) -> Offer | None:
