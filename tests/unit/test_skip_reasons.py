@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
-from lastresort.stop import Never
+from lastresort.stop import Never, Stop
 from lastresort.types import Answer, Example, SilentProgress
 from tuning_support import pairs, tiny_task
 
@@ -234,11 +234,12 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
     dev = [Example(f"question {number}", (), "right") for number in range(200)]
     draw, asked = random.Random(1), list[int]()
 
-    def answers(bench: Any, start: Any, batch: Sequence[Example], number: int) -> list[Answer]:
-        asked.append(len(batch))
-        return [Answer("right" if draw.random() < 0.05 else "wrong", 3, 1, "stop") for _ in batch]
+    def answers(answerer: Any, rows: Sequence[Example], count: int, *, stop: Stop) -> Iterator[list[Answer]]:
+        for _ in range(count):
+            asked.append(len(rows))
+            yield [Answer("right" if draw.random() < 0.05 else "wrong", 3, 1, "stop") for _ in rows]
 
-    monkeypatch.setattr(samples, "_answers", answers)
+    monkeypatch.setattr(samples, "samples_of", answers)
     monkeypatch.setattr(samples, "scores_of", lambda scorer, texts, batch: [float(text == "right") for text in texts])
     kept = list[Any]()
     bench: Any = SimpleNamespace(
@@ -247,6 +248,7 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
         alpha_of_rung=lambda rung: 0.05,
         record=SimpleNamespace(last=lambda *_: kept[-1] if kept else None, append=kept.append),
         models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
+        answerer=lambda _: None,
         scorer=SimpleNamespace(binary=True),
         progress=SilentProgress(),
         stop=Never(),
@@ -274,7 +276,7 @@ def test_the_answers_that_a_system_gave_anyway_count_among_its_samples(
     task = load_task(tiny_task(tmp_path))
     dev = [Example(f"question {number}", (), "right", group=f"{number // 2}") for number in range(100)]
     monkeypatch.setattr(
-        samples, "_answers", lambda bench, start, batch, number: [Answer("", 1, 1, "stop")] * len(batch)
+        samples, "samples_of", lambda answerer, rows, count, *, stop: [[Answer("", 1, 1, "stop")] * len(rows)] * count
     )
     monkeypatch.setattr(samples, "scores_of", lambda scorer, texts, batch: [0.0] * len(texts))
     before = [item(number, 1.0) for number in range(100)]
@@ -286,6 +288,7 @@ def test_the_answers_that_a_system_gave_anyway_count_among_its_samples(
             alpha_of_rung=lambda rung: 0.05,
             record=SimpleNamespace(last=lambda *_: None, append=lambda _: None),
             models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
+            answerer=lambda _: None,
             scorer=SimpleNamespace(binary=True),
             progress=SilentProgress(),
             stop=Never(),
