@@ -248,15 +248,24 @@ def test_inputs_that_repeat_count_once_in_the_draft_as_in_the_check(times: int, 
     assert (found.dev, len(split.dev)) == (times * (plain.dev or 0), plain.dev)
 
 
-@pytest.mark.parametrize("rows", [_labelled(60) * 2, _labelled(60) * 10, _labelled(79) * 2])
-def test_few_inputs_that_repeat_are_drafted_as_few_that_do_not(rows: list[dict[str, object]], tmp_path: Path) -> None:
-    init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+@pytest.mark.parametrize(("inputs", "times"), [(60, 2), (60, 10), (40, 3), (79, 2)])
+def test_few_inputs_that_repeat_are_drafted_as_few_that_do_not(inputs: int, times: int, tmp_path: Path) -> None:
+    drafted = list[list[int]]()
+    for rows, path in ((_labelled(inputs), tmp_path / "once"), (_labelled(inputs) * times, tmp_path / "again")):
+        path.mkdir()
+        init_task(InitRequest(_file(path, rows), task_file=path / "task.yaml"))
+        split = prepare(load_task(path / "task.yaml")).split
+        drafted.append([len({one.input_text for one in side}) for side in (split.train, split.dev, split.test)])
+    assert drafted[0] == drafted[1]
 
 
 def test_a_draft_that_is_refused_names_no_key_of_the_file_that_has_gone(tmp_path: Path) -> None:
-    sentence = r"found 120 examples: .*\. Add labelled examples with other inputs\.$"
+    rows: list[dict[str, object]] = [
+        {**row, "text": f"{row['text']}{end}"} for row in _labelled(60) for end in ("", "!", " please")
+    ]
+    sentence = r"found 45 dev items, of which 15 are left .*, expected at least 20\. Add labelled examples with other inputs\.$"
     with pytest.raises(DataError, match=sentence):
-        init_task(InitRequest(_file(tmp_path, _labelled(40) * 3), task_file=tmp_path / "task.yaml"))
+        init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
 
 
 def test_a_test_file_that_repeats_inputs_counts_each_once(tmp_path: Path) -> None:

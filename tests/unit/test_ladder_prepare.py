@@ -227,6 +227,7 @@ def test_a_dev_set_that_is_small_anyway_may_lose_some_items_but_not_most(tmp_pat
     assert len(prepared_apart(tmp_path, train, [*dev[:9], *test[:8]], test).split.dev) == 9
     with pytest.raises(DataError, match=r"found 17 dev items, of which 8 are left .*, expected at least 9"):
         prepared_apart(tmp_path, train, [*dev[:8], *test[:9]], test)
+    assert len(prepared_apart(tmp_path, train, dev[:17] * 6, test).split.dev) == 17  # repeats lose nothing
 
 
 def test_a_climb_counts_the_tokens_that_a_data_check_counts(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from lastresort.data.check import LEAST_ROWS_A_LABEL, are_codes, short
 from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.split import LEAST_DEV
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.foreign import NotJson, parse_json
@@ -349,7 +348,6 @@ BARS: dict[AnswerKind, float] = {"labels": 0.85, "json": 0.8, "number": 0.7, "sh
 GRADED = frozenset({"rouge_l"})
 LADDERS = (("prompting", "sft", "preference", "full"), ("prompting", "sft", "full"), ("prompting", "sft"))
 CONFIDENCE, LOWEST_BAR, STEP = 0.95, 0.5, 0.05
-UNEVEN = 5  # different inputs by which dev may miss what was asked for, as some have more rows than others
 
 
 def draft(
@@ -408,8 +406,6 @@ def draft(
         )
     bar, ladder = decided
     dev = None if n_dev is not None else _rows_of(_dev_rows(different), rows, different)
-    if dev is not None and different < rows and dev > LEAST_DEV - UNEVEN:
-        dev = max(dev, _rows_of(LEAST_DEV + UNEVEN, rows, different))
     train = rows - (dev or 0) - (test if n_test is None else 0)
     return TaskDraft(rows, answers, score, bar, dev, test if n_test is None else None, train, ladder, columns, group_by)
 

@@ -314,7 +314,7 @@ def clean(split: Split, passages: HeldPassages | None = None) -> CleanSplit:
     repeats: dict[Literal["dev", "test"], int] = {"dev": len(split.dev) - len(dev), "test": len(split.test) - len(test)}
     in_test = {id(leak.train) for leak in find_leaks(dev, (), test)}
     kept = tuple(item for item in dev if id(item) not in in_test)
-    _need_dev(split.dev, kept)
+    _need_dev(split.dev, dev, kept)
     cleaned, leaks = remove_leaks(Split(split.train, kept, test))
     train = _made_from_train(cleaned.train, (*split.dev, *split.test))
     not_from_train, changed = len(cleaned.train) - len(train), 0
@@ -368,9 +368,9 @@ def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
     return [rows[0] for rows in clear], len(train) - sum(map(len, clear))
 
 
-def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
-    """Fewer than LEAST_DEV are accepted where no more were given, unless most of them go."""
-    least = LEAST_DEV if len(given) >= LEAST_DEV else math.ceil(len(given) / 2)
+def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequence[Example]) -> None:
+    """Fewer than LEAST_DEV are accepted where no more different ones were given, unless most of those go."""
+    least = LEAST_DEV if len(different) >= LEAST_DEV else math.ceil(len(different) / 2)
     if len(kept) < least:
         raise SplitError(
             f"found {len(given)} dev items, of which {len(kept)} are left after removing repeated inputs and those "
