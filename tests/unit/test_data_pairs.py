@@ -580,6 +580,29 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert [path.name for path in task.parent.iterdir() if "pairs" in path.name] == []
 
 
+def test_a_dry_run_after_the_limit_has_ended_it_says_that_the_limit_ends_it_again(tmp_path: Path) -> None:
+    """What is missing alone stays below it."""
+    task, priced = half_right(tmp_path), {"prompt_price": 100.0, "output_price": 100.0}
+    whole = forecast_pairs(sampling(task, **priced), SilentProgress())
+    assert whole.usd is not None
+    assert whole.usd_of_all == pytest.approx(whole.usd)
+    limited = sampling(task, **priced, usd=round(0.6 * whole.usd, 4))
+    with pytest.raises(BudgetError):
+        pair_samples(limited, SilentProgress())
+    again = forecast_pairs(limited, SilentProgress())
+    assert again.kept > 0
+    assert again.usd is not None
+    assert again.limit_usd is not None
+    assert again.usd < again.limit_usd
+    assert again.usd_of_all == pytest.approx(whole.usd)
+    ends = f"The limit of {again.limit_usd:g} USD ends it before that: raise it, or give fewer --rows or --n."
+    assert again.lines()[-1] == ends
+    asked = len(calls(task.parent))
+    with pytest.raises(BudgetError):
+        pair_samples(limited, SilentProgress())
+    assert len(calls(task.parent)) == asked
+
+
 def test_two_commands_do_not_ask_for_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of them would write nothing, after all its calls."""
     task = half_right(tmp_path)

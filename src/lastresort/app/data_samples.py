@@ -17,7 +17,7 @@ from lastresort.data.split import one_row_a_prompt
 from lastresort.errors import SAME_COMMAND, BudgetError, StoppedError, StopRequestedError
 from lastresort.models.cached import Cache, CachedModel, MemoryCache
 from lastresort.models.open import ModelOpening, absolute_name
-from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens, is_endpoint
+from lastresort.models.protocol import Prompt, estimated_prompt_tokens, estimated_tokens, is_endpoint
 from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairsForecast, SampledAnswers
 from lastresort.report.words import data_files as words
@@ -79,9 +79,9 @@ class _Sampling:
 
     def forecast(self) -> PairsForecast:
         missing = self.sampler.missing(self.rows)
-        read = sum(map(estimated_prompt_tokens, missing))
-        written = round(len(missing) * fmean(estimated_tokens(row.output) for row in self.rows)) if missing else 0
-        usd = (read * self.budget.prices[0] + written * self.budget.prices[1]) / 1e6
+        read, written, usd = self._estimate(missing)
+        prompts = self.sampler.answerer.prompts([row.input for row in self.rows])
+        _, _, usd_of_all = self._estimate(prompts * self.sampler.count)
         return PairsForecast(
             model=self.model,
             rows=len(self.rows),
@@ -91,8 +91,15 @@ class _Sampling:
             tokens_in=read,
             tokens_out=written,
             usd=usd if self.priced or not missing else None,
+            usd_of_all=usd_of_all if self.priced else None,
             limit_usd=self.budget.limit_usd,
         )
+
+    def _estimate(self, prompts: Sequence[Prompt]) -> tuple[int, int, float]:
+        """About how many tokens these prompts and their answers have, and what they cost in USD."""
+        read = sum(map(estimated_prompt_tokens, prompts))
+        written = round(len(prompts) * fmean(estimated_tokens(row.output) for row in self.rows)) if prompts else 0
+        return read, written, (read * self.budget.prices[0] + written * self.budget.prices[1]) / 1e6
 
 
 def forecast_samples(order: SampleOrder, prepared: PreparedTask) -> PairsForecast:

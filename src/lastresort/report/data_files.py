@@ -125,8 +125,8 @@ class SampledAnswers:
 @dataclass(frozen=True, slots=True)
 class PairsForecast:
     """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
-    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts; usd is None where a price is unknown.
-    limit_usd: what all answers may cost, None for no limit.
+    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts. usd_of_all: of all answers, those kept among
+    them. Both are None where a price is unknown. limit_usd: what all answers may cost, None for no limit.
     """
 
     model: str
@@ -137,6 +137,7 @@ class PairsForecast:
     tokens_in: int
     tokens_out: int
     usd: float | None
+    usd_of_all: float | None
     limit_usd: float | None
 
     def as_dict(self) -> JsonObject:
