@@ -285,9 +285,10 @@ def test_too_few_rows_for_any_verdict_are_refused() -> None:
 @pytest.mark.parametrize(("rows", "found"), [(4, "4 rows"), (40, "40 rows of 4 inputs")])
 def test_a_test_file_that_is_too_small_is_named(rows: int, found: str, tmp_path: Path) -> None:
     train = _file(tmp_path, _labelled(300), "train.jsonl")
-    _file(tmp_path, [{"text": f"test {i % 4}", "label": SEASONS[i % 4]} for i in range(rows)], "test.jsonl")
-    with pytest.raises(DataError, match=rf"found {found} in the test file, expected at least \d\. Add .* to it, or"):
+    test = _file(tmp_path, [{"text": f"test {i % 4}", "label": SEASONS[i % 4]} for i in range(rows)], "test.jsonl")
+    with pytest.raises(DataError, match=rf"found {found}, expected at least \d\. Add .* to it, or") as caught:
         init_task(InitRequest(train, task_file=tmp_path / "task.yaml"))
+    assert str(caught.value).startswith(f"{test}: ")
 
 
 def test_an_open_column_is_asked_for_and_never_guessed(tmp_path: Path) -> None:

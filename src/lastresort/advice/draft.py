@@ -360,6 +360,7 @@ def draft(
     n_dev: int | None = None,
     n_test: int | None = None,
     where: str = "",
+    where_test: str = "",
     skipped: Collection[str] = (),
     units: int | None = None,
 ) -> TaskDraft:
@@ -367,9 +368,9 @@ def draft(
 
     group_by, groups: the column that names whose row it is, and how many owners there are. inputs: how many different ones, of
     which dev and test hold each once; None where all are. n_dev, n_test: rows of a dev or test file of its own, None where the
-    file is split. where: the file, for errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for the
-    others, the split for all. units: test items or groups that the split then has, None before it is known. Raises DataError
-    where the rows are too few for any verdict, or all answers are the same.
+    file is split. where, where_test: the file and that of test, for errors. skipped: rungs that a climb of these rows would skip:
+    the bar is chosen for the others, the split for all. units: test items or groups that the split then has, None before it is
+    known. Raises DataError where the rows are too few for any verdict, or all answers are the same.
     """
     rows, answers = len(outputs), answers_of(outputs)
     if rows > 1 and answers.distinct == 1:
@@ -392,8 +393,8 @@ def draft(
         if n_test is not None:
             of = f" of {units} inputs" if units < n_test else ""
             raise DataError(
-                f"found {n_test} rows{of} in the test file",
-                where=where,
+                f"found {n_test} rows{of}",
+                where=where_test,
                 expected=f"at least {least}",
                 remedy="Add labelled examples to it, or remove it, so that the test set is drawn from the other rows.",
             )

@@ -173,13 +173,13 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     outputs, inputs = [one.output for one in examples], len({normalised(one.input_text) for one in examples})
     kept_together = None if beside else whose
     as_in_file = None if columns is None else _as_in_header(columns, rows[0].header)
-    drafted = partial(_draft, outputs, inputs, as_in_file, counted, request, kept_together)
+    drafted = partial(_draft, outputs, inputs, as_in_file, counted, beside, request, kept_together)
     try:
         found = drafted()
     except DataError:
         if kept_together is None:
             raise
-        drafted = partial(_draft, outputs, inputs, as_in_file, counted, request, None)
+        drafted = partial(_draft, outputs, inputs, as_in_file, counted, beside, request, None)
         found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
@@ -370,6 +370,7 @@ def _draft(
     inputs: int,
     columns: tuple[str, str] | None,
     counted: dict[str, int],
+    beside: dict[str, Path],
     request: InitRequest,
     whose: ColumnFacts | None,
     skipped: Collection[str] = (),
@@ -384,6 +385,7 @@ def _draft(
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
         where=str(request.data),
+        where_test=str(beside.get("test", "")),
         skipped=skipped,
         units=units,
     )
