@@ -225,6 +225,9 @@ def test_one_batch_at_an_end_does_not_say_what_a_training_did() -> None:
     rewards = [{"step": n, "loss": 0.0, "reward": value} for n, value in enumerate([0.9, *[0.1 * n for n in range(8)]])]
     assert findings.of_training({"a": rewards}, None) == "Mean reward rises from 0.30 to 0.55 as means of 4 steps"
     assert findings.of_training({"a": curve(1.0, 1.0)}, None) == "Training loss does not fall: from 1.00 to 1.00"
+    assert findings.of_training({"a": curve(*[1.0] * 6)}, None) == "Training loss does not fall: from 1.00 to 1.00"
+    still = [{"step": n, "loss": 0.0, "reward": 0.5} for n in range(6)]
+    assert findings.of_training({"a": still}, None) == "Mean reward does not rise: from 0.50 to 0.50"
 
 
 def test_smoothing_and_thinning_keep_ends() -> None:

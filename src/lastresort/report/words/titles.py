@@ -131,12 +131,14 @@ def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate
     n = min(AT_ENDS, len(values) // 2)
     means = fmean(values[:n]), fmean(values[-n:])
     change, ends = means[1] - means[0], f"from {values[0]:.2f} to {values[-1]:.2f}"
-    if n > 1 and (values[-1] - values[0]) * change <= 0:
+    wanted = 1 if figure == "reward" else -1
+    better = wanted * change > 0
+    if n > 1 and (wanted * (values[-1] - values[0]) > 0) != better:
         ends = f"from {means[0]:.2f} to {means[1]:.2f} as means of {n} steps"
     if figure == "reward":
-        return f"Mean reward {'rises' if change > 0 else 'does not rise:'} {ends}"
+        return f"Mean reward {'rises' if better else 'does not rise:'} {ends}"
     raced = f", the best of {len(curves)} learning rates" if len(curves) > 1 and chosen_rate else ""
-    return f"Training loss {'falls' if change < 0 else 'does not fall:'} {ends}{raced}"
+    return f"Training loss {'falls' if better else 'does not fall:'} {ends}{raced}"
 
 
 def of_sharing(trainings: Sequence[TrainingReached]) -> str:
