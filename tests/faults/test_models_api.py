@@ -200,6 +200,9 @@ def test_a_gateway_that_times_out_is_late_and_its_model_may_be_paid(server: Endp
         model(server, patience=patience, on_lost=lost.append, output_price=1.0).generate(ask("a"), DECODING)
     assert 0 < caught.value.waited_s < 60
     assert lost == [DECODING.max_new_tokens / 1e6]
+    server.otherwise = status(gateway, Retry_After="86400")
+    with pytest.raises(LateError, match=f"answers {gateway}, after 1 attempt"):
+        model(server, patience=patience).generate(ask("a"), DECODING)
     server.script = [status(gateway)]  # other calls are tried again
     server.otherwise = echo
     assert model(server).generate(ask("a"), DECODING)[0].text == "<a>"

@@ -148,9 +148,9 @@ def retry(
         try:
             return call()
         except TransientFailure as failure:
-            if failure.after_s is not None and failure.after_s > patience.longest_asked_s:
-                raise _given_up(f"{failure.reason}, and asks to wait {failure.after_s:.0f} seconds", where) from failure
             late = failure.waited_s is not None and not patience.repeat_late
+            if not late and failure.after_s is not None and failure.after_s > patience.longest_asked_s:
+                raise _given_up(f"{failure.reason}, and asks to wait {failure.after_s:.0f} seconds", where) from failure
             if late or attempt == patience.attempts:
                 attempts = "1 attempt" if attempt == 1 else f"{attempt} attempts"
                 raise _given_up(f"{failure.reason}, after {attempts}", where, failure.waited_s) from failure
