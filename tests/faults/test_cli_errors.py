@@ -18,7 +18,8 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import AGAIN, RESUME, DiskError, InfrastructureError
 from lastresort.records.atomic import disk_error, disk_errors
-from lastresort.records.decision import PROVISIONAL
+from lastresort.records.decision import PROVISIONAL, RunView
+from lastresort.systems.running import no_winner
 
 QUALITY = [{"right": 0.97}]
 
@@ -366,6 +367,8 @@ def test_a_run_without_a_winner_says_so_where_one_is_wanted_and_calls_nothing_pr
     assert lastresort(monkeypatch, "chat", best, "--once", " ") == 2
     assert "--once: found no text, expected an input to answer" in capsys.readouterr().err
     assert decision["provisional"] is False
+    untested = RunView.model_validate(decision | {"rungs": []})
+    assert no_winner(Path("r"), untested).remedy == "`lastresort report r` says why, and what may help."
     page = re.sub("<[^>]*>", "", Path("r/report.html").read_text("utf-8"))
     assert "PROVISIONAL" not in page
     assert "Nothing won, and a verdict below is UNDECIDED. No rung is left to try." in page

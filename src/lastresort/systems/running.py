@@ -167,7 +167,7 @@ def no_winner(run: Path, decision: RunView, expected: str = "a run with one") ->
     folder = None if best is None else candidate_folder(run, best.name, best.chosen or "")
     verdict = (decision.verdict or "").replace("_", " ")
     opened = f"; the best that it tested opens by its own folder, {folder}" if folder is not None else ""
-    says = "what would decide it" if decision.verdict == "UNDECIDED" else "why, and what may help"
+    says = "what would decide it" if tested and decision.verdict == "UNDECIDED" else "why, and what may help"
     return DataError(
         f"this run has no winner ({verdict})",
         where=str(run),
