@@ -268,3 +268,24 @@ def _command(
     code = guarded(app)
     (folder / f"ended-{place}").touch()
     sys.exit(code)
+
+
+_MEASURED = """
+import os, subprocess, sys
+with open("stdout", "wb") as out, open("stderr", "wb") as error:
+    process = subprocess.Popen(sys.argv[1:], stdout=out, stderr=error)
+_, status, used = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_maxrss * 1024)
+"""
+
+
+def peak_bytes(command: Sequence[str | Path], folder: Path) -> int:
+    """Of a command that has to succeed, run in this folder, where its `stdout` and `stderr` are then. A small process starts it,
+    since Linux counts the peak of whoever starts a process as that of the process, too.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *map(str, command)], cwd=folder, capture_output=True, text=True, check=True
+    )
+    status, peak = map(int, done.stdout.split())
+    assert status == 0, (folder / "stderr").read_text(encoding="utf-8")[-3000:]
+    return peak

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from processes_support import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -24,12 +25,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 def demo(program: Path, folder: Path) -> dict[str, Any]:
     """Its decision, made in at most 4 GiB of memory."""
-    with (folder / "said").open("wb") as said:
-        process = subprocess.Popen([program, "demo", "json-only"], cwd=folder, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)  # of this process alone, whatever else ran before
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, (folder / "said").read_text(encoding="utf-8")[-3000:]
-    assert used.ru_maxrss * 1024 < 4 * 2**30
+    assert peak_bytes([program, "demo", "json-only"], folder) < 4 * 2**30
     decision: dict[str, Any] = json.loads((folder / "runs" / "json-only-1" / "decision.json").read_text("utf-8"))
     return decision
 
