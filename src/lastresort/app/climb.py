@@ -99,7 +99,8 @@ def climb(
         prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
-        refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs, record))
+        if not begins:
+            refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs, record))
         asked = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":

@@ -99,9 +99,8 @@ def servable(run: Path) -> Servable | None:
     winner = view.winner
     if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
         others = _others(run, facts, frozen, gates, but=artefact_sha256(run / winner.path))
-        found = _servable(
-            run, load_system(run / winner.path), held=winner.held, is_winner=True
-        )  # `serve` checks its files
+        # `serve` checks its files.
+        found = _servable(run, load_system(run / winner.path), held=winner.held, is_winner=True)
         return replace(
             found,
             bar_note=BAR_NOTES.get(view.winner_verdict),

@@ -101,9 +101,8 @@ def divided_plan(
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
     """Raises PrerequisiteError for more processes than cards."""
     wanted = bench.task.tune.processes
-    refuse_more_than_cards(
-        bench.task
-    )  # once more: a worker of a cluster may have fewer than the machine of the command
+    # Once more: a worker of a cluster may have fewer than the machine of the command.
+    refuse_more_than_cards(bench.task)
     if wanted != 1 and not isinstance(source, Sequence):
         if not bench.record.curve(run.name):  # said when it began
             bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")

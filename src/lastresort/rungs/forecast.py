@@ -177,9 +177,8 @@ def training(
     seconds = None
     if machine.parameters is not None:
         own = row_tokens - shared_tokens
-        busiest = (
-            -(-batch // machine.training_cards) * own + shared_tokens
-        )  # tokens of a step on the card with most rows
+        # Tokens of a step on the card with most rows.
+        busiest = -(-batch // machine.training_cards) * own + shared_tokens
         together = min(1.0, busiest / (batch * own + shared_tokens) / SHARED_CARDS)
         seconds = operations * machine.parameters * computed / machine.rates.training * together
     divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
