@@ -15,7 +15,7 @@ from lastresort.evals.evidence.martingale import log_evidence_above
 binary_scores = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=120)
 graded_scores = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 bars = st.floats(0.05, 0.95)
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60, deadline=None)
 
 
 @quick
@@ -81,7 +81,7 @@ def test_tango_narrows_with_confidence(b: int, c: int, n: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 30), st.integers(60, 240), st.sampled_from([0.025, 0.05]))
 def test_the_interval_lies_where_the_verdict_is(wins: int, losses: int, n: int, alpha: float) -> None:
     """The exact test decides; the limits beside it are the score test's, which near the margin may differ from it."""
@@ -95,7 +95,7 @@ def test_the_interval_lies_where_the_verdict_is(wins: int, losses: int, n: int, 
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 8), st.integers(0, 8), st.integers(20, 60))
 def test_a_larger_margin_is_easier(b: int, c: int, n: int) -> None:
     base = [0.0] * b + [1.0] * (n - b)

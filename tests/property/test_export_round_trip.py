@@ -111,8 +111,6 @@ def there_and_back(
 @settings(
     max_examples=8,
     deadline=None,
-    derandomize=True,
-    database=None,
     phases=[Phase.generate],
     suppress_health_check=[*HealthCheck],
 )

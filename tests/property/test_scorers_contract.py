@@ -56,7 +56,7 @@ def built(name: str, function: str, judge: dict[str, Any]) -> Scorer:
 
 @pytest.mark.sampled(11)
 @pytest.mark.parametrize("name", list(SCORERS))
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_contract(name: str, function: str, judge: dict[str, Any], data: st.DataObject) -> None:
     scorer = built(name, function, judge)
@@ -81,7 +81,7 @@ def test_the_contract_covers_the_table() -> None:
     assert len(SCORERS) == 13
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), habit=st.sampled_from(["A", "B", "tie", "well"]))
 def test_a_judge_that_looks_at_the_order_alone_prefers_nobody(
     pairs: list[tuple[str, str]], habit: str, tmp_path_factory: pytest.TempPathFactory

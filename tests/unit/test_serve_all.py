@@ -341,7 +341,7 @@ def _answered(operation: Any, name: str) -> bool:
 
     statuses = set[int]()
 
-    @settings(max_examples=20, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE))
     def check(case: Any) -> None:
         if isinstance(case.body, dict):

@@ -376,7 +376,7 @@ def _tried(operation: Any, mode: Any) -> Counter[int]:
 
     statuses: Counter[int] = Counter()
 
-    @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
         if isinstance(case.body, dict) and mode is GenerationMode.POSITIVE:

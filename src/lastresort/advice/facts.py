@@ -177,7 +177,8 @@ class Facts:
         """Share of a training row that all rows have in common: the instruction."""
         if self.instruction_tokens is None or self.input_tokens is None or self.answer_tokens is None:
             return None
-        return self.instruction_tokens / (self.instruction_tokens + self.input_tokens + self.answer_tokens)
+        tokens = self.instruction_tokens + self.input_tokens + self.answer_tokens
+        return self.instruction_tokens / tokens if tokens else None
 
     @property
     def too_small_for_lora(self) -> bool:
