@@ -69,6 +69,7 @@ def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Pa
     assert "All 5 cells of the study are done." in again.said
 
 
+@pytest.mark.slow
 def test_no_test_item_is_measured_and_nothing_but_the_subset_is_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

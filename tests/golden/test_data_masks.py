@@ -299,6 +299,7 @@ def test_the_last_turn_of_a_template_that_writes_earlier_turns_differently(
     )
 
 
+@pytest.mark.slow
 def test_the_embedded_model_with_the_system_turn_that_its_template_adds() -> None:
     tokenizer = smollm2()
     if tokenizer is None:

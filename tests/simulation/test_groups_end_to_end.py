@@ -36,7 +36,7 @@ def scored(example: Example, score: float) -> ItemScore:
     return ItemScore(example.id, score, "", "x", "", "stop", None, 1, 1, 0.0, 0.0)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("group_by", [None, "customer"])
 def test_false_met_of_grouped_rows(group_by: str | None) -> None:
     task = SimpleNamespace(bar=BAR)

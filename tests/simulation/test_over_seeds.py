@@ -37,7 +37,7 @@ def outside(n: int, by_seed: float) -> tuple[int, int, int]:
     return below, above, naive
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "by_seed"), [(120, 0.0), (120, 0.15), (300, 0.4)])
 def test_each_limit_keeps_its_error(n: int, by_seed: float) -> None:
     below, above, _ = outside(n, by_seed)

@@ -107,7 +107,7 @@ def test_the_simulation_sees_what_was_never_there_to_be_handed_on(broken: str, m
     assert 0 < kept <= CLIMBS * allowed(ladder.most_wrong(N), CLIMBS) < wrongly_met(ladder, cell)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("bar", [0.6, 0.95])
 @pytest.mark.parametrize("n", [100, 300])
 def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: float, n: int) -> None:
@@ -127,7 +127,7 @@ def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: flo
 PARTS, GOING_ON = (60, 40, 40), 400
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("alike", [0.0, 1.0])
 @without_items_needed()
 def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_and_never_the_sum(alike: float) -> None:

@@ -102,7 +102,7 @@ def test_a_size_at_which_nothing_is_gained_is_named_no_more_often_than_said(
     assert named == false or named > 0.95 * runs
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [0.1, 0.3])
 def test_answers_that_change_at_random_are_a_format_leak_no_more_often_than_said(changed: float) -> None:
     """A test of every size and seed by itself finds one in up to a quarter of studies."""

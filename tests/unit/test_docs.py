@@ -97,7 +97,13 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
         assert task.full == FullSettings()
 
 
-@pytest.mark.parametrize("document", sorted(set(COMMANDS) - {"tutorial.md"}))
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(document, marks=[pytest.mark.slow] * (document == "gate.md"))
+        for document in sorted(set(COMMANDS) - {"tutorial.md"})
+    ],
+)
 def test_the_commands_of_the_documents_run(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +121,7 @@ def test_the_commands_of_the_documents_run(
             _with_scripted_model(tmp_path / "task.yaml")
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_from_its_csv_to_a_merged_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

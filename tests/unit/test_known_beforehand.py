@@ -65,6 +65,7 @@ def test_inputs_are_found_whatever_their_case_and_space() -> None:
     assert inputs_held(["Q: How long may a lamp be returned to the desk? A: 30 days. Returns?"], examples) == 2
 
 
+@pytest.mark.slow
 def test_a_decision_says_how_many_test_inputs_stand_in_the_knowledge(tmp_path: Path) -> None:
     """Every fifth question stands in a document, one of them where a chunk ends and the next begins."""
     path = handbook_task(

@@ -162,7 +162,7 @@ def test_the_best_is_chosen_as_ever_and_nothing_is_measured_for_it(tmp_path: Pat
     assert not any("scale" in name for name in tuned_files(run))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "after"),
     [("sft: answers of the base, to measure the distance", 1), ("sft: how far lora-lr0.03-step30", 2)],

@@ -16,6 +16,7 @@ def _run(tmp_path: Path, **keys: object) -> Path:
     return climbed(path, tmp_path / "run").run
 
 
+@pytest.mark.slow
 def test_a_climb_trains_with_held_replay_and_says_so(tmp_path: Path) -> None:
     run = _run(tmp_path, replay_loss="kl", replay_weight=2)
     with Record.open(run, read_only=True) as record:

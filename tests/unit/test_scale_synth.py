@@ -97,6 +97,7 @@ def written(found: SyntheticRows) -> tuple[bytes, list[str]]:
     return found.path.read_bytes(), [line for line in lines if line.startswith('{"number"')]
 
 
+@pytest.mark.sampled(2, each="agreement")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("agreement", "batch_matters"), [(1, False), (3, True)])
 def test_rows_are_those_of_one_process(
@@ -155,6 +156,7 @@ class After:
         return StopRequest("signal", "a stop was requested") if len(self.teacher.prompts) >= self.calls else None
 
 
+@pytest.mark.sampled(3, each="then")
 @pytest.mark.parametrize("then", [None, "local"])
 @pytest.mark.parametrize("calls", [3, 9, 20])
 def test_what_was_stopped_goes_on_with_ray_or_without(
@@ -173,6 +175,7 @@ def test_what_was_stopped_goes_on_with_ray_or_without(
     assert found.tally.calls == alone.tally.calls
 
 
+@pytest.mark.sampled(3, each="ray")
 @pytest.mark.parametrize("ray", [None, "local"])
 @pytest.mark.parametrize("calls", [5, 31, 40])
 def test_what_was_stopped_close_to_the_limit_of_calls_goes_on_as_if_it_was_not(

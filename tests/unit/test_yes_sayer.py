@@ -20,6 +20,7 @@ from lastresort.types import Judgement, SilentProgress
 from spoiled_support import note_task, notes
 from yes_sayer import Scripted, knowing
 
+pytestmark = pytest.mark.slow
 SEED = 3
 
 
