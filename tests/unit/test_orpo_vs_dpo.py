@@ -482,7 +482,7 @@ def test_a_row_without_the_gate_that_is_wanted_is_trained_again_and_that_is_said
 ) -> None:
     """Another gate, or other margins; the row that there is stays until the new one is complete."""
     shutil.copytree(whole.folder / "own", tmp_path / "own")
-    monkeypatch.setattr("lastresort.study.run.run_cell", cut)
+    monkeypatch.setattr("lastresort.study.run.run_training", cut)
     own, progress = whole.request(out=tmp_path / "own", **options), Scissors()
     if not missing:
         run_study(own, progress)

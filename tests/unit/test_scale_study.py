@@ -127,6 +127,9 @@ def test_trainings_at_workers_give_the_rows_of_one_process(
     assert rows(tmp_path / "ray") == rows(tmp_path / "alone")
     assert found.replaced(seconds=0) == plain.replaced(seconds=0)
     assert training.most_at_once > 1
+    assert (answering.most_at_once > 1) == (kind == "crossover"), (
+        "workers answer for several cells at once, if a study has them"
+    )
     assert answering._workers == {} == training._workers
     assert not any(isinstance(job, CellJob) for job in answering.begun)
     trained = [job.wanted.cell.label for job in training.begun if isinstance(job, CellJob)]

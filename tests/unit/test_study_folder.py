@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from lastresort.errors import BudgetError, DataError, InputError, StopRequestedE
 from lastresort.records.atomic import held
 from lastresort.spec.task import given_task, load_task
 from lastresort.stop import StopSignal
+from lastresort.study.cells import CellBench, WantedCell
 from lastresort.study.grid import Cell
 from lastresort.study.rows import CellRow
 from lastresort.systems.running import open_system
@@ -36,10 +39,19 @@ QUIET = SilentProgress()
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRequest:
     """Whose cells are those of a table, so that nothing is trained."""
     path = tiny_task(tmp_path / "task", output={"choices": list(COLOURS)}, score="choice")
-    monkeypatch.setattr(
-        "lastresort.study.run.run_cell",
-        lambda bench, cell, key, *_: _row(cell, key, len(bench.bench.dev)),
-    )
+
+    def prompts(
+        shared: CellBench, wanted: Sequence[WantedCell], begin: Any, keep: Callable[[CellRow], None], _: Any
+    ) -> None:
+        for one in wanted:
+            begin(one)
+            keep(training(shared, one))
+
+    def training(shared: CellBench, wanted: WantedCell, *_: Any) -> CellRow:
+        return _row(wanted.cell, wanted.key, len(shared.bench.dev))
+
+    monkeypatch.setattr("lastresort.study.run.run_prompts", prompts)
+    monkeypatch.setattr("lastresort.study.run.run_training", training)
     monkeypatch.chdir(tmp_path)
     return StudyRequest("min-data", path, {"sft.epochs": 1}, (16, 40), 2, tmp_path / "studies" / "own")
 

@@ -41,6 +41,7 @@ from lastresort.study.cells import (
     Learner,
     TrainCell,
     TrainedCell,
+    WantedCell,
     cell_folder,
     cell_record,
     kept_requests,
@@ -65,15 +66,6 @@ class StudyWorkers:
 
     measure: MakeExecutor
     train: Callable[[Progress], Crew] | None
-
-
-@dataclass(frozen=True, slots=True)
-class WantedCell:
-    """A cell without a row, with its key and its examples."""
-
-    cell: Cell
-    key: str
-    examples: tuple[Example, ...]
 
 
 @dataclass(frozen=True, slots=True)

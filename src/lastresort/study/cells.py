@@ -16,7 +16,7 @@ from lastresort.climb.room import check_room
 from lastresort.climb.trainings import own_record
 from lastresort.data.split import nested
 from lastresort.errors import SAME_COMMAND, CandidateError, DataError
-from lastresort.evals.measure import JobPlace, MeasureJob
+from lastresort.evals.measure import JobFailure, JobPlace, MeasureJob, Result
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import COUNTER, KEY, OFF_TASK, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
@@ -105,49 +105,103 @@ class TrainedCell:
     answered_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class WantedCell:
+    """A cell without a row, with its key and its examples."""
+
+    cell: Cell
+    key: str
+    examples: tuple[Example, ...]
+
+
 TrainCell = Callable[[Cell, str, Sequence[Example]], TrainedCell]
 """(cell, its key, its examples) -> what training it left, here or at a worker."""
 GateCell = Callable[[Cell, str, System, Sequence[ItemScore]], CellGate]
 """(cell, its key, its system, its answers on dev) -> what the gate says."""
 
 
-def run_cell(
+def run_prompts(
     shared: CellBench,
-    cell: Cell,
-    key: str,
-    examples: Sequence[Example],
+    wanted: Sequence[WantedCell],
+    begin: Callable[[WantedCell], None],
+    keep: Callable[[CellRow], None],
+    clock: Callable[[], float],
+) -> None:
+    """Do cells that train nothing, in their order, though workers answer for several at once: a cell may be one batch.
+
+    begin: called as a cell begins. keep: with each row once it is complete. Raises StoppedError where it stopped.
+    """
+    bench = shared.bench
+    systems = [prompt_of(shared, one.cell, one.examples) for one in wanted]
+    jobs = [
+        _job(bench, system, one.cell.label, at) for at, (one, system) in enumerate(zip(wanted, systems, strict=True))
+    ]
+    began = clock()
+
+    def use(job: MeasureJob, result: Result) -> None:
+        nonlocal began
+        if isinstance(result, JobFailure):
+            raise result.error()
+        one = wanted[job.number]
+        kept = kept_requests(bench, job.system, one.cell.label) if shared.probed else None
+        now = clock()
+        keep(_row(one, job.system, result.items, now - began, kept=kept))
+        began = now
+        if job.number + 1 < len(wanted):
+            begin(wanted[job.number + 1])
+
+    if wanted:
+        begin(wanted[0])
+    request = bench.run_jobs(jobs, use, bench.stop)
+    if request is not None:
+        raise request.error()
+
+
+def run_training(
+    shared: CellBench,
+    wanted: WantedCell,
     train: TrainCell,
     clock: Callable[[], float],
     gate: GateCell | None = None,
 ) -> CellRow:
-    """Do a cell, or go on where it was cut. gate: of a cell that trains, None for none. Raises StoppedError where it stopped,
-    DataError where training diverged.
+    """Do a cell that trains, or go on where it was cut. gate: None for none. Raises StoppedError where it stopped, DataError where
+    training diverged.
     """
-    bench, left, trained_s = shared.bench, None, 0.0
-    if cell.trains:
-        done = train(cell, key, examples)
-        system, left, trained_s = done.system, done.left, done.seconds + done.answered_s
-        bench = replace(bench, executor=None)  # a worker that trained it has also answered for it
-    else:
-        system = prompt_of(shared, cell, examples)
+    bench = replace(shared.bench, executor=None)  # a worker that trained it has also answered for it
+    cell, key = wanted.cell, wanted.key
+    done = train(cell, key, wanted.examples)
     began = clock()
-    items = measure(bench, system, cell.label)
-    kept = kept_requests(bench, system, cell.label) if shared.probed else None
-    gated = gate(cell, key, system, items) if gate is not None and cell.trains else None
-    arm = left if isinstance(left, ArmTraining) else None
+    items = measure(bench, done.system, cell.label)
+    kept = kept_requests(bench, done.system, cell.label) if shared.probed else None
+    gated = None if gate is None else gate(cell, key, done.system, items)
+    seconds = done.seconds + done.answered_s + clock() - began
+    return _row(wanted, done.system, items, seconds, kept=kept, left=done.left, gated=gated)
+
+
+def _row(
+    wanted: WantedCell,
+    system: System,
+    items: Sequence[ItemScore],
+    seconds: float,
+    *,
+    kept: tuple[bool, ...] | None,
+    left: CellTraining | ArmTraining | None = None,
+    gated: CellGate | None = None,
+) -> CellRow:
+    cell, arm = wanted.cell, left if isinstance(left, ArmTraining) else None
     return CellRow(
-        key=key,
+        key=wanted.key,
         way=cell.way,
         n=cell.n,
         seed=cell.seed,
-        rows=len(examples) if arm is None else arm.pairs,
+        rows=len(wanted.examples) if arm is None else arm.pairs,
         shots=system.prompt.k,
         scores=tuple(item.score for item in items),
         format_ok=tuple(item.format_ok for item in items),
         prompt_tokens=tuple(item.prompt_tokens for item in items),
         answer_tokens=tuple(item.completion_tokens for item in items),
         answer_s=tuple(item.seconds for item in items),
-        seconds=trained_s + clock() - began,
+        seconds=seconds,
         kept=kept,
         trained=left if isinstance(left, CellTraining) else None,
         arm=arm,
@@ -206,8 +260,12 @@ def _has_room(bench: Workbench, system: System) -> bool:
 
 def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
     """Of all dev items. One that the model refuses is wrong."""
+    return bench.scores_of(_job(bench, system, label))
+
+
+def _job(bench: Workbench, system: System, label: str, number: int = 0) -> MeasureJob:
     place = JobPlace("study", label, "dev")
-    return bench.scores_of(MeasureJob(0, system, bench.dev, refused_is_wrong=True, label=f"{label}: dev", place=place))
+    return MeasureJob(number, system, bench.dev, refused_is_wrong=True, label=f"{label}: dev", place=place)
 
 
 @contextmanager

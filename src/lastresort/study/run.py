@@ -34,8 +34,19 @@ from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
-from lastresort.study.at_workers import StudyWorkers, WantedCell, trained_by
-from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, PROBED, CellBench, Learner, run_cell, tidy
+from lastresort.study.at_workers import StudyWorkers, trained_by
+from lastresort.study.cells import (
+    LEAK_ITEMS,
+    MOST_SHOTS,
+    NEAREST,
+    PROBED,
+    CellBench,
+    Learner,
+    WantedCell,
+    run_prompts,
+    run_training,
+    tidy,
+)
 from lastresort.study.gating import StudyGating, forecast_of_gates
 from lastresort.study.grid import Cell, Grid, OptimisedInstruction
 from lastresort.study.rows import CellGate, CellRow, add_row, rows_in
@@ -222,16 +233,22 @@ def run_grid(
             return gating.run(bench, cell, key, system, items, base)
 
         wanted = [WantedCell(cell, keys[cell], tuple(subsets.get(cell, ()))) for cell in missing]
+        prompts = [one for one in wanted if not one.cell.trains]
+
+        def begin(one: WantedCell) -> None:
+            check(bench.stop)
+            progress.say(words.of_cell(wanted.index(one) + 1, len(wanted), one.cell.label))
+
+        def keep(row: CellRow) -> None:
+            add_row(folder, row)
+            known.update(dict.fromkeys(row.known_by, row))
+            tidy(folder, row.key)
+
+        run_prompts(cell_bench, prompts, begin, keep, clock)
         with trained_by(workers, cell_bench, wanted, clock) as train:
-            for number, one in enumerate(wanted, 1):
-                check(bench.stop)
-                progress.say(words.of_cell(number, len(missing), one.cell.label))
-                row = run_cell(
-                    cell_bench, one.cell, one.key, one.examples, train, clock, None if gating is None else gate
-                )
-                add_row(folder, row)
-                known |= dict.fromkeys(row.known_by, row)
-                tidy(folder, row.key)
+            for one in wanted[len(prompts) :]:
+                begin(one)
+                keep(run_training(cell_bench, one, train, clock, None if gating is None else gate))
         too_long = len(prepared.split.train) - len(bench.train)
         found = {cell: known[key] for cell, key in complete.items()}
         if gating is None:  # one of other settings may be there
