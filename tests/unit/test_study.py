@@ -164,7 +164,7 @@ def test_a_crossover_says_where_and_of_what_it_cannot_tell(tmp_path: Path) -> No
     assert found.answer == "SFT beats every other way from 80 examples on."
     assert words.EACH_ALONE in found.reasons
     assert words.DEV_ONLY in found.notes
-    assert "per call" not in shown(found).header
+    assert "1k calls" not in shown(found).header
     row = dict(zip(shown(found).header, shown(found).rows[2], strict=True))
     assert shown(found).rows[-1][0] == "SFT"
     assert (row["way"], row["examples"], row["tokens in"]) == ("few-shot", "10", "160")
@@ -354,6 +354,8 @@ def test_costs_cross_where_an_hour_has_a_price(tmp_path: Path) -> None:
     assert cost == dict.fromkeys(cost, "BEFORE")
     (sft,) = [point.usd for point in found.points if (point.way, point.n) == ("sft", 10)]
     assert sft == pytest.approx(0.4 * 3.6 / 3600)
+    row = dict(zip(shown(found).header, shown(found).rows[-1], strict=True))
+    assert row["1k calls"] == "$0.40"
     assert words.NO_COSTS not in found.notes
 
 

@@ -31,7 +31,7 @@ from lastresort.report.words.study import BASE_PROMPT, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 
 ALONE = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
-PER_CALL = "per call"
+THOUSAND_CALLS = "1k calls"
 OF_ARMS_PAGE = ("margin", "tokens out", "steps", "tokens")  # the first only of held-out pairs
 
 
@@ -100,7 +100,7 @@ def _crossover(document: CrossoverDocument) -> ShownStudy:
     points = document.points
     formed = any(point.format is not None for point in points)
     priced = any(point.usd is not None for point in points)
-    header = ("way", "examples", "dev", "95%", *(("format",) * formed), "tokens in", *((PER_CALL,) * priced))
+    header = ("way", "examples", "dev", "95%", *(("format",) * formed), "tokens in", *((THOUSAND_CALLS,) * priced))
     ways, title = list(dict.fromkeys(point.way for point in points)), words.title_of_scores(document.task)
     scored = [StudyLine(name_of(way), _scores_of(document, way), front=way == "sft") for way in ways]
     pictures = [StudyPicture(title, study_chart(scored, title))]
@@ -117,8 +117,8 @@ def _of_way(point: CurvePoint, named: Sequence[str]) -> tuple[str, ...]:
     if "format" in named:
         found.append(_or_dash(point.format))
     found.append(count(point.prompt_tokens))
-    if PER_CALL in named:
-        found.append("" if point.usd is None else price(point.usd))
+    if THOUSAND_CALLS in named:
+        found.append("" if point.usd is None else price(1000 * point.usd))
     return tuple(found)
 
 
