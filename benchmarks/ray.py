@@ -1,9 +1,9 @@
 """Two Ray workers of one thread each against one process of one thread, on the same batches of prompts, and of the gate's general
-suite; and what a job costs beyond its work.
+suite; what a job costs beyond its work; and, with --study, a whole study of 18 cells, as commands with their start (15 minutes).
 
 Run on a quiet machine with two cores:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.ray [--items 512]
+    OMP_NUM_THREADS=1 python -m benchmarks.ray [--items 512] [--study]
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from lastresort.app.runtime import SETTINGS, set_environment
+from lastresort.embedded import cache_folder
 from lastresort.evals.measure import Executor, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.gate.sides import GateSide, open_side
@@ -70,12 +73,38 @@ def general_seconds(crew: Crew | None, items: int) -> tuple[float, dict[str, Tra
         return time.perf_counter() - began, found.transcripts
 
 
+def study_seconds(*options: str) -> float:
+    """Of the command, with nothing answered before but the embedded model converted."""
+    with tempfile.TemporaryDirectory() as name:
+        cache, task = Path(name) / "cache", Path(__file__).parents[1] / "examples" / "harbour" / "task.yaml"
+        cache.mkdir()
+        (cache / "models").symlink_to(cache_folder() / "models")
+        study = [sys.executable, "-m", "lastresort", "study", "crossover", str(task), "--out", f"{name}/study"]
+        began = time.perf_counter()
+        subprocess.run(
+            [*study, "--sizes", "34,68", "--seeds", "2", *options],
+            env={**os.environ, "LASTRESORT_CACHE": str(cache)},
+            check=True,
+        )
+        return time.perf_counter() - began
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--items", type=int, default=512)
-    items = arguments.parse_args().items
+    arguments.add_argument("--study", action="store_true")
+    given = arguments.parse_args()
     set_environment()
     os.environ["OMP_NUM_THREADS"] = "1"
+    if given.study:
+        alone, shared = study_seconds(), study_seconds("--ray", "local")
+        print(f"a study: {alone:.0f} s in one process, {shared:.0f} s by two workers")
+        print(f"efficiency of two workers in a study: {alone / shared / 2:.2f}")
+    else:
+        answers_and_jobs(given.items)
+
+
+def answers_and_jobs(items: int) -> None:
     embedded = System("s", EMBEDDED, PromptDesign("Name the team that helps."), Decoding(TOKENS))
     with tempfile.TemporaryDirectory() as name, ray_cluster("local") as ray:
         folder, settings = Path(name), dict(SETTINGS)
