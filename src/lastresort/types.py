@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 JsonObject = dict[str, Json]  # what a file or a request of another program's format is made of
@@ -337,6 +337,13 @@ class Progress(Protocol):
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None: ...
     def advance(self, amount: int = 1, note: str = "") -> None: ...
     def say(self, text: str) -> None: ...
+
+
+@runtime_checkable
+class CountsSteps(Progress, Protocol):
+    """Progress that counts items unless it is told, once a stage has begun, that this one counts the steps of a training."""
+
+    def count_steps(self) -> None: ...
 
 
 class At(Protocol):

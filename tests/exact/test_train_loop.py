@@ -215,6 +215,9 @@ class Stages:
     def say(self, text: str) -> None:
         self.stages.append([text])
 
+    def count_steps(self) -> None:
+        self.stages[-1].append("steps")
+
 
 def pair_items(n: int = 11) -> list[TrainingItem]:
     rows = some_rows(n)
@@ -236,11 +239,11 @@ def test_the_reference_and_the_evaluation_are_stages_with_a_total(tmp_path: Path
         ["the first batch", None, 0],
         ["the reference", 11, 11],
         ["the reference of the items held out", 2, 2],
-        ["training", 6, 0],
+        ["training", 6, 0, "steps"],
         ["evaluating 2 items held out", 2, 2],
-        ["training, from step 4", 6, 3],
+        ["training, from step 4", 6, 3, "steps"],
         ["the first batch", None, 0],
-        ["training, from step 5", 6, 4],
+        ["training, from step 5", 6, 4, "steps"],
         ["evaluating 2 items held out", 2, 2],
     ]
 

@@ -471,12 +471,18 @@ def test_lines_of_a_climb_say_what_its_stage_knows(
     lines.advance(1, "mean 93.8%")
     clock.now += 20
     lines.advance(1)
+    lines.stage("training", 18)
+    lines.count_steps()
+    clock.now += 22
+    lines.advance(2)
     lines.stage("checking files", 4)
     clock.now += 20
     lines.advance(1)
     assert capsys.readouterr().err.splitlines() == [
         "testing ...",
         "testing: 1 of 99 · 63 prompts read and not answered yet · 35 s an item · about 38 min 32 s left",
+        "training ...",
+        "training: 2 of 18 · 11 s a step · about 2 min 56 s left",
         "checking files ...",
         "checking files: 1 of 4 · 20 s an item · about 1 min left",
     ]
@@ -504,9 +510,10 @@ def test_a_live_display_shows_a_command_without_a_run_and_a_climb_as_watch_does(
     clock = Clock()
     live = LiveProgress(Console(file=io.StringIO()), clock)
     live.stage("training \x1b[2J", 10)
+    live.count_steps()
     clock.now += 4
     live.advance(2, note="loss 1.5")
-    assert "training \\x1b[2J\n━━━━──────────────── 2 of 10 · 0.5 items a second · about 16 s left · loss 1.5" in drawn(
+    assert "training \\x1b[2J\n━━━━──────────────── 2 of 10 · 0.5 steps a second · about 16 s left · loss 1.5" in drawn(
         live
     )
     view = read_view(climb(load_task(task_of(tmp_path)), tmp_path / "run").run)

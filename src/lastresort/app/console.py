@@ -76,6 +76,9 @@ class LiveProgress:
         self._shown_at = self._began
         self._stage = Stage(label=label, total=total, done=done)
 
+    def count_steps(self) -> None:
+        self._stage = self._stage.model_copy(update={"split": "train"})
+
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._note = safe_text(note) or self._note
         done, total = self._stage.done + amount, self._stage.total
@@ -101,23 +104,27 @@ class LineProgress:
     """Each stage once, then how far it is every few seconds."""
 
     def __init__(self) -> None:
-        self._label, self._done, self._begun, self._note = "", 0, 0, ""
+        self._label, self._split, self._done, self._begun, self._note = "", "", 0, 0, ""
         self._total: int | None = None
         self._began = self._said = 0.0
         self._of_run = False
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._label, self._total, self._done, self._begun, self._note = label, total, done, done, ""
+        self._label, self._split, self._total, self._done, self._begun, self._note = label, "", total, done, done, ""
         self._began = self._said = time.monotonic()
         self._of_run = False
         self.say(f"{label} ...")
+
+    def count_steps(self) -> None:
+        self._split = "train"
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._done += amount
         self._note = note or self._note
         if not self._of_run:
             left_s = time_left_s(time.monotonic() - self._began, self._begun, self._done, self._total)
-            self._say_in_time(Stage(label=self._label, done=self._done, total=self._total, eta_s=left_s))
+            stage = Stage(label=self._label, split=self._split, done=self._done, total=self._total, eta_s=left_s)
+            self._say_in_time(stage)
 
     def show_stage(self, stage: Stage) -> None:
         """What a run is at, in place of what `advance` said alone."""

@@ -30,7 +30,7 @@ from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, join
 from lastresort.train.loop.reference import Base, Reference, ReferenceStore, reference_of_run
 from lastresort.train.settings import TrainSettings
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import CountsSteps, Progress, SilentProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +252,8 @@ def _fingerprint(settings: TrainSettings, base: str, batches: Batches, processes
 def _stage_training(progress: Progress, step: int, count: int) -> None:
     """The bar is that of the whole training, wherever this call begins and ends."""
     progress.stage(f"training, from step {step + 1}" if step else "training", count, step)
+    if isinstance(progress, CountsSteps):
+        progress.count_steps()
 
 
 def _seen(
