@@ -32,6 +32,14 @@ def test_the_speed_names_its_tokens_and_the_time_that_they_took() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nominal", "share"),
+    [(4_780, "35%"), (1_680, "100%"), (1_456, "115%; more, as the plain path pads the rows of a pass to the longest")],
+)
+def test_more_tokens_than_the_rows_hold_have_their_reason(nominal: int, share: str) -> None:
+    assert f"tokens: 1,680 computed of {nominal:,} nominal ({share})" in lines(nominal_tokens=nominal)
+
+
+@pytest.mark.parametrize(
     ("figures", "loss", "gradient"),
     [
         ((0.1035, 5.66, 0.03, 0.034, 0.15), "0.1 nats, 1.8% of the largest (5.66), limit 3%", "3.4% of its norm, limit 15%"),

@@ -46,6 +46,11 @@ def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> lis
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:
     trained, data = record.trained, record.data
     steps_s = sum(step["seconds"] for step in record.steps)
+    padding = (
+        "; more, as the plain path pads the rows of a pass to the longest"
+        if trained.computed_tokens > trained.nominal_tokens
+        else ""
+    )
     together = (
         f" on {trained.processes} processes{', the base in shards' * trained.sharded}" if trained.processes > 1 else ""
     )
@@ -54,7 +59,7 @@ def training_lines(record: TrainingRecord, objective: str, output: Path) -> list
         f"the steps alone took {spaced(duration(steps_s))}, {trained.nominal_tokens / max(steps_s, 1e-9):,.0f} nominal tokens/s",
         *_losses(record),
         f"tokens: {trained.computed_tokens:,} computed of {trained.nominal_tokens:,} nominal "
-        f"({trained.computed_tokens / max(1, trained.nominal_tokens):.0%})",
+        f"({trained.computed_tokens / max(1, trained.nominal_tokens):.0%}{padding})",
         _path(trained),
     ]
     for finding in data.findings:
