@@ -146,6 +146,14 @@ def test_a_mix_holds_its_shares_says_what_it_took_and_is_the_same_with_the_same_
     assert {*inputs(other)} != {*inputs(found)}
 
 
+def test_pairs_of_two_equal_answers_are_counted(tmp_path: Path) -> None:
+    pairs = [{"prompt": "a", "chosen": "b", "rejected": one} for one in "bcb"]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    found = mix(tmp_path, "pairs.jsonl")
+    assert found.equal_answers == 2
+    assert "Pairs whose two answers are the same: 2. A training leaves them out." in found.lines()
+
+
 def test_a_file_that_is_used_up_ends_the_mix_or_repeats_and_both_are_said(tmp_path: Path) -> None:
     file_of(tmp_path, "mine.jsonl", 80)
     file_of(tmp_path, "replay.jsonl", 8)

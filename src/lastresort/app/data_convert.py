@@ -51,8 +51,16 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
                 check(stop, resume=NOTHING_KEPT)
                 progress.advance(AT_ONCE)
                 shown = counts.read
-    unused = unused_drops(request.drop, counts.dropped)
-    return ConvertedFile(out, counts.source, request.to, counts.read, counts.written, dict(+counts.dropped), unused)
+    return ConvertedFile(
+        path=out,
+        source=counts.source,
+        to=request.to,
+        read=counts.read,
+        written=counts.written,
+        equal_answers=counts.equal_answers,
+        dropped=dict(+counts.dropped),
+        unused=unused_drops(request.drop, counts.dropped),
+    )
 
 
 def shape_change(to: str, columns: Mapping[str, str], drop: Sequence[str]) -> ShapeChange:

@@ -121,6 +121,7 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
         sources=taken,
         used_up=used_up,
         equal_ids=repeats.equal_ids(),
+        equal_answers=sum(one.equal_answers for one in counts),
         dropped=dict(dropped),
         unused=unused_drops(request.drop, dropped),
         seed=request.seed,

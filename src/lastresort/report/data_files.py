@@ -13,8 +13,8 @@ from lastresort.types import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class ConvertedFile:
-    """read, written: rows; a pair can become two. source: the shape that was read, in words. dropped: rows that lost a part or a
-    column, by its name. unused: names of --drop that no row has.
+    """read, written: rows; a pair can become two. source: the shape that was read, in words. equal_answers: written pairs whose two
+    answers are the same. dropped: rows that lost a part or a column, by its name. unused: names of --drop that no row has.
     """
 
     path: Path
@@ -22,6 +22,7 @@ class ConvertedFile:
     to: str
     read: int
     written: int
+    equal_answers: int
     dropped: Mapping[str, int]
     unused: tuple[str, ...]
 
@@ -51,8 +52,8 @@ class TakenRows:
 @dataclass(frozen=True, slots=True)
 class MixedFile:
     """rows: of the mix. wanted: how many it would have had. used_up: the file whose end ended it before, None where none did.
-    equal_ids: rows with the id of an earlier row of the mix. dropped: rows that lost a part or a column, by its name. unused: names
-    of --drop that no row has.
+    equal_ids: rows with the id of an earlier row of the mix. equal_answers: pairs of the mix whose two answers are the same.
+    dropped: rows that lost a part or a column, by its name. unused: names of --drop that no row has.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class MixedFile:
     sources: tuple[TakenRows, ...]
     used_up: Path | None
     equal_ids: int
+    equal_answers: int
     dropped: Mapping[str, int]
     unused: tuple[str, ...]
     seed: int

@@ -32,10 +32,13 @@ class ShapeChange:
 
 @dataclass(slots=True)
 class ConversionCounts:
-    """read, written: rows. dropped: rows that lost a part or a column, by its name. source: the first row's shape, in words."""
+    """read, written: rows. equal_answers: written pairs whose two answers are the same. dropped: rows that lost a part or a column,
+    by its name. source: the first row's shape, in words.
+    """
 
     read: int = 0
     written: int = 0
+    equal_answers: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     source: str = ""
 
@@ -60,7 +63,9 @@ def in_new_shape(content: RowContent, change: ShapeChange, counts: ConversionCou
     counts.written += 1
     if change.writer.kind == "examples" and are_pairs(content.row):
         counts.dropped["rejected"] += 1
-    return _written(_without(content, change, counts), change)
+    kept = _without(content, change, counts)
+    counts.equal_answers += kept.kind == "pairs" and kept.answers[0] == kept.answers[1]
+    return _written(kept, change)
 
 
 def _renamed(row: RawRow, change: ShapeChange, counts: ConversionCounts) -> RawRow:

@@ -33,8 +33,13 @@ _DROPPED = {  # several, and none
 def convert_lines(found: ConvertedFile) -> list[str]:
     return [
         f"{counted(found.written, 'row')} in {found.path}, from {counted(found.read, 'row')} of {found.source}.",
+        *_equal_answers(found.equal_answers),
         *dropped_lines(found.dropped, found.unused),
     ]
+
+
+def _equal_answers(n: int) -> list[str]:
+    return [f"Pairs whose two answers are the same: {count(n)}. A training leaves them out."] if n else []
 
 
 def dropped_lines(dropped: Mapping[str, int], unused: Sequence[str]) -> list[str]:
@@ -63,6 +68,7 @@ def mix_lines(found: MixedFile) -> list[str]:
             if found.equal_ids
             else []
         ),
+        *_equal_answers(found.equal_answers),
         *dropped_lines(found.dropped, found.unused),
     ]
 
