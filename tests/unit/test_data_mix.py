@@ -212,6 +212,13 @@ def test_a_table_has_the_columns_of_all_files_whichever_row_is_drawn_first(seed:
     assert found.rows == 6
 
 
+def test_what_drop_names_and_no_row_has_is_said(tmp_path: Path) -> None:
+    """No error: one of the files may have it another time."""
+    file_of(tmp_path, "a.jsonl", 3)
+    found = mix(tmp_path, "a.jsonl", drop=("wieght",))
+    assert (found.unused, found.lines()[-1]) == (("wieght",), "Nothing to drop: no row has a column wieght.")
+
+
 def test_only_drawn_rows_must_fit_the_shape_and_only_they_count_as_dropped(tmp_path: Path) -> None:
     path = file_of(tmp_path, "mine.jsonl", 50, weight=1)
     found = mix(tmp_path, "mine.jsonl=10", to="prompt-completion", drop=("weight",))
