@@ -27,7 +27,9 @@ TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
 # longer (Raschka 2023, LoRA and QLoRA of Llama 2 7B on an A100); float32 products have no share of that peak.
 CARD_UTILISATION: dict[Method, float] = {"lora": 0.40, "qlora": 0.28, "full": 0.40}
 BANDWIDTH_UTILISATION = 0.6  # of decoding, which reads all weights for every token
-FLOAT32_SHARE = 0.5  # of the peak in 16 bits, that of TF32 products on cards that have them
+# Of the peak in 16 bits: that of TF32 products on cards that have them, and of plain float32 products on GeForce cards. On others
+# plain ones, which torch computes unless it is told otherwise, reach less: 19.5 of 312 TFLOPS on an A100, 67 of 989 on an H100.
+FLOAT32_SHARE = 0.5
 SHARED_CARDS = 0.85  # of the rate of as many cards alone
 
 
@@ -121,6 +123,8 @@ def rate_of(setup: Setup, cards: Cards, job: TrainingWork) -> tuple[float | None
     share = CARD_UTILISATION[setup.method] * (FLOAT32_SHARE if setup.number_bytes == 4 else 1)
     together = SHARED_CARDS if count > 1 else 1.0
     words = f"{card.peak_flops_per_s / 1e12:,.0f} TFLOPS at best, of which {share:.0%} is assumed (not measured)"
+    if setup.number_bytes == 4:
+        words += ": half of that in 16 bits, as with TF32, which torch leaves off; without it most data-centre cards are slower"
     if count > 1:
         words += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
     return count * together * share * card.peak_flops_per_s, words
