@@ -15,6 +15,7 @@ from lastresort.app.runtime import stop_on_sigterm
 from lastresort.app.train import TrainRequest, train
 from lastresort.errors import StopRequestedError
 from lastresort.stop import StopSignal
+from lastresort.train.files import run
 from lastresort.train.files.run_folder import StepLog
 from lastresort.types import SilentProgress
 from tiny_model import save_tiny_model
@@ -83,6 +84,26 @@ def test_sigterm_ends_a_training_after_its_step(
         assert lastresort(patch, "train", str(file)) == 4
     assert "a signal asked to stop, in step 4 of 6. Go on with --resume." in capsys.readouterr().err
     resumes_as_uncut(file, uncut)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before it loads the model", "before its first step"])
+def test_an_interruption_before_the_first_step_says_what_resuming_does(
+    begun: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is finished then, and --resume begins at the first step, also where no folder is there yet."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    file, output = file_for(tmp_path, model), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train" if begun else "open_for_training", interrupted)
+        assert lastresort(patch, "train", str(file)) == 130
+    said = "Interrupted. --resume continues from the last checkpoint, or starts over if there is none yet."
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert (output / "begun.json").exists() == begun
+    assert not (output / "checkpoint").exists()
+    assert train(TrainRequest(file, resume=True), SilentProgress()).record.trained.step == 6
 
 
 def test_a_second_sigterm_ends_it_at_once() -> None:

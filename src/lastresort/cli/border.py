@@ -32,12 +32,11 @@ if TYPE_CHECKING:
 Document = TypeVar("Document", bound="JsonDocument")
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
-_RESUME = " Finished work is kept; resume with --resume."
 _REPEAT = " Answers are kept; run the same command again to resume."
 GO_ON = {
-    "climb": _RESUME,
+    "climb": " Finished work is kept; resume with --resume.",
     "demo": " Finished work is kept; the command at the top resumes it.",
-    "train": _RESUME,
+    "train": " --resume continues from the last checkpoint, or starts over if there is none yet.",
     "gate": _REPEAT,
     "recheck": _REPEAT,
     "verify": _REPEAT,
