@@ -7,7 +7,10 @@ from typing import get_args
 
 from lastresort.ladder import RUNGS, trained_rungs, trains, untrained_rungs
 from lastresort.records import reasons as value
-from lastresort.report.words.answer import headline
+from lastresort.records.decision import RungView, RunView
+from lastresort.records.measurement import BarTest
+from lastresort.report.words.answer import of_answer
+from lastresort.report.words.titles import headline
 from lastresort.types import JudgedBar
 
 SCORE, BAR, MOST = 0.8333, 0.8555, 12_480  # as wide as figures are; test items that a report names at most
@@ -19,7 +22,17 @@ def longest_headlines() -> tuple[str, ...]:
         text
         for kind in get_args(value.Answer)
         for form in forms(kind)
-        for text in sorted(set(map(headline, form)), key=len)[-2:]
+        for text in sorted({headline(decided(answer, 99)) for answer in form}, key=len)[-2:]
+    )
+
+
+def decided(answer: value.Answer, n: int) -> RunView:
+    """What of a decision its headline needs. n: of test groups that were used."""
+    said = of_answer(answer)
+    test = BarTest.model_construct(n_used=n, unit="group")
+    rungs = tuple(RungView.model_construct(name=rung, test=test) for rung in RUNGS)
+    return RunView.model_construct(
+        answer=said.text, answer_code=said.code, answer_figures=dict(said.figures), rungs=rungs
     )
 
 

@@ -37,6 +37,7 @@ from lastresort.gate import suite_table
 from lastresort.records.events import RungTested
 from lastresort.records.record import Record
 from lastresort.report.notebook import gate_html
+from lastresort.report.words.titles import headline
 from lastresort.stop import Stop, StopSignal
 from lastresort.types import Message, Progress, SilentProgress
 from logs_support import write_samples
@@ -200,7 +201,7 @@ def test_a_run_gives_its_decision_its_items_and_its_picture(tmp_path: Path) -> N
     (style,) = drawn.iter(f"{SVG}style")
     assert "--met:" in (style.text or "")
     assert ".strip .span" in (style.text or "")
-    assert run.decision["answer"] in run._repr_html_()
+    assert headline(run.view) in run._repr_html_()
 
 
 def test_a_stopped_run_is_opened_and_resumed(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_the_winner_answers(tmp_path: Path) -> None:
 
 def test_a_run_and_a_check_are_shown_in_one_line(tmp_path: Path) -> None:
     run = climbed(tmp_path)
-    assert repr(run) == f"<Run {run.folder}: {run.decision['answer']}>"
+    assert repr(run) == f"<Run {run.folder}: {headline(run.view)}>"
     assert repr(replace(run, folder=tmp_path / "none")) == f"<Run {tmp_path / 'none'}>"
     found = lr.check_data(run.task_file())
     assert f"report=<DataReport ok: {found.report.counts['train']} train, " in repr(found)

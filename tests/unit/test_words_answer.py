@@ -7,11 +7,12 @@ from typing import get_args
 import pytest
 
 from climb_support import statement
-from headlines import longest_headlines
+from headlines import decided, longest_headlines
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision_parts import ComparisonRefusal
+from lastresort.report.words import titles
 from lastresort.report.words.answer import headline, line, of_change, of_reason
 from lastresort.types import CannotTell, JudgedBar, Judgement, LossAt, MoreExamples, VerdictBasis
 
@@ -117,6 +118,21 @@ def test_the_answer_in_words(answer: value.Answer, words: str) -> None:
 
 def test_no_headline_is_longer_than_two_lines() -> None:
     assert {answer: len(answer) for answer in longest_headlines() if len(answer) > TWO_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "n", "words"),
+    [
+        (value.BarMet("prompting", 0.833, 0.15, tuned=False), 6, ", so tuning is not needed (6 groups)."),
+        (value.BarMet("sft", 0.91, 0.8, tuned=True), 99, "Yes: SFT reaches 91% against a bar of 80% (99 groups)."),
+        (value.BarMet("sft", 0.91, 0.8, tuned=True), 100, " against a bar of 80%."),
+        (value.BarMet("sft", 0.91, 0.8, tuned=True, held=True), 6, " against a bar of 80%."),
+        (value.NoneMet("sft", 0.5, 0.8), 6, " The best, SFT, scored 50%."),
+    ],
+)
+def test_a_headline_says_on_how_few_items_a_bar_is_met(answer: value.Answer, n: int, words: str) -> None:
+    """83.3% of 6 may be anything from 30% to all."""
+    assert titles.headline(decided(answer, n)).endswith(words)
 
 
 def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:

@@ -33,6 +33,7 @@ from lastresort.records.view import noted_task
 from lastresort.report.words import prompting
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.rungs import of_repair, of_selection
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import (
     count,
     counted,
@@ -141,7 +142,7 @@ def line_of(event: Event) -> str | None:
         case RepairTried():
             return f"{event.rung}: repair {event.repair} {event.setting:g}: {of_repair(event)}"
         case ClimbDecided():
-            return event.decision.answer
+            return headline(event.decision)
         case _:
             return None
 

@@ -7,8 +7,10 @@ from statistics import fmean
 
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
+from lastresort.records.document import code_of
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import Cost
+from lastresort.records.reasons import BarMet
 from lastresort.report.charts.loss import drawn_figure, finite_points, smoothed
 from lastresort.report.words.wording import (
     capital,
@@ -214,10 +216,14 @@ def answer_line(found: RunView) -> str:
     return headline(found) if found.answer is None else f"Fine-tune? {headline(found)}"
 
 
+FEW = 100  # test items below which the interval of a score is some 20 points wide and more
+
+
 def headline(found: RunView) -> str:
     """The answer, or how far a run has come that is at work or was stopped."""
     if found.answer is not None:
-        return found.answer
+        few = _few_items(found)
+        return f"{found.answer.removesuffix('.')} ({few})." if few else found.answer
     tested = [rung for rung in found.rungs if rung.test is not None]
     if not found.rungs:
         return "Not decided yet: no rung has been tried so far."
@@ -225,3 +231,14 @@ def headline(found: RunView) -> str:
         return f"Not decided yet: {rung_in_prose(found.rungs[-1].name)} has not been tested."
     names = listed(rung_in_prose(rung.name) for rung in tested)
     return f"Not decided yet: so far {names} {'was' if len(tested) == 1 else 'were'} tested."
+
+
+def _few_items(found: RunView) -> str:
+    """On how many test items a rung meets the bar, "" where they are not few, and where the gate holds it: two lines have no room
+    for both.
+    """
+    figures = found.answer_figures or {}
+    if found.answer_code != code_of(BarMet) or figures.get("held"):
+        return ""
+    tests = [rung.test for rung in found.rungs if rung.name == figures.get("rung") and rung.test is not None]
+    return next((counted(test.n_used, test.unit) for test in tests if test.n_used < FEW), "")
