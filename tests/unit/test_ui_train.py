@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -491,6 +492,28 @@ def test_no_training_outside_of_the_workspace_is_shown(page: TestClient, site: S
     for name in ("../x", "%2e%2e%2ftrain", "draft", "train-draft", "rows"):
         assert page.get(f"/train/rows/{name}").status_code == 404
     assert page.get("/train/nothing").status_code == 404
+
+
+def test_what_a_terminal_trained_in_the_folder_is_listed(page: TestClient, site: Site, tmp_path: Path) -> None:
+    folder = site.workspace.folder
+    assert "Started in a terminal" not in page.get("/train").text
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    for output in (folder / "sft-out", folder / "dpo-out", folder / "<b>", elsewhere / "out"):
+        output.mkdir()
+        (output / "begun.json").write_text("{}")
+    (folder / "linked").symlink_to(elsewhere / "out")
+    (folder / "other").mkdir()
+    (folder / "sft-out" / "log.jsonl").write_text('{"step": 18, "loss": 0.41236}\n')
+    (folder / "<b>" / "training.json").write_text("not JSON")
+    with held(folder / "dpo-out", "held", expected="x", remedy="x"):
+        shown = page.get("/train").text
+    rows = re.findall(r"<td><b>(.*?)</b></td><td>.*?>(\w+)</span></td><td>(.*?)</td>", shown)
+    found = {name: (state, last) for name, state, last in rows}
+    assert set(found) == {"sft-out", "dpo-out", "&lt;b&gt;"}
+    assert found["sft-out"] == ("stopped", "18 · loss 0.4124")
+    assert found["dpo-out"] == ("running", "none yet")
+    assert found["&lt;b&gt;"][0] == "stopped"
+    assert "training.json" in found["&lt;b&gt;"][1]
 
 
 @pytest.mark.slow

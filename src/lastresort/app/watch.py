@@ -98,22 +98,38 @@ def training_files(output: Path) -> list[Path]:
 
 def training_now(path: Path) -> TrainingNow:
     """A training that was started from this file."""
-    from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, finished_record
-
     try:
         output = training_output(path)
     except LastresortError as error:
         return TrainingNow(path.stem, "stopped", path.with_name(f"{path.stem}-out"), fault=str(error))
+    return _training_in(output, path.stem)
+
+
+def trainings_below(folder: Path) -> list[TrainingNow]:
+    """Those that wrote into a folder of their own in this one, named by it, the newest first. A link is none."""
+    from lastresort.train.files.run_folder import BEGUN
+
+    found = [path for path in folder.iterdir() if not path.is_symlink() and (path / BEGUN).is_file()]
+    found.sort(key=lambda path: (path / BEGUN).stat().st_mtime, reverse=True)
+    return [_training_in(path, path.name) for path in found]
+
+
+def _training_in(output: Path, stem: str) -> TrainingNow:
+    from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, finished_record
+
     working = is_held(output)
-    logged = StepLog(output / LOG).lines()
+    try:
+        logged = StepLog(output / LOG).lines()
+    except LastresortError as error:
+        return TrainingNow(stem, "running" if working else "stopped", output, fault=str(error))
     curve = tuple({key: value for key, value in line.items() if type(value) in (int, float)} for line in logged)
     stopping = working and (output / STOP).exists()
     if working:
-        return TrainingNow(path.stem, "running", output, curve, stopping=stopping)
+        return TrainingNow(stem, "running", output, curve, stopping=stopping)
     if (output / RECORD).is_file():
         try:
-            return TrainingNow(path.stem, "finished", output, curve, finished_record(output))
+            return TrainingNow(stem, "finished", output, curve, finished_record(output))
         except LastresortError as error:
-            return TrainingNow(path.stem, "stopped", output, curve, fault=str(error))
+            return TrainingNow(stem, "stopped", output, curve, fault=str(error))
     begun = (output / BEGUN).is_file()
-    return TrainingNow(path.stem, "stopped" if begun else "new", output, curve)
+    return TrainingNow(stem, "stopped" if begun else "new", output, curve)

@@ -18,7 +18,7 @@ from lastresort.app.consent import consent_for
 from lastresort.app.held_out import HeldOutRows, UnreadTask, files_that_hold_out, held_out_rows, refuse_held_out
 from lastresort.app.plan import plan_options
 from lastresort.app.train import draft_training, training_from
-from lastresort.app.watch import TrainingNow, training_now
+from lastresort.app.watch import TrainingNow, training_now, trainings_below
 from lastresort.errors import LastresortError
 from lastresort.foreign import read_text
 from lastresort.interop.exporting import TARGETS
@@ -85,7 +85,8 @@ def _making() -> APIRouter:
         made = {
             name: trainings.stems_in(site.workspace.task_folder(name)) for name in trainings.names_in(site.workspace)
         }
-        return site.draw(request, "train.html.j2", made=made, data=trainings.data_in(site.workspace))
+        below = [(seen, figures_of(seen)) for seen in trainings_below(site.workspace.folder)]
+        return site.draw(request, "train.html.j2", made=made, data=trainings.data_in(site.workspace), below=below)
 
     @routes.post("/train/upload")
     def upload(site: Here, file: Annotated[UploadFile, File()], name: Text = "") -> Response:
@@ -159,7 +160,7 @@ def _running() -> APIRouter:
             seen,
             words=jobs.last_words(site.workspace.runs, site.workspace.runs / _log(name, path)),
             charts=charts_of(seen),
-            figures=[(label, seen.figures[key]) for key, label in FIGURES.items() if key in seen.figures],
+            figures=figures_of(seen),
             lines=[] if seen.record is None else training_lines(seen.record, _objective(seen), output),
             command=_command(site, path),
         )
@@ -274,6 +275,11 @@ def form_of(text: str, folder: Path) -> FilledForm:
         return training_from(document, folder / FILE).resolved
 
     return filled(FIELDS, text, FILE, TRAINING, read, TrainingKeys)
+
+
+def figures_of(seen: TrainingNow) -> list[tuple[str, float]]:
+    """Of its last step, by what they are called."""
+    return [(label, seen.figures[key]) for key, label in FIGURES.items() if key in seen.figures]
 
 
 def charts_of(seen: TrainingNow) -> list[tuple[str, Markup]]:
