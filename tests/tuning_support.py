@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from lastresort.app.climb import Climbed, climb
+from lastresort.records.events import PromptOptimised
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
@@ -67,6 +69,20 @@ class CutAt(Scissors):
         if self.left is None and label.startswith(self._label):
             self.left = self.seen + self._after
         super().stage(label, total)
+
+
+def cut_after_the_search(monkeypatch: pytest.MonkeyPatch) -> list[PromptOptimised]:
+    """Ends the process once, before the result of an optimised prompt is noted, which goes into the list."""
+    append, unnoted = Record.append, list[PromptOptimised]()
+
+    def appended(self: Record, event: Any) -> int:
+        if isinstance(event, PromptOptimised) and not unnoted:
+            unnoted.append(event)
+            raise Cut
+        return append(self, event)
+
+    monkeypatch.setattr(Record, "append", appended)
+    return unnoted
 
 
 def questions(n: int = 120) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from lastresort.records.record import Record
 from lastresort.report.words.progress import line_of
 from lastresort.rungs.prompting.spending import REFLECTION_TOKENS, SHOWN
 from lastresort.spec.task import load_task
-from tuning_support import Cut, CutAt
+from tuning_support import Cut, CutAt, cut_after_the_search
 
 RULE = "Count the weeks before you answer."
 TEAM = {row["input"]: row["output"] for row in rows()}
@@ -175,19 +175,6 @@ def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, eff
         found = record.last(PromptOptimised, "prompting")
     assert found is not None
     assert found.stopped == "no room"
-
-
-def cut_after_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, before its result is noted."""
-    append, cut = Record.append, list[bool]()
-
-    def appended(self: Record, event: Any) -> int:
-        if isinstance(event, PromptOptimised) and not cut:
-            cut.append(True)
-            raise Cut
-        return append(self, event)
-
-    monkeypatch.setattr(Record, "append", appended)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from lastresort.rungs.race import Race
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
 from lastresort.types import Example, Message, SilentProgress
-from tuning_support import Cut, CutAt, write_jsonl
+from tuning_support import Cut, CutAt, cut_after_the_search, write_jsonl
 
 BETTER = "Billing is about money, delivery about transport."
 WORDS = "about money, delivery about"
@@ -467,16 +467,7 @@ def test_a_search_that_is_cut_goes_the_same_way_where_the_verdicts_of_a_judge_gr
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut when it has paid for all its verdicts and before its result is in the record."""
-    path, run, first = judged_task(tmp_path), tmp_path / "runs" / "run", list[PromptOptimised]()
-    append = Record.append
-
-    def appended(self: Record, event: Any) -> int:
-        if isinstance(event, PromptOptimised) and not first:
-            first.append(event)
-            raise Cut
-        return append(self, event)
-
-    monkeypatch.setattr(Record, "append", appended)
+    path, run, first = judged_task(tmp_path), tmp_path / "runs" / "run", cut_after_the_search(monkeypatch)
     with pytest.raises(Cut):
         climbed(path, run)
     assert first[0].stopped == "usd"
