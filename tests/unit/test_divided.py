@@ -219,6 +219,23 @@ def test_a_base_that_trains_in_shards_and_fits_no_card_to_answer_is_refused_befo
     refuse_beyond_cards(own, ["prompting"])
 
 
+def test_a_base_that_fits_no_card_is_refused_also_where_a_reward_alone_trains_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRPO goes into no shards, so that by its own plan nothing would stop it before the base is loaded."""
+    monkeypatch.setattr(room, "card_count", lambda: 8)
+    monkeypatch.setattr(divided, "card_count", lambda: 8)
+    monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
+    keys = {
+        "tune": {"processes": 8, "model": "llama-3-70b", "method": "lora"},
+        "ladder": ["preference"],
+        "reward": ["exact"],
+    }
+    own = load_task(scripted_task(tmp_path, quality=[], task=keys))
+    with pytest.raises(PrerequisiteError, match="expected a base that one card of"):
+        refuse_beyond_cards(own, own.ladder)
+
+
 @pytest.mark.parametrize("more", [{"processes": 1}, {"method": "qlora"}, {"method": "full"}])
 def test_a_base_that_one_card_can_hold_or_that_goes_into_no_shards_is_not_refused(
     more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -97,6 +97,7 @@ def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
     in_shards = task.tune.method != "full" and any(RUNGS[name].winner == "adapter" for name in rungs)
     if card is None or shape is None or not in_shards:
         return
+    # GRPO, which trains in one process, is planned as any other: its base has to fit a card all the more.
     setup, row = adapter_setup(task, PASS_TOKENS), PASS_TOKENS
     planned = PlannedTraining(shape, setup, Cards(card), row, row, row)
     if base_beyond_card(planned, divide(task.tune.processes, planned, card_count())):
