@@ -1,4 +1,4 @@
-"""Compare a tuned model with its base, by asking both or from the logs of another tool."""
+"""Compare a tuned model with its base, by asking both or from the logs of another tool; and recheck a run whose model was tuned."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastresort.errors import InputError
+from lastresort.foreign import printable, read_text
+from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
 from lastresort.types import GateVerdict, Progress
 
 if TYPE_CHECKING:
+    from lastresort.after.recheck.models import Replacement
     from lastresort.records.gate import GateDocument
+    from lastresort.report.recheck import RecheckDocument
 
 GATES, RUNS = Path("gates"), Path("runs")
 
@@ -147,3 +151,96 @@ def _write(document: GateDocument, request: GateRequest) -> None:
         write_atomically(request.junit, gate_junit(document))
     if request.markdown is not None:
         write_atomically(request.markdown, gate_markdown(document))
+
+
+@dataclass(frozen=True, slots=True)
+class RecheckRequest:
+    """A recheck as its user asks for it; each field is the option of `lastresort recheck` with its name.
+
+    With model or prompt: is the tuned model still needed? Without: do its answers hold with today's documents?
+    Raises InputError for two changes at once, and for a price without a model.
+    """
+
+    run: Path
+    model: str | None = None
+    prompt: Path | None = None
+    knowledge: Path | None = None
+    task: Path | None = None
+    quick: bool = False
+    prompt_price: float | None = None
+    output_price: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.replaces and self.knowledge is not None:
+            raise InputError(
+                f"--knowledge with {'--model' if self.model is not None else '--prompt'}",
+                expected="one change at a time: after two, nobody can tell which one mattered",
+                remedy="Leave one of them out.",
+            )
+        if self.model is None and (self.prompt_price is not None or self.output_price is not None):
+            raise InputError("a price without --model", expected="the model that it belongs to", remedy="Add --model.")
+
+    @property
+    def replaces(self) -> bool:
+        return self.model is not None or self.prompt is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """What a recheck found. document: what the file `path` holds. still_needed: None where that is open."""
+
+    document: RecheckDocument
+    path: Path
+
+    @property
+    def still_needed(self) -> bool | None:
+        return self.document.yes
+
+
+def recheck_run(
+    request: RecheckRequest, progress: Progress, stop: Stop = NEVER, approve: Approve = nobody_to_ask
+) -> Recheck:
+    """Recheck a finished run and write recheck-<n>.json into its folder.
+
+    stop: checked between batches, as is a file named stop in the run's folder. approve: asks about an endpoint that the run names.
+    Raises InputError for what cannot be checked, StoppedError where it stopped; the same request resumes it.
+    """
+    from lastresort.after.recheck.recheck import recheck
+    from lastresort.report.recheck import file_name
+    from lastresort.systems.running import refuse_no_winner
+
+    if not request.run.exists():  # such as the place of a winner
+        refuse_no_winner(request.run)
+    found = recheck(
+        request.run,
+        new=_replacement(request) if request.replaces else None,
+        documents=request.knowledge,
+        task_file=request.task,
+        quick=request.quick,
+        progress=progress,
+        stop=stop,
+        approve=approve,
+    )
+    return Recheck(found, request.run / file_name(found.number))
+
+
+def _replacement(request: RecheckRequest) -> Replacement:
+    from lastresort.after.recheck.models import Replacement
+    from lastresort.models.open import absolute_name
+
+    settled = None if request.model is None else absolute_name(request.model, Path.cwd())
+    prompt = None if request.prompt is None else _instruction(request.prompt)
+    return Replacement(request.model, settled, prompt, request.prompt_price, request.output_price)
+
+
+def _instruction(path: Path) -> str:
+    try:
+        text = read_text(path).strip()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        found = "found no file" if isinstance(error, FileNotFoundError) else "found a folder"
+        raise InputError(
+            found, where=printable(path), expected="a file with an instruction", remedy="Check the name."
+        ) from error
+    if not text:
+        raise InputError("the file is empty", where=str(path), expected="an instruction", remedy="Write one.")
+    return text
