@@ -10,7 +10,7 @@ from typer import Option
 from typer.core import TyperGroup
 
 from lastresort.app.train import refuse_several_processes
-from lastresort.cli import climb, data, gate, handoff, plan, runs, serve, start, study, train, verify
+from lastresort.cli import climb, data, gate, plan, runs, serve, start, study, train
 from lastresort.version import __version__
 
 MEANT = {"check": "data check TASK", "runs": "ui"}  # by the word that people try
@@ -58,14 +58,14 @@ app.command("watch")(runs.watch_command)
 app.command("report")(runs.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(gate.recheck_command)
-app.command("verify")(verify.verify_command)
+app.command("verify")(gate.verify_command)
 app.command("chat")(runs.chat_command)
 app.command("serve")(serve.serve_command)
 app.command("ui")(serve.ui_command)
 app.command("train")(train.train_command)
 app.command("merge")(train.merge_command)
 app.command("export")(runs.export_command)
-app.command("handoff")(handoff.handoff_command)
+app.command("handoff")(runs.handoff_command)
 app.command("env")(plan.env_command)
 app.add_typer(data.data_app, name="data")
 app.add_typer(study.study_app, name="study")

@@ -1,6 +1,7 @@
-"""The commands on a run: `lastresort report`, `export`, `watch` and `chat RUN`.
+"""The commands on a run: `lastresort report`, `export`, `handoff`, `watch` and `chat RUN`.
 
-What it found, its training as another framework's files, its ladder as it comes about, and a talk with the system that won.
+What it found, its training as another framework's files, its winner for another server, its ladder as it comes about, and a talk
+with the system that won.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, lines_typed, print_answer, print_document, print_note, print_text
 from lastresort.errors import InputError
+from lastresort.handoff import TARGETS as SERVERS
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
 
@@ -119,6 +121,42 @@ def export_command(
     rows = counted(written.rows) + (f", {written.held_out} held out" if written.held_out else "")
     print_text(f"written: {written.folder} ({', '.join(written.files)}; {rows})")
     print_text("\n".join(f"run: {command}" for command in written.commands))
+
+
+def handoff_command(
+    run: Path = Argument(help="Folder of a finished run or of a saved system."),
+    to: str = Option(..., "--to", metavar="|".join(SERVERS), help="Target server."),
+    merged: bool = Option(False, "--merged", help="Write base and adapter as one model."),
+    out: Path | None = Option(
+        None, "--out", help="Folder to write. Default: handoff-TO in RUN, or FOLDER-handoff-TO next to a saved system."
+    ),
+    name: str | None = Option(None, "--name", help="Name to serve the model under. Default: the run's folder."),
+    port: int | None = Option(None, "--port", min=1, max=65535, help="Port of the server. Default: its usual one."),
+    allow_held: bool = Option(False, "--allow-held", help="Also hand over a winner that the gate holds back."),
+    as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
+) -> None:
+    """Hand the winner over to another server.
+
+    Writes the model, the command that starts the server, and the request that a client must send.
+    """
+    from lastresort.app.runs import HandoffRequest, hand_over
+
+    found = hand_over(HandoffRequest(run, to, merged, out, name, allow_held, port))
+    typed = found.commands(folder=found.folder)
+    if as_json:
+        paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}
+        written = {**asdict(found), **paths}
+        print_document({"schema": 1, **written, "commands": asdict(typed)})
+        return
+    for note in filter(None, (found.form, *found.notes)):
+        print_note(note)
+    print_text(f"written: {found.folder} ({', '.join(found.files)})")
+    print_text(f"start: {typed.start} ({found.needs})")
+    if typed.proxy is not None:
+        print_text(f"proxy: {typed.proxy}")
+    print_text(f"ask: {typed.ask} ({found.client_url}, model {found.client_model})")
+    if typed.verify is not None:
+        print_text(f"verify: {typed.verify}")
 
 
 def watch_command(run: Path = Argument(help="Folder of a run or a study: running, stopped or finished.")) -> None:
