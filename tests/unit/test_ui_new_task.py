@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from lastresort.advice.advise import open_facts
 from lastresort.advice.questions import QUESTIONS, FactQuestion, read_answer
 from lastresort.advice.task_facts import facts_of
-from lastresort.app import data_check, init
+from lastresort.app import columns, data_check
 from lastresort.app.advise import answer_in_task
 from lastresort.app.start import example_tasks
 from lastresort.data.files import read_rows
@@ -1167,7 +1167,7 @@ def test_a_file_is_read_for_its_columns_once(page: TestClient, site: Site, monke
         read.append(path)
         return read_rows(path)
 
-    monkeypatch.setattr(init, "read_rows", counted)
+    monkeypatch.setattr(columns, "read_rows", counted)
     for _ in range(3):
         assert "200 rows" in page.get("/new/reviews/columns").text
     assert read == [data]

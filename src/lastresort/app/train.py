@@ -161,7 +161,7 @@ def draft_training(data: Path, task: Task | None = None) -> str:
 
 def _column_lines(data: Path) -> list[str]:
     """The line that names them, as a comment where a person has to say which they are; none where the rows have a known shape."""
-    from lastresort.app.init import table_columns
+    from lastresort.app.columns import table_columns
     from lastresort.spec.edit import written
 
     found = table_columns(data)

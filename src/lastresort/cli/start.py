@@ -38,7 +38,8 @@ def init_command(
     Finds the columns, the kind of answer, a scorer, a split and a bar, writes them to a task file with the reason for each, and
     checks the data. Runs no model.
     """
-    from lastresort.app.init import EmptyRowsError, InitRequest, init_task, only_plausible
+    from lastresort.app.columns import only_plausible
+    from lastresort.app.init import EmptyRowsError, InitRequest, init_task
     from lastresort.report.words.draft import rows_without
 
     asks = sys.stdin is not None and sys.stdin.isatty()

@@ -1,0 +1,136 @@
+"""Which columns of a data file hold the inputs and the answers: found, or asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
+from lastresort.data.files import read_rows
+from lastresort.data.formats import SHAPES
+from lastresort.data.formats.rows import RawRow
+from lastresort.errors import DataError, InputError
+from lastresort.report.words.draft import values_shown
+from lastresort.report.words.wording import capital
+from lastresort.spec.values import nearest_column
+
+if TYPE_CHECKING:
+    from lastresort.app.init import InitRequest
+
+MOST_COLUMNS_SHOWN = 12
+Ask = Callable[[OpenColumns], str | None]
+
+
+class OpenColumnsError(InputError):
+    """Which column is which is for a person to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """The columns of a file, and which of them were found to be input and output, "" where that is open. shape: what the rows
+    are by their keys alone, "" where columns have to be named.
+    """
+
+    facts: tuple[ColumnFacts, ...]
+    rows: int
+    input: str = ""
+    output: str = ""
+    shape: str = ""
+
+
+def table_columns(data: Path) -> TableColumns:
+    """Raises DataError for a file that cannot be read."""
+    rows = read_rows(data)
+    facts = facts_of(rows)
+    shape = known_shape(rows) or ""
+    chosen = (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None) or choose_columns(facts, len(rows))
+    if isinstance(chosen, OpenColumns):
+        return TableColumns(facts, len(rows), shape=shape)
+    return TableColumns(facts, len(rows), *chosen, shape=shape)
+
+
+def columns_of(
+    rows: Sequence[RawRow], facts: Sequence[ColumnFacts], request: InitRequest, ask: Ask | None
+) -> tuple[str, str] | None:
+    """None where the rows' own shape says which they are."""
+    _refuse_unknown(facts, len(rows), request)
+    if request.input is None and request.output is None and known_shape(rows) is not None:
+        return None
+    source, target = request.input, request.output
+    while True:
+        chosen = choose_columns(facts, len(rows), given_input=source, given_output=target)
+        if not isinstance(chosen, OpenColumns):
+            return chosen
+        if len(facts) < 2:
+            raise DataError(
+                "found one column", where=str(request.data), expected="one for the input and one for the output"
+            )
+        if ask is None:
+            then = choose_columns(facts, len(rows), given_input=chosen.candidates[0].name, given_output=target)
+            raise _unclear(
+                [chosen, then] if chosen.side == "input" and isinstance(then, OpenColumns) else [chosen], request.data
+            )
+        name = ask(chosen) or chosen.candidates[0].name
+        source, target = (name, target) if chosen.side == "input" else (source, name)
+
+
+def only_plausible(data: Path) -> Ask:
+    """Answers with the most plausible column, without a person. Raises InputError where several are equally so."""
+
+    def answer(found: OpenColumns) -> str:
+        if found.likely > 1:
+            raise _unclear([found], data)
+        return found.candidates[0].name
+
+    return answer
+
+
+def _unclear(found: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
+    """found: what is open, the first of it with all columns that it could be."""
+    columns = found[0].candidates
+    listed = [f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in columns[:MOST_COLUMNS_SHOWN]]
+    more = len(columns) - len(listed)
+    options = " and ".join(f"--{one.side} COLUMN" for one in found)
+    remedy = f"Name {'it' if len(found) == 1 else 'them'} with {options}"
+    if all(one.likely == 1 for one in found):
+        remedy += ", or give --yes to take " + " and ".join(f'"{one.candidates[0].name}"' for one in found)
+    what = f"column is the {found[0].side}" if len(found) == 1 else "columns are the input and the output"
+    return OpenColumnsError(
+        f"cannot tell which {what}",
+        where=str(data),
+        expected=f"{'one' if len(found) == 1 else 'two'} of {'; '.join(listed)}"
+        + (f"; and {more} more" if more else ""),
+        remedy=f"{remedy}.",
+    )
+
+
+def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, request: InitRequest) -> None:
+    names = [one.name for one in facts]
+    given = {"--input": request.input, "--output": request.output}
+    wrong = {option: name for option, name in given.items() if name is not None and name not in names}
+    if not wrong:
+        return
+    source, target = _detected(facts, rows)
+    others = {"--input": target, "--output": source}
+    near = {
+        option: nearest_column(name, [one for one in names if one != others[option]]) for option, name in wrong.items()
+    }
+    remedies = [
+        f'write {option} "{name}"' if name else f"name one of them with {option}" for option, name in near.items()
+    ]
+    raise InputError(
+        " and ".join(f'no column "{name}"' for name in wrong.values()),
+        where=" and ".join(wrong),
+        expected=", ".join(names),
+        remedy=f"{capital(' and '.join(remedies))}.",
+    )
+
+
+def _detected(facts: Sequence[ColumnFacts], rows: int) -> tuple[str, str] | tuple[None, None]:
+    """Input and output, with the most plausible column where the input is open."""
+    found = choose_columns(facts, rows)
+    if isinstance(found, OpenColumns) and found.side == "input" and found.candidates:
+        found = choose_columns(facts, rows, given_input=found.candidates[0].name)
+    return (None, None) if isinstance(found, OpenColumns) else found
