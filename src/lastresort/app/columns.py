@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.data.formats.rows import RawRow
+from lastresort.data.read import own_names
 from lastresort.errors import DataError, InputError
 from lastresort.report.words.draft import values_shown
 from lastresort.report.words.wording import capital
 from lastresort.spec.values import nearest_column
-
-if TYPE_CHECKING:
-    from lastresort.app.init import InitRequest
 
 MOST_COLUMNS_SHOWN = 12
 Ask = Callable[[OpenColumns], str | None]
@@ -52,25 +49,27 @@ def table_columns(data: Path) -> TableColumns:
 
 
 def columns_of(
-    rows: Sequence[RawRow], facts: Sequence[ColumnFacts], request: InitRequest, ask: Ask | None
+    data: Path,
+    rows: Sequence[RawRow],
+    facts: Sequence[ColumnFacts],
+    given: tuple[str | None, str | None],
+    ask: Ask | None,
 ) -> tuple[str, str] | None:
-    """None where the rows' own shape says which they are."""
-    _refuse_unknown(facts, len(rows), request)
-    if request.input is None and request.output is None and known_shape(rows) is not None:
+    """None where the rows' own shape says which they are. given: input and output, as they are named."""
+    source, target = (None if name is None else own_names(rows, (name,))[0] for name in given)
+    _refuse_unknown(facts, len(rows), {"--input": source, "--output": target})
+    if source is None and target is None and known_shape(rows) is not None:
         return None
-    source, target = request.input, request.output
     while True:
         chosen = choose_columns(facts, len(rows), given_input=source, given_output=target)
         if not isinstance(chosen, OpenColumns):
             return chosen
         if len(facts) < 2:
-            raise DataError(
-                "found one column", where=str(request.data), expected="one for the input and one for the output"
-            )
+            raise DataError("found one column", where=str(data), expected="one for the input and one for the output")
         if ask is None:
             then = choose_columns(facts, len(rows), given_input=chosen.candidates[0].name, given_output=target)
             raise _unclear(
-                [chosen, then] if chosen.side == "input" and isinstance(then, OpenColumns) else [chosen], request.data
+                [chosen, then] if chosen.side == "input" and isinstance(then, OpenColumns) else [chosen], data
             )
         name = ask(chosen) or chosen.candidates[0].name
         source, target = (name, target) if chosen.side == "input" else (source, name)
@@ -106,9 +105,9 @@ def _unclear(found: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
     )
 
 
-def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, request: InitRequest) -> None:
+def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, given: Mapping[str, str | None]) -> None:
+    """given: by option."""
     names = [one.name for one in facts]
-    given = {"--input": request.input, "--output": request.output}
     wrong = {option: name for option, name in given.items() if name is not None and name not in names}
     if not wrong:
         return

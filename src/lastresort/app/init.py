@@ -133,10 +133,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
             "no such folder", where=str(request.task_file.parent), remedy="Make it, or name another file with --task."
         )
     rows = read_rows(request.data)
-    source, target = (None if name is None else own_names(rows, (name,))[0] for name in (request.input, request.output))
-    request = replace(request, input=source, output=target)
     facts = facts_of(rows)
-    columns = columns_of(rows, facts, request, ask)
+    columns = columns_of(request.data, rows, facts, (request.input, request.output), ask)
     left_out = without_empty_rows(request, columns, rows)
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
