@@ -15,8 +15,8 @@ from pydantic import BaseModel
 import lastresort as lr
 from climb_support import scripted_task, unfinish
 from lastresort.after.recheck.recheck import recheck
+from lastresort.app.child_environment import environment
 from lastresort.app.consent import consent_of
-from lastresort.app.runtime import environment
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.shared_run import all_endpoints_of, code_of, endpoints_of
 from lastresort.climb.workbench import model_names

@@ -24,10 +24,10 @@ from typing import cast
 import pytest
 
 from climb_support import rows, scripted_task, unfinish
+from lastresort.app.child_environment import CACHES, environment
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.runs import Run
-from lastresort.app.runtime import CACHES, environment
 from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
 from lastresort.climb.workspace import noted_stop

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lastresort.app.runtime import ERROR_FILE, JOB_FOLDER, JOB_PID, places_of
+from lastresort.app.child_environment import places_of
+from lastresort.app.runtime import ERROR_FILE, JOB_FOLDER, JOB_PID
 from lastresort.errors import InputError
 from lastresort.foreign import escaped, read_text
 from lastresort.keys import without_keys

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, BinaryIO, Literal
 
-from lastresort.app.runtime import environment
+from lastresort.app.child_environment import environment
 from lastresort.errors import InputError
 from lastresort.records.document import JsonDocument
 
