@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.after.recheck.finished import measured_system, read_again
+from lastresort.after.recheck.finished import measured_system, of_another_version, read_again
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError, InputError, PrerequisiteError
@@ -303,12 +303,7 @@ def _training(run: Path, record: Record, chosen: str) -> tuple[CandidateTrained,
     trained = record.last(CandidateTrained, chosen)
     noted = None if trained is None else record.last(TrainingReached, trained.run)
     if trained is None or noted is None:
-        raise DataError(
-            f"the record does not say how {chosen} was trained",
-            where=str(run),
-            expected="a run of this version",
-            remedy="Another version of lastresort wrote it: climb again.",
-        )
+        raise of_another_version(run, f"the record does not say how {chosen} was trained")
     return trained, noted
 
 
@@ -319,11 +314,8 @@ def _document(noted: TrainingReached, source: ExportSource) -> dict[str, Any]:
     options = dict(objective.options)
     found["objective"] = {objective.name: options} if options else objective.name
     found |= noted.settings.model_dump(exclude={"objective", "adapter"})
-    if adapter.kind == "none":
-        found["adapter"] = "full"
-    else:
-        kind = "qlora" if adapter.quantize else adapter.kind
-        found["adapter"] = {"kind": kind, **adapter.model_dump(mode="json", exclude={"kind", "quantize"})}
+    rest = adapter.model_dump(mode="json", exclude={"kind", "quantize"})
+    found["adapter"] = "full" if adapter.choice == "full" else {"kind": adapter.choice, **rest}
     found["chat_template_kwargs"] = dict(source.prepared.task.chat_template_kwargs)
     return found
 

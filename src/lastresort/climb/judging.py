@@ -66,8 +66,7 @@ class ClimbJudge:
         self._record.append(JudgeChecked(**asdict(agreed), said=said, people=people, judged=scores, spent=calls))
 
     def _opened(self, keys: JudgeKeys) -> Model:
-        prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
-        model = self._models.judge(keys.model, **prices)
+        model = self._models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
         if not self._recognised:
             self._recognise(keys, model)
         return model

@@ -102,11 +102,11 @@ class OpenModels:
             lookup = KnownPassages(passages, lookup)
         return Answerer(system, self.open(system), lookup)
 
-    def judge(self, name: str, *, prompt_price: float, output_price: float) -> Model:
-        """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens."""
-        key = (name, prompt_price, output_price)
+    def judge(self, name: str, *, prompt_price: float | None, output_price: float | None) -> Model:
+        """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens, None for none."""
+        key = (name, prompt_price or 0.0, output_price or 0.0)
         if key not in self._judges:
-            self._judges[key] = self._opened(name, prompt_price, output_price)
+            self._judges[key] = self._opened(*key)
         return self._judges[key]
 
     @contextmanager

@@ -125,7 +125,7 @@ def read_again(
     """
     read, files = record.last(TaskRead), record.last(FilesRead)
     if read is None or files is None:
-        raise _other_version(run, "the record holds no task")
+        raise of_another_version(run, "the record holds no task")
     noted = read.task
     path = _task_file(run, record, task_file)
     values = {key: value for key, value in noted.items() if key not in without}
@@ -175,11 +175,11 @@ def _winner(
     rungs.sort(key=lambda name: name != decision.stopped_at)
     measured = record.measurement(rungs[0], system.name, "test") if rungs else None
     if measured is None or [item.id for item in measured.items] != [item.id for item in order[: measured.n]]:
-        raise _other_version(run, f"the recorded answers of {system.name} do not belong to the first test items")
+        raise of_another_version(run, f"the recorded answers of {system.name} do not belong to the first test items")
     return MeasuredWinner(rungs[0], winner.kind, system, measured.items)
 
 
-def _other_version(run: Path, found: str) -> DataError:
+def of_another_version(run: Path, found: str) -> DataError:
     return DataError(
         found,
         where=str(run),

@@ -156,8 +156,9 @@ class RecheckModels:
             return scorer
 
         def opened() -> Model:
-            prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
-            return self._recognised(models.judge(keys.model, **prices))
+            return self._recognised(
+                models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
+            )
 
         return scorer.with_model(opened)
 

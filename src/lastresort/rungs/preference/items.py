@@ -109,8 +109,7 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
     keys = JudgeKeys.model_validate(parameters)
 
     def opened() -> Model:
-        prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
-        return bench.models.judge(keys.model, **prices)
+        return bench.models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
 
     def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]) -> None:
         spent = sum((one.spent for one in judged), JudgeCost())
