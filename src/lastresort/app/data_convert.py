@@ -14,7 +14,7 @@ from lastresort.data.files import stem_of
 from lastresort.errors import InputError
 from lastresort.report.data_files import ConvertedFile
 from lastresort.spec.paths import refuse_unwritable
-from lastresort.spec.values import nearest
+from lastresort.spec.values import one_of
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.types import Progress
 
@@ -65,14 +65,7 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
 
 def shape_change(to: str, columns: Mapping[str, str], drop: Sequence[str]) -> ShapeChange:
     """Raises InputError for a shape that is not known, and for a column that is to be read and to be left out."""
-    if to not in WRITERS:
-        close = nearest(to, WRITERS)
-        raise InputError(
-            f'found "{to}"',
-            where="--to",
-            expected=", ".join(WRITERS),
-            remedy=f'Did you mean "{close}"?' if close else "Name one of them.",
-        )
+    one_of("--to", to, tuple(WRITERS))
     both = next((name for name in drop if name in columns.values() and name not in columns), None)
     if both is not None:
         raise InputError(

@@ -41,7 +41,7 @@ from lastresort.scale.crew import Crew
 from lastresort.scale.work import is_loaded
 from lastresort.spec.paths import is_paid, refuse_unwritable
 from lastresort.spec.task import Task, given_task
-from lastresort.spec.values import nearest
+from lastresort.spec.values import one_of
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.synthesis.diversity import Diversity, diversity
 from lastresort.synthesis.filters import Balance, SeenRows
@@ -281,7 +281,6 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         priced=not is_paid(teacher) or None not in prices,
     )
     calls_a_row = max(CALLS_A_ROW, CALLS_A_CHECK * recipe.most_checks)
-    balance: Balance = next(one for one in get_args(Balance) if one == request.balance)
     return _Setup(
         prepared=prepared,
         request=request,
@@ -290,7 +289,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         n=n,
         out=out,
         recipe=recipe,
-        known=known_of(prepared, recipe, balance),
+        known=known_of(prepared, recipe, one_of("--balance", request.balance, get_args(Balance))),
         limits=SpendingLimits(
             calls=request.calls if request.calls is not None else max(LEAST_CALLS, calls_a_row * n),
             usd=limit_usd,
@@ -323,14 +322,9 @@ def _check(request: SynthRequest, out: Path) -> None:
         raise InputError(
             f'found "{out.name}"', where="--out", expected="a file that ends in .jsonl", remedy="Name it so."
         )
-    for option, value, known in (
-        *(("--kinds", kind, tuple(KINDS)) for kind in request.kinds),
-        ("--balance", request.balance, get_args(Balance)),
-    ):
-        if value not in known:
-            close = nearest(value, known)
-            remedy = f'Did you mean "{close}"?' if close else "Name one of them."
-            raise InputError(f'found "{value}"', where=option, expected=", ".join(known), remedy=remedy)
+    for kind in request.kinds:
+        one_of("--kinds", kind, tuple(KINDS))
+    one_of("--balance", request.balance, get_args(Balance))
     refuse_below(
         ("--n", request.n, 1),
         ("--calls", request.calls, 1),

@@ -99,8 +99,8 @@ def one_of(option: str, found: str, names: tuple[Word, ...]) -> Word:
     for name in names:
         if found == name:
             return name
-    near = get_close_matches(found, names, 1)
-    remedy = f'Did you mean "{near[0]}"?' if near else "Name one of them."
+    close = nearest(found, names)
+    remedy = f'Did you mean "{close}"?' if close else "Name one of them."
     raise InputError(f'found "{found}"', where=option, expected=", ".join(names), remedy=remedy)
 
 
