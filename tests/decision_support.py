@@ -35,9 +35,9 @@ def _no_decision(fault: str) -> ContractError:
     return ContractError(fault, where="decision.json", expected="a decision as in decision_schema.json")
 
 
-def decide(folder: Path, decision: RunView) -> Path:
+def decide(folder: Path, decision: RunView) -> None:
     """Make this the decision of the run in this folder."""
     with Record.open(folder) as record:
         record.append(ClimbDecided(decision=decision))
         record.append(ClimbFinished())
-    return write_decision(folder, decision)
+    write_decision(folder, decision)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from climb_support import statement
 from cost_support import costs
 from decision_support import decide, validate_decision
+from document_schemas import schema_of
 from gate_report_support import gate_found, gated
 from lastresort.after.recheck.finished import open_finished
 from lastresort.app.exported import of_climb
@@ -25,7 +26,6 @@ from lastresort.records.events import ClimbDecided, RungSkipped
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in, read_decision, read_view, write_decision
 from lastresort.report.html import write_report
-from lastresort.report.schema import schema_of
 from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
@@ -198,8 +198,8 @@ def test_a_run_that_goes_on_has_no_decision_until_the_next(tmp_path: Path) -> No
 
 
 def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_path: Path) -> None:
-    path = write_decision(tmp_path, RunView.model_validate(decision | {"answer": "Ja: sft erfüllt es."}))
-    text = path.read_text("utf-8")
+    write_decision(tmp_path, RunView.model_validate(decision | {"answer": "Ja: sft erfüllt es."}))
+    text = (tmp_path / "decision.json").read_text("utf-8")
     assert "erfüllt" in text
     assert text.endswith("}\n")
     assert json.loads(text)["answer"] == "Ja: sft erfüllt es."

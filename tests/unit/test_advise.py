@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from climb_support import scripted_task
+from document_schemas import schema_of
 from lastresort.advice.advise import Advice, advise, as_document
 from lastresort.advice.facts import TRAINED, WRONG, Facts
 from lastresort.advice.questions import QUESTIONS, question_of, read_answer
@@ -29,7 +30,6 @@ from lastresort.ladder import RUNGS as LADDER
 from lastresort.records.advice import RungAdvice
 from lastresort.records.rungs import NoReflector
 from lastresort.report.advice import advice_text
-from lastresort.report.schema import schema_of
 from lastresort.report.words.prompting import why_kept as clause_of_kept
 from lastresort.rungs.prompting.optimise import LEAST_PARAMETERS
 from lastresort.rungs.supervised.sft import LEAST_ROWS, PACES, SftRung

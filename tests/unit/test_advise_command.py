@@ -13,13 +13,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from climb_support import calls, scripted_task
+from document_schemas import schema_of
 from lastresort.advice.advise import advise
 from lastresort.advice.facts import Facts
 from lastresort.app.advise import ask_in_turn
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.ladder import RUNGS
-from lastresort.report.schema import schema_of
 
 
 class Terminal(io.StringIO):

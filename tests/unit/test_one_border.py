@@ -72,7 +72,6 @@ ALLOWED = {
     "records/database.py": "opens databases",
     "records/salvage.py": "copies a database to read of it what it can",
     "report/html.py": "reads a file of the package",
-    "report/schema.py": "reads a file of the package",
     "scale/work.py": "hashes the files of the package",
     "serve/answers.py": "reads again the schema that it wrote itself",
     "spec/document.py": "has the YAML of task files, which it reads from text that `foreign` opened",

@@ -17,6 +17,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
+from document_schemas import schema_of
 from engine_support import draw, row, tiny
 from gate_report_support import gate_found
 from gate_support import SUITES
@@ -34,7 +35,6 @@ from lastresort.gate import suite_table
 from lastresort.models.local import load_local
 from lastresort.records.gate import GateFindings, TargetCompared
 from lastresort.report.commands import set_options
-from lastresort.report.schema import schema_of
 from lastresort.report.study import ArmSettings, OrpoVsDpoDocument
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words

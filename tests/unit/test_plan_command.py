@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import pytest
 from jsonschema import Draft202012Validator
 
+from document_schemas import schema_of
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.report.schema import schema_of
 
 
 @pytest.fixture(autouse=True)

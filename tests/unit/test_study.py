@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
+from document_schemas import schema_of
 from lastresort.app.study import StudyRequest, forecast_study, run_study
 from lastresort.app.study_folder import study_in
 from lastresort.climb.prepare import prepare
@@ -27,7 +28,6 @@ from lastresort.records.document import Statement
 from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.rungs import GepaMissing
-from lastresort.report.schema import schema_of
 from lastresort.report.study import StudyDocument
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words

@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
+from document_schemas import schema_of
 from lastresort.app import synth
 from lastresort.app.ablation import planned_ablation
 from lastresort.app.study import Study, StudyRequest, forecast_study, run_study
@@ -37,7 +38,6 @@ from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
 from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
-from lastresort.report.schema import schema_of
 from lastresort.report.study import SIGNS, StudyDocument, SyntheticDocument
 from lastresort.report.study_page import shown, study_page, study_text
 from lastresort.rungs.supervised import training

@@ -15,11 +15,11 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 import lastresort as lr
+from document_schemas import schema_of
 from endpoint_support import Endpoint, Handler, Step, completion, serving
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError, StopRequestedError
-from lastresort.report.schema import schema_of
 from lastresort.report.verify import AnswerMissing, VerifyDocument, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
 from lastresort.report.words.verify import longer

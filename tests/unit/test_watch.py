@@ -18,6 +18,7 @@ from rich.console import Console
 
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import scripted_task, statement
+from document_schemas import schema_of
 from lastresort.app.climb import climb
 from lastresort.app.console import LineProgress, LiveProgress
 from lastresort.app.runs import Run
@@ -45,7 +46,6 @@ from lastresort.report.decision import read_decision, read_view
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
-from lastresort.report.schema import schema_of
 from lastresort.report.terminal import ladder_table
 from lastresort.report.words.progress import rate_line, stage_line
 from lastresort.report.words.titles import headline

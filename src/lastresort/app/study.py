@@ -130,7 +130,6 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     from lastresort.data.split import groups_of
     from lastresort.gate.suite_table import check_further_suites
     from lastresort.records.atomic import write_atomically
-    from lastresort.report.schema import write_document
     from lastresort.report.study_page import study_page
     from lastresort.study.conclude import MeasuredStudy
     from lastresort.study.kinds import KINDS
@@ -146,7 +145,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
         groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary
         measured = MeasuredStudy(task, found.grid, found, groups, binary, prepared.left_out)
         document = KINDS[request.kind].conclude(measured)
-        write_document(folder / DOCUMENT, document)
+        write_atomically(folder / DOCUMENT, document.as_text)
         write_atomically(folder / PAGE, study_page(document))
         return Study(document, folder, tuple(found.rows.values()))
 

@@ -11,14 +11,13 @@ from lastresort.records.atomic import is_held, write_atomically
 from lastresort.records.decision import FILE_NAME, RunView
 from lastresort.records.record import Record
 from lastresort.records.view import Fold, fold_of, refuse_study
-from lastresort.report.schema import write_document
 from lastresort.systems.running import decision_on_disk, recorded_decisions, refuse_changed_run
 
 
-def write_decision(folder: Path, decision: RunView) -> Path:
+def write_decision(folder: Path, decision: RunView) -> None:
     """Write `decision.json` of a run, whole or not at all. Raises ContractError unless the decision is coherent."""
     refuse_incoherent(decision)
-    return write_document(folder / FILE_NAME, decision)
+    write_atomically(folder / FILE_NAME, decision.as_text)
 
 
 def restore_decision(record: Record, decision: RunView) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lastresort.records.atomic import write_atomically
 from lastresort.records.gate import (
     ChangedItem,
     ClimbGate,
@@ -16,7 +17,6 @@ from lastresort.records.gate import (
     TargetFound,
     TargetNotAsked,
 )
-from lastresort.report.schema import write_document
 from lastresort.report.words.gate import why
 from lastresort.report.words.wording import (
     MARKS,
@@ -117,9 +117,9 @@ MILDER = (
 )
 
 
-def write_gate(folder: Path, document: GateDocument) -> Path:
+def write_gate(folder: Path, document: GateDocument) -> None:
     """Write `gate.json`, whole or not at all."""
-    return write_document(folder / FILE_NAME, document)
+    write_atomically(folder / FILE_NAME, document.as_text)
 
 
 def gate_text(document: GateDocument) -> RenderableType:

@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lastresort.records.atomic import write_atomically
 from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, ReuseView, Sentence, Share
 from lastresort.records.measurement import BarTest, Cost
-from lastresort.report.schema import write_document
 from lastresort.report.tables import grid, ruled, verdict_text
 from lastresort.report.words.wording import count, duration, interval, money, percent, printable, sentence
 from lastresort.types import Unit
@@ -198,9 +198,9 @@ def file_name(number: int) -> str:
     return f"recheck-{number}.json"
 
 
-def write_recheck(run: Path, document: RecheckDocument) -> Path:
+def write_recheck(run: Path, document: RecheckDocument) -> None:
     """Write a recheck into its run's folder, whole or not at all."""
-    return write_document(run / file_name(document.number), document)
+    write_atomically(run / file_name(document.number), document.as_text)
 
 
 def recheck_text(document: RecheckDocument) -> RenderableType:
