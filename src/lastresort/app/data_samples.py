@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
-from lastresort.app.synth import Prices, limit_of, prices_of
+from lastresort.app.prices import Prices, limit_of, prices_of
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.workspace import RESPONSES, SHARED

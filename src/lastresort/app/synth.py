@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +13,7 @@ from random import Random
 from typing import Any, get_args
 
 from lastresort.app.gate import RUNS
+from lastresort.app.prices import Prices, limit_of, prices_of, refuse_below, refuse_unknown_model
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED
@@ -24,11 +24,10 @@ from lastresort.errors import (
     StoppedError,
     StopRequestedError,
     TooLongError,
-    UnknownModelError,
 )
 from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
-from lastresort.models.open import ModelOpening, absolute_name, refuse_no_weights
+from lastresort.models.open import ModelOpening, absolute_name
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
@@ -54,8 +53,6 @@ from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe
 from lastresort.synthesis.spending import SpendingLimits, forecast
 from lastresort.types import Progress
 
-Prices = tuple[float | None, float | None]
-"""USD per million tokens of prompt and output, None where unknown."""
 MOST_ROWS = 200  # unless more are asked for
 CALLS_A_ROW, CALLS_A_CHECK, LEAST_CALLS = 6, 3, 60  # a call for each check of a row, and of those that are dropped
 _SHORTER = (
@@ -230,18 +227,6 @@ class _Setup:
         )
 
 
-def refuse_unknown_model(name: str, folder: Path, option: str | None) -> None:
-    """Before anything is read or made for a name that is nothing. option: that names it, None where the task does."""
-    if is_endpoint(name):
-        return
-    try:
-        refuse_no_weights(name, folder)
-    except UnknownModelError as error:
-        raise InputError(
-            error.found, where=option or error.where, expected=error.expected, remedy=error.remedy
-        ) from None
-
-
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     if request.ray is not None:
         checked_address(request.ray)
@@ -333,52 +318,6 @@ def _check(request: SynthRequest, out: Path) -> None:
         ("--prompt-price", request.prompt_price, 0),
         ("--output-price", request.output_price, 0),
     )
-
-
-def refuse_below(*options: tuple[str, float | None, float]) -> None:
-    """Raises InputError where an option has a number below the least one, no number or an infinite one."""
-    for option, number, least in options:
-        if number is not None and not least <= number < math.inf:
-            raise InputError(
-                f"found {number:g}", where=option, expected=f"a number of at least {least}", remedy="Correct it."
-            )
-
-
-def prices_of(task: Task, name: str, given: Prices) -> Prices:
-    """Of a model: those of the options, else those that the task gives for a model of this name.
-
-    Raises InputError where one price is given without the other.
-    """
-    judge = task.score.judge
-    if given != (None, None):
-        if None in given:
-            raise InputError(
-                "found one price",
-                where="--prompt-price" if given[0] is not None else "--output-price",
-                expected="the price of prompt and output tokens",
-                remedy="Give both --prompt-price and --output-price, in USD per million tokens.",
-            )
-        return given
-    if name == task.model:
-        return task.use.prompt_price, task.use.output_price
-    if name == task.prompting.reflect:
-        return task.prompting.prompt_price, task.prompting.output_price
-    if judge is not None and name == judge.model:
-        return judge.prompt_price, judge.output_price
-    return None, None
-
-
-def limit_of(task: Task, usd: float | None, name: str, prices: Prices) -> float | None:
-    """USD that calls of this model may take; usd: of the option. Raises InputError for a limit without the prices."""
-    limit = usd if usd is not None else task.limits.usd
-    if limit is not None and is_paid(name) and None in prices:
-        raise InputError(
-            f"a limit of {limit:g} USD without the prices of {name}",
-            where="--usd" if usd is not None else f'{task.path.name}, key "limits.usd"',
-            expected="what its tokens cost",
-            remedy="Add --prompt-price and --output-price, in USD per million tokens.",
-        )
-    return limit
 
 
 def _workers(
