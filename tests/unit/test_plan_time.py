@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lastresort.hardware.cards import GIB, Card, card_named, known_prices
+from lastresort.hardware.cards import GIB, Card, card_named, known_cards, known_prices
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.plan.time import TrainingWork, computed_tokens, operations, training_time, usd
@@ -58,14 +58,16 @@ def test_time_is_operations_over_what_the_card_reaches() -> None:
     assert any("assumed" in line for line in found.lines), "what was not measured says so"
 
 
-def test_the_share_of_float32_has_its_reason() -> None:
-    """20% of the peak in 16 bits is more than an A100 does in float32 without TF32."""
-    said = [training_time(LLAMA, Setup(method), A100, JOB).lines[-1] for method in ("full", "lora")]
-    assert (
-        "of which 20% is assumed (not measured): half of that in 16 bits, as with TF32, which torch leaves off"
-        in said[0]
-    )
-    assert said[1].endswith("of which 40% is assumed (not measured)")
+def test_products_in_float32_have_a_peak_of_their_own() -> None:
+    """torch leaves TF32 off, and `train` too, so an A100 computes them at 19.5 TFLOPS, not at half of its 312."""
+    all_weights, bf16 = Setup("full"), Setup("full", compute="bfloat16")
+    each, _ = operations(LLAMA, all_weights, JOB)
+    found, faster = (training_time(LLAMA, setup, A100, JOB) for setup in (all_weights, bf16))
+    assert found.seconds == pytest.approx(each * 30_720_000 / (0.40 * 19.5e12))
+    assert faster.seconds == pytest.approx(each * 30_720_000 / (0.40 * 312e12))
+    assert found.lines[-1] == "20 TFLOPS at best in float32, of which 40% is assumed (not measured)"
+    for card in known_cards().values():
+        assert (card.float32_flops_per_s or 0) < (card.peak_flops_per_s or 0)
 
 
 def test_this_machines_own_rate_goes_before_the_catalogue() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -27,8 +27,9 @@ _EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One device. memory_bytes: what the driver lets a program have. peak_flops_per_s: of dense 16-bit products, None where only
-    the memory is known. bandwidth_bytes_per_s: of its memory. bf16: else it computes in fp16. estimated: memory_bytes is.
+    """One device. memory_bytes: what the driver lets a program have. peak_flops_per_s: of dense 16-bit products,
+    float32_flops_per_s: of those in float32 without TF32, None where only the memory is known. bandwidth_bytes_per_s: of its
+    memory. bf16: else it computes in fp16. estimated: memory_bytes is.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Card:
     bandwidth_bytes_per_s: float | None = None
     bf16: bool = True
     estimated: bool = False
+    float32_flops_per_s: float | None = None
 
     @property
     def is_cpu(self) -> bool:
@@ -87,7 +89,7 @@ def card_of_driver(name: str, memory_bytes: int) -> Card:
     if found is None:
         return Card(name, memory_bytes)
     known = known_cards()[found]
-    return Card(known.name, memory_bytes, known.peak_flops_per_s, known.bandwidth_bytes_per_s, known.bf16)
+    return replace(known, memory_bytes=memory_bytes, estimated=False)
 
 
 def catalogue(name: str) -> Any:
@@ -118,7 +120,9 @@ def _plain(name: str) -> str:
 
 
 def _card(name: str, entry: dict[str, object]) -> Card:
-    memory, peak, bandwidth = (float(str(entry[key])) for key in ("memory_gib", "peak_tflops", "bandwidth_gb_s"))
+    memory, peak, float32, bandwidth = (
+        float(str(entry[key])) for key in ("memory_gib", "peak_tflops", "float32_tflops", "bandwidth_gb_s")
+    )
     return Card(
         name,
         int(memory * GIB),
@@ -126,6 +130,7 @@ def _card(name: str, entry: dict[str, object]) -> Card:
         bandwidth * 1e9,
         bf16=entry.get("bf16") is not False,
         estimated=entry.get("estimated") is True,
+        float32_flops_per_s=float32 * 1e12,
     )
 
 

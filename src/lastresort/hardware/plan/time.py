@@ -24,12 +24,9 @@ FROZEN_BASE, ALL_WEIGHTS = 4, 6  # forward and backward
 # reach about half of it, decoding steps of a batch about a fifth.
 TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
 # Of a card's peak, not yet measured by this project: what training in 16 bits usually reaches on one card, and on NF4 1.4 times
-# longer (Raschka 2023, LoRA and QLoRA of Llama 2 7B on an A100); float32 products have no share of that peak.
+# longer (Raschka 2023, LoRA and QLoRA of Llama 2 7B on an A100). Products in float32 have a peak of their own: torch leaves TF32 off.
 CARD_UTILISATION: dict[Method, float] = {"lora": 0.40, "qlora": 0.28, "full": 0.40}
 BANDWIDTH_UTILISATION = 0.6  # of decoding, which reads all weights for every token
-# Of the peak in 16 bits: that of TF32 products on cards that have them, and of plain float32 products on GeForce cards. On others
-# plain ones, which torch computes unless it is told otherwise, reach less: 19.5 of 312 TFLOPS on an A100, 67 of 989 on an H100.
-FLOAT32_SHARE = 0.5
 SHARED_CARDS = 0.85  # of the rate of as many cards alone
 
 
@@ -116,18 +113,17 @@ def rate_of(setup: Setup, cards: Cards, job: TrainingWork) -> tuple[float | None
             f"{job.rate / 1e9:,.0f} billion operations a second in a matrix product here, of which training reaches "
             f"{TRAIN_UTILISATION:.0%} (measured on 2 cores)"
         )
-    if card.peak_flops_per_s is None:
+    peak = card.float32_flops_per_s if setup.number_bytes == 4 else card.peak_flops_per_s
+    if peak is None:
         alike = cards_of_size(card.memory_bytes)
         named = f"; name the card that is meant, such as {', '.join(alike)}, of about its memory" if alike else ""
         return None, f"no time, since the speed of {card.name} is not known{named}"
-    share = CARD_UTILISATION[setup.method] * (FLOAT32_SHARE if setup.number_bytes == 4 else 1)
+    share = CARD_UTILISATION[setup.method]
     together = SHARED_CARDS if count > 1 else 1.0
-    words = f"{card.peak_flops_per_s / 1e12:,.0f} TFLOPS at best, of which {share:.0%} is assumed (not measured)"
-    if setup.number_bytes == 4:
-        words += ": half of that in 16 bits, as with TF32, which torch leaves off; without it most data-centre cards are slower"
+    words = f"{peak / 1e12:,.0f} TFLOPS at best{' in float32' if setup.number_bytes == 4 else ''}, of which {share:.0%} is assumed (not measured)"
     if count > 1:
         words += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
-    return count * together * share * card.peak_flops_per_s, words
+    return count * together * share * peak, words
 
 
 def sampling_seconds(shape: ModelShape, setup: Setup, cards: Cards, job: TrainingWork, rate: float) -> float:
