@@ -148,6 +148,18 @@ def test_a_price_is_of_the_card_named_and_time_is_money(
     assert found["time"]["computed_tokens"] == 10_000 * 1024 * 3
 
 
+def test_a_size_has_a_price_as_a_card_of_the_catalogue_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", "qwen3-8b", "--rows", "1000")
+    found = document(monkeypatch, capsys, *words, "--gpu", "48GB", "--price", "1")
+    assert found["cards"]["price"] == {"usd_per_hour": 1.0, "date": None, "kind": "yours"}
+    assert found["time"]["usd"] is None, "its speed is not known"
+    cheapest = document(monkeypatch, capsys, *words[:2], "--price", "48GB=0.01")
+    assert (cheapest["cards"]["name"], cheapest["cards"]["named"]) == ("48gb", False)
+    assert document(monkeypatch, capsys, *words, "--price", "48GB=0.01")["cards"]["name"] != "48gb"
+
+
 def test_what_does_not_fit_says_so_and_what_would(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from lastresort.hardware.cards import Card, Price, known_cards
+from lastresort.hardware.cards import Card, Price, card_named, known_cards
 from lastresort.hardware.find import known_models, shape_named
 from lastresort.hardware.plan.document import (
     AS_ASKED,
@@ -247,7 +247,7 @@ class Bar:
 
 
 def bars(shape: ModelShape, found: PlanDocument, inputs: PlanInputs) -> list[Bar]:
-    card = inputs.cards.card if inputs.cards else known_cards()[found.cards.name]
+    card = inputs.cards.card if inputs.cards else card_named(found.cards.name)
     cards = inputs.cards or Cards(card, found.cards.count, found.cards.sharing or "ddp")
     setup = replace(inputs.setup, method=found.setup.method)
     return [Bar(one.setup.method, one.training.parts) for one in methods_on(shape, setup, cards)]

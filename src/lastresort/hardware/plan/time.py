@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.errors import InputError
-from lastresort.hardware.cards import Price, cards_of_size, known_cards
+from lastresort.hardware.cards import Price, card_named, cards_of_size
 from lastresort.hardware.plan.fit import beyond_our_trainer, fit
 from lastresort.hardware.plan.memory import weight_bytes
 from lastresort.hardware.plan.setup import MOST_COUNT, Cards, Method, Setup
@@ -199,7 +199,7 @@ def _cost(offer: Offer) -> tuple[bool, float, float]:
 
 def _fewest(shape: ModelShape, setup: Setup, name: str, price: Price, job: TrainingWork | None) -> Offer | None:
     for count in COUNTS:
-        cards = Cards(known_cards()[name], count, "ddp" if count == 1 else "fsdp")
+        cards = Cards(card_named(name), count, "ddp" if count == 1 else "fsdp")
         found = fit(shape, setup, cards)
         if found.fits:
             seconds = training_time(shape, setup, cards, job).seconds if job is not None else None
