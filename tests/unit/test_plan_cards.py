@@ -49,7 +49,10 @@ def test_several_cards_and_sizes() -> None:
     assert card.memory_bytes == int(0.98 * 48 * GIB)
     assert card.estimated
     exact = cards_named("2x23.6 GiB")[1]
-    assert (exact.memory_bytes, exact.estimated) == (int(23.6 * GIB), False), "as the driver tells it"
+    assert (exact.memory_bytes, exact.estimated) == (int(23.6 * GIB), False), "as torch reports it"
+    shown = card_named("24564 MiB")
+    assert (shown.memory_bytes, shown.estimated) == (int(0.99 * 24564 * (1 << 20)), True), "as nvidia-smi shows it"
+    assert abs(shown.memory_bytes / known_cards()["rtx-4090"].memory_bytes - 1) < 0.01
 
 
 def test_a_card_that_is_here_has_the_memory_that_its_driver_tells() -> None:

@@ -24,8 +24,8 @@ def plan_command(
     gpu: str | None = Option(
         None,
         "--gpu",
-        help="A GPU (rtx-4090), a memory size (24GB as sold, 23.6GiB as its driver says), several GPUs (2xl40s), or cpu. "
-        "Default: this machine's GPU, else the cheapest that fits.",
+        help="A GPU (rtx-4090), a memory size (24GB as sold, 23.6GiB as torch reports, 24564MiB as nvidia-smi shows), several "
+        "GPUs (2xl40s), or cpu. Default: this machine's GPU, else the cheapest that fits.",
     ),
     sharing: str = Option("fsdp", "--sharing", metavar="|".join(SHARINGS), help="How GPUs share the model."),
     tokens: int = Option(1024, "--tokens", help="Longest row in tokens; also the mean unless --mean-tokens is set."),

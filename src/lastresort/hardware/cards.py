@@ -18,9 +18,11 @@ from lastresort.errors import DataError, InputError
 from lastresort.foreign import read_yaml
 
 GIB = 1 << 30
-_SIZE = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*g(i?)b", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*(gb|gib|mib)", re.IGNORECASE)
 _COUNTED = re.compile(r"(\d{1,6})\s*[x×*]\s*(.+)", re.IGNORECASE)
-_KEPT_BY_DRIVER = 0.02  # of the memory in a card's name, which says GB and means GiB
+# A unit's bytes, and the share that a program does not get: a name says GB and means GiB; nvidia-smi counts in MiB, about 1% more
+# than torch reports (see catalogue/cards.yaml).
+_UNITS = {"gb": (GIB, 0.02), "gib": (GIB, 0.0), "mib": (1 << 20, 0.01)}
 _ABOUT = 0.08
 _EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2xl40s"
 
@@ -61,14 +63,15 @@ def cards_named(text: str) -> tuple[int, Card]:
 
 
 def card_named(name: str, where: str = "--gpu") -> Card:
-    """By its name, another spelling, what the driver calls it, or a size: in GB as cards are sold, in GiB what a program gets.
+    """By its name, another spelling, what the driver calls it, or a size: in GB as cards are sold, in GiB what a program gets, in
+    MiB as nvidia-smi shows it.
 
     Raises InputError with the nearest names, at `where`.
     """
     size, plain = _SIZE.fullmatch(name.strip()), _plain(name)
     if size:
-        left = 1 if size[2] else 1 - _KEPT_BY_DRIVER
-        return Card(name.strip().lower(), int(left * float(size[1]) * GIB), estimated=not size[2])
+        unit, kept = _UNITS[size[2].lower()]
+        return Card(name.strip().lower(), int((1 - kept) * float(size[1]) * unit), estimated=kept > 0)
     found = _spellings().get(plain)
     if found is None:
         size_meant = plain.isdecimal() and len(plain) <= 3  # 5070 is the number of a card

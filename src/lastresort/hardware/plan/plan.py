@@ -226,7 +226,7 @@ def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
         )
     if found.cards.card.estimated:
         warnings.append(
-            f"the memory of {found.cards.card.name} is estimated; name what your driver tells, such as --gpu 23.6GiB"
+            f"the memory of {found.cards.card.name} is estimated; name what `lastresort env` shows there, such as --gpu 23.6GiB"
         )
     return tuple(warnings)
 
