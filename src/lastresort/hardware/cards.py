@@ -69,16 +69,24 @@ def card_named(name: str, where: str = "--gpu") -> Card:
     Raises InputError with the nearest names, at `where`.
     """
     size, plain = _SIZE.fullmatch(name.strip()), _plain(name)
-    if size:
+    if size and float(size[1]) > 0:
         unit, kept = _UNITS[size[2].lower()]
         return Card(name.strip().lower(), int((1 - kept) * float(size[1]) * unit), estimated=kept > 0)
     found = _spellings().get(plain)
     if found is None:
-        size_meant = plain.isdecimal() and len(plain) <= 3  # 5070 is the number of a card
-        near = [f"{plain}GB"] if size_meant else get_close_matches(plain, list(known_cards()), 3, 0.5)
+        near = _near(plain)
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known_cards())}."
         raise InputError(f'found "{name}"', where=where, expected=_EXPECTED, remedy=remedy)
     return known_cards()[found]
+
+
+def _near(plain: str) -> list[str]:
+    """Names like this one. Of a number the cards that bear it, and the size."""
+    number = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)g?", plain)  # 5070 is the number of a card
+    if number is None or not float(number[1]):
+        return get_close_matches(plain, list(known_cards()), 3, 0.5)
+    bearing = [name for name in _spellings() if re.fullmatch(rf"[a-z]+{re.escape(plain)}[a-z]*", name)]
+    return [*bearing, f"{number[1]}{'GiB' if '.' in plain else 'GB'}"]
 
 
 def cards_of_size(memory_bytes: int) -> list[str]:
