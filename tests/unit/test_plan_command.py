@@ -272,7 +272,11 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
         (("--model", "qwen3-8b", "--shared-tokens", "1024"), "--shared-tokens: found 1,024, expected at least 0, and"),
         (
             ("--model", "qwen3-8b", "--tokens", "512", "--mean-tokens", "900", "--rows", "10"),
-            "--mean-tokens: found 900, expected a number above 0, and at most that of the longest row (512, --tokens)",
+            "--mean-tokens: found 900, expected a number above 0, and at most that of the longest row (512, --tokens).\n",
+        ),
+        (
+            ("--model", "qwen3-8b", "--mean-tokens", "100", "--shared-tokens", "500", "--rows", "10"),
+            "--mean-tokens: found 100, expected a number above what all rows share (500, --shared-tokens), and at most",
         ),
         (("--model", "qwen3-8b", "--mean-tokens", "0", "--rows", "10"), "--mean-tokens: found 0"),
         (("--model", "qwen3-8b", "--price", "3"), "names no card"),

@@ -201,7 +201,7 @@ def _setup(request: PlanRequest) -> Setup:
 
 def _refuse_counts(request: PlanRequest) -> None:
     """Raises InputError at the first option that counts nothing, or more than its whole."""
-    mean, tokens = request.mean_tokens, request.tokens
+    mean, tokens, shared = request.mean_tokens, request.tokens, request.shared_tokens
     checked = (
         ("--tokens", tokens, tokens >= 1, "a number of at least 1"),
         ("--batch", request.batch, request.batch >= 1, "a number of at least 1"),
@@ -209,22 +209,21 @@ def _refuse_counts(request: PlanRequest) -> None:
         ("--answer-tokens", request.answer_tokens, request.answer_tokens >= 0, "a number of at least 0"),
         (
             "--shared-tokens",
-            request.shared_tokens,
-            0 <= request.shared_tokens < tokens,
+            shared,
+            0 <= shared < tokens,
             f"at least 0, and fewer shared tokens than the longest row has ({tokens:,}, --tokens)",
         ),
         (
             "--mean-tokens",
             mean,
-            mean is None or 0 < mean <= tokens,
-            f"a number above 0, and at most that of the longest row ({tokens:,}, --tokens)",
+            mean is None or shared < mean <= tokens,
+            f"a number above {f'what all rows share ({shared:,}, --shared-tokens)' if shared else '0'}, and at most that of the "
+            f"longest row ({tokens:,}, --tokens)",
         ),
     )
     for option, found, right, expected in checked:
         if not right:
-            raise InputError(
-                f"found {found:,}".removesuffix(".0"), where=option, expected=expected, remedy="Correct it."
-            )
+            raise InputError(f"found {found:,}".removesuffix(".0"), where=option, expected=expected)
 
 
 def _refuse_covered(objective: str) -> None:
