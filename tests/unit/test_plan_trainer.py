@@ -117,3 +117,15 @@ def test_one_card_for_several_rungs_has_room_for_each() -> None:
     assert both.usd_per_hour > alone.usd_per_hour
     assert fit(shape, large, both.cards).fits
     assert for_all(shape, [Setup("full", row_tokens=4096, batch=64)], {"rtx-3060": prices["rtx-3060"]}, None) is None
+
+
+def test_cards_for_several_rungs_say_what_each_of_them_needs_there() -> None:
+    shape, prices = shape_named("llama-3-8b"), {"l40s": Price(1.0, None, "yours")}
+    setups = [Setup("lora", row_tokens=8192, batch=4, compute="float32"), Setup("full", batch=4)]
+    alone = [for_all(shape, [setup], prices, None) for setup in setups]
+    assert [one and one.cards.count for one in alone] == [4, 4]
+    for order in (setups, setups[::-1]):
+        both = for_all(shape, order, prices, None)
+        assert both is not None
+        assert both.beyond == beyond_our_trainer(setups[1], both.cards) is not None
+        assert both.per_card_bytes == max(one.per_card_bytes for one in alone if one)

@@ -38,6 +38,19 @@ def test_the_whole_page_holds_the_form_with_what_the_address_says(page: TestClie
     assert 'value="48" data-moves="plan-tokens"' in shown  # 2 ** (48 / 4) tokens
 
 
+@pytest.mark.parametrize(
+    ("query", "cheapest"),
+    [
+        ("rows=1000", "Cheapest GPU for this job"),
+        ("rows=", "Cheapest GPU per hour"),
+        ("model=llama-3.1-405b&batch=64&tokens=32768", "Cheapest GPU per hour"),  # it fits on none
+    ],
+)
+def test_both_tables_say_what_the_cheapest_card_is_cheapest_by(page: TestClient, query: str, cheapest: str) -> None:
+    shown = page.get(f"/plan?gpu=l40s&{query}").text
+    assert shown.count(f"<th>{cheapest}</th>") == shown.count("<th>Cheapest") == 2
+
+
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     ("query", "said"),

@@ -182,15 +182,22 @@ def for_all(
         fitting = [offer for offer in own if offer is not None]
         if len(fitting) == len(setups):
             most = max(fitting, key=lambda one: one.usd_per_hour)
-            found.append(most if job is None else _for_job(shape, setups, most, job))
+            found.append(_one_after_the_other(shape, setups, most, job))
     return min(found, key=_cost, default=None)
 
 
-def _for_job(shape: ModelShape, setups: Sequence[Setup], offer: Offer, job: TrainingWork) -> Offer:
-    times = [training_time(shape, setup, offer.cards, job).seconds for setup in setups]
+def _one_after_the_other(shape: ModelShape, setups: Sequence[Setup], offer: Offer, job: TrainingWork | None) -> Offer:
+    """All of these on the cards of this offer."""
+    cards = offer.cards
+    needs = [fit(shape, setup, cards).training.per_card_bytes for setup in setups]
+    beyond = [why for setup in setups if (why := beyond_our_trainer(setup, cards)) is not None]
+    offer = replace(offer, per_card_bytes=max(needs), beyond=next(iter(beyond), None))
+    if job is None:
+        return offer
+    times = [training_time(shape, setup, cards, job).seconds for setup in setups]
     known = [seconds for seconds in times if seconds is not None]
     seconds = sum(known) if len(known) == len(times) else None
-    return replace(offer, seconds=seconds, usd=usd(seconds, offer.cards, offer.price.usd_per_hour))
+    return replace(offer, seconds=seconds, usd=usd(seconds, cards, offer.price.usd_per_hour))
 
 
 def _cost(offer: Offer) -> tuple[bool, float, float]:

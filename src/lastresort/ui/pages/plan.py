@@ -30,7 +30,8 @@ from lastresort.hardware.plan.document import PlanDocument
 from lastresort.hardware.plan.fit import gib
 from lastresort.hardware.plan.setup import SHARINGS
 from lastresort.report.charts.plan import without_style
-from lastresort.report.plan import answer, batch_lines, foot, offered, setup_line
+from lastresort.report.plan import answer, batch_lines, cheapest, foot, offered, setup_line
+from lastresort.report.words.wording import capital
 from lastresort.ui.children import MOST_KEPT, children_of
 from lastresort.ui.site import Here, Site, is_part
 
@@ -117,6 +118,7 @@ def router() -> APIRouter:
             "batch": batch_lines,
             "foot": foot,
             "offered": offered,
+            "cheapest": lambda found: capital(cheapest(found)),
         }
         return site.draw(
             request, part, shown=shown, fields=FIELDS, values=values, known=known_names(), words=words, gib=gib,
