@@ -580,13 +580,20 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert [path.name for path in task.parent.iterdir() if "pairs" in path.name] == []
 
 
-def test_a_dry_run_after_the_limit_has_ended_it_says_that_the_limit_ends_it_again(tmp_path: Path) -> None:
-    """What is missing alone stays below it."""
-    task, priced = half_right(tmp_path), {"prompt_price": 100.0, "output_price": 100.0}
+@pytest.mark.parametrize(("words", "limit"), [(0, 0.6), (30, 2.0)])
+def test_a_dry_run_after_the_limit_has_ended_it_says_that_the_limit_ends_it_again(
+    tmp_path: Path, words: int, limit: float
+) -> None:
+    """What is missing alone stays below it. words: by which wrong answers are longer than the rows' outputs, by which those that
+    are missing are estimated.
+    """
+    task = half_right(tmp_path, wrong=[f"{'word ' * words}{team}" for team in TEAMS])
+    priced = {"prompt_price": 1.0, "output_price": 100.0} if words else {"prompt_price": 100.0, "output_price": 100.0}
     whole = forecast_pairs(sampling(task, **priced), SilentProgress())
     assert whole.usd is not None
-    assert whole.usd_of_all == pytest.approx(whole.usd)
-    limited = sampling(task, **priced, usd=round(0.6 * whole.usd, 4))
+    assert whole.needed_usd is not None
+    assert whole.needed_usd > whole.usd
+    limited = sampling(task, **priced, usd=round(limit * whole.usd, 4))
     with pytest.raises(BudgetError):
         pair_samples(limited, SilentProgress())
     again = forecast_pairs(limited, SilentProgress())
@@ -594,7 +601,8 @@ def test_a_dry_run_after_the_limit_has_ended_it_says_that_the_limit_ends_it_agai
     assert again.usd is not None
     assert again.limit_usd is not None
     assert again.usd < again.limit_usd
-    assert again.usd_of_all == pytest.approx(whole.usd)
+    assert again.needed_usd is not None
+    assert again.needed_usd > again.limit_usd
     ends = f"The limit of {again.limit_usd:g} USD ends it before that: raise it, or give fewer --rows or --n."
     assert again.lines()[-1] == ends
     asked = len(calls(task.parent))

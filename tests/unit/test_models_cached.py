@@ -52,6 +52,19 @@ def texts(answers: Sequence[Any]) -> list[str]:
     return [answer.text for answer in answers]
 
 
+@pytest.mark.parametrize(("kind", "kept"), [(ScriptedModel, 4), (InBatches, 3)])
+def test_what_is_kept_is_known_without_a_call(kind: type[ScriptedModel], kept: int) -> None:
+    """Batches of three: the second one would be another than that of a alone."""
+    memory, inner = Memory(), kind(ECHO)
+    model = CachedModel(inner, memory)
+    model.generate(ask("a", "b", "c", "d"), SAMPLED)
+    calls = inner.calls
+    found = texts(model.kept(ask("a", "b", "c", "d", "e"), SAMPLED))
+    assert found == ["<a>", "<b>", "<c>", "<d>"][:kept]
+    assert inner.calls == calls
+    assert model.kept(ask("a"), GREEDY) == []
+
+
 def test_a_repeated_prompt_is_answered_from_the_cache_with_its_original_cost() -> None:
     memory, inner = Memory(), ScriptedModel(ECHO, prompt_price=3.0)
     first = CachedModel(inner, memory).generate(ask("a", "b"), GREEDY)

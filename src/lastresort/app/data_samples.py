@@ -80,8 +80,6 @@ class _Sampling:
     def forecast(self) -> PairsForecast:
         missing = self.sampler.missing(self.rows)
         read, written, usd = self._estimate(missing)
-        prompts = self.sampler.answerer.prompts([row.input for row in self.rows])
-        _, _, usd_of_all = self._estimate(prompts * self.sampler.count)
         return PairsForecast(
             model=self.model,
             rows=len(self.rows),
@@ -91,9 +89,18 @@ class _Sampling:
             tokens_in=read,
             tokens_out=written,
             usd=usd if self.priced or not missing else None,
-            usd_of_all=usd_of_all if self.priced else None,
+            needed_usd=self._needed_usd(usd) if self.priced and missing else None,
             limit_usd=self.budget.limit_usd,
         )
+
+    def _needed_usd(self, usd: float) -> float:
+        """usd: about, of the missing answers. Before the last row is asked, its answers count as long as they may be."""
+        budget = replace(self.budget)
+        budget.add(self.sampler.kept(self.rows))
+        answerer = self.sampler.answerer
+        last = answerer.prompts([self.rows[-1].input]) * self.sampler.count
+        reserve = budget.most(last, answerer.system.decoding.max_new_tokens)
+        return budget.usd + max(0.0, usd - self._estimate(last)[2]) + reserve
 
     def _estimate(self, prompts: Sequence[Prompt]) -> tuple[int, int, float]:
         """About how many tokens these prompts and their answers have, and what they cost in USD."""

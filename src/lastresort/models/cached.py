@@ -118,6 +118,16 @@ class CachedModel:
         needless = {key for key in keys if key in known or key in on_the_way}
         return [self._call(prompts, waiting, sample, decoding) for sample, waiting in _missing(keys, samples, needless)]
 
+    def kept(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        """The answers that `generate` would find in the cache, in no order."""
+        samples = self._samples(prompts, decoding)
+        missing = {key for call in self.calls(prompts, decoding) for key in call.keys}
+        if self.batch_matters:
+            keys = [key for _, call in self._batches(prompts, decoding, samples) for key in call.keys]
+        else:
+            keys = self._keys(prompts, decoding, samples)
+        return list(self._known([key for key in keys if key not in missing]).values())
+
     def keep(self, call: ModelCall, answers: Mapping[int, Answer], *, from_worker: bool = False) -> None:
         """Store the answers of a call, by the place of their prompts. Where they depend on their batch, all or none."""
         if answers and not (self.batch_matters and len(answers) < len(call.keys)):

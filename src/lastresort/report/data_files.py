@@ -127,8 +127,9 @@ class SampledAnswers:
 @dataclass(frozen=True, slots=True)
 class PairsForecast:
     """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
-    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts. usd_of_all: of all answers, those kept among
-    them. Both are None where a price is unknown. limit_usd: what all answers may cost, None for no limit.
+    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts. needed_usd: the limit under which all can be
+    asked for, about; None where none is. Both are None where a price is unknown. limit_usd: what all answers may cost, those kept
+    among them, None for no limit.
     """
 
     model: str
@@ -139,7 +140,7 @@ class PairsForecast:
     tokens_in: int
     tokens_out: int
     usd: float | None
-    usd_of_all: float | None
+    needed_usd: float | None
     limit_usd: float | None
 
     def as_dict(self) -> JsonObject:

@@ -109,10 +109,11 @@ class SamplingBudget:
 
     def allows(self, prompts: Sequence[Prompt], tokens: int) -> bool:
         """Whether answers to these prompts are sure to stay within the limit."""
-        if self.limit_usd is None or not prompts:
-            return True
-        most = (max(self.dearest_usd, self._of(estimated_prompt_tokens(one), tokens)) for one in prompts)
-        return self.usd + sum(most) <= self.limit_usd
+        return self.limit_usd is None or not prompts or self.usd + self.most(prompts, tokens) <= self.limit_usd
+
+    def most(self, prompts: Sequence[Prompt], tokens: int) -> float:
+        """What answers to these prompts may cost, as far as it is known yet. tokens: of the longest."""
+        return sum(max(self.dearest_usd, self._of(estimated_prompt_tokens(one), tokens)) for one in prompts)
 
     def at_once(self, batch: int) -> int:
         """The first answer goes alone: it shows what one costs, more than its tokens say if a model thinks."""
@@ -174,6 +175,15 @@ class RowSampler:
             for number in range(self.count)
             for call in self.model.calls(prompts, sampling(self.answerer, number).system.decoding)
             for one in call.prompts
+        ]
+
+    def kept(self, rows: Sequence[Example]) -> list[Answer]:
+        """Those that are not missing."""
+        prompts = self.answerer.prompts([row.input for row in rows])
+        return [
+            answer
+            for number in range(self.count)
+            for answer in self.model.kept(prompts, sampling(self.answerer, number).system.decoding)
         ]
 
     def answers(

@@ -98,7 +98,7 @@ def pairs_forecast_lines(found: PairsForecast) -> list[str]:
         f"about {count(found.tokens_in)} tokens of prompts and {count(found.tokens_out)} of answers without thoughts"
     )
     limit, over = found.limit_usd, list[str]()
-    if limit is not None and found.usd_of_all is not None and found.usd_of_all > limit:
+    if limit is not None and found.needed_usd is not None and found.needed_usd > limit:
         over = [f"The limit of {limit:g} USD ends it before that: raise it, or give fewer --rows or --n."]
     return [
         f"Forecast: {answers}, {rows}; kept: {count(found.kept)}, to ask for: {count(found.asked)}.",
