@@ -75,6 +75,8 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{"prompt": "p", "completion": "a", "label": "yes"}], "kto", 'key "label": found text ("yes"), expected true or false'),
         ([{"text": "p", "label": "yes"}], "kto", "row 1: found one answer a row, expected answers marked good or bad"),
         ([{"prompt": "p", "chosen": "a"}], "ranking", 'row 1: found "chosen" without "rejected", expected both answers of a pair'),
+        ([{"subject": "a", "rejected": "b"}], "kto", "row 1: found the keys rejected, subject, expected one of"),
+        ([{"prompt": "a", "rejected": True}], "kto", "row 1: found the keys prompt, rejected, expected one of"),
         ([{"prompt": "p", "rejected_messages": TALK}], "kto", "or name their column: --columns chosen=COLUMN."),
     ],
 )  # fmt: skip

@@ -49,7 +49,7 @@ def are_pairs(row: RawRow) -> bool:
 
 def columns_of_pair(values: Mapping[str, Any]) -> frozenset[str]:
     """The columns of a pair that are read; others are of no meaning to it."""
-    prompt = _prompt_key(values)
+    prompt = prompt_key(values)
     answers = (next(key for key in names if key in values) for names in (CHOSEN, REJECTED))
     context = ["input"] if prompt == "instruction" else []
     return frozenset({"system", *([] if prompt is None else [prompt]), *context, *answers})
@@ -140,12 +140,12 @@ def _check_answer(row: RawRow, name: str, turns: Sequence[Message]) -> None:
         )
 
 
-def _prompt_key(values: Mapping[str, Any]) -> str | None:
+def prompt_key(values: Mapping[str, Any]) -> str | None:
     return next((key for key in _PROMPTS if values.get(key) not in (None, "", [])), None)
 
 
 def _prompt(row: RawRow) -> tuple[Message, ...]:
-    key = _prompt_key(row.values)
+    key = prompt_key(row.values)
     system = () if row.values.get("system") in (None, "") else (Message("system", input_text(row, "system")),)
     if key is None:
         return system
@@ -198,7 +198,7 @@ def _conversations(
     before = chosen[:shared]
     system = () if before[0].role == "system" else tuple(turn for turn in prompt[:1] if turn.role == "system")
     if not any(_holds(turns, prompt[len(system) :]) for turns in (chosen, rejected)):
-        key = _prompt_key(row.values) or "system"
+        key = prompt_key(row.values) or "system"
         raise DataError(
             "the prompt is not in the conversations of chosen and rejected",
             where=row.at(key),

@@ -10,7 +10,16 @@ from lastresort.data.formats import SHAPES, RowShape
 from lastresort.data.formats.chat import turn_of
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import input_turns, is_turns
-from lastresort.data.preferences import CHOSEN, LOOKS, REJECTED, are_pairs, columns_of_pair, label_of, pairs_of
+from lastresort.data.preferences import (
+    CHOSEN,
+    LOOKS,
+    REJECTED,
+    are_pairs,
+    columns_of_pair,
+    label_of,
+    pairs_of,
+    prompt_key,
+)
 from lastresort.data.read import shape_of
 from lastresort.errors import DataError
 from lastresort.types import JsonObject, Message
@@ -97,7 +106,8 @@ def source_shape(row: RawRow) -> SourceShape:
         return SourceShape("labels", bare)
     shape = shape_of(keys)
     if shape is None:
-        answers = [key for key in (*CHOSEN, *REJECTED) if key in keys]
+        kinds = list if prompt_key(row.values) is None else (str, list)  # a conversation has its prompt in it
+        answers = [key for key in (*CHOSEN, *REJECTED) if isinstance(row.values.get(key), kinds)]
         if answers:  # both would be a pair
             lacks = "rejected" if answers[0] in CHOSEN else "chosen"
             raise DataError(
