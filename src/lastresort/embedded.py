@@ -23,7 +23,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,8 @@ def file_hash(path: Path) -> str:
     known = real, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
     entry = hashlib.sha256("\0".join(map(str, known)).encode()).hexdigest()
     cached = cache_folder() / "hashes" / entry
-    if cached.is_file():
-        digest = cached.read_text(encoding="ascii")
-        if len(digest) == 64:
+    with suppress(OSError, ValueError):  # not there, another user's, or damaged
+        if re.fullmatch("[0-9a-f]{64}", digest := cached.read_text(encoding="ascii")):
             return digest
     with real.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -328,6 +328,37 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     assert len(reads) == 1
 
 
+@pytest.mark.parametrize("kept", [b"\xff" * 64, b"x" * 64, b"\0" * 64, b""])
+def test_a_remembered_hash_that_is_none_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes
+) -> None:
+    from lastresort.embedded import file_hash
+
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"one")
+    first = file_hash(file)
+    (entry,) = (tmp_path / "cache" / "hashes").iterdir()
+    entry.write_bytes(kept)
+    assert file_hash(file) == first
+    assert entry.read_text(encoding="ascii") == first
+
+
+def test_a_remembered_hash_that_another_user_keeps_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lastresort.embedded import file_hash
+
+    def refused(*args: Any, **options: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"one")
+    first = file_hash(file)
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert file_hash(file) == first
+
+
 def test_another_file_of_equal_size_and_time_of_modification_is_not_taken_for_the_first(tmp_path: Path) -> None:
     from lastresort.embedded import file_hash
 
