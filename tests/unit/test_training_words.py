@@ -55,3 +55,12 @@ def test_the_first_batch_is_said_with_what_is_compared_and_its_limits(
     (line,) = (line for line in lines(check=check) if line.startswith("path:"))
     assert "agree (likelihood loss per token of a row: off by" in line
     assert f"{loss}; gradient: off by {gradient})" in line
+
+
+def test_a_packed_form_that_failed_is_compared_with_nothing() -> None:
+    failed = "the packed form fails on the first batch: an illegal memory access"
+    names = ("loss_difference", "largest_loss", "loss_limit", "gradient_difference", "gradient_limit")
+    check = FirstBatch(
+        **CHECK | {"ok": False, "reason": failed}, **dict(zip(names, (0.0, 0.0, 0.0, 1.0, 0.0), strict=True))
+    )
+    assert f"path: plain ({failed})" in lines(path="plain", reason=failed, check=check)

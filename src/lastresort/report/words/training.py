@@ -101,7 +101,7 @@ def _path(trained: TrainedSteps) -> str:
     """The path of the engine with its reason, and the check of the first batch."""
     taken = f"path: {trained.path}" + (f" ({trained.reason})" if trained.reason else "")
     check = trained.check
-    if check is None or check.gradient_difference is None:
+    if check is None or check.gradient_difference is None or not check.loss_limit:  # nothing was compared
         return taken
     agree = "agree" if check.ok else "differ"
     loss, limit = f"{check.loss_difference:.2g} nats", f"{check.loss_limit:.2g} nats"
