@@ -192,7 +192,10 @@ def test_an_answer_that_is_late_says_so_and_may_be_worth_no_second_try(
 
 
 @pytest.mark.parametrize("gateway", [504, 524])
-def test_a_gateway_that_times_out_is_late_and_its_model_may_be_paid(server: Endpoint, gateway: int) -> None:
+def test_a_gateway_that_times_out_is_late_and_its_model_may_be_paid(
+    server: Endpoint, gateway: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.models.api.refusals._LATE_S", 0.0)
     lost = list[float]()
     server.otherwise = status(gateway)
     patience = RetryPolicy(attempts=3, repeat_late=False)
@@ -206,6 +209,15 @@ def test_a_gateway_that_times_out_is_late_and_its_model_may_be_paid(server: Endp
     server.script = [status(gateway)]  # other calls are tried again
     server.otherwise = echo
     assert model(server).generate(ask("a"), DECODING)[0].text == "<a>"
+
+
+def test_a_gateway_that_answers_at_once_has_not_waited_for_the_model(server: Endpoint) -> None:
+    lost = list[float]()
+    server.script = [status(504), status(524)]
+    patience = RetryPolicy(repeat_late=False)
+    asked = model(server, patience=patience, on_lost=lost.append, output_price=1.0)
+    assert asked.generate(ask("a"), DECODING)[0].text == "<a>"
+    assert lost == []
 
 
 def test_a_request_that_could_not_be_sent_whole_is_not_late(server: Endpoint) -> None:

@@ -236,9 +236,10 @@ def test_a_reflection_that_times_out_has_failed_and_is_not_asked_for_again(
 @pytest.mark.slow
 @pytest.mark.parametrize(("cut", "stopped"), [(0, "late"), (2, "cut or late"), (3, "cut or late")])
 def test_a_gateway_that_times_out_on_every_reflection_does_not_end_the_climb(
-    tmp_path: Path, cut: int, stopped: str
+    tmp_path: Path, cut: int, stopped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives a model a minute or so, far less than the ten minutes of such a request. cut: the reflection whose text is cut."""
+    monkeypatch.setattr("lastresort.models.api.refusals._LATE_S", 0.0)
     asked = list[int]()
 
     def timed_out(handler: Handler, request: dict[str, Any]) -> None:
@@ -279,6 +280,7 @@ def test_a_late_reflection_is_no_reason_not_to_ask_for_another(tmp_path: Path, m
             answers_and_reflects(handler, request)
 
     cut_after_the_search(monkeypatch)
+    monkeypatch.setattr("lastresort.models.api.refusals._LATE_S", 0.0)
     with serving() as server:
         server.otherwise = late_at_first
         with pytest.raises(Cut):

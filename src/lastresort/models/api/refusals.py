@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PASSING_STATUS = {408, 409, 425, 429}
 _GATEWAY_STATUS = {502, 503, 504}
 _GATEWAY_TIMED_OUT = {504, 524}  # 524 is Cloudflare's; the model behind it usually goes on writing
+_LATE_S = 5.0  # a gateway gives a model longer than this: one that answers sooner does not reach it
 _NOT_IMPLEMENTED = 501
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
@@ -82,7 +83,7 @@ def error_of_status(
         return InfrastructureError("the account has no credit left", where=where, remedy="Add credit.")
     if status in _PASSING_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED):
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
-        timed_out = status in _GATEWAY_TIMED_OUT
+        timed_out = status in _GATEWAY_TIMED_OUT and waited_s >= _LATE_S
         reason, late_s = f"the server answers {status}", waited_s if timed_out else None
         return TransientFailure(reason, after_s, maybe_paid=timed_out, waited_s=late_s)
     if status in (401, 403):
