@@ -45,12 +45,6 @@ def test_every_key_is_named() -> None:
     assert set(TRL.known()) <= NAMED
 
 
-def test_which_ignored_key_gets_no_remark_is_said() -> None:
-    assert (
-        "`special_tokens` with nothing but `pad_token` get none" in AXOLOTL
-    )  # test_what_is_switched_off_is_not_remarked
-
-
 @pytest.mark.parametrize("family", ["sft", "pairs", "orpo", "labels"])
 def test_every_type_is_named(family: str) -> None:
     for name in names(family):  # type: ignore[arg-type]
