@@ -104,7 +104,7 @@ def test_no_stage_says_that_a_file_is_written_before_a_row_was_read(tmp_path: Pa
     with pytest.raises(DataError):
         convert_file(ConvertRequest(file_of(tmp_path, {"a": "b"}), "messages"), stages)
     assert stages.names == ["converting rows.jsonl"]
-    with pytest.raises(DataError, match="Give it the suffix of what it holds"):
+    with pytest.raises(DataError, match="Correct the suffix if it is wrong, or convert the file"):
         convert_file(ConvertRequest(tmp_path / "rows.wiki", "messages"), stages)
 
 

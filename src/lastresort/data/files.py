@@ -275,7 +275,7 @@ def how_to_convert(name: str) -> str:
     """What to do with a file of a kind that is not read."""
     if name.lower().endswith((".xlsx", ".xls", ".xlsm", ".ods", ".numbers")):
         return "Save the sheet as CSV."
-    return "Give it the suffix of what it holds, or convert it."
+    return "Correct the suffix if it is wrong, or convert the file."
 
 
 def _content(path: Path, packed: bool) -> bytes:

@@ -126,7 +126,7 @@ def _check_kind(path: Path) -> str:
             f'found the suffix "{path.suffix}"',
             where=str(path),
             expected=_KNOWN,
-            remedy="Give it the suffix of what it holds, or convert it.",
+            remedy="Correct the suffix if it is wrong, or convert the file.",
         )
     return kind
 
