@@ -24,7 +24,7 @@ FROZEN_BASE, ALL_WEIGHTS = 4, 6  # forward and backward
 # reach about half of it, decoding steps of a batch about a fifth.
 TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
 # Of a card's peak, not yet measured by this project: what training in 16 bits usually reaches on one card, and on NF4 1.4 times
-# longer (Raschka 2023, LoRA and QLoRA of Llama 2 7B on an A100). Products in float32 have a peak of their own: torch leaves TF32 off.
+# longer (Raschka 2023, LoRA and QLoRA of Llama 2 7B on an A100). Float32 has a peak of its own: torch leaves TF32 off.
 CARD_UTILISATION: dict[Method, float] = {"lora": 0.40, "qlora": 0.28, "full": 0.40}
 BANDWIDTH_UTILISATION = 0.6  # of decoding, which reads all weights for every token
 SHARED_CARDS = 0.85  # of the rate of as many cards alone
@@ -120,7 +120,8 @@ def rate_of(setup: Setup, cards: Cards, job: TrainingWork) -> tuple[float | None
         return None, f"no time, since the speed of {card.name} is not known{named}"
     share = CARD_UTILISATION[setup.method]
     together = SHARED_CARDS if count > 1 else 1.0
-    words = f"{peak / 1e12:,.0f} TFLOPS at best{' in float32' if setup.number_bytes == 4 else ''}, of which {share:.0%} is assumed (not measured)"
+    where = " in float32" if setup.number_bytes == 4 else ""
+    words = f"{peak / 1e12:,.0f} TFLOPS at best{where}, of which {share:.0%} is assumed (not measured)"
     if count > 1:
         words += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
     return count * together * share * peak, words
