@@ -215,7 +215,7 @@ def run_of(task: Path, folder: Path, *pairs: RankedPair) -> Path:
     prepared = prepare(load_task(task), begins=False)
     record.append(TaskRead(task=prepared.task.resolved()))
     record.append(FilesRead(files=prepared.files))
-    counts = PromptCounts(9, 3, 3, 5, 1, 0, 0)
+    counts = PromptCounts(9, 3, 3, 5, 1, 0, 0, conflicting=2)
     if pairs:
         record.append(
             SamplesPaired(rung="preference", pairs=pairs, counts=counts, tokens_in=0, tokens_out=0, seconds=0.0)
@@ -232,7 +232,7 @@ def test_the_pairs_of_a_run_are_those_that_it_noted_without_answers_that_were_cu
     found = pair_samples(PairsRequest(routing, run=run, margin=0.5), SilentProgress())
     assert written(found) == [(first.input_text, first.output, wrong(first))]
     left = found.left_out
-    assert (left.cut, left.within, left.all_right, left.all_wrong) == (1, 1, 5, 1)
+    assert (left.cut, left.within, left.all_right, left.all_wrong, left.conflicting) == (1, 1, 5, 1, 2)
     routing.write_text(routing.read_text() + "preferences: routing-pairs.jsonl\n")
     again = pair_samples(PairsRequest(routing, run=run, out=tmp_path / "again.jsonl"), SilentProgress())
     assert again.pairs == 2, "what was added does not change the rows"
@@ -743,31 +743,6 @@ def test_a_sample_keeps_what_a_system_looks_up_and_its_seed_is_its_number() -> N
     found = list(samples_of(answerer, [row], 2, first=4, stop=NEVER))
     assert [answer.passages for (answer,) in found] == [(PASSAGE.id,)] * 2
     assert [(one.seed, one.temperature) for one in model.decodings] == [(8, 1.0), (9, 1.0)]
-
-
-def test_such_pairs_of_a_run_are_left_out(tmp_path: Path) -> None:
-    task = half_right(tmp_path)
-    other = ambiguous(tmp_path)
-    train = split_of(task).train
-    first, second = (row for row in train if row.input_text == min(other))
-    clear = next(row for row in train if row.input_text not in other)
-    run = run_of(task, tmp_path / "run", noted(first), noted(second), noted(clear))
-    found = pair_samples(PairsRequest(task, run=run), SilentProgress())
-    assert written(found) == [(clear.input_text, clear.output, wrong(clear))]
-    assert found.left_out.conflicting == 10
-
-
-def test_pairs_of_a_run_that_sampled_equal_rows_each_are_all_kept(tmp_path: Path) -> None:
-    """They are of one prompt, whichever of its rows the run noted."""
-    task = half_right(tmp_path)
-    ambiguous(tmp_path)
-    by_prompt: dict[str, list[Example]] = {}
-    for row in split_of(task).train:
-        by_prompt.setdefault(row.input_text, []).append(row)
-    equal = next(rows for rows in by_prompt.values() if len(rows) == 2 and rows[0].output == rows[1].output)
-    run = run_of(task, tmp_path / "run", *map(noted, equal))
-    found = pair_samples(PairsRequest(task, run=run, most=2), SilentProgress())
-    assert (found.pairs, found.prompts) == (2, 1)
 
 
 def test_a_row_that_the_model_finds_too_long_is_left_out_and_counted(

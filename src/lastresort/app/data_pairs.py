@@ -23,7 +23,6 @@ from lastresort.data.conversion.writers import WRITERS, traits_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
-from lastresort.data.split import one_row_a_prompt, prompt_key
 from lastresort.errors import SAME_COMMAND, DataError, InputError
 from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
@@ -318,20 +317,16 @@ def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredP
                 remedy="Name a file with --samples.",
             )
         _refuse_another_task(record, known.pairs, prepared, request.run)
-    prompts = {row.id: prompt_key(row.input) for row in prepared.split.train}
-    rows, conflicting = one_row_a_prompt(prepared.split.train)
-    sampled = {prompt_key(row.input): row for row in rows}
+    train = {row.id: row for row in prepared.split.train}
     pairs, within = list[ScoredPair](), set[str]()
     for pair in known.pairs:
-        example = sampled.get(prompts[pair.example])
-        if example is None:
-            continue  # such rows were once sampled too
         if pair.chosen.score - pair.rejected.score < request.margin:
-            within.add(example.id)
+            within.add(pair.example)
         else:
             sides = (Sample(side.text, side.score, side.whole) for side in (pair.chosen, pair.rejected))
-            pairs.append(ScoredPair(example, *sides))
-    return pairs, _with_counts(SamplesLeftOut(within=len(within), conflicting=conflicting), known.counts)
+            pairs.append(ScoredPair(train[pair.example], *sides))
+    left = SamplesLeftOut(within=len(within), conflicting=known.counts.conflicting)
+    return pairs, _with_counts(left, known.counts)
 
 
 _DECIDES = ("examples", "columns", "split", "output", "score")  # of a task: which rows it has, and what a score means
