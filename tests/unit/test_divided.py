@@ -61,7 +61,7 @@ from lastresort.train.files.memory import MemoryAdvice, memory_errors
 from lastresort.train.loop import spawn, spawned
 from lastresort.train.loop.processes import ProcessLost
 from lastresort.train.loop.spawn import ProcessFaultError, outcome, training_environment
-from lastresort.train.loop.spawned import TrainingEnd, end_training
+from lastresort.train.loop.spawned import NOTED, TrainingEnd, end_training
 from lastresort.types import Example, Message, SilentProgress
 from tuning_support import Scissors, climbed, tiny_task
 
@@ -453,7 +453,15 @@ def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:
     assert news.get() == (1, None)
 
 
-@pytest.mark.parametrize("length", [0, 4096])
+def test_what_a_library_writes_to_the_pipe_of_messages_is_named_and_is_no_end() -> None:
+    """The process lives, so that how it ended says nothing."""
+    news: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+    spawn._read(1, io.BytesIO(b"WARNING: no NVLink\n" + pickle.dumps(NOTED)), news)
+    place, end = news.get()
+    assert (place, "invalid load key, 'W'" in end.fault) == (1, True)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4096])
 def test_a_process_that_ends_within_a_message_ended_without_a_word(length: int) -> None:
     """How it ended says more than that its message is cut: by SIGKILL, mostly for its memory."""
     news: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LOOK_S = 0.1  # between looks for a request to stop
 OTHERS_S = 5.0  # that the other processes have to say what they know of a failure
 LAST_LINES = 5  # of what a process wrote before it ended
+CUT = "pickle data was truncated"  # as the library says of a message whose process ended as it wrote it
 FRESH_S = 60.0  # of IDLE_S, for which one may be given the next training: rows take a while to travel
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 # Signals of a terminal or a scheduler are for the process that started this one, also while this one imports.
@@ -259,11 +260,12 @@ def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[
 def _read(place: int, pipe: IO[bytes], news: queue.SimpleQueue[tuple[int, Any]]) -> None:
     """Pass on what a process says, at last None, whatever ends it."""
     try:
-        with pipe, suppress(EOFError, OSError, pickle.UnpicklingError):  # the last of a message cut as it is written
+        with pipe, suppress(EOFError, OSError):
             while True:
                 news.put((place, pickle.load(pipe)))
-    except Exception:  # noqa: BLE001  shown by who reads the news
-        news.put((place, TrainingEnd(fault=traceback.format_exc())))
+    except Exception as error:  # noqa: BLE001  shown by who reads the news
+        if str(error) != CUT:
+            news.put((place, TrainingEnd(fault=traceback.format_exc())))
     finally:
         news.put((place, None))
 
