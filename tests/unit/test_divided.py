@@ -59,6 +59,7 @@ from lastresort.study import run as study_run
 from lastresort.study.run import on_which_rows_depend
 from lastresort.train.files.memory import MemoryAdvice, memory_errors
 from lastresort.train.loop import spawn, spawned
+from lastresort.train.loop.loop import Diverged
 from lastresort.train.loop.processes import ProcessLost
 from lastresort.train.loop.spawn import ProcessFaultError, outcome, training_environment
 from lastresort.train.loop.spawned import NOTED, TrainingEnd, end_training
@@ -420,11 +421,20 @@ class OffItsCard:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize("fault", [None, InfrastructureError("process 2 of 2 ended")])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (None, "training is done to step 8, but"),
+        (InfrastructureError("process 2 of 2 ended"), "process 2 of 2"),
+        (Diverged("the loss became nan"), "a training diverged, and not all of the model could be moved back to cuda"),
+    ],
+)
 def test_a_card_that_has_no_room_for_the_model_after_training_is_no_lack_in_the_training(
-    fault: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Exception | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Smaller passes would not help, so none are taken for a resume. What ended the training goes before it."""
+    """Smaller passes would not help, so none are taken for a resume. What ended the training goes before it, unless a rung would go
+    on after that.
+    """
     monkeypatch.setattr(divided, "_to_open", lambda *_: None)
     said, bench = list[str](), cast(Any, SimpleNamespace())
     bench.folder, bench.share, bench.at_worker, bench.stop = tmp_path, 1.0, False, None
@@ -433,15 +443,13 @@ def test_a_card_that_has_no_room_for_the_model_after_training_is_no_lack_in_the_
     run = cast(Any, SimpleNamespace(rung="sft", name="lora", settings=None))
     asked = list[str]()
     with (
-        pytest.raises(
-            InfrastructureError, match="process 2 of 2" if fault else "training is done to step 8, but"
-        ) as found,
+        pytest.raises(InfrastructureError, match=told) as found,
         memory_errors(lambda: MemoryAdvice("", str(asked.append("smaller passes")))),
     ):
         train_together(bench, run, OffItsCard(), (), 8, Division(2), on_step=lambda _: None, shown=SilentProgress())
     assert not isinstance(found.value, OutOfMemoryError)
     assert asked == []
-    assert said == ([] if fault is None else ["sft: not all of the model could be moved back to cuda."])
+    assert said == ([] if fault is None or isinstance(fault, Diverged) else ["sft: not all of the model could be moved back to cuda."])
 
 
 def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:

@@ -125,7 +125,7 @@ def train_together(
     import torch
 
     from lastresort.train.loop.checkpoints import load_weights
-    from lastresort.train.loop.loop import CHECKPOINT_EVERY_S
+    from lastresort.train.loop.loop import CHECKPOINT_EVERY_S, Diverged
 
     device = model.device
     job = SpawnedTraining(
@@ -144,10 +144,17 @@ def train_together(
         torch.cuda.empty_cache()
     try:
         trained = bench.processes.train(job, division.count, on_step=on_step, stop=bench.stop, progress=shown)
-    except BaseException:
+    except BaseException as error:
         try:
             model.to(device)
         except RuntimeError:  # which must not hide what ended the training
+            if isinstance(error, Diverged):  # after which this model would be trained at another rate
+                raise InfrastructureError(
+                    f"a training diverged, and not all of the model could be moved back to {device}",
+                    where="training",
+                    expected="the memory that was free before it",
+                    remedy="End what else uses this card.",
+                ) from error
             bench.progress.say(f"{run.rung}: not all of the model could be moved back to {device}.")
         raise
     try:
