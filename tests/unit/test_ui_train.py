@@ -20,6 +20,7 @@ from lastresort.app.held_out import HeldOutRows, held_out_rows
 from lastresort.app.train import TrainRequest, train, training_from
 from lastresort.app.watch import training_now
 from lastresort.climb.prepare import prepare
+from lastresort.errors import InputError
 from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
 from lastresort.spec.training import TRAINING
@@ -514,6 +515,18 @@ def test_what_a_terminal_trained_in_the_folder_is_listed(page: TestClient, site:
     assert found["dpo-out"] == ("running", "none yet")
     assert found["&lt;b&gt;"][0] == "stopped"
     assert "training.json" in found["&lt;b&gt;"][1]
+
+
+@pytest.mark.parametrize("output", [".", "x/..", "../rows"])
+def test_no_training_writes_into_the_folder_of_its_task(output: str, tmp_path: Path) -> None:
+    """Also where that is reached by a link."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n')
+    (tmp_path / "link").symlink_to("rows")
+    document = parse_document(f"data: rows.jsonl\noutput: {output}\n", "train.yaml", TRAINING)
+    for folder in ("rows", "link"):
+        with pytest.raises(InputError, match="expected a folder next to the file"):
+            training_from(document, tmp_path / folder / "train.yaml")
 
 
 @pytest.mark.slow

@@ -178,8 +178,8 @@ def training_from(document: YamlDocument, path: Path) -> TrainingFile:
     """
     from lastresort.spec.training import training_of
 
-    found, folder = training_of(document, path), path.parent
-    if not found.output.resolve().is_relative_to(folder.resolve()) or found.output == folder:
+    found, folder = training_of(document, path), path.parent.resolve()
+    if folder not in found.output.resolve().parents:
         raise InputError(
             f'found the output "{found.output}"',
             where=f'{path.name}, key "output"',
