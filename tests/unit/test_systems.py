@@ -27,6 +27,7 @@ from lastresort.systems.files import folder_sha256, load_system, save_system
 from lastresort.systems.running import open_answerer, open_system
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Answer, Decoding, Grammar, JsonObject, Message
+from record_support import edit
 
 SHOTS = tuple(
     Shot((Message("user", text),), label)
@@ -371,5 +372,7 @@ def test_a_saved_system_answers_where_the_record_above_it_is_damaged(tmp_path: P
         record.append(TaskRead(task={"output": {"choices": ["billing"]}}))
     candidate = run / "candidates" / "prompting" / "a"
     assert answer_form(candidate).choices == ("billing",)
+    edit(run, "UPDATE event SET body = json_set(body, '$.task.output', 'choices') WHERE kind = 'task_read'")
+    assert answer_form(candidate) == AnswerForm()
     (run / RECORD).write_bytes(b"rubbish" * 100)
     assert answer_form(candidate) == AnswerForm()

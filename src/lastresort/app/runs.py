@@ -166,7 +166,7 @@ def answer_form(folder: Path) -> AnswerForm:
     if run is None:
         return AnswerForm()
     try:
-        with Record.open(run, read_only=True, checked=False) as record:
+        with Record.open(run, read_only=True, sources=("event",)) as record:
             read = record.last(TaskRead)
     except DataError:
         return AnswerForm()
