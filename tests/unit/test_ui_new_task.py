@@ -1173,6 +1173,11 @@ def test_a_file_is_read_for_its_columns_once(page: TestClient, site: Site, monke
     assert read == [data]
     data.write_text(CSV + "another,pos\n")
     assert "201 rows" in page.get("/new/reviews/columns").text
+    seen = data.stat()
+    data.write_text(CSV + "another,neg\n")
+    os.utime(data, ns=(seen.st_atime_ns, seen.st_mtime_ns))  # as some programs do that change a file
+    page.get("/new/reviews/columns")
+    assert read == [data] * 3
 
 
 @pytest.mark.parametrize("name", ["kept.jsonl", "Rated_Pairs.jsonl", "x.schema.json"])

@@ -13,10 +13,11 @@ from lastresort.foreign import escaped
 from lastresort.records.data_report import DataReport, Finding, Place, PreferenceReport
 from lastresort.report.words import data as words
 from lastresort.spec.task import Task
+from lastresort.ui.workspace import state_of
 
 SHOWN = 5  # occurrences of a finding
 MOST_CHARACTERS = 20_000  # of a row
-FilesState = tuple[tuple[str, int, int], ...]
+FilesState = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +96,4 @@ def text_of_row(row: RawRow) -> str:
 
 def files_state(paths: Sequence[Path]) -> FilesState:
     """Changes with the files, as far as they are there."""
-    found = [(str(path), path.stat()) for path in paths if path.is_file()]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+    return tuple((str(path), state_of(path.stat())) for path in paths if path.is_file())

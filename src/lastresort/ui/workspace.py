@@ -273,18 +273,14 @@ def signature(folder: Path) -> Signature:
     """Changes whenever the record of a run does, and not where somebody reads it, who makes an empty log beside it."""
     record, log = (_stat(folder / name) for name in (FILE_NAME, f"{FILE_NAME}-wal"))
     return (
-        # Whoever edits a file may set its time back, but not that of its inode.
-        ()
-        if record is None
-        else (
-            record.st_dev,
-            record.st_ino,
-            record.st_mtime_ns,
-            record.st_ctime_ns,
-            record.st_size,
-        ),
+        () if record is None else state_of(record),
         () if log is None else (log.st_mtime_ns, log.st_size),  # SQLite sets its owner again whenever root reads it
     )
+
+
+def state_of(file: os.stat_result) -> tuple[int, ...]:
+    """Changes with the file: whoever edits it may set its time back, but not that of its inode."""
+    return file.st_dev, file.st_ino, file.st_mtime_ns, file.st_ctime_ns, file.st_size
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -77,10 +77,11 @@ def router() -> APIRouter:
         asked = CommandOutput("", UNREADY) if question is None else question.ask(site, request)
         if question is not None and asked is not None and not asked.fault:
             text, task = asked.text, question.task
-            found = site.once("findings", (text, question.state.files), lambda: findings_of(text, task))
-            files = files_state(task.examples.files)
-            rows = site.once("first rows", files, lambda: shown_rows(first_rows(task, SHOWN_ROWS)))
-            shown[name] = ShownCheck(found, rows)
+
+            def read() -> ShownCheck:
+                return ShownCheck(findings_of(text, task), shown_rows(first_rows(task, SHOWN_ROWS)))
+
+            shown[name] = site.once("findings", (text, question.state.files), read)
         known = None if asked is not None and asked.fault else shown.get(name)
         at = None if question is None else children_of(site).progress((name, "data"), question.state)
         return site.draw(request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, shown=known, at=at)
