@@ -195,25 +195,26 @@ def test_one_long_row_counts_up_to_the_context_of_the_model(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("model", "remedy"),
+    ("model", "processes", "remedy"),
     [
-        ("llama-3-70b", "Name a smaller model, or set tune.method to qlora."),
-        ("llama-3.1-405b", "Name a smaller model."),
+        ("llama-3-70b", 8, "Name a smaller model, or set tune.method to qlora."),
+        ("llama-3-70b", "auto", "Name a smaller model, or set tune.method to qlora."),
+        ("llama-3-70b", 1, "Name a smaller model, or set tune.method to qlora."),
+        ("llama-3.1-405b", 8, "Name a smaller model."),
     ],
 )
-def test_a_base_that_trains_in_shards_and_fits_no_card_to_answer_is_refused_before_anything_is_spent(
-    model: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_base_that_fits_no_card_to_answer_is_refused_before_anything_is_spent(
+    model: str, processes: Any, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "card_count", lambda: 8)
     monkeypatch.setattr(divided, "card_count", lambda: 8)
     monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
-    own = task(tmp_path, processes=8, model=model, method="lora")
+    own = task(tmp_path, processes=processes, model=model, method="lora")
     with pytest.raises(PrerequisiteError) as refused:
         climb(own, tmp_path / "run")
     assert not (tmp_path / "run").exists(), "in which the remedy would be refused as another task"
     said = str(refused.value)
-    assert said.startswith(f'task.yaml, key "tune.processes": {model} takes ')
-    assert "by the plan, expected a base that one card of 79.2 GiB can hold to answer, whatever shards it" in said
+    assert said.startswith(f'task.yaml, key "tune.model": {model} takes ')
+    assert "by the plan, expected a base that one card of 79.2 GiB can hold to answer, in however many processes" in said
     assert said.endswith(remedy)
     assert said in missing(own, own.ladder, gated=False)
     assert not calls(tmp_path)
@@ -224,7 +225,6 @@ def test_a_base_that_fits_no_card_is_refused_also_where_a_reward_alone_trains_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GRPO goes into no shards, so that by its own plan nothing would stop it before the base is loaded."""
-    monkeypatch.setattr(room, "card_count", lambda: 8)
     monkeypatch.setattr(divided, "card_count", lambda: 8)
     monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
     keys = {
@@ -237,21 +237,35 @@ def test_a_base_that_fits_no_card_is_refused_also_where_a_reward_alone_trains_it
         refuse_beyond_cards(own, own.ladder)
 
 
-@pytest.mark.parametrize("more", [{"processes": 1}, {"method": "qlora"}, {"method": "full"}])
-def test_a_base_that_one_card_can_hold_or_that_goes_into_no_shards_is_not_refused(
-    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", ["qlora", "full"])
+def test_a_base_that_one_card_can_hold_or_of_which_all_weights_are_trained_is_not_refused(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "card_count", lambda: 8)
     monkeypatch.setattr(divided, "card_count", lambda: 8)
     monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
-    own = {"processes": 8, "model": "llama-3-70b", "method": "lora", **more}
+    own = {"processes": 8, "model": "llama-3-70b", "method": method}
     ladder = ["sft", "full"]
     refuse_beyond_cards(load_task(scripted_task(tmp_path, quality=[], task={"tune": own, "ladder": ladder})), ladder)
 
 
-def test_only_what_would_train_in_shards_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_samples_as_it_trains_is_not_refused_for_processes_that_it_does_not_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(divided, "card_count", lambda: 1)
+    own: dict[str, Any] = {"reward": [{"python": "score.py:vowels"}], "score": {"python": "score.py:vowels"}}
+    path = tiny_task(tmp_path, ladder=["prompting", "sft", "preference"], tune={"processes": 8}, **own)
+    found, shown = load_task(path), Scissors()
+    refuse_beyond_cards(found, ["prompting", "preference"])
+    bench: Any = SimpleNamespace(task=found, progress=shown, record=SimpleNamespace(curve=lambda name: []))
+    assert division_of(bench, cast(Any, SimpleNamespace(rung="preference", name="grpo")), object(), None) == Division()
+    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1"):
+        refuse_beyond_cards(found, ["sft", "preference"])
+    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1"):
+        refuse_beyond_cards(found.model_copy(update={"reward": ()}), ["preference"])
+
+
+def test_only_what_would_train_an_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not `full`, which is skipped, a rung that does not apply, and one that has its result."""
-    monkeypatch.setattr(room, "card_count", lambda: 8)
     monkeypatch.setattr(divided, "card_count", lambda: 8)
     monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
     found = task(tmp_path, processes=8, model="llama-3.1-405b")

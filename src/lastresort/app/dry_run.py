@@ -56,7 +56,7 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
         return None
     cards = card_count()
     division = divide(task.tune.processes, planned, cards)
-    whole, too_large = planned.loaded_bytes, base_beyond_card(planned, division)
+    whole, too_large = planned.loaded_bytes, division.sharded and base_beyond_card(planned)
     planned, _ = divided_plan(planned, division, None)
     if division.count > 1 and not cards:  # this process has a copy of its own
         room = max(0, room - whole) // division.count

@@ -20,8 +20,9 @@ from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import RUNGS, Learns, trains
 from lastresort.models.protocol import Model
 from lastresort.records.record import Record
-from lastresort.rungs.divided import base_beyond_card, card_count, divide, refuse_more_than_cards
+from lastresort.rungs.divided import base_beyond_card, refuse_more_than_cards
 from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.preference.rung import planned_course
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS, adapter_setup, known_shape
@@ -87,28 +88,35 @@ def rungs_to_train(
 
 
 def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
-    """rungs: that would train. Raises PrerequisiteError for more processes than cards, and for a base that only shards of it would
-    let train here, as one card has to hold all of it to answer.
+    """rungs: that would train. Raises PrerequisiteError for more processes than cards, and where adapters are to be trained of a base
+    that is too large for one card to answer.
     """
-    if not any(map(trains, rungs)):
+    if any(_divides(task, name) for name in rungs):
+        refuse_more_than_cards(task)
+    if task.tune.method == "full" or not any(RUNGS[name].winner == "adapter" for name in rungs):
         return
-    refuse_more_than_cards(task)
     card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
-    in_shards = task.tune.method != "full" and any(RUNGS[name].winner == "adapter" for name in rungs)
-    if card is None or shape is None or not in_shards:
+    if card is None or shape is None:
         return
     # GRPO, which trains in one process, is planned as any other: its base has to fit a card all the more.
     setup, row = adapter_setup(task, PASS_TOKENS), PASS_TOKENS
     planned = PlannedTraining(shape, setup, Cards(card), row, row, row)
-    if base_beyond_card(planned, divide(task.tune.processes, planned, card_count())):
+    if base_beyond_card(planned):
         in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
-        or_4_bits = ", or set tune.method to qlora" if in_4_bits.loaded_bytes <= card.memory_bytes else ""
+        or_4_bits = "" if base_beyond_card(in_4_bits) else ", or set tune.method to qlora"
         raise PrerequisiteError(
             f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
-            where=f'{task.path.name}, key "tune.processes"',
-            expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, whatever shards it trains in",
+            where=f'{task.path.name}, key "{"model" if task.tune.model == "same" else "tune.model"}"',
+            expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, in however many processes it trains",
             remedy=f"Name a smaller model{or_4_bits}.",
         )
+
+
+def _divides(task: Task, rung: str) -> bool:
+    """Whether its training goes into several processes where the task says so: GRPO samples as it trains, in one."""
+    return trains(rung) and (
+        RUNGS[rung].learns != "preferences" or planned_course(task, n_train=0)[0].source != "reward"
+    )
 
 
 def check_room(answerer: Answerer, examples: Sequence[Example]) -> None:

@@ -54,11 +54,9 @@ def is_enough(planned: PlannedTraining, room_bytes: int) -> bool:
     return found is not None and found.same_run
 
 
-def base_beyond_card(planned: PlannedTraining, division: Division) -> bool:
-    """Whether the base trains in shards that no card can put together, as one has to hold all of it to answer. planned: the
-    training on one card.
-    """
-    return division.sharded and planned.loaded_bytes > planned.cards.card.memory_bytes
+def base_beyond_card(planned: PlannedTraining) -> bool:
+    """Whether no card can hold the whole base, as one has to to answer. planned: the training on one card."""
+    return planned.loaded_bytes > planned.cards.card.memory_bytes
 
 
 def card_count() -> int:
@@ -101,12 +99,12 @@ def divided_plan(
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
     """Raises PrerequisiteError for more processes than cards."""
     wanted = bench.task.tune.processes
-    # Once more: a worker of a cluster may have fewer than the machine of the command.
-    refuse_more_than_cards(bench.task)
-    if wanted != 1 and not isinstance(source, Sequence):
-        if not bench.record.curve(run.name):  # said when it began
+    if not isinstance(source, Sequence):
+        if wanted != 1 and not bench.record.curve(run.name):  # said when it began
             bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")
         return Division()
+    # Once more: a worker of a cluster may have fewer than the machine of the command.
+    refuse_more_than_cards(bench.task)
     return divide(wanted, planned, card_count())
 
 
