@@ -271,13 +271,26 @@ def test_only_what_would_train_an_adapter_is_refused(tmp_path: Path, monkeypatch
     found = task(tmp_path, processes=8, model="llama-3.1-405b")
     refuse_beyond_cards(found, ["prompting", "full"])
     row = Example("a", (Message("user", "?"),), "!")
-    rows, few = [row] * 50, [row] * 49
-    assert rungs_to_train(found, rows, ["prompting", "sft"]) == ["sft"]
-    assert rungs_to_train(found, few, ["prompting", "sft"]) == []
+    assert rungs_to_train(found, [row] * 50, ["prompting", "sft"]) == ["sft"]
+    assert rungs_to_train(found, [row] * 49, ["prompting", "sft"]) == []
     with Record.create(tmp_path / "run") as record:
-        assert rungs_to_train(found, rows, ["sft"], record) == ["sft"]
+        with pytest.raises(PrerequisiteError, match="can hold to answer"):
+            refuse_beyond_cards(found, ["sft"], record)
         record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
-        assert rungs_to_train(found, rows, ["sft"], record) == []
+        refuse_beyond_cards(found, ["sft"], record)
+
+
+def test_a_rung_that_has_its_result_needs_its_processes_for_repairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would end the climb after its gate was paid for."""
+    monkeypatch.setattr(divided, "card_count", lambda: 1)
+    path = tiny_task(tmp_path, ladder=["prompting", "sft"], tune={"processes": 8})
+    found = prepare(load_task(path))
+    with Record.create(tmp_path / "run") as record:
+        record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
+    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1"):
+        climb(found, tmp_path / "run")
 
 
 def test_more_processes_than_cards_are_refused_before_anything_is_spent(

@@ -85,7 +85,7 @@ def climb(
     begins = not (run / "record.sqlite").exists()
     prepared = prepare(task, begins=begins) if isinstance(task, Task) else task
     rules = rules_of(prepared.task, until)  # refused before anything is written, as is what does not fit the cards
-    if begins:  # else the record says what is left to train
+    if begins:  # else the record says what has its result
         refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs))
     run.mkdir(parents=True, exist_ok=True)
     with (
@@ -100,7 +100,7 @@ def climb(
         record_origin(record, prepared.task, run)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
         if not begins:
-            refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs, record))
+            refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs), record)
         asked = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":

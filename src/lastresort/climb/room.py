@@ -79,21 +79,19 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
     return [example.id for example in long]
 
 
-def rungs_to_train(
-    task: Task, train: Sequence[Example], rungs: Sequence[str], record: Record | None = None
-) -> list[str]:
-    """Those that train weights, apply to the task, its rows and this machine, and have no result in the record of a climb."""
-    ahead = [name for name in rungs if trains(name) and (record is None or not has_result(record, name))]
-    return [name for name in ahead if find_rung(name).skip_reason(task, train) is None]
+def rungs_to_train(task: Task, train: Sequence[Example], rungs: Sequence[str]) -> list[str]:
+    """Those that train weights and apply to the task, its rows and this machine."""
+    return [name for name in rungs if trains(name) and find_rung(name).skip_reason(task, train) is None]
 
 
-def refuse_beyond_cards(task: Task, rungs: Sequence[str]) -> None:
-    """rungs: that would train. Raises PrerequisiteError for more processes than cards, and where adapters are to be trained of a base
-    that is too large for one card to answer.
+def refuse_beyond_cards(task: Task, rungs: Sequence[str], record: Record | None = None) -> None:
+    """rungs: that apply. record: of a climb that goes on. Raises PrerequisiteError for more processes than cards, and where adapters
+    are still to be trained of a base that is too large for one card to answer.
     """
-    if any(_divides(task, name) for name in rungs):
+    if any(_divides(task, name) for name in rungs):  # also one with its result, which a repair may train once more
         refuse_more_than_cards(task)
-    if task.tune.method == "full" or not any(RUNGS[name].winner == "adapter" for name in rungs):
+    ahead = [name for name in rungs if record is None or not has_result(record, name)]
+    if task.tune.method == "full" or not any(RUNGS[name].winner == "adapter" for name in ahead):
         return
     card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
     if card is None or shape is None:
