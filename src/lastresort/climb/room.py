@@ -85,8 +85,8 @@ def rungs_to_train(task: Task, train: Sequence[Example], rungs: Sequence[str]) -
 
 
 def refuse_beyond_cards(task: Task, rungs: Sequence[str], record: Record | None = None) -> None:
-    """rungs: that apply. record: of a climb that goes on. Raises PrerequisiteError for more processes than cards, and where adapters
-    are still to be trained of a base that is too large for one card to answer.
+    """rungs: that apply. record: of a climb that goes on. Raises PrerequisiteError for more processes than cards, and where
+    adapters are still to be trained of a base that is too large for one card to answer.
     """
     if any(_divides(task, name) for name in rungs):  # also one with its result, which a repair may train once more
         refuse_more_than_cards(task)
@@ -96,17 +96,19 @@ def refuse_beyond_cards(task: Task, rungs: Sequence[str], record: Record | None 
     card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
     if card is None or shape is None:
         return
-    # GRPO, which trains in one process, is planned as any other: its base has to fit a card all the more.
+    # GRPO is planned as any other: its base has to fit a card all the more.
     setup, row = adapter_setup(task, PASS_TOKENS), PASS_TOKENS
     planned = PlannedTraining(shape, setup, Cards(card), row, row, row)
     if base_beyond_card(planned):
         in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
-        or_4_bits = "" if base_beyond_card(in_4_bits) else ", or set tune.method to qlora"
+        smaller = f"a smaller model{'' if base_beyond_card(in_4_bits) else ' or tune.method: qlora'}"
+        # A climb that goes on would refuse either as another task.
+        goes_on = "Go on on a machine with a larger card, or start a new run with" if record is not None else "Name"
         raise PrerequisiteError(
             f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
             where=f'{task.path.name}, key "{"model" if task.tune.model == "same" else "tune.model"}"',
             expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, in however many processes it trains",
-            remedy=f"Name a smaller model{or_4_bits}.",
+            remedy=f"{goes_on} {smaller}.",
         )
 
 
