@@ -556,6 +556,10 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
     assert answering("dev", machine, 9, 9, 0, 9) == answering("dev", alone, 9, 9, 0, 9)
     assumed = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert (assumed in dry_run.assumptions(prepared, ["sft"])) == (found == 4)
+    with monkeypatch.context() as unknown:
+        unknown.setattr(climb_workload, "machine_of", lambda *_, **__: Machine(None, 1.0))
+        (alone_said,) = dry_run.assumptions(prepared, ["sft"])
+    assert "nothing is known of its speed" in alone_said
     compared = forecast_of(ComparisonRequest(("lora",)), prepared)
     monkeypatch.setattr(climb_workload, "card_count", lambda: 0)
     assert forecast_of(ComparisonRequest(("lora",)), prepared) == compared, "which trains in one process"

@@ -267,7 +267,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
             forecast=lambda task, work: forecasts[name],
         )
 
-    machine = SimpleNamespace(training_cards=1)
+    machine = SimpleNamespace(training_cards=1, parameters=1)
     monkeypatch.setattr("lastresort.climb.budget.find_rung", rung)
     monkeypatch.setattr("lastresort.climb.budget.workload", lambda *_: SimpleNamespace(machine=machine))
     monkeypatch.setattr(

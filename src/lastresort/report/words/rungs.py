@@ -405,8 +405,8 @@ def of_missing_lm_eval(names: Sequence[str]) -> str:
 
 
 def of_training_cards(machine: Machine) -> str:
-    """By how much several cards at most shorten the trainings of a forecast; "" where one trains."""
-    if machine.training_cards == 1:
+    """By how much several cards at most shorten the trainings of a forecast; "" where one trains, or none is forecast."""
+    if machine.training_cards == 1 or machine.parameters is None:
         return ""
     return (
         f"A training on {machine.training_cards} cards is assumed, not measured, to be at most "
