@@ -22,6 +22,7 @@ from lastresort.app import dry_run
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import missing
 from lastresort.app.spread import training_room
+from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.app.study import StudyRequest, forecast_study, run_study
 from lastresort.climb import budget, room
 from lastresort.climb import workload as climb_workload
@@ -278,6 +279,16 @@ def test_only_what_would_train_an_adapter_is_refused(tmp_path: Path, monkeypatch
             refuse_beyond_cards(found, ["sft"], record)
         record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
         refuse_beyond_cards(found, ["sft"], record)
+
+
+def test_what_the_cards_refuse_is_refused_before_a_folder_of_runs_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(divided, "card_count", lambda: 1)
+    path, shown = tiny_task(tmp_path, ladder=["prompting", "sft"], tune={"processes": 8}), Scissors()
+    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1"):
+        start_climb(ClimbRequest(path, runs=tmp_path / "runs"), shown)
+    assert ((tmp_path / "runs").exists(), shown.said) == (False, [])
 
 
 def test_a_rung_that_has_its_result_needs_its_processes_for_repairs(

@@ -98,15 +98,17 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     from lastresort.app.spread import climb_on_ray
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
+    from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
     from lastresort.climb.workspace import withdrawn_if_refused
     from lastresort.rungs.prompting.optimise import refuse_missing
 
     prepared = prepare(task, begins=not request.resume)
-    rules_of(task, request.until)
+    rungs = rules_of(task, request.until).rungs
     refuse_impossible(compare or ComparisonRequest(), prepared, request.until)
     check_models(task)
     if not request.resume:  # a run that has its optimised prompt goes on without gepa
         refuse_missing(task)
+        refuse_beyond_cards(task, rungs_to_train(task, prepared.split.train, rungs))
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
     with (
