@@ -279,6 +279,14 @@ def test_only_what_would_train_an_adapter_is_refused(tmp_path: Path, monkeypatch
             refuse_beyond_cards(found, ["sft"], record)
         record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
         refuse_beyond_cards(found, ["sft"], record)
+    run = tmp_path / "run"
+    assert missing(found, ["sft"], gated=False)
+    assert missing(found, ["sft"], gated=False, run=run) == []
+    handed = dict[str, Any]()
+    monkeypatch.setattr(dry_run, "dry_run", lambda *_, **more: handed.update(more))
+    for request in (ClimbRequest(found.path, run=run), ClimbRequest(found.path, run=run, resume=True)):
+        forecast_climb(request, SilentProgress())
+        assert handed["run"] == (run if request.resume else None)
 
 
 def test_what_the_cards_refuse_is_refused_before_a_folder_of_runs_is_made(

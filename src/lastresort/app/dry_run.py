@@ -6,7 +6,9 @@ Also what a rung that trains would hold here, by the plan, and what would fit wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from lastresort.after.compare.compare import forecast_of
@@ -26,6 +28,7 @@ from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import lowered
 from lastresort.ladder import trains
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
+from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import (
@@ -91,11 +94,14 @@ def _of_rows(prepared: PreparedTask) -> list[str]:
     return [*shared, *changed]
 
 
-def missing(task: Task, rungs: Sequence[str], *, gated: bool) -> list[str]:
-    """What the climb would stop for before anything is spent. rungs: that apply. gated: whether a gate may run."""
+def missing(task: Task, rungs: Sequence[str], *, gated: bool, run: Path | None = None) -> list[str]:
+    """What the climb would stop for before anything is spent. rungs: that apply. gated: whether a gate may run. run: that would go
+    on.
+    """
     found = [MISSING_GEPA] if lacks_gepa(task) else []
     try:
-        refuse_beyond_cards(task, rungs)
+        with nullcontext() if run is None else Record.open(run, read_only=True) as record:
+            refuse_beyond_cards(task, rungs, record)
     except PrerequisiteError as error:
         found.append(str(error))
     names = lm_eval_names(task) if gated else []
@@ -108,9 +114,10 @@ def dry_run(
     compare: ComparisonRequest | None = None,
     gate: GateMode | None = None,
     progress: Progress | None = None,
+    run: Path | None = None,
 ) -> DryRun:
     """No model is loaded. compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full
-    one.
+    one. run: that would go on, None for a new one.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the examples")
@@ -151,7 +158,7 @@ def dry_run(
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
-        missing=tuple(missing(task, applying, gated=gated is not None)),
+        missing=tuple(missing(task, applying, gated=gated is not None, run=run)),
     )
 
 

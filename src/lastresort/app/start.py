@@ -188,7 +188,7 @@ def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
     task, gate, compare = _read(request)
     from lastresort.app.dry_run import dry_run
 
-    return dry_run(task, request.until, compare, gate, progress)
+    return dry_run(task, request.until, compare, gate, progress, run=request.run if request.resume else None)
 
 
 def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonRequest | None]:
