@@ -58,6 +58,7 @@ from lastresort.spec.sections import Limits
 from lastresort.spec.task import Task, load_task
 from lastresort.study import run as study_run
 from lastresort.study.run import on_which_rows_depend
+from lastresort.synthesis.replay import most_prompts
 from lastresort.train.files.memory import MemoryAdvice, memory_errors
 from lastresort.train.loop import spawn, spawned
 from lastresort.train.loop.loop import Diverged
@@ -611,21 +612,28 @@ def test_a_forecast_of_pretraining_divides_the_steps_that_it_makes(
     """Of one row each where the documents are short."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "one.txt").write_text("A short text. " * 300)
-    own = {"knowledge": "docs", "use": {"context": "forbidden"}}
-    found, batches = load_task(tiny_task(tmp_path, ladder=["full"], **own)), dict[str, int]()
+    own: dict[str, Any] = {"knowledge": "docs", "use": {"context": "forbidden"}}
+    found, steps = load_task(tiny_task(tmp_path, ladder=["full"], **own)), dict[str, tuple[int, float, int]]()
 
     def noted(
         label: str, machine: Machine, rows: int, epochs: float, row: float, shared: float, batch: int, **_: Any
     ) -> Any:
-        batches[label] = batch
+        steps[label] = rows, row, batch
         return answering(label, machine, 0, 0, 0, 0)
 
+    def pretraining(n_train: int, replay: float) -> tuple[int, float, int]:
+        keys = found.model_copy(update={"full": found.full.model_copy(update={"replay": replay})})
+        full.FullRung().forecast(keys, Workload(Machine(1, 1.0), n_train, 9, 9, 1, 1, 1, 1, 1))
+        return steps["pretraining"]
+
     monkeypatch.setattr(full, "training", noted)
-    full.FullRung().forecast(found, Workload(Machine(1, 1.0), 60, 9, 9, 1, 1, 1, 1, 1))
-    assert batches["pretraining"] == 1
+    one = pretraining(60, 0.0)
+    assert one[2] == 1
+    rows, tokens, _ = pretraining(60, 0.1)
+    assert (rows, tokens) == (one[0] + 7, pytest.approx((one[0] * 512 + 7 * 144) / (one[0] + 7))), "and replay rows"
+    assert pretraining(1_000_000, 0.1)[0] == one[0] + most_prompts("everyday"), "of which there are no more"
     (tmp_path / "docs" / "one.txt").write_text("A long text. " * 100_000)
-    full.FullRung().forecast(found, Workload(Machine(1, 1.0), 60, 9, 9, 1, 1, 1, 1, 1))
-    assert batches["pretraining"] == 4
+    assert pretraining(60, 0.0)[2] == 4
 
 
 def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ from lastresort.rungs.tuning import (
 )
 from lastresort.spec.sections import FullSettings
 from lastresort.spec.task import Task
-from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example
 
@@ -166,17 +166,17 @@ class FullRung:
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, section = about + work.input_tokens, work.machine, task.full
         rates, kept = len(section.learning_rates), len(kept_epochs(section.epochs))
-        replay = replay_rows(work.n_train, section.replay)
+        replay = replay_size(work.n_train, section.replay, section.replay_prompts)
         passes = kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
         label = f"training of all weights, {rates} learning rates raced"
         before = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
         if pretraining_reason(task, None) is not None:
-            rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
-            batch = rows_a_step(rows + replay, section.text_epochs)
-            before += training(
-                "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, batch, operations=ALL_WEIGHTS
-            )
+            text = _text_tokens(task.knowledge) // ROW_TOKENS + 1
+            rows, epochs_of_text = text + replay, section.text_epochs
+            mean = (text * ROW_TOKENS + replay * (REPLAY_PROMPT_TOKENS + REPLAY_TOKENS)) / rows
+            batch = rows_a_step(rows, epochs_of_text)
+            before += training("pretraining", machine, rows, epochs_of_text, mean, 0, batch, operations=ALL_WEIGHTS)
         rows = work.n_train + replay
         return (
             before
