@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 import queue
+import random
 import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -30,6 +32,7 @@ from lastresort.climb.budget import beyond_limits
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import prepare
 from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
+from lastresort.engine.forest import Row, split_evenly
 from lastresort.errors import (
     DataError,
     InfrastructureError,
@@ -216,7 +219,9 @@ def test_a_base_that_fits_no_card_to_answer_is_refused_before_anything_is_spent(
     assert not (tmp_path / "run").exists(), "in which the remedy would be refused as another task"
     said = str(refused.value)
     assert said.startswith(f'task.yaml, key "tune.model": {model} takes ')
-    assert "by the plan, expected a base that one card of 79.2 GiB can hold to answer, in however many processes" in said
+    assert (
+        "by the plan, expected a base that one card of 79.2 GiB can hold to answer, in however many processes" in said
+    )
     assert said.endswith(remedy)
     assert said in missing(own, own.ladder, gated=False)
     assert not calls(tmp_path)
@@ -496,7 +501,11 @@ def test_a_card_that_has_no_room_for_the_model_after_training_is_no_lack_in_the_
         train_together(bench, run, OffItsCard(), (), 8, Division(2), on_step=lambda _: None, shown=SilentProgress())
     assert not isinstance(found.value, OutOfMemoryError)
     assert asked == []
-    assert said == ([] if fault is None or isinstance(fault, Diverged) else ["sft: not all of the model could be moved back to cuda."])
+    assert said == (
+        []
+        if fault is None or isinstance(fault, Diverged)
+        else ["sft: not all of the model could be moved back to cuda."]
+    )
 
 
 def test_a_message_that_cannot_be_read_is_told_like_an_end() -> None:
@@ -569,6 +578,8 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
     monkeypatch.setattr(climb_workload, "measured_rates", lambda *_, **__: Rates(1e9, 1e9, 1e9))
     machine = climb_workload.workload(prepared, "sft").machine
     assert machine.training_cards == found
+    lengths = climb_workload.workload(prepared, "sft").lengths
+    assert len(set(lengths)) > 1 if found > 1 else lengths == ()
     alone = replace(machine, training_cards=1)
     whole, one = (training("training", each, 100, 1, 50, 0, 8) for each in (machine, alone))
     assert whole.seconds == pytest.approx(cast(float, one.seconds) / (0.85 * 4 if found == 4 else 1))
@@ -596,7 +607,7 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
         (100, 100, 8, 2, 1),
     ],
 )
-def test_a_forecast_counts_what_the_card_with_most_rows_computes(
+def test_a_forecast_counts_what_the_card_with_most_tokens_computes(
     row: int, shared: int, batch: int, cards: int, share: float
 ) -> None:
     alone, several = (
@@ -604,6 +615,34 @@ def test_a_forecast_counts_what_the_card_with_most_rows_computes(
         for count in (1, cards)
     )
     assert several == pytest.approx(cast(float, alone) * min(1, share / 0.85))
+
+
+@pytest.mark.parametrize(("batch", "cards"), [(16, 8), (8, 8), (16, 4), (4, 8)])
+def test_a_forecast_counts_that_no_row_is_cut(batch: int, cards: int) -> None:
+    """Against the steps that a training divides, of rows whose lengths differ as texts do."""
+    drawn, shared, row = random.Random(1), 50, 120
+    lengths = [max(5, round(100 * drawn.lognormvariate(-0.5, 1))) for _ in range(400)]
+
+    def step() -> float:
+        own = drawn.choices(lengths, k=batch)
+        ids = [(*range(shared), *(1000 * (i + 1) + k for k in range(n))) for i, n in enumerate(own)]
+        parts = split_evenly([(Row(one, (False, *[True] * (len(one) - 1))),) for one in ids], cards)
+        return max(sum(own[i] for i in part) + shared for part in parts if part) / (sum(own) + shared)
+
+    alone, even, uneven = (
+        training("t", Machine(10**9, 1e12, training_cards=n), 64, 1, row + shared, shared, batch, lengths=more).seconds
+        for n, more in ((1, []), (cards, []), (cards, lengths))
+    )
+    assert even is not None
+    assert uneven is not None
+    assert alone is not None
+    expected = fmean(step() for _ in range(60))
+    assert uneven == pytest.approx(alone * min(1, expected / 0.85), rel=0.15)
+    assert uneven > 1.2 * even
+
+
+def test_a_forecast_of_rows_without_a_token_takes_no_time() -> None:
+    assert [training("t", Machine(1, 1.0, training_cards=n), 1, 1, 0, 0, 4).seconds for n in (1, 4)] == [0, 0]
 
 
 def test_a_forecast_of_pretraining_divides_the_steps_that_it_makes(

@@ -249,7 +249,10 @@ def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> 
         longest_tokens=about + max(rows) if rows else None,
         reflecting=_reflecting(task) if rung == "prompting" else None,
     )
-    return replace(found, machine=replace(found.machine, training_cards=_training_cards(task, rung, found)))
+    if (cards := _training_cards(task, rung, found)) == 1:
+        return found
+    lengths = tuple(counts.count(example.input_text) + counts.count(example.output) for example in train)
+    return replace(found, machine=replace(found.machine, training_cards=cards), lengths=lengths)
 
 
 def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:

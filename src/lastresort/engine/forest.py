@@ -190,16 +190,24 @@ def split_evenly(units: Sequence[Sequence[Row]], count: int, *, shared: bool = T
     if count == 1 or not units:
         return [list(range(len(units))), *[[] for _ in range(count - 1)]]
     order, size, saved = _laid_out(units) if shared else _by_length(units)
+    largest = largest_part(size, saved, count)
+    starts, parts, start = _earliest(size, saved, count, largest), list[list[int]](), 0
+    for left in range(count, 1, -1):
+        end = _best_end(size, saved, start, starts[count - left + 1], largest, left)
+        parts.append(sorted(order[start:end]))
+        start = end
+    return [*parts, sorted(order[start:])]
+
+
+def largest_part(size: Sequence[int], saved: Sequence[int], count: int) -> int:
+    """Tokens of the largest of `count` neighbouring parts, where it is as small as can be. size: of each unit alone. saved: of
+    these what it shares with the unit before.
+    """
     low, high = max(size), sum(size)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if _earliest(size, saved, count, middle)[0] == 0 else (middle + 1, high)
-    starts, parts, start = _earliest(size, saved, count, low), list[list[int]](), 0
-    for left in range(count, 1, -1):
-        end = _best_end(size, saved, start, starts[count - left + 1], low, left)
-        parts.append(sorted(order[start:end]))
-        start = end
-    return [*parts, sorted(order[start:])]
+    return low
 
 
 def _earliest(size: Sequence[int], saved: Sequence[int], count: int, limit: int) -> list[int]:

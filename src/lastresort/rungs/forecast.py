@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
+from lastresort.engine.forest import largest_part
 from lastresort.hardware.plan.time import (
     ALL_WEIGHTS,
     DECODE_UTILISATION,
@@ -25,6 +29,9 @@ __all__ = [
     "answering",
     "training",
 ]
+
+
+DRAWN_STEPS = 100  # of which the mean is a few percent off
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,8 @@ class Machine:
 class Workload:
     """The size of a task in examples and tokens. instruction_tokens: of the zero-shot prompt without the input. about_tokens: of
     the training prompt without the input. Both include the chat template. per_estimate: the tokenizer's tokens per token of
-    `estimated_tokens`. longest_tokens: of a training row, None if unknown. reflecting: what would optimise a prompt, None if
-    that is `machine`.
+    `estimated_tokens`. longest_tokens: of a training row, None if unknown. lengths: of some training rows without `about`, where
+    trainings are divided. reflecting: what would optimise a prompt, None if that is `machine`.
     """
 
     machine: Machine
@@ -89,6 +96,7 @@ class Workload:
     max_new_tokens: int
     per_estimate: float = 1.0
     longest_tokens: int | None = None
+    lengths: tuple[int, ...] = ()
     reflecting: Machine | None = None
 
 
@@ -168,19 +176,35 @@ def training(
     batch: int,
     *,
     operations: int = FROZEN_BASE,
+    lengths: Sequence[int] = (),
 ) -> Forecast:
     """Training on rows whose shared prefix is computed once per batch, by each of several cards. batch: the rows of an optimizer
-    step, which are divided over the cards. operations: per parameter and computed token.
+    step, which are divided over the cards. operations: per parameter and computed token. lengths: of some rows without that prefix;
+    without any, all are as long as the mean.
     """
     passes = rows * epochs
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None
     if machine.parameters is not None:
-        own = row_tokens - shared_tokens
-        # Tokens of a step on the card with most rows.
-        busiest = -(-batch // machine.training_cards) * own + shared_tokens
-        together = min(1.0, busiest / (batch * own + shared_tokens) / SHARED_CARDS)
+        busiest = _on_busiest_card(machine.training_cards, row_tokens - shared_tokens, shared_tokens, batch, lengths)
+        together = min(1.0, busiest / SHARED_CARDS)
         seconds = operations * machine.parameters * computed / machine.rates.training * together
     divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
     line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed{divided}"
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))
+
+
+def _on_busiest_card(cards: int, own_tokens: float, shared_tokens: float, batch: int, lengths: Sequence[int]) -> float:
+    """The share of a step's tokens that the card with most of them computes, since no row is cut: of steps with rows of these
+    lengths, drawn alike each time. own_tokens: of the mean row.
+    """
+    if cards == 1:
+        return 1.0
+    drawn, shared, lengths = random.Random(0), round(shared_tokens), lengths or (1,)
+    scale = own_tokens / (fmean(lengths) or 1)
+    busiest = whole = 0
+    for _ in range(DRAWN_STEPS):
+        size = [shared + round(scale * length) for length in drawn.choices(lengths, k=batch)]
+        busiest += largest_part(size, [shared] * batch, cards)
+        whole += sum(size) - shared * (batch - 1)
+    return busiest / whole if whole else 1.0

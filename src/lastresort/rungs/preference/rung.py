@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from lastresort.data.preferences import PreferenceRow, kind_of_preferences, read_preferences
 from lastresort.evals.measure import mean_score
@@ -277,7 +278,8 @@ def _learning(
         sampled = answering("best of samples on dev", machine, first, prompt, prompt, work.max_new_tokens)
         sampled += answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
         row = 2 * (prompt + work.output_tokens)
-        return sampled + training(label, machine, asked, epochs + 0.5, row, about + prompt, course.batch_size)
+        beginning, batch, lengths = about + prompt, course.batch_size, work.lengths
+        return sampled + training(label, machine, asked, epochs + 0.5, row, beginning, batch, lengths=lengths)
     return forecast_of_given(label, work, preferences, epochs, course.batch_size)
 
 
@@ -286,9 +288,11 @@ def forecast_of_given(
 ) -> Forecast:
     """Of a training on pairs or labelled answers of the task's file, and its reference."""
     about = work.about_tokens
-    rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]
-    questions = [estimated_tokens(preferred.prompt_text) for preferred in preferences]
-    answers = len(preferences[0].answers)
-    row = answers * (about + work.per_estimate * (sum(questions) / len(questions) + sum(rows) / len(rows)))
+    answers, n = len(preferences[0].answers), len(preferences)
+    texts = (
+        [one.prompt_text] * answers + [turn.content for answer in one.answers for turn in answer] for one in preferences
+    )
+    lengths = [sum(map(estimated_tokens, own)) for own in texts]
+    row = answers * about + work.per_estimate * fmean(lengths)
     # the reference is a forward pass, half of a training pass without gradients
-    return training(label, work.machine, len(preferences), epochs + 0.5, row, about, batch_size)
+    return training(label, work.machine, n, epochs + 0.5, row, about, batch_size, lengths=lengths)

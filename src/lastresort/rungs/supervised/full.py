@@ -177,10 +177,10 @@ class FullRung:
             mean = (text * ROW_TOKENS + replay * (REPLAY_PROMPT_TOKENS + REPLAY_TOKENS)) / rows
             batch = rows_a_step(rows, epochs_of_text)
             before += training("pretraining", machine, rows, epochs_of_text, mean, 0, batch, operations=ALL_WEIGHTS)
-        rows = work.n_train + replay
+        rows, batch, lengths = work.n_train + replay, section.batch_size, work.lengths
         return (
             before
-            + training(label, machine, rows, epochs, row, about, section.batch_size, operations=ALL_WEIGHTS)
+            + training(label, machine, rows, epochs, row, about, batch, operations=ALL_WEIGHTS, lengths=lengths)
             + answering("loss on dev", machine, work.n_dev * (kept + losses_of_race(rates)), row, about, 0)
             + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)

@@ -136,7 +136,7 @@ def forecast_of_training(task: Task, work: Workload, label: str, *, epochs: floa
     replay = replay_size(work.n_train, sft.replay, sft.replay_prompts)
     return (
         answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
-        + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
+        + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size, lengths=work.lengths)
         + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
     )
 
