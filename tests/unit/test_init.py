@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -259,11 +260,33 @@ def test_few_inputs_that_repeat_are_drafted_as_few_that_do_not(inputs: int, time
     assert drafted[0] == drafted[1]
 
 
+@pytest.mark.parametrize(("inputs", "times", "seldom"), [(60, 40, 0.1), (100, 60, 0.05), (100, 8, 0.2)])
+def test_a_draft_of_a_few_inputs_that_repeat_often_has_as_many_inputs_as_without(
+    inputs: int, times: int, seldom: float, tmp_path: Path
+) -> None:
+    drawn, once = random.Random(1), _labelled(inputs)
+    rows = [row for row in once for _ in range(times if drawn.random() < seldom else 1)]
+    init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+    split, plain = prepare(load_task(tmp_path / "task.yaml")).split, draft([str(row["label"]) for row in once])
+    assert (len(split.dev), len(split.test)) == (plain.dev, plain.test)
+    assert len({one.input_text for one in split.train}) == plain.train
+
+
+def test_a_dev_file_of_one_input_is_refused(tmp_path: Path) -> None:
+    train = _file(tmp_path, _labelled(300), "train.jsonl")
+    _file(tmp_path, [{"text": "a constant", "label": SEASONS[i % 4]} for i in range(100)], "dev.jsonl")
+    with pytest.raises(
+        DataError, match=r"dev\.jsonl: found 100 dev items, of which 1 are left .*, expected at least 20"
+    ):
+        init_task(InitRequest(train, task_file=tmp_path / "task.yaml"))
+    assert not (tmp_path / "task.yaml").exists()
+
+
 def test_a_draft_that_is_refused_names_no_key_of_the_file_that_has_gone(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {**row, "text": f"{row['text']}{end}"} for row in _labelled(60) for end in ("", "!", " please")
     ]
-    sentence = r"found 45 dev items, of which 15 are left .*, expected at least 20\. Add labelled examples with other inputs\.$"
+    sentence = r"found 43 dev items, of which 15 are left .*, expected at least 20\. Add labelled examples with other inputs\.$"
     with pytest.raises(DataError, match=sentence):
         init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
 

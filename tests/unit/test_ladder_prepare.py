@@ -227,7 +227,25 @@ def test_a_dev_set_that_is_small_anyway_may_lose_some_items_but_not_most(tmp_pat
     assert len(prepared_apart(tmp_path, train, [*dev[:9], *test[:8]], test).split.dev) == 9
     with pytest.raises(DataError, match=r"found 17 dev items, of which 8 are left .*, expected at least 9"):
         prepared_apart(tmp_path, train, [*dev[:8], *test[:9]], test)
-    assert len(prepared_apart(tmp_path, train, dev[:17] * 6, test).split.dev) == 17  # repeats lose nothing
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 17])
+def test_few_inputs_that_repeat_are_no_dev_set_where_the_task_has_more(inputs: int, tmp_path: Path) -> None:
+    train, dev, test = sides()
+    repeated = dev[:inputs] * (120 // inputs)
+    sentence = (
+        rf"found {len(repeated)} dev items, of which {inputs} are left .*, expected at least 20\. Add dev examples with"
+    )
+    with pytest.raises(DataError, match=sentence):
+        prepared_apart(tmp_path, train, repeated, test)
+
+
+def test_of_few_inputs_that_repeat_dev_holds_at_least_half_a_quarter(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    few = {"train": train[:16], "test": test[:29]}  # with 15 of dev, 60 inputs
+    assert len(prepared_apart(tmp_path, dev=dev[:8] * 4, **few).split.dev) == 8  # of 53, a quarter is 13
+    with pytest.raises(DataError, match=r"found 100 dev items, of which 2 are left .*, expected at least 6"):
+        prepared_apart(tmp_path, dev=dev[:2] * 50, **few)
 
 
 def test_a_climb_counts_the_tokens_that_a_data_check_counts(tmp_path: Path) -> None:

@@ -356,7 +356,7 @@ def draft(
     columns: tuple[str, str] | None = None,
     group_by: str | None = None,
     groups: int | None = None,
-    inputs: int | None = None,
+    repeats: Sequence[int] = (),
     n_dev: int | None = None,
     n_test: int | None = None,
     where: str = "",
@@ -366,11 +366,12 @@ def draft(
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
-    group_by, groups: the column that names whose row it is, and how many owners there are. inputs: how many different ones, of
-    which dev and test hold each once; None where all are. n_dev, n_test: rows of a dev or test file of its own, None where the
-    file is split. where, where_test: the file and that of test, for errors. skipped: rungs that a climb of these rows would skip:
-    the bar is chosen for the others, the split for all. units: test items or groups that the split then has, None before it is
-    known. Raises DataError where the rows are too few for any verdict, or all answers are the same.
+    group_by, groups: the column that names whose row it is, and how many owners there are. repeats: the rows of each different
+    input in the order in which the split takes them, of which dev and test hold one each; empty where no input repeats. n_dev,
+    n_test: rows of a dev or test file of its own, None where the file is split. where, where_test: the file and that of test, for
+    errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for the others, the split for all. units: test
+    items or groups that the split then has, None before it is known. Raises DataError where the rows are too few for any verdict,
+    or all answers are the same.
     """
     rows, answers = len(outputs), answers_of(outputs)
     if rows > 1 and answers.distinct == 1:
@@ -383,10 +384,11 @@ def draft(
     score = SCORES[answers.kind]
     binary = score not in GRADED and group_by is None
     usual = _usual_bar(answers)
-    different = rows if inputs is None else inputs
-    test = n_test if n_test is not None else _rows_of(_test_rows(different, usual, binary), rows, different)
+    each = repeats or [1] * rows
+    different, n_drawn = len(each), 0 if n_test is not None else _test_rows(len(each), usual, binary)
+    test = sum(each[:n_drawn]) if n_test is None else n_test
     if units is None:
-        units = n_test if n_test is not None else round((groups or different) * test / rows)
+        units = n_test if n_test is not None else round((groups or different) * n_drawn / different)
     decided = _decidable(units, usual, binary, [[one for one in ladder if one not in skipped] for ladder in LADDERS])
     if decided is None:
         least = smallest_for(LOWEST_BAR, binary, LADDERS[-1])
@@ -406,7 +408,7 @@ def draft(
             remedy="Add labelled examples.",
         )
     bar, ladder = decided
-    dev = None if n_dev is not None else _rows_of(_dev_rows(different), rows, different)
+    dev = None if n_dev is not None else sum(each[n_drawn:][: _dev_rows(different)])
     train = rows - (dev or 0) - (test if n_test is None else 0)
     return TaskDraft(rows, answers, score, bar, dev, test if n_test is None else None, train, ladder, columns, group_by)
 
@@ -424,11 +426,6 @@ def _test_rows(rows: int, bar: float, binary: bool) -> int:
 
 def _dev_rows(rows: int) -> int:
     return min(max(round(0.2 * rows), min(100, rows // 4)), DEV_MOST)
-
-
-def _rows_of(inputs: int, rows: int, different: int) -> int:
-    """Rows that hold about so many of the different inputs."""
-    return round(inputs * rows / different)
 
 
 def _decidable(

@@ -25,17 +25,18 @@ from lastresort.advice.draft import (
     known_shape,
 )
 from lastresort.app.columns import Ask, columns_of
-from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows, stem_of
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import no_answer, no_question
 from lastresort.data.read import examples_of, own_names, renamed
+from lastresort.data.split import rows_of_inputs
 from lastresort.errors import DataError, InputError, LastresortError, SplitError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
 from lastresort.report.words.data import lines
 from lastresort.report.words.draft import DraftFacts, few_test_items, rows_without, task_text
+from lastresort.spec.sections import SplitSettings
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
 NOUNS = frozenset(
@@ -146,16 +147,17 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         if (path := _beside(request.data, stems))
     }
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
-    outputs, inputs = [one.output for one in examples], len({normalised(one.input_text) for one in examples})
+    outputs = [one.output for one in examples]
+    repeats = rows_of_inputs([replace(one, group=None) for one in examples], SplitSettings().seed)
     kept_together = None if beside else whose
     as_in_file = None if columns is None else _as_in_header(columns, rows[0].header)
-    drafted = partial(_draft, outputs, inputs, as_in_file, counted, beside, request, kept_together)
+    drafted = partial(_draft, outputs, repeats, as_in_file, counted, beside, request, kept_together)
     try:
         found = drafted()
     except DataError:
         if kept_together is None:
             raise
-        drafted = partial(_draft, outputs, inputs, as_in_file, counted, beside, request, None)
+        drafted = partial(_draft, outputs, repeats, as_in_file, counted, beside, request, None)
         found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
@@ -247,7 +249,7 @@ def _beside(data: Path, stems: Sequence[str]) -> Path | None:
 
 def _draft(
     outputs: Sequence[str],
-    inputs: int,
+    repeats: Sequence[int],
     columns: tuple[str, str] | None,
     counted: dict[str, int],
     beside: dict[str, Path],
@@ -261,7 +263,7 @@ def _draft(
         columns=columns,
         group_by=None if whose is None else whose.name,
         groups=None if whose is None else whose.distinct,
-        inputs=inputs if whose is None else None,
+        repeats=repeats if whose is None else (),
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
         where=str(request.data),

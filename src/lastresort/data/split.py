@@ -137,6 +137,11 @@ def _units(examples: Sequence[Example], seed: int) -> list[list[Example]]:
     return sorted(members.values(), key=lambda unit: _unit_rank(unit, seed))
 
 
+def rows_of_inputs(examples: Sequence[Example], seed: int) -> list[int]:
+    """How many rows each different input has, in the order in which a split of this seed takes them."""
+    return [len(unit) for unit in _units(examples, seed)]
+
+
 def _unit_rank(unit: list[Example], seed: int) -> bytes:
     groups = {example.group for example in unit if example.group is not None}
     if groups:
@@ -314,7 +319,8 @@ def clean(split: Split, passages: HeldPassages | None = None) -> CleanSplit:
     repeats: dict[Literal["dev", "test"], int] = {"dev": len(split.dev) - len(dev), "test": len(split.test) - len(test)}
     in_test = {id(leak.train) for leak in find_leaks(dev, (), test)}
     kept = tuple(item for item in dev if id(item) not in in_test)
-    _need_dev(split.dev, dev, kept)
+    task = {normalised(one.input_text) for one in (*split.train, *dev, *test) if not one.synthetic}
+    _need_dev(split.dev, dev, kept, len(task))
     cleaned, leaks = remove_leaks(Split(split.train, kept, test))
     train = _made_from_train(cleaned.train, (*split.dev, *split.test))
     not_from_train, changed = len(cleaned.train) - len(train), 0
@@ -368,16 +374,19 @@ def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
     return [rows[0] for rows in clear], len(train) - sum(map(len, clear))
 
 
-def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequence[Example]) -> None:
-    """Fewer than LEAST_DEV are accepted where no more different ones were given, unless most of those go."""
-    least = LEAST_DEV if len(different) >= LEAST_DEV else math.ceil(len(different) / 2)
+def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequence[Example], inputs: int) -> None:
+    """Fewer than LEAST_DEV are accepted where no more were given, or a quarter of the task's different inputs is fewer, unless most
+    of those go. Repeats of few inputs are no larger dev set.
+    """
+    wanted = min(len(given), max(len(different), inputs // 4))
+    least = LEAST_DEV if wanted >= LEAST_DEV else math.ceil(wanted / 2)
     if len(kept) < least:
         raise SplitError(
             f"found {len(given)} dev items, of which {len(kept)} are left after removing repeated inputs and those "
             "that are also in test",
             where=given[0].source,
             expected=f"at least {least}",
-            remedy="Add dev examples that are not in test, or make split.dev larger.",
+            remedy="Add dev examples with other inputs that are not in test, or make split.dev larger.",
         )
 
 
