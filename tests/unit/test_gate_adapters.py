@@ -112,6 +112,14 @@ def test_the_output_of_a_training_is_taken_for_what_it_saved(tmp_path: Path, tin
     assert sides.tuned.opening.adapter == tmp_path / "out" / "adapter"
 
 
+def test_another_framework_may_have_written_a_file_of_the_name_of_our_record(tmp_path: Path, tiny: Path) -> None:
+    whole, part = save_tiny_model(tmp_path / "whole", seed=5), adapter(tmp_path / "part")
+    for folder in (whole, part):
+        (folder / "training.json").write_text('{"lr": 1e-4}')
+    assert resolve_sides(str(tiny), str(whole), {}, tmp_path).kind == "model"
+    assert resolve_sides(str(tiny), str(part), {}, tmp_path).kind == "adapter"
+
+
 def test_the_base_is_not_compared_with_itself(gate: Any, tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "link").symlink_to(tiny)
     for same in (str(tiny), "link", f"../{tmp_path.name}/link"):

@@ -25,6 +25,7 @@ from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.document import Count, JsonDocument
 from lastresort.records.training import AdaptedLayers, TrainedSteps
+from lastresort.train.adapters.folder import CONFIG
 from lastresort.train.settings import TrainingFile
 from lastresort.types import Json
 
@@ -231,8 +232,13 @@ def trained_rendering(trained: Path) -> str:
 
 
 def trained_weights(output: Path) -> Path | None:
-    """The adapter or model that a finished training saved below its output folder, None where no training finished."""
-    return output / finished_record(output).saved.folder if (output / RECORD).is_file() else None
+    """The adapter or model that a finished training saved below its output folder. None for a folder that is itself one, whatever
+    else another framework wrote into it, and for one in which no training of ours finished.
+    """
+    itself = any((output / name).is_file() for name in (CONFIG, "config.json"))
+    if itself or not all((output / name).is_file() for name in (BEGUN, RECORD)):
+        return None
+    return output / finished_record(output).saved.folder
 
 
 def finished_record(folder: Path) -> TrainingRecord:
