@@ -103,13 +103,26 @@ def test_a_whole_model_of_another_seed_is_another_model(gate: Any, tmp_path: Pat
     assert found["tuned"]["kind"] == "model"
 
 
-def test_the_output_of_a_training_is_taken_for_what_it_saved(tmp_path: Path, tiny: Path) -> None:
+@pytest.fixture
+def trained(tmp_path: Path, tiny: Path) -> Path:
+    """The output of a training, with an adapter in it."""
     path = training_file(tmp_path, "sft", model=str(tiny), max_steps=1)
     run_training(load_training(path), resume=False, progress=SilentProgress())
+    return tmp_path / "out"
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_output_of_a_training_is_taken_for_what_it_saved(tmp_path: Path, tiny: Path) -> None:
     sides = resolve_sides(str(tiny), "out", {}, tmp_path)
     assert (sides.kind, sides.tuned.name) == ("adapter", "out/adapter")
     assert sides.tuned.opening is not None
     assert sides.tuned.opening.adapter == tmp_path / "out" / "adapter"
+
+
+def test_a_training_whose_adapter_has_gone_is_no_name_of_the_hub(trained: Path, tmp_path: Path, tiny: Path) -> None:
+    shutil.rmtree(trained / "adapter")
+    with pytest.raises(DataError, match=r"out: no adapter/ there, though training\.json says .* Put it back, or train again"):
+        resolve_sides(str(tiny), "out", {}, tmp_path)
 
 
 def test_another_framework_may_have_written_a_file_of_the_name_of_our_record(tmp_path: Path, tiny: Path) -> None:

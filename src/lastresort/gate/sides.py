@@ -243,7 +243,7 @@ def resolve_sides(
         return _of_winner(base, tuned, winner, here, base_as)
     refuse_no_winner(folder)
     if (saved := trained_weights(folder)) is not None:
-        folder, tuned = saved, str(Path(tuned) / saved.name)
+        folder, tuned = saved, str(Path(tuned) / saved.relative_to(folder))
     base_side = _base_side(base, template_kwargs, here, base_as)
     if is_adapter(folder):
         return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))

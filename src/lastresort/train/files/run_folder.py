@@ -233,12 +233,21 @@ def trained_rendering(trained: Path) -> str:
 
 def trained_weights(output: Path) -> Path | None:
     """The adapter or model that a finished training saved below its output folder. None for a folder that is itself one, whatever
-    else another framework wrote into it, and for one in which no training of ours finished.
+    else another framework wrote into it, and for one in which no training of ours finished. Raises DataError where the record is
+    damaged, or what it names has gone.
     """
     itself = any((output / name).is_file() for name in (CONFIG, "config.json"))
     if itself or not all((output / name).is_file() for name in (BEGUN, RECORD)):
         return None
-    return output / finished_record(output).saved.folder
+    saved = finished_record(output).saved
+    if not (output / saved.folder).is_dir():
+        raise DataError(
+            f"no {saved.folder}/ there, though {RECORD} says that the training saved it",
+            where=str(output),
+            expected=f"the {saved.kind} that was trained",
+            remedy="Put it back, or train again into another output.",
+        )
+    return output / saved.folder
 
 
 def finished_record(folder: Path) -> TrainingRecord:
