@@ -125,6 +125,14 @@ def test_a_training_whose_adapter_has_gone_is_no_name_of_the_hub(trained: Path, 
         resolve_sides(str(tiny), "out", {}, tmp_path)
 
 
+def test_a_training_that_has_not_finished_is_said_to_be_that(trained: Path, tmp_path: Path, tiny: Path) -> None:
+    (trained / "training.json").unlink()
+    for _ in ("with the adapter saved", "before"):
+        with pytest.raises(InputError, match=r"a training that has not finished.* Finish it: lastresort train FILE --resume\."):
+            resolve_sides(str(tiny), "out", {}, tmp_path)
+        shutil.rmtree(trained / "adapter", ignore_errors=True)
+
+
 def test_another_framework_may_have_written_a_file_of_the_name_of_our_record(tmp_path: Path, tiny: Path) -> None:
     whole, part = save_tiny_model(tmp_path / "whole", seed=5), adapter(tmp_path / "part")
     for folder in (whole, part):

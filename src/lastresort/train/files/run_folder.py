@@ -233,12 +233,19 @@ def trained_rendering(trained: Path) -> str:
 
 def trained_weights(output: Path) -> Path | None:
     """The adapter or model that a finished training saved below its output folder. None for a folder that is itself one, whatever
-    else another framework wrote into it, and for one in which no training of ours finished. Raises DataError where the record is
-    damaged, or what it names has gone.
+    else another framework wrote into it, and for one in which no training of ours began. Raises InputError where the training has
+    not finished, DataError where its record is damaged or what it names has gone.
     """
     itself = any((output / name).is_file() for name in (CONFIG, "config.json"))
-    if itself or not all((output / name).is_file() for name in (BEGUN, RECORD)):
+    if itself or not (output / BEGUN).is_file():
         return None
+    if not (output / RECORD).is_file():
+        raise InputError(
+            f"found a training that has not finished: {BEGUN}, but no {RECORD}",
+            where=str(output),
+            expected="the output of a finished training",
+            remedy="Finish it: lastresort train FILE --resume.",
+        )
     saved = finished_record(output).saved
     if not (output / saved.folder).is_dir():
         raise DataError(
