@@ -119,6 +119,16 @@ def test_the_output_of_a_training_is_taken_for_what_it_saved(tmp_path: Path, tin
     assert sides.tuned.opening.adapter == tmp_path / "out" / "adapter"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+def test_an_adapter_and_the_training_that_it_is_in_are_one_gate(gate: Any, tmp_path: Path) -> None:
+    _, first, error = gate(Path("out"))
+    (tmp_path / "gates" / "routing-1" / "gate.json").unlink()
+    _, again, _ = gate(Path("out/adapter"))
+    assert [path.name for path in (tmp_path / "gates").iterdir()] == ["routing-1"], error
+    assert (again["tuned"]["name"], again["test_reuse"]) == (first["tuned"]["name"], first["test_reuse"])
+
+
 def test_a_training_whose_adapter_has_gone_is_no_name_of_the_hub(trained: Path, tmp_path: Path, tiny: Path) -> None:
     shutil.rmtree(trained / "adapter")
     with pytest.raises(DataError, match=r"out: no adapter/ there, though training\.json says .* Put it back, or train again"):

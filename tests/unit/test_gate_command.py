@@ -411,6 +411,11 @@ def test_a_winner_with_an_adapter_answers_the_test_set_by_its_own_prompt(gate: R
     assert code == 0, error
     found = written(tmp_path / "gates" / "routing-1")
     assert (found["tuned"]["kind"], found["target"]["tuned_score"]) == ("winner", 1.0)
+    (tmp_path / "gates" / "routing-1" / "gate.json").unlink()
+    code, _, error = gate("--quick", tuned="runs/routing-1")  # the same system by the name of its run: the same gate goes on
+    assert (code, [path.name for path in (tmp_path / "gates").iterdir()]) == (0, ["routing-1"]), error
+    again = written(tmp_path / "gates" / "routing-1")
+    assert (again["tuned"], again["test_reuse"]) == (found["tuned"], found["test_reuse"])
 
 
 def test_where_it_would_be_written_is_looked_at_before_anything_is_asked(gate: Run, tmp_path: Path) -> None:

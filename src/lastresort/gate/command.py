@@ -81,7 +81,7 @@ def gate_alone(
     key: JsonObject = {
         "task": _task_hash(prepared),
         "base": absolute_name(base, here),
-        "tuned": absolute_name(tuned, here),
+        "tuned": absolute_name(sides.tuned.name, here),
         "quick": quick,
         "seed": seed,
     }
@@ -107,7 +107,7 @@ def gate_alone(
         document = GateDocument(
             task=task.task,
             base=base,
-            tuned=Tuned(name=tuned, kind=sides.kind),
+            tuned=Tuned(name=sides.tuned.name, kind=sides.kind),
             mode="quick" if quick else "full",
             seed=seed,
             artefact_sha256=sides.artefact,

@@ -34,9 +34,10 @@ from lastresort.types import Progress
 
 @dataclass(frozen=True, slots=True)
 class GateSide:
-    """One of the two models. name: as the user wrote it. open: loads it. rendering: hash of how it renders conversations, "" if
-    that is not visible. scores: whether it gives likelihoods of answers. fingerprint: that the loaded model must have, "" for any.
-    weight_bytes: of its weights on disk, 0 for an endpoint. opening: how another process opens it, None where only this one can.
+    """One of the two models. name: as the user wrote it, or of what was found in the folder that was named. open: loads it.
+    rendering: hash of how it renders conversations, "" if that is not visible. scores: whether it gives likelihoods of answers.
+    fingerprint: that the loaded model must have, "" for any. weight_bytes: of its weights on disk, 0 for an endpoint. opening: how
+    another process opens it, None where only this one can.
     """
 
     name: str
@@ -240,7 +241,7 @@ def resolve_sides(
     folder = here / Path(tuned).expanduser()
     winner = _winner(folder)
     if winner is not None:
-        return _of_winner(base, tuned, winner, here, base_as)
+        return _of_winner(base, str(Path(tuned) / winner.relative_to(folder)), winner, here, base_as)
     refuse_no_winner(folder)
     if (saved := trained_weights(folder)) is not None:
         folder, tuned = saved, str(Path(tuned) / saved.relative_to(folder))
