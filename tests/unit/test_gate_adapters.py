@@ -129,6 +129,18 @@ def test_an_adapter_and_the_training_that_it_is_in_are_one_gate(gate: Any, tmp_p
     assert (again["tuned"]["name"], again["test_reuse"]) == (first["tuned"]["name"], first["test_reuse"])
 
 
+@pytest.mark.usefixtures("trained")
+def test_a_whole_model_that_was_trained_from_another_base_is_said_to_be(tmp_path: Path, tiny: Path) -> None:
+    """As of an adapter, by the record next to it."""
+    (tmp_path / "out" / "adapter").rename(tmp_path / "adapter")
+    save_tiny_model(tmp_path / "out" / "adapter", seed=5)
+    other = save_tiny_model(tmp_path / "other")
+    for name in ("out", "out/adapter"):
+        assert resolve_sides(str(tiny), name, {}, tmp_path).notes == ()
+        (note,) = resolve_sides(str(other), name, {}, tmp_path).notes
+        assert note == f"out/adapter was trained from {tiny}; here it is compared with {other}."
+
+
 def test_a_training_whose_adapter_has_gone_is_no_name_of_the_hub(trained: Path, tmp_path: Path, tiny: Path) -> None:
     shutil.rmtree(trained / "adapter")
     with pytest.raises(DataError, match=r"out: no adapter/ there, though training\.json says .* Put it back, or train again"):

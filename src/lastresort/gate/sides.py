@@ -28,7 +28,7 @@ from lastresort.systems.files import FILE, artefact_sha256
 from lastresort.systems.running import load_winner, refuse_no_winner
 from lastresort.systems.system import System
 from lastresort.train.adapters.folder import CONFIG, WEIGHTS, weight_shapes
-from lastresort.train.files.run_folder import trained_rendering, trained_weights
+from lastresort.train.files.run_folder import trained_from, trained_rendering, trained_weights
 from lastresort.types import Progress
 
 
@@ -257,6 +257,9 @@ def resolve_sides(
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
     notes = tuple(_identified_by_name(name) for name in (base, tuned) if is_endpoint(name))
+    trained_on = trained_from(folder)
+    if _is_another(trained_on, base, here):
+        notes += (f"{tuned} was trained from {trained_on}; here it is compared with {base}.",)
     return GateSides(base_side, side, "model", notes=notes)
 
 
@@ -360,7 +363,7 @@ def _of_adapter(
     check_fit(adapter, _weights(base, here), base)
     _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
     trained_on = base_named_by(adapter)
-    other = bool(trained_on) and not _is_called(Path(trained_on).name, base, here)
+    other = _is_another(trained_on, base, here)
     notes = (f"{tuned} names {trained_on} as its base; here it is loaded on {base}.",) if other else ()
     return side, "adapter", None, notes
 
@@ -388,10 +391,14 @@ def _side(
     return GateSide(known_as or name, opening.open, rendering, weight_bytes=size, opening=opening)
 
 
-def _is_called(name: str, base: str, here: Path) -> bool:
-    """Whether the base may go by this name: its own, that of its folder, or that of the file it was converted from."""
-    folder = _weights(base, here).name
-    return name in (Path(base).name, folder) or converted_name(folder) in (name, name.removesuffix(".gguf"))
+def _is_another(trained_on: str, base: str, here: Path) -> bool:
+    """Whether the base cannot go by the last part of this name, "" if unknown: its own, that of its folder, or that of the file it
+    was converted from.
+    """
+    if not trained_on or is_endpoint(base):
+        return False
+    name, folder = Path(trained_on).name, _weights(base, here).name
+    return name not in (Path(base).name, folder) and converted_name(folder) not in (name, name.removesuffix(".gguf"))
 
 
 def _weights(name: str, here: Path) -> Path:

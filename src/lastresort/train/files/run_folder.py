@@ -224,9 +224,18 @@ def trained_rendering(trained: Path) -> str:
     """How the training rows of the adapter or model in this folder were rendered, by the record next to it; "" if there is none,
     or if it does not say so.
     """
+    return _recorded_model(trained, "rendering")
+
+
+def trained_from(trained: Path) -> str:
+    """Which model the adapter or model in this folder was trained from, as `trained_rendering` finds it."""
+    return _recorded_model(trained, "name")
+
+
+def _recorded_model(trained: Path, key: str) -> str:
     try:
         record = read_json(trained.parent / RECORD, DOCUMENT)
-        return str(record["model"]["rendering"]) if record["saved"]["folder"] == trained.name else ""
+        return str(record["model"][key]) if record["saved"]["folder"] == trained.name else ""
     except (OSError, InputError, KeyError, TypeError):
         return ""
 
