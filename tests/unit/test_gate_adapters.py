@@ -143,14 +143,18 @@ def test_a_whole_model_that_was_trained_from_another_base_is_said_to_be(tmp_path
 
 def test_a_training_whose_adapter_has_gone_is_no_name_of_the_hub(trained: Path, tmp_path: Path, tiny: Path) -> None:
     shutil.rmtree(trained / "adapter")
-    with pytest.raises(DataError, match=r"out: no adapter/ there, though training\.json says .* Put it back, or train again"):
+    with pytest.raises(
+        DataError, match=r"out: no adapter/ there, though training\.json says .* Put it back, or train again"
+    ):
         resolve_sides(str(tiny), "out", {}, tmp_path)
 
 
 def test_a_training_that_has_not_finished_is_said_to_be_that(trained: Path, tmp_path: Path, tiny: Path) -> None:
     (trained / "training.json").unlink()
     for _ in ("with the adapter saved", "before"):
-        with pytest.raises(InputError, match=r"a training that has not finished.* Finish it: lastresort train FILE --resume\."):
+        with pytest.raises(
+            InputError, match=r"a training that has not finished.* Finish it: lastresort train FILE --resume\."
+        ):
             resolve_sides(str(tiny), "out", {}, tmp_path)
         shutil.rmtree(trained / "adapter", ignore_errors=True)
 
@@ -169,8 +173,9 @@ def test_the_base_is_not_compared_with_itself(gate: Any, tmp_path: Path, tiny: P
         code, found, error = gate(Path(same))
         assert (code, found) == (2, None)
         assert f"found {same}, which is also the base (--base)" in error.replace("\n", " ")
-    with pytest.raises(InputError, match=r"also the base \(--base\)"):
-        resolve_sides("embedded", "embedded", {}, tmp_path)
+    for name in ("embedded", "org/not-on-this-machine"):  # before the base is opened or fetched
+        with pytest.raises(InputError, match=r"also the base \(--base\)"):
+            resolve_sides(name, name, {}, tmp_path)
 
 
 def with_template(folder: Path, template: str) -> Path:

@@ -381,6 +381,17 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert not (tmp_path / "gates").exists()
 
 
+def test_a_copy_of_the_base_is_refused_before_it_is_asked_anything(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    write_script(tmp_path / "base.json", BASE)
+    write_script(tmp_path / "copy.json", BASE)
+    code, out, error = gate("--base", "scripted:base.json", tuned="scripted:copy.json")
+    assert (code, out) == (2, "")
+    assert "found scripted:copy.json, the same model as scripted:base.json" in error.replace("\n", " ")
+    names = [path.name for path in tmp_path.glob("calls*")]
+    assert names == ["calls of base.jsonl"]
+
+
 def test_the_winner_of_a_run_that_is_only_a_prompt_is_refused(gate: Run, tmp_path: Path) -> None:
     from lastresort.systems.files import save_system
     from lastresort.systems.system import PromptDesign, System
@@ -412,7 +423,9 @@ def test_a_winner_with_an_adapter_answers_the_test_set_by_its_own_prompt(gate: R
     found = written(tmp_path / "gates" / "routing-1")
     assert (found["tuned"]["kind"], found["target"]["tuned_score"]) == ("winner", 1.0)
     (tmp_path / "gates" / "routing-1" / "gate.json").unlink()
-    code, _, error = gate("--quick", tuned="runs/routing-1")  # the same system by the name of its run: the same gate goes on
+    code, _, error = gate(
+        "--quick", tuned="runs/routing-1"
+    )  # the same system by the name of its run: the same gate goes on
     assert (code, [path.name for path in (tmp_path / "gates").iterdir()]) == (0, ["routing-1"]), error
     again = written(tmp_path / "gates" / "routing-1")
     assert (again["tuned"], again["test_reuse"]) == (found["tuned"], found["test_reuse"])

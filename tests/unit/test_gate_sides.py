@@ -9,6 +9,7 @@ import pytest
 
 from adapters_support import family_folder, family_model, tuned
 from gate_support import Recorder
+from lastresort.errors import InputError
 from lastresort.gate.sides import GateSide, OpenedSides, resolve_sides
 from lastresort.gate.suites.suite import SideName
 from lastresort.hardware.plan.memory import CACHE_BYTES
@@ -34,11 +35,11 @@ class Traced:
     def __init__(self, free: int | None, weights: int) -> None:
         self.free, self.weights, self.log, self.measured = free, weights, list[str](), 0
 
-    def sides(self) -> OpenedSides:
+    def sides(self, *, differ: bool = False) -> OpenedSides:
         sides: dict[SideName, GateSide] = {
             name: GateSide(name, partial(self._opened, name), weight_bytes=self.weights) for name in ("base", "tuned")
         }
-        return OpenedSides(sides, SilentProgress(), NEVER, self._measure)
+        return OpenedSides(sides, SilentProgress(), NEVER, self._measure, differ=differ)
 
     def _opened(self, name: str) -> Model:
         self.log.append(f"+{name}")
@@ -87,6 +88,17 @@ def test_a_local_side_knows_the_size_of_its_weights_and_an_endpoint_takes_none(t
     assert local.base.weight_bytes == local.tuned.weight_bytes == size
     served = resolve_sides("http://127.0.0.1:9/v1#base", "http://127.0.0.1:9/v1#tuned", {}, tmp_path)
     assert served.base.weight_bytes == served.tuned.weight_bytes == 0
+
+
+def test_two_names_of_one_model_are_refused_as_soon_as_both_are_open() -> None:
+    traced = Traced(2 * GIB + CACHE_BYTES + 1, weights=GIB)
+    with traced.sides(differ=True) as sides:
+        sides.model("base")
+        with pytest.raises(
+            InputError, match=r"--tuned: found tuned, the same model as base, .* expected a model that was tuned"
+        ):
+            sides.model("tuned")
+    assert traced.log == ["+base", "+tuned", "-tuned", "-base"]
 
 
 def test_both_are_closed_after_an_error() -> None:

@@ -214,7 +214,10 @@ def run_gate(
         on_look=on_look,
         workers=GateWorkers.of(crew, base, tuned),
     )
-    with OpenedSides({"base": base, "tuned": tuned}, progress, stop, together=together and crew is None) as opened:
+    sides: dict[SideName, GateSide] = {"base": base, "tuned": tuned}
+    together = together and crew is None
+    # In a climb or a study, a training that changed nothing is compared like any other.
+    with OpenedSides(sides, progress, stop, together=together, differ=to_ask is not None) as opened:
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))

@@ -75,7 +75,8 @@ ROOM = 2
 class OpenedSides:
     """The two models. A gate that looks asks them in turn, so both stay open if memory has room; otherwise one is closed first.
 
-    together: whether both may stay open; where workers have models in memory, their room counts on one here.
+    together: whether both may stay open; where workers have models in memory, their room counts on one here. differ: whether two
+    that are the same model are refused.
     free: free bytes, None if unknown; tests pass their own.
     """
 
@@ -87,9 +88,10 @@ class OpenedSides:
         free: Callable[[], int | None] = free_memory_bytes,
         *,
         together: bool = True,
+        differ: bool = False,
     ) -> None:
         self._sides, self._progress, self._stop, self._free = sides, progress, stop, free
-        self._together = together
+        self._together, self._differ = together, differ
         self._stack = ExitStack()
         self._open: dict[SideName, Model] = {}
         self.fingerprints: dict[SideName, str] = {}
@@ -105,6 +107,9 @@ class OpenedSides:
             self._progress.stage(f"opening the {called} {side.name}", None)
             self._open[name] = self._stack.enter_context(open_side(side))
             self.fingerprints[name] = self._open[name].fingerprint
+            if self._differ and len(set(self.fingerprints.values())) < len(self.fingerprints):
+                base, tuned = (self._sides[one].name for one in ("base", "tuned"))
+                raise _the_base_itself(f"{tuned}, the same model as {base}, weights, precision and template")
         self.name = name
         return self._open[name]
 
@@ -239,17 +244,18 @@ def resolve_sides(
     nowhere, the adapter does not fit the base, or the winner was not tuned.
     """
     folder = here / Path(tuned).expanduser()
+    _refuse_the_base_itself(base, tuned, here, base_as)
     winner = _winner(folder)
     if winner is not None:
         return _of_winner(base, str(Path(tuned) / winner.relative_to(folder)), winner, here, base_as)
     refuse_no_winner(folder)
     if (saved := trained_weights(folder)) is not None:
         folder, tuned = saved, str(Path(tuned) / saved.relative_to(folder))
+        _refuse_the_base_itself(base, tuned, here, base_as)
     base_side = _base_side(base, template_kwargs, here, base_as)
     if is_adapter(folder):
         return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
-    _refuse_the_base_itself(base, tuned, here, base_as)
     with _named_by(
         "--tuned",
         "a PEFT adapter's folder, a model's folder or name, the output of a training, or the winner/ of a run",
@@ -296,14 +302,19 @@ def _refuse_half_an_adapter(place: Path) -> None:
 
 
 def _refuse_the_base_itself(base: str, tuned: str, here: Path, base_as: str) -> None:
-    """Raises InputError if both names lead to one model: hours later the gate could only say that it is no better."""
+    """Raises InputError if both names lead to one model."""
     if absolute_name(base, here) == absolute_name(tuned, here):
-        raise InputError(
-            f"found {tuned}, which is also the base ({base_as})",
-            where="--tuned",
-            expected="a model that was tuned from the base",
-            remedy="Name the adapter or the model that the training wrote, or another base with --base.",
-        )
+        raise _the_base_itself(f"{tuned}, which is also the base ({base_as})")
+
+
+def _the_base_itself(found: str) -> InputError:
+    """Hours later the gate could only say that it is no better."""
+    return InputError(
+        f"found {found}",
+        where="--tuned",
+        expected="a model that was tuned from the base",
+        remedy="Name the adapter or the model that the training wrote, or another base with --base.",
+    )
 
 
 def _identified_by_name(endpoint: str) -> str:
