@@ -65,6 +65,14 @@ def test_the_record_names_where_its_training_came_from(folder: Path, monkeypatch
     assert found["steps"][0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
 
+@pytest.mark.usefixtures("folder")
+def test_too_many_rows_held_out_are_refused_by_the_key_of_the_users_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--set", "val_set_size=60") == 2
+    assert 'config.yml, key "val_set_size": found 60 of 4 different prompts to hold out' in capsys.readouterr().err
+
+
 def test_a_run_goes_on_with_the_same_file_and_data(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,23 @@ def test_too_many_rows_held_out_are_refused_by_the_key_of_the_users_file(
     assert 'train.yaml, key "val_size": found 60 of 12 different prompts to hold out' in capsys.readouterr().err
 
 
+def test_an_origin_that_names_no_file_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anybody may write it; it decides nothing."""
+    path = training_file(tmp_path, data={"train": "rows.jsonl", "eval": 60}, origin={"eval_key": "val_size"})
+    assert lastresort(monkeypatch, "train", str(path)) == 2
+    assert f'{path}, key "val_size": found 60 of' in capsys.readouterr().err
+
+
+def test_a_held_out_part_of_one_prompt_is_refused_by_the_key_of_the_users_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = llamafactory_file(tmp_path, "kto", val_size=1)
+    assert lastresort(monkeypatch, "train", str(path)) == 2
+    assert "Raise val_size from 1, or leave it out: there may be too few rows" in capsys.readouterr().err
+
+
 def test_strict_refuses_what_is_not_honoured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,7 +156,8 @@ def _share_key(file: TrainingFile) -> str:
 
 def _place_of_share(file: TrainingFile) -> str:
     origin = file.resolved.get("origin") or {}
-    return f'{origin["file"] if origin.get("eval_key") else file.path}, key "{_share_key(file)}"'
+    named = origin.get("file") if origin.get("eval_key") else None
+    return f'{named or file.path}, key "{_share_key(file)}"'
 
 
 def split_of(
