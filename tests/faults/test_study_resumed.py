@@ -69,6 +69,33 @@ def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Pa
     assert "All 5 cells of the study are done." in again.said
 
 
+def test_the_first_cell_measures_dev_alone_and_learns_its_subset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fast part of the next test: cut where the first training begins."""
+    measured, trained = set[str](), list[tuple[str, ...]]()
+    run, render = LocalExecutor.run, batches.training_rows
+
+    def measure(self: LocalExecutor, jobs: Sequence[MeasureJob], *arguments: Any) -> None:
+        measured.update(example.id for job in jobs for example in job.examples)
+        run(self, jobs, *arguments)
+
+    def learn(tokenizer: Any, examples: Sequence[Example], *arguments: Any, **keywords: Any) -> Any:
+        if not examples:
+            return render(tokenizer, examples, *arguments, **keywords)
+        trained.append(tuple(example.id for example in examples))
+        raise Cut
+
+    monkeypatch.setattr(LocalExecutor, "run", measure)
+    monkeypatch.setattr(batches, "training_rows", learn)
+    own = request(tmp_path, decode={"max_new_tokens": 1})
+    with pytest.raises(Cut):
+        run_study(own, Scissors())
+    split = prepare(load_task(Path(str(own.task)))).split
+    assert measured == {example.id for example in split.dev}
+    assert trained == [tuple(example.id for example in nested(split.train, own.sizes, 0)[16])]
+
+
 @pytest.mark.slow
 def test_no_test_item_is_measured_and_nothing_but_the_subset_is_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -36,13 +36,13 @@ def scored(example: Example, score: float) -> ItemScore:
     return ItemScore(example.id, score, "", "x", "", "stop", None, 1, 1, 0.0, 0.0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("group_by", [None, "customer"])
-def test_false_met_of_grouped_rows(group_by: str | None) -> None:
+@pytest.mark.parametrize("runs", [24, pytest.param(RUNS, marks=pytest.mark.slow)])
+def test_false_met_of_grouped_rows(group_by: str | None, runs: int) -> None:
     task = SimpleNamespace(bar=BAR)
     generator = np.random.default_rng(3)
     met = 0
-    for seed in range(RUNS):
+    for seed in range(runs):
         rows, right = pool(generator, groups=80, size=6)
         test = order_of_test(split_examples(rows, dev=0.2, test=0.5, group_by=group_by, seed=seed).test)
         items = [scored(example, right[example.id]) for example in test]
@@ -54,4 +54,4 @@ def test_false_met_of_grouped_rows(group_by: str | None) -> None:
                 break
         assert outcome is not None
         met += outcome == "MET"
-    assert met / RUNS <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / RUNS)
+    assert met / runs <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)

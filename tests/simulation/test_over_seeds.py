@@ -10,8 +10,9 @@ from lastresort.evals.evidence import over_seeds
 from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import Array
 
-SEEDS, ALPHA, DRAWS = 3, 0.05, 600
-MOST = 45  # of 600 draws: more are seen with a chance of 0.3% where the error is .05
+SEEDS, ALPHA = 3, 0.05
+DRAWS, MOST = 600, 45  # more are seen with a chance of 0.3% where the error is .05
+FEW, MOST_OF_FEW = 40, 6  # as above, with 0.3%
 
 
 def drawn(rng: np.random.Generator, n: int, by_seed: float, by_item: float = 0.5) -> tuple[Array, Array]:
@@ -25,10 +26,10 @@ def drawn(rng: np.random.Generator, n: int, by_seed: float, by_item: float = 0.5
     return scores(), scores()
 
 
-def outside(n: int, by_seed: float) -> tuple[int, int, int]:
+def outside(n: int, by_seed: float, draws: int = DRAWS) -> tuple[int, int, int]:
     """How often the true difference, 0, lies below the limits and above them; and above those that know of items alone."""
     rng, below, above, naive = np.random.default_rng(7), 0, 0, 0
-    for number in range(DRAWS):
+    for number in range(draws):
         reference, other = drawn(rng, n, by_seed)
         found = over_seeds(reference.tolist(), other.tolist(), margin=0.02, alpha=ALPHA, seed=number)
         low, high = found.interval
@@ -42,6 +43,11 @@ def outside(n: int, by_seed: float) -> tuple[int, int, int]:
 def test_each_limit_keeps_its_error(n: int, by_seed: float) -> None:
     below, above, _ = outside(n, by_seed)
     assert max(below, above) <= MOST
+
+
+def test_a_few_draws_keep_it_where_limits_that_know_of_items_alone_do_not() -> None:
+    below, above, naive = outside(120, 0.4, FEW)
+    assert max(below, above) <= MOST_OF_FEW < naive
 
 
 @pytest.mark.slow

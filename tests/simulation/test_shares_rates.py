@@ -107,10 +107,11 @@ def test_the_simulation_sees_what_was_never_there_to_be_handed_on(broken: str, m
     assert 0 < kept <= CLIMBS * allowed(ladder.most_wrong(N), CLIMBS) < wrongly_met(ladder, cell)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bar", [0.6, 0.95])
-@pytest.mark.parametrize("n", [100, 300])
-def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: float, n: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "bar"),
+    [(100, 0.95), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((100, 0.6), (300, 0.6), (300, 0.95)))],
+)
+def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(n: int, bar: float) -> None:
     """Each by itself, and in a climb of five rungs with hard items of their own."""
     shares = error_shares(list(RUNGS), ALPHA, partial(usable_share, n=n, bar=bar))
     alphas = [shares[rung] for rung in RUNGS]
@@ -127,10 +128,13 @@ def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: flo
 PARTS, GOING_ON = (60, 40, 40), 400
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("alike", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("alike", "climbs"), [(0.0, 60), *(pytest.param(one, GOING_ON, marks=pytest.mark.slow) for one in (0.0, 1.0))]
+)
 @without_items_needed()
-def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_and_never_the_sum(alike: float) -> None:
+def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_and_never_the_sum(
+    alike: float, climbs: int
+) -> None:
     """With `goal: cost`: fresh items come as long as a test is undecided. Where the prompt meets the bar with them, the tuned
     model, which is at the bar and was tested before, goes on at another error.
 
@@ -142,7 +146,7 @@ def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_an
     ladder = Ladder({"prompting": 0.84, "sft": AT}, ErrorShared(r=2, shares=shares), AT, goal_cost=True)
     task, generator, errors = task_for(2, AT, 1 - ALPHA), np.random.default_rng(53), dict[int, set[float]]()
     wrong = 0
-    for climb in range(GOING_ON):
+    for climb in range(climbs):
         luck, other = generator.random((2, sum(PARTS)))
         own = np.where(generator.random(sum(PARTS)) < alike, luck, other)
         right, said = {"prompting": luck < 0.84, "sft": own < AT}, dict[str, Judgement]()
@@ -161,8 +165,8 @@ def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_an
             if all(found.outcome != "UNDECIDED" for found in said.values()):
                 break
         wrong += ladder.wrong(said)
-    assert wrong <= GOING_ON * allowed(sum(shares.values()), GOING_ON)
-    assert sum(used == {0.02, 0.06} for used in errors.values()) > 2, wrong
+    assert wrong <= climbs * allowed(sum(shares.values()), climbs)
+    assert sum(used == {0.02, 0.06} for used in errors.values()) >= max(1, climbs // 130), wrong
     assert all(used <= {0.02, 0.06} for used in errors.values())
 
 

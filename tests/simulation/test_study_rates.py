@@ -102,8 +102,7 @@ def test_a_size_at_which_nothing_is_gained_is_named_no_more_often_than_said(
     assert named == false or named > 0.95 * runs
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("changed", [0.1, 0.3])
+@pytest.mark.parametrize("changed", [0.1, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_answers_that_change_at_random_are_a_format_leak_no_more_often_than_said(changed: float) -> None:
     """A test of every size and seed by itself finds one in up to a quarter of studies."""
     assert leaks(changed, 0.0, 2, 100, 4) <= allowed(LEVEL, 100) * 100
