@@ -301,15 +301,22 @@ def test_a_test_file_that_repeats_inputs_counts_each_once(tmp_path: Path) -> Non
 
 
 def test_too_few_rows_for_any_verdict_are_refused() -> None:
-    with pytest.raises(DataError, match=r"found 8 rows, expected at least \d+, half of them to test on"):
+    with pytest.raises(DataError, match=r"found 8 rows, expected at least \d+ rows, half of them to test on"):
         draft(["a", "b"] * 4)
 
 
-@pytest.mark.parametrize(("rows", "found"), [(4, "4 rows"), (40, "40 rows of 4 inputs")])
-def test_a_test_file_that_is_too_small_is_named(rows: int, found: str, tmp_path: Path) -> None:
+def test_the_count_that_is_asked_for_is_one_of_what_is_lacking() -> None:
+    with pytest.raises(DataError, match=r"found 40 rows of 4 inputs, expected at least \d+ inputs, half of them to test on"):
+        draft(["a", "b"] * 20, repeats=[10] * 4)
+    with pytest.raises(DataError, match=r"found 40 rows of 4 values of shop, expected at least \d+ values of shop, half"):
+        draft(["a", "b"] * 20, group_by="shop", groups=4)
+
+
+@pytest.mark.parametrize(("rows", "found", "unit"), [(4, "4 rows", "rows"), (40, "40 rows of 4 inputs", "inputs")])
+def test_a_test_file_that_is_too_small_is_named(rows: int, found: str, unit: str, tmp_path: Path) -> None:
     train = _file(tmp_path, _labelled(300), "train.jsonl")
     test = _file(tmp_path, [{"text": f"test {i % 4}", "label": SEASONS[i % 4]} for i in range(rows)], "test.jsonl")
-    with pytest.raises(DataError, match=rf"found {found}, expected at least \d\. Add .* to it, or") as caught:
+    with pytest.raises(DataError, match=rf"found {found}, expected at least \d {unit}\. Add .* to it, or") as caught:
         init_task(InitRequest(train, task_file=tmp_path / "task.yaml"))
     assert str(caught.value).startswith(f"{test}: ")
 

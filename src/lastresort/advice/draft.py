@@ -397,14 +397,14 @@ def draft(
             raise DataError(
                 f"found {n_test} rows{of}",
                 where=where_test,
-                expected=f"at least {least}",
+                expected=f"at least {least} {'inputs' if of else 'rows'}",
                 remedy="Add labelled examples to it, or remove it, so that the test set is drawn from the other rows.",
             )
-        of = f" of {groups} values of {group_by}" if groups else f" of {different} inputs" if different < rows else ""
+        unit = f"values of {group_by}" if groups else "inputs" if different < rows else "rows"
         raise DataError(
-            f"found {rows} rows{of}",
+            f"found {rows} rows" + (f" of {groups or different} {unit}" if unit != "rows" else ""),
             where=where,
-            expected=f"at least {math.ceil(least / 0.5)}, half of them to test on",
+            expected=f"at least {math.ceil(least / 0.5)} {unit}, half of them to test on",
             remedy="Add labelled examples.",
         )
     bar, ladder = decided
