@@ -272,6 +272,15 @@ def test_a_draft_of_a_few_inputs_that_repeat_often_has_as_many_inputs_as_without
     assert len({one.input_text for one in split.train}) == plain.train
 
 
+def test_a_group_column_that_equal_inputs_connect_is_left_out_of_the_split(tmp_path: Path) -> None:
+    rows = [{**row, "customer": f"c{(i + copy) % 50}"} for copy in range(4) for i, row in enumerate(_labelled(100))]
+    task = tmp_path / "task.yaml"
+    found = init_task(InitRequest(_file(tmp_path, rows), task_file=task)).draft
+    assert found.group_by is None
+    assert len(prepare(load_task(task)).split.dev) == 25
+    assert "# Rows share a customer" in task.read_text("utf-8")
+
+
 def test_a_dev_file_of_one_input_is_refused(tmp_path: Path) -> None:
     train = _file(tmp_path, _labelled(300), "train.jsonl")
     _file(tmp_path, [{"text": "a constant", "label": SEASONS[i % 4]} for i in range(100)], "dev.jsonl")
@@ -306,9 +315,13 @@ def test_too_few_rows_for_any_verdict_are_refused() -> None:
 
 
 def test_the_count_that_is_asked_for_is_one_of_what_is_lacking() -> None:
-    with pytest.raises(DataError, match=r"found 40 rows of 4 inputs, expected at least \d+ inputs, half of them to test on"):
+    with pytest.raises(
+        DataError, match=r"found 40 rows of 4 inputs, expected at least \d+ inputs, half of them to test on"
+    ):
         draft(["a", "b"] * 20, repeats=[10] * 4)
-    with pytest.raises(DataError, match=r"found 40 rows of 4 values of shop, expected at least \d+ values of shop, half"):
+    with pytest.raises(
+        DataError, match=r"found 40 rows of 4 values of shop, expected at least \d+ values of shop, half"
+    ):
         draft(["a", "b"] * 20, group_by="shop", groups=4)
 
 

@@ -151,21 +151,24 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     repeats = rows_of_inputs([replace(one, group=None) for one in examples], SplitSettings().seed)
     kept_together = None if beside else whose
     as_in_file = None if columns is None else _as_in_header(columns, rows[0].header)
-    drafted = partial(_draft, outputs, repeats, as_in_file, counted, beside, request, kept_together)
-    try:
+
+    def written(group: ColumnFacts | None) -> Drafted:
+        drafted = partial(_draft, outputs, repeats, as_in_file, counted, beside, request, group)
         found = drafted()
-    except DataError:
+        schema = _schema_file(request.task_file) if found.answers.schema is not None else None
+        if schema is not None and schema.exists():
+            raise InputError(
+                "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
+            )
+        facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
+        return _written(found, drafted, request, facts_of_draft, schema, left_out)
+
+    try:
+        return written(kept_together)
+    except DataError:  # too few owners, or equal inputs connect them all
         if kept_together is None:
             raise
-        drafted = partial(_draft, outputs, repeats, as_in_file, counted, beside, request, None)
-        found = drafted()
-    schema = _schema_file(request.task_file) if found.answers.schema is not None else None
-    if schema is not None and schema.exists():
-        raise InputError(
-            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
-        )
-    facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
-    return _written(found, drafted, request, facts_of_draft, schema, left_out)
+        return written(None)
 
 
 def without_empty_rows(
