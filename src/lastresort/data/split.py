@@ -382,7 +382,7 @@ def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequ
     least = LEAST_DEV if wanted >= LEAST_DEV else math.ceil(wanted / 2)
     if len(kept) < least:
         raise SplitError(
-            f"found {len(given)} dev items, of which {len(kept)} are left after removing repeated inputs and those "
+            f"found {len(given)} dev items, and {len(kept)} without repeated inputs and those "
             "that are also in test",
             where=given[0].source,
             expected=f"at least {least}",
