@@ -126,7 +126,7 @@ def test_too_few_dev_items_left_is_an_error_that_counts() -> None:
     train, test = side("train", "Oslo", 30), side("test", "Turin", 30)
     dev = side("dev", "Lyon", 19, more=("horse sleeps Turin",))
     with pytest.raises(
-        DataError, match=r"dev\.jsonl: found 20 dev items, of which 19 are left .* expected at least 20"
+        DataError, match=r"dev\.jsonl: found 20 dev items, and 19 without .* expected at least 20"
     ):
         clean(Split(train, dev, test))
     assert len(clean(Split(train, side("dev", "Lyon", 20, more=("horse sleeps Turin",)), test)).split.dev) == 20

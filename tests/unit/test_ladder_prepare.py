@@ -218,14 +218,14 @@ def test_repeats_do_not_make_a_test_set_large_enough(tmp_path: Path) -> None:
 
 def test_too_few_dev_items_beside_test_are_refused(tmp_path: Path) -> None:
     train, dev, test = sides()
-    with pytest.raises(DataError, match=r"found 24 dev items, of which 19 are left"):
+    with pytest.raises(DataError, match=r"found 24 dev items, and 19 without"):
         prepared_apart(tmp_path, train, [*dev[:19], *test[:5]], test)
 
 
 def test_a_dev_set_that_is_small_anyway_may_lose_some_items_but_not_most(tmp_path: Path) -> None:
     train, dev, test = sides()
     assert len(prepared_apart(tmp_path, train, [*dev[:9], *test[:8]], test).split.dev) == 9
-    with pytest.raises(DataError, match=r"found 17 dev items, of which 8 are left .*, expected at least 9"):
+    with pytest.raises(DataError, match=r"found 17 dev items, and 8 without .*, expected at least 9"):
         prepared_apart(tmp_path, train, [*dev[:8], *test[:9]], test)
 
 
@@ -234,7 +234,7 @@ def test_few_inputs_that_repeat_are_no_dev_set_where_the_task_has_more(inputs: i
     train, dev, test = sides()
     repeated = dev[:inputs] * (120 // inputs)
     sentence = (
-        rf"found {len(repeated)} dev items, of which {inputs} are left .*, expected at least 20\. Add dev examples with"
+        rf"found {len(repeated)} dev items, and {inputs} without .*, expected at least 20\. Add dev examples with"
     )
     with pytest.raises(DataError, match=sentence):
         prepared_apart(tmp_path, train, repeated, test)
@@ -244,7 +244,7 @@ def test_of_few_inputs_that_repeat_dev_holds_at_least_half_a_quarter(tmp_path: P
     train, dev, test = sides()
     few = {"train": train[:16], "test": test[:29]}  # with 15 of dev, 60 inputs
     assert len(prepared_apart(tmp_path, dev=dev[:8] * 4, **few).split.dev) == 8  # of 53, a quarter is 13
-    with pytest.raises(DataError, match=r"found 100 dev items, of which 2 are left .*, expected at least 6"):
+    with pytest.raises(DataError, match=r"found 100 dev items, and 2 without .*, expected at least 6"):
         prepared_apart(tmp_path, dev=dev[:2] * 50, **few)
 
 
