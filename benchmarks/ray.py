@@ -78,6 +78,7 @@ def study_seconds(*options: str) -> float:
     with tempfile.TemporaryDirectory() as name:
         cache, task = Path(name) / "cache", Path(__file__).parents[1] / "examples" / "harbour" / "task.yaml"
         cache.mkdir()
+        ModelOpening(EMBEDDED, Path()).open().close()  # converted
         (cache / "models").symlink_to(cache_folder() / "models")
         study = [sys.executable, "-m", "lastresort", "study", "crossover", str(task), "--out", f"{name}/study"]
         began = time.perf_counter()

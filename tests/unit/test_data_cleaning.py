@@ -125,8 +125,6 @@ def test_synthetic_rows_that_are_not_made_from_train_leave_it() -> None:
 def test_too_few_dev_items_left_is_an_error_that_counts() -> None:
     train, test = side("train", "Oslo", 30), side("test", "Turin", 30)
     dev = side("dev", "Lyon", 19, more=("horse sleeps Turin",))
-    with pytest.raises(
-        DataError, match=r"dev\.jsonl: found 20 dev items, and 19 without .* expected at least 20"
-    ):
+    with pytest.raises(DataError, match=r"dev\.jsonl: found 20 dev items, and 19 without .* expected at least 20"):
         clean(Split(train, dev, test))
     assert len(clean(Split(train, side("dev", "Lyon", 20, more=("horse sleeps Turin",)), test)).split.dev) == 20

@@ -284,9 +284,7 @@ def test_a_group_column_that_equal_inputs_connect_is_left_out_of_the_split(tmp_p
 def test_a_dev_file_of_one_input_is_refused(tmp_path: Path) -> None:
     train = _file(tmp_path, _labelled(300), "train.jsonl")
     _file(tmp_path, [{"text": "a constant", "label": SEASONS[i % 4]} for i in range(100)], "dev.jsonl")
-    with pytest.raises(
-        DataError, match=r"dev\.jsonl: found 100 dev items, and 1 without .*, expected at least 20"
-    ):
+    with pytest.raises(DataError, match=r"dev\.jsonl: found 100 dev items, and 1 without .*, expected at least 20"):
         init_task(InitRequest(train, task_file=tmp_path / "task.yaml"))
     assert not (tmp_path / "task.yaml").exists()
 
@@ -295,7 +293,9 @@ def test_a_draft_that_is_refused_names_no_key_of_the_file_that_has_gone(tmp_path
     rows: list[dict[str, object]] = [
         {**row, "text": f"{row['text']}{end}"} for row in _labelled(60) for end in ("", "!", " please")
     ]
-    sentence = r"found 43 dev items, and 15 without .*, expected at least 20\. Add labelled examples with other inputs\.$"
+    sentence = (
+        r"found 43 dev items, and 15 without .*, expected at least 20\. Add labelled examples with other inputs\.$"
+    )
     with pytest.raises(DataError, match=sentence):
         init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
 

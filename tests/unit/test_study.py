@@ -346,25 +346,16 @@ def test_other_studies_take_no_optimised_prompt_and_a_folder_that_is_no_run_is_n
         run_study(StudyRequest("crossover", path, optimised=tmp_path), SilentProgress())
 
 
-def test_costs_cross_where_an_hour_has_a_price(tmp_path: Path) -> None:
-    """Shots make a prompt longer, so that SFT is cheaper from the first size on."""
-    task = task_of(tmp_path, use={"hourly_price": 3.6})
-    found = crossover_of(study_of(task, "crossover"))
-    cost = {one.way: one.kind for one in found.crossings if one.what == "cost"}
-    assert cost == dict.fromkeys(cost, "BEFORE")
+def test_costs_are_shown_and_not_compared(tmp_path: Path) -> None:
+    """All items of a cell are answered in one pass, so its seconds are one figure, not as many as there are items."""
+    found = crossover_of(study_of(task_of(tmp_path, use={"hourly_price": 3.6}), "crossover"))
+    assert {one.what for one in found.crossings} == {"score", "format"}
     (sft,) = [point.usd for point in found.points if (point.way, point.n) == ("sft", 10)]
     assert sft == pytest.approx(0.4 * 3.6 / 3600)
     row = dict(zip(shown(found).header, shown(found).rows[-1], strict=True))
     assert row["1k calls"] == "$0.40"
-    assert words.NO_COSTS not in found.notes
-
-
-def test_no_costs_cross_where_seconds_do_not_compare(tmp_path: Path) -> None:
-    """Workers that train may be fewer on a machine than those that answer, so the shares of their seconds differ."""
-    study = study_of(task_of(tmp_path, use={"hourly_price": 3.6}), "crossover")
-    found = crossover_of(replace(study, measured=replace(study.measured, seconds_compare=False)))
-    assert {one.what for one in found.crossings} == {"score", "format"}
-    assert words.NO_COSTS in found.notes
+    assert words.COSTS_SHOWN in found.notes
+    assert words.COSTS_SHOWN not in crossover_of(study_of(task_of(tmp_path), "crossover")).notes
 
 
 def test_min_data_names_the_smallest_size_that_every_training_shows(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from starlette.testclient import TestClient
 from lastresort.app import held_out
 from lastresort.app.held_out import HeldOutRows, held_out_rows
 from lastresort.app.train import TrainRequest, train, training_from
-from lastresort.app.watch import training_now
+from lastresort.app.watch import training_now, trainings_below
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InputError
 from lastresort.records.atomic import held
@@ -515,6 +516,21 @@ def test_what_a_terminal_trained_in_the_folder_is_listed(page: TestClient, site:
     assert found["dpo-out"] == ("running", "none yet")
     assert found["&lt;b&gt;"][0] == "stopped"
     assert "training.json" in found["&lt;b&gt;"][1]
+
+
+def test_a_folder_of_another_user_hides_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lost+found", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "begun.json").write_text("{}")
+    stat = Path.stat
+
+    def refused(path: Path, **given: bool) -> os.stat_result:
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **given)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert [one.stem for one in trainings_below(tmp_path)] == ["out"]
 
 
 @pytest.mark.parametrize("output", [".", "x/..", "../rows"])

@@ -131,7 +131,7 @@ def test_no_headline_is_longer_than_two_lines() -> None:
     ],
 )
 def test_a_headline_says_on_how_few_items_a_bar_is_met(answer: value.Answer, n: int, words: str) -> None:
-    """83.3% of 6 may be anything from 30% to all."""
+    """83.3% of 6 may be anything from 36% to all."""
     assert titles.headline(decided(answer, n)).endswith(words)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -109,9 +110,12 @@ def trainings_below(folder: Path) -> list[TrainingNow]:
     """Those that wrote into a folder of their own in this one, named by it, the newest first. A link is none."""
     from lastresort.train.files.run_folder import BEGUN
 
-    found = [path for path in folder.iterdir() if not path.is_symlink() and (path / BEGUN).is_file()]
-    found.sort(key=lambda path: (path / BEGUN).stat().st_mtime, reverse=True)
-    return [_training_in(path, path.name) for path in found]
+    begun: dict[Path, float] = {}
+    for path in folder.iterdir():
+        with suppress(OSError):  # of another user, or removed meanwhile
+            if not path.is_symlink():
+                begun[path] = (path / BEGUN).stat().st_mtime
+    return [_training_in(path, path.name) for path in sorted(begun, key=begun.__getitem__, reverse=True)]
 
 
 def _training_in(output: Path, stem: str) -> TrainingNow:

@@ -382,8 +382,7 @@ def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequ
     least = LEAST_DEV if wanted >= LEAST_DEV else math.ceil(wanted / 2)
     if len(kept) < least:
         raise SplitError(
-            f"found {len(given)} dev items, and {len(kept)} without repeated inputs and those "
-            "that are also in test",
+            f"found {len(given)} dev items, and {len(kept)} without repeated inputs and those that are also in test",
             where=given[0].source,
             expected=f"at least {least}",
             remedy="Add dev examples with other inputs that are not in test, or make split.dev larger.",

@@ -23,7 +23,7 @@ from lastresort.records.document import (
 from lastresort.records.gate import SuiteVerdict
 from lastresort.types import GateVerdict, StudyGate, Unit
 
-CrossedIn = Literal["score", "format", "cost"]
+CrossedIn = Literal["score", "format"]
 BetterArm = Literal["ORPO", "DPO", "CANNOT_TELL"]
 RowsEffect = Literal["BETTER", "WORSE", "CANNOT_TELL"]
 OtherRows = Literal["both", "synthetic"]

@@ -30,6 +30,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of
 from lastresort.rungs.supervised.sft import SftRung, forecast_of_answers, forecast_of_training, tuned_system
 from lastresort.rungs.supervised.training import SupervisedTraining
+from lastresort.stop import check
 from lastresort.study.grid import Cell, Grid, OptimisedInstruction, of_different_rows
 from lastresort.study.rows import ArmTraining, CellGate, CellRow, CellTraining
 from lastresort.systems.compose import question_of
@@ -132,7 +133,13 @@ def run_prompts(
     begin: called as a cell begins. keep: with each row once it is complete. Raises StoppedError where it stopped.
     """
     bench = shared.bench
-    systems = [prompt_of(shared, one.cell, one.examples) for one in wanted]
+    systems = list[System]()
+    if wanted:
+        bench.progress.stage("making the prompts", len(wanted))
+    for one in wanted:
+        check(bench.stop)
+        systems.append(prompt_of(shared, one.cell, one.examples))
+        bench.progress.advance(1)
     jobs = [
         _job(bench, system, one.cell.label, at) for at, (one, system) in enumerate(zip(wanted, systems, strict=True))
     ]

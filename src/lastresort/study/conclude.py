@@ -153,15 +153,10 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
     of: dict[CrossedIn, Values] = {"score": _scores}
     if _asks_for_form(task):
         of["format"] = _formed
-    costs_compare = study.measured.seconds_compare or not _by_time(task)
-    if _priced(task) and costs_compare:
-        of["cost"] = _usd(task)
     for what, values in of.items():
         sft = study.along("sft", values)
         for way in tested:
-            other = study.along(way, values)
-            rise = other - sft if what == "cost" else sft - other
-            crossings.append((way, what, crossing(grid.sizes, rise, unseen=float(what != "cost"))))
+            crossings.append((way, what, crossing(grid.sizes, sft - study.along(way, values))))
     optimised = _optimised(study)
     return CrossoverDocument(
         task=task.task,
@@ -183,7 +178,7 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
             *words.of_crossings(crossings, grid.sizes),
             *([] if optimised is None else [words.of_optimised(optimised, grid.sizes[-1])]),
         ),
-        notes=(*study.notes(), *([] if costs_compare or not _priced(task) else [words.NO_COSTS])),
+        notes=(*study.notes(), *([words.COSTS_SHOWN] if _priced(task) else [])),
         seconds=study.seconds,
     )
 
@@ -207,10 +202,6 @@ def _priced(task: Task) -> bool:
     use = task.use
     by_tokens = paid_by_tokens(task, "prompting")
     return use.hourly_price is not None and not (by_tokens and None in (use.prompt_price, use.output_price))
-
-
-def _by_time(task: Task) -> bool:
-    return not all(paid_by_tokens(task, rung) for rung in ("sft", "prompting"))
 
 
 def _sizes(grid: Grid, way: Way) -> tuple[int, ...]:

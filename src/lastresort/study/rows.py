@@ -76,8 +76,8 @@ class CellGate(GateFindings, _CellGate):  # fields of the last base come first
 
 class CellRow(JsonDocument):
     """A measured cell. rows: examples that it had, or pairs. shots: of them in a prompt. the tuples: of each dev item, in order.
-    seconds: of the session that finished it. kept: whether each unrelated request is answered correctly; null where none was
-    measured. gate: null where none was run.
+    seconds: of the session that finished it; where workers answer for several cells at once, since the row before it. kept:
+    whether each unrelated request is answered correctly; null where none was measured. gate: null where none was run.
     """
 
     key: Sha256

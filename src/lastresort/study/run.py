@@ -80,8 +80,8 @@ class PlannedStudy:
 @dataclass(frozen=True, slots=True)
 class StudyRows:
     """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
-    the same rows once those too long for the model are left out. too_long: how many those are. seconds_compare: whether all were
-    measured in one way: see `OpenModels`. gate, optimised: as of `PlannedStudy`.
+    the same rows once those too long for the model are left out. too_long: how many those are. gate, optimised: as of
+    `PlannedStudy`.
     """
 
     rows: Mapping[Cell, CellRow]
@@ -89,7 +89,6 @@ class StudyRows:
     rate: float
     grid: Grid
     too_long: int = 0
-    seconds_compare: bool = True
     gate: StudyGate | None = None
     optimised: OptimisedInstruction | None = None
 
@@ -253,8 +252,7 @@ def run_grid(
         found = {cell: known[key] for cell, key in complete.items()}
         if gating is None:  # one of other settings may be there
             found = {cell: row if row.gate is None else row.replaced(gate=None) for cell, row in found.items()}
-        compare = bench.models.seconds_compare
-        rows = StudyRows(found, method, learner.rate, grid, too_long, compare, study.gate, study.optimised)
+        rows = StudyRows(found, method, learner.rate, grid, too_long, study.gate, study.optimised)
         concluded = conclude(rows)
         bench.record.append(StudyFinished())
     return concluded

@@ -44,17 +44,14 @@ class CurveCrossing:
     high: float | None = None
 
 
-def crossing(
-    sizes: Sequence[int], differences: Array, *, confidence: float = 0.95, unseen: float = 1.0
-) -> CurveCrossing:
-    """differences: the second way less the first, shape (sizes, seeds, units). sizes: growing, above 0. unseen: as of
-    `curve_means`.
+def crossing(sizes: Sequence[int], differences: Array, *, confidence: float = 0.95) -> CurveCrossing:
+    """differences: the second way less the first, shape (sizes, seeds, units). sizes: growing, above 0.
 
     With one seed the answer is CANNOT_TELL. Raises ContractError where sizes do not grow or are not as many.
     """
     if len(sizes) != len(differences) or len(sizes) < 2 or min(sizes) <= 0 or (np.diff(sizes) <= 0).any():
         raise ContractError(f"sizes {list(sizes)}", expected="at least two above 0 that grow, one a row of differences")
-    curve = curve_means(differences, unseen)
+    curve = curve_means(differences)
     if differences.shape[1] < LEAST_SEEDS:
         return CurveCrossing("CANNOT_TELL")
     margins = curve.margins((1 - confidence) / 2) + _TIE

@@ -24,16 +24,13 @@ LEAST_SEEDS = 2  # one says nothing about how much seeds matter
 
 @dataclass(frozen=True, slots=True)
 class CurveMeans:
-    """means: shape (sizes,). unit_variance, seed_variance: of these means, by the noise of units and of seeds, same shape. unseen:
-    by how much one more unit could differ.
-    """
+    """means: shape (sizes,). unit_variance, seed_variance: of these means, by the noise of units and of seeds, same shape."""
 
     means: Array
     unit_variance: Array
     seed_variance: Array
     units: int
     seeds: int
-    unseen: float
 
     def margins(self, level: float) -> Array:
         """How far each mean, taken alone, lies from its truth on either side, but for a probability of `level`."""
@@ -42,7 +39,7 @@ class CurveMeans:
         of_units = float(stdtrit(self.units - 1, 1 - level)) ** 2 * self.unit_variance
         stretch = float(stdtrit(self.seeds - 1, 1 - level)) if self.seeds >= LEAST_SEEDS else 0.0
         of_seeds = stretch**2 * self.seed_variance
-        another = float(ndtri(1 - level)) * self.unseen / self.units
+        another = float(ndtri(1 - level)) / self.units
         return np.asarray(np.sqrt(of_units + of_seeds + another**2))
 
     def intervals(self, confidence: float = 0.95) -> list[tuple[float, float]]:
@@ -51,9 +48,9 @@ class CurveMeans:
         return [(float(mean - own), float(mean + own)) for mean, own in zip(self.means, margins, strict=True)]
 
 
-def curve_means(values: Array, unseen: float = 1.0) -> CurveMeans:
-    """values: shape (sizes, seeds, units), one seed only where nothing depends on it. unseen: by how much one more unit could
-    differ; a share 1/units of it is added to the noise of all means, since units that are all equal show none.
+def curve_means(values: Array) -> CurveMeans:
+    """values: scores or differences of scores, shape (sizes, seeds, units), one seed only where nothing depends on it. 1/units is
+    added to the noise of all means, since units that are all equal show none and one more could differ by 1.
 
     Raises ContractError where that is not their shape, or there is a single unit.
     """
@@ -67,5 +64,4 @@ def curve_means(values: Array, unseen: float = 1.0) -> CurveMeans:
         by_seed.var(axis=1, ddof=1) / seeds if seeds >= LEAST_SEEDS else np.zeros(sizes),
         units,
         seeds,
-        unseen,
     )

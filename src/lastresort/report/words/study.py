@@ -115,12 +115,12 @@ def examples(number: float) -> str:
     return count(digits * round(number / digits))
 
 
-BETTER = {"score": "better", "format": "more often well-formed", "cost": "cheaper per call"}
-WORSE = {"score": "worse", "format": "less often well-formed", "cost": "more expensive per call"}
+BETTER = {"score": "better", "format": "more often well-formed"}
+WORSE = {"score": "worse", "format": "less often well-formed"}
 EACH_ALONE = "Each comparison holds at every size it covers; taken alone, one is wrong in at most 5% of studies."
-NO_COSTS = (
-    "Costs per call are not compared: workers gave some of the answers in this folder, and their seconds do not compare with those "
-    "of one process, nor those of workers that train with those of workers that only answer."
+COSTS_SHOWN = (
+    "Costs per call are shown, not compared: seconds are those of one pass over dev, and the same pass takes longer at one time "
+    "than at another."
 )
 
 NamedCrossing = tuple[str, str, CurveCrossing]  # way, what is compared, and where SFT passes it
