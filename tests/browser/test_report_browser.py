@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from browser_support import CHROMIUM
+from cost_support import costs
+from decision_support import decide
 from headlines import longest_headlines
+from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
-from report_support import make
+from report_support import make, remade
 
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
@@ -41,6 +44,8 @@ window.addEventListener("load", () => {{
       !element.closest(".scroll, pre, svg, .visually-hidden") && getComputedStyle(element).position !== "absolute");
     return {{
       width: root.clientWidth, content: root.scrollWidth, wide: wide.map((element) => element.outerHTML.slice(0, 120)),
+      cut: [...page.querySelectorAll(".scroll:has(table)")].filter((element) =>
+        element.scrollWidth > element.clientWidth).map((element) => element.innerText.slice(0, 120)),
       scripts: page.querySelectorAll("script, img, iframe").length, title: page.title,
       sections: page.querySelectorAll("section").length, headlines: [...page.querySelectorAll("h1")].map(lines),
     }};
@@ -94,3 +99,13 @@ def test_in_chromium(tmp_path: Path, name: str) -> None:
         assert page["scripts"] == 0
         assert page["sections"] >= 5
         assert page["title"].endswith("lastresort")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_desktop_shows_every_price_without_scrolling(tmp_path: Path) -> None:
+    seconds: dict[str, Any] = {"per_call_usd": None, "one_off_usd": None, "per_call_machine_s": 0.658}
+    prices = costs(currency="machine_seconds", hourly_price=None, prompting=seconds, sft=seconds)
+    decide(tmp_path / "run", remade(read_decision(make(tmp_path / "run", "costed")), break_even=prices))
+    report = write_report(tmp_path / "run").read_text("utf-8")
+    assert "s of this machine" in report
+    assert [page["cut"] for page in measured(tmp_path, [(width, report) for width in (1000, 1280)])] == [[], []]
