@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from climb_support import scripted_task
 from decision_support import decide
@@ -15,7 +17,8 @@ from lastresort.errors import DataError, InfrastructureError, InputError, TaskEr
 from lastresort.records.events import RecheckCounted, RungTested, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.report.recheck import RecheckDocument
+from lastresort.report.recheck import RecheckDocument, recheck_text
+from lastresort.report.words.wording import interval
 from lastresort.spec.task import load_task
 from lastresort.systems.files import artefact_sha256, folder_sha256
 from lastresort.systems.system import PromptDesign, System
@@ -52,6 +55,18 @@ def test_a_newer_model_that_fails_leaves_the_tuned_one_needed(run: Path) -> None
     assert (one["rung"], one["test"]["verdict"]) == ("prompting", "NOT_MET")
     assert json.loads((run / "recheck-1.json").read_text()) == found
     assert untouched(run) == before
+
+
+def test_the_table_shows_every_figure_at_80_columns(run: Path) -> None:
+    found = rechecked(run, new=newer(task_of(run), **right(0.6)), quick=True)
+    (one,) = found["tried"]
+    found["winner"]["rung"] = "prompting"
+    found["tried"] = [one | {"cost": one["cost"] | {"seconds": 82.0, "usd": 1.25}}]
+    out = io.StringIO()
+    Console(file=out, width=80, no_color=True).print(recheck_text(RecheckDocument.model_validate(found)))
+    assert "…" not in out.getvalue()
+    for figure in ("prompting (the run's winner)", interval(one["test"]["interval"]), "1 min 22 s", "$1.25"):
+        assert figure in out.getvalue().replace("\u00a0", " ")
 
 
 def test_both_answer_the_whole_test_set_and_are_compared_item_by_item(run: Path) -> None:

@@ -224,21 +224,23 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
 
 def _tried(document: RecheckDocument) -> Table:
     """The systems that were tested, then the run's winner."""
-    table = ruled(
-        "rung", "score", "interval", "items", "verdict", "cost", figures=("score", "interval", "items", "cost")
-    )
+    table = ruled("rung", "score", "items", "verdict", "cost", figures=("score", "items", "cost"))
     for one in document.tried:
-        paid = "" if one.cost.usd == 0 else f", {money(one.cost.usd)}"
-        table.add_row(one.rung, *_test(one.test), f"{duration(one.cost.seconds)}{paid}")
+        _add(table, one.rung, one.test, one.cost)
     winner = document.winner
     if winner is not None:
-        table.add_row(Text(f"{winner.rung} (the run's winner)"), *_test(winner.test), "", style="dim")
+        _add(table, f"{winner.rung} (the run's winner)", winner.test)
     return table
 
 
-def _test(test: BarTest) -> tuple[str, str, str, Text]:
-    used = f"{count(test.n_used)} of {count(test.n_available)}"
-    return percent(test.score), interval(test.interval), used, verdict_text(test.verdict)
+def _add(table: Table, name: str, test: BarTest, cost: Cost | None = None) -> None:
+    """Two lines, as in the table of the ladder. cost: None for what was paid in the run."""
+    style = "dim" if cost is None else ""
+    took, paid = ("", 0.0) if cost is None else (duration(cost.seconds), cost.usd)
+    word = verdict_text(test.verdict)
+    table.add_row(Text(name), percent(test.score), count(test.n_used), word, took, style=style)
+    below = ("", interval(test.interval), f"of {count(test.n_available)}", "", "" if paid == 0 else money(paid))
+    table.add_row(*below, style="dim")
 
 
 def _affected(affected: Sequence[AffectedItem]) -> Table:
