@@ -312,7 +312,7 @@ def test_a_rung_that_does_not_fit_the_time_is_recorded_as_skipped_once(
 
 
 def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = scripted_task(tmp_path / "routing", quality=BAD)
     monkeypatch.chdir(tmp_path)
@@ -326,6 +326,10 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert lastresort(monkeypatch, *again) == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
     assert ([rung["name"] for rung in decision["rungs"]], decision["bar"]) == (["prompting"], 0.7)
+    capsys.readouterr()
+    assert lastresort(monkeypatch, *again, "--gate", "none") == 0
+    assert "Nothing was left to do: this run had finished. It keeps the options" in capsys.readouterr().err
+    assert "--until prompting --gate quick\n" in Path("runs/routing-1/report.html").read_text(encoding="utf-8")
     assert lastresort(monkeypatch, *again, "--until", "sft") == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]

@@ -32,14 +32,15 @@ from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
-from lastresort.records.events import ClimbDecided, ClimbFinished
+from lastresort.records.events import ClimbDecided, ClimbFinished, GateChosen, OptionsChosen, WaysChosen
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.records.view import fold_of
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
-from lastresort.report.words.answer import gate_line
+from lastresort.report.words.answer import gate_line, nothing_left
 from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
@@ -98,6 +99,7 @@ def climb(
         refuse_another_task(record, prepared, run)
         prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)
+        finished = None if begins else _finished(record)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
         if not begins:
             refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs), record)
@@ -136,9 +138,47 @@ def climb(
                 bench.processes.close()
                 bench.models.close()
             decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
+            if finished is not None and _is_same(decision, finished.decision):
+                progress.say(nothing_left(options_kept=_keep_options(record, finished)))
             report = write_report(run)
             record.append(ClimbFinished())
             return Climbed(run, decision, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """What a run that had finished decided, and the options that it did so with."""
+
+    decision: RunView
+    options: tuple[OptionsChosen | GateChosen | WaysChosen, ...]
+
+
+def _finished(record: Record) -> _Finished | None:
+    """None of a run that has not."""
+    fold = fold_of(record)
+    if not fold.finished or fold.decided is None:
+        return None
+    options = (record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen))
+    return _Finished(fold.decided, tuple(one for one in options if one is not None))
+
+
+def _is_same(decision: RunView, before: RunView) -> bool:
+    """Wherever, by which version and after how many other runs it was drawn again."""
+    return all(
+        getattr(decision, name) == getattr(before, name)
+        for name in RunView.model_fields
+        if name not in ("provenance", "test_reuse")
+    )
+
+
+def _keep_options(record: Record, finished: _Finished) -> bool:
+    """Record again the options that gave the decision where others were named since, so that the report names those. Returns
+    whether others were.
+    """
+    replaced = [one for one in finished.options if one != record.last(type(one))]
+    for one in replaced:
+        record.append(one)
+    return bool(replaced)
 
 
 def _gate_and_repair(

@@ -420,6 +420,12 @@ def progress_line(rung: str, system: str | None, test: Judgement | None, skipped
     )
 
 
+def nothing_left(*, options_kept: bool) -> str:
+    """Of a finished run that was resumed. options_kept: whether others were named now."""
+    kept = " It keeps the options that gave its decision." if options_kept else ""
+    return f"Nothing was left to do: this run had finished.{kept}"
+
+
 def gate_line(rung: str, verdict: GateVerdict, cause: gate_cause.GateCause) -> str:
     """The gate's verdict, while the climb goes on."""
     return f"{rung}: the gate says {verdict}: {gate.because(verdict, cause, figures=True)}"
