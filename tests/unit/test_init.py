@@ -383,6 +383,12 @@ def test_a_file_of_one_column_is_told(tmp_path: Path) -> None:
             init_task(InitRequest(path, input=source, task_file=tmp_path / "task.yaml"))
 
 
+def test_a_column_without_any_value_is_named(tmp_path: Path) -> None:
+    path = _file(tmp_path, [{"remark": f"text {i}", "intent": ""} for i in range(100)])
+    with pytest.raises(DataError, match='found no value in column "intent" of any row, expected one for the input'):
+        init_task(InitRequest(path, task_file=tmp_path / "task.yaml"))
+
+
 def test_two_wrong_columns_are_told_at_once(tmp_path: Path) -> None:
     path = _file(tmp_path, _labelled(100))
     with pytest.raises(InputError) as refused:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
 from lastresort.data.files import read_rows
-from lastresort.data.formats import SHAPES
+from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.read import own_names
 from lastresort.errors import DataError, InputError
@@ -65,7 +65,7 @@ def columns_of(
         if not isinstance(chosen, OpenColumns):
             return chosen
         if len(facts) < 2:
-            raise DataError("found one column", where=str(data), expected="one for the input and one for the output")
+            raise _too_few(facts, rows, data)
         if ask is None:
             then = choose_columns(facts, len(rows), given_input=chosen.candidates[0].name, given_output=target)
             raise _unclear(
@@ -73,6 +73,14 @@ def columns_of(
             )
         name = ask(chosen) or chosen.candidates[0].name
         source, target = (name, target) if chosen.side == "input" else (source, name)
+
+
+def _too_few(facts: Sequence[ColumnFacts], rows: Sequence[RawRow], data: Path) -> DataError:
+    filled = {one.name for one in facts}
+    empty = dict.fromkeys(name for row in rows for name in row.values if name not in {*COMMON_COLUMNS, *filled})
+    found = f'found no value in column "{next(iter(empty))}" of any row' if empty else "found one column"
+    remedy = "Fill it in, or name another file." if empty else ""
+    return DataError(found, where=str(data), expected="one for the input and one for the output", remedy=remedy)
 
 
 def only_plausible(data: Path) -> Ask:
