@@ -258,3 +258,10 @@ def test_a_portion_is_read_behind_the_last_sign(text: str, portion: Portion) -> 
 def test_another_number_behind_the_sign_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="expected a share above 0 and below 1, or above 0% and below 100%, or"):
         source_of(text)
+
+
+def test_a_table_that_the_shape_does_not_fit_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    file_of(tmp_path, "a.jsonl", 2)
+    with pytest.raises(DataError, match=r'^\S+mix\.csv: found a list of 2 in column "messages" of rows in the shape messages'):
+        mix(tmp_path, "a.jsonl", name="mix.csv", to="messages")
+    assert not (tmp_path / "mix.csv").exists()

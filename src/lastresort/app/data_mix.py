@@ -21,11 +21,11 @@ from lastresort.data.conversion.mixing import (
     in_mixed_order,
     plan_mix,
 )
-from lastresort.data.conversion.sinks import TABLES, refuse_existing, row_sink
+from lastresort.data.conversion.sinks import IN_CELLS, TABLES, refuse_existing, row_sink
 from lastresort.data.conversion.streams import count_rows, stream_rows
 from lastresort.data.conversion.writers import own_writer
 from lastresort.data.files import file_kind
-from lastresort.data.formats.rows import RawRow
+from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile, TakenRows
 from lastresort.report.words.wording import counted
@@ -103,7 +103,7 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
         progress.advance()
     portions, names = [one.portion for one in request.sources], [str(one.path) for one in request.sources]
     plan = plan_mix(sizes, portions, request.rows, repeat=request.repeat, names=names)
-    columns = _columns(firsts, change) if file_kind(request.out)[0] in TABLES else ()
+    columns = _columns(firsts, change, request.out) if file_kind(request.out)[0] in TABLES else ()
     counts, repeats = _write(request, change, columns, sizes, plan, progress, stop)
     taken = tuple(
         TakenRows(source.path, size, count, one.source, found.within, found.in_earlier)
@@ -166,7 +166,16 @@ def _write(
     return counts, repeats
 
 
-def _columns(firsts: Sequence[RawRow], change: ShapeChange) -> tuple[str, ...]:
+def _columns(firsts: Sequence[RawRow], change: ShapeChange, out: Path) -> tuple[str, ...]:
     """Those that the first rows have in the new shape, so that a table has the same ones whichever row is drawn first."""
     contents = (next(row_contents(iter([first]), change, ConversionCounts())) for first in firsts)
-    return tuple(dict.fromkeys(key for one in contents for key in in_new_shape(one, change, ConversionCounts())))
+    rows = [in_new_shape(one, change, ConversionCounts()) for one in contents]
+    for key, value in ((key, value) for row in rows for key, value in row.items()):
+        if isinstance(value, list | dict) and key not in IN_CELLS:
+            raise DataError(
+                f'found {kind_of(value)} in column "{key}" of rows in the shape {change.to}',
+                where=str(out),
+                expected="what a table can hold",
+                remedy="Write a .jsonl file, or name another shape with --to.",
+            )
+    return tuple(dict.fromkeys(key for row in rows for key in row))

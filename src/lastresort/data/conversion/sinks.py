@@ -26,6 +26,7 @@ _GROUP = 10_000  # rows of a Parquet file that are written together at most
 _GROUP_CHARACTERS = 32 * 2**20  # and letters in them
 _NOT_OF_A_TYPE = (ValueError, TypeError, OverflowError)  # which pyarrow raises besides its own errors
 _JSON_LINES = "Write a .jsonl file."
+IN_CELLS = ("passages", "synthetic")  # lists and objects that are read as JSON in a table
 
 
 class RowSink(Protocol):
@@ -159,7 +160,7 @@ class _Table:
 
 
 def _cell(key: str, value: Any, where: str) -> str:
-    if isinstance(value, list | dict) and key not in ("passages", "synthetic"):  # which are read as JSON there
+    if isinstance(value, list | dict) and key not in IN_CELLS:
         raise _not_in("a table", kind_of(value), where)
     if value is None:
         return ""
