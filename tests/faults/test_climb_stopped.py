@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from lastresort.app.climb import climb
 from lastresort.app.gate import GateRequest, GateResult, run_gate
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.errors import StopRequestedError
+from lastresort.errors import InfrastructureError, StopRequestedError
 from lastresort.gate import suite_table
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopRequest, StopSignal, check
@@ -57,6 +58,30 @@ class AsksAfter(SilentProgress):
         self._batches -= 1
         if self._batches == 0:
             self._file.touch()
+
+
+class Removes(SilentProgress):
+    """Somebody who deletes the folder of the run after the first batch. stages: that began after it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.stages = folder, list[str]()
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        if not self._folder.exists():
+            self.stages.append(label)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+
+
+def test_a_climb_whose_folder_is_deleted_ends_at_its_next_write(tmp_path: Path) -> None:
+    task, run = load_task(scripted_task(tmp_path / "task", quality=QUALITY)), tmp_path / "run"
+    deleted = Removes(run)
+    with pytest.raises(InfrastructureError, match=r"run: moved or deleted while the run was at work\. Put it back"):
+        climb(task, run, gate="none", progress=deleted)
+    assert len(deleted.stages) <= 1
+    assert not run.exists()
 
 
 @pytest.mark.sampled(3)

@@ -28,13 +28,13 @@ class Database:
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection, self._path = connection, path
+        self._connection, self.path = connection, path
         self._lock = threading.RLock()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; takes the write lock at the start, so that it never fails half way for another writer."""
-        with self._lock, _errors_in_words(self._path):
+        with self._lock, _errors_in_words(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -47,7 +47,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """For several queries that must see the same state, while another process may write."""
-        with self._lock, _errors_in_words(self._path):
+        with self._lock, _errors_in_words(self.path):
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -55,7 +55,7 @@ class Database:
                 self._connection.execute("ROLLBACK")  # nothing was written
 
     def rows(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
-        with self._lock, _errors_in_words(self._path):
+        with self._lock, _errors_in_words(self.path):
             return self._connection.execute(query, values).fetchall()
 
     def rows_of(self, query: str, keys: Sequence[str], values: Sequence[object] = ()) -> Iterator[sqlite3.Row]:

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from lastresort.errors import ContractError, DataError
+from lastresort.errors import ContractError, DataError, InfrastructureError
 from lastresort.keys import known_keys, redacted, without_keys
 from lastresort.records.atomic import disk_error
 from lastresort.records.chain import (
@@ -120,7 +120,7 @@ class Record:
     """An open record. Whatever a call appended is on the disk when the call returns, and survives a kill at any moment."""
 
     def __init__(self, folder: Path, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.folder = folder
+        self.folder, self._place = folder, database.path.absolute()  # whatever folder the process goes to
         self._database, self._clock = database, clock
         self._at: Stage | None = None
         self._unwritten: Stage | None = None
@@ -230,7 +230,7 @@ class Record:
 
     def close(self) -> None:
         if self._unwritten is not None:
-            with self._database.transaction() as connection:
+            with self._writing() as connection:
                 self._write_stage(connection)
         self._database.close()
 
@@ -242,9 +242,22 @@ class Record:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Raises InfrastructureError where the file is gone: SQLite would go on writing into what was deleted."""
+        gone = next((path for path in (self._place.parent, self._place) if not path.exists()), None)
+        if gone is not None:
+            raise InfrastructureError(
+                "moved or deleted while the run was at work",
+                where=str(self.folder / gone.relative_to(self._place.parent)),
+                remedy="Put it back and resume the run, or start a new one.",
+            )
+        with self._database.transaction() as connection:
+            yield connection
+
     def append(self, event: Event) -> int:
         """Append an event; returns its number."""
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             return self._append(connection, event)
 
     def last(self, kind: type[E], key: str = "") -> E | None:
@@ -293,7 +306,7 @@ class Record:
         begins = self._at is None or (self._at.label, self._at.place) != (stage.label, stage.place)
         self._at = self._unwritten = stage
         if begins or self._clock() - self._stage_at >= STAGE_EVERY_S:
-            with self._database.transaction() as connection:
+            with self._writing() as connection:
                 self._write_stage(connection)
 
     def stage(self) -> Stage | None:
@@ -304,7 +317,7 @@ class Record:
     def add_measurement(self, measurement: Measurement) -> None:
         """Append a measurement with all its items and its event, or nothing of it."""
         m, keys = measurement, known_keys(os.environ)
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             number = connection.execute(
                 "INSERT INTO measurement (at, rung, candidate, split, n_available) VALUES (?, ?, ?, ?, ?)",
                 (_now(), m.rung, m.candidate, m.split, m.n_available),
@@ -439,7 +452,7 @@ class Record:
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""
         text = json.dumps({name: float(value) for name, value in values.items()})
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             number = connection.execute(
                 "INSERT INTO curve (at, candidate, step, body) VALUES (?, ?, ?, ?)", (_now(), candidate, step, text)
             ).lastrowid
