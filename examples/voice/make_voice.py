@@ -1,4 +1,4 @@
-"""Write what Orrel Repairs, an invented workshop, has: replies as they were sent, drafts by twos with the one that its owner
+"""Write what Orrel Repairs, an invented workshop, has: the replies it sent, pairs of drafts with the one that its owner
 preferred, and notes to be answered with the facts that the reply must give.
 
 Nobody has written the house style down, and hardly a reply is in it throughout. A draft has each of four habits by chance,

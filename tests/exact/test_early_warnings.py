@@ -252,7 +252,7 @@ POINT = {"step": 20, "kl_general": 0.03, "kl_task": 0.4, "perplexity": 21.0, "ba
         ({"kl_task": 3.0}, None),  # a task's prompts are to be answered otherwise
         ({"perplexity": 15.0}, None),
         ({"kl_general": 1.2}, "at step 20 answers to general requests are 1.20 nats a token from the base's"),
-        ({"perplexity": 46.0}, "at step 20 plain prose is 2.30 times as perplexing as to the base"),
+        ({"perplexity": 46.0}, "at step 20 the perplexity of plain prose is 2.30 times the base's"),
         ({"kl_general": math.nan}, "at step 20 answers to general requests are nan nats a token from the base's"),
     ],
 )
@@ -267,6 +267,6 @@ def test_an_alarm_is_raised_beyond_the_thresholds_alone(changes: dict[str, float
 
 def test_the_newest_figures_are_told() -> None:
     assert summary([{"step": 0, "kl_general": 9.0}, {**POINT, "kl_general": -0.002}]) == (
-        "at step 20 KL from the base under 0.01 on general requests and 0.40 on the task's prompts, nats a token; "
-        "plain prose 1.05 times as perplexing as to the base"
+        "at step 20: KL from the base under 0.01 on general requests and 0.40 on the task's prompts, nats a token; "
+        "perplexity of plain prose 1.05 times the base's"
     )

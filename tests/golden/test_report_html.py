@@ -358,7 +358,7 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
         "About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items in all."
         in page.text
     )
-    assert "That is 12% of the way." in page.text
+    assert "The test has come 12% of the way." in page.text
     assert "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar." in page.text
     assert "which includes the bar of 80%" in page.text
     said = "Next: label about 1,090 fresh items and go on with the same test: "

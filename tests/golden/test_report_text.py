@@ -78,7 +78,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
 
 
 FAR = (
-    "That is 12% of the way. Probability of each verdict if the test goes on, allowing for luck in this score: with 150 "
+    "The test has come 12% of the way. Probability of each verdict if the test goes on, allowing for luck in this score: with 150 "
     "fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
     "The highest bar that could be claimed now, at 99.2% confidence, "
     "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar. The interval starts lower, at 72.4%, because "
@@ -101,7 +101,7 @@ def test_an_open_verdict_far_from_any_says_so(tmp_path: Path) -> None:
         "error": 0.05,
     }
     text = " ".join(printed(RunView.model_validate(decision)).split())
-    assert "That is less than 10% of the way." in text
+    assert "The test has come less than 10% of the way." in text
     assert (
         "with 150 fresh items (as many again), MET under 1% and NOT MET over 99%. No bar could be claimed now at 95.0%"
         in text

@@ -262,6 +262,8 @@ def test_another_number_behind_the_sign_is_refused(text: str) -> None:
 
 def test_a_table_that_the_shape_does_not_fit_is_refused_by_its_own_name(tmp_path: Path) -> None:
     file_of(tmp_path, "a.jsonl", 2)
-    with pytest.raises(DataError, match=r'^\S+mix\.csv: found a list of 2 in column "messages" of rows in the shape messages'):
+    with pytest.raises(
+        DataError, match=r'^\S+mix\.csv: found a list of 2 in column "messages" of rows in the shape messages'
+    ):
         mix(tmp_path, "a.jsonl", name="mix.csv", to="messages")
     assert not (tmp_path / "mix.csv").exists()

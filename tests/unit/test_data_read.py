@@ -424,7 +424,7 @@ def test_a_table_that_is_not_utf8_is_told_how_a_spreadsheet_saves_it(tmp_path: P
     (tmp_path / name).write_bytes('text,label\n"café",a\n'.encode("latin-1"))
     with pytest.raises(DataError, match="found byte 0xe9") as refused:
         read_examples(tmp_path / name)
-    assert ('Save the file as UTF-8 (in Excel: "CSV UTF-8").' in str(refused.value)) is named
+    assert ('Save the file as UTF-8 (in Excel: "CSV UTF-8", from Latin-1: `iconv' in str(refused.value)) is named
 
 
 def test_of_json_lines_no_more_is_read_than_the_first_rows_need(

@@ -328,7 +328,9 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert ([rung["name"] for rung in decision["rungs"]], decision["bar"]) == (["prompting"], 0.7)
     capsys.readouterr()
     assert lastresort(monkeypatch, *again, "--gate", "none") == 0
-    assert "Nothing was left to do: this run had finished. It keeps the options" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "prompting: NOT MET: few-shot-3 scored" in told
+    assert "Nothing was left to do: this run had finished. It keeps the options" in told
     assert "--until prompting --gate quick\n" in Path("runs/routing-1/report.html").read_text(encoding="utf-8")
     assert lastresort(monkeypatch, *again, "--until", "sft") == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))

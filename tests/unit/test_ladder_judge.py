@@ -452,7 +452,9 @@ def test_a_run_goes_on_only_with_the_judge_and_the_cases_it_began_with(tmp_path:
         climb(task, run)
     write_judge(folder, FAIR)
     _lines(folder / "people.jsonl", [{"input": "q", "a": "x", "b": "y", "label": "tie"}])
-    with pytest.raises(TaskError, match=r"the files of this run differs.*in people\.jsonl"):
+    with pytest.raises(
+        TaskError, match=r"the files of this run differ from those this run began with, in people\.jsonl"
+    ):
         climb(task, run)
 
 

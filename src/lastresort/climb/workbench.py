@@ -263,8 +263,10 @@ def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> No
 
 def _refuse_changed(what: str, changed: list[str], prepared: PreparedTask, run: Path) -> None:
     if changed:
+        named = ["the name of its file" if (what, key) == ("task", "path") else key for key in changed]
+        differ = "differ from those" if what == "files" else "differs from the one"
         raise TaskError(
-            f"the {what} of this run differs from the one this run began with, in {', '.join(changed)}",
+            f"the {what} of this run {differ} this run began with, in {', '.join(named)}",
             where=f"{prepared.task.path.name} and {run}",
             expected="an unchanged task and unchanged data",
             remedy="Undo the change, take back what --set changes now, or start a new run without --resume.",

@@ -308,7 +308,9 @@ def not_utf8(byte: int, offset: int, beginning: bytes, where: str, kind: str) ->
         f"found byte 0x{byte:02x} at offset {offset}, which is not UTF-8{hint}",
         where=where,
         expected="UTF-8",
-        remedy='Save the file as UTF-8 (in Excel: "CSV UTF-8").' if kind == ".csv" else "Save the file as UTF-8.",
+        remedy='Save the file as UTF-8 (in Excel: "CSV UTF-8", from Latin-1: `iconv -f latin1 -t utf-8`).'
+        if kind == ".csv"
+        else "Save the file as UTF-8.",
     )
 
 

@@ -25,7 +25,7 @@ from lastresort.report.words.verdicts import (
     of_judge,
     shared_source,
 )
-from lastresort.report.words.wording import capital, count, counted, listed, rung_in_prose, stopped
+from lastresort.report.words.wording import capital, count, counted, listed, rung_in_prose, stopped, verdict
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, JudgedBar, Judgement
 
@@ -416,7 +416,8 @@ def progress_line(rung: str, system: str | None, test: Judgement | None, skipped
     if test is None:
         return f"{rung}: skipped: {'' if skipped is None else skipped.text}"
     return (
-        f"{rung}: {test.outcome}: {system} scored {percent(test.score)} on {counted(test.n_used, f'test {test.unit}')}"
+        f"{rung}: {verdict(test.outcome)}: {system} scored {percent(test.score)} on "
+        f"{counted(test.n_used, f'test {test.unit}')}"
     )
 
 

@@ -75,7 +75,7 @@ def merge_lines(merged: Merged, gguf: ExportedGguf | None) -> list[str]:
     return [
         f"{merged.layers} layers of {merged.base} merged into {weights}, scale {merged.scale:g}, {merged.dtype}",
         f"checked on {check.texts} texts: logits differ by {check.relative_difference:.2g} of their spread "
-        f"(at most {check.tolerance:g}; {check.largest_difference:.2g} at the most), "
+        f"({check.tolerance:g} is allowed; the largest single difference is {check.largest_difference:.2g}), "
         f"the adapter moves them by {check.adapter_effect:.2g}; the likeliest token is the same in {check.same_tokens:.0%}",
         f"model: {merged.folder}",
         *([] if gguf is None else [f"gguf: {gguf.path}", f"ollama: ollama create NAME -f {gguf.modelfile}"]),

@@ -202,7 +202,7 @@ def how_far(test: BarTest) -> str:
     if not far.after:
         return f"A repaired system is tested once, so its test does not go on with fresh items. {claim}"
     more = f"Probability of each verdict if the test goes on, allowing for luck in this score: {'; '.join(chances)}."
-    return f"{more} {claim}" if by_labels else f"That is {way} of the way. {more} {claim}"
+    return f"{more} {claim}" if by_labels else f"The test has come {way} of the way. {more} {claim}"
 
 
 def _why_interval_is_wider(test: BarTest, limit: float) -> str:

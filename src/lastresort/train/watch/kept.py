@@ -51,8 +51,8 @@ def summary(curve: Sequence[Point]) -> str:
     kl = [f"{_number(point[f'kl_{name}'])} on {what}" for name, what in _KINDS.items() if f"kl_{name}" in point]
     parts = [f"KL from the base {' and '.join(kl)}, nats a token"] if kl else []
     if (times := ratio(point)) is not None:
-        parts.append(f"plain prose {_number(times)} times as perplexing as to the base")
-    return f"at step {point['step']:.0f} {'; '.join(parts)}"
+        parts.append(f"perplexity of plain prose {_number(times)} times the base's")
+    return f"at step {point['step']:.0f}: {'; '.join(parts)}"
 
 
 def warning(curve: Sequence[Point]) -> str | None:
@@ -70,7 +70,7 @@ def _reasons(point: Point) -> list[str]:
     times, kl = ratio(point), point.get("kl_general")
     if times is not None and not times <= PERPLEXITY_RATIO:
         found.append(
-            f"plain prose is {_number(times)} times as perplexing as to the base (alarming from {PERPLEXITY_RATIO:g} on)"
+            f"the perplexity of plain prose is {_number(times)} times the base's (alarming from {PERPLEXITY_RATIO:g} on)"
         )
     if kl is not None and not kl <= KL_GENERAL:
         found.append(
