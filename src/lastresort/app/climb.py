@@ -115,8 +115,10 @@ def climb(
             try:
                 bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             except BaseException:
-                budget.note()  # a large model opens for minutes: one that is stopped meanwhile spent them, too
-                models.close()
+                try:
+                    budget.note()  # a large model opens for minutes: one that is stopped meanwhile spent them, too
+                finally:
+                    models.close()
                 raise
             bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
@@ -134,9 +136,11 @@ def climb(
                     # Time and memory of this process are compared.
                     compare_ways(with_workers(bench, None), prepared, asked, conclusion.winner, ledger)
             finally:
-                budget.note()
-                bench.processes.close()
-                bench.models.close()
+                try:
+                    budget.note()
+                finally:
+                    bench.processes.close()
+                    bench.models.close()
             decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
             if finished is not None and _is_same(decision, finished.decision):
                 progress.say(nothing_left(options_kept=_keep_options(record, finished)))

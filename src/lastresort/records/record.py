@@ -229,10 +229,12 @@ class Record:
         return frozenset(measured.knowledge) if measured is not None and measured.systems else None
 
     def close(self) -> None:
-        if self._unwritten is not None:
-            with self._writing() as connection:
-                self._write_stage(connection)
-        self._database.close()
+        try:
+            if self._unwritten is not None:
+                with self._writing() as connection:
+                    self._write_stage(connection)
+        finally:
+            self._database.close()
 
     def __enter__(self) -> Self:
         return self
