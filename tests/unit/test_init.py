@@ -34,6 +34,7 @@ from lastresort.climb.shares import error_shares
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
+from lastresort.data.split import UnitSize
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.rungs.prompting.prompts import instruction
@@ -278,7 +279,42 @@ def test_a_group_column_that_equal_inputs_connect_is_left_out_of_the_split(tmp_p
     found = init_task(InitRequest(_file(tmp_path, rows), task_file=task)).draft
     assert found.group_by is None
     assert len(prepare(load_task(task)).split.dev) == 25
-    assert "# Rows share a customer" in task.read_text("utf-8")
+    assert "# Rows share a customer, but equal inputs connect them" in task.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("owners", "inputs", "times", "largest"),
+    [(40, 2, 10, 2), (60, 2, 12, 2), (100, 5, 6, 5), (25, 20, 1, 20), (30, 4, 1, 300), (60, 4, 1, 500)],
+)
+def test_owners_that_are_enough_stay_together_however_their_inputs_repeat_or_one_has_most(
+    owners: int, inputs: int, times: int, largest: int, tmp_path: Path
+) -> None:
+    labelled = iter(_labelled(owners * inputs + largest))
+    rows = [
+        {**next(labelled), "customer": f"c{owner}"}
+        for owner in range(owners)
+        for _ in range(largest if owner == 0 else inputs)
+    ]
+    task = tmp_path / "task.yaml"
+    found = init_task(InitRequest(_file(tmp_path, rows * times), task_file=task)).draft
+    split = prepare(load_task(task)).split
+    assert found.group_by == "customer"
+    assert len(split.dev) >= 20
+    assert not {one.group for one in split.train} & {one.group for one in (*split.dev, *split.test)}
+
+
+def test_a_group_of_objects_groups_no_rows(tmp_path: Path) -> None:
+    rows = [{**row, "customer": {"id": i % 50}} for i, row in enumerate(_labelled(100))]
+    assert init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml")).draft.group_by is None
+
+
+def test_a_column_called_group_that_equal_inputs_connect_is_refused_as_that(tmp_path: Path) -> None:
+    rows = [{**row, "group": f"c{(i + copy) % 50}"} for copy in range(4) for i, row in enumerate(_labelled(100))]
+    sentence = (
+        r"found 400 rows of 50 values of group, which equal inputs connect to 1, expected at least \d+ values of group"
+    )
+    with pytest.raises(DataError, match=sentence):
+        init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
 
 
 def test_a_dev_file_of_one_input_is_refused(tmp_path: Path) -> None:
@@ -318,11 +354,11 @@ def test_the_count_that_is_asked_for_is_one_of_what_is_lacking() -> None:
     with pytest.raises(
         DataError, match=r"found 40 rows of 4 inputs, expected at least \d+ inputs, half of them to test on"
     ):
-        draft(["a", "b"] * 20, repeats=[10] * 4)
+        draft(["a", "b"] * 20, together=[UnitSize(10, 1, 1)] * 4)
     with pytest.raises(
         DataError, match=r"found 40 rows of 4 values of shop, expected at least \d+ values of shop, half"
     ):
-        draft(["a", "b"] * 20, group_by="shop", groups=4)
+        draft(["a", "b"] * 20, group_by="shop", together=[UnitSize(10, 10, 1)] * 4)
 
 
 @pytest.mark.parametrize(("rows", "found", "unit"), [(4, "4 rows", "rows"), (40, "40 rows of 4 inputs", "inputs")])

@@ -19,6 +19,7 @@ from lastresort.data.check import LEAST_ROWS_A_LABEL, are_codes, short
 from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
+from lastresort.data.split import LEAST_DEV, UnitSize, fill, least_dev
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.foreign import NotJson, parse_json
@@ -350,13 +351,18 @@ LADDERS = (("prompting", "sft", "preference", "full"), ("prompting", "sft", "ful
 CONFIDENCE, LOWEST_BAR, STEP = 0.95, 0.5, 0.05
 
 
+class FewUnitsError(DataError):
+    """Rows, inputs or groups are too few for a split with a verdict. connected: groups would be enough, but share their inputs."""
+
+    connected = False
+
+
 def draft(
     outputs: Sequence[str],
     *,
     columns: tuple[str, str] | None = None,
     group_by: str | None = None,
-    groups: int | None = None,
-    repeats: Sequence[int] = (),
+    together: Sequence[UnitSize] = (),
     n_dev: int | None = None,
     n_test: int | None = None,
     where: str = "",
@@ -366,12 +372,11 @@ def draft(
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
-    group_by, groups: the column that names whose row it is, and how many owners there are. repeats: the rows of each different
-    input in the order in which the split takes them, of which dev and test hold one each; empty where no input repeats. n_dev,
-    n_test: rows of a dev or test file of its own, None where the file is split. where, where_test: the file and that of test, for
-    errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for the others, the split for all. units: test
-    items or groups that the split then has, None before it is known. Raises DataError where the rows are too few for any verdict,
-    or all answers are the same.
+    group_by: the column that names whose row it is. together: rows that stay on one side, in the order in which the split takes
+    them; empty where each may go on any. n_dev, n_test: rows of a dev or test file of its own, None where the file is split. where,
+    where_test: the file and that of test, for errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for
+    the others, the split for all. units: test items or groups that the split then has, None before it is known. Raises DataError
+    where all answers are the same, FewUnitsError where the rows, inputs or groups are too few for any verdict.
     """
     rows, answers = len(outputs), answers_of(outputs)
     if rows > 1 and answers.distinct == 1:
@@ -382,15 +387,16 @@ def draft(
             remedy="Add rows with other answers, or name another column with --output.",
         )
     score = SCORES[answers.kind]
-    binary = score not in GRADED and group_by is None
+    each = together or [UnitSize(1, 1, 1)] * rows
+    grouped = group_by is not None or _counted(each) < _inputs(each)  # a column called group groups unnamed
+    binary = score not in GRADED and not grouped
     usual = _usual_bar(answers)
-    each = repeats or [1] * rows
-    different, n_drawn = len(each), 0 if n_test is not None else _test_rows(len(each), usual, binary)
-    test = sum(each[:n_drawn]) if n_test is None else n_test
+    sides = _sides(each, usual, binary, n_dev is None, n_test is None)
+    test = sides.test if n_test is None else n_test
     if units is None:
-        units = n_test if n_test is not None else round((groups or different) * n_drawn / different)
+        units = sides.test_units if n_test is None else n_test
     decided = _decidable(units, usual, binary, [[one for one in ladder if one not in skipped] for ladder in LADDERS])
-    if decided is None:
+    if decided is None or (grouped and n_dev is n_test is None and not sides.enough):
         least = smallest_for(LOWEST_BAR, binary, LADDERS[-1])
         if n_test is not None:
             of = f" of {units} inputs" if units < n_test else ""
@@ -400,15 +406,23 @@ def draft(
                 expected=f"at least {least} {'inputs' if of else 'rows'}",
                 remedy="Add labelled examples to it, or remove it, so that the test set is drawn from the other rows.",
             )
-        unit = f"values of {group_by}" if groups else "inputs" if different < rows else "rows"
-        raise DataError(
-            f"found {rows} rows" + (f" of {groups or different} {unit}" if unit != "rows" else ""),
+        found, inputs = _counted(each), _inputs(each)
+        unit = f"values of {group_by or 'group'}" if grouped else "inputs" if inputs < rows else "rows"
+        enough = math.ceil(least / 0.5)
+        connected = grouped and len(each) < enough <= found
+        to = f", which equal inputs connect to {len(each)}" if connected else ""
+        refusal = FewUnitsError(
+            f"found {rows} rows" + (f" of {found} {unit}{to}" if unit != "rows" else ""),
             where=where,
-            expected=f"at least {math.ceil(least / 0.5)} {unit}, half of them to test on",
+            expected=f"at least {enough} {unit}, half of them to test on"
+            if min(found, len(each)) < enough
+            else f"{unit} that leave each of train, dev and test enough, however many rows the largest has",
             remedy="Add labelled examples.",
         )
+        refusal.connected = connected
+        raise refusal
     bar, ladder = decided
-    dev = None if n_dev is not None else sum(each[n_drawn:][: _dev_rows(different)])
+    dev = sides.dev if n_dev is None else None
     train = rows - (dev or 0) - (test if n_test is None else 0)
     return TaskDraft(rows, answers, score, bar, dev, test if n_test is None else None, train, ladder, columns, group_by)
 
@@ -417,6 +431,52 @@ def _usual_bar(answers: Answers) -> float:
     """The usual one of this kind of answer, well above what always giving the most frequent answer scores, in steps of .05."""
     above = math.ceil(20 * (answers.majority + ABOVE_MAJORITY)) / 20 if answers.kind == "labels" else 0.0
     return round(min(0.95, max(BARS[answers.kind], above)), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """test, dev: rows to ask for. test_units: what the split then has in test. enough: on every side."""
+
+    test: int
+    dev: int
+    test_units: int
+    enough: bool
+
+
+def _sides(each: Sequence[UnitSize], bar: float, binary: bool, with_dev: bool, with_test: bool) -> _Sides:
+    """The usual shares of the inputs; others where groups are few or some of them large, so that a side has too few."""
+    inputs, counted = _inputs(each), _counted(each)
+    usual, dev_size = _test_rows(inputs, bar, binary), _dev_rows(inputs)
+    least = smallest_for(min(bar, LOWEST_BAR), binary, LADDERS[-1])
+    tries = [(usual, dev_size)]
+    if with_test and with_dev and counted < inputs:
+        tries.append((min(math.ceil(least * inputs / counted), inputs // 2), dev_size))
+        tries += [(round(share * usual), round(share * dev_size)) for share in (0.7, 0.5, 0.35, 0.25)]
+        tries.append((inputs // 2, dev_size))
+    found = list[_Sides]()
+    for test_size, asked_dev in tries:
+        n_test = _rows(fill(each, test_size if with_test else 0, lambda one: one.inputs)[0])
+        test, rest = fill(each, n_test, lambda one: one.rows)  # as the split does, which is asked for rows
+        n_dev = _rows(fill(rest, asked_dev if with_dev else 0, lambda one: one.inputs)[0])
+        dev, train = fill(rest, n_dev, lambda one: one.rows)
+        n_inputs = _inputs(dev)
+        accepted = n_inputs >= max(1, least_dev(_rows(dev), n_inputs, inputs))
+        found.append(_Sides(n_test, n_dev, _counted(test), _counted(test) >= least and accepted and bool(train)))
+        if found[-1].enough and n_inputs >= min(LEAST_DEV, dev_size):
+            return found[-1]
+    return next((sides for sides in found if sides.enough), found[0])
+
+
+def _rows(units: Sequence[UnitSize]) -> int:
+    return sum(one.rows for one in units)
+
+
+def _inputs(units: Sequence[UnitSize]) -> int:
+    return sum(one.inputs for one in units)
+
+
+def _counted(units: Sequence[UnitSize]) -> int:
+    return sum(one.counted for one in units)
 
 
 def _test_rows(rows: int, bar: float, binary: bool) -> int:

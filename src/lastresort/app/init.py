@@ -17,7 +17,7 @@ from typing import Any
 
 from lastresort.advice.draft import (
     LADDERS,
-    ColumnFacts,
+    FewUnitsError,
     TaskDraft,
     draft,
     facts_of,
@@ -30,7 +30,7 @@ from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import no_answer, no_question
 from lastresort.data.read import examples_of, own_names, renamed
-from lastresort.data.split import rows_of_inputs
+from lastresort.data.split import UnitSize, unit_sizes
 from lastresort.errors import DataError, InputError, LastresortError, SplitError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
@@ -140,6 +140,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
     whose = group_column(facts, len(rows), columns or ())
+    if whose and not all(isinstance(row.values[whose.name], str | int) for row in rows):
+        whose = None  # objects and fractions name no group
     examples = examples_of(_used(rows, columns), request.data)
     beside = {
         part: path
@@ -148,27 +150,30 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     }
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
     outputs = [one.output for one in examples]
-    repeats = rows_of_inputs([replace(one, group=None) for one in examples], SplitSettings().seed)
-    kept_together = None if beside else whose
     as_in_file = None if columns is None else _as_in_header(columns, rows[0].header)
 
-    def written(group: ColumnFacts | None) -> Drafted:
-        drafted = partial(_draft, outputs, repeats, as_in_file, counted, beside, request, group)
-        found = drafted()
-        schema = _schema_file(request.task_file) if found.answers.schema is not None else None
-        if schema is not None and schema.exists():
-            raise InputError(
-                "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
-            )
-        facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
-        return _written(found, drafted, request, facts_of_draft, schema, left_out)
+    def drafter(group: str | None) -> Callable[..., TaskDraft]:
+        grouped = examples if group is None else examples_of(_used(rows, columns, group), request.data, group_by=group)
+        together = unit_sizes(grouped, SplitSettings().seed)
+        return partial(_draft, outputs, together, as_in_file, counted, beside, request, group)
 
+    drafted, connected = drafter(whose.name if whose and not beside else None), False
     try:
-        return written(kept_together)
-    except DataError:  # too few owners, or equal inputs connect them all
-        if kept_together is None:
+        found = drafted()
+    except FewUnitsError as error:
+        if whose is None or beside:
             raise
-        return written(None)
+        connected = error.connected
+        drafted = drafter(None)
+        found = drafted()
+    schema = _schema_file(request.task_file) if found.answers.schema is not None else None
+    if schema is not None and schema.exists():
+        raise InputError(
+            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
+        )
+    facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
+    facts_of_draft = replace(facts_of_draft, connected=connected)
+    return _written(found, drafted, request, facts_of_draft, schema, left_out)
 
 
 def without_empty_rows(
@@ -236,10 +241,10 @@ def _as_in_header(columns: tuple[str, str], header: Mapping[str, str]) -> tuple[
     return header.get(source, source), header.get(target, target)
 
 
-def _used(rows: list[RawRow], columns: tuple[str, str] | None) -> list[RawRow]:
+def _used(rows: list[RawRow], columns: tuple[str, str] | None, *others: str) -> list[RawRow]:
     if columns is None:
         return rows
-    return renamed(rows, {"input": (columns[0],), "output": (columns[1],)}, COMMON_COLUMNS)
+    return renamed(rows, {"input": (columns[0],), "output": (columns[1],)}, COMMON_COLUMNS.union(others))
 
 
 def _beside(data: Path, stems: Sequence[str]) -> Path | None:
@@ -252,21 +257,20 @@ def _beside(data: Path, stems: Sequence[str]) -> Path | None:
 
 def _draft(
     outputs: Sequence[str],
-    repeats: Sequence[int],
+    together: Sequence[UnitSize],
     columns: tuple[str, str] | None,
     counted: dict[str, int],
     beside: dict[str, Path],
     request: InitRequest,
-    whose: ColumnFacts | None,
+    group_by: str | None,
     skipped: Collection[str] = (),
     units: int | None = None,
 ) -> TaskDraft:
     return draft(
         outputs,
         columns=columns,
-        group_by=None if whose is None else whose.name,
-        groups=None if whose is None else whose.distinct,
-        repeats=repeats if whose is None else (),
+        group_by=group_by,
+        together=together,
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
         where=str(request.data),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lastresort.data.duplicates import NearIndex, input_hash, near_pairs, normalised
 from lastresort.data.held_passages import HeldPassages
 from lastresort.errors import DataError, SplitError
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example, Message
+
+T = TypeVar("T")
 
 DEFAULT_DEV_SHARE = 0.2
 DEV_AT_LEAST = 100
@@ -58,8 +60,8 @@ def split_examples(
     _need_units(len(units), 1 + (fixed_dev is None) + (fixed_test is None), examples)
     if len(examples) - test_size - dev_size < 1:
         _raise_too_few(examples, f"{test_size} for test and {dev_size} for dev leave none for train")
-    test_units, rest = _fill(units, test_size)
-    dev_units, train_units = _fill(rest, dev_size)
+    test_units, rest = fill(units, test_size, len)
+    dev_units, train_units = fill(rest, dev_size, len)
     split = Split(
         ordered(_flat(train_units), seed),
         ordered(_flat(dev_units) if fixed_dev is None else fixed_dev, seed),
@@ -137,9 +139,25 @@ def _units(examples: Sequence[Example], seed: int) -> list[list[Example]]:
     return sorted(members.values(), key=lambda unit: _unit_rank(unit, seed))
 
 
-def rows_of_inputs(examples: Sequence[Example], seed: int) -> list[int]:
-    """How many rows each different input has, in the order in which a split of this seed takes them."""
-    return [len(unit) for unit in _units(examples, seed)]
+@dataclass(frozen=True, slots=True)
+class UnitSize:
+    """Of examples that stay together: their rows, their different inputs, of which dev and test hold one row each, and how many
+    independent ones the statistics count in those rows: inputs, or groups where there are some.
+    """
+
+    rows: int
+    inputs: int
+    counted: int
+
+
+def unit_sizes(examples: Sequence[Example], seed: int) -> list[UnitSize]:
+    """In the order in which a split of this seed takes the units."""
+    sizes = []
+    for unit in _units(examples, seed):
+        once = first_of_each(unit)
+        groups = groups_of(once)
+        sizes.append(UnitSize(len(unit), len(once), len(once if groups is None else set(groups))))
+    return sizes
 
 
 def _unit_rank(unit: list[Example], seed: int) -> bytes:
@@ -149,13 +167,13 @@ def _unit_rank(unit: list[Example], seed: int) -> bytes:
     return _rank(seed, "input", normalised(unit[0].input_text))
 
 
-def _fill(units: list[list[Example]], size: int) -> tuple[list[list[Example]], list[list[Example]]]:
-    """Units until `size` examples are reached; one that would miss by more than leaving it out is passed over."""
+def fill(units: Iterable[T], size: int, length: Callable[[T], int]) -> tuple[list[T], list[T]]:
+    """Units until `size` is reached, and the others; one that would miss by more than leaving it out is passed over."""
     taken, left, count = [], [], 0
     for unit in units:
-        if size - count > 0 and abs(count + len(unit) - size) <= size - count:
+        if size - count > 0 and abs(count + length(unit) - size) <= size - count:
             taken.append(unit)
-            count += len(unit)
+            count += length(unit)
         else:
             left.append(unit)
     return taken, left
@@ -374,12 +392,16 @@ def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
     return [rows[0] for rows in clear], len(train) - sum(map(len, clear))
 
 
-def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequence[Example], inputs: int) -> None:
+def least_dev(rows: int, different: int, inputs: int) -> int:
     """Fewer than LEAST_DEV are accepted where no more were given, or a quarter of the task's different inputs is fewer, unless most
     of those go. Repeats of few inputs are no larger dev set.
     """
-    wanted = min(len(given), max(len(different), inputs // 4))
-    least = LEAST_DEV if wanted >= LEAST_DEV else math.ceil(wanted / 2)
+    wanted = min(rows, max(different, inputs // 4))
+    return LEAST_DEV if wanted >= LEAST_DEV else math.ceil(wanted / 2)
+
+
+def _need_dev(given: Sequence[Example], different: Sequence[Example], kept: Sequence[Example], inputs: int) -> None:
+    least = least_dev(len(given), len(different), inputs)
     if len(kept) < least:
         raise SplitError(
             f"found {len(given)} dev items, and {len(kept)} without repeated inputs and those that are also in test",

@@ -26,8 +26,9 @@ class DraftFacts:
     spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON
     objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
-    it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words. untested, skipped: rungs
-    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them.
+    it is, kept apart where `grouped`, and not where equal inputs have `connected` them. left_out: rows of the file that are not in
+    `examples`, in words. untested, skipped: rungs that are not in the ladder, since the test rows are too few for them, and since
+    a climb of these rows would skip them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DraftFacts:
     columns: tuple[str, str] | None = None
     group: str | None = None
     grouped: bool = False
+    connected: bool = False
     left_out: str = ""
     untested: tuple[str, ...] = ()
     skipped: Mapping[str, Skip] = field(default_factory=dict)
@@ -203,6 +205,10 @@ def _split(facts: DraftFacts) -> list[str]:
         lines.append(_line("split", split, SPLIT))
     if facts.group is not None and facts.grouped:
         lines.append(f"# group_by: rows of one {facts.group} stay together, so that test holds no one seen in training")
+    elif facts.connected:
+        lines.append(
+            f"# Rows share a {facts.group}, but equal inputs connect them, so that no split can keep them apart."
+        )
     elif facts.group is not None:
         lines.append(f"# Rows share a {facts.group}: with more of them, split by it (split.group_by: {facts.group}).")
     return lines
