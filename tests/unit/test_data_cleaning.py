@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lastresort.data.duplicates import input_hash
-from lastresort.data.split import Split, clean, first_of_each
+from lastresort.data.split import Split, clean, first_of_each, split_examples
 from lastresort.errors import DataError
 from lastresort.records.reasons import RowsLeftOut
 from lastresort.types import Example, Message
@@ -120,6 +120,14 @@ def test_synthetic_rows_that_are_not_made_from_train_leave_it() -> None:
         RowsLeftOut("train", "in dev or test", 1),
         RowsLeftOut("train", "not made from train", 6),
     )
+
+
+@pytest.mark.parametrize("inputs", [80, 95])
+def test_inputs_that_repeat_are_accepted_in_the_default_split_as_those_that_do_not(inputs: int) -> None:
+    rows = [item(f"case{i} alpha{i} beta{i}", i * 10 + copy) for i in range(inputs) for copy in range(10)]
+    for examples in (rows[::10], rows):
+        split = split_examples(examples, dev=0.2, test=0.2, group_by=None, seed=0)
+        assert len(clean(split).split.dev) == inputs // 5
 
 
 def test_too_few_dev_items_left_is_an_error_that_counts() -> None:

@@ -240,11 +240,11 @@ def test_few_inputs_that_repeat_are_no_dev_set_where_the_task_has_more(inputs: i
         prepared_apart(tmp_path, train, repeated, test)
 
 
-def test_of_few_inputs_that_repeat_dev_holds_at_least_half_a_quarter(tmp_path: Path) -> None:
+def test_of_few_inputs_that_repeat_dev_holds_at_least_half_a_fifth(tmp_path: Path) -> None:
     train, dev, test = sides()
     few = {"train": train[:16], "test": test[:29]}  # with 15 of dev, 60 inputs
-    assert len(prepared_apart(tmp_path, dev=dev[:8] * 4, **few).split.dev) == 8  # of 53, a quarter is 13
-    with pytest.raises(DataError, match=r"found 100 dev items, and 2 without .*, expected at least 6"):
+    assert len(prepared_apart(tmp_path, dev=dev[:8] * 4, **few).split.dev) == 8  # of 53, a fifth is 10
+    with pytest.raises(DataError, match=r"found 100 dev items, and 2 without .*, expected at least 5"):
         prepared_apart(tmp_path, dev=dev[:2] * 50, **few)
 
 

@@ -393,10 +393,10 @@ def one_row_a_prompt(train: Sequence[Example]) -> tuple[list[Example], int]:
 
 
 def least_dev(rows: int, different: int, inputs: int) -> int:
-    """Fewer than LEAST_DEV are accepted where no more were given, or a quarter of the task's different inputs is fewer, unless most
+    """Fewer than LEAST_DEV are accepted where no more were given, or a fifth of the task's different inputs is fewer, unless most
     of those go. Repeats of few inputs are no larger dev set.
     """
-    wanted = min(rows, max(different, inputs // 4))
+    wanted = min(rows, max(different, inputs // 5))
     return LEAST_DEV if wanted >= LEAST_DEV else math.ceil(wanted / 2)
 
 
