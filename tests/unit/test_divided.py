@@ -228,6 +228,28 @@ def test_a_base_that_fits_no_card_to_answer_is_refused_before_anything_is_spent(
     refuse_beyond_cards(own, ["prompting"])
 
 
+@pytest.mark.parametrize(
+    ("model", "ladder", "end"),
+    [
+        ("http://127.0.0.1:9/v1#big", ["prompting", "sft"], ", or end the climb with --until prompting."),
+        ("http://127.0.0.1:9/v1#big", ["sft"], "."),
+        ("llama-3-70b", ["prompting", "sft"], "."),
+    ],
+)
+def test_the_remedy_for_a_base_that_fits_no_card_names_a_rung_that_another_model_answers(
+    model: str, ladder: list[str], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(divided, "card_count", lambda: 1)
+    monkeypatch.setattr(room, "card_here", lambda *, processor: H100)
+    tune = {} if model == "llama-3-70b" else {"model": "llama-3-70b"}
+    own = load_task(tiny_task(tmp_path, model=model, ladder=ladder, tune={"method": "lora", **tune}))
+    with pytest.raises(PrerequisiteError) as refused:
+        refuse_beyond_cards(own, ["sft"])
+    assert str(refused.value).endswith(f"Name a smaller model or tune.method: qlora{end}")
+    with pytest.raises(PrerequisiteError, match=r"or tune\.method: qlora\.$"):
+        refuse_beyond_cards(own, ["preference"], may_end_before=False)  # a study's, which need not be in the ladder
+
+
 def test_a_base_that_fits_no_card_is_refused_also_where_a_reward_alone_trains_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

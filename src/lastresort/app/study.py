@@ -267,7 +267,7 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
     options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate, request.optimised)
     refuse_nothing_to_train(task)
     task, learner = kind.learning(task, options)
-    refuse_beyond_cards(task, study_task(task, learner.rung).ladder)
+    refuse_beyond_cards(task, study_task(task, learner.rung).ladder, may_end_before=False)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_few_units(prepared, kind.least_units)

@@ -84,14 +84,18 @@ def rungs_to_train(task: Task, train: Sequence[Example], rungs: Sequence[str]) -
     return [name for name in rungs if trains(name) and find_rung(name).skip_reason(task, train) is None]
 
 
-def refuse_beyond_cards(task: Task, rungs: Sequence[str], record: Record | None = None) -> None:
-    """rungs: that apply. record: of a climb that goes on. Raises PrerequisiteError for more processes than cards, and where
-    adapters are still to be trained of a base that is too large for one card to answer.
+def refuse_beyond_cards(
+    task: Task, rungs: Sequence[str], record: Record | None = None, *, may_end_before: bool = True
+) -> None:
+    """rungs: that apply. record: of a climb that goes on. may_end_before: whether the command has --until. Raises
+    PrerequisiteError for more processes than cards, and where adapters are still to be trained of a base that is too large for one
+    card to answer.
     """
     if any(_divides(task, name) for name in rungs):  # also one with its result, which a repair may train once more
         refuse_more_than_cards(task)
     ahead = [name for name in rungs if record is None or not has_result(record, name)]
-    if task.tune.method == "full" or not any(RUNGS[name].winner == "adapter" for name in ahead):
+    adapted = [name for name in ahead if RUNGS[name].winner == "adapter"]
+    if task.tune.method == "full" or not adapted:
         return
     card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
     if card is None or shape is None:
@@ -103,12 +107,17 @@ def refuse_beyond_cards(task: Task, rungs: Sequence[str], record: Record | None 
         in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
         smaller = f"a smaller model{'' if base_beyond_card(in_4_bits) else ' or tune.method: qlora'}"
         # A climb that goes on would refuse either as another task.
-        goes_on = "Go on on a machine with a larger card, or start a new run with" if record is not None else "Name"
+        goes_on = "Continue on a machine with a larger card, or start a new run with" if record is not None else "Name"
+        # The base answers no rung below where the model is another one.
+        answered = may_end_before and task.tune.model != "same"
+        below = task.ladder[: task.ladder.index(adapted[0])] if answered else ()
+        last = next((name for name in reversed(below) if not trains(name)), None)
+        end = "" if last is None else f", or end the climb with --until {last}"
         raise PrerequisiteError(
             f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
             where=f'{task.path.name}, key "{"model" if task.tune.model == "same" else "tune.model"}"',
             expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, in however many processes it trains",
-            remedy=f"{goes_on} {smaller}.",
+            remedy=f"{goes_on} {smaller}{end}.",
         )
 
 
