@@ -86,7 +86,7 @@ def test_a_number_is_of_a_card_or_a_size(number: str, meant: str) -> None:
     assert meant in str(found.value)
 
 
-@pytest.mark.parametrize("size", ["0", "0GB", "0.0GiB"])
+@pytest.mark.parametrize("size", ["0", "0GB", "0.0GiB", "0.0000000001GB"])
 def test_no_card_is_of_size_0(size: str) -> None:
     with pytest.raises(InputError, match=r'--gpu: found "0') as found:
         card_named(size)

@@ -69,9 +69,10 @@ def card_named(name: str, where: str = "--gpu") -> Card:
     Raises InputError with the nearest names, at `where`.
     """
     size, plain = _SIZE.fullmatch(name.strip()), _plain(name)
-    if size and float(size[1]) > 0:
+    if size:
         unit, kept = _UNITS[size[2].lower()]
-        return Card(name.strip().lower(), int((1 - kept) * float(size[1]) * unit), estimated=kept > 0)
+        if memory_bytes := int((1 - kept) * float(size[1]) * unit):
+            return Card(name.strip().lower(), memory_bytes, estimated=kept > 0)
     found = _spellings().get(plain)
     if found is None:
         near = _near(plain)
