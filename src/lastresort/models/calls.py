@@ -119,9 +119,9 @@ class CallAbandoned(Exception):
 class RetryPolicy:
     """How often to retry and how long to wait. Waits double from first_wait_s to longest_wait_s, each times a random 0.5 to 1.5.
 
-    If a server asks for more than longest_asked_s, the run stops and can be resumed. repeat_late: whether to send again what a
-    server took and did not answer in time: it may be paid for each time, and a slow model is as slow again. Otherwise such a call
-    fails at once, however long the server asks to wait.
+    repeat_late: whether to send again what a server took and did not answer in time: it may be paid for each time, and a slow model
+    is as slow again. Otherwise such a call fails at once. If a server asks for more than longest_asked_s before a call that is to
+    be sent again, the run stops and can be resumed.
     """
 
     attempts: int = 8  # enough to outlast a rate limit per minute
