@@ -1,5 +1,5 @@
 # make demo   install with the embedded model and climb the harbour example (10 to 14 minutes seen on two idle cores)
-# make test   run the fast tests (about 9 minutes on two idle cores); make test-slow: all others (45 minutes)
+# make test   run the fast tests (about 8 minutes on two idle cores); make test-slow: all others (45 minutes)
 # make coverage  the tests, and what share of src they run, file by file (slower than make test)
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
