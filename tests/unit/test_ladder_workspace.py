@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_fol
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError, TaskError
 from lastresort.records.document import Statement
 from lastresort.records.events import ClimbFinished, ClimbStopped, ModelOpened, RungGivenUp
-from lastresort.records.record import Record
+from lastresort.records.record import Record, RecordGoneError
 
 
 def begun(run: Path) -> Path:
@@ -87,6 +88,34 @@ def test_what_is_shared_stays_where_others_share_it(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         refused(run, DataError)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lastresort", "a-1"]
+
+
+@pytest.mark.parametrize("moved", ["record.sqlite", "."])
+def test_what_is_left_of_a_run_that_was_moved_stays_as_do_the_answers_that_runs_share(
+    moved: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "a-1"
+
+    def begin_and_move() -> None:
+        with withdrawn_if_refused(run, made_here=True), Record.create(run) as record:
+            (shared_folder(run) / "responses.sqlite").touch()
+            (run / moved).rename(tmp_path / "kept")
+            (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+            record.append(ClimbFinished())
+
+    with pytest.raises(RecordGoneError, match="moved or deleted while"):
+        begin_and_move()
+    assert (run / "checkpoints").is_dir()
+    assert (shared_folder(run) / "responses.sqlite").is_file()
+
+
+def test_a_record_in_the_place_of_the_one_that_was_deleted_is_another(tmp_path: Path) -> None:
+    with Record.create(tmp_path / "a-1") as record:
+        shutil.rmtree(tmp_path / "a-1")
+        with Record.create(tmp_path / "a-1") as other:
+            with pytest.raises(RecordGoneError, match=r"a-1: moved or deleted .* Another run has begun in its place"):
+                record.append(ClimbFinished())
+            assert other.last(ClimbFinished) is None
 
 
 @pytest.mark.parametrize("case", ["begun", "not made here", "stopped", "held"])

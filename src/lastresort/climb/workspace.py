@@ -29,7 +29,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.events.base import OfRung
 from lastresort.records.ledger import Ledger, item_hash
-from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.record import FILE_NAME, Record, RecordGoneError
 from lastresort.records.view import fold_of, refuse_study
 from lastresort.report.words.data import of_reuse
 from lastresort.stop import StopFile
@@ -126,6 +126,8 @@ def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
     first = not shared.exists()
     try:
         yield
+    except RecordGoneError:  # what is left of a run that was moved is not ours to delete
+        raise
     except (InputError, PrerequisiteError, InfrastructureError):
         if made_here:
             _withdraw(run)

@@ -116,11 +116,25 @@ _ADD_ITEM = (
 )
 
 
+class RecordGoneError(InfrastructureError):
+    """The file is no longer where it was opened."""
+
+
+def _file_at(place: Path) -> tuple[int, int] | None:
+    """Which file that is; None where none can be seen."""
+    try:
+        found = place.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Record:
     """An open record. Whatever a call appended is on the disk when the call returns, and survives a kill at any moment."""
 
     def __init__(self, folder: Path, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder, self._place = folder, database.path.absolute()  # whatever folder the process goes to
+        self._file = _file_at(self._place)
         self._database, self._clock = database, clock
         self._at: Stage | None = None
         self._unwritten: Stage | None = None
@@ -246,13 +260,16 @@ class Record:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Raises InfrastructureError where the file is gone: SQLite would go on writing into what was deleted."""
-        gone = next((path for path in (self._place.parent, self._place) if not path.exists()), None)
-        if gone is not None:
-            raise InfrastructureError(
+        """Raises RecordGoneError where the file is gone: SQLite would go on writing into what was deleted."""
+        found = _file_at(self._place)
+        if found != self._file:
+            alone = found is None and self._place.parent.is_dir()
+            raise RecordGoneError(
                 "moved or deleted while the run was at work",
-                where=str(self.folder / gone.relative_to(self._place.parent)),
-                remedy="Put it back and resume the run, or start a new one.",
+                where=str(self.folder / FILE_NAME if alone else self.folder),
+                remedy="Put it back and resume the run, or start a new one."
+                if found is None
+                else "Another run has begun in its place: wait for that one, or start a new one.",
             )
         with self._database.transaction() as connection:
             yield connection
