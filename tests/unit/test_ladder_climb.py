@@ -21,7 +21,7 @@ from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
-from lastresort.records.events import CandidateMeasured, OptionsChosen, RungSkipped
+from lastresort.records.events import CandidateMeasured, GateChosen, OptionsChosen, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.report.words.progress import line_of
@@ -332,6 +332,13 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert "prompting: NOT MET: few-shot-3 scored" in told
     assert "Nothing was left to do: this run had finished. It keeps the options" in told
     assert "--until prompting --gate quick\n" in Path("runs/routing-1/report.html").read_text(encoding="utf-8")
+    with Record.open(Path("runs/routing-1")) as record:  # as a session that is killed leaves it
+        record.append(GateChosen(mode="none"))
+        record.append(OptionsChosen(settings={"bar": 0.7, "limits.hours": 9}, until="prompting"))
+    assert lastresort(monkeypatch, *again) == 0
+    assert "It keeps the options" in capsys.readouterr().err
+    page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")
+    assert "--set bar=0.7 --until prompting --gate quick\n" in page
     assert lastresort(monkeypatch, *again, "--until", "sft") == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]

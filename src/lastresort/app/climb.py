@@ -36,7 +36,6 @@ from lastresort.records.events import ClimbDecided, ClimbFinished, GateChosen, O
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.records.view import fold_of
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
@@ -158,12 +157,18 @@ class _Finished:
 
 
 def _finished(record: Record) -> _Finished | None:
-    """None of a run that has not."""
-    fold = fold_of(record)
-    if not fold.finished or fold.decided is None:
-        return None
-    options = (record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen))
-    return _Finished(fold.decided, tuple(one for one in options if one is not None))
+    """As it stood when the run last finished, whatever options were named since. None of a run that never did."""
+    now, then = dict[type, OptionsChosen | GateChosen | WaysChosen](), None
+    decided: RunView | None = None
+    for _, event in record.since():
+        match event:
+            case OptionsChosen() | GateChosen() | WaysChosen():
+                now[type(event)] = event
+            case ClimbDecided():
+                decided = event.decision
+            case ClimbFinished() if decided is not None:
+                then = _Finished(decided, tuple(now.values()))
+    return then
 
 
 def _is_same(decision: RunView, before: RunView) -> bool:
