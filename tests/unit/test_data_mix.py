@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -258,6 +259,16 @@ def test_a_portion_is_read_behind_the_last_sign(text: str, portion: Portion) -> 
 def test_another_number_behind_the_sign_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="expected a share above 0 and below 1, or above 0% and below 100%, or"):
         source_of(text)
+
+
+def test_a_further_column_is_refused_only_where_a_row_that_is_drawn_does_not_fit(tmp_path: Path) -> None:
+    rows = [{"input": "a", "output": "b", "tags": ["x"]}, *({"input": f"{n}", "output": "c"} for n in range(99))]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written = 0
+    for seed in range(6):
+        with suppress(DataError):
+            written += mix(tmp_path, "a.jsonl", name=f"{seed}.csv", rows=10, seed=seed).rows == 10
+    assert written >= 4
 
 
 def test_a_table_that_the_shape_does_not_fit_is_refused_by_its_own_name(tmp_path: Path) -> None:

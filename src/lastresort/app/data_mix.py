@@ -168,14 +168,16 @@ def _write(
 
 def _columns(firsts: Sequence[RawRow], change: ShapeChange, out: Path) -> tuple[str, ...]:
     """Those that the first rows have in the new shape, so that a table has the same ones whichever row is drawn first."""
-    contents = (next(row_contents(iter([first]), change, ConversionCounts())) for first in firsts)
+    contents = [next(row_contents(iter([first]), change, ConversionCounts())) for first in firsts]
     rows = [in_new_shape(one, change, ConversionCounts()) for one in contents]
-    for key, value in ((key, value) for row in rows for key, value in row.items()):
-        if isinstance(value, list | dict) and key not in IN_CELLS:
-            raise DataError(
-                f'found {kind_of(value)} in column "{key}" of rows in the shape {change.to}',
-                where=str(out),
-                expected="what a table can hold",
-                remedy="Write a .jsonl file, or name another shape with --to.",
-            )
+    for content, row in zip(contents, rows, strict=True):
+        for key, value in row.items():
+            # A further column may be text in the rows that are drawn.
+            if isinstance(value, list | dict) and key not in IN_CELLS and key not in content.further:
+                raise DataError(
+                    f'found {kind_of(value)} in column "{key}" of rows in the shape {change.to}',
+                    where=str(out),
+                    expected="what a table can hold",
+                    remedy="Write a .jsonl file, or name another shape with --to.",
+                )
     return tuple(dict.fromkeys(key for row in rows for key in row))
