@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lastresort.advice.draft import (
     LADDERS,
+    FewUnitsError,
     OpenColumns,
     answers_of,
     choose_columns,
@@ -34,7 +35,7 @@ from lastresort.climb.shares import error_shares
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.split import UnitSize
+from lastresort.data.split import UnitSize, fill
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.rungs.prompting.prompts import instruction
@@ -303,9 +304,45 @@ def test_owners_that_are_enough_stay_together_however_their_inputs_repeat_or_one
     assert not {one.group for one in split.train} & {one.group for one in (*split.dev, *split.test)}
 
 
-def test_a_group_of_objects_groups_no_rows(tmp_path: Path) -> None:
-    rows = [{**row, "customer": {"id": i % 50}} for i, row in enumerate(_labelled(100))]
-    assert init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml")).draft.group_by is None
+@pytest.mark.parametrize("owners", [25, 30, 60])
+def test_one_large_owner_leaves_dev_and_train_enough(owners: int) -> None:
+    """Wherever in the order of the split it is; two of the files at most are refused."""
+    refused = list[str]()
+    for seed in range(40):
+        drawn = random.Random(seed)
+        each = [UnitSize(n, n, 1) for n in (61, *(drawn.randint(1, 2) for _ in range(owners - 1)))]
+        drawn.shuffle(each)
+        rows = sum(one.rows for one in each)
+        try:
+            found = draft(["abc"[i % 3] for i in range(rows)], group_by="customer", together=each)
+        except FewUnitsError as error:
+            refused.append(error.cause)
+            continue
+        rest = fill(each, found.test or 0, lambda one: one.rows)[1]
+        dev, train = fill(rest, found.dev or 0, lambda one: one.rows)
+        assert sum(one.rows for one in dev) >= 10
+        assert sum(one.rows for one in train) == found.train >= rows / 8
+    assert refused in ([], ["uneven"], ["uneven"] * 2)
+
+
+def test_owners_of_whom_one_has_nearly_all_rows_are_not_said_to_be_lacking_in_number(tmp_path: Path) -> None:
+    labelled = iter(_labelled(180))
+    rows = [{**next(labelled), "customer": f"c{i}"} for i in range(30) for _ in range(151 if i == 0 else 1)]
+    task = tmp_path / "task.yaml"
+    init_task(InitRequest(_file(tmp_path, rows), task_file=task))
+    said = "# Rows share a customer, but some have too many rows for a split that keeps them apart."
+    assert said in task.read_text("utf-8")
+
+
+@pytest.mark.parametrize("value", [lambda i: {"id": i}, float])
+def test_a_group_of_objects_or_fractions_groups_no_rows_and_the_file_says_so(
+    value: Callable[[int], object], tmp_path: Path
+) -> None:
+    rows = [{**row, "customer": value(i % 50)} for i, row in enumerate(_labelled(200))]
+    task = tmp_path / "task.yaml"
+    assert init_task(InitRequest(_file(tmp_path, rows), task_file=task)).draft.group_by is None
+    said = "# Rows share a customer: make it text or a whole number, then split by it (split.group_by: customer)."
+    assert said in task.read_text("utf-8")
 
 
 def test_a_column_called_group_that_equal_inputs_connect_is_refused_as_that(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lastresort.data.check import LEAST_ROWS_A_LABEL, are_codes, short
 from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.split import LEAST_DEV, UnitSize, fill, least_dev
+from lastresort.data.split import UnitSize, fill, least_dev
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.foreign import NotJson, parse_json
@@ -349,12 +349,19 @@ BARS: dict[AnswerKind, float] = {"labels": 0.85, "json": 0.8, "number": 0.7, "sh
 GRADED = frozenset({"rouge_l"})
 LADDERS = (("prompting", "sft", "preference", "full"), ("prompting", "sft", "full"), ("prompting", "sft"))
 CONFIDENCE, LOWEST_BAR, STEP = 0.95, 0.5, 0.05
+TEST_SHARES = (0.7, 0.5, 0.35, 0.25)  # of the usual size, where groups do not fit that
+AS_USUAL, LEAST_TRAIN = 0.75, 0.5  # of what dev and train usually get: no other try is better; a try is refused below
+
+Cause = Literal["few", "connected", "uneven"]
 
 
 class FewUnitsError(DataError):
-    """Rows, inputs or groups are too few for a split with a verdict. connected: groups would be enough, but share their inputs."""
+    """No split of these rows, inputs or groups leaves enough on every side.
 
-    connected = False
+    cause: they are too few; groups would be enough, but equal inputs connect them; or some have too many of the rows.
+    """
+
+    cause: Cause = "few"
 
 
 def draft(
@@ -392,7 +399,6 @@ def draft(
     binary = score not in GRADED and not grouped
     usual = _usual_bar(answers)
     sides = _sides(each, usual, binary, n_dev is None, n_test is None)
-    test = sides.test if n_test is None else n_test
     if units is None:
         units = sides.test_units if n_test is None else n_test
     decided = _decidable(units, usual, binary, [[one for one in ladder if one not in skipped] for ladder in LADDERS])
@@ -409,22 +415,23 @@ def draft(
         found, inputs = _counted(each), _inputs(each)
         unit = f"values of {group_by or 'group'}" if grouped else "inputs" if inputs < rows else "rows"
         enough = math.ceil(least / 0.5)
-        connected = grouped and len(each) < enough <= found
-        to = f", which equal inputs connect to {len(each)}" if connected else ""
+        cause: Cause = "few" if min(found, len(each)) < enough else "uneven"
+        if grouped and len(each) < enough <= found:
+            cause = "connected"
+        to = f", which equal inputs connect to {len(each)}" if cause == "connected" else ""
         refusal = FewUnitsError(
             f"found {rows} rows" + (f" of {found} {unit}{to}" if unit != "rows" else ""),
             where=where,
             expected=f"at least {enough} {unit}, half of them to test on"
-            if min(found, len(each)) < enough
+            if cause != "uneven"
             else f"{unit} that leave each of train, dev and test enough, however many rows the largest has",
             remedy="Add labelled examples.",
         )
-        refusal.connected = connected
+        refusal.cause = cause
         raise refusal
     bar, ladder = decided
-    dev = sides.dev if n_dev is None else None
-    train = rows - (dev or 0) - (test if n_test is None else 0)
-    return TaskDraft(rows, answers, score, bar, dev, test if n_test is None else None, train, ladder, columns, group_by)
+    dev, test = sides.dev if n_dev is None else None, sides.test if n_test is None else None
+    return TaskDraft(rows, answers, score, bar, dev, test, sides.train, ladder, columns, group_by)
 
 
 def _usual_bar(answers: Answers) -> float:
@@ -435,36 +442,40 @@ def _usual_bar(answers: Answers) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """test, dev: rows to ask for. test_units: what the split then has in test. enough: on every side."""
+    """test, dev: rows to ask for. train: rows that are left. test_units: what the split then has in test. enough: on every side.
+    share: the inputs of dev or train over those that it usually gets, whichever share is lower.
+    """
 
     test: int
     dev: int
+    train: int
     test_units: int
     enough: bool
+    share: float
 
 
 def _sides(each: Sequence[UnitSize], bar: float, binary: bool, with_dev: bool, with_test: bool) -> _Sides:
     """The usual shares of the inputs; others where groups are few or some of them large, so that a side has too few."""
     inputs, counted = _inputs(each), _counted(each)
-    usual, dev_size = _test_rows(inputs, bar, binary), _dev_rows(inputs)
+    test_size, dev_size = _test_rows(inputs, bar, binary), _dev_rows(inputs)
     least = smallest_for(min(bar, LOWEST_BAR), binary, LADDERS[-1])
-    tries = [(usual, dev_size)]
-    if with_test and with_dev and counted < inputs:
-        tries.append((min(math.ceil(least * inputs / counted), inputs // 2), dev_size))
-        tries += [(round(share * usual), round(share * dev_size)) for share in (0.7, 0.5, 0.35, 0.25)]
-        tries.append((inputs // 2, dev_size))
-    found = list[_Sides]()
-    for test_size, asked_dev in tries:
-        n_test = _rows(fill(each, test_size if with_test else 0, lambda one: one.inputs)[0])
+
+    def filled(asked: int) -> _Sides:
+        n_test = _rows(fill(each, asked if with_test else 0, lambda one: one.inputs)[0])
         test, rest = fill(each, n_test, lambda one: one.rows)  # as the split does, which is asked for rows
-        n_dev = _rows(fill(rest, asked_dev if with_dev else 0, lambda one: one.inputs)[0])
+        n_dev = _rows(fill(rest, dev_size if with_dev else 0, lambda one: one.inputs)[0])
         dev, train = fill(rest, n_dev, lambda one: one.rows)
-        n_inputs = _inputs(dev)
-        accepted = n_inputs >= max(1, least_dev(_rows(dev), n_inputs, inputs))
-        found.append(_Sides(n_test, n_dev, _counted(test), _counted(test) >= least and accepted and bool(train)))
-        if found[-1].enough and n_inputs >= min(LEAST_DEV, dev_size):
-            return found[-1]
-    return next((sides for sides in found if sides.enough), found[0])
+        of_dev, of_train = _inputs(dev) / max(1, dev_size), _inputs(train) / max(1, inputs - test_size - dev_size)
+        accepted = _inputs(dev) >= least_dev(dev_size, _inputs(dev), inputs) and of_train >= LEAST_TRAIN
+        enough = accepted and _counted(test) >= least
+        return _Sides(n_test, n_dev, _rows(train), _counted(test), enough, min(of_dev, of_train))
+
+    usual = filled(test_size)
+    if not (with_test and with_dev and counted < inputs) or (usual.enough and usual.share >= AS_USUAL):
+        return usual
+    sizes = [math.ceil(least * inputs / counted), inputs // 2, *(round(share * test_size) for share in TEST_SHARES)]
+    tries = [usual, *(filled(min(size, inputs // 2)) for size in sizes)]
+    return max(tries, key=lambda sides: (sides.enough, min(sides.share, AS_USUAL)))
 
 
 def _rows(units: Sequence[UnitSize]) -> int:

@@ -35,7 +35,7 @@ from lastresort.errors import DataError, InputError, LastresortError, SplitError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
 from lastresort.report.words.data import lines
-from lastresort.report.words.draft import DraftFacts, few_test_items, rows_without, task_text
+from lastresort.report.words.draft import DraftFacts, Ungrouped, few_test_items, rows_without, task_text
 from lastresort.spec.sections import SplitSettings
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
@@ -140,8 +140,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
     whose = group_column(facts, len(rows), columns or ())
-    if whose and not all(isinstance(row.values[whose.name], str | int) for row in rows):
-        whose = None  # objects and fractions name no group
+    names_groups = whose is not None and all(isinstance(row.values[whose.name], str | int) for row in rows)
     examples = examples_of(_used(rows, columns), request.data)
     beside = {
         part: path
@@ -157,13 +156,15 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         together = unit_sizes(grouped, SplitSettings().seed)
         return partial(_draft, outputs, together, as_in_file, counted, beside, request, group)
 
-    drafted, connected = drafter(whose.name if whose and not beside else None), False
+    ungrouped: Ungrouped = "few" if names_groups else "type"
+    group = whose.name if whose and names_groups and not beside else None
+    drafted = drafter(group)
     try:
         found = drafted()
     except FewUnitsError as error:
-        if whose is None or beside:
+        if group is None:
             raise
-        connected = error.connected
+        ungrouped = error.cause
         drafted = drafter(None)
         found = drafted()
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
@@ -172,7 +173,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
     facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
-    facts_of_draft = replace(facts_of_draft, connected=connected)
+    facts_of_draft = replace(facts_of_draft, ungrouped=ungrouped)
     return _written(found, drafted, request, facts_of_draft, schema, left_out)
 
 

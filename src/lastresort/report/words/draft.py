@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -17,6 +17,7 @@ WIDTH = 44
 LONGEST_LINE = 88  # with a reason behind it; a longer one stands above
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
+Ungrouped = Literal["few", "connected", "uneven", "type"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class DraftFacts:
     spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON
     objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
-    it is, kept apart where `grouped`, and not where equal inputs have `connected` them. left_out: rows of the file that are not in
+    it is, kept apart where `grouped`, and otherwise not for the reason in `ungrouped`. left_out: rows of the file that are not in
     `examples`, in words. untested, skipped: rungs that are not in the ladder, since the test rows are too few for them, and since
     a climb of these rows would skip them.
     """
@@ -52,7 +53,7 @@ class DraftFacts:
     columns: tuple[str, str] | None = None
     group: str | None = None
     grouped: bool = False
-    connected: bool = False
+    ungrouped: Ungrouped = "few"
     left_out: str = ""
     untested: tuple[str, ...] = ()
     skipped: Mapping[str, Skip] = field(default_factory=dict)
@@ -205,13 +206,17 @@ def _split(facts: DraftFacts) -> list[str]:
         lines.append(_line("split", split, SPLIT))
     if facts.group is not None and facts.grouped:
         lines.append(f"# group_by: rows of one {facts.group} stay together, so that test holds no one seen in training")
-    elif facts.connected:
-        lines.append(
-            f"# Rows share a {facts.group}, but equal inputs connect them, so that no split can keep them apart."
-        )
     elif facts.group is not None:
-        lines.append(f"# Rows share a {facts.group}: with more of them, split by it (split.group_by: {facts.group}).")
+        lines.append(f"# Rows share a {facts.group}{_UNGROUPED[facts.ungrouped].format(facts.group)}.")
     return lines
+
+
+_UNGROUPED: dict[Ungrouped, str] = {
+    "few": ": with more of them, split by it (split.group_by: {})",
+    "type": ": make it text or a whole number, then split by it (split.group_by: {})",
+    "connected": ", but equal inputs connect them, so that no split can keep them apart",
+    "uneven": ", but some have too many rows for a split that keeps them apart",
+}
 
 
 def _not_in_ladder(facts: DraftFacts) -> list[str]:
