@@ -462,7 +462,7 @@ def _sides(each: Sequence[UnitSize], bar: float, binary: bool, with_dev: bool, w
 
     def filled(asked: int) -> _Sides:
         n_test = _rows(fill(each, asked if with_test else 0, lambda one: one.inputs)[0])
-        test, rest = fill(each, n_test, lambda one: one.rows)  # as the split does, which is asked for rows
+        test, rest = fill(each, n_test, lambda one: one.rows)  # as in the split, whose sizes are rows
         n_dev = _rows(fill(rest, dev_size if with_dev else 0, lambda one: one.inputs)[0])
         dev, train = fill(rest, n_dev, lambda one: one.rows)
         of_dev, of_train = _inputs(dev) / max(1, dev_size), _inputs(train) / max(1, inputs - test_size - dev_size)

@@ -158,6 +158,8 @@ class _Finished:
 
 def _finished(record: Record) -> _Finished | None:
     """As it stood when the run last finished, whatever options were named since. None of a run that never did."""
+    if record.last(ClimbFinished) is None:
+        return None
     now, then = dict[type, OptionsChosen | GateChosen | WaysChosen](), None
     decided: RunView | None = None
     for _, event in record.since():

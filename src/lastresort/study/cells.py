@@ -133,16 +133,13 @@ def run_prompts(
     begin: called as a cell begins. keep: with each row once it is complete. Raises StoppedError where it stopped.
     """
     bench = shared.bench
-    systems = list[System]()
+    jobs = list[MeasureJob]()
     if wanted:
         bench.progress.stage("making the prompts", len(wanted))
-    for one in wanted:
+    for number, one in enumerate(wanted):
         check(bench.stop)
-        systems.append(prompt_of(shared, one.cell, one.examples))
+        jobs.append(_job(bench, prompt_of(shared, one.cell, one.examples), one.cell.label, number))
         bench.progress.advance(1)
-    jobs = [
-        _job(bench, system, one.cell.label, at) for at, (one, system) in enumerate(zip(wanted, systems, strict=True))
-    ]
     began = clock()
 
     def use(job: MeasureJob, result: Result) -> None:
