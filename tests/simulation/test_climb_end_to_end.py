@@ -28,7 +28,7 @@ from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw
 from lastresort.records.measurement import BarTest
-from lastresort.report.words.answer import headline
+from lastresort.report.words.answer import answer_text
 from lastresort.spec.task import load_task
 from lastresort.types import Example
 from simulated_climb import climbed, scored_item
@@ -105,7 +105,7 @@ def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]
         "chosen": [outcome.system for outcome in outcomes],
         "tests": [BarTest.of(outcome.judgement).as_json() for outcome in outcomes if outcome.judgement is not None],
         "end": (conclusion.verdict, conclusion.meets_bar, conclusion.provisional, conclusion.stopped_at),
-        "answer": headline(conclusion.answer),
+        "answer": answer_text(conclusion.answer),
         "won": conclusion.winner is not None,
     }
 

@@ -13,7 +13,7 @@ from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.report.words import titles
-from lastresort.report.words.answer import headline, line, of_change, of_reason
+from lastresort.report.words.answer import answer_text, line, of_change, of_reason
 from lastresort.types import CannotTell, JudgedBar, Judgement, LossAt, MoreExamples, VerdictBasis
 
 TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the browser breaks them (tests/browser)
@@ -112,7 +112,7 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
     ],
 )
 def test_the_answer_in_words(answer: value.Answer, words: str) -> None:
-    assert headline(answer) == words
+    assert answer_text(answer) == words
     assert len(words) <= TWO_LINES
 
 
@@ -136,8 +136,8 @@ def test_a_headline_says_on_how_few_items_a_bar_is_met(answer: value.Answer, n: 
 
 
 def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:
-    assert "reaches 99.9%" in headline(value.BarMet("prompting", 0.9996, 0.8, tuned=False))
-    assert "scored 0.1%" in headline(value.NoneMet("prompting", 0.0004, 0.8))
+    assert "reaches 99.9%" in answer_text(value.BarMet("prompting", 0.9996, 0.8, tuned=False))
+    assert "scored 0.1%" in answer_text(value.NoneMet("prompting", 0.0004, 0.8))
 
 
 TEST = Judgement("MET", 0.9, 40, 300, (0.82, 0.97), decided=VerdictBasis("sequence", 0.01, 0.82))

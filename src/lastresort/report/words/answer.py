@@ -32,7 +32,7 @@ from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, JudgedBar, 
 _GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
 
-def headline(answer: value.Answer) -> str:
+def answer_text(answer: value.Answer) -> str:
     """Should I fine-tune? One short answer, the reasons apart."""
     match answer:
         case value.NothingApplies():
@@ -142,7 +142,7 @@ def commands_to_use(decision: RunView, run: Path) -> tuple[str, ...]:
 
 
 def of_answer(answer: value.Answer) -> Statement:
-    return Statement.of(answer, headline(answer))
+    return Statement.of(answer, answer_text(answer))
 
 
 def of_reason(reason: value.Reason) -> Statement:
