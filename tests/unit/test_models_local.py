@@ -336,6 +336,25 @@ def test_no_hash_is_remembered_of_a_file_that_has_just_changed(tmp_path: Path, m
 
 
 @pytest.mark.usefixtures("files_settle_at_once")
+def test_hashes_of_long_ago_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key holds the state of the file: of one that changes or goes, nobody asks for the old hash again."""
+    from lastresort.embedded import file_hash
+
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    file, kept = tmp_path / "model.gguf", tmp_path / "cache" / "hashes"
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        file_hash(file)
+    assert len(list(kept.iterdir())) == 2
+    old = next(kept.iterdir())
+    os.utime(old, (0, 0))
+    file.write_bytes(b"a third")
+    file_hash(file)
+    assert len(list(kept.iterdir())) == 2
+    assert not old.exists()
+
+
+@pytest.mark.usefixtures("files_settle_at_once")
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lastresort import embedded as weights
 
