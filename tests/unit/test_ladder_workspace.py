@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError, TaskError
+from lastresort.records.database import Database, connect
 from lastresort.records.document import Statement
 from lastresort.records.events import ClimbFinished, ClimbStopped, ModelOpened, RungGivenUp
 from lastresort.records.record import Record, RecordGoneError
@@ -113,9 +116,62 @@ def test_a_record_in_the_place_of_the_one_that_was_deleted_is_another(tmp_path: 
     with Record.create(tmp_path / "a-1") as record:
         shutil.rmtree(tmp_path / "a-1")
         with Record.create(tmp_path / "a-1") as other:
-            with pytest.raises(RecordGoneError, match=r"a-1: moved or deleted .* Another run has begun in its place"):
+            with pytest.raises(
+                RecordGoneError, match=r"a-1: moved or deleted .* Another file is in its place: resume the run if"
+            ):
                 record.append(ClimbFinished())
             assert other.last(ClimbFinished) is None
+
+
+def test_a_record_that_was_moved_while_it_was_opened_is_not_written_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Record.create(tmp_path / "a-1").close()
+
+    def moved(path: Path, **options: Any) -> Database:
+        database = connect(path, **options)
+        path.parent.rename(tmp_path / "kept")
+        return database
+
+    monkeypatch.setattr("lastresort.records.record.connect", moved)
+    with (
+        pytest.raises(RecordGoneError, match=r"moved or deleted .* Put it back"),
+        Record.open(tmp_path / "a-1") as record,
+    ):
+        record.append(ClimbFinished())
+
+
+def test_a_record_in_a_folder_that_may_no_longer_be_looked_into_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.stat
+
+    def private(path: Path, **options: Any) -> os.stat_result:
+        if tmp_path / "a-1" in (path, *path.parents):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **options)
+
+    with Record.create(tmp_path / "a-1") as record, monkeypatch.context() as here:
+        here.setattr(Path, "stat", private)
+        with pytest.raises(RecordGoneError):
+            record.append(ClimbFinished())
+
+
+def test_what_runs_share_stays_where_a_run_was_moved_before_another_error_than_that_of_its_record(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "runs" / "a-1"
+
+    def begin_and_move() -> None:
+        with withdrawn_if_refused(run, made_here=True):
+            begun(run)
+            (shared_folder(run) / "responses.sqlite").touch()
+            run.rename(tmp_path / "kept")
+            raise InfrastructureError("the server is down")
+
+    with pytest.raises(InfrastructureError, match="the server is down"):
+        begin_and_move()
+    assert (shared_folder(run) / "responses.sqlite").is_file()
 
 
 @pytest.mark.parametrize("case", ["begun", "not made here", "stopped", "held"])

@@ -129,19 +129,21 @@ def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
     except RecordGoneError:  # what is left of a run that was moved is not ours to delete
         raise
     except (InputError, PrerequisiteError, InfrastructureError):
-        if made_here:
-            _withdraw(run)
-            if first and not any(run.parent.glob(f"*/{FILE_NAME}")):
-                shutil.rmtree(shared, ignore_errors=True)
+        if made_here and _withdraw(run) and first and not any(run.parent.glob(f"*/{FILE_NAME}")):
+            shutil.rmtree(shared, ignore_errors=True)
         raise
 
 
-def _withdraw(run: Path) -> None:
+def _withdraw(run: Path) -> bool:
+    """Whether its record said that it never began: then what runs share holds nothing of it. Without a record nobody knows."""
     if not run.is_dir():
-        return
+        return False
     with suppress(InputError), run_lock(run):  # a process that came in between keeps what it holds
+        noted = (run / FILE_NAME).is_file()
         if not _began(run):
             shutil.rmtree(run, ignore_errors=True)
+            return noted
+    return False
 
 
 def _began(run: Path) -> bool:

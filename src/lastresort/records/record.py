@@ -262,14 +262,14 @@ class Record:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Raises RecordGoneError where the file is gone: SQLite would go on writing into what was deleted."""
         found = _file_at(self._place)
-        if found != self._file:
-            alone = found is None and self._place.parent.is_dir()
+        if found is None or found != self._file:
+            alone = found is None and _file_at(self._place.parent) is not None
             raise RecordGoneError(
                 "moved or deleted while the run was at work",
                 where=str(self.folder / FILE_NAME if alone else self.folder),
                 remedy="Put it back and resume the run, or start a new one."
                 if found is None
-                else "Another run has begun in its place: wait for that one, or start a new one.",
+                else "Another file is in its place: resume the run if that is a copy of its record, or start a new one.",
             )
         with self._database.transaction() as connection:
             yield connection
