@@ -18,6 +18,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as rates
 from lastresort.climb.kept_rates import KEPT_S
 from lastresort.climb.prepare import prepare
+from lastresort.climb.shares import error_shares
 from lastresort.climb.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of
 from lastresort.climb.workload import workload
 from lastresort.evals.evidence import items_against_bar
@@ -189,12 +190,12 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
         f"At prompting, a system that truly scores 70% needs about {test['to_meet']} test items to be shown to meet"
         in told
     )
-    strictest = test["strictest"]
-    assert found["shares"][strictest] == min(found["shares"][rung] for rung in TRAINED) < found["shares"]["prompting"]
-    most = items_against_bar(test["above"], bar=0.6, alpha=found["shares"][strictest])
+    strictest, planned = test["strictest"], error_shares(TRAINED, 0.05)
+    assert planned[strictest] == min(planned[rung] for rung in TRAINED) < planned["prompting"]
+    most = items_against_bar(test["above"], bar=0.6, alpha=planned[strictest])
     assert (
-        f", and at {strictest}, which has the smallest share of the error rate, about {most}. To show that a true score of 50%"
-        in told
+        f", and at {strictest}, whose planned share of the error rate is the smallest, about {most}. To show that a true "
+        "score of 50%" in told
     )
     assert f"give 80% power. At prompting, even a perfect score needs {test['least']} test items." in told
     assert test["least"] < test["to_meet"]

@@ -18,6 +18,7 @@ from lastresort.climb.judging import errors_of_items, labelled_cases, labels_cor
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.room import refuse_beyond_cards
+from lastresort.climb.shares import shares_of
 from lastresort.climb.token_counts import counts_of
 from lastresort.climb.workload import model_of, planned_rung, workload
 from lastresort.errors import PrerequisiteError
@@ -174,7 +175,8 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
 
 def power_needed(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | None:
     """Whether the tests of these rungs can tell a score MARGIN off the bar from it; None for graded scores and groups."""
-    task, shares = prepared.task, prepared.shares
+    # What its items leave unused of a share depends on how many there are; what is needed must not.
+    task, shares = prepared.task, shares_of(prepared.task, prepared.split.train, None)
     tested = [rung for rung in rungs if rung in shares]
     if not prepared.counts_right or not tested:
         return None

@@ -33,7 +33,7 @@ class DryRunExamples(JsonDocument):
 
 class DryRunTest(JsonDocument):
     """What the test set can tell. to_meet: test items by which a true score of `above` is shown to meet the bar, with power 0.8, at
-    `first`, the first rung. to_meet_strictest: likewise at `strictest`, whose test has the smallest share of the error. to_miss:
+    `first`, the first rung. to_meet_strictest: likewise at `strictest`, whose planned share of the error is the smallest. to_miss:
     by which one of `below` is shown to miss it, at any rung. least: by which a perfect score is shown to
     meet the bar at the first rung. labels: whether people's labels have their part of the errors.
     """
@@ -202,7 +202,7 @@ def power_of(found: DryRun) -> list[str]:
     if test is None:
         return []
     most = test.to_meet_strictest
-    late = f", and at {test.strictest}, which has the smallest share of the error rate, about {count(most)}"
+    late = f", and at {test.strictest}, whose planned share of the error rate is the smallest, about {count(most)}"
     labels = " People's labels of the judge have half of each error rate, which is counted here; how far they move the bar is not."
     sentence = (
         f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
