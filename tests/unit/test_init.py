@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -325,12 +326,38 @@ def test_one_large_owner_leaves_dev_and_train_enough(owners: int) -> None:
     assert refused in ([], ["uneven"], ["uneven"] * 2)
 
 
+@pytest.mark.parametrize(("owners", "inputs", "largest", "tested"), [(200, 2, 600, 100), (400, 2, 1200, 200)])
+def test_a_large_owner_leaves_the_test_set_more_than_the_fewest_owners_that_can_decide(
+    owners: int, inputs: int, largest: int, tested: int
+) -> None:
+    """11 of them are the fewest: the bar would fall to what so few can show."""
+    for seed in range(20):
+        drawn = random.Random(seed)
+        each = [UnitSize(n, n, 1) for n in (largest, *(drawn.randint(1, inputs) for _ in range(owners - 1)))]
+        drawn.shuffle(each)
+        rows = sum(one.rows for one in each)
+        found = draft(["abc"[i % 3] for i in range(rows)], group_by="customer", together=each)
+        test, rest = fill(each, found.test or 0, lambda one: one.rows)
+        dev, train = fill(rest, found.dev or 0, lambda one: one.rows)
+        assert len(test) >= tested
+        assert min(sum(one.rows for one in side) for side in (dev, train)) >= 40
+
+
+def test_a_column_called_group_that_names_each_input_once_is_drafted_for_groups(tmp_path: Path) -> None:
+    """The split counts them as groups, whose test needs more of them than one of items."""
+    rows = [{**row, "group": f"g{i}"} for i, row in enumerate(_labelled(60))]
+    found = init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml")).draft
+    assert (found.group_by, found.bar) == (None, 0.8)
+    prepared = prepare(load_task(tmp_path / "task.yaml"))
+    assert (prepared.counts_right, prepared.n_units) == (False, 30)
+
+
 def test_owners_of_whom_one_has_nearly_all_rows_are_not_said_to_be_lacking_in_number(tmp_path: Path) -> None:
     labelled = iter(_labelled(180))
     rows = [{**next(labelled), "customer": f"c{i}"} for i in range(30) for _ in range(151 if i == 0 else 1)]
     task = tmp_path / "task.yaml"
     init_task(InitRequest(_file(tmp_path, rows), task_file=task))
-    said = "# Rows share a customer, but some have too many rows for a split that keeps them apart."
+    said = "# Rows share a customer, but too many of them belong together, by customer or by equal inputs, for a split that keeps"
     assert said in task.read_text("utf-8")
 
 
@@ -510,6 +537,35 @@ def test_test_and_dev_files_beside_train_are_used(tmp_path: Path) -> None:
     found = yaml.safe_load((tmp_path / "task.yaml").read_text())
     assert found["examples"] == {"train": "train.jsonl", "dev": "validation.jsonl", "test": "test.jsonl"}
     assert "split" not in found
+
+
+def test_files_that_are_given_are_named_as_the_reason_why_owners_are_not_kept_apart(tmp_path: Path) -> None:
+    for name, n in (("train.jsonl", 300), ("test.jsonl", 120)):
+        labelled = [{"text": f"{name} {row['text']}", "label": row["label"]} for row in _labelled(n)]
+        _file(tmp_path, [{**row, "customer": f"{name} {i % 100}"} for i, row in enumerate(labelled)], name)
+    task = tmp_path / "task.yaml"
+    init_task(InitRequest(tmp_path / "train.jsonl", task_file=task))
+    text = task.read_text("utf-8")
+    assert (
+        "# Rows share a customer: split.group_by: customer keeps them together, and refuses files that share one."
+        in text
+    )
+    task.write_text(re.sub(r"^split: \{", "split: {group_by: customer, ", text, flags=re.M), "utf-8")
+    split = prepare(load_task(task)).split
+    assert not {one.group for one in split.train} & {one.group for one in split.dev}
+
+
+def test_the_need_for_test_items_that_is_named_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    needed = set[int]()
+    for rows in (260, 300, 340, 360):
+        (tmp_path / f"{rows}").mkdir()
+        found = init_task(
+            InitRequest(_file(tmp_path / f"{rows}", _labelled(rows)), task_file=tmp_path / f"{rows}" / "t.yaml")
+        )
+        assert found.few is not None
+        assert (found.draft.bar, found.draft.ladder) == (0.85, LADDERS[0])
+        needed.add(found.few.enough)
+    assert len(needed) == 1
 
 
 def test_rows_of_one_owner_stay_together(tmp_path: Path) -> None:

@@ -349,8 +349,9 @@ BARS: dict[AnswerKind, float] = {"labels": 0.85, "json": 0.8, "number": 0.7, "sh
 GRADED = frozenset({"rouge_l"})
 LADDERS = (("prompting", "sft", "preference", "full"), ("prompting", "sft", "full"), ("prompting", "sft"))
 CONFIDENCE, LOWEST_BAR, STEP = 0.95, 0.5, 0.05
+TEST_SHARE = 0.3
 TEST_SHARES = (0.7, 0.5, 0.35, 0.25)  # of the usual size, where groups do not fit that
-AS_USUAL, LEAST_TRAIN = 0.75, 0.5  # of what dev and train usually get: no other try is better; a try is refused below
+AS_USUAL, LEAST_TRAIN = 0.75, 0.5  # of what a side usually gets: no other try is better; train is refused below
 
 Cause = Literal["few", "connected", "uneven"]
 
@@ -369,6 +370,7 @@ def draft(
     *,
     columns: tuple[str, str] | None = None,
     group_by: str | None = None,
+    grouped: bool = False,
     together: Sequence[UnitSize] = (),
     n_dev: int | None = None,
     n_test: int | None = None,
@@ -379,11 +381,12 @@ def draft(
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
-    group_by: the column that names whose row it is. together: rows that stay on one side, in the order in which the split takes
-    them; empty where each may go on any. n_dev, n_test: rows of a dev or test file of its own, None where the file is split. where,
-    where_test: the file and that of test, for errors. skipped: rungs that a climb of these rows would skip: the bar is chosen for
-    the others, the split for all. units: test items or groups that the split then has, None before it is known. Raises DataError
-    where all answers are the same, FewUnitsError where the rows, inputs or groups are too few for any verdict.
+    group_by: the column that names whose row it is. grouped: whether rows have groups, though no column is named. together: rows
+    that stay on one side, in the order in which the split takes them; empty where each may go on any. n_dev, n_test: rows of a dev
+    or test file of its own, None where the file is split. where, where_test: the file and that of test, for errors. skipped: rungs
+    that a climb of these rows would skip: the bar is chosen for the others, the split for all. units: test items or groups that
+    the split then has, None before it is known. Raises DataError where all answers are the same, FewUnitsError where the rows,
+    inputs or groups are too few for any verdict.
     """
     rows, answers = len(outputs), answers_of(outputs)
     if rows > 1 and answers.distinct == 1:
@@ -395,7 +398,7 @@ def draft(
         )
     score = SCORES[answers.kind]
     each = together or [UnitSize(1, 1, 1)] * rows
-    grouped = group_by is not None or _counted(each) < _inputs(each)  # a column called group groups unnamed
+    grouped = grouped or group_by is not None
     binary = score not in GRADED and not grouped
     usual = _usual_bar(answers)
     sides = _sides(each, usual, binary, n_dev is None, n_test is None)
@@ -443,7 +446,7 @@ def _usual_bar(answers: Answers) -> float:
 @dataclass(frozen=True, slots=True)
 class _Sides:
     """test, dev: rows to ask for. train: rows that are left. test_units: what the split then has in test. enough: on every side.
-    share: the inputs of dev or train over those that it usually gets, whichever share is lower.
+    share: the inputs of a side over those that it usually gets, of that with the lowest share.
     """
 
     test: int
@@ -465,13 +468,18 @@ def _sides(each: Sequence[UnitSize], bar: float, binary: bool, with_dev: bool, w
         test, rest = fill(each, n_test, lambda one: one.rows)  # as in the split, whose sizes are rows
         n_dev = _rows(fill(rest, dev_size if with_dev else 0, lambda one: one.inputs)[0])
         dev, train = fill(rest, n_dev, lambda one: one.rows)
-        of_dev, of_train = _inputs(dev) / max(1, dev_size), _inputs(train) / max(1, inputs - test_size - dev_size)
-        accepted = _inputs(dev) >= least_dev(dev_size, _inputs(dev), inputs) and of_train >= LEAST_TRAIN
+        usually = (
+            (test, min(test_size, round(TEST_SHARE * inputs))),
+            (dev, dev_size),
+            (train, inputs - test_size - dev_size),
+        )
+        shares = [_inputs(side) / max(1, size) for side, size in usually]
+        accepted = _inputs(dev) >= least_dev(dev_size, _inputs(dev), inputs) and shares[-1] >= LEAST_TRAIN
         enough = accepted and _counted(test) >= least
-        return _Sides(n_test, n_dev, _rows(train), _counted(test), enough, min(of_dev, of_train))
+        return _Sides(n_test, n_dev, _rows(train), _counted(test), enough, min(shares))
 
     usual = filled(test_size)
-    if not (with_test and with_dev and counted < inputs) or (usual.enough and usual.share >= AS_USUAL):
+    if not (with_test and with_dev and len(each) < inputs) or (usual.enough and usual.share >= AS_USUAL):
         return usual
     sizes = [math.ceil(least * inputs / counted), inputs // 2, *(round(share * test_size) for share in TEST_SHARES)]
     tries = [usual, *(filled(min(size, inputs // 2)) for size in sizes)]
@@ -492,7 +500,7 @@ def _counted(units: Sequence[UnitSize]) -> int:
 
 def _test_rows(rows: int, bar: float, binary: bool) -> int:
     """Three tenths, at most what a verdict uses, at least what one needs on the whole ladder, but never more than half."""
-    return min(max(round(0.3 * rows), smallest_for(bar, binary, LADDERS[0])), TEST_MOST, rows // 2)
+    return min(max(round(TEST_SHARE * rows), smallest_for(bar, binary, LADDERS[0])), TEST_MOST, rows // 2)
 
 
 def _dev_rows(rows: int) -> int:

@@ -30,7 +30,7 @@ from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import no_answer, no_question
 from lastresort.data.read import examples_of, own_names, renamed
-from lastresort.data.split import UnitSize, unit_sizes
+from lastresort.data.split import UnitSize, groups_of, unit_sizes
 from lastresort.errors import DataError, InputError, LastresortError, SplitError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
@@ -153,10 +153,10 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
 
     def drafter(group: str | None) -> Callable[..., TaskDraft]:
         grouped = examples if group is None else examples_of(_used(rows, columns, group), request.data, group_by=group)
-        together = unit_sizes(grouped, SplitSettings().seed)
-        return partial(_draft, outputs, together, as_in_file, counted, beside, request, group)
+        together, has_groups = unit_sizes(grouped, SplitSettings().seed), groups_of(grouped) is not None
+        return partial(_draft, outputs, together, has_groups, as_in_file, counted, beside, request, group)
 
-    ungrouped: Ungrouped = "few" if names_groups else "type"
+    ungrouped: Ungrouped = "files" if names_groups else "type"
     group = whose.name if whose and names_groups and not beside else None
     drafted = drafter(group)
     try:
@@ -259,6 +259,7 @@ def _beside(data: Path, stems: Sequence[str]) -> Path | None:
 def _draft(
     outputs: Sequence[str],
     together: Sequence[UnitSize],
+    grouped: bool,
     columns: tuple[str, str] | None,
     counted: dict[str, int],
     beside: dict[str, Path],
@@ -271,6 +272,7 @@ def _draft(
         outputs,
         columns=columns,
         group_by=group_by,
+        grouped=grouped,
         together=together,
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),

@@ -17,7 +17,7 @@ WIDTH = 44
 LONGEST_LINE = 88  # with a reason behind it; a longer one stands above
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
-Ungrouped = Literal["few", "connected", "uneven", "type"]
+Ungrouped = Literal["few", "connected", "uneven", "type", "files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,8 @@ _UNGROUPED: dict[Ungrouped, str] = {
     "few": ": with more of them, split by it (split.group_by: {})",
     "type": ": make it text or a whole number, then split by it (split.group_by: {})",
     "connected": ", but equal inputs connect them, so that no split can keep them apart",
-    "uneven": ", but some have too many rows for a split that keeps them apart",
+    "uneven": ", but too many of them belong together, by {} or by equal inputs, for a split that keeps them apart",
+    "files": ": split.group_by: {} keeps them together, and refuses files that share one",
 }
 
 
