@@ -269,6 +269,8 @@ def test_a_further_column_is_refused_only_where_a_row_that_is_drawn_does_not_fit
         with suppress(DataError):
             written += mix(tmp_path, "a.jsonl", name=f"{seed}.csv", rows=10, seed=seed).rows == 10
     assert written >= 4
+    with pytest.raises(DataError, match=r'a\.jsonl, row 1, key "tags": found a list'):
+        mix(tmp_path, "a.jsonl", name="all.csv")
 
 
 def test_a_table_that_the_shape_does_not_fit_is_refused_by_its_own_name(tmp_path: Path) -> None:
