@@ -343,6 +343,18 @@ def test_a_large_owner_leaves_the_test_set_more_than_the_fewest_owners_that_can_
         assert min(sum(one.rows for one in side) for side in (dev, train)) >= 40
 
 
+def test_owners_of_whom_many_are_connected_by_equal_inputs_are_drafted_with_other_sizes(tmp_path: Path) -> None:
+    """61 of 100 form a chain, which is one large unit, though no owner has more than two rows."""
+    pairs = [*((owner, owner) for owner in range(100)), *((owner, owner + 1) for owner in range(60))]
+    rows: list[dict[str, object]] = [
+        {"text": f"input {n} of the year", "label": SEASONS[n % 4], "customer": f"c{owner}"} for owner, n in pairs
+    ]
+    task = tmp_path / "task.yaml"
+    assert init_task(InitRequest(_file(tmp_path, rows), task_file=task)).draft.group_by == "customer"
+    split = prepare(load_task(task)).split
+    assert not {one.group for one in split.train} & {one.group for one in (*split.dev, *split.test)}
+
+
 def test_a_column_called_group_that_names_each_input_once_is_drafted_for_groups(tmp_path: Path) -> None:
     """The split counts them as groups, whose test needs more of them than one of items."""
     rows = [{**row, "group": f"g{i}"} for i, row in enumerate(_labelled(60))]
