@@ -59,6 +59,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_of(folder / "tickets", replace(winner), kind="adapter")
 
 
+@pytest.fixture(scope="module")
+def answered(run: Path) -> list[str]:
+    """As the adapter was measured."""
+    return measured(run)
+
+
 def measured(run: Path) -> list[str]:
     running = open_system(run)
     try:
@@ -75,10 +81,10 @@ def python_of(name: str) -> Path:
     pytest.skip(f"{name} is not installed: `python scripts/peer_environments.py .peers {name}` installs it")
 
 
-def test_the_adapter_changes_the_answers(run: Path) -> None:
+def test_the_adapter_changes_the_answers(run: Path, answered: list[str]) -> None:
     """Without it the comparisons below would show less."""
     base = run_of(run.parent / "base", replace(open_winner(run).system, adapter=None))
-    assert all(mine != own for mine, own in zip(measured(run), measured(base), strict=True))
+    assert all(mine != own for mine, own in zip(answered, measured(base), strict=True))
 
 
 def free_port() -> int:
@@ -129,33 +135,43 @@ def answers(found: HandedOver, url: str) -> list[str]:
     return texts
 
 
-def test_transformers_serve_gives_the_measured_answers(run: Path, tmp_path: Path) -> None:
+def test_transformers_serve_gives_the_measured_answers(run: Path, answered: list[str], tmp_path: Path) -> None:
     found = handed(run, "transformers")
     port = free_port()
     program = Path(sys.executable).with_name("transformers")
     words = [str(program), *started_with(found)[1:-1], str(port)]
     with started(words, found.folder, port, tmp_path / "log") as url:
-        assert answers(found, url) == measured(run)
+        assert answers(found, url) == answered
+
+
+@pytest.fixture(scope="module")  # so that a machine without it measures nothing before it skips
+def llama_cpp_path() -> str:
+    """A PATH on which start.sh finds llama.cpp; skips where neither llama-server nor the package is there."""
+    known = os.environ["PATH"]
+    return known if shutil.which("llama-server") else f"{python_of('llamacpp').parent}{os.pathsep}{known}"
 
 
 @contextmanager
-def llama_cpp(run: Path, log: Path) -> Iterator[tuple[HandedOver, str]]:
-    """What was handed over and its address, once start.sh serves it; skips where neither llama-server nor the package is there."""
+def llama_cpp(run: Path, path: str, log: Path) -> Iterator[tuple[HandedOver, str]]:
+    """What was handed over and its address, once start.sh serves it."""
     port = free_port()
     found = handed(run, "llamacpp", port=port)
     with pytest.MonkeyPatch.context() as patch:
-        if shutil.which("llama-server") is None:
-            patch.setenv("PATH", f"{python_of('llamacpp').parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PATH", path)
         with started(["sh", str(found.folder / "start.sh")], found.folder.parent, port, log) as url:
             yield found, url
 
 
-def test_llama_cpp_gives_the_measured_answers_from_the_gguf(run: Path, tmp_path: Path) -> None:
-    with llama_cpp(run, tmp_path / "log") as (found, url):
-        assert answers(found, url) == measured(run)
+def test_llama_cpp_gives_the_measured_answers_from_the_gguf(
+    llama_cpp_path: str, run: Path, answered: list[str], tmp_path: Path
+) -> None:
+    with llama_cpp(run, llama_cpp_path, tmp_path / "log") as (found, url):
+        assert answers(found, url) == answered
 
 
-def test_verify_finds_llama_cpp_as_measured_and_names_what_its_own_settings_change(run: Path, tmp_path: Path) -> None:
+def test_verify_finds_llama_cpp_as_measured_and_names_what_its_own_settings_change(
+    llama_cpp_path: str, run: Path, tmp_path: Path
+) -> None:
     """Items of a climb that the merged model won. Without the parameters of the request, llama-cpp-python penalises repetition."""
     tuned = handed(run, "transformers")
     with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +180,7 @@ def test_verify_finds_llama_cpp_as_measured_and_names_what_its_own_settings_chan
             tmp_path / "won", model=str(tuned.folder / tuned.model), about=ABOUT,
             split={"dev": 8, "test": 20}, decode={"max_new_tokens": 24},
         )  # fmt: skip
-        with llama_cpp(won, tmp_path / "log") as (found, url):
+        with llama_cpp(won, llama_cpp_path, tmp_path / "log") as (found, url):
             request = found.folder / "request.json"
             asked = lr.verify(won, url, n=8, request=request).document
             assert (asked.identical, asked.n, asked.worse) == (8, 8, False)
@@ -179,9 +195,10 @@ def test_litellm_passes_on_what_the_client_sends(run: Path, tmp_path: Path, monk
     sampled = replace(
         open_winner(run).system, decoding=Decoding(24, 0.5, 0.9, 20, ("\n",), Grammar({"type": "object"}), 3)
     )
+    program = python_of("litellm").with_name("litellm")
     found = handed(run_of(tmp_path / "tickets", sampled, kind="adapter"), "litellm")
     port = free_port()
-    words = [str(python_of("litellm").with_name("litellm")), *started_with(found)[1:-1], str(port)]
+    words = [str(program), *started_with(found)[1:-1], str(port)]
     with listening("fine") as (upstream, got):
         for name, value in (("UPSTREAM_URL", upstream), ("LITELLM_MASTER_KEY", KEY), ("API_KEY", KEY)):
             monkeypatch.setenv(name, value)
