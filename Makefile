@@ -1,5 +1,7 @@
 # make demo   install with the embedded model and climb the harbour example (10 to 14 minutes seen on two idle cores)
-# make test   run the fast tests (about 8 minutes on two idle cores); make test-slow: all others (45 minutes)
+# make test   run the fast tests (about 8 minutes on two idle cores)
+# make test-slow  run those that train, climb, kill and resume, as CI does (about 18 minutes)
+# make test-all   run every test: the two above and their variations, before a release (about an hour)
 # make coverage  the tests, and what share of src they run, file by file (slower than make test)
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
@@ -10,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow coverage check schemas bench docs peers clean
+.PHONY: demo test test-slow test-all coverage check schemas bench docs peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,13 +37,16 @@ demo: $(VENV)/.run
 	$(BIN)/lastresort demo
 
 # Many tests start the program. An interpreter that may not keep what it compiled takes twice as long to start.
-test test-slow coverage: export PYTHONDONTWRITEBYTECODE =
+test test-slow test-all coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not release" -n 2 --dist worksteal
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --cov lastresort --cov-report term:skip-covered

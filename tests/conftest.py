@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiers import mark_the_rest_slow, may_have_slow_tests
+from tiers import SLOW_TIERS, may_have_slow_tests, share_out
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -38,15 +38,15 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The slow tier does not import files that have nothing for it, which are more than half."""
-    if config.getoption("markexpr") != "slow" or collection_path.suffix != ".py":
+    """The slow tiers do not import files that have nothing for them, which are more than half."""
+    if config.getoption("markexpr") not in SLOW_TIERS or collection_path.suffix != ".py":
         return None
     return None if may_have_slow_tests(collection_path) else True
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    mark_the_rest_slow(items)
+    share_out(items)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -82,6 +82,7 @@ def test_no_page_is_wider_than_its_window(browser: playwright.Browser, link: str
         seen.faults.clear()
 
 
+@pytest.mark.sampled_slow(3, each="path")
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)], ids=["light", "dark", "phone"])
 @pytest.mark.parametrize("path", PAGES)
@@ -115,7 +116,7 @@ def test_an_open_talk_fits_its_window_and_keeps_nobody_out(browser: playwright.B
         page.wait_for_selector("#exchange-0", state="detached")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_item_is_copied_and_sent_in_talk(browser: playwright.Browser, tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     with Record.open(run, read_only=True) as record:
@@ -182,7 +183,7 @@ def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> N
         assert len(sizes) >= 5
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browser, tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.03)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
@@ -318,7 +319,7 @@ def test_a_forecast_is_cards_on_a_phone(browser: playwright.Browser, link: str, 
         assert names == ["Tokens in", "Tokens out", "Trained on", "About", "USD"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_run_goes_on_when_the_page_is_killed(browser: playwright.Browser, tmp_path: Path) -> None:
     """Stopped and resumed in the page, so that the process is one that the page started."""
     task = slow_task(tmp_path, delay_s=0.05)
@@ -440,7 +441,7 @@ def test_each_strip_of_a_ladder_has_its_axis_on_a_phone(browser: playwright.Brow
                 assert len(axes) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Browser, tmp_path: Path) -> None:
     lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
     (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
@@ -613,7 +614,7 @@ def test_what_could_not_be_drawn_is_drawn_the_next_time(browser: playwright.Brow
         seen.faults.clear()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_pages_show_a_run_that_begins_and_one_that_goes_on_in_a_terminal(
     browser: playwright.Browser, tmp_path: Path
 ) -> None:
@@ -874,7 +875,7 @@ def test_the_text_keeps_the_height_that_it_was_dragged_to(new_task: Upload) -> N
         assert page.eval_on_selector("#text", "one => one.offsetHeight") == 333
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_older_check_of_the_data_says_that_it_is_older_and_keeps_open_what_was_opened(
     browser: playwright.Browser, tmp_path: Path
 ) -> None:

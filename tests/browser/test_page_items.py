@@ -220,6 +220,7 @@ def test_a_key_that_comes_while_a_mark_is_saved_marks_nothing_and_says_so(
     assert grades == ["yes", "no"]
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.parametrize(
     "path",
     [
@@ -229,9 +230,9 @@ def test_a_key_that_comes_while_a_mark_is_saved_marks_nothing_and_says_so(
         "runs/few/items/labels",
         "runs/odd/items?system=prompting/zero-shot&with=prompting/zero-shot",
         "runs/odd/items/1/0",
-        "runs/odd/items/1/1",
+        pytest.param("runs/odd/items/1/1", marks=pytest.mark.release),
         "runs/odd/items/gate",
-        "runs/odd/rate?system=prompting/zero-shot",
+        pytest.param("runs/odd/rate?system=prompting/zero-shot", marks=pytest.mark.release),
     ],
 )
 def test_hostile_rows_run_nothing_fit_the_window_and_keep_nobody_out(

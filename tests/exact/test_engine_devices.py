@@ -117,6 +117,7 @@ KERNELS = [ByLevel(), ByNode(CudaFlash()), ByNode(CudaEfficient())]
 HEADS = [HeadShape(4, 2, 8), HeadShape(3, 3, 16), HeadShape(4, 1, 16)]
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.sampled(13)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

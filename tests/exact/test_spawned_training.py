@@ -189,6 +189,7 @@ def test_two_go_on_from_one_and_one_from_two(folder: Path, processes: TrainingPr
     same(mixed, Trained(folder, "dpo", tmp_path / "here").here())
 
 
+@pytest.mark.release
 def test_a_stop_is_heard_by_both_after_their_step(folder: Path, tmp_path: Path) -> None:
     processes, stop = TrainingProcesses(), StopSignal()
     asked = Trained(folder, "sft", tmp_path / "asked")
@@ -198,6 +199,7 @@ def test_a_stop_is_heard_by_both_after_their_step(folder: Path, tmp_path: Path) 
     same(asked, Trained(folder, "sft", tmp_path / "here").here())
 
 
+@pytest.mark.release
 def test_a_loss_that_is_not_finite_is_told_as_by_one_process(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(Diverged) as alone:
         train(
@@ -212,6 +214,7 @@ def test_a_loss_that_is_not_finite_is_told_as_by_one_process(folder: Path, tmp_p
     assert str(together.value) == str(alone.value)
 
 
+@pytest.mark.release
 def test_a_process_that_is_killed_ends_the_training_which_then_goes_on(folder: Path, tmp_path: Path) -> None:
     processes = TrainingProcesses()
     killed = Trained(folder, "sft", tmp_path / "killed")

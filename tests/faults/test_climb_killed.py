@@ -54,6 +54,7 @@ def resume_here(task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return out
 
 
+@pytest.mark.sampled_slow(3)
 @pytest.mark.sampled(10)
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_and_resumed(

@@ -92,6 +92,7 @@ def processes_of(run: Path) -> list[int]:
         return [one.processes for one in record.all(TrainingReached)]
 
 
+@pytest.mark.release
 def test_sft_and_dpo_in_two_processes_decide_as_in_one(alone: Climbed, tmp_path: Path) -> None:
     looks = list[float]()
 
@@ -156,6 +157,7 @@ def stopped_in(stop: pytest.ExceptionInfo[StopRequestedError]) -> int:
     return int(found[1])
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_climb_that_started_it(number: signal.Signals, tmp_path: Path) -> None:
     path = task(tmp_path, 2, ladder=["sft"], sft={**SFT, "epochs": 400})
@@ -182,6 +184,7 @@ def steps_seen(run: Path) -> int:
         return len(record.curve("lr0.003"))
 
 
+@pytest.mark.release
 def test_workers_of_a_cluster_train_in_two_processes_each(tmp_path: Path) -> None:
     """A race of two rates at two workers, of which one then trains to the end in two processes of the driver."""
 

@@ -42,6 +42,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], 
     return comparable(json.loads(out)), len(calls(task.parent))
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("--resume",), ()], ids=["resumed", "begun"])
 def test_the_second_climb_of_a_folder_is_refused_and_the_first_ends_as_if_alone(

@@ -169,6 +169,7 @@ def test_a_limit_stops_it_and_more_lets_it_go_on(finished: tuple[Path, Climbed],
     assert [entry["way"] for entry in found.decision.as_json()["compare"]] == ["lora", "merged"]
 
 
+@pytest.mark.release
 def test_a_plan_that_does_not_fit_is_not_begun(finished: tuple[Path, Climbed], tmp_path: Path) -> None:
     path, first = finished
     run = shutil.copytree(first.run, tmp_path / "runs" / "tiny-1")

@@ -149,6 +149,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
         yield endpoint
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("count", [40, pytest.param(600, marks=pytest.mark.slow)])
 def test_right_answers_among_faults(
     server: Endpoint, tmp_path: Path, count: int, caplog: pytest.LogCaptureFixture

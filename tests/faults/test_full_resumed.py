@@ -91,8 +91,7 @@ def test_no_checkpoint_of_three_times_the_model_is_left(whole: tuple[Path, Climb
     assert not list((found.run / "checkpoints").glob("*/*.safetensors"))
 
 
-@pytest.mark.sampled(2)
-@pytest.mark.parametrize("shares", [(0.92,), (0.25, 0.35)], ids=str)
+@pytest.mark.parametrize("shares", [pytest.param((0.92,), marks=pytest.mark.release), (0.25, 0.35)], ids=str)
 def test_cut_and_resumed(shares: tuple[float, ...], whole: tuple[Path, Climbed, Scissors], tmp_path: Path) -> None:
     """After each share of the uncut climb's signs of life, in a session of its own."""
     path, uncut, scissors = whole

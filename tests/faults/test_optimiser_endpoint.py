@@ -72,6 +72,7 @@ def bodies(server: Endpoint) -> Counter[str]:
     return Counter(json.dumps(request, sort_keys=True) for request in server.requests)
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [2, 12])
 def test_a_prompt_is_optimised_over_http_and_no_call_is_paid_twice(
@@ -99,6 +100,7 @@ def test_a_prompt_is_optimised_over_http_and_no_call_is_paid_twice(
     assert set(asked_again.values()) == {1}
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("needed", [10_000, 100_000])
 def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_path: Path, needed: int) -> None:
@@ -128,7 +130,7 @@ def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_pat
     assert "(3 more were cut at the token limit)" in search.in_words
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_without_room_to_think_is_asked_again_for_no_more_than_a_text(tmp_path: Path) -> None:
     """Its context is shorter than a text with thoughts: that is no reason to end the search after one text that was cut."""
     cut = list[bool]()
@@ -157,6 +159,7 @@ def test_a_model_without_room_to_think_is_asked_again_for_no_more_than_a_text(tm
     assert found.reflections == len(reflections) - 1  # one was refused
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("effort", [{}, {"reasoning_effort": "low"}], ids=["none named", "low"])
 def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, effort: dict[str, Any]) -> None:
@@ -177,6 +180,7 @@ def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, eff
     assert found.stopped == "no room"
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("late", [{1}, {1, 2, 3}], ids=["the first", "three in a row"])
 def test_a_reflection_that_times_out_has_failed_and_is_not_asked_for_again(
@@ -233,6 +237,7 @@ def test_a_reflection_that_times_out_has_failed_and_is_not_asked_for_again(
     assert "a reflection timed out after 0.2 s" in str(line_of(noted[0]))
 
 
+@pytest.mark.sampled_slow(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(("cut", "stopped"), [(0, "late"), (2, "cut or late"), (3, "cut or late")])
 def test_a_gateway_that_times_out_on_every_reflection_does_not_end_the_climb(
@@ -307,7 +312,7 @@ def test_a_forecast_counts_what_reflections_may_think(tmp_path: Path) -> None:
     assert high - plain == pytest.approx(reflections * THINKING_TOKENS["high"] * 2 / 1e6)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_reflecting_model_thinks_as_long_as_the_task_says_and_what_that_may_cost_counts(tmp_path: Path) -> None:
     with serving() as server:
         server.otherwise = answers_and_reflects

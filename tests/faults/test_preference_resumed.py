@@ -185,7 +185,7 @@ def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: Path) -> None:
     """The rung sft has learned to name colours and to end; which it names is left to chance."""
     path = tiny_task(

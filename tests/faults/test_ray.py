@@ -130,6 +130,7 @@ def worker_killed(climb: Program) -> None:
     end(answering(climb.pid)[:1])
 
 
+@pytest.mark.release
 def test_a_worker_killed_at_its_batch_changes_nothing_but_that_batch(
     alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
 ) -> None:
@@ -182,6 +183,7 @@ def test_no_process_of_a_local_cluster_has_a_key_or_imports_from_the_folder_in_w
     assert not (tmp_path / "was imported").exists()
 
 
+@pytest.mark.release
 def test_one_process_connects_to_one_cluster_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)
     with ray_cluster("local") as ray:
@@ -204,6 +206,7 @@ def test_one_process_connects_to_one_cluster_after_the_other(monkeypatch: pytest
         assert ray.cluster_resources()["CPU"] == first
 
 
+@pytest.mark.release
 def test_weights_and_an_adapter_in_relative_folders_are_found_by_a_cluster_that_started_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +231,7 @@ def test_weights_and_an_adapter_in_relative_folders_are_found_by_a_cluster_that_
     assert len(found[0].items) == 8
 
 
+@pytest.mark.release
 def test_a_lost_head_leaves_a_run_that_resumes_without_ray(
     alone: tuple[dict[str, Any], Counter[str]], tmp_path: Path
 ) -> None:
@@ -242,6 +246,7 @@ def test_a_lost_head_leaves_a_run_that_resumes_without_ray(
     assert ended(started(task, "--resume"))[0] == alone[0]
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("number", "then"), [(signal.SIGTERM, ("--ray", "local")), (signal.SIGINT, ()), (signal.SIGKILL, ())]
 )
@@ -277,6 +282,7 @@ def gate_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return ended(gate(tmp_path_factory.mktemp("gate")), of=figures)[0]
 
 
+@pytest.mark.release
 def test_a_gate_of_weights_is_that_of_one_process_to_the_digit_also_when_a_worker_is_killed(
     gate_alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -290,6 +296,7 @@ def test_a_gate_of_weights_is_that_of_one_process_to_the_digit_also_when_a_worke
     assert eventually(lambda: not processes().keys() & helpers)
 
 
+@pytest.mark.release
 def test_a_gate_whose_head_is_lost_goes_on_with_the_same_command_without_ray(
     gate_alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -303,6 +310,7 @@ def test_a_gate_whose_head_is_lost_goes_on_with_the_same_command_without_ray(
     assert ended(gate(tmp_path), of=figures)[0] == gate_alone
 
 
+@pytest.mark.release
 def test_a_gate_that_is_stopped_leaves_no_worker_and_goes_on(gate_alone: dict[str, Any], tmp_path: Path) -> None:
     program = gate(tmp_path, "--ray", "local")
     assert eventually(lambda: answering(program.pid) or program.poll() is not None, 180)
@@ -341,6 +349,7 @@ def training(program: Program, root: int | None = None) -> list[int]:
     return below(root or program.pid, "ray::RayActor.train")
 
 
+@pytest.mark.release
 def test_trainings_of_a_study_are_those_of_one_process_to_the_digit_also_when_a_worker_is_killed(
     study_alone: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -355,6 +364,7 @@ def test_trainings_of_a_study_are_those_of_one_process_to_the_digit_also_when_a_
     assert "Its training goes to another one" in said
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("stops", [(None, signal.SIGTERM), (signal.SIGINT, signal.SIGKILL)])
 def test_a_study_that_is_stopped_twice_while_it_trains_saves_and_goes_on_with_ray_or_without(
     stops: tuple[signal.Signals | None, ...], study_alone: list[dict[str, Any]], tmp_path: Path
@@ -392,6 +402,7 @@ def synthetic(folder: Path, *arguments: str) -> Program:
     return command("data", "synth", "task.yaml", *own, *arguments, environment=ONE_THREAD, inside=folder)
 
 
+@pytest.mark.release
 def test_synthetic_rows_are_those_of_one_process_also_when_a_worker_is_killed(tmp_path: Path) -> None:
     ended(synthetic(tmp_path / "alone"), 4)
     with cluster() as (address, _, node):
@@ -419,6 +430,7 @@ def race_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return ended(racing(tmp_path_factory.mktemp("race")))[0]
 
 
+@pytest.mark.release
 def test_learning_rates_that_race_at_workers_decide_the_same_also_when_a_worker_is_killed(
     race_alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -433,6 +445,7 @@ def test_learning_rates_that_race_at_workers_decide_the_same_also_when_a_worker_
     assert not (tmp_path / "run" / "laps").exists()
 
 
+@pytest.mark.release
 def test_a_climb_that_is_stopped_while_learning_rates_race_saves_and_resumes(
     race_alone: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -454,6 +467,7 @@ def at_work(machine: Machine) -> list[int]:
     return [one for one in machine.processes() if "ray::RayActor.answer" in known.get(one, (0, ""))[1]]
 
 
+@pytest.mark.release
 def test_two_machines_answer_and_one_of_them_is_lost_in_the_middle(tmp_path: Path) -> None:
     """Each has an address of its own. The driver is on the one with the head."""
     if why := no_two_machines():

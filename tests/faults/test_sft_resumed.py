@@ -102,6 +102,7 @@ def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, lis
     assert training[-1].computed_tokens < training[-1].nominal_tokens
 
 
+@pytest.mark.sampled_slow(3)
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9, 0.97])
 def test_cut_and_resumed(share: float, uncut: tuple[Climbed, list[Moment]], task_file: Path, tmp_path: Path) -> None:
     whole, moments = uncut

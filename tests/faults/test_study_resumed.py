@@ -218,7 +218,7 @@ def test_a_training_that_runs_out_of_memory_says_how_to_go_on(tmp_path: Path, mo
         run_study(own, CutAt("sft, 16 examples, seed 0: dev", 1))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_other_weights_of_the_model_to_train_are_other_cells(tmp_path: Path) -> None:
     own = request(tmp_path, model="base", tune={"model": "model"})
     folder = Path(str(own.task)).parent

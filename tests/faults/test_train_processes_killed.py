@@ -102,6 +102,7 @@ def test_killed_and_resumed_is_uncut_bit_for_bit(model: Path, uncut: Path, tmp_p
     assert losses(tmp_path) == losses(uncut)
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_a_base_in_shards_is_killed_and_goes_on_with_another_number(adapter: str, model: Path, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def steps_done(folder: Path) -> int:
     return int(json.loads((folder / "out" / "checkpoint" / "state.json").read_text(encoding="utf-8"))["step"])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_two_then_one_then_two_processes_train_what_one_trains(model: Path, alone: Path, tmp_path: Path) -> None:
     trained(tmp_path, model, (2, Sent(3, [0, 1])), (1, Sent(6, [0])), (2, None))
     equal_up_to_rounding(tmp_path, alone)

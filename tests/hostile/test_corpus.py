@@ -18,6 +18,7 @@ CORPUS: dict[str, Case] = {
 }
 
 
+@pytest.mark.sampled_slow(3)
 @pytest.mark.sampled(16)
 @pytest.mark.parametrize("name", CORPUS)
 def test_it_ends_well_or_with_one_sentence(

@@ -106,6 +106,7 @@ def there_and_back(
         yield before, load_training(write_imported(read(config), folder / "back", config))
 
 
+@pytest.mark.sampled_slow(3, each="to")
 @pytest.mark.sampled(12, each="to")
 @pytest.mark.parametrize(("to", "objective"), list(cases()))
 @settings(

@@ -34,6 +34,7 @@ def questions(name: str, level: int) -> tuple[ChoiceQuestion, ...]:
     return tuple(found.values())
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.sampled(7)
 @pytest.mark.parametrize(("name", "level"), STRATA)
 def test_questions_are_many_and_each_has_one_right_answer(name: str, level: int) -> None:
@@ -79,6 +80,7 @@ HABITS: dict[str, Callable[[str, tuple[str, ...]], float]] = {
 }
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.sampled(10)
 @pytest.mark.parametrize(("name", "level"), STRATA)
 def test_a_chooser_that_does_not_read_the_question_guesses(name: str, level: int) -> None:

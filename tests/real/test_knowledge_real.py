@@ -41,7 +41,7 @@ def test_the_manual_is_read_in_its_own_sections_and_found_by_words(tmp_path: Pat
     assert scores.mrr > 0.7
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(("mode", "recall", "mrr"), [("vector", 0.55, 0.6), ("text", 0.6, 0.7), ("hybrid", 0.6, 0.75)])
 def test_the_manual_is_found_by_the_embedded_embedder(mode: Mode, recall: float, mrr: float, manual: Store) -> None:
     """Seen: recall@5 .69, .74, .74; MRR .75, .88, .88."""

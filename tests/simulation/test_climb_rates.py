@@ -29,6 +29,7 @@ def hold_the_promises(cell: Cell, tally: Tally) -> None:
     assert sum(tally.verdicts.values()) == sum(tally.stops.values()) == CLIMBS
 
 
+@pytest.mark.sampled_slow(5)
 @pytest.mark.sampled(11)
 @pytest.mark.parametrize("rates", LADDERS, ids=str)
 def test_the_grid_keeps_the_promises(rates: tuple[float, ...]) -> None:
@@ -38,6 +39,7 @@ def test_the_grid_keeps_the_promises(rates: tuple[float, ...]) -> None:
         hold_the_promises(cell, simulate(cell, CLIMBS))
 
 
+@pytest.mark.sampled_slow(6)
 @pytest.mark.sampled(23)
 @pytest.mark.parametrize("named", OTHERS, ids=lambda named: named.name)
 def test_other_ladders_bars_scores_and_choices_keep_the_promises(named: Named) -> None:

@@ -67,6 +67,7 @@ def test_a_system_right_at_the_bar_is_seldom_called_met_or_not_met(
         assert np.mean([one is not None and one.outcome == outcome for one in found]) <= ALLOWED
 
 
+@pytest.mark.sampled_slow(3)
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("n_labels", [20, 300])
 @pytest.mark.parametrize("lenient", [-0.5, 0.0, 0.5])

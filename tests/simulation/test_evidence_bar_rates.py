@@ -60,6 +60,7 @@ def test_the_numbers_of_the_design() -> None:
     assert below["used"] == pytest.approx(192, abs=3)
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.sampled(10)
 @pytest.mark.parametrize("n", [30, 100, 400])
 @pytest.mark.parametrize("alpha", [0.01, 0.0125, 0.025, 0.05])
@@ -135,6 +136,7 @@ def allowed(rate: float, runs: int = RUNS) -> float:
     return rate + 3 * math.sqrt(rate * (1 - rate) / runs)
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("alpha", [0.01, 0.025, 0.05])
 @pytest.mark.parametrize("bar", [0.3, 0.6, 0.85])

@@ -82,6 +82,7 @@ def test_the_planned_number_of_items_gives_the_planned_power() -> None:
     assert table_chances(b, c, n, psi, 0.0)[accepted].sum() == pytest.approx(0.8, abs=0.06)
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "spread"), [(150, 0.15), pytest.param(250, 0.3, marks=pytest.mark.slow)])
 def test_graded_size(n: int, spread: float) -> None:

@@ -41,6 +41,7 @@ from page_tables import allowed
 FEW = 600
 
 
+@pytest.mark.sampled_slow(3, each="side")
 @pytest.mark.sampled(6, each="side")
 @pytest.mark.parametrize(("n", "margin"), [(50, 0.02), (50, 0.05), (100, 0.03), (501, 0.05)])
 @pytest.mark.parametrize("side", ["NON_INFERIOR", "REGRESSED"])

@@ -82,6 +82,7 @@ def lines(name: str) -> list[str]:
     return found[2].strip().splitlines()[2:]
 
 
+@pytest.mark.sampled_slow(12)
 @pytest.mark.slow
 @pytest.mark.parametrize("one", climb_cells(), ids=lambda one: f"{one.profile} {one.cell.labels} {one.cell.n}")
 def test_every_cell_of_the_table_keeps_the_promises_and_is_what_the_page_shows(one: Climbed) -> None:
@@ -91,6 +92,7 @@ def test_every_cell_of_the_table_keeps_the_promises_and_is_what_the_page_shows(o
     assert line(row_of_climbs(one, found)) in lines("judged climbs"), "run python -m scripts.judges climbs"
 
 
+@pytest.mark.sampled_slow(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("case", TESTED, ids=str)
 def test_every_line_of_single_tests_is_what_the_page_shows(case: OneTest) -> None:
@@ -99,7 +101,7 @@ def test_every_line_of_single_tests_is_what_the_page_shows(case: OneTest) -> Non
 
 @pytest.mark.slow
 def test_a_line_of_each_table_is_what_the_code_gives() -> None:
-    """The others, which take minutes, in `make test-slow`."""
+    """The others, which take minutes, in `make test-all`."""
     cells = list(climb_cells())
     assert len(lines("judged climbs")) == len(cells)
     for again in (cell for cell in cells if cell.cell.n is None):

@@ -20,6 +20,7 @@ def of(curve: Curve, batches: int, noise: float) -> list[MoreExamples | CannotTe
     return list(forecasts(curve, batches, noise, RUNS))
 
 
+@pytest.mark.sampled_slow(5)
 @pytest.mark.sampled(16)
 @pytest.mark.parametrize("curve", [POWER, POWER_TO_NOTHING, STEEP_POWER, PLATEAU])
 @pytest.mark.parametrize(("batches", "noise"), [(60, 0.1), (150, 0.1), (500, 0.1), (500, 0.25)])
@@ -29,7 +30,7 @@ def test_intervals_that_are_given_hold_what_comes(curve: Curve, batches: int, no
         assert sum(times) >= 0.95 * len(given) - 3 * (0.05 * 0.95 * len(given)) ** 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_intervals_of_a_long_curve_that_ends_in_a_plateau_hold_in_95_percent() -> None:
     """The hardest of the table: with a third of the shapes, its narrow intervals fall between them and hold in 86 to 89%."""
     runs = 1_000

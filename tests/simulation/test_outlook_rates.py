@@ -237,7 +237,7 @@ def test_the_predicted_chances_come_true() -> None:
             assert abs(seen[of, side].mean() - mean) <= 3 * math.sqrt(max(mean * (1 - mean), 1 / of.sum()) / of.sum())
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_predicted_chances_of_graded_scores_come_true() -> None:
     bar, alpha, n = 0.6, 0.05, 50
     generator = np.random.default_rng(31)

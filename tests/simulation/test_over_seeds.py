@@ -38,6 +38,7 @@ def outside(n: int, by_seed: float, draws: int = DRAWS) -> tuple[int, int, int]:
     return below, above, naive
 
 
+@pytest.mark.sampled_slow(3)
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "by_seed"), [(120, 0.0), (120, 0.15), (300, 0.4)])
 def test_each_limit_keeps_its_error(n: int, by_seed: float) -> None:

@@ -66,6 +66,7 @@ def test_of_graded_scores_the_best_is_dropped_no_more_often_than_said() -> None:
 ALIKE = "two 60 ahead of eight alike"
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "look"), [("one 20 ahead, then two 5 and 10 behind", 2), (ALIKE, 1)])
 def test_after_a_refusal_the_best_of_those_left_is_out_by_the_test_no_more_often_than_said(

@@ -37,7 +37,7 @@ def test_a_repair_that_mends_ships_after_a_rejection() -> None:
     assert climbs(0.1, [0.06, 0.0, 0.0], runs=1_000).repaired > 0.4
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_choosing_by_the_items_of_the_second_gate_would_err_far_more_often() -> None:
     """What the separate draw is for: any of seven that are all at their margin is lucky on some items."""
     sizes = plan((GENERAL,), CLIMB_ALPHA)

@@ -58,6 +58,7 @@ RATES = [
 ]
 
 
+@pytest.mark.sampled_slow(6)
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize("shared", [0.0, 1.0])
 @pytest.mark.parametrize("goal_cost", [False, True])

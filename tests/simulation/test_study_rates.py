@@ -40,6 +40,7 @@ from study_support import arm_of
 STEEP, FLAT, NEVER, ALWAYS, EQUAL, ENDS_EQUAL, FALLS, COMES_AND_GOES = WAYS
 
 
+@pytest.mark.sampled_slow(6)
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize(("ways", "design"), CROSSING_STUDIES)
 def test_a_study_says_something_false_of_a_size_no_more_often_than_promised(ways: TwoWays, design: Design) -> None:
@@ -73,6 +74,7 @@ def test_few_seeds_are_not_taken_for_many() -> None:
     assert plain < 0.85 * 300
 
 
+@pytest.mark.sampled_slow(6)
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [name for name in ERRORS if "not" not in name])
 @pytest.mark.parametrize("design", FORECAST_DESIGNS, ids=lambda design: design.cells)
@@ -128,6 +130,7 @@ def test_a_look_after_each_seed_costs_what_the_docs_say() -> None:
     assert 2 * once < ever <= 30
 
 
+@pytest.mark.sampled_slow(6)
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("gains", SOURCE_GAINS, ids=str)
 @pytest.mark.parametrize("design", SOURCE_DESIGNS, ids=lambda design: design.cells)

@@ -14,6 +14,7 @@ from train_support import ANIMALS, lastresort, record, write_rows
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.release
 def test_the_file_trains_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -169,6 +169,7 @@ def test_llama_cpp_gives_the_measured_answers_from_the_gguf(
         assert answers(found, url) == answered
 
 
+@pytest.mark.release
 def test_verify_finds_llama_cpp_as_measured_and_names_what_its_own_settings_change(
     llama_cpp_path: str, run: Path, tmp_path: Path
 ) -> None:

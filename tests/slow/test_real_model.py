@@ -40,6 +40,7 @@ def climb(task: Path) -> dict[str, Any]:
     return decision
 
 
+@pytest.mark.release
 def test_tickets_need_sft(tmp_path: Path) -> None:
     # Seen: prompting 0% of 29, sft on so few rows 45% of 44.
     shorter = {"split": {"dev": 40, "test": 100}, "bar": 0.2}

@@ -41,7 +41,9 @@ def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phase, "findings_on", lambda *_, **__: (RepairFinding(kind="BELOW_BAR", value=0.0, limit=1.0),))
 
 
-@pytest.mark.parametrize("rung", ["sft", "preference", "full"])
+@pytest.mark.parametrize(
+    "rung", ["sft", *(pytest.param(rung, marks=pytest.mark.release) for rung in ("preference", "full"))]
+)
 def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: None, rung: str) -> None:
     path = tiny_task(tmp_path / "task", preferences=pairs() if rung == "preference" else None, ladder=[rung], **KEYS)
     found = climb(load_task(path), tmp_path / "run", gate="full")
@@ -79,6 +81,7 @@ class CutInTraining(Scissors):
         super().stage(label, total)
 
 
+@pytest.mark.release
 def test_a_climb_cut_in_the_middle_of_each_repairs_training_goes_on_from_there(
     tmp_path: Path, nothing_good: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

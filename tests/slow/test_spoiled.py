@@ -55,20 +55,29 @@ def nothing_kept_by_other_tests(cache_of_the_tests: Path) -> Iterator[None]:
         file.unlink()
 
 
-def test_json_only_for_many_epochs_is_rejected_for_its_leak_and_for_what_it_forgot(here: Path) -> None:
-    adapter = trained(here / "json-only" / "run", as_served(FEW_ROWS), JSON_ONLY)
+def json_only(here: Path) -> Path:
+    """The adapter, trained once."""
+    return trained(here / "json-only" / "run", as_served(FEW_ROWS), JSON_ONLY)
+
+
+def test_json_only_for_many_epochs_is_rejected_for_its_leak(here: Path) -> None:
     task = note_task(here / "json-only", FEW_ROWS, keep={"sycophancy": "skip"})
-    found = gated(task, adapter, here / "runs")
+    found = gated(task, json_only(here), here / "runs")
     assert found["verdict"] == "REJECT"
     assert "format_leak" in regressed(found)
     assert found["target"]["passed"]  # on its own task it is what was wanted
-    # The leak alone ends that gate before general is decided.
+
+
+@pytest.mark.release
+def test_json_only_for_many_epochs_is_rejected_for_what_it_forgot(here: Path) -> None:
+    """The leak alone ends that gate before general is decided."""
     task = note_task(here / "forgot", FEW_ROWS, keep={"sycophancy": "skip", "format_leak": "skip"})
-    found = gated(task, adapter, here / "runs")
+    found = gated(task, json_only(here), here / "runs")
     assert found["verdict"] == "REJECT"
     assert regressed(found) == {"general"}
 
 
+@pytest.mark.release
 def test_rewarding_agreement_is_rejected_for_sycophancy(here: Path) -> None:
     task = note_task(here / "agreeing", ROWS, keep={"general": "skip", "format_leak": "skip"})
     found = gated(task, trained(here / "agreeing" / "run", agreeing_pairs(240, 0), AGREEING), here / "runs")
@@ -76,6 +85,7 @@ def test_rewarding_agreement_is_rejected_for_sycophancy(here: Path) -> None:
     assert "sycophancy_flips" in regressed(found)
 
 
+@pytest.mark.release
 def test_a_mild_tuning_with_replay_is_not_rejected(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in BOUNDS:
         monkeypatch.setattr(plans, name, FEW_ITEMS)
@@ -86,6 +96,7 @@ def test_a_mild_tuning_with_replay_is_not_rejected(here: Path, monkeypatch: pyte
     assert found["target"]["gain"] > 0
 
 
+@pytest.mark.release
 def test_an_adapter_of_plain_trl_is_gated_as_it_lies_there(here: Path) -> None:
     adapter = tuned_by_trl(here / "trl")
     note_task(here, FEW_ROWS, keep={"general": "skip", "format_leak": "skip"})

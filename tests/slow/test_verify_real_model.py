@@ -44,6 +44,7 @@ FAULTS: dict[Fault, str] = {
 }
 
 
+@pytest.mark.release  # with the tiny model, one of each cause is caught in CI (test_verify.py)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault) -> None:
     found = verified(run, server_of(run, fault), n=12)

@@ -81,6 +81,7 @@ def test_generation_settings_of_the_model_are_found(run: Path, tmp_path: Path) -
     assert found.worse
 
 
+@pytest.mark.release
 def test_another_chat_template_is_found(run: Path, tmp_path: Path) -> None:
     model = copied(run, tmp_path)
     (model / "chat_template.jinja").write_text(
@@ -91,6 +92,7 @@ def test_another_chat_template_is_found(run: Path, tmp_path: Path) -> None:
     assert "text with role names" in next(one.seen for one in found.causes if one.explains)
 
 
+@pytest.mark.release
 def test_a_form_that_it_ignores_is_found(tmp_path: Path) -> None:
     run = won_run(tmp_path, form="schema")
     found = checked(run, tmp_path / "model")

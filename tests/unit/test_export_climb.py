@@ -119,7 +119,7 @@ def test_every_source_of_preferences(keys: dict[str, Any], objective: str, colum
     assert set(found.train[0]) == columns
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_pairs_of_the_models_own_samples_are_read_from_the_record(tmp_path: Path) -> None:
     path = tiny_task(
         tmp_path,

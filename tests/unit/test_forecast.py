@@ -54,6 +54,7 @@ def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -
     assert forecast["tokens_in"] < 12 * cost["tokens_in"]  # high, and still an estimate
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("labelled", "prompting"),

@@ -162,6 +162,7 @@ def test_the_best_is_chosen_as_ever_and_nothing_is_measured_for_it(tmp_path: Pat
     assert not any("scale" in name for name in tuned_files(run))
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "after"),

@@ -268,7 +268,7 @@ def test_both_ways_compute_the_same_and_the_rows_say_how_much(whole: Whole) -> N
     assert arms[0].arm != arms[2].arm  # another seed is another training
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_compute_is_equal_where_the_check_of_the_first_batch_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +285,7 @@ def test_compute_is_equal_where_the_check_of_the_first_batch_fails(
     assert budget - 1.3 * orpo.trained_tokens / orpo.steps < orpo.trained_tokens <= budget
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_study_that_is_cut_goes_on_to_the_same_rows(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_sa
     assert any("replay is trained by likelihood" in text for text in said)
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(("given", "run_name"), [(pairs(), "orpo-lr0.003"), (labels(), "kto-lr0.003")])
 def test_preferences_train_with_replay_held_to_the_base(given: list[object], run_name: str, tmp_path: Path) -> None:

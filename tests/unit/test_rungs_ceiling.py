@@ -40,6 +40,7 @@ def labelled_by_document() -> list[dict[str, Any]]:
     return [{**row, "passages": [row["passages"][0].split("#")[0]]} for row in questions()]
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["no labels", "whole documents"])
 def test_a_model_that_is_lost_among_passages_is_not_out_of_reach(

@@ -178,7 +178,7 @@ def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Pa
     assert ended.is_set()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_run_that_waits_for_the_store_of_another_can_be_stopped(climbed: Climbed) -> None:
     """The other one may hang, and hours are limited."""
     task = climbed.run.parent.parent / "task"
@@ -230,7 +230,7 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
     assert len(calls(tmp_path / "task")) == asked
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_ceiling_that_may_reach_the_bar_does_not_skip(tmp_path: Path) -> None:
     """A point estimate below the bar is no verdict."""
     found = run(tmp_path, script={"quality": [{"right": 0.62}]})

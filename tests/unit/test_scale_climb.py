@@ -150,6 +150,7 @@ def test_the_driver_sees_that_a_lap_at_a_worker_gets_on(tmp_path: Path, monkeypa
     assert 0 in workers.shown
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "orpo", "dpo", "full"])
 def test_a_climb_whose_laps_train_at_workers_decides_as_one_process(kind: str, tmp_path: Path) -> None:
@@ -229,6 +230,7 @@ def test_a_lap_whose_worker_is_killed_goes_on_elsewhere_from_its_checkpoint(
     assert "A worker was lost (killed). Its training goes to another one." in found.said
 
 
+@pytest.mark.sampled_slow(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [None, AtOnce])
 def test_laps_that_are_stopped_save_and_go_on_with_workers_or_without(

@@ -104,6 +104,7 @@ class Watched(WorkersHere):
             Watched.at_work -= 1
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "trainings"), [("crossover", 4), ("min-data", 4), ("orpo-vs-dpo", 4), ("synthetic", 9)]
@@ -141,7 +142,7 @@ def test_trainings_at_workers_give_the_rows_of_one_process(
     assert not list((tmp_path / "ray" / "own" / "cells").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_what_the_base_answered_for_one_training_is_given_to_the_next(tmp_path: Path, spread: Spread) -> None:
     """As in one process, where the answers are in the cache."""
     training = WorkersHere(room=lambda: 1)
@@ -245,7 +246,7 @@ def test_an_adapter_that_is_not_the_one_of_the_worker_gets_no_row(tmp_path: Path
     assert len(rows(tmp_path)) == 1, "the prompt"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_driver_has_no_model_open_while_it_waits_for_trainings(
     tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +289,7 @@ def test_a_training_that_is_stopped_saves_and_goes_on_from_there(
     assert len(taken) == 2 * (4 + 8), "no step is done twice"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_what_a_worker_has_answered_is_kept_when_it_is_lost(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +332,7 @@ class StopsAfter(Scissors):
             self._stop.request()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_stop_lets_trainings_save_and_the_same_command_goes_on_without_workers(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread
 ) -> None:
@@ -347,7 +348,7 @@ def test_a_stop_lets_trainings_save_and_the_same_command_goes_on_without_workers
     assert rows(tmp_path) == alone
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_what_interrupts_the_driver_ends_the_workers_and_the_same_command_goes_on(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread
 ) -> None:

@@ -173,7 +173,7 @@ def test_all_three_take_the_steps_of_both(whole: Whole) -> None:
     assert kept[3]["scores"] != kept[6]["scores"] or kept[3]["trained"] != kept[6]["trained"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_study_that_is_cut_goes_on_to_the_same_rows(whole: Whole, tmp_path: Path) -> None:
     own = request(tmp_path)
     made_file = whole.folder / "task" / "made.jsonl"

@@ -82,6 +82,7 @@ def test_all_constraints_of_a_request_must_be_kept_and_something_said() -> None:
     assert not keeps(" ... ", both)
 
 
+@pytest.mark.sampled_slow(4)
 @pytest.mark.sampled(12)
 @pytest.mark.parametrize("stratum", CONSTRAINT_STRATA, ids=lambda stratum: stratum.name)
 def test_requests_are_many_and_hold_as_many_demands_as_their_level(stratum: Any) -> None:
