@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,10 +27,12 @@ from lastresort.train.adapters.adapters import (
     trainable,
 )
 from lastresort.train.loop.batches import TrainingItem, batch_of, completions, pairs
+from lastresort.train.loop.checkpoints import OPTIMIZER, STATE, Checkpoints, CheckpointState, load_checkpoint
 from lastresort.train.loop.gradients import HeldOut
 from lastresort.train.loop.loop import Diverged, StepSeen, total_steps, train
 from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
 from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import Processes
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 
 
@@ -272,6 +275,47 @@ def test_the_seconds_of_the_reference_and_of_the_evaluation_count(
         trained = train(model, pair_items(), settings, folder=tmp_path / "run", **items)
         seconds.append(trained.seconds)
     assert seconds == [200, 200 + 2000]
+
+
+@pytest.mark.parametrize(
+    ("every_s", "saving_s", "saved_at"),
+    [(30, 2, [40, 82, 124]), (30, 100, [40, 1050, 2060]), (0, 100, [10, 120, 230])],
+    ids=["quick", "slow", "after each step"],
+)
+def test_checkpoints_that_take_long_come_less_often(
+    every_s: float, saving_s: float, saved_at: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 10 s. Saving takes at most a tenth of the time, unless a checkpoint after each step was asked for."""
+    now, found = [0.0], list[float]()
+
+    def save(*_: Any) -> None:
+        found.append(now[0])
+        now[0] += saving_s
+
+    monkeypatch.setattr("lastresort.train.loop.checkpoints.save_checkpoint", save)
+    kept = Checkpoints(tmp_path, torch.nn.Linear(1, 1), None, "run", Processes(), every_s, lambda: now[0])
+    while len(found) < 3:
+        now[0] += 10
+        if kept.due:
+            kept.save(CheckpointState(1, "run", 0, 0, now[0]))
+    assert found == saved_at
+
+
+def test_what_a_run_goes_on_from_is_in_memory_and_no_longer_in_its_file(tmp_path: Path) -> None:
+    """safetensors maps a file: the next checkpoint would replace it, and its room on the disk would stay taken to the end."""
+    folder = tmp_path / "run"
+    run(folder, until=2)
+    model = attach_adapter(tiny(), SMALL, base_name="tiny")
+    optimizer = build_optimizer(trainable(model), SETTINGS)
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    assert load_checkpoint(folder, model, optimizer, state["run"]) is not None
+    found = [optimizer.state[one]["exp_avg"] for _, one in trainable(model)]
+    before = [one.clone() for one in found]
+    kept = folder / OPTIMIZER
+    with kept.open("r+b") as file:  # the same file, not one in its place
+        file.write(bytes(kept.stat().st_size))
+    assert all(torch.equal(one, other) for one, other in zip(found, before, strict=True))
+    assert any(one.any() for one in found)
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from lastresort.types import Progress
 
 STATE, OPTIMIZER, WEIGHTS = "state.json", "optimizer.safetensors", "weights.safetensors"
 NUMBER = "|number"
+TRAINED_FOR_SAVED = 9  # seconds of training for each that a checkpoint takes: saving is at most a tenth of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,9 @@ class CheckpointState:
 
 
 class Checkpoints:
-    """The checkpoint of one run in `folder`, renewed every so many seconds. The main process writes it, and all read it."""
+    """The checkpoint of one run in `folder`, renewed every so many seconds, or less often where it takes long to save; with 0 after
+    each step. The main process writes it, and all read it.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Checkpoints:
     ) -> None:
         self._folder, self._model, self._optimizer, self._run = folder, model, optimizer, run
         self._processes, self._every_s, self._clock = processes, every_s, clock
-        self._saved_at = clock()
+        self._saved_at, self._rest_s = clock(), every_s
 
     def load(self, progress: Progress) -> CheckpointState:
         """How far the run is, its weights and its optimizer's state restored; step 0 without a checkpoint. A checkpoint of another
@@ -92,13 +95,16 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        return self._clock() - self._saved_at > self._every_s
+        return self._clock() - self._saved_at > self._rest_s
 
     def save(self, state: CheckpointState) -> None:
+        began = self._clock()
         if self._processes.main:
             save_checkpoint(self._folder, self._model, self._optimizer, state)
             give_back_freed_memory()
         self._saved_at = self._clock()
+        if self._every_s:
+            self._rest_s = max(self._every_s, TRAINED_FOR_SAVED * (self._saved_at - began))
 
 
 def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state: CheckpointState) -> None:
@@ -191,13 +197,19 @@ def _damaged(path: Path) -> DataError:
 
 
 def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], kept: Mapping[str, torch.Tensor]) -> None:
-    """Hand the state to the optimizer, which puts each value where it needs it: a fused one its step on the device too."""
+    """Hand the state to the optimizer, which puts each value where it needs it: a fused one its step on the device too. On a
+    processor it would keep what safetensors maps of the file, which then takes room on the disk after the next checkpoint, too.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
     state: dict[int, dict[str, Any]] = {}
     for name, parameter in named:
         prefix = f"{name}|"
-        own = {key.removeprefix(prefix): value for key, value in kept.items() if key.startswith(prefix)}
+        own = {
+            key.removeprefix(prefix): value.clone() if parameter.device.type == "cpu" else value
+            for key, value in kept.items()
+            if key.startswith(prefix)
+        }
         if own:
             state[numbers[id(parameter)]] = {
                 key.removesuffix(NUMBER): value.item() if key.endswith(NUMBER) else value for key, value in own.items()
