@@ -16,6 +16,7 @@ from tiny_model import save_tiny_model
 from train_support import record, training_file
 
 ADAPTER = Path("out", "adapter", "adapter_model.safetensors")
+MODEL = Path("out", "model", "model.safetensors")
 PROMPTS = ["Name an animal that lives in the sea.", "Name an animal that lives on land.", "Name one that flies."]
 ANSWERS = ["crab", "seal", "shark", "cow", "dog", "elk", "crow", "wasp", "owl", "eel", "ox", "bat"]
 ROWS = [{"input": PROMPTS[i % 3], "output": answer} for i, answer in enumerate(ANSWERS)]
@@ -34,9 +35,9 @@ def file_for(folder: Path, model: Path, **keys: Any) -> Path:
     return training_file(folder, "sft", ROWS, model=str(model), **{**known, **keys})
 
 
-def trained(folder: Path, model: Path, *lives: tuple[int, Sent | None]) -> list[list[Ended]]:
+def trained(folder: Path, model: Path, *lives: tuple[int, Sent | None], **keys: Any) -> list[list[Ended]]:
     """The training in so many processes, again and again until one of these lives ends by itself."""
-    file, said = file_for(folder, model), []
+    file, said = file_for(folder, model, **keys), []
     for number, (count, sent) in enumerate(lives):
         more = ["--resume"] if number else []
         said.append(commands(["train", str(file), *more], folder / f"said-{number}", count=count, sent=sent))
@@ -66,9 +67,9 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in found["steps"]]
 
 
-def equal_up_to_rounding(ours: Path, theirs: Path) -> None:
+def equal_up_to_rounding(ours: Path, theirs: Path, saved: Path = ADAPTER) -> None:
     assert losses(ours) == pytest.approx(losses(theirs), abs=1e-5)
-    found, expected = load_file(ours / ADAPTER), load_file(theirs / ADAPTER)
+    found, expected = load_file(ours / saved), load_file(theirs / saved)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
@@ -157,6 +158,16 @@ def test_a_signal_to_one_of_them_stops_both_at_the_same_step(shards: bool, model
 
 def steps_done(folder: Path) -> int:
     return int(json.loads((folder / "out" / "checkpoint" / "state.json").read_text(encoding="utf-8"))["step"])
+
+
+@pytest.mark.release
+def test_all_weights_go_on_in_another_number_of_processes(model: Path, tmp_path: Path) -> None:
+    """What a checkpoint holds is whole in every process, so one of them writes it and any number goes on from it."""
+    lives = [(2, Sent(2, [0, 1])), (1, Sent(4, [0])), (2, None)]
+    for name, own in (("cut", lives), ("whole", [(1, None)])):
+        (tmp_path / name).mkdir()
+        trained(tmp_path / name, model, *own, adapter="full", epochs=3)
+    equal_up_to_rounding(tmp_path / "cut", tmp_path / "whole", MODEL)
 
 
 @pytest.mark.release
