@@ -19,6 +19,7 @@ from lastresort.hardware.shape import ModelShape
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "several-devices.md").read_text(encoding="utf-8")
 NVLINK, NET_400, PCIE, NET_100, NET_10 = 450e9, 50e9, 25e9, 12.5e9, 1.25e9
+NVME, CLOUD_DISK = 5e9, 0.2e9
 
 
 def table(head: str) -> list[list[str]]:
@@ -120,6 +121,18 @@ def test_gradients_of_sixteen_processes() -> None:
         sent = 2 * 15 / 16 * 4 * count
         times = [time(sent / link) for link in (NVLINK, NET_400, NET_100, NET_10)]
         assert cells == [f"{count:,}", size(4 * count), size(sent), *times]
+
+
+def test_what_a_checkpoint_takes() -> None:
+    """Weights and two moments in float32; a file of each."""
+    rows = table("checkpoint of")
+    assert len(rows) == 5
+    for named, *cells in rows:
+        model, method = named.split(", ")
+        shape = shape_named(model)
+        count = shape.parameters if method == "full" else shape.adapter_parameters(16, "attention")
+        times = [time(12 * count / disk) for disk in (NVME, NET_10, CLOUD_DISK)]
+        assert cells == [size(12 * count), size(8 * count), *times]
 
 
 def held(shape: ModelShape, bits: str) -> tuple[float, float]:
