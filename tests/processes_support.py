@@ -5,6 +5,7 @@ torchrun starts them.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 Ended = tuple[int, str, str]
 """Exit code, stdout and stderr of a process."""
@@ -51,6 +53,14 @@ class Sent:
     step: int
     places: Collection[int]
     number: signal.Signals = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What happens in the midst of the first process's checkpoint after so many steps: it is killed, or the disk is full."""
+
+    steps: int
+    by: Literal["kill", "full disk"]
 
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -205,19 +215,21 @@ def commands(
     sent: Sent | None = None,
     shards: bool = False,
     save_s: float = 0,
+    cut: Cut | None = None,
 ) -> list[Ended]:
     """`lastresort ARGUMENTS` in each of `count` processes, forks of one that has imported what takes longer than a small training.
 
     folder: for what they say, and a file ended-PLACE that each writes when the command has ended. shards: as accelerate launches
-    it. save_s: how much longer the first process takes to save a checkpoint.
+    it. save_s: how much longer the first process takes to save a checkpoint. cut: a checkpoint that does not become whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = _launched(count) | (FSDP if shards else {})
     forks = []
     for place in range(count):
         environment = {**known, "RANK": str(place), "LOCAL_RANK": str(place)} if count > 1 else {"OMP_NUM_THREADS": "1"}
-        late_s = save_s if place == 0 else 0
-        forks.append(_FORKS.Process(target=_command, args=(list(arguments), environment, folder, place, sent, late_s)))
+        late_s, own = (save_s, cut) if place == 0 else (0, None)
+        given = (list(arguments), environment, folder, place, sent, late_s, own)
+        forks.append(_FORKS.Process(target=_command, args=given))
     try:
         for fork in forks:
             fork.start()
@@ -233,7 +245,13 @@ def commands(
 
 
 def _command(
-    arguments: list[str], environment: dict[str, str], folder: Path, place: int, sent: Sent | None, save_s: float
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: Path,
+    place: int,
+    sent: Sent | None,
+    save_s: float,
+    cut: Cut | None,
 ) -> None:
     for number, what in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{what}-{place}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -265,9 +283,31 @@ def _command(
         save(self, state)
 
     Checkpoints.save = late  # type: ignore[method-assign]
+    if cut is not None:
+        _cut_checkpoint(cut)
     code = guarded(app)
     (folder / f"ended-{place}").touch()
     sys.exit(code)
+
+
+def _cut_checkpoint(cut: Cut) -> None:
+    """One is saved after each step. The weights are written then, and half of the optimizer's state."""
+    import safetensors.torch
+
+    from lastresort.train.loop.checkpoints import OPTIMIZER
+
+    save_file, begun = safetensors.torch.save_file, list[str]()
+
+    def saved(tensors: Mapping[str, Any], path: str, **more: Any) -> None:
+        save_file(tensors, path, **more)
+        begun.extend([path] if path.endswith(OPTIMIZER) else [])
+        if len(begun) == cut.steps:
+            os.truncate(path, Path(path).stat().st_size // 2)
+            if cut.by == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    safetensors.torch.save_file = saved  # type: ignore[assignment]
 
 
 _MEASURED = """

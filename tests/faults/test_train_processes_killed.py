@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from processes_support import Ended, Sent, commands
+from processes_support import Cut, Ended, Sent, commands
 from tiny_model import save_tiny_model
 from train_support import record, training_file
 
@@ -158,6 +158,32 @@ def test_a_signal_to_one_of_them_stops_both_at_the_same_step(shards: bool, model
 
 def steps_done(folder: Path) -> int:
     return int(json.loads((folder / "out" / "checkpoint" / "state.json").read_text(encoding="utf-8"))["step"])
+
+
+@pytest.mark.sampled_slow(3)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("by", "shards"),
+    [("kill", False), ("full disk", False), ("full disk", True)],
+    ids=["killed", "full", "full, in shards"],
+)
+def test_a_checkpoint_that_does_not_become_whole_leaves_the_one_before(
+    by: Literal["kill", "full disk"], shards: bool, model: Path, uncut: Path, alone: Path, tmp_path: Path
+) -> None:
+    file, said = file_for(tmp_path, model), tmp_path / "said"
+    (first, _, told), (second, _, other) = commands(["train", str(file)], said, shards=shards, cut=Cut(4, by))
+    assert (first, second) == (-9 if by == "kill" else 4, 4)
+    full = f"Error: {tmp_path / 'out' / 'checkpoint'}: the disk is full."
+    assert (told.count("Error"), told.count(full)) == ((0, 0) if by == "kill" else (1, 1))
+    if by == "kill" or shards:
+        told_once(other, 1)
+    else:
+        assert other == ""
+    assert steps_done(tmp_path) == 3
+    count = 1 if by == "kill" else 2
+    assert [code for code, _, _ in commands(["train", str(file), "--resume"], said, count=count)] == [0] * count
+    equal_up_to_rounding(tmp_path, alone if count == 1 else uncut)
+    assert not list((tmp_path / "out").glob("checkpoint.new"))
 
 
 @pytest.mark.release
