@@ -235,7 +235,7 @@ def test_a_new_record_is_whole_when_it_gets_its_name(tmp_path: Path, monkeypatch
             others[-1].execute("SELECT count(*) FROM sqlite_master").fetchone()
         return database
 
-    monkeypatch.setattr("lastresort.records.record.connect", read_beside)
+    monkeypatch.setattr("lastresort.records.record_file.connect", read_beside)
     Record.create(tmp_path).close()
     monkeypatch.undo()
     assert others

@@ -14,7 +14,8 @@ from lastresort.errors import DataError, InfrastructureError, PrerequisiteError,
 from lastresort.records.database import Database, connect
 from lastresort.records.document import Statement
 from lastresort.records.events import ClimbFinished, ClimbStopped, ModelOpened, RungGivenUp
-from lastresort.records.record import Record, RecordGoneError
+from lastresort.records.record import Record
+from lastresort.records.record_file import RecordGoneError
 
 
 def begun(run: Path) -> Path:
@@ -133,7 +134,7 @@ def test_a_record_that_was_moved_while_it_was_opened_is_not_written_into(
         path.parent.rename(tmp_path / "kept")
         return database
 
-    monkeypatch.setattr("lastresort.records.record.connect", moved)
+    monkeypatch.setattr("lastresort.records.record_file.connect", moved)
     with (
         pytest.raises(RecordGoneError, match=r"moved or deleted .* Put it back"),
         Record.open(tmp_path / "a-1") as record,

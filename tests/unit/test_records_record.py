@@ -27,7 +27,8 @@ from lastresort.records.events import (
     Stage,
     TaskRead,
 )
-from lastresort.records.record import MIGRATIONS, ItemScore, Measurement, Record
+from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.record_file import MIGRATIONS
 from lastresort.types import Judgement, VerdictBasis
 from record_support import edit
 
@@ -202,7 +203,7 @@ class Clock:
 
 def test_the_stage_is_one_row_that_is_replaced_at_most_twice_a_second_while_it_goes_on(tmp_path: Path) -> None:
     clock = Clock()
-    with Record.create(tmp_path) as made, Record(tmp_path, made._database, clock=clock) as record:
+    with Record.create(tmp_path) as made, Record(made._file, clock=clock) as record:
         assert record.stage() is None
         stages = [
             Stage(label="sft: training", rung="sft", done=done, total=9, loss=1.5, spent_s=2.0) for done in range(4)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from lastresort.errors import DataError
-from lastresort.records import record as record_module
+from lastresort.records import record_file
 from lastresort.records.atomic import held
 from lastresort.records.chain import SOURCES, Changed, Table, changes
 from lastresort.records.events import ClimbResumed, Stage
@@ -33,7 +33,7 @@ def checked_tables(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         found.append(sources)
         return changes(connection, sources)
 
-    monkeypatch.setattr(record_module, "changes", seen)
+    monkeypatch.setattr(record_file, "changes", seen)
     return found
 
 

@@ -29,7 +29,8 @@ from lastresort.records.events import (
 )
 from lastresort.records.events.base import OfRung
 from lastresort.records.ledger import Ledger, item_hash
-from lastresort.records.record import FILE_NAME, Record, RecordGoneError
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.record_file import RecordGoneError
 from lastresort.records.view import fold_of, refuse_study
 from lastresort.report.words.data import of_reuse
 from lastresort.stop import StopFile

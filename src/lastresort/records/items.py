@@ -1,17 +1,21 @@
-"""Which answers of a record somebody wants to see: by system, split, outcome and text, also against another system's.
+"""Items of a record: how its table holds them, and which of them somebody wants to see: by system, split, outcome and text, also
+against another system's.
 
 The record may hold hundreds of thousands of answers. SQLite filters and counts them, and only those of a page are read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from lastresort.keys import redacted
+from lastresort.records.chain import NotAsWritten, body_of, place_of
 from lastresort.records.events import CandidateMeasured
 from lastresort.records.measurement import ItemScore, whole_of
 
@@ -36,6 +40,34 @@ _OF_CHANGE: dict[ItemChange, str] = {
     "both wrong": "item.score < 1 AND other.score < 1",
     "both right": "item.score >= 1 AND other.score >= 1",
 }
+
+_ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(ItemScore))
+ADD_ITEM = (
+    f"INSERT INTO item (measurement, position, {', '.join(_ITEM_FIELDS)}) "
+    f"VALUES (?, ?, {', '.join('?' * len(_ITEM_FIELDS))})"
+)
+
+
+def item_of(row: sqlite3.Row) -> ItemScore:
+    """Raises NotAsWritten."""
+    passages, score = body_of("item", row, "passages"), row["score"]
+    if not isinstance(passages, list) or not all(isinstance(name, str) for name in passages) or not 0 <= score <= 1:
+        raise NotAsWritten(f"{place_of('item', row)}: a score or passages that are none")
+    format_ok = None if row["format_ok"] is None else bool(row["format_ok"])
+    values = {name: row[name] for name in _ITEM_FIELDS}
+    return ItemScore(**{**values, "format_ok": format_ok, "passages": tuple(passages)})
+
+
+def stored_item(item: ItemScore, keys: Sequence[str]) -> Iterator[Any]:
+    """The values of ADD_ITEM, after its place. keys: that must not be kept."""
+    return (_storable(getattr(item, field), keys) for field in _ITEM_FIELDS)
+
+
+def _storable(value: Any, keys: Sequence[str]) -> Any:
+    """Half of a surrogate pair, which JSON files can hold and SQLite's text cannot, is kept in its escaped form. No key is kept."""
+    if isinstance(value, tuple):
+        return redacted(json.dumps(value), keys)
+    return redacted(value, keys).encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,27 @@
-"""The record of a run: every event in order, items of what was measured, curves of what was trained; one append-only SQLite file.
-
-A chain of hashes over all of them shows a change (chain.py).
+"""The record of a run: every event in order, items of what was measured, curves of what was trained (in a file: record_file.py).
 
 Besides them one row that is replaced says what the run is at. Whoever follows a run reads `since` and `stage`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from lastresort.errors import ContractError, DataError, InfrastructureError
-from lastresort.keys import known_keys, redacted, without_keys
-from lastresort.records.atomic import disk_error
-from lastresort.records.chain import (
-    SOURCES,
-    NotAsWritten,
-    Table,
-    body_of,
-    changes,
-    curve_point,
-    place_of,
-    seal,
-    select,
-    typed,
-)
-from lastresort.records.database import Database, Journal, connect, connect_read_only
+from lastresort.errors import ContractError
+from lastresort.keys import known_keys, without_keys
+from lastresort.records.chain import SOURCES, Table, body_of, curve_point, place_of, seal
+from lastresort.records.database import Journal
 from lastresort.records.events import (
     KINDS,
     AnswersJudged,
@@ -51,6 +35,7 @@ from lastresort.records.events import (
     Stage,
 )
 from lastresort.records.items import (
+    ADD_ITEM,
     AnswerGroup,
     ItemCounts,
     ItemPlace,
@@ -60,82 +45,25 @@ from lastresort.records.items import (
     RecordedItem,
     counts_by_events,
     counts_of,
+    item_of,
     query_of,
+    stored_item,
 )
 from lastresort.records.measurement import DEV, ItemScore, Measurement, whole_of
+from lastresort.records.record_file import FILE_NAME, RecordFile
 from lastresort.types import JsonObject
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
 
-MOST_NAMED = 5  # runs in a folder of runs
-FILE_NAME = "record.sqlite"
-APPLICATION = 0x4C617374  # "Last"
 STAGE_EVERY_S = 0.5
-SALVAGE = "`lastresort report {folder} --salvage` shows what is whole."
-
-MIGRATIONS = (
-    """
-    CREATE TABLE event (
-        id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL
-    );
-    CREATE INDEX event_by_key ON event (kind, key, id);
-    CREATE INDEX event_by_kind ON event (kind, id);
-    CREATE TABLE measurement (
-        id INTEGER PRIMARY KEY, at TEXT NOT NULL, rung TEXT NOT NULL, candidate TEXT NOT NULL, split TEXT NOT NULL,
-        n_available INTEGER NOT NULL
-    );
-    CREATE INDEX measurement_by_name ON measurement (rung, candidate, split, id);
-    CREATE TABLE item (
-        measurement INTEGER NOT NULL REFERENCES measurement (id), position INTEGER NOT NULL, id TEXT NOT NULL,
-        score REAL NOT NULL, answer TEXT NOT NULL, expected TEXT NOT NULL, input TEXT NOT NULL, finish TEXT NOT NULL,
-        format_ok INTEGER, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL,
-        usd REAL NOT NULL, passages TEXT NOT NULL, PRIMARY KEY (measurement, position)
-    ) WITHOUT ROWID;
-    CREATE TABLE curve (
-        id INTEGER PRIMARY KEY, at TEXT NOT NULL, candidate TEXT NOT NULL, step INTEGER NOT NULL, body TEXT NOT NULL
-    );
-    CREATE INDEX curve_by_candidate ON curve (candidate, id);
-    CREATE TABLE chain (id INTEGER PRIMARY KEY, source TEXT NOT NULL, row INTEGER NOT NULL, sha256 TEXT NOT NULL);
-    CREATE TABLE stage (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
-    """
-    + "".join(
-        f"""
-    CREATE TRIGGER {table}_keeps_{change.lower()} BEFORE {change} ON {table}
-    BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END;
-    """
-        for table in ("event", "measurement", "item", "curve", "chain")
-        for change in ("UPDATE", "DELETE")
-    ),
-)
-
 V = TypeVar("V", bound=EventValue)
-_ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(ItemScore))
-_ADD_ITEM = (
-    f"INSERT INTO item (measurement, position, {', '.join(_ITEM_FIELDS)}) "
-    f"VALUES (?, ?, {', '.join('?' * len(_ITEM_FIELDS))})"
-)
-
-
-class RecordGoneError(InfrastructureError):
-    """The file is no longer where it was opened."""
-
-
-def _file_at(place: Path) -> tuple[int, int] | None:
-    """Which file that is; None where none can be seen."""
-    try:
-        found = place.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 class Record:
     """An open record. Whatever a call appended is on the disk when the call returns, and survives a kill at any moment."""
 
-    def __init__(self, folder: Path, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.folder, self._place = folder, database.path.absolute()  # whatever folder the process goes to
-        self._file = _file_at(self._place)
-        self._database, self._clock = database, clock
+    def __init__(self, file: RecordFile, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file, self._clock = file, clock
         self._at: Stage | None = None
         self._unwritten: Stage | None = None
         self._stage_at = -STAGE_EVERY_S
@@ -147,28 +75,11 @@ class Record:
 
         Raises DataError if the folder holds a record already, InfrastructureError if the disk refuses.
         """
-        path = folder / FILE_NAME
-        if path.exists():
-            raise DataError(
-                "found a record of an earlier run",
-                where=str(path),
-                expected="a new folder",
-                remedy="Go on with --resume, or name another folder with --run.",
-            )
-        # Made under another name first: record.sqlite is whole from its first moment on. Without a WAL, whose content a full disk
-        # may keep out of the file that is renamed.
-        new = folder / f"{FILE_NAME}.new"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for rest in folder.glob(f"{new.name}*"):
-                rest.unlink()
-            with cls(folder, connect(new, application=APPLICATION, migrations=MIGRATIONS, journal="DELETE")) as record:
-                record.append(RunBegan(id=uuid.uuid4().hex))
-                if first is not None:
-                    record.append(first)
-            new.replace(path)
-        except OSError as error:
-            raise disk_error(error, path) from error
+        with RecordFile.begun(folder) as file:
+            record = cls(file)
+            record.append(RunBegan(id=uuid.uuid4().hex))
+            if first is not None:
+                record.append(first)
         return cls.open(folder, journal=journal)
 
     @classmethod
@@ -180,60 +91,25 @@ class Record:
         sources: Sequence[Table] = SOURCES,
         journal: Journal = "WAL",
     ) -> Record:
-        """Open the record of an existing run. checked: read it once, to see whether it was changed. sources: all of it, or less.
-        journal: as of `connect`.
-
-        Raises DataError if it is missing, damaged, changed or newer than this program.
-        """
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise DataError(
-                f"found no {FILE_NAME}",
-                where=str(folder),
-                expected="the folder of a run",
-                remedy=_runs_in(folder) or "Name a folder that `lastresort climb` has written, such as runs/<task>-1.",
-            )
-        if path.is_symlink() and not read_only:
-            raise DataError(
-                "found a link",
-                where=str(path),
-                expected="the record itself, to write into it",
-                remedy="Copy the file there.",
-            )
-        if path.stat().st_size == 0:
-            raise _damaged("found an empty file", folder)
-        if read_only:
-            whole = checked and len(sources) == len(SOURCES)
-            database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=whole)
-        else:
-            database = connect(path, application=APPLICATION, migrations=MIGRATIONS, journal=journal)
-        record = cls(folder, database)
+        """Open the record of an existing run. The arguments are those of `RecordFile.open`, and so is what it raises."""
+        record = cls(RecordFile.open(folder, read_only, checked, sources, journal))
         try:
-            if checked:
-                record._refuse_changed(sources)
             record.run_id  # noqa: B018  a file that lost its first event is damaged
         except BaseException:
             record.close()
             raise
         return record
 
-    def _refuse_changed(self, sources: Sequence[Table]) -> None:
-        with self._database.snapshot() as connection:
-            found = next(changes(connection, sources), None)
-        if found is not None:
-            raise DataError(
-                found.what,
-                where=str(self.folder / FILE_NAME),
-                expected="the record as the run wrote it",
-                remedy=f"Restore it from a copy, or climb again. {SALVAGE.format(folder=self.folder)}",
-            )
+    @property
+    def folder(self) -> Path:
+        return self._file.folder
 
     @property
     def run_id(self) -> str:
         """Which run this is, wherever its folder is moved. Raises DataError where the record does not say."""
         began = self.last(RunBegan)
         if began is None:
-            raise _damaged("found no beginning of a run", self.folder)
+            raise self._file.damaged("found no beginning of a run")
         return began.id
 
     @property
@@ -245,10 +121,10 @@ class Record:
     def close(self) -> None:
         try:
             if self._unwritten is not None:
-                with self._writing() as connection:
+                with self._file.writing() as connection:
                     self._write_stage(connection)
         finally:
-            self._database.close()
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -258,25 +134,9 @@ class Record:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Raises RecordGoneError where the file is gone: SQLite would go on writing into what was deleted."""
-        found = _file_at(self._place)
-        if found is None or found != self._file:
-            alone = found is None and _file_at(self._place.parent) is not None
-            raise RecordGoneError(
-                "moved or deleted while the run was at work",
-                where=str(self.folder / FILE_NAME if alone else self.folder),
-                remedy="Put it back and resume the run, or start a new one."
-                if found is None
-                else "Another file is in its place: resume the run if that is a copy of its record, or start a new one.",
-            )
-        with self._database.transaction() as connection:
-            yield connection
-
     def append(self, event: Event) -> int:
         """Append an event; returns its number."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             return self._append(connection, event)
 
     def last(self, kind: type[E], key: str = "") -> E | None:
@@ -297,15 +157,15 @@ class Record:
 
     def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
         """Every event after that of this number, with its own, oldest first. Raises DataError at one that a newer version wrote."""
-        for row in self._rows("event", "WHERE id > ? ORDER BY id", number):
+        for row in self._file.rows("event", "WHERE id > ? ORDER BY id", number):
             kind = KINDS.get(row["kind"])
             if kind is None:
-                raise self._newer(f"found an event of the kind {row['kind']}")
+                raise self._file.newer(f"found an event of the kind {row['kind']}")
             yield row["id"], self._read(kind, row)
 
     def times(self) -> tuple[datetime, datetime]:
         """When the run began, and when its newest event was written. UTC."""
-        first, last = (self._rows("event", f"ORDER BY at {order}, id LIMIT 1")[0] for order in ("ASC", "DESC"))
+        first, last = (self._file.rows("event", f"ORDER BY at {order}, id LIMIT 1")[0] for order in ("ASC", "DESC"))
         return self._time(first), self._time(last)
 
     def written_at(self, kind: type[BaseEvent]) -> datetime | None:
@@ -315,7 +175,7 @@ class Record:
 
     def newest(self) -> tuple[int, int]:
         """Numbers of the newest event and of the newest point of a curve, 0 where there is none: both grow, nothing else does."""
-        event, point = (self._rows(table, "ORDER BY id DESC LIMIT 1") for table in ("event", "curve"))
+        event, point = (self._file.rows(table, "ORDER BY id DESC LIMIT 1") for table in ("event", "curve"))
         return event[0]["id"] if event else 0, point[0]["id"] if point else 0
 
     def now(self, stage: Stage) -> None:
@@ -325,36 +185,33 @@ class Record:
         begins = self._at is None or (self._at.label, self._at.place) != (stage.label, stage.place)
         self._at = self._unwritten = stage
         if begins or self._clock() - self._stage_at >= STAGE_EVERY_S:
-            with self._writing() as connection:
+            with self._file.writing() as connection:
                 self._write_stage(connection)
 
     def stage(self) -> Stage | None:
         """The stage that the run was last in; None before the first."""
-        rows = self._rows("stage", "")
+        rows = self._file.rows("stage", "")
         return self._read(Stage, rows[0]) if rows else None
 
     def add_measurement(self, measurement: Measurement) -> None:
         """Append a measurement with all its items and its event, or nothing of it."""
         m, keys = measurement, known_keys(os.environ)
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             number = connection.execute(
                 "INSERT INTO measurement (at, rung, candidate, split, n_available) VALUES (?, ?, ?, ?, ?)",
                 (_now(), m.rung, m.candidate, m.split, m.n_available),
             ).lastrowid
             assert number is not None
             connection.executemany(
-                _ADD_ITEM,
-                [
-                    (number, position, *(_storable(getattr(item, field), keys) for field in _ITEM_FIELDS))
-                    for position, item in enumerate(m.items)
-                ],
+                ADD_ITEM,
+                [(number, position, *stored_item(item, keys)) for position, item in enumerate(m.items)],
             )
             seal(connection, "measurement", number)
-            self._append(connection, _measured(m))
+            self._append(connection, CandidateMeasured.of(m))
 
     def measurement(self, rung: str, candidate: str, split: str) -> Measurement | None:
         """The newest measurement of this candidate on this split: one completed later replaces an early stop."""
-        rows = self._rows(
+        rows = self._file.rows(
             "measurement",
             "WHERE rung = ? AND candidate = ? AND split = ? ORDER BY id DESC LIMIT 1",
             rung,
@@ -368,7 +225,7 @@ class Record:
         return [self._with_items(row) for row in self._newest(None, None)]
 
     def _newest(self, rung: str | None, candidate: str | None) -> list[sqlite3.Row]:
-        return self._rows(
+        return self._file.rows(
             "measurement",
             "WHERE id IN (SELECT max(id) FROM measurement WHERE (?1 IS NULL OR rung = ?1) "
             "AND (?2 IS NULL OR candidate = ?2) GROUP BY rung, candidate, split) ORDER BY id",
@@ -400,13 +257,13 @@ class Record:
         if not wanted.is_of_texts and wanted.against is None:
             return counts_by_events(wanted, self.measured(), self.lacking_knowledge or frozenset())
         query = self._query(wanted)
-        [row] = self._database.rows(query.counting, query.values)
+        [row] = self._file.query(query.counting, query.values)
         return counts_of(tuple(row))
 
     def answer_groups(self, wanted: ItemsWanted) -> list[AnswerGroup]:
         """What was expected and what was answered, and how often."""
         query = self._query(wanted)
-        rows = self._database.rows(query.groups, query.values)
+        rows = self._file.query(query.groups, query.values)
         return [AnswerGroup(expected, answer, n) for expected, answer, n in rows]
 
     def page_of_items(
@@ -430,24 +287,24 @@ class Record:
 
     def item(self, measurement: int, position: int) -> RecordedItem | None:
         """The item at this place, with all that is recorded of it; None where there is none."""
-        there = self._rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
+        there = self._file.rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
         return self._item_at(measurement, position, lambda item: item) if there else None
 
     def answers_to(self, item: str, kept: Callable[[ItemScore], ItemScore] = lambda item: item) -> list[RecordedItem]:
         """What every system answered to the item of this id, in the order they were measured. kept: as in `page_of_items`."""
         numbers = ", ".join(str(part.number) for part in self.parts())
         query = f"SELECT measurement, position FROM item WHERE id = ? AND measurement IN ({numbers}) ORDER BY 1, 2"
-        return [self._item_at(one, at, kept) for one, at in self._database.rows(query, (item,))]
+        return [self._item_at(one, at, kept) for one, at in self._file.query(query, (item,))]
 
     def inputs(self) -> Iterator[tuple[str, str]]:
         """Split and text of every input that was answered, once each."""
         query = "SELECT DISTINCT measurement.split, item.input FROM item JOIN measurement ON measurement.id = item.measurement"
-        for split, text in self._database.rows(query, ()):
+        for split, text in self._file.query(query, ()):
             yield whole_of(str(split)), str(text)
 
     def verdicts_on(self, item: str, answer: str) -> tuple[str, ...] | None:
         """What the run's judge said of an answer, None where it was not asked. answer: the hash that the record knows it by."""
-        rows = self._rows(
+        rows = self._file.rows(
             "event", "WHERE kind = ? AND instr(body, ?) ORDER BY id DESC", "answers_judged", json.dumps(item)
         )
         judged = (one for row in rows for one in self._read(AnswersJudged, row).items)
@@ -455,15 +312,15 @@ class Record:
 
     def _places(self, wanted: ItemsWanted, start: int, count: int) -> list[sqlite3.Row]:
         query = self._query(wanted)
-        return self._database.rows(query.places, {**query.values, "start": start, "count": count})
+        return self._file.query(query.places, {**query.values, "start": start, "count": count})
 
     def _query(self, wanted: ItemsWanted) -> ItemQuery:
         return query_of(wanted, self.parts(), self.lacking_knowledge or frozenset())
 
     def _item_at(self, measurement: int, position: int, kept: Callable[[ItemScore], ItemScore]) -> RecordedItem:
-        [row] = self._rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
-        [whole] = self._rows("measurement", "WHERE id = ?", measurement)
-        with self._damage_in_words():
+        [row] = self._file.rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
+        [whole] = self._file.rows("measurement", "WHERE id = ?", measurement)
+        with self._file.damage_in_words():
             item = kept(item_of(row))
         part = MeasuredPart.of(whole)
         return RecordedItem(measurement, position, part.system, part.split, item)
@@ -471,7 +328,7 @@ class Record:
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""
         text = json.dumps({name: float(value) for name, value in values.items()})
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             number = connection.execute(
                 "INSERT INTO curve (at, candidate, step, body) VALUES (?, ?, ?, ?)", (_now(), candidate, step, text)
             ).lastrowid
@@ -481,51 +338,38 @@ class Record:
     def curve(self, candidate: str) -> list[dict[str, float]]:
         """Points {step, …values} of one candidate by step; of a step written twice (a resumed run) the newer values."""
         points: dict[int, dict[str, float]] = {}
-        for row in self._rows("curve", "WHERE candidate = ? ORDER BY id", candidate):
-            with self._damage_in_words():
+        for row in self._file.rows("curve", "WHERE candidate = ? ORDER BY id", candidate):
+            with self._file.damage_in_words():
                 points.setdefault(row["step"], {}).update(curve_point(row))
         return [points[step] for step in sorted(points)]
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
         """Every candidate's curve, in the order of first appearance."""
-        rows = self._rows("curve", "WHERE id IN (SELECT min(id) FROM curve GROUP BY candidate) ORDER BY id")
+        rows = self._file.rows("curve", "WHERE id IN (SELECT min(id) FROM curve GROUP BY candidate) ORDER BY id")
         return {row["candidate"]: self.curve(row["candidate"]) for row in rows}
 
     def _rows_of(self, kind: type[BaseEvent], key: str, order: str) -> list[sqlite3.Row]:
         name = kind.model_fields["kind"].default
         if key:
-            return self._rows("event", f"WHERE kind = ? AND key = ? ORDER BY id {order}", name, key)
-        return self._rows("event", f"WHERE kind = ? ORDER BY id {order}", name)
-
-    def _rows(self, table: Table, rest: str, *values: object) -> list[sqlite3.Row]:
-        """All that is read of a record comes through here. Raises DataError for a row that this program did not write so."""
-        rows = self._database.rows(select(table, rest), values)
-        with self._damage_in_words():
-            return [typed(table, row) for row in rows]
-
-    @contextmanager
-    def _damage_in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except NotAsWritten as error:
-            raise _damaged(f"found at {error}", self.folder) from error
+            return self._file.rows("event", f"WHERE kind = ? AND key = ? ORDER BY id {order}", name, key)
+        return self._file.rows("event", f"WHERE kind = ? ORDER BY id {order}", name)
 
     def _read(self, kind: type[V], row: sqlite3.Row) -> V:
         table: Table = "stage" if kind is Stage else "event"
-        with self._damage_in_words():
+        with self._file.damage_in_words():
             body = body_of(table, row)
         try:
             return kind.model_validate(body)
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(str(part) for part in fault["loc"])
-            raise self._newer(f"found at {place_of(table, row)}, key {place}: {fault['msg']}") from error
+            raise self._file.newer(f"found at {place_of(table, row)}, key {place}: {fault['msg']}") from error
 
     def _time(self, row: sqlite3.Row) -> datetime:
         try:
             return datetime.fromisoformat(row["at"]).astimezone(UTC)
         except (ValueError, OverflowError) as error:
-            raise _damaged(f"found at {place_of('event', row)} no time ({error})", self.folder) from error
+            raise self._file.damaged(f"found at {place_of('event', row)} no time ({error})") from error
 
     def _append(self, connection: sqlite3.Connection, event: Event) -> int:
         if self._unwritten is not None:
@@ -548,75 +392,12 @@ class Record:
         connection.execute("INSERT OR REPLACE INTO stage VALUES (1, ?)", (without_keys(body),))
         self._unwritten, self._stage_at = None, self._clock()
 
-    def _newer(self, found: str) -> DataError:
-        return DataError(
-            found,
-            where=str(self.folder / FILE_NAME),
-            expected="events that this version knows",
-            remedy="Another lastresort wrote it: use that one, or start a new run.",
-        )
-
-    def _with_items(self, row: Any) -> Measurement:
-        found = self._rows("item", "WHERE measurement = ? ORDER BY position", row["id"])
-        with self._damage_in_words():
+    def _with_items(self, row: sqlite3.Row) -> Measurement:
+        found = self._file.rows("item", "WHERE measurement = ? ORDER BY position", row["id"])
+        with self._file.damage_in_words():
             items = tuple(map(item_of, found))
         return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], items)
 
 
-def _runs_in(folder: Path) -> str:
-    """Which runs it holds, where it is a folder of runs; "" where it holds none."""
-    with suppress(OSError):
-        runs = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
-        if runs:
-            return f"Name a run in it, the newest first: {', '.join(str(path.parent) for path in runs[:MOST_NAMED])}."
-    return ""
-
-
-def _damaged(found: str, folder: Path) -> DataError:
-    return DataError(
-        found,
-        where=str(folder / FILE_NAME),
-        expected="an SQLite database written by lastresort",
-        remedy="Restore it from a copy, or start a new run.",
-    )
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def item_of(row: sqlite3.Row) -> ItemScore:
-    """Raises NotAsWritten."""
-    passages, score = body_of("item", row, "passages"), row["score"]
-    if not isinstance(passages, list) or not all(isinstance(name, str) for name in passages) or not 0 <= score <= 1:
-        raise NotAsWritten(f"{place_of('item', row)}: a score or passages that are none")
-    format_ok = None if row["format_ok"] is None else bool(row["format_ok"])
-    values = {name: row[name] for name in _ITEM_FIELDS}
-    return ItemScore(**{**values, "format_ok": format_ok, "passages": tuple(passages)})
-
-
-def _storable(value: Any, keys: Sequence[str]) -> Any:
-    """Half of a surrogate pair, which JSON files can hold and SQLite's text cannot, is kept in its escaped form. No key is kept."""
-    if isinstance(value, tuple):
-        return redacted(json.dumps(value), keys)
-    return redacted(value, keys).encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _measured(m: Measurement) -> CandidateMeasured:
-    wrong = [item for item in m.items if item.score < 1]
-    return CandidateMeasured(
-        rung=m.rung,
-        candidate=m.candidate,
-        split=m.split,
-        n=m.n,
-        n_available=m.n_available,
-        score=m.score,
-        tokens_in=m.tokens_in,
-        tokens_out=m.tokens_out,
-        seconds=m.seconds,
-        usd=m.usd,
-        cut=sum(item.finish == "length" for item in m.items),
-        refused=sum(item.finish == "refused" for item in m.items),
-        ill_formed=tuple(item.id for item in wrong if item.format_ok is False),
-        wrong=tuple(item.id for item in wrong if item.format_ok is not False),
-    )

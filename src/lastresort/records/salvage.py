@@ -27,7 +27,8 @@ from lastresort.records.chain import (
 )
 from lastresort.records.database import DAMAGES, companions, schema, schema_of
 from lastresort.records.events import KINDS, Event
-from lastresort.records.record import FILE_NAME, MIGRATIONS, item_of
+from lastresort.records.items import item_of
+from lastresort.records.record_file import FILE_NAME, MIGRATIONS
 
 GAP = 10_000  # rows in a row that cannot be read, after which nothing more is looked for
 

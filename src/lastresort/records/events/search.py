@@ -7,7 +7,7 @@ from typing import Literal
 from lastresort.records.decision_parts import Crossing, Currency, PromptFacts, Weights
 from lastresort.records.document import Statement
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
-from lastresort.records.measurement import DevScore
+from lastresort.records.measurement import DevScore, Measurement
 from lastresort.types import GoOnAbout, Judgement, Selection
 
 Unwritten = Literal["cut", "late"]
@@ -43,6 +43,26 @@ class CandidateMeasured(OfRung):
     refused: int
     ill_formed: tuple[str, ...]
     wrong: tuple[str, ...]
+
+    @classmethod
+    def of(cls, m: Measurement) -> CandidateMeasured:
+        wrong = [item for item in m.items if item.score < 1]
+        return cls(
+            rung=m.rung,
+            candidate=m.candidate,
+            split=m.split,
+            n=m.n,
+            n_available=m.n_available,
+            score=m.score,
+            tokens_in=m.tokens_in,
+            tokens_out=m.tokens_out,
+            seconds=m.seconds,
+            usd=m.usd,
+            cut=sum(item.finish == "length" for item in m.items),
+            refused=sum(item.finish == "refused" for item in m.items),
+            ill_formed=tuple(item.id for item in wrong if item.format_ok is False),
+            wrong=tuple(item.id for item in wrong if item.format_ok is not False),
+        )
 
 
 class CandidateProposed(OfRung):
