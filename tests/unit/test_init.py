@@ -15,25 +15,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastresort.advice.draft import (
-    LADDERS,
-    FewUnitsError,
-    OpenColumns,
-    answers_of,
-    choose_columns,
-    draft,
-    facts_of,
-    group_column,
-    schema_of,
-    smallest_for,
-)
+from lastresort.advice.columns import OpenColumns, choose_columns, facts_of, group_column
+from lastresort.advice.draft import LADDERS, FewUnitsError, answers_of, draft, smallest_for
 from lastresort.app.dry_run import power_needed
 from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
-from lastresort.data.answer_schema import schema_validator, violation
+from lastresort.data.answer_schema import schema_of, schema_validator, violation
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.split import UnitSize, fill

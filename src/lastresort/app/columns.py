@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
+from lastresort.advice.columns import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow

@@ -15,15 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lastresort.advice.draft import (
-    LADDERS,
-    FewUnitsError,
-    TaskDraft,
-    draft,
-    facts_of,
-    group_column,
-    known_shape,
-)
+from lastresort.advice.columns import facts_of, group_column, known_shape
+from lastresort.advice.draft import LADDERS, FewUnitsError, TaskDraft, draft
 from lastresort.app.columns import Ask, columns_of
 from lastresort.data.files import read_rows, stem_of
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES

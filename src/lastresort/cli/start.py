@@ -19,7 +19,7 @@ from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, parse_settings, sp
 from lastresort.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from lastresort.advice.draft import OpenColumns
+    from lastresort.advice.columns import OpenColumns
 
 
 def init_command(

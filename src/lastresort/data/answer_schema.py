@@ -1,4 +1,4 @@
-"""The JSON schema of answers: checked once and wholly before anything is spent, and never fetched from anywhere.
+"""The JSON schema of answers: drafted from them, or checked once and wholly before anything is spent, never fetched from anywhere.
 
 A schema can be right by its meta-schema and still fail on the first answer: a reference that leads out of it or nowhere, a
 definition that is itself without end, a pattern that does not compile. All of this is found by walking it once.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from lastresort.data.patterns import last_match
 from lastresort.errors import TaskError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.types import JsonObject
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _SEARCHING = ("pattern", "patternProperties", "additionalProperties", "unevaluatedProperties")
 _ON_THE_SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
+MOST_VALUES, MOST_UNSEEN = 20, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +242,73 @@ def _leads_back(part: int, same_value: Mapping[int, list[int]], open_ones: set[i
     open_ones.discard(part)
     done.add(part)
     return found
+
+
+def documents_in(outputs: Sequence[str]) -> list[Any] | None:
+    """The answers as JSON objects or lists; None where one of them is something else."""
+    found = []
+    for text in outputs:
+        if not text.lstrip().startswith(("{", "[")):
+            return None
+        try:
+            found.append(parse_json(text))
+        except NotJson:
+            return None
+    return found
+
+
+def schema_of(values: Sequence[Any]) -> JsonObject:
+    """The draft 2020-12 schema that all values meet.
+
+    Of objects every key that occurs is named, those of all are required, and no others are allowed. A text becomes an enum of the
+    values seen only where another value is improbable: at most MOST_VALUES different ones, and (values seen once + 1) / rows at
+    most MOST_UNSEEN. Otherwise it stays any text, since a schema refuses a right answer with a value that it does not list.
+    Values seen once / rows estimates the share of rows to come whose value is new (Good 1953, with Turing); one is added because
+    a few rows without a value seen once show little.
+    """
+    kinds = sorted({_type_of(value) for value in values})
+    if kinds == ["integer", "number"]:
+        kinds = ["number"]
+    if kinds == ["object"]:
+        return _object_of(values)
+    schema: JsonObject = {"type": kinds[0] if len(kinds) == 1 else kinds}
+    if kinds == ["array"] and (items := [item for value in values for item in value]):
+        schema["items"] = schema_of(items)
+    if kinds == ["string"] and (choices := _few(values)) is not None:
+        schema["enum"] = choices
+    return schema
+
+
+def _object_of(objects: Sequence[Mapping[str, Any]]) -> JsonObject:
+    keys = dict.fromkeys(key for one in objects for key in one)
+    return {
+        "type": "object",
+        "properties": {key: schema_of([one[key] for one in objects if key in one]) for key in keys},
+        "required": [key for key in keys if all(key in one for one in objects)],
+        "additionalProperties": False,
+    }
+
+
+def _type_of(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+    return "object"
+
+
+def _few(values: Sequence[str]) -> list[str] | None:
+    counted = Counter(values)
+    once = sum(rows == 1 for rows in counted.values())
+    if len(counted) > MOST_VALUES or once + 1 > MOST_UNSEEN * len(values):
+        return None
+    return sorted(counted)
