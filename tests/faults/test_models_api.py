@@ -44,7 +44,7 @@ from lastresort.errors import (
     TaskError,
 )
 from lastresort.keys import known_keys, redacted
-from lastresort.models.api.limits import http_library
+from lastresort.models.api.connection import http_library, passing_faults
 from lastresort.models.api.model import ApiModel
 from lastresort.models.api.refusals import CommandDenied
 from lastresort.models.api.replies import OfferedModel, Tokens, read_offered, read_reply
@@ -220,9 +220,9 @@ def test_a_gateway_that_answers_at_once_has_not_waited_for_the_model(server: End
     assert lost == []
 
 
-def test_a_request_that_could_not_be_sent_whole_is_not_late(server: Endpoint) -> None:
+def test_a_request_that_could_not_be_sent_whole_is_not_late() -> None:
     """The server took only a part of it, and another try may do better."""
-    with pytest.raises(TransientFailure) as caught, model(server)._passing_faults(1.0):
+    with pytest.raises(TransientFailure) as caught, passing_faults(1.0):
         raise http_library().WriteTimeout("")
     assert (caught.value.waited_s, caught.value.maybe_paid) == (None, True)
 

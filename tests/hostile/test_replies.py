@@ -27,7 +27,7 @@ from endpoint_support import (
     serving,
 )
 from lastresort.errors import InfrastructureError, LastresortError, StoppedError
-from lastresort.models.api.limits import STREAM_BYTES
+from lastresort.models.api.connection import STREAM_BYTES
 from lastresort.models.api.replies import ANSWER_CHARACTERS
 from lastresort.models.api.served_model import CONFIRMED, is_version_of
 from lastresort.models.calls import RetryPolicy

@@ -14,14 +14,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.keys import HOSTS, is_secret, known_keys, redacted_stream
-from lastresort.models.api.limits import REPLY_TIMES, bound, events, http_library
+from lastresort.models.api.connection import REPLY_TIMES, connected, events, passing_faults, timeouts
 from lastresort.models.api.refusals import CommandDenied, error_of_status, read_denial
 from lastresort.models.api.replies import (
     AnswerPiece,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-CONNECT_S = 15.0
 _TURN_TOKENS = 32  # a chat template's own, at most, around each turn
 
 _log = logging.getLogger("lastresort")
@@ -105,7 +104,7 @@ class ApiModel:
         self._on_lost, self._lost_usd, self._lost_lock = on_lost, 0.0, threading.Lock()
         self._under_way: dict[tuple[object, int], float] = {}
         self._uncounted = False
-        self._client = self._connected()
+        self._client = connected(endpoint, self._key, timeout_s)
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
         self.batch_size = 4 * concurrency
         self._served = ServedModel(self.name)
@@ -255,7 +254,7 @@ class ApiModel:
 
         def attempt() -> CommandDenied | None:
             try:
-                with self._passing_faults(self._timeout_s):
+                with passing_faults(self._timeout_s):
                     within(
                         REPLY_TIMES * self._timeout_s,
                         lambda: self._client.post(path, cast_to=str, body=dict(body)),
@@ -275,7 +274,7 @@ class ApiModel:
         def attempt() -> tuple[OfferedModel, ...]:
             start = time.monotonic()
             try:
-                with self._passing_faults(self._timeout_s):
+                with passing_faults(self._timeout_s):
                     raw = within(REPLY_TIMES * self._timeout_s, self._client.models.with_raw_response.list)
             except openai.APIStatusError as error:
                 raise self._refusal(error, start, format_sent=False) from None
@@ -396,10 +395,10 @@ class ApiModel:
 
         timeout_s = request.get("timeout", self._timeout_s)
         open_stream = self._client.chat.completions.with_streaming_response.create
-        timed = {**request, "timeout": self._timeouts(timeout_s), "stream": True}
+        timed = {**request, "timeout": timeouts(timeout_s), "stream": True}
         start = time.monotonic()
         try:
-            with self._passing_faults(timeout_s), ExitStack() as stack:
+            with passing_faults(timeout_s), ExitStack() as stack:
                 reply = within(REPLY_TIMES * timeout_s, lambda: stack.enter_context(open_stream(**timed)))
                 length = 0
                 for data in events(reply.iter_bytes()):
@@ -433,11 +432,11 @@ class ApiModel:
         import openai
 
         timeout_s = request.get("timeout", self._timeout_s)
-        timed = {**request, "timeout": self._timeouts(timeout_s)}
+        timed = {**request, "timeout": timeouts(timeout_s)}
         create = self._client.chat.completions.with_raw_response.create
         start = time.monotonic()
         try:
-            with self._passing_faults(timeout_s):
+            with passing_faults(timeout_s):
                 raw = within(REPLY_TIMES * timeout_s, lambda: create(**timed))
         except openai.APIStatusError as error:
             raise self._refusal(
@@ -463,55 +462,6 @@ class ApiModel:
             return f"Set {name} to a key that may use this model."
         return (
             f"{name} was not sent, since it belongs to other hosts. If it belongs to this one, add {host} to {HOSTS}."
-        )
-
-    @contextmanager
-    def _passing_faults(self, timeout_s: float) -> Iterator[None]:
-        """Turns timeouts and connection errors into a TransientFailure."""
-        import openai
-
-        http = http_library()
-        try:
-            yield
-        except (openai.APIConnectionError, http.TransportError) as error:  # the latter from within a streamed answer
-            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-            if isinstance(cause, TransientFailure):
-                raise cause from None
-            unsent = isinstance(cause, http.ConnectError | http.ConnectTimeout | http.PoolTimeout)
-            late = isinstance(error, openai.APITimeoutError) or isinstance(cause, http.TimeoutException)
-            reason = (
-                f"no connection within {CONNECT_S:.0f} seconds"
-                if isinstance(cause, http.ConnectTimeout)
-                else f"no answer within {timeout_s:.0f} seconds"
-                if late
-                else f"the connection failed ({type(cause or error).__name__})"
-            )
-            taken = not unsent and not isinstance(cause, http.WriteTimeout)  # by the server, which then writes
-            waited_s = timeout_s if late and taken else None
-            raise TransientFailure(reason, maybe_paid=not unsent, waited_s=waited_s) from error
-
-    def _timeouts(self, timeout_s: float) -> openai.Timeout:
-        import openai
-
-        return openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
-
-    def _connected(self) -> openai.OpenAI:
-        import openai
-
-        here = self._endpoint.host.is_this_machine
-        return openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=self._endpoint.url,
-            organization=None if self._endpoint.is_openai else "",
-            project=None if self._endpoint.is_openai else "",
-            timeout=self._timeouts(self._timeout_s),
-            max_retries=0,
-            default_headers={"Accept-Encoding": "identity"},  # a small reply could unpack to gigabytes
-            http_client=openai.DefaultHttpxClient(
-                follow_redirects=False,
-                event_hooks={"response": [bound]},
-                trust_env=not here,  # a proxy is another machine
-            ),
         )
 
 

@@ -1,15 +1,21 @@
-"""Replies limited in bytes, lines and time, and the events of a streamed one."""
+"""The connection to an endpoint: its client, its faults, limits of bytes, lines and time, and the events of a streamed reply."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastresort.foreign import MiB
 from lastresort.models.calls import TransientFailure
+from lastresort.models.endpoint import Endpoint
 
+if TYPE_CHECKING:
+    import openai
+
+CONNECT_S = 15.0
 REPLY_BYTES = 32 * MiB  # of 40,000 tokens with log-probabilities, 6 MiB
 STREAM_BYTES, STREAM_LINES = 128 * MiB, 2**20  # the longest answer of any model, an event of three lines for each token
 REPLY_TIMES = 2  # of the time limit of a read: what sends a whole reply begins late and then sends it at once
@@ -21,6 +27,59 @@ def http_library() -> Any:
     import openai
 
     return import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+
+
+def connected(endpoint: Endpoint, key: str, timeout_s: float) -> openai.OpenAI:
+    """A client that retries nothing and follows no redirect. key: "" for none."""
+    import openai
+
+    here = endpoint.host.is_this_machine
+    return openai.OpenAI(
+        api_key=key or "none",
+        base_url=endpoint.url,
+        organization=None if endpoint.is_openai else "",
+        project=None if endpoint.is_openai else "",
+        timeout=timeouts(timeout_s),
+        max_retries=0,
+        default_headers={"Accept-Encoding": "identity"},  # a small reply could unpack to gigabytes
+        http_client=openai.DefaultHttpxClient(
+            follow_redirects=False,
+            event_hooks={"response": [bound]},
+            trust_env=not here,  # a proxy is another machine
+        ),
+    )
+
+
+def timeouts(timeout_s: float) -> openai.Timeout:
+    import openai
+
+    return openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
+
+
+@contextmanager
+def passing_faults(timeout_s: float) -> Iterator[None]:
+    """Turns timeouts and connection errors into a TransientFailure."""
+    import openai
+
+    http = http_library()
+    try:
+        yield
+    except (openai.APIConnectionError, http.TransportError) as error:  # the latter from within a streamed answer
+        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+        if isinstance(cause, TransientFailure):
+            raise cause from None
+        unsent = isinstance(cause, http.ConnectError | http.ConnectTimeout | http.PoolTimeout)
+        late = isinstance(error, openai.APITimeoutError) or isinstance(cause, http.TimeoutException)
+        reason = (
+            f"no connection within {CONNECT_S:.0f} seconds"
+            if isinstance(cause, http.ConnectTimeout)
+            else f"no answer within {timeout_s:.0f} seconds"
+            if late
+            else f"the connection failed ({type(cause or error).__name__})"
+        )
+        taken = not unsent and not isinstance(cause, http.WriteTimeout)  # by the server, which then writes
+        waited_s = timeout_s if late and taken else None
+        raise TransientFailure(reason, maybe_paid=not unsent, waited_s=waited_s) from error
 
 
 def bound(response: Any) -> None:
