@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.keys import HOSTS, is_secret, known_keys, redacted_stream
 from lastresort.models.api.connection import REPLY_TIMES, connected, events, passing_faults, timeouts
+from lastresort.models.api.costs import CallCosts
 from lastresort.models.api.refusals import CommandDenied, error_of_status, read_denial
 from lastresort.models.api.replies import (
     AnswerPiece,
@@ -32,11 +32,11 @@ from lastresort.models.api.replies import (
     read_reply,
     refuse_too_long,
 )
-from lastresort.models.api.requests import ClientParameters, Request, RequestBuilder, response_format, unwrapped
+from lastresort.models.api.requests import ClientParameters, Request, RequestBuilder, unwrapped
 from lastresort.models.api.served_model import ServedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently, within
 from lastresort.models.endpoint import Endpoint, key_for
-from lastresort.models.protocol import OnAnswer, Pay, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
+from lastresort.models.protocol import OnAnswer, Pay, Prompt, estimated_prompt_tokens, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-_TURN_TOKENS = 32  # a chat template's own, at most, around each turn
-
-_log = logging.getLogger("lastresort")
 
 
 class ApiModel:
@@ -88,7 +85,6 @@ class ApiModel:
         seed: int = 0,
     ) -> None:
         self._endpoint, self._timeout_s, self._concurrency = endpoint, timeout_s, concurrency
-        self._prices = (prompt_price, output_price)
         self._patience, self._seed = patience or RetryPolicy(), seed
         self._sleep, self._clock, self._now = sleep, clock, now
         template_kwargs = dict(template_kwargs or {})
@@ -101,9 +97,7 @@ class ApiModel:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
         own = (self._key,) if is_secret(self._key) else ()
         self._secrets = tuple(dict.fromkeys((*own, *known_keys(os.environ))))
-        self._on_lost, self._lost_usd, self._lost_lock = on_lost, 0.0, threading.Lock()
-        self._under_way: dict[tuple[object, int], float] = {}
-        self._uncounted = False
+        self._on_lost = on_lost
         self._client = connected(endpoint, self._key, timeout_s)
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
         self.batch_size = 4 * concurrency
@@ -116,6 +110,7 @@ class ApiModel:
             client=client,
             neutral=neutral,
         )
+        self._costs = CallCosts((prompt_price, output_price), self._requests, self.name)
         identity: JsonObject = {"endpoint": endpoint.url, "model": endpoint.model, "template": template_kwargs}
         if client is not None:
             identity["client"] = client.values
@@ -142,10 +137,10 @@ class ApiModel:
         these = object()  # a call that was left behind may end while later ones are under way
 
         def take(index: int, answer: Answer) -> None:
-            answers[index] = replace(answer, paid=answer.paid + self._take_lost())
+            answers[index] = replace(answer, paid=answer.paid + self._costs.take_lost())
             if on_answer is not None:
                 on_answer(index, answers[index])
-            self._arrived((these, index))
+            self._costs.arrived((these, index))
 
         def work(index: int, stop: threading.Event) -> Answer:
             return self._answer(prompts[index], decoding, seeds[index], (these, index), stop)
@@ -153,7 +148,7 @@ class ApiModel:
         try:
             run_concurrently(work, len(prompts), workers=self._concurrency, on_result=take)
         finally:
-            if lost := self._take_lost() + self._take_under_way():
+            if lost := self._costs.take_lost() + self._costs.take_under_way():
                 self._on_lost(lost)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.name)
@@ -224,7 +219,7 @@ class ApiModel:
                 counted.completion_tokens,
                 written_bytes=len(text.encode(errors="replace")),
             )
-            on_answer(0, self._priced(reply, prompt, decoding, self._clock() - start))
+            on_answer(0, self._costs.priced(reply, prompt, decoding, self._clock() - start))
 
     def _texts(
         self, first: AnswerPiece, others: Iterator[AnswerPiece], received: list[AnswerPiece], stop: Stop | None
@@ -287,77 +282,18 @@ class ApiModel:
     ) -> Answer:
         def attempt() -> tuple[Reply, float]:
             start = self._clock()
-            most = self._usd(_most_tokens(prompt, decoding), self._room_tokens(decoding))
-            with self._lost_lock:
-                self._under_way[call] = most
+            most = self._costs.begin(call, prompt, decoding)
             try:
                 reply = self._ask(prompt, decoding, seed)
             except BaseException as failure:
-                left_behind = not self._arrived(call)
+                left_behind = not self._costs.arrived(call)
                 if isinstance(failure, TransientFailure) and failure.maybe_paid and not left_behind:
-                    self._lose(most)
+                    self._costs.lose(most)
                 raise
             return reply, self._clock() - start
 
         reply, seconds = self._persistently(attempt, call[1], stop)
-        return self._priced(reply, prompt, decoding, seconds)
-
-    def _priced(self, reply: Reply, prompt: Prompt, decoding: Decoding, seconds: float) -> Answer:
-        """usd is an estimate where the server does not count its tokens; paid is then the most that it can be."""
-        tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
-        tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
-        usd = paid = self._usd(tokens_in, tokens_out)
-        if usd and None in (reply.prompt_tokens, reply.completion_tokens):
-            self._warn_uncounted()
-            thoughts = self._room_tokens(decoding) if self._requests.thinking_tokens(decoding) else 0
-            most_in = tokens_in if reply.prompt_tokens is not None else _most_tokens(prompt, decoding)
-            most_out = tokens_out if reply.completion_tokens is not None else max(reply.written_bytes, thoughts)
-            paid = max(usd, self._usd(most_in, most_out))
-        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd, paid=paid)
-
-    def _usd(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
-
-    def _most_usd(self, request: Request) -> float:
-        """Of a request that was answered. No token is shorter than a byte."""
-        prompt = len(json.dumps([request["messages"], request.get("response_format")]))
-        room = request.get("max_tokens") or request.get("max_completion_tokens") or 0
-        return self._usd(prompt + _TURN_TOKENS * len(request["messages"]), room)
-
-    def _room_tokens(self, decoding: Decoding) -> int:
-        return decoding.max_new_tokens + self._requests.thinking_tokens(decoding)
-
-    def _lose(self, usd: float) -> None:
-        with self._lost_lock:
-            self._lost_usd += usd
-
-    def _take_lost(self) -> float:
-        """What failed calls may have cost since it was last taken."""
-        with self._lost_lock:
-            usd, self._lost_usd = self._lost_usd, 0.0
-        return usd
-
-    def _take_under_way(self) -> float:
-        """What calls may cost that are left behind, as at Ctrl-C: each is charged whether anybody waits for its answer or not."""
-        with self._lost_lock:
-            usd = sum(self._under_way.values())
-            self._under_way.clear()
-        return usd
-
-    def _arrived(self, call: tuple[object, int]) -> bool:
-        """Whether the call was still under way, rather than left behind, and charged as such."""
-        with self._lost_lock:
-            return self._under_way.pop(call, None) is not None
-
-    def _warn_uncounted(self) -> None:
-        with self._lost_lock:
-            if self._uncounted:
-                return
-            self._uncounted = True
-        _log.warning(
-            "%s does not count its tokens, or gives impossible counts. limits.usd counts a token for each byte.",
-            self.name,
-        )
+        return self._costs.priced(reply, prompt, decoding, seconds)
 
     def _persistently(
         self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: RetryPolicy | None = None
@@ -424,7 +360,7 @@ class ApiModel:
     def _send(self, request: Request, *, format_sent: bool) -> Reply:
         reply = self._post(request, format_sent=format_sent)
         while self._served.is_doubtful(request["model"], reply.model):
-            self._lose(self._most_usd(request))
+            self._costs.lose(self._costs.most_usd(request))
             reply = self._post(request, format_sent=format_sent)
         return reply
 
@@ -463,9 +399,3 @@ class ApiModel:
         return (
             f"{name} was not sent, since it belongs to other hosts. If it belongs to this one, add {host} to {HOSTS}."
         )
-
-
-def _most_tokens(prompt: Prompt, decoding: Decoding) -> int:
-    """Of a prompt: no token is shorter than a byte. A server may count the form of the answer too."""
-    form = 0 if decoding.grammar is None else len(json.dumps(response_format(decoding.grammar)))
-    return form + sum(len(json.dumps(message.as_dict())) + _TURN_TOKENS for message in prompt)
