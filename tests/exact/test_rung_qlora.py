@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.records.candidates import facts_in
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
+from lastresort.records.rung_view import facts_in
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
 from lastresort.types import Message

@@ -11,10 +11,10 @@ import pytest
 from climb_support import scripted_task
 from lastresort.climb.prepare import prepare
 from lastresort.objectives import OBJECTIVES
-from lastresort.records.candidates import facts_in
 from lastresort.records.decision_parts import CandidateFacts, PromptFacts, TrainedFacts
 from lastresort.records.events import CandidateMeasured, CandidateProposed, CandidateTrained, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.rung_view import facts_in
 from lastresort.records.training import RecordedObjective
 from lastresort.records.view import fold_of
 from lastresort.report.decision import view_in

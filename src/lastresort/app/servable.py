@@ -9,12 +9,12 @@ from pathlib import Path
 from lastresort.climb.shared_run import asks_endpoint
 from lastresort.errors import DataError, InputError
 from lastresort.ladder import PROMPT_RUNG, RUNGS, trains
-from lastresort.records.candidates import facts_in
 from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import CandidateFacts
 from lastresort.records.events import CandidateProposed, GateRun, SystemFrozen
 from lastresort.records.gate import ClimbGate, is_uncleared
 from lastresort.records.record import Record
+from lastresort.records.rung_view import facts_in
 from lastresort.report.decision import view_in
 from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
 from lastresort.systems.system import System

@@ -1,11 +1,11 @@
-"""What the events say of a rung, and the parts of its view."""
+"""What the events say of a rung and of what its candidates are made of, and the parts of its view. Nothing is read from a name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from lastresort.records.candidates import facts_of
 from lastresort.records.decision import CandidateView, CeilingSystem, CeilingView, Failures
 from lastresort.records.decision_parts import (
     CandidateFacts,
@@ -13,6 +13,7 @@ from lastresort.records.decision_parts import (
     RepairView,
     SecondGate,
     SecondGateMeasure,
+    TrainedFacts,
     Weighing,
 )
 from lastresort.records.document import Statement
@@ -24,6 +25,7 @@ from lastresort.records.events import (
     CandidateTrained,
     CeilingMeasured,
     GroupsDrawn,
+    OfRung,
     PromptOptimised,
     RepairTested,
     RepairTried,
@@ -36,6 +38,8 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate import ClimbGate, stands
 from lastresort.records.measurement import DEV, BarTest, DevScore, whole_of
+from lastresort.records.record import Record
+from lastresort.records.training import RecordedSettings
 
 Made = ReplayMade | SamplesPaired | BestSampled | GroupsDrawn | BaseAnswered
 
@@ -188,4 +192,52 @@ def ceiling_view(measured: CeilingMeasured) -> CeilingView:
             CeilingSystem(name=name, verdict=found.outcome, score=found.score, interval=found.interval)
             for name, found in measured.systems.items()
         ),
+    )
+
+
+OfRungT = TypeVar("OfRungT", bound=OfRung)
+
+
+def facts_in(record: Record, rung: str, candidate: str) -> CandidateFacts | None:
+    """None where the record does not say what was proposed."""
+
+    def newest(kind: type[OfRungT], key: str) -> OfRungT | None:
+        """Of this rung: another one may train under the same name."""
+        last = record.last(kind, key)
+        if last is None or last.rung == rung:
+            return last
+        return next((one for one in reversed(record.all(kind, key)) if one.rung == rung), None)
+
+    return facts_of(
+        newest(CandidateProposed, f"{rung}/{candidate}"),
+        newest(CandidateTrained, candidate),
+        lambda run: newest(TrainingReached, run),
+    )
+
+
+def facts_of(
+    proposed: CandidateProposed | None,
+    trained: CandidateTrained | None,
+    reached: Callable[[str], TrainingReached | None],
+) -> CandidateFacts | None:
+    """From the newest of each event of one rung. reached: of the training that the candidate came of, by its name."""
+    if proposed is None:
+        return None
+    training = None
+    if proposed.weights == "trained" and trained is not None and (run := reached(trained.run)) is not None:
+        training = _training(trained, run.settings)
+    return CandidateFacts(weights=proposed.weights, prompt=proposed.prompt, trained=training)
+
+
+def _training(trained: CandidateTrained, settings: RecordedSettings) -> TrainedFacts:
+    adapter = settings.adapter
+    return TrainedFacts(
+        method=adapter.choice,
+        rank=None if adapter.choice == "full" else adapter.r,
+        objective=settings.objective.name,
+        learning_rate=trained.learning_rate,
+        stop=trained.stop,
+        unit=trained.unit,
+        replay=trained.replay,
+        scale=trained.scale,
     )

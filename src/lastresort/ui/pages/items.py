@@ -13,11 +13,11 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from lastresort.app.items import HeldOutExamples, RemadePrompt, remade_prompt, rendered_tokens, score_reason
-from lastresort.records.candidates import facts_in
 from lastresort.records.events import GateRun, TaskRead
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, MeasuredPart, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
 from lastresort.records.record import Record
+from lastresort.records.rung_view import facts_in
 from lastresort.report import confusion
 from lastresort.report.confusion import Confusion
 from lastresort.report.differences import side_by_side
