@@ -28,8 +28,7 @@ from endpoint_support import (
 )
 from lastresort.errors import InfrastructureError, LastresortError, StoppedError
 from lastresort.models.api.connection import STREAM_BYTES
-from lastresort.models.api.replies import ANSWER_CHARACTERS
-from lastresort.models.api.served_model import CONFIRMED, is_version_of
+from lastresort.models.api.replies import ANSWER_CHARACTERS, CONFIRMED, is_version_of
 from lastresort.models.calls import RetryPolicy
 from lastresort.types import Answer
 

@@ -27,13 +27,13 @@ from lastresort.models.api.replies import (
     AnswerPiece,
     OfferedModel,
     Reply,
+    ServedModel,
     read_offered,
     read_piece,
     read_reply,
     refuse_too_long,
 )
 from lastresort.models.api.requests import ClientParameters, Request, RequestBuilder, unwrapped
-from lastresort.models.api.served_model import ServedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently, within
 from lastresort.models.endpoint import Endpoint, key_for
 from lastresort.models.protocol import OnAnswer, Pay, Prompt, estimated_prompt_tokens, sample_indices
