@@ -2,19 +2,25 @@
 
 The process answers one question after another, in about 50 microseconds for small ones, and ends with this one. The system ends it
 where an answer takes more seconds of the processor than allowed. Windows has no such clock: there, it has no end.
+
+Patterns that others wrote are searched for here: Python's `re` can take longer than the universe for 60 letters.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from functools import cache
 from typing import Any, Literal
+
+from lastresort.errors import TaskError
 
 _MAIN = """
 import json, signal, sys
@@ -120,3 +126,33 @@ class _Process:
             encoding="utf-8",
             start_new_session=True,
         )
+
+
+MOST_SEARCH_S = 2  # a search of a few kilobytes takes a thousandth
+_SHORT = 10_000  # characters that a plain pattern searches in well under a second, also where it takes their square
+_BRANCHES = re.compile(r"[*+?{|]|\\[1-9]|\(\?(?:P=|\()")  # with one of them, time cannot grow faster than the square
+_SEARCH = """
+import re
+def answer(question):
+    last = None
+    for last in re.finditer(*question): pass
+    return last and [last[0], *last.groups()[:1]]
+"""
+LastMatch = tuple[str | None, ...]  # the whole match, and its first group where the pattern has one
+
+
+def last_match(pattern: str, text: str) -> LastMatch | None:
+    """The last match of a pattern that compiles. Raises TaskError where finding it takes too long."""
+    if os.name != "posix" or (len(text) <= _SHORT and len(_BRANCHES.findall(pattern)) <= 1):
+        last = next(iter(deque(re.finditer(pattern, text), maxlen=1)), None)
+        return None if last is None else (last[0], *last.groups()[:1])
+    try:
+        found = answer_apart(_SEARCH, [pattern, text], most_s=MOST_SEARCH_S)
+    except TooMuch as error:
+        raise TaskError(
+            f"the pattern {json.dumps(pattern, ensure_ascii=False)} takes more than {MOST_SEARCH_S} s to search a text of "
+            f"{len(text):,} characters",
+            expected="a pattern without a repeat in a repeat, such as (a+)+",
+            remedy="Write the pattern more plainly.",
+        ) from error
+    return None if found is None else tuple(found)

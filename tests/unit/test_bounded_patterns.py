@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from lastresort import apart
-from lastresort.data import patterns
+from lastresort.apart import last_match
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.patterns import last_match
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import build_scorer
 from lastresort.types import Example, Message
@@ -20,7 +19,7 @@ from lastresort.types import Example, Message
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patterns, "MOST_S", 0.2)
+    monkeypatch.setattr(apart, "MOST_SEARCH_S", 0.2)
     apart._process.cache_clear()
 
 
@@ -59,7 +58,7 @@ def test_the_process_is_one_for_all_and_ends_where_its_input_does() -> None:
     for thread in threads:
         thread.join()
     assert found == [("aa", "aa")] * 8
-    child = apart._process(os.getpid(), patterns._SEARCH, False)._child
+    child = apart._process(os.getpid(), apart._SEARCH, False)._child
     assert child.stdin is not None
     child.stdin.close()
     assert child.wait(20) == 0
@@ -136,7 +135,7 @@ def test_many_values_are_looked_up_at_once() -> None:
 
 def test_an_interrupted_search_leaves_no_answer_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, text = "(a|b)*c", "ab" * 6_000 + "c"
-    searcher = apart._process(os.getpid(), patterns._SEARCH, False)
+    searcher = apart._process(os.getpid(), apart._SEARCH, False)
     answers = searcher._child.stdout
     assert answers is not None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lastresort.data.patterns import last_match
+from lastresort.apart import last_match
 from lastresort.errors import TaskError
 from lastresort.foreign import NotJson, parse_json
 from lastresort.types import JsonObject

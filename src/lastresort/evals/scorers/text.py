@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.data.patterns import last_match
+from lastresort.apart import last_match
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.types import Example
