@@ -22,7 +22,7 @@ from lastresort.synthesis.filters import (
     wanted_rows,
 )
 from lastresort.synthesis.kinds import RowRequest
-from lastresort.synthesis.reading import LONGEST_REPLY, Proposal, read_reply_rows
+from lastresort.synthesis.prompts import LONGEST_REPLY, Proposal, read_reply_rows
 from lastresort.types import Answer, Example, Message
 
 TEXTS = [

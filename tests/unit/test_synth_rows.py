@@ -26,8 +26,7 @@ from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow, 
 from lastresort.synthesis.kinds import KINDS, Draw, Kind, RowRequest, SeedRows, Turns
 from lastresort.synthesis.make import planned_batch
 from lastresort.synthesis.prompts import VERSION
-from lastresort.synthesis.recipe import Lengths, Recipe
-from lastresort.synthesis.spending import USUAL_YIELD, SpendingLimits, expected_requests
+from lastresort.synthesis.recipe import USUAL_YIELD, Lengths, Recipe, SpendingLimits, expected_requests
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
 from synth_support import WITHOUT_DOCUMENTS, Teacher, fresh_rows, made, routing, synth, team_of, unwritten

@@ -45,12 +45,10 @@ from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.synthesis.diversity import Diversity, diversity
 from lastresort.synthesis.filters import Balance, SeenRows
 from lastresort.synthesis.journal import Header, Journal, Tally
-from lastresort.synthesis.kinds import KINDS, Turns
+from lastresort.synthesis.kinds import KINDS, Turns, passages_hash
 from lastresort.synthesis.make import Ending, make_rows, planned_batch, recall
-from lastresort.synthesis.passages import passages_hash
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
-from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe
-from lastresort.synthesis.spending import SpendingLimits, forecast
+from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe, SpendingLimits, forecast
 from lastresort.types import Progress
 
 MOST_ROWS = 200  # unless more are asked for

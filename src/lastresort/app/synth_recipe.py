@@ -25,10 +25,17 @@ from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
-from lastresort.synthesis.kinds import KINDS, Kind, SeedRows, different, stands_alone
-from lastresort.synthesis.passages import LEAST_CHARACTERS, PassageProtection, seed_passages
-from lastresort.synthesis.prompts import PER_REQUEST
-from lastresort.synthesis.reading import json_part
+from lastresort.synthesis.kinds import (
+    KINDS,
+    LEAST_CHARACTERS,
+    Kind,
+    PassageProtection,
+    SeedRows,
+    different,
+    seed_passages,
+    stands_alone,
+)
+from lastresort.synthesis.prompts import PER_REQUEST, json_part
 from lastresort.synthesis.recipe import Lengths, Recipe
 from lastresort.systems.compose import compose, render_passages
 from lastresort.systems.system import PromptDesign, Shot

@@ -13,8 +13,8 @@ from lastresort.spec.sections import Sources
 from lastresort.synthesis.diversity import Diversity
 from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.journal import Tally
+from lastresort.synthesis.kinds import PassageProtection
 from lastresort.synthesis.make import Ending
-from lastresort.synthesis.passages import PassageProtection
 from lastresort.types import Message
 
 

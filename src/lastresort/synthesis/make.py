@@ -27,10 +27,15 @@ from lastresort.synthesis.journal import (
     Tally,
 )
 from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, Turns
-from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
-from lastresort.synthesis.reading import LONGEST_REPLY, read_reply_rows
-from lastresort.synthesis.recipe import Recipe
-from lastresort.synthesis.spending import Limit, SpendingLimits, limit_reached, most_calls
+from lastresort.synthesis.prompts import (
+    LONGEST_REPLY,
+    PER_REQUEST,
+    VERSION,
+    read_reply_rows,
+    reply_schema,
+    request_turns,
+)
+from lastresort.synthesis.recipe import Limit, Recipe, SpendingLimits, limit_reached, most_calls
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
 BATCH = 8  # requests
