@@ -70,7 +70,7 @@ def _read(reader: str, data: bytes) -> None:
     from lastresort import foreign
     from lastresort.data.answer_schema import schema_fault
     from lastresort.data.files import read_rows
-    from lastresort.hardware.model_files import config_of_gguf
+    from lastresort.hardware.find import config_of_gguf
     from lastresort.interop.reading import read as read_foreign
     from lastresort.knowledge.formats import READERS
     from lastresort.models.api.replies import read_reply

@@ -19,7 +19,7 @@ from lastresort.climb import token_counts
 from lastresort.climb.budget import say_forecast
 from lastresort.climb.token_counts import counts_of
 from lastresort.errors import StopRequestedError
-from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
+from lastresort.hardware.find import parameters_of, parameters_of_gguf
 from lastresort.records.document import Statement
 from lastresort.records.events import RungGivenUp
 from lastresort.report.forecast import DryRun, forecast_table

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine_support import tiny
-from lastresort.hardware.model_files import computed_parameters_of, parameters_of
+from lastresort.hardware.find import computed_parameters_of, parameters_of
 from lastresort.models.open import parameter_count
 
 LLAMA = {

@@ -21,7 +21,7 @@ from lastresort.climb.token_counts import TokenCounts, counts_of
 from lastresort.embedded import converted_already, embedded_gguf
 from lastresort.errors import DataError, InputError
 from lastresort.hardware.environment import card_here, matrix_flops_per_s
-from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
+from lastresort.hardware.find import computed_parameters_of, config_of_gguf, parameters_of_gguf
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.setup import Cards

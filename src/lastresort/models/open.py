@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lastresort.embedded import MODEL_FILE, embedded_folder, embedded_gguf
 from lastresort.errors import InputError, TaskError, UnknownModelError
-from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
+from lastresort.hardware.find import parameters_of, parameters_of_gguf
 from lastresort.hardware.threads import ThreadChoice, Threads
 from lastresort.model_heads import model_config
 from lastresort.models.calls import RetryPolicy
