@@ -9,9 +9,8 @@ import pytest
 
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.embedder import Embedder, HashingEmbedder, open_embedder
-from lastresort.knowledge.evaluation import measure
 from lastresort.knowledge.reading import read_documents
-from lastresort.knowledge.search import Mode
+from lastresort.knowledge.search import Mode, measure
 from lastresort.knowledge.store import Store, StoreSettings, create_store
 from lastresort.knowledge.update import update
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from lastresort.errors import ContractError
-from lastresort.knowledge.evaluation import ndcg_at, recall_at, reciprocal_rank
-from lastresort.knowledge.search import reciprocal_rank_fusion
+from lastresort.knowledge.search import ndcg_at, recall_at, reciprocal_rank, reciprocal_rank_fusion
 
 RANKING = ["a", "b", "c", "d", "e"]
 

@@ -138,7 +138,7 @@ def test_the_fingerprint_follows_the_files_that_decide(tmp_path: Path) -> None:
 EARLY = """
 import sys
 from lastresort.knowledge.embedder import open_embedder
-import lastresort.knowledge.search, lastresort.knowledge.update, lastresort.knowledge.evaluation, lastresort.knowledge.reading
+import lastresort.knowledge.search, lastresort.knowledge.update, lastresort.knowledge.reading
 open_embedder()
 found = {"torch", "transformers", "sentence_transformers", "lancedb", "pyarrow", "pypdf", "markdown_it"} & set(sys.modules)
 assert not found, found

@@ -10,9 +10,8 @@ import pytest
 
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.errors import ContractError, DataError
-from lastresort.knowledge.evaluation import measure
 from lastresort.knowledge.labels import Labels
-from lastresort.knowledge.search import Mode, search, search_all
+from lastresort.knowledge.search import Mode, measure, search, search_all
 from lastresort.knowledge.store import Store, StoreSettings, create_store, rows_where, write_manifest
 from lastresort.knowledge.update import update
 

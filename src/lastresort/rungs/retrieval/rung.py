@@ -18,9 +18,8 @@ from lastresort.evals.measure import mean_score
 from lastresort.foreign import everything_below
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.embedder import Embedder, open_embedder
-from lastresort.knowledge.evaluation import measure
 from lastresort.knowledge.reading import read_documents
-from lastresort.knowledge.search import Mode
+from lastresort.knowledge.search import Mode, measure
 from lastresort.knowledge.sentence_models import Reranker, open_reranker
 from lastresort.knowledge.store import Store, StoreSettings, content_hash, open_or_create_store, open_store
 from lastresort.knowledge.update import update
