@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from lastresort.errors import InputError
 from lastresort.foreign import printable, read_json
 from lastresort.handoff import TARGETS, HandoffTarget
-from lastresort.handoff.launch import ADAPTER, COMPOSE, MODEL, START, Handover, Launch, launch_files
 from lastresort.handoff.request import (
     CLIENT,
     CURL,
@@ -26,6 +25,7 @@ from lastresort.handoff.request import (
     proxied_request,
     request_files,
 )
+from lastresort.handoff.servers import ADAPTER, COMPOSE, MODEL, START, Handover, Launch, launch_files
 from lastresort.handoff.source import LocalWeights, Winner, settled_name
 from lastresort.handoff.weights import (
     adapter_rank,
