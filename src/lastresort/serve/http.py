@@ -31,7 +31,6 @@ from lastresort.serve.guard import (
     read_body,
 )
 from lastresort.serve.metrics import CONTENT_TYPE, Metrics
-from lastresort.serve.openapi import describe, described
 from lastresort.serve.refusals import Refusal, read_request, refused, server_failed, stopping
 from lastresort.serve.replies import (
     DONE,
@@ -52,6 +51,8 @@ from lastresort.serve.schema import (
     ModelList,
     SamplingRequest,
     TextCompletion,
+    describe,
+    described,
 )
 from lastresort.serve.work import Draining, Owner, QueueFull
 from lastresort.spec.values import listed
