@@ -8,9 +8,8 @@ import pytest
 
 from lastresort.evals.scorers import format_ok
 from lastresort.records.measurement import ItemScore
-from lastresort.rungs.prompting.copying import copied_rows
-from lastresort.rungs.prompting.feedback import feedback
 from lastresort.rungs.prompting.optimise import without_headroom
+from lastresort.rungs.prompting.reflection import copied_rows, feedback
 from lastresort.spec.output import Output
 from lastresort.types import Example, Message
 

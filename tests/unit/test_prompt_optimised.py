@@ -24,7 +24,7 @@ from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.markdown import markdown
 from lastresort.rungs.prompting import optimise
-from lastresort.rungs.prompting.feedback import reflection_record
+from lastresort.rungs.prompting.reflection import reflection_record
 from lastresort.rungs.prompting.spending import Spending
 from lastresort.rungs.prompting.with_gepa import rows_of
 from lastresort.rungs.race import Race

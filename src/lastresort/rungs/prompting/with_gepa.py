@@ -30,8 +30,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import UsdTooSmall
-from lastresort.rungs.prompting.copying import copied_rows
-from lastresort.rungs.prompting.feedback import reflection_record
+from lastresort.rungs.prompting.reflection import copied_rows, reflection_record
 from lastresort.rungs.prompting.spending import (
     REFLECTION_TOKENS,
     SHOWN,
