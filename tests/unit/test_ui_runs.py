@@ -69,7 +69,7 @@ from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.run import _events
 from lastresort.ui.pages.runs import figures, row_of, spared
-from lastresort.ui.pages.task_start import BegunClimbs
+from lastresort.ui.pages.task_editor import BegunClimbs
 from lastresort.ui.processes import start_process
 from lastresort.ui.site import PAGES, Site
 from lastresort.ui.workspace import NotThere, Workspace, safe_name

@@ -60,7 +60,6 @@ PAGES = (
     Page("task_beginning", "/new", "New task"),
     Page("task_editor"),
     Page("task_checks"),
-    Page("task_start"),
     Page("plan", "/plan", "Plan"),
     Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine", ("/docs",)),
