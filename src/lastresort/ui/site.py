@@ -63,7 +63,6 @@ PAGES = (
     Page("plan", "/plan", "Plan"),
     Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine", ("/docs",)),
-    Page("answers"),
     Page("items"),
     Page("talk"),
     Page("rate"),

@@ -1,4 +1,7 @@
-"""The items of a run: a page of answers at a time, two systems side by side, and one answer with all that is recorded of it."""
+"""The items of a run: a page of answers at a time, two systems side by side, and one answer with all that is recorded of it.
+
+Whether answers are what their run recorded is checked in the background, as that takes a while; pages that show some follow it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from lastresort.app.items import HeldOutExamples, RemadePrompt, remade_prompt, rendered_tokens, score_reason
 from lastresort.records.events import GateRun, TaskRead
@@ -39,7 +42,7 @@ from lastresort.ui.items import (
     those_wanted,
 )
 from lastresort.ui.site import LARGEST, Here, QueryNumber, QueryText, Site, is_part
-from lastresort.ui.workspace import NotThere, signature
+from lastresort.ui.workspace import NotThere, Workspace, mark_of, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
 MOST_SYSTEMS = 60  # whose answers to an item are listed
@@ -68,6 +71,7 @@ GivenAddress = Annotated[ItemsAddress, Depends(_address)]
 
 def router() -> APIRouter:
     routes = APIRouter()
+    routes.include_router(_checked())
 
     @routes.get("/runs/{name}/items")
     def items(site: Here, request: Request, name: str, given: GivenAddress) -> Response:
@@ -343,3 +347,32 @@ def _around(record: Record, wanted: ItemsWanted, address: ItemsAddress) -> dict[
             side = "before" if at < address.number else "after"
             found[side] = f"{one.measurement}/{one.position}?{address.query(number=at)}"
     return found
+
+
+Runs = Annotated[list[str], Query(default_factory=list)]
+
+
+def _checked() -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/answers")
+    def answers(site: Here, request: Request, of: Runs) -> Response:
+        """The line that a page of these runs shows and follows. Where one was changed, the page loads again, and says so."""
+        mark = answers_mark(site.workspace, of)
+        if any(site.workspace.state(name).fault for name in of):
+            return Response(headers={"hx-refresh": "true"})
+        failed = any(map(site.workspace.could_not_check, of))
+        checked = all(map(site.workspace.is_checked, of))
+        return site.draw(request, "answers.html.j2", runs=of, mark=mark, checked=checked, failed=failed)
+
+    @routes.get("/answers/mark")
+    def marked(site: Here, of: Runs) -> Response:
+        return PlainTextResponse(answers_mark(site.workspace, of))
+
+    return routes
+
+
+def answers_mark(workspace: Workspace, runs: list[str]) -> str:
+    """Changes once the answers are checked. Begins with "running" until then, so that pages look again within seconds."""
+    seen = [(workspace.state(name).fault, workspace.could_not_check(name)) for name in runs]
+    return mark_of(seen, works=not all(map(workspace.is_checked, runs)))
