@@ -18,10 +18,9 @@ from lastresort.foreign import read_text
 from lastresort.report.words.draft import rows_without, values_shown
 from lastresort.spec.edit import moved
 from lastresort.ui import drafts
-from lastresort.ui.climb_options import keep_options, options_of
 from lastresort.ui.findings import files_state
 from lastresort.ui.site import Here, Site, Text, go_to
-from lastresort.ui.task_folder import uploaded_in
+from lastresort.ui.task_folder import keep_options, options_of, uploaded_in
 from lastresort.ui.workspace import NotThere, safe_name
 
 DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory

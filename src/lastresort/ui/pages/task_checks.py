@@ -17,11 +17,10 @@ from lastresort.report.forecast import DryRun, cells, head, notes_of, others, po
 from lastresort.spec.task import Task
 from lastresort.ui import drafts
 from lastresort.ui.children import CommandOutput, FileToWrite, children_of
-from lastresort.ui.climb_options import kept_options
 from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, masks_of, shown_rows
 from lastresort.ui.pages.task_editor import sizes_of
 from lastresort.ui.site import Here, Site
-from lastresort.ui.task_folder import below, ladder_of, state_of, task_in, there
+from lastresort.ui.task_folder import below, kept_options, ladder_of, state_of, task_in, there
 
 ROWS_AS_TOKENS, SHOWN_ROWS = 3, 5
 UNREADY = "Correct the task first."  # its fault is said beside the form

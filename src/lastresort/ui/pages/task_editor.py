@@ -25,11 +25,10 @@ from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.task import Task, task_of
 from lastresort.types import Json
 from lastresort.ui import drafts, jobs
-from lastresort.ui.climb_options import chosen, keep_options
 from lastresort.ui.findings import files_state
 from lastresort.ui.pages.task_beginning import DRAFTING, refused_rows
 from lastresort.ui.site import Here, Site, Text, go_to, is_part
-from lastresort.ui.task_folder import below, data_in, start_form, task_in, there
+from lastresort.ui.task_folder import below, chosen, data_in, keep_options, start_form, task_in, there
 from lastresort.ui.workspace import next_name, safe_name
 from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, field_at_fault, filled, plain_lines
 
