@@ -20,7 +20,7 @@ from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteReply, Trans
 from lastresort.records.decision import RunView
 from lastresort.records.gate import FailureModePart, GateFindings
 from lastresort.report import failure_modes
-from lastresort.report.charts import dumbbell as dumbbell_chart
+from lastresort.report.charts import gate as gate_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from report_support import HOSTILE, make
@@ -99,7 +99,7 @@ def test_format_overfitting_is_told_by_condition(found: dict[str, Any]) -> None:
     assert [turn["role"] for turn in told["counter-instruction"]["example"]["turns"]] == ["system", "user"]
     shown = next(mode for mode in failure_modes.modes(typed(found)) if mode.name == "format_overfitting").parts
     assert {part.name: part.tuned for part in shown} == {name: 1 - part["tuned"] for name, part in told.items()}
-    assert dumbbell_chart.way(shown[0], lower_is_better=True) == "lost"
+    assert gate_chart.way(shown[0], lower_is_better=True) == "lost"
 
 
 def test_what_changed_is_shown_by_the_question_that_the_score_comes_from(found: dict[str, Any]) -> None:

@@ -19,7 +19,6 @@ from lastresort.records.document import Statement
 from lastresort.records.record import Record
 from lastresort.report import comparison, confusion, failure_modes, repairs
 from lastresort.report import gate as gate_summary
-from lastresort.report.charts import dumbbell as dumbbell_chart
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.cost import cost_chart
@@ -252,7 +251,6 @@ def environment(package: str = "lastresort.report") -> Environment:
         comparison=comparison,
         confusion=confusion,
         cost_chart=cost_chart,
-        dumbbells=dumbbell_chart,
         modes=failure_modes,
         gate_chart=gate_chart,
         gate_summary=gate_summary,
