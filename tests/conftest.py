@@ -121,7 +121,7 @@ def machine_is_not_timed() -> Iterator[None]:
         return 1e-3 * layers, 3e-4 * layers, 1e-4 * layers
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastresort.climb.workload._timed", seconds)
+        patch.setattr("lastresort.climb.rates._timed", seconds)
         yield
 
 

@@ -15,8 +15,7 @@ import pytest
 from rich.console import Console
 
 from lastresort.app.dry_run import dry_run
-from lastresort.climb import workload as rates
-from lastresort.climb.kept_rates import KEPT_S
+from lastresort.climb import rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
 from lastresort.climb.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of
@@ -332,7 +331,7 @@ def test_a_machine_is_not_timed_twice_within_minutes(tmp_path: Path, monkeypatch
     assert found(began) == (timed[0], "")
     said = "This machine's speed with the model was measured 1\u00a0min 30\u00a0s ago, at 13:46:40 UTC."
     assert found(began + 90) == (timed[0], said)
-    assert found(began + KEPT_S + 1) == (timed[1], ""), "a machine that was busy then may be free now"
+    assert found(began + rates.KEPT_S + 1) == (timed[1], ""), "a machine that was busy then may be free now"
     assert found(began) == (timed[2], ""), "a measurement that is to come counts for nothing"
     assert found(began, {**config, "hidden_size": 128}) == (timed[3], "")
     assert found(began, reduced=True) == (timed[4], "")

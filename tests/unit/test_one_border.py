@@ -45,7 +45,7 @@ ALLOWED = {
     "app/consent.py": "parses what it wrote itself",
     "app/runtime.py": "reads the number that the page wrote for it",
     "cli/border.py": "opens the null device",
-    "climb/kept_rates.py": "reads what it kept in the cache",
+    "climb/rates.py": "reads what it kept in the cache",
     "cli/start.py": "prints the task file that it wrote itself",
     "data/conversion/sinks.py": "packs what it writes",
     "data/conversion/streams.py": "unpacks line by line, each of a bounded length, what `foreign` opened",

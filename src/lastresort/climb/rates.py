@@ -1,0 +1,233 @@
+"""How fast this processor trains, reads and answers with a model of some shape.
+
+Two stacks of a few of its layers, with random weights, are timed, and what a layer adds counts for all of them. No weight of the
+model itself is read. The rates are kept in the user's cache, so that a climb that starts right after its forecast times nothing
+again; for minutes only, as another program may have slowed what was timed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from lastresort.embedded import cache_folder
+from lastresort.errors import InfrastructureError, InputError
+from lastresort.hardware.plan.memory import answers_at_once
+from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
+from lastresort.hardware.shape import ModelShape, shape_of
+from lastresort.hardware.threads import SET_BY_USER, pinned, quickest
+from lastresort.records.atomic import write_atomically
+from lastresort.report.words.progress import TIMING, busy_here, timed_before
+from lastresort.rungs.forecast import Rates
+from lastresort.types import Progress, SilentProgress
+from lastresort.version import __version__
+
+KEPT_S = 600.0
+SHALLOW, DEEP = 2, 6
+MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
+ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
+TRIES = 2
+PASSES = 4 * (1 + TRIES)  # of each stack: training, reading, long answers and short ones
+
+SILENT = SilentProgress()
+_FEATURES = (
+    "layer_types",
+    "max_window_layers",
+    "quantization_config",
+)  # tied to the number of layers, or to the weights
+
+Clock = Callable[[], float]
+
+_log = logging.getLogger("lastresort")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRates:
+    """at_s: when they were measured, in seconds since 1970."""
+
+    rates: Rates
+    at_s: float
+
+
+_READ = TypeAdapter(KeptRates)
+
+
+def kept_rates(config: Mapping[str, Any], *, reduced: bool, now_s: float) -> KeptRates | None:
+    """Of a model with this config.json, in bfloat16 if `reduced`. None where nothing was measured in the last KEPT_S seconds, with
+    these versions and as many threads, or where the file cannot be read.
+    """
+    try:
+        found = _READ.validate_json(_file(config, reduced).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    sound = all(math.isfinite(rate) and rate > 0 for rate in asdict(found.rates).values())
+    return found if sound and 0 <= now_s - found.at_s <= KEPT_S else None
+
+
+def keep_rates(config: Mapping[str, Any], rates: Rates, *, reduced: bool, now_s: float) -> None:
+    try:
+        write_atomically(_file(config, reduced), _READ.dump_json(KeptRates(rates, now_s)))
+    except InfrastructureError as error:  # only slower the next time
+        _log.debug("rates not kept: %s", error)
+
+
+def _file(config: Mapping[str, Any], reduced: bool) -> Path:
+    """Named by all that decides them: the model's shape, the machine, its threads and the versions of what computes."""
+    import torch
+
+    threads = {name: os.environ.get(name) for name in SET_BY_USER} | {"torch": torch.get_num_threads()}
+    decides = (dict(config), reduced, platform.node(), platform.machine(), threads, torch.__version__, __version__)
+    name = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_folder() / "rates" / f"{name}.json"
+
+
+def measured_rates(config: Mapping[str, Any], *, reduced: bool, progress: Progress = SILENT) -> Rates | None:
+    """Of a model with this config.json, in bfloat16 if `reduced`; once a process, which takes some seconds: a stage of `progress`.
+    Those that another process measured a few minutes ago are taken, and `progress` says when that was.
+
+    None for a family that is not known and for layers that are too large to be timed so.
+    """
+    key = json.dumps(config, sort_keys=True, default=str), reduced
+    if key not in _TIMED:
+        now_s = time.time()
+        known = kept_rates(config, reduced=reduced, now_s=now_s)
+        if known is not None:
+            progress.say(timed_before(known.at_s, now_s))
+        _TIMED[key] = found = _measured(config, reduced, progress) if known is None else known.rates
+        if known is None and found is not None:
+            keep_rates(config, found, reduced=reduced, now_s=time.time())
+    return _TIMED[key]
+
+
+def _load() -> float:
+    """How many processes computed here in the last minute, on average; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+_TIMED: dict[tuple[str, bool], Rates | None] = {}  # not a cache of `_measured`, which would hold on to a progress
+
+
+def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> Rates | None:
+    try:
+        shape, deep = shape_of(config, ""), shape_of({**config, "num_hidden_layers": DEEP}, "")
+    except InputError:
+        return None
+    if deep.parameters > MOST_PARAMETERS or shape.has_experts:
+        return None
+    at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
+    if (load := _load()) >= (cores := os.cpu_count() or 1):
+        progress.say(busy_here(load, cores))
+    progress.stage(TIMING, PASSES * 2)
+
+    def timed(layers: int) -> tuple[float, float, float]:
+        return _timed(config, layers, at_once, reduced, time.perf_counter, progress.advance)
+
+    try:
+        shallow_s, deep_s = timed(SHALLOW), timed(DEEP)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, MemoryError):
+        return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
+    whole = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
+    return rates_from(shape, at_once, *whole)
+
+
+def rates_from(shape: ModelShape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
+    """In operations a second as a forecast counts them, from the seconds of a training pass, of reading the same rows, and of one
+    token of each of the answers that are decoded at once."""
+    weights, tokens = shape.multiplied_parameters, ROWS * ROW_TOKENS
+    return Rates(
+        training=FROZEN_BASE * weights * tokens / train_s,
+        reading=FORWARD * weights * tokens / read_s,
+        answering=FORWARD * weights * at_once / answer_s,
+    )
+
+
+def _extrapolated(shallow_s: float, deep_s: float, layers: int) -> float:
+    a_layer = max(deep_s - shallow_s, 0.1 * deep_s) / (DEEP - SHALLOW)  # noise must not make layers free
+    return max(deep_s + (layers - DEEP) * a_layer, 0.1 * deep_s)
+
+
+def _timed(
+    config: Mapping[str, Any],
+    layers: int,
+    at_once: int,
+    reduced: bool,
+    clock: Clock,
+    passed: Callable[[], object],
+) -> tuple[float, float, float]:
+    """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once.
+
+    passed: called PASSES times, after each pass.
+    """
+    import torch
+
+    from lastresort.engine.choose import Sampling
+    from lastresort.engine.forest import Row
+    from lastresort.engine.logp import target_logps
+    from lastresort.engine.sampling import generate
+    from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter, detach
+    from lastresort.train.settings import AdapterSettings
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
+        ids = torch.randint(0, int(model.config.vocab_size), (max(ROWS, at_once), ROW_TOKENS)).tolist()
+    rows = [Row(tuple(own), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for own in ids[:ROWS]]
+    tuned = attach_adapter(model, AdapterSettings(), base_name="")
+
+    def learn() -> None:
+        with adapters_in_base_precision(tuned):
+            torch.autograd.backward(target_logps(tuned, rows).per_token.sum())
+
+    def read() -> None:
+        with torch.no_grad():
+            target_logps(model, rows)
+
+    def answer(tokens: int) -> Callable[[], object]:
+        return lambda: generate(
+            model, ids[:at_once], settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=at_once)
+        )
+
+    with pinned(quickest(model, ROW_TOKENS)):
+        tuned.train()
+        train_s = _least(learn, clock, passed)
+        model = detach(tuned).eval()
+        read_s = _least(read, clock, passed)
+        many_s, one_s = (_least(answer(tokens), clock, passed) for tokens in (1 + NEW_TOKENS, 1))
+        answer_s = (many_s - one_s) / NEW_TOKENS
+    return train_s, read_s, max(answer_s, 1e-6)
+
+
+def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key not in (*_FEATURES, "num_hidden_layers", "dtype", "torch_dtype")
+    }
+    made = AutoConfig.for_model(**kept, num_hidden_layers=layers)
+    return AutoModelForCausalLM.from_config(made, dtype=dtype, trust_remote_code=False).requires_grad_(False)
+
+
+def _least(work: Callable[[], object], clock: Clock, passed: Callable[[], object]) -> float:
+    """Of some tries after one that warms up: whatever else runs here only adds."""
+    work()
+    passed()
+    times = []
+    for _ in range(TRIES):
+        began = clock()
+        work()
+        times.append(clock() - began)
+        passed()
+    return min(times)
