@@ -170,26 +170,32 @@ def draft(
                 expected=f"at least {least} {'inputs' if of else 'rows'}",
                 remedy="Add labelled examples to it, or remove it, so that the test set is drawn from the other rows.",
             )
-        found, inputs = _counted(each), _inputs(each)
-        unit = f"values of {group_by or 'group'}" if grouped else "inputs" if inputs < rows else "rows"
-        enough = math.ceil(least / 0.5)
-        cause: Cause = "few" if min(found, len(each)) < enough else "uneven"
-        if grouped and len(each) < enough <= found:
-            cause = "connected"
-        to = f", which equal inputs connect to {len(each)}" if cause == "connected" else ""
-        refusal = FewUnitsError(
-            f"found {rows} rows" + (f" of {found} {unit}{to}" if unit != "rows" else ""),
-            where=where,
-            expected=f"at least {enough} {unit}, half of them to test on"
-            if cause != "uneven"
-            else f"{unit} that leave each of train, dev and test enough, however many rows the largest has",
-            remedy="Add labelled examples.",
+        raise _few_units(
+            rows, each, f"values of {group_by or 'group'}" if grouped else "", math.ceil(least / 0.5), where
         )
-        refusal.cause = cause
-        raise refusal
     bar, ladder = decided
     dev, test = sides.dev if n_dev is None else None, sides.test if n_test is None else None
     return TaskDraft(rows, answers, score, bar, dev, test, sides.train, ladder, columns, group_by)
+
+
+def _few_units(rows: int, each: Sequence[UnitSize], groups: str, enough: int, where: str) -> FewUnitsError:
+    """groups: what they are called, "" where there are none. enough: of the rows, inputs or groups."""
+    found, inputs = _counted(each), _inputs(each)
+    unit = groups or ("inputs" if inputs < rows else "rows")
+    cause: Cause = "few" if min(found, len(each)) < enough else "uneven"
+    if groups and len(each) < enough <= found:
+        cause = "connected"
+    to = f", which equal inputs connect to {len(each)}" if cause == "connected" else ""
+    refusal = FewUnitsError(
+        f"found {rows} rows" + (f" of {found} {unit}{to}" if unit != "rows" else ""),
+        where=where,
+        expected=f"at least {enough} {unit}, half of them to test on"
+        if cause != "uneven"
+        else f"{unit} that leave each of train, dev and test enough, however many rows the largest has",
+        remedy="Add labelled examples.",
+    )
+    refusal.cause = cause
+    return refusal
 
 
 def _usual_bar(answers: Answers) -> float:

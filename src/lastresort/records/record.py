@@ -288,7 +288,7 @@ class Record:
     def item(self, measurement: int, position: int) -> RecordedItem | None:
         """The item at this place, with all that is recorded of it; None where there is none."""
         there = self._file.rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
-        return self._item_at(measurement, position, lambda item: item) if there else None
+        return self._recorded(there[0], lambda item: item) if there else None
 
     def answers_to(self, item: str, kept: Callable[[ItemScore], ItemScore] = lambda item: item) -> list[RecordedItem]:
         """What every system answered to the item of this id, in the order they were measured. kept: as in `page_of_items`."""
@@ -319,11 +319,14 @@ class Record:
 
     def _item_at(self, measurement: int, position: int, kept: Callable[[ItemScore], ItemScore]) -> RecordedItem:
         [row] = self._file.rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
-        [whole] = self._file.rows("measurement", "WHERE id = ?", measurement)
+        return self._recorded(row, kept)
+
+    def _recorded(self, row: sqlite3.Row, kept: Callable[[ItemScore], ItemScore]) -> RecordedItem:
+        [whole] = self._file.rows("measurement", "WHERE id = ?", row["measurement"])
         with self._file.damage_in_words():
             item = kept(item_of(row))
         part = MeasuredPart.of(whole)
-        return RecordedItem(measurement, position, part.system, part.split, item)
+        return RecordedItem(row["measurement"], row["position"], part.system, part.split, item)
 
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""

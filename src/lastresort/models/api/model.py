@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.keys import HOSTS, is_secret, known_keys, redacted_stream
 from lastresort.models.api.connection import REPLY_TIMES, connected, events, passing_faults, timeouts
-from lastresort.models.api.costs import CallCosts
+from lastresort.models.api.costs import Call, CallCosts
 from lastresort.models.api.refusals import CommandDenied, error_of_status, read_denial
 from lastresort.models.api.replies import (
     AnswerPiece,
@@ -277,9 +277,7 @@ class ApiModel:
 
         return self._persistently(attempt, 0, threading.Event(), patience)
 
-    def _answer(
-        self, prompt: Prompt, decoding: Decoding, seed: int, call: tuple[object, int], stop: threading.Event
-    ) -> Answer:
+    def _answer(self, prompt: Prompt, decoding: Decoding, seed: int, call: Call, stop: threading.Event) -> Answer:
         def attempt() -> tuple[Reply, float]:
             start = self._clock()
             most = self._costs.begin(call, prompt, decoding)
