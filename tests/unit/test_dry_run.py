@@ -18,8 +18,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
-from lastresort.climb.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of
-from lastresort.climb.workload import workload
+from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of, workload
 from lastresort.evals.evidence import items_against_bar
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE

@@ -15,9 +15,9 @@ from rich.console import Console
 from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb import token_counts
+from lastresort.climb import workload as climb_workload
 from lastresort.climb.budget import say_forecast
-from lastresort.climb.token_counts import counts_of
+from lastresort.climb.workload import counts_of
 from lastresort.errors import StopRequestedError
 from lastresort.hardware.find import parameters_of, parameters_of_gguf
 from lastresort.records.document import Statement
@@ -347,8 +347,8 @@ def test_a_text_is_tokenised_once_for_all_rungs(tmp_path: Path, monkeypatch: pyt
             return {"input_ids": [1] * len(text.split())}
 
     tokenizer = Tokenizer()
-    monkeypatch.setattr(token_counts, "_tokenizer", lambda folder: tokenizer)
-    monkeypatch.setattr(token_counts, "_template", lambda tokenizer, task: 0)
+    monkeypatch.setattr(climb_workload, "_tokenizer", lambda folder: tokenizer)
+    monkeypatch.setattr(climb_workload, "_template", lambda tokenizer, task: 0)
     (tmp_path / "tokenizer_config.json").touch()
     task: Any = SimpleNamespace(folder=tmp_path)
     for _ in ("prompting", "sft"):

@@ -25,8 +25,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.token_counts import TokenCounts
-from lastresort.climb.workload import workload
+from lastresort.climb.workload import TokenCounts, workload
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder import RUNGS

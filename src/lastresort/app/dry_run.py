@@ -19,8 +19,7 @@ from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.room import refuse_beyond_cards
 from lastresort.climb.shares import shares_of
-from lastresort.climb.token_counts import counts_of
-from lastresort.climb.workload import model_of, planned_rung, workload
+from lastresort.climb.workload import counts_of, model_of, planned_rung, workload
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.token_counts import counts_of
-from lastresort.climb.workload import machine_of, some_of, workload
+from lastresort.climb.workload import counts_of, machine_of, some_of, workload
 from lastresort.climb.workspace import has_begun, has_result
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.evals.scorers.judge_model import JudgeCase

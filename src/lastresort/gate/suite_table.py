@@ -13,8 +13,7 @@ from importlib import import_module
 from statistics import fmean
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.token_counts import TokenCounts, counts_of
-from lastresort.climb.workload import workload
+from lastresort.climb.workload import TokenCounts, counts_of, workload
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.plans import (
     PILOT_SEED,
