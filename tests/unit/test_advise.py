@@ -30,7 +30,7 @@ from lastresort.ladder import RUNGS as LADDER
 from lastresort.records.advice import RungAdvice
 from lastresort.records.rungs import NoReflector
 from lastresort.report.advice import advice_text
-from lastresort.report.words.prompting import why_kept as clause_of_kept
+from lastresort.report.words.untuned import why_kept as clause_of_kept
 from lastresort.rungs.prompting.optimise import LEAST_PARAMETERS
 from lastresort.rungs.supervised.sft import LEAST_ROWS, PACES, SftRung
 from lastresort.spec.task import load_task

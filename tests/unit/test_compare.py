@@ -24,7 +24,7 @@ from lastresort.errors import InputError, PrerequisiteError
 from lastresort.records.decision_parts import ComparedWay, WayName
 from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, forecast_table
-from lastresort.report.words import comparison as words
+from lastresort.report.words import candidates as words
 from lastresort.spec.task import load_task
 from report_support import training_reached
 from tiny_model import save_tiny_model
@@ -261,7 +261,7 @@ def test_a_way_costs_what_its_own_trainings_took_races_included(tmp_path: Path) 
 
 
 def test_one_table_holds_all_ways_and_each_has_words() -> None:
-    assert list(WAYS) == list(get_args(WayName)) == list(words.NAMES)
+    assert list(WAYS) == list(get_args(WayName)) == list(words.WAYS)
     assert [way.name for way in WAYS.values()] == list(WAYS)
     assert {way.name: way.made_of for way in WAYS.values() if not way.trains} == {"merged": "lora", "nf4": "lora"}
     assert [way.name for way in WAYS.values() if way.trains_all_weights] == ["full"]

@@ -8,7 +8,8 @@ from typing import Any
 from lastresort.records.decision import RetrievalView
 from lastresort.records.events import CeilingMeasured
 from lastresort.records.record import Record
-from lastresort.report.words.retrieval import finding, reasons, rows
+from lastresort.report.words.untuned import retrieval_finding, retrieval_rows
+from lastresort.report.words.untuned import retrieval_reasons as found_reasons
 from lastresort.types import Judgement
 
 STORE = {"documents": 2, "chunks": 9, "embedder": "hashing", "seconds": 1.0, "disk_bytes": 10, "vector_bytes": 5}
@@ -22,7 +23,7 @@ CEILING: dict[str, Any] = {
 
 
 def retrieval_reasons(entry: dict[str, Any] | None) -> list[str]:
-    return [reason.text for reason in reasons(entry)]
+    return [reason.text for reason in found_reasons(entry)]
 
 
 def search(mode: str, first: float, *, reranked: bool = False) -> dict[str, Any]:
@@ -50,15 +51,15 @@ def test_what_could_not_be_measured_is_not_told_as_nothing() -> None:
     assert retrieval_reasons(nothing) == [
         "Knowledge: what is missing was not measured, because no prompt with the right passage fits the model."
     ]
-    assert [name for name, _ in rows(nothing)] == ["store"]
+    assert [name for name, _ in retrieval_rows(nothing)] == ["store"]
 
 
 def test_only_labelled_passages_are_called_right() -> None:
     assert "right with the right passage in the prompt" in retrieval_reasons(entry([]))[0]
-    assert finding(entry([])).startswith("With the right passage, dev")
+    assert retrieval_finding(entry([])).startswith("With the right passage, dev")
     some = entry([], labelled=49)
     assert "right with the likeliest passages in the prompt" in retrieval_reasons(some)[0]
-    assert finding(some).startswith("With the likeliest passages, dev")
+    assert retrieval_finding(some).startswith("With the likeliest passages, dev")
 
 
 def test_a_ceiling_that_could_not_be_measured_says_nothing_of_knowledge(tmp_path: Path) -> None:

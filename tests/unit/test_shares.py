@@ -279,7 +279,7 @@ def test_a_run_that_began_with_other_shares_is_not_held_to_those_of_today(tmp_pa
     with pytest.raises(TaskError, match="a test set of 12 items, on which even a perfect score cannot show"):
         start_climb(ClimbRequest(path, run=run), SilentProgress())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastresort.climb.prepare.check_test_size", lambda *_, **__: None)
+        patch.setattr("lastresort.climb.shares.check_test_size", lambda *_, **__: None)
         began = start_climb(ClimbRequest(path, run=run, until="prompting"), SilentProgress()).decision
     for went_on in (
         start_climb(ClimbRequest(path, run=run, resume=True), SilentProgress()).decision,

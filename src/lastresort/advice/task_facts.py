@@ -23,8 +23,8 @@ from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.ladder import RUNGS
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
-from lastresort.report.words.prompting import why_kept as why_kept_in_words
 from lastresort.report.words.rungs import clause
+from lastresort.report.words.untuned import why_kept as why_kept_in_words
 from lastresort.report.words.wording import counted
 from lastresort.rungs.prompting.optimise import why_kept
 from lastresort.rungs.rung import find_rung

@@ -30,15 +30,15 @@ from lastresort.ladder import trains
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
-from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import (
+    of_assumption,
     of_base_beyond_a_card,
     of_memory,
     of_missing_lm_eval,
     of_skip,
-    of_speed,
     of_training_cards,
 )
+from lastresort.report.words.untuned import MISSING_GEPA
 from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
 from lastresort.rungs.divided import base_beyond_card, card_count, divide, divided_plan
@@ -82,7 +82,7 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     found = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
-        found.append(f"{model}: tokens counted {counts.summary}; {of_speed(machine)}.")
+        found.append(of_assumption(model, counts.summary, machine))
     divided = {of_training_cards(workload(prepared, rung).machine) for rung in rungs} - {""}
     return [*found, *divided]
 

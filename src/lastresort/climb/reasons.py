@@ -56,7 +56,7 @@ from lastresort.records.reasons import (
 )
 from lastresort.records.record import Measurement, Record
 from lastresort.records.view import fold_of
-from lastresort.report.words import judge, retrieval
+from lastresort.report.words import judge, untuned
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, stale_weights
 from lastresort.spec.task import Task
@@ -103,7 +103,7 @@ def extra_reasons(
     standing = fold_of(bench.record)
     reasons: list[Reason | Statement] = [
         *judge.reasons(judge_view(standing)),
-        *retrieval.reasons(standing.retrieval),
+        *untuned.retrieval_reasons(standing.retrieval),
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]

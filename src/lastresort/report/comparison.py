@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lastresort.records.decision_parts import ComparedWay, SpentOfWay
 from lastresort.report.charts.gate import GateStrip
-from lastresort.report.words.comparison import NAMES
+from lastresort.report.words.candidates import WAYS
 from lastresort.report.words.wording import (
     MARKS,
     NO_BREAK,
@@ -31,11 +31,11 @@ def finding(entries: Entries) -> str:
     lower = [entry for entry, _, high in known if high < 0]
     higher = [entry for entry, low, _ in known if low > 0]
     if not known:
-        return f"No method could be compared with {NAMES[first.way]}"
+        return f"No method could be compared with {WAYS[first.way]}"
     if not lower and not higher:
-        return f"No method is shown to differ from {NAMES[first.way]}"
+        return f"No method is shown to differ from {WAYS[first.way]}"
     parts = [
-        f"{_listed(found)} {'scores' if len(found) == 1 else 'score'} {side} than {NAMES[first.way]}"
+        f"{_listed(found)} {'scores' if len(found) == 1 else 'score'} {side} than {WAYS[first.way]}"
         for side, found in (("lower", lower), ("higher", higher))
         if found
     ]
@@ -60,7 +60,7 @@ def about(entries: Entries, unit: str, *, repaired: bool) -> str:
 def legend(entries: Entries) -> str:
     first = entries[0]
     return (
-        f"Mark: points gained or lost against {NAMES[first.way]}, with the same seeds on the same items. Band: "
+        f"Mark: points gained or lost against {WAYS[first.way]}, with the same seeds on the same items. Band: "
         f"{percent(1 - 2 * first.alpha, 0)} confidence interval over items and seeds, wide with few seeds. Dotted line: no "
         f"difference. Solid line: a loss of {100 * first.margin:g} points, the usual upper estimate of what QLoRA costs."
     )
@@ -93,7 +93,7 @@ def memory(in_bytes: int | None) -> str:
 def _row(entry: ComparedWay) -> dict[str, str]:
     training, answering = entry.training, entry.answering
     return {
-        "name": capital(NAMES[entry.way]),
+        "name": capital(WAYS[entry.way]),
         "rate": "–" if entry.learning_rate is None else f"{entry.learning_rate:g}",
         "score": "–" if entry.score is None else percent(entry.score),
         "seeds": " ".join("–" if seed.score is None else f"{100 * seed.score:.1f}" for seed in entry.seeds),
@@ -132,4 +132,4 @@ def _mark(entry: ComparedWay) -> str:
 
 
 def _listed(entries: Entries) -> str:
-    return listed(NAMES[entry.way] for entry in entries)
+    return listed(WAYS[entry.way] for entry in entries)

@@ -28,7 +28,7 @@ from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
 from lastresort.report.decision import restore_decision, view_in
 from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
-from lastresort.report.words import break_even, data, judge, prompting, retrieval, titles, training, verdicts, wording
+from lastresort.report.words import break_even, data, judge, titles, training, untuned, verdicts, wording
 from lastresort.report.words.candidates import about_candidate
 from lastresort.report.words.next_step import next_step, set_to_stop
 from lastresort.report.words.rungs import of_selection, of_selection_bias
@@ -256,15 +256,15 @@ def environment(package: str = "lastresort.report") -> Environment:
         gate_summary=gate_summary,
         judge_finding=judge.finding,
         judge_rows=judge.rows,
-        retrieval_finding=retrieval.finding,
-        retrieval_rows=retrieval.rows,
+        retrieval_finding=untuned.retrieval_finding,
+        retrieval_rows=untuned.retrieval_rows,
         judge_name=judge.NAME,
         repairs=repairs,
         tradeoff_chart=tradeoff_chart,
         distance_chart=distance_chart,
         changed=changed,
-        optimised_title=prompting.title,
-        optimised_scores=prompting.scores,
+        optimised_title=untuned.optimised_title,
+        optimised_scores=untuned.optimised_scores,
         weighing_title=titles.of_weighing,
         training_of=_training,
         drift_title=_drift_title,

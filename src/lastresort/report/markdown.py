@@ -10,7 +10,7 @@ from lastresort.records.decision_parts import OptimisedPrompt, Weighing
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.differences import changed_lines
-from lastresort.report.words import break_even, judge, prompting
+from lastresort.report.words import break_even, judge, untuned
 from lastresort.report.words.answer import line
 from lastresort.report.words.next_step import RESUME, next_step
 from lastresort.report.words.titles import checkpoint, headline, of_weighing
@@ -122,7 +122,7 @@ def _went_on(decision: RunView) -> str:
 
 def _optimised(found: OptimisedPrompt) -> str:
     """The instruction as a patch, in a fence that is longer than any in it."""
-    head = f"{plain(stopped(prompting.title(found)))} {plain(prompting.scores(found))}"
+    head = f"{plain(stopped(untuned.optimised_title(found)))} {plain(untuned.optimised_scores(found))}"
     if found.best == found.plain:
         return head
     lines = changed_lines(found.plain, found.best)

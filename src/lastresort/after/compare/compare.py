@@ -39,7 +39,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
-from lastresort.report.words.answer import not_compared
+from lastresort.report.words import candidates as words
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.rates import raced_beyond
@@ -78,7 +78,7 @@ def compare_ways(
     """
     because = _why_not(bench, prepared, request, winner)
     if because is not None:
-        bench.progress.say(f"{RUNG}: nothing is compared: {not_compared(because)}")
+        bench.progress.say(words.refused_line(because))
         bench.record.append(WaysRefused(names=request.names, because=because))
         return
     settings, test = settings_of(bench), order_of_test(prepared.split.test)
@@ -104,7 +104,7 @@ def compare_ways(
     if bench.record.last(WaysCompared) != compared:
         bench.record.append(compared)
     for way_found in compared.ways:
-        bench.progress.say(f"{RUNG}: {way_found.said}")
+        bench.progress.say(words.found_line(way_found.said))
 
 
 def _trials_so_far(bench: Workbench, request: ComparisonRequest) -> list[Trial]:
@@ -146,7 +146,7 @@ def _run(bench: Workbench, prepared: PreparedTask, trial: Trial, settings: Winne
             _make(bench, trial)
         answered = _measure(bench, prepared, trial, system_of(bench, trial, settings))
     except WayFailed as failure:
-        bench.progress.say(f"{RUNG}: {trial.key} drops out: {failure}")
+        bench.progress.say(words.dropped_line(trial.key, str(failure)))
         failed = str(failure)
     bench.record.append(
         WayMeasured(way=trial.way.name, seed=trial.seed, training=trained, answering=answered, failed=failed)
@@ -157,7 +157,7 @@ def _trained(bench: Workbench, trial: Trial, settings: WinnerSettings) -> Traini
     """What training took, recorded as soon as it is over: its peak memory cannot be measured later."""
     known = bench.record.last(WayTrained, trial.key)
     if known is None:
-        bench.progress.say(f"{RUNG}: training {trial.key}")
+        bench.progress.say(words.training_line(trial.key))
         known = WayTrained(way=trial.way.name, seed=trial.seed, spent=train(bench, trial, settings))
         bench.record.append(known)
     return known.spent

@@ -22,7 +22,7 @@ from lastresort.records.events import (
 from lastresort.records.measurement import Cost
 from lastresort.records.reasons import NothingCompared, Reason
 from lastresort.records.record import Measurement, Record
-from lastresort.report.words.comparison import finding
+from lastresort.report.words.candidates import of_way
 
 MARGIN = 0.03  # the usual upper estimate of what QLoRA costs
 
@@ -70,7 +70,7 @@ def compared_ways(record: Record, setup: ComparisonSetup) -> tuple[ComparedWay, 
         measured = _measured(record, way, setup.seeds)
         against = _Against((), None) if way is setup.ways[0] else _against(record, reference, measured, setup)
         figures.append(_figures(record, way, measured, against, setup))
-    return tuple(ComparedWay(**dict(found), said=finding(found, figures[0])) for found in figures)
+    return tuple(ComparedWay(**dict(found), said=of_way(found, figures[0])) for found in figures)
 
 
 def _measured(record: Record, way: Way, seeds: Sequence[int]) -> list[WayMeasured]:

@@ -39,7 +39,6 @@ from lastresort.report.recheck import (
     Verdict,
 )
 from lastresort.report.words import recheck as words
-from lastresort.report.words.wording import counted
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
 from lastresort.types import Judgement, Outcome, Progress
@@ -311,17 +310,16 @@ def _notes(
     """What a reader must know beyond the answer."""
     own = finished.task.model
     for one in dropped:
-        yield f"{one.name} could not be tried: {one.because}"
+        yield words.untried(one.name, one.because)
     if verdict in ("STILL_NEEDED", "BELOW_BAR", "CANNOT_TELL") and new.model is not None:
-        yield f"The prompts were chosen on dev for {own}. Others may suit {new.model} better; only a climb with it looks for them."
+        yield words.chosen_for_another(own, new.model)
         if finished.record.last(RungGivenUp, "retrieval") is not None:
-            yield f"Retrieval was not tried, because the run gave it up for {own}; a climb with {new.model} would try it."
+            yield words.retrieval_untried(own, new.model)
     if verdict == "NO_LONGER_NEEDED" and finished.task.goal == "cost":
-        yield "The goal of the run was cost, which a recheck does not weigh. A climb with the new model does."
+        yield words.cost_unweighed()
     for test in tested:
         system, cut, refused = test.design.system, test.ended("length"), test.ended("refused")
         if cut:
-            yield f"{counted(cut, 'answer')} of {system.name} reached the limit of {system.decoding.max_new_tokens} tokens."
+            yield words.of_cut_answers(cut, system.name, system.decoding.max_new_tokens)
         if refused:
-            verb = "was too long for {} and counts" if refused == 1 else "were too long for {} and count"
-            yield f"{counted(refused, 'test item')} {verb.format(system.name)} as wrong."
+            yield words.of_refused_items(refused, system.name)

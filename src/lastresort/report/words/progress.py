@@ -1,10 +1,14 @@
-"""A run's events and stages as they come about, a line each. Events that are only bookkeeping say nothing."""
+"""A run's events and stages as they come about, and what a command says while it works, a line each. Events that are only
+bookkeeping say nothing.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.events import (
@@ -30,7 +34,7 @@ from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, whole_of
 from lastresort.records.reasons import UncountedCost
 from lastresort.records.view import noted_task
-from lastresort.report.words import prompting
+from lastresort.report.words import untuned
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.rungs import of_repair, of_selection
 from lastresort.report.words.titles import headline
@@ -46,6 +50,9 @@ from lastresort.report.words.wording import (
     stopped,
 )
 from lastresort.types import Judgement
+
+if TYPE_CHECKING:
+    from lastresort.scale.crew import CrewNote
 
 
 def workers_line(workers: int, needs: str, address: str) -> str:
@@ -106,6 +113,15 @@ def of_trainings(number: int) -> str:
     return f"{counted(number, 'training')} at workers"
 
 
+def crew_line(note: CrewNote) -> str:
+    """What a user hears of the workers of a command."""
+    from lastresort.scale.crew import WaitingForRoom
+
+    if isinstance(note, WaitingForRoom):
+        return f"Waiting for room in the cluster: a worker needs {note.needs}."
+    return f"A worker was lost ({note.why}). Its {note.job} goes to another one."
+
+
 def no_workers_line(purpose: str = "") -> str:
     """Said once, in the place of `workers_line`, where workers have nothing to do. purpose: "for" what, if others follow."""
     started = f"started {purpose}" if purpose else "started"
@@ -126,9 +142,9 @@ def line_of(event: Event) -> str | None:
         case RungSearched():
             return f"{event.rung}: {event.chosen} goes to the test: {of_selection(event.why)}"
         case PromptOptimised():
-            return prompting.line(event)
+            return untuned.optimised_line(event)
         case ReflectionLate():
-            return prompting.of_late_reflection(event.rung, event.seconds)
+            return untuned.of_late_reflection(event.rung, event.seconds)
         case RungTested() | RepairTested():
             return f"{event.rung}: {event.system} {_tested(event.judgement)}"
         case StoreBuilt():
@@ -333,3 +349,34 @@ def _split(event: CandidateMeasured) -> str:
 def _tested(found: Judgement) -> str:
     verdict = {"MET": "meets the bar", "NOT_MET": "stays below the bar", "UNDECIDED": "is undecided"}[found.outcome]
     return f"{verdict} with {percent(found.score)} on {counted(found.n_used, f'test {found.unit}')}"
+
+
+def folder_line(what: str, folder: Path) -> str:
+    """ "run: runs/tickets-1": where a command writes."""
+    return f"{what}: {folder}"
+
+
+def kept_settings_line(settings: Mapping[str, object]) -> str:
+    """Of a run that is resumed. settings: dotted keys that were not named again."""
+    return (
+        f"Settings kept from the start of this run: {', '.join(f'{key}={value}' for key, value in settings.items())}."
+    )
+
+
+# While the winner is served.
+
+OPENING = "opening the winner ..."
+NO_PROMPT = "No prompt is served next to the winner: no run that tested one is around it."
+PROMPT_WON = "The best prompt is the winner itself, so it is not served a second time."
+
+
+def context_line(longest: int, context: int) -> str:
+    """In tokens. longest: of a prompt with its answer."""
+    return f"A prompt and its answer get {count(longest)} tokens of the {count(context)} that the model takes; see --longest."
+
+
+def stopping_line(answers: int, seconds: float) -> str:
+    """answers: that are finished first, within so many seconds."""
+    if not answers:
+        return "stopping"
+    return f"stopping: {counted(answers, 'answer')} {'is' if answers == 1 else 'are'} finished first, for up to {seconds:g} s"

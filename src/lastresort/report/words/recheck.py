@@ -205,3 +205,32 @@ def scores_note() -> str:
         "Scores use the expected answers of the run. Where a passage changed, these may be out of date, so a lower score there "
         "means little: read the listed items and correct their rows."
     )
+
+
+def untried(prompt: str, because: str) -> str:
+    return f"{prompt} could not be tried: {because}"
+
+
+def chosen_for_another(own: str, new: str) -> str:
+    """own: the model of the run."""
+    return (
+        f"The prompts were chosen on dev for {own}. Others may suit {new} better; only a climb with it looks for them."
+    )
+
+
+def retrieval_untried(own: str, new: str) -> str:
+    return f"Retrieval was not tried, because the run gave it up for {own}; a climb with {new} would try it."
+
+
+def cost_unweighed() -> str:
+    return "The goal of the run was cost, which a recheck does not weigh. A climb with the new model does."
+
+
+def of_cut_answers(answers: int, system: str, limit_tokens: int) -> str:
+    return f"{counted(answers, 'answer')} of {system} reached the limit of {counted(limit_tokens, 'token')}."
+
+
+def of_refused_items(items: int, system: str) -> str:
+    """items: of the test, which do not fit the model's context."""
+    were = f"was too long for {system} and counts" if items == 1 else f"were too long for {system} and count"
+    return f"{counted(items, 'test item')} {were} as wrong."

@@ -14,7 +14,7 @@ from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
 from lastresort.records.events import RepairTried, RungSearched
-from lastresort.report.words.prompting import of_kept_prompt, of_more_shots, of_rewritten_prompt, of_small_reflector
+from lastresort.report.words.untuned import of_kept_prompt, of_more_shots, of_rewritten_prompt, of_small_reflector
 from lastresort.report.words.wording import (
     capital,
     counted,
@@ -429,3 +429,8 @@ def of_speed(machine: Machine) -> str:
         else "assumed from a matrix product here"
     )
     return f"{found}, {how}"
+
+
+def of_assumption(model: str, counted_how: str, machine: Machine) -> str:
+    """What the figures of a forecast rest on. counted_how: how its tokens were counted, as an adverbial."""
+    return f"{model}: tokens counted {counted_how}; {of_speed(machine)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lastresort.errors import LastresortError
 from lastresort.report.words.wording import count, counted, listed, money, yaml_name
 from lastresort.spec.values import ReadContext
 from lastresort.synthesis.filters import FilterName
@@ -13,7 +14,7 @@ from lastresort.synthesis.kinds import KINDS
 if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
     from lastresort.synthesis.diversity import Diversity
-    from lastresort.synthesis.make import Ending
+    from lastresort.synthesis.make import Ending, MakingNote
 
 FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order of the filters
     "unreadable": "could not be read",
@@ -63,6 +64,20 @@ def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
 
 def question(found: SynthForecast) -> str:
     return " ".join([f"This makes {_cost(found)}.", *_sent(found), "Start it?"])
+
+
+def making_note(found: MakingNote) -> str:
+    """How far the rows are, next to how many there are."""
+    from lastresort.synthesis.make import RequestsAnswered
+
+    if isinstance(found, RequestsAnswered):
+        return f"{count(found.answered)} of {counted(found.requests, 'request')} answered"
+    kept = f"{found.rows / max(1, found.proposed):.0%} of the proposed rows kept"
+    return f"{kept}, {money(found.usd)} spent" if found.usd else kept
+
+
+def no_diversity(error: LastresortError) -> str:
+    return f"Diversity was not measured: {error}"
 
 
 def lines(found: SyntheticRows) -> list[str]:

@@ -1,4 +1,5 @@
-"""What a training and a merge report at their end, line by line, and how far preference training moved the answers.
+"""What a rung reports while it is at work, what a training and a merge report at their end, line by line, and how far preference
+training moved the answers.
 
 A gain that is only length is shown as such.
 """
@@ -6,17 +7,66 @@ A gain that is only length is shown as such.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from lastresort.records.events import AnswerLengths, DriftMeasured, Movement
+from lastresort.hardware.plan.fit import gib
+from lastresort.records.events import AnswerLengths, DriftMeasured, Movement, SkippedFile
+from lastresort.records.rungs import CurveBelowBar, SmallReflector
+from lastresort.report.words.rungs import search_sentence
+from lastresort.report.words.untuned import of_small_reflector
 from lastresort.report.words.wording import count, counted, duration, spaced
 from lastresort.report.words.wording import round_percent as percent
+from lastresort.rungs import notes
 
 if TYPE_CHECKING:
     from lastresort.records.training import TrainedSteps
     from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
     from lastresort.train.files.run_folder import TrainingRecord
+
+
+def note_line(rung: str, note: notes.RungNote) -> str:
+    """What a rung reports while it is at work, as a line; of `TrainOn`, the question."""
+    return f"{rung}: {_note(note)}"
+
+
+def _note(note: notes.RungNote) -> str:
+    match note:
+        case notes.RateDroppedOut(rate, because):
+            return f"learning rate {rate:g} drops out: {because}"
+        case notes.PlainPathTaken(reason):
+            return f"training takes the plain path: {reason}"
+        case notes.SmallerPasses(training, needed, free, lowered):
+            return f"{_needs(training, needed, free)}. It trains with {lowered.written()}."
+        case notes.MayNotFit(training, needed, free, remedy):
+            return f"{_needs(training, needed, free)}. It may not fit. {remedy}"
+        case notes.OneProcess():
+            return "GRPO samples while it trains, so it runs in one process."
+        case notes.ModelLeftOff(device):
+            return f"not all of the model could be moved back to {device}."
+        case notes.NothingReplayed():
+            return "no rows are replayed, since GRPO trains on its own samples only."
+        case notes.ReplayByLikelihood():
+            return (
+                "replay rows are trained by likelihood, since this model's hidden states cannot be separated from its "
+                "logits."
+            )
+        case notes.PlainClosedBook(because):
+            return f"the plain prompt answers closed book: {because}"
+        case SkippedFile():
+            return f"{note.path} is skipped: {note.reason}"
+        case SmallReflector():
+            return of_small_reflector(note)
+        case CurveBelowBar():
+            return f"{search_sentence(note)} Training continues unless you stop it."
+        case notes.TrainOn(seen):
+            return f"{search_sentence(seen)} Train the rest anyway?"
+        case _:
+            assert_never(note)
+
+
+def _needs(training: str, needed_bytes: int, free_bytes: int) -> str:
+    return f"{training} needs {gib(needed_bytes)} by the plan, and {gib(free_bytes)} is free"
 
 
 def of_held_out(task: str, rows: int, dev: int, test: int) -> str:
@@ -35,12 +85,59 @@ def of_unread_task(task: str, fault: str) -> str:
     return f"Which rows {task} holds out is not known, since it cannot be read: {fault}"
 
 
+def held_out_line(said: str, *, leaks: bool, suffix: str | None) -> str:
+    """said: by one of the above. suffix: of a file that would hold the train split alone; None where there is no such file."""
+    instead = f" Train on the page writes the train split to a file of its own (…{suffix})." if suffix else ""
+    return f"{'warning: ' if leaks else ''}{said}{instead}"
+
+
 def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> list[str]:
     """Which rows of a task's data a training reads, and why not all, in lines."""
     return [
         f"{count(rows)} of the {counted(given, 'row')} of {name}: the train split of its task.",
         f"Its {count(dev)} dev and {count(test)} test items stay held out.",
     ]
+
+
+# Notes on what an export cannot express.
+
+
+def of_replay_export(rows: int, cut: int, *, held: bool) -> list[str]:
+    """rows: the last ones. cut: answers that were cut at the token limit. held: to the base's distribution."""
+    found = [f"The last {counted(rows, 'row')} are replay: general requests with the base model's own answers."]
+    if held:
+        found.append("The climb held the replay rows to the base's distribution; the export trains on their words.")
+    if cut:
+        were = "was" if cut == 1 else "were"
+        found.append(
+            f"{counted(cut, 'replay answer')} {were} cut: the climb did not train the end token; the export does."
+        )
+    return found
+
+
+def replay_not_exported(rows: int) -> str:
+    return f"The climb also trained on {counted(rows, 'row')} of replay."
+
+
+def of_cut_rows(rows: int) -> str:
+    """Of preferences with an answer that was cut at the token limit."""
+    hold = "has" if rows == 1 else "have"
+    return f"{counted(rows, 'row')} {hold} a cut answer. The climb did not train its end token; the export does."
+
+
+def form_not_exported() -> str:
+    return "output: rewards that check the output form of the task do not see it in the export."
+
+
+def of_checkpoint_kept(unit: str, stop: int, whole: int) -> str:
+    """stop: the epoch or step (unit) that the climb kept, of a schedule for so many."""
+    return (
+        f"The climb kept the checkpoint after {unit} {stop} of a schedule for {whole}: stop there for the same model."
+    )
+
+
+def of_scale_kept(scale: float) -> str:
+    return f"The climb scaled the adapter by {scale:g} after the training."
 
 
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:
