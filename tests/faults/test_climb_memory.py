@@ -72,8 +72,8 @@ def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
     climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
     (lower,) = noted(run, PassLowered)
-    assert said.startswith("lr0.003 would need ")
-    assert f"it trains with max_pass_tokens: {lower.keys['max_pass_tokens']}" in said
+    assert said.startswith("sft: lr0.003 needs ")
+    assert f"It trains with max_pass_tokens: {lower.keys['max_pass_tokens']}" in said
     assert int(lower.keys["max_pass_tokens"]) < 480
 
 
@@ -84,6 +84,6 @@ def test_a_rung_that_no_pass_makes_fit_is_tried_and_says_what_would(
     monkeypatch.setattr("lastresort.train.files.memory.free_now", lambda: 0)
     done = climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
-    assert "it may not fit. Take a smaller model, or a machine with more memory." in said
+    assert "It may not fit. Take a smaller model, or a machine with more memory." in said
     assert noted(run, PassLowered) == []
     assert done.decision.as_json()["rungs"][-1]["test"] is not None

@@ -51,6 +51,7 @@ from lastresort.records.record import Record
 from lastresort.records.rungs import SmallestPassTooLarge
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
+from lastresort.report.words.training import note_line
 from lastresort.rungs import divided
 from lastresort.rungs.divided import Division, divide, divided_plan, division_of, train_together
 from lastresort.rungs.forecast import Machine, Rates, Workload, answering, training
@@ -113,11 +114,13 @@ def test_what_samples_as_it_trains_does_so_in_one_process(tmp_path: Path) -> Non
     assert divide(4, planned("llama-3-8b", H100, "lora", learning="grpo"), 8) == Division()
     shown = Scissors()
     bench: Any = SimpleNamespace(
-        task=task(tmp_path, processes=2), progress=shown, record=SimpleNamespace(curve=lambda name: [])
+        task=task(tmp_path, processes=2),
+        say=lambda rung, note: shown.say(note_line(rung, note)),
+        record=SimpleNamespace(curve=lambda name: []),
     )
     run: Any = SimpleNamespace(rung="preference", name="grpo-lr1e-5")
     assert division_of(bench, run, object(), None) == Division()
-    assert shown.said == ["preference: GRPO samples as it trains, here in one process."]
+    assert shown.said == ["preference: GRPO samples while it trains, so it runs in one process."]
 
 
 def test_each_process_holds_its_share_and_the_driver_keeps_its_copy_off_the_cards() -> None:
@@ -283,9 +286,9 @@ def test_what_samples_as_it_trains_is_not_refused_for_processes_that_it_does_not
     monkeypatch.setattr(divided, "card_count", lambda: 1)
     own: dict[str, Any] = {"reward": [{"python": "score.py:vowels"}], "score": {"python": "score.py:vowels"}}
     path = tiny_task(tmp_path, ladder=["prompting", "sft", "preference"], tune={"processes": 8}, **own)
-    found, shown = load_task(path), Scissors()
+    found = load_task(path)
     refuse_beyond_cards(found, ["prompting", "preference"])
-    bench: Any = SimpleNamespace(task=found, progress=shown, record=SimpleNamespace(curve=lambda name: []))
+    bench: Any = SimpleNamespace(task=found, say=lambda *_: None, record=SimpleNamespace(curve=lambda name: []))
     assert division_of(bench, cast(Any, SimpleNamespace(rung="preference", name="grpo")), object(), None) == Division()
     with pytest.raises(PrerequisiteError, match="found 8, expected at most 1"):
         refuse_beyond_cards(found, ["sft", "preference"])
@@ -512,7 +515,7 @@ def test_a_card_that_has_no_room_for_the_model_after_training_is_no_lack_in_the_
     monkeypatch.setattr(divided, "_to_open", lambda *_: None)
     said, bench = list[str](), cast(Any, SimpleNamespace())
     bench.folder, bench.share, bench.at_worker, bench.stop = tmp_path, 1.0, False, None
-    bench.progress = SimpleNamespace(say=said.append)
+    bench.say = lambda rung, note: said.append(note_line(rung, note))
     bench.processes = SimpleNamespace(train=lambda *_, **__: None if fault is None else _raised(fault))
     run = cast(Any, SimpleNamespace(rung="sft", name="lora", settings=None))
     asked = list[str]()

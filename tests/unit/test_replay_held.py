@@ -50,7 +50,7 @@ def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_sa
     run = _run(tmp_path, replay_loss="kl")
     with Record.open(run, read_only=True) as record:
         assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
-    assert any("replay is trained by likelihood" in text for text in said)
+    assert any("replay rows are trained by likelihood" in text for text in said)
 
 
 @pytest.mark.sampled_slow(2)
@@ -83,4 +83,4 @@ def test_a_reward_takes_no_replay_and_that_is_said(tmp_path: Path) -> None:
     )
     scissors = Scissors()
     climbed(path, tmp_path / "run", scissors)
-    assert "preference: nothing is replayed, since GRPO samples all that it trains on." in scissors.said
+    assert "preference: no rows are replayed, since GRPO trains on its own samples only." in scissors.said

@@ -34,6 +34,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in
+from lastresort.report.words import training as words
 from lastresort.rungs.preference.items import (
     columns_of,
     render_preferences,
@@ -143,12 +144,7 @@ def _replay_notes(replay: Replay, *, held: bool) -> list[str]:
     if not replay.examples:
         return []
     cut = sum(not end for end in replay.ends)
-    found = [f"The last {len(replay.examples)} rows are replay: general requests with the base model's own answers."]
-    if held:
-        found.append("The climb held the replay rows to the base's distribution, the export trains on their words.")
-    if cut:
-        found.append(f"{cut} replay answers were cut: the climb did not train their end token, the export does.")
-    return found
+    return words.of_replay_export(len(replay.examples), cut, held=held)
 
 
 def _supervised_start(source: ExportSource, rung: str) -> Mapping[str, Any]:
@@ -173,7 +169,7 @@ def preference_rows(source: ExportSource, rung: str) -> ExportRows:
     source.check_count(len(train) + replay)
     used = [preferred for preferred, _ in train]
     rows, held_out = _preference_rows(design, used), _preference_rows(design, [preferred for preferred, _ in held])
-    notes = [*_preference_notes(used), *([f"The climb also trained on {replay} rows of replay."] if replay else [])]
+    notes = [*_preference_notes(used), *([words.replay_not_exported(replay)] if replay else [])]
     return ExportRows(rows, held_out, tuple(notes), start)
 
 
@@ -201,7 +197,7 @@ def _preference_row(design: PromptDesign, preferred: PreferenceRow) -> Row:
 
 def _preference_notes(used: Sequence[PreferenceRow]) -> list[str]:
     cut = sum(not all(preferred.ends) for preferred in used)
-    return [f"An answer was cut in {cut} rows: the climb did not train its end token, the export does."] if cut else []
+    return [words.of_cut_rows(cut)] if cut else []
 
 
 def _preference_start(source: ExportSource, rung: str) -> dict[str, Any]:
@@ -235,7 +231,7 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
         "max_new_tokens": new_tokens,
     }
     formed = task.output.json_schema is not None or task.output.choices is not None
-    notes = ("output: rewards that check the output form of the task do not see it in the export.",) if formed else ()
+    notes = (words.form_not_exported(),) if formed else ()
     return ExportRows(rows, (), notes, keys)
 
 
@@ -324,10 +320,7 @@ def _kept_differently(noted: TrainingReached, trained: CandidateTrained) -> list
     """Notes where the climb did not keep the end of the training, or changed it afterwards."""
     found, whole = list[str](), noted.settings.epochs if trained.unit == "epoch" else noted.steps
     if trained.stop < whole:
-        found.append(
-            f"The climb kept the checkpoint after {trained.unit} {trained.stop} of a schedule for {whole}: stop there for the same "
-            "model."
-        )
+        found.append(words.of_checkpoint_kept(trained.unit, trained.stop, whole))
     if trained.scale != 1:
-        found.append(f"The climb scaled the adapter by {trained.scale:g} after the training.")
+        found.append(words.of_scale_kept(trained.scale))
     return found

@@ -91,11 +91,11 @@ def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Trai
 def _say_what_is_held_out(file: TrainingFile, progress: Progress) -> None:
     """A training may read any rows, but nobody should learn from a gate that it read those of its test."""
     from lastresort.app.held_out import SUFFIX, HeldOutRows, held_out_rows
+    from lastresort.report.words.training import held_out_line
 
     for found in held_out_rows(file):
-        remedy = f" The page's Train writes its train split into a file of its own (…{SUFFIX})."
-        remedy = remedy if isinstance(found, HeldOutRows) and found.leaks else ""
-        progress.say(f"{'warning: ' if found.leaks else ''}{found.said}{remedy}")
+        suffix = SUFFIX if isinstance(found, HeldOutRows) and found.leaks else None
+        progress.say(held_out_line(found.said, leaks=found.leaks, suffix=suffix))
 
 
 def _training_file(request: TrainRequest, progress: Progress, *, first: bool) -> TrainingFile:

@@ -21,7 +21,7 @@ from lastresort.models.cached import Cache
 from lastresort.records.atomic import LOCK, LockHeld, disk_errors, locked
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.words.progress import of_trainings
-from lastresort.report.words.rungs import search_sentence
+from lastresort.report.words.training import note_line
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.crew import ClusterLostError, Crew
 from lastresort.scale.training import LAST_S, TrainedAhead
@@ -86,7 +86,7 @@ class WorkerBench:
                 models=models,
                 progress=progress,
                 max_new_tokens=self.max_new_tokens,
-                in_words=search_sentence,
+                in_words=note_line,
                 stop=StopFile(self.stop),
                 preferences=self.preferences,
                 to_resume=self.to_resume,

@@ -38,7 +38,7 @@ from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
-from lastresort.report.words.rungs import search_sentence
+from lastresort.report.words.training import note_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -196,7 +196,7 @@ def open_workbench(
         models=models,
         progress=progress,
         max_new_tokens=known.max_new_tokens,
-        in_words=search_sentence,
+        in_words=note_line,
         stop=stop,
         pay=budget.pay,
         preferences=prepared.preferences,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lastresort.errors import InfrastructureError, PrerequisiteError
 from lastresort.hardware.memory import has_gpu, is_lack_of_memory
 from lastresort.hardware.plan.fit import PlannedTraining, beyond_our_trainer, lowered
+from lastresort.rungs.notes import ModelLeftOff, OneProcess
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.train.loop.spawned import ModelToTrain, SpawnedTraining
@@ -101,7 +102,7 @@ def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedT
     wanted = bench.task.tune.processes
     if not isinstance(source, Sequence):
         if wanted != 1 and not bench.record.curve(run.name):  # said when it began
-            bench.progress.say(f"{run.rung}: GRPO samples as it trains, here in one process.")
+            bench.say(run.rung, OneProcess())
         return Division()
     # Once more: a worker of a cluster may have fewer than the machine of the command.
     refuse_more_than_cards(bench.task)
@@ -153,7 +154,7 @@ def train_together(
                     expected="the memory that was free before it",
                     remedy="End what else uses this card.",
                 ) from error
-            bench.progress.say(f"{run.rung}: not all of the model could be moved back to {device}.")
+            bench.say(run.rung, ModelLeftOff(str(device)))
         raise
     try:
         model.to(device)

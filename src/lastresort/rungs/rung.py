@@ -34,6 +34,7 @@ from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip
 from lastresort.rungs.forecast import Forecast, Workload
+from lastresort.rungs.notes import RungNote
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, GoOn, Stop, StopRequest
@@ -93,7 +94,7 @@ class Workbench:
     prompt; that is all a rung learns about the test set. shared: folder that the runs share, None if there is none. executor: runs
     the measuring jobs, None for this process. at: called with the rung, candidate and split at work, for `lastresort watch`.
     test_units: how many items, or groups of items, the test set has; 0 where it is not known. go_on: asks the user, None where
-    nobody is there. in_words: a finding, as the report says it. to_resume: what to do to go on, an imperative without its end.
+    nobody is there. in_words: (rung, note) -> its line. to_resume: what to do to go on, an imperative without its end.
     train_laps: trains at workers, None where this process does. share: the part of its machine that this process has, by which the
     seconds of its trainings count. at_worker: its trainings leave the number of threads to whoever goes on from their checkpoints.
     processes: that train together, where the task asks for several; whoever makes the workbench closes them.
@@ -108,7 +109,7 @@ class Workbench:
     models: OpenModels
     progress: Progress
     max_new_tokens: int
-    in_words: Callable[[SearchFinding], str]
+    in_words: Callable[[str, RungNote], str]
     stop: Stop = NEVER
     pay: Pay = lambda usd: None
     hours_left: Callable[[], float | None] = lambda: None
@@ -124,6 +125,9 @@ class Workbench:
     share: float = 1.0
     at_worker: bool = False
     processes: TrainingProcesses = field(default_factory=TrainingProcesses)
+
+    def say(self, rung: str, note: RungNote) -> None:
+        self.progress.say(self.in_words(rung, note))
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""

@@ -30,6 +30,7 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.records.rungs import NotTried, SearchFinding
 from lastresort.records.training import RecordedSettings, TrainedSteps
 from lastresort.rungs.divided import divided_plan, division_of, train_together
+from lastresort.rungs.notes import MayNotFit, PlainPathTaken, SmallerPasses
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
@@ -61,18 +62,17 @@ def settings_that_fit(
         return lowered_settings(settings, known.keys)
     if planned is None or free_bytes is None:
         return settings
-    from lastresort.hardware.plan.fit import gib, lowered
+    from lastresort.hardware.plan.fit import lowered
 
     room = free_bytes + planned.loaded_bytes
     if planned.needed_bytes <= room:
         return settings
-    need = f"{name} would need {gib(planned.needed_bytes)} by the plan, and {gib(room)} are free"
     found = lowered(planned, room)
     if found is None or not found.same_run:
         if not bench.record.curve(name):  # said when it began
-            bench.progress.say(f"{need}: it may not fit. {_elsewhere(found is not None)}")
+            bench.say(rung, MayNotFit(name, planned.needed_bytes, room, _elsewhere(found is not None)))
         return settings
-    bench.progress.say(f"{need}: it trains with {found.written()}.")
+    bench.say(rung, SmallerPasses(name, planned.needed_bytes, room, found))
     bench.record.append(PassLowered(rung=rung, candidate=name, keys=dict(found.keys)))
     return lowered_settings(settings, found.keys)
 
@@ -260,7 +260,7 @@ def train_to(
     if trained.check is not None and not trained.check.ok:
         reason = trained.check.reason
     if reason is not None and bench.record.last(TrainingReached, run.name) is None:
-        bench.progress.say(f"{run.rung}: training by the plain path: {reason}")
+        bench.say(run.rung, PlainPathTaken(reason))
     return trained
 
 

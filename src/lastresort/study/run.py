@@ -26,7 +26,8 @@ from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
-from lastresort.report.words.rungs import of_training_cards, search_sentence
+from lastresort.report.words.rungs import of_training_cards
+from lastresort.report.words.training import note_line
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
@@ -344,7 +345,7 @@ def _opened(
                 models=models,
                 progress=writer,
                 max_new_tokens=tokens,
-                in_words=search_sentence,
+                in_words=note_line,
                 stop=FirstOf((stop, file, budget)),
                 pay=budget.pay,
                 hours_left=budget.hours_left,

@@ -12,6 +12,7 @@ from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
 from lastresort.records.rungs import PreferencePlan
+from lastresort.rungs.notes import NothingReplayed, RateDroppedOut
 from lastresort.rungs.preference.drift import measure_movement
 from lastresort.rungs.preference.items import (
     PreferenceCourse,
@@ -218,7 +219,7 @@ class PreferenceTraining:
             with self._source(trainee, run.name) as source:
                 trained = train_to(bench, run, trainee.model, source, until, max_new_tokens=bench.max_new_tokens)
         except Diverged as error:
-            bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
+            bench.say(self._rung, RateDroppedOut(rate, str(error)))
             bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=None))
             return
         self._early.add(run.name, trained.step, trainee.model)
@@ -280,7 +281,7 @@ class PreferenceTraining:
         """Rows of replay for the pairs or labelled answers, which the base answers before the model is loaded to train."""
         section = self._bench.task.preference
         if section.replay and self._plan.source == "reward":
-            self._bench.progress.say(f"{self._rung}: nothing is replayed, since GRPO samples all that it trains on.")
+            self._bench.say(self._rung, NothingReplayed())
             return Replay()
         size = replay_size(len(self._preferences), section.replay, section.replay_prompts)
         return replay_of(self._bench, self._rung, size, section.replay_prompts)

@@ -132,8 +132,7 @@ def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | Usd
     task = bench.task
     parameters = parameter_count(task.reflect_model, task.folder)
     if parameters is not None and parameters < LEAST_PARAMETERS:
-        small = SmallReflector(task.reflect_model, parameters, LEAST_PARAMETERS)
-        bench.progress.say(f"{rung}: {bench.in_words(small)}")
+        bench.say(rung, SmallReflector(task.reflect_model, parameters, LEAST_PARAMETERS))
     with _reflector(bench) as model:
         return optimised(
             bench,

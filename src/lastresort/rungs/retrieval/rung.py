@@ -37,6 +37,7 @@ from lastresort.records.events import (
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, SearchAlone, Skip, WithPassages
 from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.notes import PlainClosedBook
 from lastresort.rungs.prompting.prompts import (
     grammar_of,
     instruction,
@@ -109,7 +110,7 @@ def _built(bench: Workbench, folder: Path) -> StoreBuilt:
         done = update(store, reading.documents, progress=bench.progress)
         copy_store(shared, folder)
     for skipped in reading.skipped:
-        bench.progress.say(f"retrieval: {skipped.path} is not read: {skipped.reason}")
+        bench.say("retrieval", SkippedFile(path=skipped.path, reason=skipped.reason))
     return StoreBuilt(
         **asdict(done),
         documents=store.manifest.documents,
@@ -263,7 +264,7 @@ class RetrievalRung:
             try:  # its race ended before the end of dev
                 return self._measure_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen.name)))
             except CandidateError as error:
-                bench.progress.say(f"{self.name}: closed book by the plain prompt, since {error}")
+                bench.say(self.name, PlainClosedBook(str(error)))
         return self._measure_closed_book(bench, plain)
 
     def _measure_closed_book(self, bench: Workbench, system: System) -> list[ItemScore]:

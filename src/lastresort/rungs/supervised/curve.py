@@ -14,6 +14,7 @@ from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import as_scores, group_means
 from lastresort.records.events import CurveSeen, TrainingReached
 from lastresort.records.rungs import CurveBelowBar
+from lastresort.rungs.notes import TrainOn
 from lastresort.rungs.prompting.prompts import PLAIN, instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.types import GoOnAbout
@@ -83,10 +84,9 @@ def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps:
         return None
     bar, judged = bench.missed_below, bench.correction is not None
     found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bar, judged, ERROR)
-    said = f"{rung}: {bench.in_words(found)}"
-    bench.progress.say(f"{said} Training goes on unless it is stopped.")
+    bench.say(rung, found)
     if bench.task.limits.hours is None:
-        bench.ask_to_go_on(rung, ABOUT, f"{said} Train the rest all the same?")
+        bench.ask_to_go_on(rung, ABOUT, bench.in_words(rung, TrainOn(found)))
     return found
 
 

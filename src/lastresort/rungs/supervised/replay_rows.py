@@ -14,6 +14,7 @@ from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model
 from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
+from lastresort.rungs.notes import ReplayByLikelihood
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
 from lastresort.synthesis.replay import (
@@ -94,9 +95,7 @@ def replay_items(
     held = section.replay_loss == "kl"
     if held and rows and support(model).head is None:
         held = False
-        bench.progress.say(
-            f"{rung}: replay is trained by likelihood: the hidden states of this model cannot be told from its logits."
-        )
+        bench.say(rung, ReplayByLikelihood())
     return replayed(rows, held=held, weight=section.replay_weight)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
 from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
+from lastresort.rungs.notes import RateDroppedOut
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.curve import THIRD
 from lastresort.rungs.supervised.methods import Method, begin
@@ -246,7 +247,7 @@ class SupervisedTraining:
         try:
             lap = Lap(rate, until, self._train(rate, until, folder, self._watched if watched is None else watched))
         except Diverged as error:
-            self._bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
+            self._bench.say(self._rung, RateDroppedOut(rate, str(error)))
             lap = Lap(rate, until, math.inf)
         record, key = self._bench.record, self._key(rate, until)
         if record.last(LapTrained, key) is None:
