@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.app.spread import measured_by
+from lastresort.app.spread import lines_to, measured_by
 from lastresort.climb.laps import ClimbWorkers
 from lastresort.climb.trainings import WorkerNotes
 from lastresort.gate.workers import SuiteJob
@@ -154,12 +154,12 @@ def answered_by(workers: Workers) -> MakeExecutor:
 
 def climb_workers(answering: Workers, training: Workers) -> ClimbWorkers:
     """Of a climb: those that answer, and those that train its laps."""
-    return ClimbWorkers(answered_by(answering), lambda rung, shown: Crew(training, shown.say, kind=TRAININGS))
+    return ClimbWorkers(answered_by(answering), lambda rung, shown: Crew(training, lines_to(shown.say), kind=TRAININGS))
 
 
 def study_workers(answering: Workers, training: Workers) -> StudyWorkers:
     """Of a study: those that answer its prompts, and those that train."""
-    return StudyWorkers(answered_by(answering), lambda shown: Crew(training, shown.say, kind=TRAININGS))
+    return StudyWorkers(answered_by(answering), lambda shown: Crew(training, lines_to(shown.say), kind=TRAININGS))
 
 
 def figures(gate: dict[str, Any]) -> dict[str, Any]:

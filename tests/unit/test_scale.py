@@ -24,7 +24,7 @@ from test_models_cached import InBatches, Memory, ask
 from climb_support import calls, comparable, scripted_task
 from endpoint_support import serving
 from lastresort.app.climb import climb
-from lastresort.app.spread import climb_on_ray, crew_on_ray, loaded_models, room_of
+from lastresort.app.spread import climb_on_ray, crew_on_ray, lines_to, loaded_models, room_of
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.climb.laps import ClimbWorkers
 from lastresort.climb.prepare import prepare
@@ -233,7 +233,7 @@ def test_where_no_worker_can_start_the_climb_says_so_and_may_be_stopped() -> Non
         def next(self, timeout_s: float) -> None:
             return None
 
-    crew = Crew(NoRoom(room=lambda: 0), said.append, clock=lambda: float(next(clock)), patience_s=60.0)
+    crew = Crew(NoRoom(room=lambda: 0), lines_to(said.append), clock=lambda: float(next(clock)), patience_s=60.0)
     ticket = crew.submit(job(), lambda found: None)
     with pytest.raises(InfrastructureError, match=r"no worker could start within 1 minutes.*1 CPU free"):
         crew.wait([ticket], NEVER, lambda: None)
@@ -541,7 +541,7 @@ def test_a_worker_that_hangs_is_ended_and_its_batch_goes_to_another_one(tmp_path
     found = list[JobAnswers]()
     one = job(opening=opening, fingerprint=here.fingerprint, prompts=(prompt,))
     clock, said, workers = itertools.count(step=100.0), list[str](), Hanging(room=lambda: 1)
-    crew = Crew(workers, said.append, clock=lambda: float(next(clock)), patience_s=1e9)
+    crew = Crew(workers, lines_to(said.append), clock=lambda: float(next(clock)), patience_s=1e9)
     crew.wait([crew.submit(one, found.append)], NEVER, lambda: None)
     assert workers.ended == [1]
     assert "A worker was lost (no progress within 60 minutes). Its batch goes to another one." in said

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from lastresort.app.spread import study_on_ray, training_room
+from lastresort.app.spread import lines_to, study_on_ray, training_room
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
 from lastresort.climb.trainings import ALIVE, INTERRUPTED_S, WorkerNotes, signs_in
@@ -484,7 +484,7 @@ class Hanging(WorkersHere):
 def hanging(workers: Hanging, folder: Path) -> tuple[int, list[str]]:
     """What a training of such workers gives back, and what is said of them; each look takes ten minutes."""
     said, clock = list[str](), count(step=300)  # a look asks twice for the time
-    crew = Crew(workers, said.append, kind=TRAININGS, clock=clock.__next__, patience_s=1e9)
+    crew = Crew(workers, lines_to(said.append), kind=TRAININGS, clock=clock.__next__, patience_s=1e9)
     crew.count_room()
     found = list[JobTrained[int]]()
     crew.wait([crew.submit(Signing(scripted(folder), 7, folder), found.append)], NEVER, lambda: None)
@@ -570,7 +570,7 @@ def test_a_sign_that_the_driver_sees_late_is_no_long_pause(tmp_path: Path) -> No
             return None if hangs else super().next(timeout_s)
 
     workers = HangsLater(room=lambda: 1)
-    crew = Crew(workers, said.append, kind=TRAININGS, clock=lambda: now[0], patience_s=1e9)
+    crew = Crew(workers, lines_to(said.append), kind=TRAININGS, clock=lambda: now[0], patience_s=1e9)
     crew.count_room()
     model = scripted(tmp_path)
     crew.wait([crew.submit(Signing(model, 1, tmp_path), lambda _: None)], NEVER, lambda: None)

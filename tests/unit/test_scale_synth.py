@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import lastresort as lr
+from lastresort.app.spread import lines_to
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InfrastructureError, InputError, StopRequestedError, TooLongError
@@ -72,7 +73,7 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
             _: object, progress: Any, models: Sequence[object], *, kind: JobKind, connect: object
         ) -> AbstractContextManager[Crew]:
             assert len(models) == 1
-            return nullcontext(Crew(workers, progress.say, kind=kind))
+            return nullcontext(Crew(workers, lines_to(progress.say), kind=kind))
 
         monkeypatch.setattr("lastresort.app.spread.crew_on_ray", on_ray)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from lastresort.ladder import trains
 from lastresort.models.open import ModelOpening, parameter_count
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.words.progress import (
+    crew_line,
     laps_here_line,
     no_card_line,
     no_workers_line,
@@ -34,7 +35,7 @@ from lastresort.rungs.divided import card_count, divide
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
-from lastresort.scale.crew import BATCHES, TRAININGS, Crew, JobKind, Workers
+from lastresort.scale.crew import BATCHES, TRAININGS, Crew, CrewNote, JobKind, Workers
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.training import SIGNAL_S
 from lastresort.scale.work import is_loaded
@@ -138,7 +139,7 @@ def _forecast_threads(needed: WorkerRoom) -> int | None:
 
 def _trainers(workers: Workers, shown: Progress) -> Crew:
     take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
-    return Crew(workers, shown.say, kind=TRAININGS)
+    return Crew(workers, lines_to(shown.say), kind=TRAININGS)
 
 
 @contextmanager
@@ -157,7 +158,7 @@ def crew_on_ray(
         if cluster is None:
             yield None
             return
-        crew = Crew(cluster.answering(progress), progress.say, kind=kind)
+        crew = Crew(cluster.answering(progress), lines_to(progress.say), kind=kind)
         try:
             yield crew
             crew.release()  # what follows, a study say, needs the memory
@@ -206,9 +207,14 @@ def _connected(
 
 def measured_by(workers: Workers, bench: Workbench, models: OpenModels) -> Executor:
     """Measures with these workers. They end with the driver's own models: what follows then, a training say, needs the memory."""
-    crew = Crew(workers, bench.progress.say)
+    crew = Crew(workers, lines_to(bench.progress.say))
     models.on_close(crew.release)
     return CrewExecutor(bench.local_executor(), models, crew)
+
+
+def lines_to(say: Callable[[str], None]) -> Callable[[CrewNote], None]:
+    """Says what a user hears of workers."""
+    return lambda note: say(crew_line(note))
 
 
 def loaded_models(task: Task) -> list[ModelOpening]:

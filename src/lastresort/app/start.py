@@ -90,8 +90,10 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     if request.resume:
         given, request = request.settings, _with_recorded_settings(request)
         _refuse_recorded_code(request, given)
-        if kept := [f"{key}={value}" for key, value in request.settings.items() if key not in given]:
-            progress.say(f"Settings kept from the start of this run: {', '.join(kept)}.")
+        if kept := {key: value for key, value in request.settings.items() if key not in given}:
+            from lastresort.report.words.progress import kept_settings_line
+
+            progress.say(kept_settings_line(kept))
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
@@ -100,6 +102,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     from lastresort.climb.prepare import prepare
     from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
     from lastresort.climb.workspace import withdrawn_if_refused
+    from lastresort.report.words.progress import folder_line
     from lastresort.rungs.prompting.optimise import refuse_missing
 
     prepared = prepare(task, begins=not request.resume)
@@ -116,7 +119,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
         withdrawn_if_refused(folder, made_here=made_here),
         climb_on_ray(request.ray, prepared, progress) as workers,
     ):
-        progress.say(f"run: {folder}")
+        progress.say(folder_line("run", folder))
         return climb(
             prepared,
             folder,

@@ -131,6 +131,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     from lastresort.gate.suite_table import check_further_suites
     from lastresort.records.atomic import write_atomically
     from lastresort.report.study_page import study_page
+    from lastresort.report.words.progress import folder_line
     from lastresort.study.conclude import MeasuredStudy
     from lastresort.study.kinds import KINDS
     from lastresort.study.run import run_grid, study_task
@@ -139,7 +140,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     if study.gate is not None:
         check_further_suites(task)
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
-    progress.say(f"study: {folder}")
+    progress.say(folder_line("study", folder))
 
     def concluded(found: StudyRows) -> Study:
         groups, binary = groups_of(prepared.split.dev), prepared.scorer.binary

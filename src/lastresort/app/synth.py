@@ -117,7 +117,9 @@ def synth_data(
             recall(setup.known, journal.tally)
             _ask_before_paying(setup, journal.tally, progress, stop, go_on)
             teacher = CachedModel(model, cache)
-            make = partial(make_rows, setup.recipe, setup.known, journal, setup.limits, progress, stop)
+            make = partial(
+                make_rows, setup.recipe, setup.known, journal, setup.limits, progress, words.making_note, stop
+            )
             try:
                 if crew is None:
                     ended = make(teacher)
@@ -387,5 +389,5 @@ def _diversity(setup: _Setup, found: Tally, progress: Progress) -> Diversity | N
         embedder = open_embedder(setup.prepared.task.retrieval.embedder)
         return diversity(embedder, rows, train, Random(setup.recipe.seed))
     except LastresortError as error:
-        progress.say(f"Diversity was not measured. {error}")
+        progress.say(words.no_diversity(error))
         return None

@@ -44,6 +44,24 @@ TRAININGS = JobKind("training", 1, SILENT_S)  # the next one goes to whichever w
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingForRoom:
+    """No worker can start yet. needs: of each."""
+
+    needs: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoved:
+    """A job goes to another worker, since its own was lost. why: a clause."""
+
+    why: str
+    job: str
+
+
+CrewNote = WaitingForRoom | JobMoved  # `report.words.progress` writes the line of each
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReady:
     worker: int
 
@@ -117,12 +135,12 @@ class _Busy:
 
 
 class Crew:
-    """The workers of a command. say: tells the user why nothing happens. kind: of all its jobs. clock: seconds from any origin."""
+    """The workers of a command. say: gets what the user hears of them. kind: of all its jobs. clock: seconds from any origin."""
 
     def __init__(
         self,
         workers: Workers,
-        say: Callable[[str], None],
+        say: Callable[[CrewNote], None],
         *,
         kind: JobKind = BATCHES,
         clock: Callable[[], float] = time.monotonic,
@@ -206,7 +224,7 @@ class Crew:
                 )
             elif now - idle_since > NOTICE_S and not noticed:
                 noticed = True
-                self._say(f"Waiting for room in the cluster: a worker needs {self._workers.needs}.")
+                self._say(WaitingForRoom(self._workers.needs))
 
     def leave(self, tickets: Sequence[Ticket]) -> None:
         """Of these jobs those that are not done are no longer wanted."""
@@ -302,7 +320,7 @@ class Crew:
                 remedy=REMEDY,
             )
         first.tries += 1
-        self._say(f"A worker was lost ({why}). Its {self._kind.name} goes to another one.")
+        self._say(JobMoved(why, self._kind.name))
         self._waiting.extendleft(reversed(jobs))
 
     def _dispatch(self) -> None:

@@ -21,6 +21,7 @@ from lastresort.records.events import GateRun, SystemFrozen, SystemKept
 from lastresort.records.gate import ClimbGate, is_uncleared
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
+from lastresort.report.words import progress as words
 from lastresort.serve.work import MODEL
 from lastresort.spec.values import listed
 from lastresort.systems.answerer import Answerer
@@ -172,10 +173,10 @@ def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path]
         with Record.open(run, read_only=True) as record:
             frozen = record.last(SystemFrozen, PROMPT_RUNG)
     if frozen is None:
-        log("No prompt is served next to the winner: no run that tested one is around it.")
+        log(words.NO_PROMPT)
         return None
     if artefact_sha256(saved) == frozen.sha256:
-        log("The best prompt is the winner itself, so it is not served a second time.")
+        log(words.PROMPT_WON)
         return None
     folder = candidate_folder(run, PROMPT_RUNG, frozen.name)
     return load_measured(folder, frozen.sha256), folder

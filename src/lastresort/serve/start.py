@@ -71,13 +71,14 @@ def serve(
 
     # Before the model is loaded, so that a port in use is known at once. Nobody can connect before the server listens.
     with bound(request.host, request.port, refuse_unguarded) as listening:
+        from lastresort.report.words import progress as words
         from lastresort.serve.answers import RequestComposer
         from lastresort.serve.guard import GuardSettings
         from lastresort.serve.http import Offering, Service, create_app
         from lastresort.serve.opening import close_served, open_served
         from lastresort.serve.owner import open_owners
 
-        log("opening the winner ...")
+        log(words.OPENING)
         served = open_served(request, approve=approve, log=log)
         if note := winner_status(request.run).bar_note:
             log(note)
@@ -90,9 +91,7 @@ def serve(
 
         def drain() -> None:
             service.is_stopping = True
-            left = whole.left
-            what = "1 answer is" if left == 1 else f"{left} answers are"
-            log(f"stopping: {what} finished first, for up to {DRAIN_S} s" if left else "stopping")
+            log(words.stopping_line(whole.left, DRAIN_S))
             whole.drain(DRAIN_S)
 
         def ready() -> None:
@@ -101,9 +100,7 @@ def serve(
             ]
             longest, context = owners[MODEL].longest_tokens_of(MODEL), models[MODEL].context_tokens
             if longest is not None and context is not None and longest < context:
-                log(
-                    f"A prompt and its answer get {longest:,} tokens of the {context:,} that the model takes; see --longest."
-                )
+                log(words.context_line(longest, context))
             on_ready(Serving(f"http://{address_of(listening)}/v1", bool(key), tuple(names)))
 
         app = create_app(service, GuardSettings(key, request.log_bodies), log)

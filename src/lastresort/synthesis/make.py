@@ -43,6 +43,27 @@ NO_YIELD = 24  # requests in a row, of one session, of which nothing is kept
 LEAST_YIELD = 0.2  # of the proposed rows, to plan with
 
 Ending = Literal["rows", "no_yield"] | Limit
+
+
+@dataclass(frozen=True, slots=True)
+class RowsKept:
+    """So far."""
+
+    rows: int
+    proposed: int
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsAnswered:
+    """Of a batch."""
+
+    answered: int
+    requests: int
+
+
+MakingNote = RowsKept | RequestsAnswered  # `report.words.synthetic` writes the words of each
+InWords = Callable[[MakingNote], str]
 Expect = Callable[[Sequence[Prompt], Decoding], None]
 """Learns of a call before the teacher gets it, so that others can begin to answer it."""
 
@@ -89,6 +110,7 @@ def make_rows(
     journal: Journal,
     limits: SpendingLimits,
     progress: Progress,
+    in_words: InWords,
     stop: Stop,
     teacher: Model,
     expect: Expect = lambda prompts, decoding: None,
@@ -111,13 +133,11 @@ def make_rows(
         requests, limit = planned_batch(recipe, known, found, turns, limits)
         if limit is not None and not requests:
             return limit
-        batch = _batch(recipe, known, _Teacher(teacher, journal, stop, expect), requests, progress)
+        asked = _Teacher(teacher, journal, stop, expect)
+        batch = _batch(recipe, known, asked, requests, progress, in_words)
         journal.append(batch)
         without_rows = 0 if batch.rows else without_rows + batch.requests
-        spent = f", {f'${found.usd:.2f}' if found.usd >= 0.01 else 'less than $0.01'} spent" if found.usd else ""
-        progress.advance(
-            len(batch.rows), f"{len(found.rows) / max(1, found.proposed):.0%} of the proposed rows kept{spent}"
-        )
+        progress.advance(len(batch.rows), in_words(RowsKept(len(found.rows), found.proposed, found.usd)))
     return "rows"
 
 
@@ -181,7 +201,12 @@ def _most_missing(missing: Mapping[str | None, int], random: Random) -> str | No
 
 
 def _batch(
-    recipe: Recipe, known: SeenRows, teacher: _Teacher, requests: Sequence[RowRequest], progress: Progress
+    recipe: Recipe,
+    known: SeenRows,
+    teacher: _Teacher,
+    requests: Sequence[RowRequest],
+    progress: Progress,
+    in_words: InWords,
 ) -> RequestBatch:
     before, dropped = teacher.journal.tally, list[FilteredRow]()
     groups = _groups(recipe, requests, before)
@@ -194,7 +219,7 @@ def _batch(
         if checks := _check_call(recipe, passed[-1], group.seed):
             teacher.expect(*checks)
         if len(groups) > 1:
-            progress.advance(0, f"{len(passed)} of {len(groups)} requests answered")
+            progress.advance(0, in_words(RequestsAnswered(len(passed), len(groups))))
     kept = []
     for group, rows in zip(groups, passed, strict=True):
         for one in _asked_again(recipe, teacher, rows, group.seed):
