@@ -179,3 +179,189 @@ def longer(offsets: list[int]) -> str:
     few, many = sorted((abs(low), abs(high)))
     amount = counted(many, "prompt token") if few == many else f"{few} to {many} prompt tokens"
     return f"the server counts {amount} {'more' if high > 0 else 'fewer'} than were measured"
+
+
+def as_measured(m: int, n: int, when: str) -> str:
+    return f"{of_tried(m, n)} {_are(m)} as measured {when}"
+
+
+def _are(m: int) -> str:
+    return "is" if m == 1 else "are"
+
+
+# Why a cause is not tested.
+
+ONLY_SYSTEM = "these prompts are nothing but a system turn"
+EXPLAINED = "another cause explains the differences"
+NO_TOKEN = "the answers differ in no token that can be compared"
+
+
+def no_weights(model: str) -> str:
+    return f"the winner's model, {model}, has no weights here"
+
+
+def weights_elsewhere(model: str) -> str:
+    return f"the weights of {model} are not on this machine"
+
+
+def cannot_open(error: BaseException) -> str:
+    return f"the measured model cannot be opened here ({error})"
+
+
+def experiment_failed(error: BaseException) -> str:
+    return f"the experiment failed ({error})"
+
+
+def no_counts_either(why: str) -> str:
+    """why: the measured model is not here."""
+    return f"{longer([])}, and {why}"
+
+
+# What was tried.
+
+TRIED_WITHOUT_SYSTEM = "the same requests without their system turn"
+TRIED_WHOLE_PROMPT = "the winner's whole prompt in place of the input alone"
+TRIED_COUNTS = "its counts of prompt tokens"
+TRIED_SECOND_START = "the measured weights with one more begin-of-text token, and counts of prompt tokens"
+TRIED_TEMPLATES = "other templates with the measured weights, and counts of prompt tokens"
+TRIED_FORM = "the form of its answers"
+TRIED_ODD_SCHEMA = "an odd schema, and requests without response_format"
+TRIED_OWN_SCHEMA = "the measured weights with the schema of the request"
+TRIED_ENDS = "the ends of its answers"
+TRIED_LONGER = "the ends of its answers, and a higher limit of tokens"
+TRIED_BASE = "the base model with the same prompts"
+TRIED_AGAIN = "the measured model once more"
+TRIED_TOKEN = "the likelihood of the first token that differs"
+ROUNDED = "the measured weights rounded to 4 bits"
+
+
+def tried_seeds(requests: int, times: int) -> str:
+    return f"{counted(requests, 'request')} {times} times each with other seeds"
+
+
+def and_no_penalties(tried: str) -> str:
+    return f"{tried}, and requests that switch penalties off"
+
+
+# What each experiment saw, in more words.
+
+
+def of_system(same: int, n: int, unread: bool | None, reproduced_without: int | None) -> str:
+    """same: answers without the system turn. unread: whether the server counts as many tokens without it, None where it does not
+    count. reproduced_without: by the measured weights, None where they are not asked.
+    """
+    seen = f"{of_tried(same, n)} {_are(same)} the same without the system turn"
+    if unread is not None:
+        seen += f", and the server counts {'as many' if unread else 'other'} prompt tokens without it"
+    if reproduced_without is not None:
+        seen += f", and {reproduced(reproduced_without, n, 'without it')}"
+    return seen
+
+
+def of_whole_prompt(right: int, n: int, anyway: int) -> str:
+    """anyway: answers that are as measured if the same is sent again."""
+    seen = as_measured(right, n, "once the server gets the whole prompt")
+    return f"{seen}, and {anyway} if the same is sent again" if anyway else seen
+
+
+def of_second_start(same: int, n: int, offsets: list[int]) -> str:
+    return f"{reproduced(same, n, 'after a second one')}, and {longer(offsets)}"
+
+
+def of_template(same: int, n: int, rendering: str) -> str:
+    return reproduced(same, n, f"to prompts rendered as {rendering}")
+
+
+def no_template(offsets: list[int]) -> str:
+    return f"no template that was tried gives these answers, and {longer(offsets)}"
+
+
+def other_counts(offsets: list[int]) -> str:
+    return f"{longer(offsets)}, so it renders or cuts prompts differently"
+
+
+def of_seeds(varying: int, n: int, temperature: float) -> str:
+    seen = f"{varying} of {counted(n, 'request')} got other answers"
+    return (
+        f"{seen} with other seeds at temperature {temperature:g}"
+        if temperature > 0
+        else f"{seen} the next time, at temperature 0"
+    )
+
+
+def so_it_samples(seen: str) -> str:
+    return f"{seen}, so the server samples with settings of its own"
+
+
+def none_of_the_same(seen: str) -> str:
+    """Of answers that are the same text, none varies."""
+    return f"{seen}, and none of those whose answer is the same text, as where rounding depends on the batch"
+
+
+def takes_no_penalties(seen: str) -> str:
+    return f"{seen}; the server takes no penalties in a request"
+
+
+def of_penalties(seen: str, right: int, n: int) -> str:
+    return f"{seen}; {as_measured(right, n, 'once penalties are switched off')}"
+
+
+def of_form(invalid: int, n: int) -> str:
+    return f"{of_tried(invalid, n)} {'lacks' if invalid == 1 else 'lack'} the form that the winner enforces"
+
+
+def of_odd_schema(kept: int, asked: int, invalid: int, same: int, n: int) -> str:
+    """kept: answers to the schema. same: those without response_format."""
+    lack = f"{of_tried(invalid, n)} {'lacks' if invalid == 1 else 'lack'} the form"
+    free = f"{of_tried(same, n)} {_are(same)} the same without response_format"
+    return f"{kept} of {counted(asked, 'answer')} kept to an odd schema; {lack}, and {free}"
+
+
+def of_wrapped_choice(same: int, n: int) -> str:
+    return reproduced(same, n, "where the choice travels inside an object, as response_format has it")
+
+
+def of_ends(short: int, n: int, cut: int) -> str:
+    ends = "ends before the one that was measured" if short == 1 else "end before those that were measured"
+    return f"{of_tried(short, n)} {ends}, {cut} of them at a limit of tokens"
+
+
+def of_longer_limit(seen: str, limit: int, still: list[int]) -> str:
+    """still: tokens of the answers that end as early."""
+    if not still:
+        return seen
+    return f"{seen}; with a limit of {counted(limit, 'token')}, {len(still)} still end after at most {max(still)}"
+
+
+def of_base(same: int, n: int) -> str:
+    return f"{of_tried(same, n)} {_are(same)} what the base model answers"
+
+
+def of_measured_alone(same: int, n: int) -> str:
+    return f"{of_tried(same, n)} {_are(same)} what the measured model answers here, alone and not in a batch"
+
+
+def of_first_token(near: int, n: int) -> str:
+    return (
+        f"in {near} of {counted(n, 'differing answer')} the measured weights find the server's first other token nearly as likely "
+        "as their own"
+    )
+
+
+def of_precision(same: int, n: int, precision: str) -> str:
+    return f"{precision} gives {of_tried(same, n)}"
+
+
+def of_four_bits(spread_nats: float, within: int, compared: int, times: int, same: int, n: int) -> str:
+    return (
+        f"rounding them to 4 bits moves that by {spread_nats:.1f} nats, and {within} of {compared} are within {times} times as "
+        f"much; 4 bits give {of_tried(same, n)}"
+    )
+
+
+def both_tried(first: str, second: str) -> str:
+    return f"{first}, and {second}"
+
+
+def both_seen(first: str, second: str) -> str:
+    return f"{first}; {second}"

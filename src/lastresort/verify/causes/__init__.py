@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lastresort.errors import LastresortError
 from lastresort.report.verify import CauseTested
-from lastresort.report.words.verify import TITLES, CauseName, samples_note
+from lastresort.report.words.verify import TITLES, CauseName, experiment_failed, samples_note
 from lastresort.types import Progress
 from lastresort.verify.causes import prompts, settings, weights
 from lastresort.verify.causes.case import TRIED, Case, open_measured, untested
@@ -44,7 +44,7 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
             try:
                 found = cause.test(case)
             except LastresortError as error:
-                found = untested(name, f"the experiment failed ({error})")
+                found = untested(name, experiment_failed(error))
         if found is not None:
             case.earlier.append(found)
             yield found

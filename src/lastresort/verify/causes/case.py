@@ -64,14 +64,14 @@ class Measured:
 def open_measured(system: System, folder: Path) -> Measured | str:
     """The measured model, or why it cannot be opened here. folder: of system.yaml. Downloads nothing."""
     if is_endpoint(system.model):
-        return f"the winner's model, {system.model}, has no weights here"
+        return words.no_weights(system.model)
     try:
         weights = local_weights(system.model, folder)
         if isinstance(weights, str) and not _is_downloaded(weights):
-            return f"the weights of {system.model} are not on this machine"
+            return words.weights_elsewhere(system.model)
         opened = open_answerer(system, folder).model
     except (LastresortError, MemoryError) as error:
-        return f"the measured model cannot be opened here ({error})"
+        return words.cannot_open(error)
     from lastresort.models.local import LocalModel
 
     assert isinstance(opened, LocalModel), "whatever has weights"

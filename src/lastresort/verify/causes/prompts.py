@@ -25,7 +25,7 @@ def system_prompt(case: Case) -> CauseTested | None:
         return None
     bare = [_without_system(prompt) for prompt in case.prompts]
     if not all(bare):
-        return untested("SYSTEM_PROMPT", "these prompts are nothing but a system turn")
+        return untested("SYSTEM_PROMPT", words.ONLY_SYSTEM)
     replies = case.replies(bare[: case.n])
     same = case.as_served([case.text(reply) for reply in replies])
     counts = [
@@ -33,30 +33,25 @@ def system_prompt(case: Case) -> CauseTested | None:
         for reply, before in zip(replies, case.again, strict=True)
         if reply.prompt_tokens is not None and before.prompt_tokens is not None
     ]
-    seen, tried = f"{words.of_tried(same, case.n)} are the same without the system turn", _WITHOUT
-    if counts:
-        unread = not any(now != before for now, before in counts)
-        seen += f", and the server counts {'as many' if unread else 'other'} prompt tokens without it"
+    unread = not any(now != before for now, before in counts) if counts else None
+    tried = words.TRIED_WITHOUT_SYSTEM
+    if unread is not None:
+        seen = words.of_system(same, case.n, unread, None)
         return found("SYSTEM_PROMPT", case.most(same) and unread, tried, seen)
     if isinstance(case.local, str):  # a model may answer the same with and without it
-        return untested("SYSTEM_PROMPT", f"{words.longer([])}, and {case.local}")
+        return untested("SYSTEM_PROMPT", words.no_counts_either(case.local))
     given, explains = case.reproduced(case.local.answers(bare, case.decoding))
-    seen += f", and {words.reproduced(given, case.n, 'without it')}"
-    return found("SYSTEM_PROMPT", explains, tried, seen)
-
-
-_WITHOUT = "the same requests without their system turn"
+    return found("SYSTEM_PROMPT", explains, tried, words.of_system(same, case.n, None, given))
 
 
 def _whole_prompt(case: Case) -> CauseTested:
     if case.same_counts:
-        return found("SYSTEM_PROMPT", False, _COUNTS, words.longer(case.offsets))
+        return found("SYSTEM_PROMPT", False, words.TRIED_COUNTS, words.longer(case.offsets))
     replies = case.replies(case.prompts[: case.n], case.decoding)
     right = case.as_recorded([case.text(reply, case.decoding) for reply in replies])
     anyway = case.as_recorded([case.text(reply) for reply in case.again])  # as where rounding depends on the batch
-    seen = f"{words.of_tried(right, case.n)} are as measured once the server gets the whole prompt"
-    seen += f", and {anyway} if the same is sent again" if anyway else ""
-    tried = "the winner's whole prompt in place of the input alone"
+    seen = words.of_whole_prompt(right, case.n, anyway)
+    tried = words.TRIED_WHOLE_PROMPT
     return found("SYSTEM_PROMPT", case.most(right - anyway), tried, seen, remedy=words.SEND_PROMPT)
 
 
@@ -68,46 +63,37 @@ def doubled_start(case: Case) -> CauseTested | None:
     """One token more in each prompt, and the measured weights answer so with a begin-of-text token before their prompt?"""
     one_more = bool(case.offsets) and all(offset == 1 for offset in case.offsets)
     if case.same_counts:
-        return found("DOUBLED_START", False, _COUNTS, words.longer(case.offsets))
+        return found("DOUBLED_START", False, words.TRIED_COUNTS, words.longer(case.offsets))
     if isinstance(case.local, str):
         if not case.offsets:
-            return untested("DOUBLED_START", f"{words.longer([])}, and {case.local}")
-        return found("DOUBLED_START", one_more, _COUNTS, words.longer(case.offsets))
+            return untested("DOUBLED_START", words.no_counts_either(case.local))
+        return found("DOUBLED_START", one_more, words.TRIED_COUNTS, words.longer(case.offsets))
     start = case.local.model.loaded.tokenizer.bos_token_id
     if start is None:
         return None
     render = _rendered(case.local)
     texts = case.local.answers(case.prompts, case.decoding, lambda prompt: [start, *render(prompt)])
     same, explains = case.reproduced(texts)
-    seen = f"{words.reproduced(same, case.n, 'after a second one')}, and {words.longer(case.offsets)}"
-    tried = "the measured weights with one more begin-of-text token, and counts of prompt tokens"
-    return found("DOUBLED_START", explains, tried, seen)
+    seen = words.of_second_start(same, case.n, case.offsets)
+    return found("DOUBLED_START", explains, words.TRIED_SECOND_START, seen)
 
 
 def template(case: Case) -> CauseTested:
     """Do the measured weights answer so with another well-known template? Else the counts of tokens show whether prompts differ."""
     if case.explained:
-        return untested("TEMPLATE", "another cause explains the differences")
-    counted = words.longer(case.offsets)
+        return untested("TEMPLATE", words.EXPLAINED)
     if case.same_counts:
-        return found("TEMPLATE", False, _COUNTS, counted)
+        return found("TEMPLATE", False, words.TRIED_COUNTS, words.longer(case.offsets))
     if isinstance(case.local, str):
         if not case.offsets:
-            return untested("TEMPLATE", f"{counted}, and {case.local}")
+            return untested("TEMPLATE", words.no_counts_either(case.local))
     else:
         known = next((tried for tried in _templates(case, case.local) if tried[2]), None)
         if known is not None:
-            seen = words.reproduced(known[1], case.n, f"to prompts rendered as {known[0]}")
-            return found("TEMPLATE", True, _TEMPLATES_TRIED, seen)
+            return found("TEMPLATE", True, words.TRIED_TEMPLATES, words.of_template(known[1], case.n, known[0]))
     if not case.offsets:
-        return found(
-            "TEMPLATE", False, _TEMPLATES_TRIED, f"no template that was tried gives these answers, and {counted}"
-        )
-    return found("TEMPLATE", True, _TEMPLATES_TRIED, f"{counted}, so it renders or cuts prompts otherwise")
-
-
-_COUNTS = "its counts of prompt tokens"
-_TEMPLATES_TRIED = "other templates with the measured weights, and counts of prompt tokens"
+        return found("TEMPLATE", False, words.TRIED_TEMPLATES, words.no_template(case.offsets))
+    return found("TEMPLATE", True, words.TRIED_TEMPLATES, words.other_counts(case.offsets))
 
 
 def _rendered(local: Measured) -> Callable[[Prompt], list[int]]:

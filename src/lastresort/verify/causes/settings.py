@@ -36,23 +36,20 @@ def settings(case: Case) -> CauseTested:
     """Is the likeliest answer another each time? Do the measured answers come once penalties are switched off?"""
     asked = case.sendings[:REPEATED]
     varying, n = _varying(case, asked), len(asked)
-    tried = f"{n} requests {TIMES} times each with other seeds"
+    tried = words.tried_seeds(n, TIMES)
+    seen = words.of_seeds(varying, n, case.decoding.temperature)
     if case.decoding.temperature > 0:
-        seen = (
-            f"{varying} of {n} requests got other answers with other seeds at temperature {case.decoding.temperature:g}"
-        )
         return found("SETTINGS", varying == 0, tried, seen)
-    seen = f"{varying} of {n} requests got other answers the next time, at temperature 0"
     if case.most(varying, n):
         if _samples(case, asked):
-            return found("SETTINGS", True, tried, f"{seen}, so the server samples at settings of its own")
-        seen += ", and none of those whose answer is the same text, as where rounding depends on the batch"
+            return found("SETTINGS", True, tried, words.so_it_samples(seen))
+        seen = words.none_of_the_same(seen)
     neutral = _without_penalties(case)
     if neutral is None:
-        return found("SETTINGS", False, tried, f"{seen}; the server takes no penalties in a request")
+        return found("SETTINGS", False, tried, words.takes_no_penalties(seen))
     right = case.as_recorded([case.text(reply) for reply in neutral])
-    seen = f"{seen}; {words.of_tried(right, case.n)} are as measured once penalties are switched off"
-    return found("SETTINGS", case.most(right), f"{tried}, and requests that switch penalties off", seen)
+    seen = words.of_penalties(seen, right, case.n)
+    return found("SETTINGS", case.most(right), words.and_no_penalties(tried), seen)
 
 
 def _varying(case: Case, asked: Sequence[Prompt]) -> int:
@@ -86,8 +83,7 @@ def form(case: Case) -> CauseTested | None:
         return None
     invalid = sum(not _keeps(grammar, one.answer.text) for one in case.differing)
     if case.sent == "input":
-        seen = f"{words.of_tried(invalid, case.n)} lack the form that the winner enforces"
-        return found("FORM", case.most(invalid), "the form of its answers", seen)
+        return found("FORM", case.most(invalid), words.TRIED_FORM, words.of_form(invalid, case.n))
     if (wrapped := _wrapped(case, grammar)) is not None:
         return wrapped
     odd = Decoding(PROBE_TOKENS, grammar=Grammar(json_schema=PROBE))
@@ -95,12 +91,9 @@ def form(case: Case) -> CauseTested | None:
     n = len(PROBED)
     free = replace(case.decoding, grammar=None)
     same = case.as_served([case.text(reply, case.decoding) for reply in case.replies(case.sendings, free)])
-    seen = (
-        f"{kept} of {n} answers kept to an odd schema; {words.of_tried(invalid, case.n)} lack the form, and "
-        f"{words.of_tried(same, case.n)} are the same without response_format"
-    )
+    seen = words.of_odd_schema(kept, n, invalid, same, case.n)
     explains = kept < n and (case.most(invalid) or case.most(same))
-    return found("FORM", explains, "an odd schema, and requests without response_format", seen)
+    return found("FORM", explains, words.TRIED_ODD_SCHEMA, seen)
 
 
 def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
@@ -112,9 +105,8 @@ def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
     same, explains = case.reproduced(texts)
     if not explains:
         return None
-    seen = words.reproduced(same, case.n, "where the choice travels inside an object, as response_format has it")
-    tried = "the measured weights with the schema of the request"
-    return found("FORM", True, tried, seen, remedy=words.BARE_CHOICES)
+    seen = words.of_wrapped_choice(same, case.n)
+    return found("FORM", True, words.TRIED_OWN_SCHEMA, seen, remedy=words.BARE_CHOICES)
 
 
 def _keeps(grammar: Grammar, text: str) -> bool:
@@ -133,11 +125,9 @@ def ended_early(case: Case) -> CauseTested:
     limit = case.decoding.max_new_tokens
     short = [place for place, one in enumerate(case.differing) if _ends_early(one, limit)]
     cut = sum(case.differing[place].answer.finish == "length" for place in short)
-    seen = (
-        f"{words.of_tried(len(short), case.n)} end before those that were measured, {cut} of them at a limit of tokens"
-    )
+    seen = words.of_ends(len(short), case.n, cut)
     if not case.most(len(short)):
-        return found("ENDED_EARLY", False, "the ends of its answers", seen)
+        return found("ENDED_EARLY", False, words.TRIED_ENDS, seen)
     longer = replace(case.sender.system.decoding, max_new_tokens=4 * limit)
     replies = case.replies([case.sendings[place] for place in short], longer)
     still = [
@@ -145,9 +135,8 @@ def ended_early(case: Case) -> CauseTested:
         for reply, place in zip(replies, short, strict=True)
         if case.text(reply) == case.differing[place].answer.text and reply.completion_tokens is not None
     ]
-    if still:
-        seen += f"; with a limit of {longer.max_new_tokens} tokens, {len(still)} still end after at most {max(still)}"
-    return found("ENDED_EARLY", True, "the ends of its answers, and a higher limit of tokens", seen)
+    seen = words.of_longer_limit(seen, longer.max_new_tokens, still)
+    return found("ENDED_EARLY", True, words.TRIED_LONGER, seen)
 
 
 def _ends_early(one: ServedAnswer, limit: int) -> bool:

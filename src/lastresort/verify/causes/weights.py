@@ -50,34 +50,28 @@ def _of_base(case: Case) -> CauseTested:
 
 def _by_base(case: Case, texts: Sequence[str]) -> CauseTested:
     same, explains = case.reproduced(texts)
-    seen = f"{words.of_tried(same, case.n)} are what the base model answers"
-    return found("ADAPTER", explains, "the base model with the same prompts", seen)
+    return found("ADAPTER", explains, words.TRIED_BASE, words.of_base(same, case.n))
 
 
 def precision(case: Case) -> CauseTested:
     """Was the server's first other token nearly as likely as the measured one? Does another precision give its answers?"""
     if case.explained:
-        return untested("PRECISION", "another cause explains the differences")
+        return untested("PRECISION", words.EXPLAINED)
     if isinstance(case.local, str):
         return untested("PRECISION", case.local)
     same = case.as_served(case.plain)
     if case.most(same):
-        seen = f"{words.of_tried(same, case.n)} are what the measured model answers here, alone and not in a batch"
-        return found("PRECISION", True, "the measured model once more", seen)
+        return found("PRECISION", True, words.TRIED_AGAIN, words.of_measured_alone(same, case.n))
     gaps = _gaps(case, case.local)
     if not gaps:
-        return untested("PRECISION", "the answers differ in no token that can be compared")
+        return untested("PRECISION", words.NO_TOKEN)
     near = sum(gap <= NEAR_NATS for gap in gaps)
-    seen = (
-        f"in {near} of {len(gaps)} differing answers the measured weights find the server's first other token nearly as "
-        "likely as their own"
-    )
-    tried = "the likelihood of the first token that differs"
+    tried, seen = words.TRIED_TOKEN, words.of_first_token(near, len(gaps))
     explains = near >= NEARLY_ALL * len(gaps)
     other = _other_precision(case) if explains else _four_bits(case, gaps)
     if other is None:
         return found("PRECISION", explains, tried, seen)
-    tried, seen = f"{tried}, and {other.name}", f"{seen}; {other.seen}"
+    tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
     return found("PRECISION", explains or other.explains, tried, seen)
 
 
@@ -118,7 +112,7 @@ def _other_precision(case: Case) -> _Coarser | None:
         if opened is None:
             return None
         same = case.as_served(opened.answers(case.prompts, case.decoding))
-    return _Coarser(name, f"{words.of_tried(same, case.n)} are those of {name}")
+    return _Coarser(name, words.of_precision(same, case.n, name))
 
 
 def _four_bits(case: Case, gaps: Sequence[float]) -> _Coarser | None:
@@ -133,11 +127,8 @@ def _four_bits(case: Case, gaps: Sequence[float]) -> _Coarser | None:
         same = case.as_served(opened.answers(case.prompts, case.decoding))
     spread = math.sqrt(sum(move * move for move in moved) / len(moved))
     within = sum(gap <= SPREADS * spread for gap in gaps)
-    seen = (
-        f"rounding them to 4 bits moves that by {spread:.1f} nats, and {within} of {len(gaps)} are within {SPREADS} times as much; "
-        f"{words.of_tried(same, case.n)} are those of 4 bits"
-    )
-    return _Coarser("the measured weights rounded to 4 bits", seen, within >= NEARLY_ALL * len(gaps))
+    seen = words.of_four_bits(spread, within, len(gaps), SPREADS, same, case.n)
+    return _Coarser(words.ROUNDED, seen, within >= NEARLY_ALL * len(gaps))
 
 
 @contextmanager
