@@ -91,10 +91,7 @@ def pair_samples(
     the same call goes on with a higher one, as a model's answers are kept.
     """
     _check(request)
-    task = given_task(request.task, dict(request.settings))
-    out = _file(request, task)
-    if (order := request.order) is not None:
-        refuse_unknown_model(order.place(task), task.folder, "--model")
+    task, out = _named(request)
     with _held(out) if request.model is not None else nullcontext():
         return _paired(request, task, out, progress, stop, go_on)
 
@@ -113,21 +110,22 @@ def forecast_pairs(request: PairsRequest, progress: Progress) -> PairsForecast:
             expected="--dry-run with --model, which asks a model",
             remedy="Leave it out.",
         )
-    task = given_task(request.task, dict(request.settings))
-    _file(request, task)
-    refuse_unknown_model(order.place(task), task.folder, "--model")
+    task, _ = _named(request)
     progress.stage("reading the task")
     prepared = prepare(task, run_code=False, begins=False)
     _refuse_judge(prepared)
     return forecast_samples(order, prepared)
 
 
-def _file(request: PairsRequest, task: Task) -> Path:
-    """Where the pairs are written."""
+def _named(request: PairsRequest) -> tuple[Task, Path]:
+    """The task, and where the pairs are written."""
+    task = given_task(request.task, dict(request.settings))
     out = request.out or task.folder / f"{task.task}-pairs.jsonl"
     refuse_unwritable("--out", out)
     refuse_existing(out)
-    return out
+    if (order := request.order) is not None:
+        refuse_unknown_model(order.place(task), task.folder, "--model")
+    return task, out
 
 
 @contextmanager
@@ -178,7 +176,7 @@ def _paired(
             + (", or add --own-answers." if request.run is None and not request.own_answers else "."),
         )
     shape = _write(out, kept)
-    preferences = [_preference(pair) for pair in kept]
+    preferences = [PreferenceRow(pair.example.input, _answers(pair), "") for pair in kept]
     return PairedFile(
         path=out,
         task_file=task.path,
@@ -398,7 +396,3 @@ def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:
 
 def _answers(pair: ScoredPair) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     return (Message("assistant", pair.chosen.text),), (Message("assistant", pair.rejected.text),)
-
-
-def _preference(pair: ScoredPair) -> PreferenceRow:
-    return PreferenceRow(pair.example.input, _answers(pair), "")

@@ -347,7 +347,8 @@ def _written(
     without some rungs, for so many test items or groups.
     """
     from lastresort.app.dry_run import power_needed
-    from lastresort.climb.prepare import data_report, prepare, refuse_few_items
+    from lastresort.climb.prepare import data_report, prepare
+    from lastresort.climb.shares import refuse_few_items
     from lastresort.rungs.rung import find_rung
     from lastresort.spec.task import load_task
 

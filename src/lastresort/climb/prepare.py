@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from lastresort.climb.judging import labelled_cases, refuse_labels_that_decide_nothing
-from lastresort.climb.shares import shares_of, smallest_share
+from lastresort.climb.judging import labelled_cases
+from lastresort.climb.shares import refuse_few_items, shares_of
 from lastresort.data.check import check_data, refuse_invalid_outputs, refuse_synthetic, short
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS
@@ -20,7 +18,6 @@ from lastresort.data.read import MissingColumnError, examples_of, read_examples,
 from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, ordered, split_examples
 from lastresort.errors import DataError, SplitError, TaskError
-from lastresort.evals.evidence import check_test_size, smallest_deciding_test
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.evals.scorers.scorer import expected_place
@@ -28,7 +25,6 @@ from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport, RowsLeftOut
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
-from lastresort.report.words.wording import counted
 from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import find_rung
@@ -37,7 +33,7 @@ from lastresort.spec.task import Task
 from lastresort.spec.values import nearest_column
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Example, Message, Unit
+from lastresort.types import Example, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,46 +156,6 @@ def _scorer(task: Task) -> Scorer:
         json_schema=output.json_schema,
         choices=output.choices,
         about=task.about.strip(),
-    )
-
-
-def refuse_few_items(prepared: PreparedTask) -> None:
-    """Raises TaskError where some rung could not meet the bar on so few test items."""
-    task, smallest = prepared.task, smallest_share(prepared.shares, prepared.task)
-    if smallest is None:
-        return
-    unit: Unit = "item" if groups_of(prepared.split.test) is None else "group"
-    check_test_size(
-        prepared.n_units,
-        bar=task.bar,
-        alpha=smallest,
-        binary=prepared.counts_right,
-        unit=unit,
-        where=f'{task.path.name}, key "{"split" if task.examples.test is None else "examples"}.test"',
-        instead=partial(_what_would_do, prepared, unit),
-        test_file=task.examples.test is not None,
-    )
-    refuse_labels_that_decide_nothing(task, prepared.scorer, prepared.n_units, smallest, unit)
-
-
-def _what_would_do(prepared: PreparedTask, unit: Unit) -> tuple[str, ...]:
-    """Instead of a larger test set: the highest bar, in hundredths, that this one can show, and its size for a shorter ladder."""
-    task, train, binary = prepared.task, prepared.split.train, prepared.counts_right
-
-    def least(bar: float, ladder: tuple[str, ...], n: int) -> int | None:
-        """The smallest test set that decides, at the shares of one of n."""
-        other = task.model_copy(update={"bar": bar, "ladder": ladder})
-        share = smallest_share(shares_of(other, train, n if binary else None), other)
-        return None if share is None else smallest_deciding_test(bar, share, binary=binary)
-
-    n = prepared.n_units
-    lower = (hundredths / 100 for hundredths in range(math.ceil(100 * task.bar) - 1, 0, -1))
-    bar = next((bar for bar in lower if (least(bar, task.ladder, n) or n) <= n), None)
-    shorter = task.ladder[:2] if len(task.ladder) > 2 else task.ladder[:1]
-    fewer = least(task.bar, shorter, n) if shorter != task.ladder else None
-    return (
-        *([] if bar is None else [f"a bar of at most {bar:g}, which {counted(n, unit)} can show"]),
-        *([] if fewer is None else [f"{fewer} with `ladder: [{', '.join(shorter)}]`"]),
     )
 
 

@@ -36,15 +36,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+from lastresort.climb.judging import refuse_labels_that_decide_nothing
+from lastresort.data.split import groups_of
+from lastresort.evals.evidence import check_test_size, smallest_deciding_test
 from lastresort.evals.evidence.bar import usable_share
 from lastresort.ladder import trains
 from lastresort.records.events import ErrorShared, repair_test
 from lastresort.records.record import Record
 from lastresort.records.rungs import LacksMemory
+from lastresort.report.words.wording import counted
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
-from lastresort.types import Example
+from lastresort.types import Example, Unit
+
+if TYPE_CHECKING:
+    from lastresort.climb.prepare import PreparedTask
 
 FIRST, REPAIRS = 0.5, 0.04
 UNITS = 10**12  # in which shares are counted, so that they add up exactly
@@ -111,3 +119,43 @@ def note_shares(record: Record, shares: dict[str, float]) -> None:
     """Once: a run keeps the shares that it began with."""
     if record.last(ErrorShared) is None:
         record.append(ErrorShared(r=max(1, len(shares)), shares=shares))
+
+
+def refuse_few_items(prepared: PreparedTask) -> None:
+    """Raises TaskError where some rung could not meet the bar on so few test items."""
+    task, smallest = prepared.task, smallest_share(prepared.shares, prepared.task)
+    if smallest is None:
+        return
+    unit: Unit = "item" if groups_of(prepared.split.test) is None else "group"
+    check_test_size(
+        prepared.n_units,
+        bar=task.bar,
+        alpha=smallest,
+        binary=prepared.counts_right,
+        unit=unit,
+        where=f'{task.path.name}, key "{"split" if task.examples.test is None else "examples"}.test"',
+        instead=partial(_what_would_do, prepared, unit),
+        test_file=task.examples.test is not None,
+    )
+    refuse_labels_that_decide_nothing(task, prepared.scorer, prepared.n_units, smallest, unit)
+
+
+def _what_would_do(prepared: PreparedTask, unit: Unit) -> tuple[str, ...]:
+    """Instead of a larger test set: the highest bar, in hundredths, that this one can show, and its size for a shorter ladder."""
+    task, train, binary = prepared.task, prepared.split.train, prepared.counts_right
+
+    def least(bar: float, ladder: tuple[str, ...], n: int) -> int | None:
+        """The smallest test set that decides, at the shares of one of n."""
+        other = task.model_copy(update={"bar": bar, "ladder": ladder})
+        share = smallest_share(shares_of(other, train, n if binary else None), other)
+        return None if share is None else smallest_deciding_test(bar, share, binary=binary)
+
+    n = prepared.n_units
+    lower = (hundredths / 100 for hundredths in range(math.ceil(100 * task.bar) - 1, 0, -1))
+    bar = next((bar for bar in lower if (least(bar, task.ladder, n) or n) <= n), None)
+    shorter = task.ladder[:2] if len(task.ladder) > 2 else task.ladder[:1]
+    fewer = least(task.bar, shorter, n) if shorter != task.ladder else None
+    return (
+        *([] if bar is None else [f"a bar of at most {bar:g}, which {counted(n, unit)} can show"]),
+        *([] if fewer is None else [f"{fewer} with `ladder: [{', '.join(shorter)}]`"]),
+    )
