@@ -42,7 +42,8 @@ def losses_of(task: Task, system: Path, *, seed: int, shared: Path) -> dict[str,
     """
     from lastresort.climb.prepare import prepare
     from lastresort.gate.drawing import draw, training_texts
-    from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite, judge_suites
+    from lastresort.gate.run import GateRunner
+    from lastresort.gate.scored import GateSettings, ScoredSuite, judge_suites
     from lastresort.gate.sides import OpenedSides, resolve_sides
     from lastresort.gate.suite_table import suite_inputs, suite_plans
     from lastresort.gate.suites.asking import kept_answers

@@ -16,7 +16,8 @@ from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.run import GateSettings, run_gate
+from lastresort.gate.run import run_gate
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import GeneralPlan, LeakPlan
 from lastresort.gate.suites.asking import KeptAnswers

@@ -22,7 +22,8 @@ from lastresort.gate.plans import (
     SizeRule,
     sample_size,
 )
-from lastresort.gate.run import GateRunner, GateSettings, PlannedSuite
+from lastresort.gate.run import GateRunner
+from lastresort.gate.scored import GateSettings, PlannedSuite
 from lastresort.gate.suites.suite import ScorePair, SuiteItem
 from lastresort.types import Example, Message
 

@@ -20,7 +20,8 @@ from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, as
 from lastresort.gate.lm_eval.suite import LmEvalSuite
 from lastresort.gate.lm_eval.tasks import faults_of
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
-from lastresort.gate.run import GateSettings, run_gate
+from lastresort.gate.run import run_gate
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import further_suites
 from lastresort.gate.suites.asking import KeptAnswers

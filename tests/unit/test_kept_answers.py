@@ -23,7 +23,8 @@ from lastresort.climb.workspace import SHARED
 from lastresort.embedded import cache_folder
 from lastresort.gate import sides
 from lastresort.gate.plans import PILOT_SEED, PlainPlan
-from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.run import FinishedGate, run_gate
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import ANSWERS, BASE_ANSWERS, answers_key, kept_answers
 from lastresort.hardware.cards import Card

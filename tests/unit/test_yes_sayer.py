@@ -7,7 +7,8 @@ import json
 import pytest
 
 from lastresort.gate.plans import SuiteInputs
-from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.run import FinishedGate, run_gate
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import suite_plans
 from lastresort.gate.suites.asking import KeptAnswers

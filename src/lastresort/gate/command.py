@@ -20,7 +20,8 @@ from lastresort.evals.scorers.judge import Judge
 from lastresort.evals.user_code.process import without_limits
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.run import FinishedGate, GateSettings, OnLook, run_gate, unseen
+from lastresort.gate.run import FinishedGate, OnLook, run_gate, unseen
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
@@ -33,6 +34,7 @@ from lastresort.records.document import ReuseView
 from lastresort.records.gate import GateDocument, Provenance, TargetFound, Tuned
 from lastresort.records.responses import ResponseCache
 from lastresort.report.gate import write_gate
+from lastresort.report.words.progress import folder_line
 from lastresort.scale.crew import Crew
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
@@ -92,7 +94,7 @@ def gate_alone(
         kept_answers(shared, scores=sides.base.scores) as kept,
         ResponseCache(shared / RESPONSES) as cache,
     ):
-        progress.say(f"gate: {folder}")
+        progress.say(folder_line("gate", folder))
         order = test_order(prepared, quick)
         system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
         scorer, settings, requests = _scorer(prepared, cache), GateSettings(seed, quick), FirstOf((stop, file))

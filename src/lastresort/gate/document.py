@@ -17,7 +17,8 @@ from typing import Any
 from lastresort.climb.workspace import new_run, run_number
 from lastresort.errors import InputError
 from lastresort.foreign import read_json
-from lastresort.gate.run import FinishedGate, ScoredSuite
+from lastresort.gate.run import FinishedGate
+from lastresort.gate.scored import ScoredSuite
 from lastresort.gate.suites.asking import SuiteReplies
 from lastresort.gate.suites.general import CONSTRAINTS, SUBJECTS
 from lastresort.gate.suites.suite import ByCondition, ChoiceRequest, Question, ScorePair, Suite, SuiteItem, Transcript

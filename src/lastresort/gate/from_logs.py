@@ -34,6 +34,7 @@ from lastresort.records.gate import (
 )
 from lastresort.records.uninformative import ManyUnscored, WhyUninformative
 from lastresort.report.gate import write_gate
+from lastresort.report.words import gate as words
 from lastresort.report.words.wording import listed
 from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
@@ -82,10 +83,6 @@ def _refused(found: str, expected: str) -> InputError:
 
 NAME = "logs"
 ALPHA = 0.05
-UNCHECKED = (
-    "These figures come from logs. Whether both models saw the same is checked as far as the logs hold documents, prompts and "
-    "targets; weights, precision and tokenizers are unknown, and no item was compared with the training rows."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = Non
         seed=0,
         artefact_sha256=None,
         bar=None,
-        notes=(*base.notes, *tuned.notes, *left_out, *_notes(measures, margins), UNCHECKED),
+        notes=(*base.notes, *tuned.notes, *left_out, *_notes(measures, margins), words.UNCHECKED),
         provenance=Provenance(versions=versions(), hashes={}, machine=machine()),
         verdict=found.verdict,
         reasons=found.reasons,
@@ -196,8 +193,8 @@ def _pair(question: LogGateArguments, base: Logs, tuned: Logs) -> tuple[list[Pai
             expected="the same task in both",
             remedy="Name two logs of the same task.",
         )
-    notes = [f"{name} is not in {question.tuned} and was left out." for name in before if name not in after]
-    notes += [f"{name} is not in {question.base} and was left out." for name in after if name not in before]
+    notes = [words.in_one_log(name, str(question.tuned)) for name in before if name not in after]
+    notes += [words.in_one_log(name, str(question.base)) for name in after if name not in before]
     return [pair_measures(before[name], after[name]) for name in both], notes
 
 
@@ -217,7 +214,7 @@ def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> 
     notes = [note for one in compared for note in one.notes]
     unknown = [one.name for one in compared if one.chance is None]
     if unknown:
-        notes.append(f"The logs of {listed(unknown)} do not tell what guessing scores; it was taken as 0%.")
+        notes.append(words.unknown_chance(unknown))
     return notes
 
 
@@ -255,7 +252,7 @@ def read_logs(path: Path) -> Logs:
             remedy="Name the log of a single run.",
         )
     measures = tuple(sorted(found, key=lambda one: one.name))
-    return Logs(measures, (*notes, *(f"Left out: {fault}" for fault in faults)), _hash(measures))
+    return Logs(measures, (*notes, *(words.log_left_out(str(fault)) for fault in faults)), _hash(measures))
 
 
 def _read(path: Path) -> tuple[MeasuresAndFaults, list[str]]:

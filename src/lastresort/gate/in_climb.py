@@ -22,7 +22,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
 from lastresort.gate.command import gate_sides
 from lastresort.gate.document import findings_of
-from lastresort.gate.run import GateSettings
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import first_items
@@ -34,6 +34,7 @@ from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
+from lastresort.report.words.gate import already_gated
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.executor import crew_of
 from lastresort.systems.files import load_system
@@ -150,7 +151,7 @@ def run_first_gate(
         run = GateRun(gate=judged_again(run.gate, won.judgement), repaired=False)
         bench.record.append(run)
     elif mode not in ("none", run.gate.mode):
-        bench.progress.say(f"{won.rung}: its {run.gate.mode} gate was run before and counts")
+        bench.progress.say(already_gated(won.rung, run.gate.mode))
     return gating_of(run.gate)
 
 

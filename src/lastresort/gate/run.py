@@ -6,7 +6,7 @@
     how            a pilot shows where this base has something to lose (`run_pilot`), sample sizes follow (plans.py), items are
                    drawn (drawing.py), then both models answer, look by look, until each suite is decided (suites/asking.py)
     compared       item by item: a measure gives a pair of scores (suites/suite.py), and each measure is tested at every look
-                   (evals/evidence/sequential.py, verdict/compare.py)
+                   (scored.py)
     verdict        SHIP, HOLD or REJECT over all measures and the target (verdict/decide.py)
 
 command.py (`lastresort gate`), in_climb.py and after/repair call it; document.py makes gate.json of the result. from_logs.py takes
@@ -15,33 +15,34 @@ what other tools logged: there the models were asked before, so only the last tw
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from lastresort.evals.evidence.noninferiority import POWER
-from lastresort.evals.evidence.sequential import LookedP, Looks, is_in_reach, look_schedule, p_by_looking
-from lastresort.gate.drawing import DrawnItems, Facts, draw, look_order
-from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
+from lastresort.evals.evidence.sequential import LookedP, look_schedule
+from lastresort.gate.drawing import draw, look_order
+from lastresort.gate.plans import ExternalSuite, SizeRule, SuitePlan, run_pilot, sample_size
+from lastresort.gate.scored import (
+    GateSettings,
+    Margins,
+    PlannedSuite,
+    ScoredSuite,
+    goes_on,
+    is_decided,
+    is_regressed,
+    judge_suites,
+    looked_p,
+    measures_so_far,
+)
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
 from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuitePart, SuiteReplies, ask_each, joined
-from lastresort.gate.suites.suite import ScorePair, SideName, SuiteItem, SuiteMeasure
+from lastresort.gate.suites.suite import SideName
 from lastresort.gate.target import GateTarget, alone
-from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
+from lastresort.gate.verdict import GateConclusion, conclude, no_target, planned_power
 from lastresort.gate.workers import GateWorkers
 from lastresort.models.protocol import Model
-from lastresort.records.gate import (
-    Fingerprints,
-    GateForecast,
-    GateSpent,
-    Look,
-    LookedAt,
-    SuiteFound,
-    TargetFound,
-)
+from lastresort.records.gate import Fingerprints, GateForecast, GateSpent, TargetFound
 from lastresort.report.words import gate as words
-from lastresort.report.words.gate import SuiteEstimate
+from lastresort.report.words.gate import GateSubject, SuiteEstimate
 from lastresort.scale.crew import Crew
 from lastresort.stop import NEVER, Stop
 from lastresort.types import MeasureSoFar, Progress
@@ -51,107 +52,6 @@ OnLook = Callable[[tuple[MeasureSoFar, ...]], None]
 
 def unseen(measures: tuple[MeasureSoFar, ...]) -> None:
     """Discards them."""
-
-
-Margins = Mapping[str, float | Literal["skip"]]
-
-
-@dataclass(frozen=True, slots=True)
-class GateSettings:
-    """seed: for drawing the scored items, at least 0. alpha: the error rate of this gate: .05 alone, .025 for each of two.
-    facts: which facts items may be about. looks: whether a suite may stop before its last item.
-    """
-
-    seed: int = 0
-    quick: bool = False
-    alpha: float = 0.05
-    facts: Facts = "all"
-    looks: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedSuite:
-    """A suite after its pilot, with the most items to ask.
-
-    seconds: forecast of asking one model all of them. pilot_items: how many the pilot asked the base. needed: items for the planned
-    power. expected: as of `SampleSize`. schedule: after how many items to look. fixed: after how many of them the test of a
-    fixed size is made.
-    """
-
-    plan: SuitePlan
-    margin: float
-    piloted: PilotedSuite
-    drawn: DrawnItems
-    seconds: float
-    pilot_items: int
-    needed: int
-    expected: int
-    schedule: tuple[int, ...]
-    fixed: int
-
-    def part(self, look: int) -> tuple[SuiteItem, ...]:
-        """The items that come at this look, the first being 0."""
-        return self.drawn.items[slice(*self._places(look))]
-
-    def stage(self, side: SideName, look: int) -> str:
-        """Which items come at this look, in words. Later looks come only where the earlier ones do not decide."""
-        first, last = self._places(look)
-        return f"{side}: {self.plan.name}, items {first + 1}-{last} of at most {len(self.drawn.items)}"
-
-    def _places(self, look: int) -> tuple[int, int]:
-        return self.schedule[look - 1] if look else 0, self.schedule[look]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredSuite:
-    """A suite with the replies of both models. looks: how many there were."""
-
-    planned: PlannedSuite
-    base: SuiteReplies
-    tuned: SuiteReplies
-    looks: int
-
-    @property
-    def asked(self) -> int:
-        """Items of each model."""
-        return self.planned.schedule[self.looks - 1] if self.looks else 0
-
-    def looks_in(self, pairs: Sequence[ScorePair]) -> Looks:
-        """How many of these pairs had come at each look."""
-        places = {item.id: place for place, item in enumerate(self.planned.drawn.items)}
-        came = [places[pair.id] for pair in pairs]
-        stops = self.planned.schedule[: self.looks]
-        fixed = stops.index(self.planned.fixed) if self.planned.fixed in stops else None
-        return Looks(tuple(bisect_left(came, stop) for stop in stops), fixed)
-
-    @property
-    def informative(self) -> list[SuiteMeasure]:
-        """The measures that can say something about this base."""
-        piloted = self.planned.piloted
-        return [measure for measure in piloted.suite.measures if measure.name not in piloted.uninformative]
-
-    @property
-    def common_items(self) -> list[SuiteItem]:
-        """The items that both models could be asked."""
-        common = self.base.transcripts.keys() & self.tuned.transcripts.keys()
-        return [item for item in self.planned.drawn.items if item.id in common]
-
-    def pairs(self, measure: SuiteMeasure) -> list[ScorePair]:
-        """The scores on the common items that are informative for the measure."""
-        base, tuned = self.base.transcripts, self.tuned.transcripts
-        pairs = [measure.pair(item, base[item.id], tuned[item.id]) for item in self.common_items]
-        return [pair for pair in pairs if pair is not None]
-
-    def groups(self, pairs: Sequence[ScorePair]) -> list[str] | None:
-        """The fact behind each pair if several share one: these are not independent. None if all differ."""
-        facts = {item.id: str(item.facts.get("fact", item.id)) for item in self.planned.drawn.items}
-        labels = [facts[pair.id] for pair in pairs]
-        return labels if len(set(labels)) < len(labels) else None
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Ids of items that do not fit the context of one of the two."""
-        return tuple(dict.fromkeys((*self.base.left_out, *self.tuned.left_out)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +158,7 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
         for number in going:
             base, tuned = replies["base"][number], replies["tuned"][number]
             scored[number] = ScoredSuite(planned[number], joined(base), joined(tuned), look)
-        looked |= {number: _looked(scored[number]) for number in going}
+        looked |= {number: looked_p(scored[number]) for number in going}
         alpha = runner.settings.alpha
         lost = any(is_regressed(looked[number], alpha, measures) for number in going)
         going = [
@@ -273,94 +173,22 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
             tuple(
                 measure
                 for n, found in looked.items()
-                for measure in _so_far(scored[n], found, alpha, measures, goes_on=n in going)
+                for measure in measures_so_far(scored[n], found, alpha, measures, goes_on=n in going)
             )
         )
     return tuple(scored)
 
 
-def _so_far(
-    one: ScoredSuite, looked: Sequence[LookedP], alpha: float, measures: int, *, goes_on: bool
-) -> Iterator[MeasureSoFar]:
-    """The measures of a suite after a look."""
-    for measure, p in zip(one.informative, looked, strict=True):
-        pairs = one.pairs(measure)
-        if not pairs:
-            continue
-        base, tuned = (
-            sum(scores) / len(pairs) for scores in zip(*((pair.base, pair.tuned) for pair in pairs), strict=True)
-        )
-        state: Literal["open", "no loss", "loss", "at its end"] = "open" if goes_on else "at its end"
-        if is_decided([p], alpha):
-            state = "no loss"
-        elif is_regressed([p], alpha, measures):
-            state = "loss"
-        yield MeasureSoFar(measure.name, len(pairs), len(one.planned.drawn.items), base, tuned, state)
-
-
-def goes_on(one: ScoredSuite, settings: GateSettings) -> bool:
-    """Whether to ask a suite more that looking has not decided: always up to the test of a fixed size; beyond it if looking
-    would decide each measure that is still open, as `is_in_reach` has it.
-    """
-    if one.asked < one.planned.fixed:
-        return True
-    times = len(one.planned.drawn.items) / one.asked
-    still_open = [
-        (measure, pairs)
-        for measure in one.informative
-        if (pairs := one.pairs(measure)) and _tested(one, measure, settings, POWER).verdict != "NON_INFERIOR"
-    ]
-    return bool(still_open) and all(
-        is_in_reach(
-            [pair.base for pair in pairs],
-            [pair.tuned for pair in pairs],
-            times=times,
-            margin=one.planned.margin * measure.margin_factor,
-            groups=one.groups(pairs),
-            alpha=settings.alpha,
-        )
-        for measure, pairs in still_open
-    )
-
-
-def is_decided(looked: Sequence[LookedP], alpha: float) -> bool:
-    """Whether each measure of a suite that can say something is NON_INFERIOR by looking."""
-    return all(p.kept[-1] <= alpha for p in looked)
-
-
-def is_regressed(looked: Sequence[LookedP], alpha: float, measures: int) -> bool:
-    """Whether a measure of a suite lost more than its margin by looking, whatever Holm makes of the others."""
-    return any(p.regressed[-1] * measures <= alpha < p.kept[-1] for p in looked)
-
-
-def _looked(one: ScoredSuite) -> list[LookedP]:
-    found = []
-    for measure in one.informative:
-        pairs = one.pairs(measure)
-        found.append(_p_by_looking(one, measure, pairs) if pairs else LookedP((1.0,), (1.0,)))
-    return found
-
-
-def _p_by_looking(one: ScoredSuite, measure: SuiteMeasure, pairs: Sequence[ScorePair]) -> LookedP:
-    return p_by_looking(
-        [pair.base for pair in pairs],
-        [pair.tuned for pair in pairs],
-        one.looks_in(pairs),
-        margin=one.planned.margin * measure.margin_factor,
-        groups=one.groups(pairs),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class GateRunner:
-    """Asks one model, then the other. subject: of the sentence that tells the forecast. workers: None for this process alone."""
+    """Asks one model, then the other. subject: of the forecast. workers: None for this process alone."""
 
     settings: GateSettings
     kept: KeptAnswers
     training_texts: Sequence[str]
     progress: Progress
     target: GateTarget | None
-    subject: str = "The gate"
+    subject: GateSubject = "gate"
     further: Sequence[ExternalSuite] = ()
     stop: Stop = NEVER
     on_look: OnLook = unseen
@@ -456,57 +284,6 @@ class GateRunner:
             if not self.settings.quick and len(one.drawn.items) < one.needed:
                 self.progress.say(words.too_few(one.plan.name, len(one.drawn.items), one.needed))
         return found
-
-
-def judge_suites(
-    plans: Sequence[SuitePlan], scored: Sequence[ScoredSuite], margins: Margins, settings: GateSettings, power: float
-) -> list[SuiteFound]:
-    """The finding of each measure, in the order of the plans."""
-    by_name = {one.planned.plan.name: one for one in scored}
-    found: list[SuiteFound] = []
-    for plan in plans:
-        if margins[plan.name] == "skip":
-            found += [skipped_measure(measure.name, plan.name) for measure in plan.pilot.measures]
-            continue
-        one = by_name[plan.name]
-        found += [_judge(one, measure, settings, power) for measure in one.planned.piloted.suite.measures]
-    return found
-
-
-def _tested(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
-    pairs = one.pairs(measure)
-    return judge_measure(
-        measure.name,
-        one.planned.plan.name,
-        pairs,
-        margin=one.planned.margin,
-        margin_factor=measure.margin_factor,
-        binary=measure.binary,
-        alpha=settings.alpha,
-        groups=one.groups(pairs),
-        uninformative=one.planned.piloted.uninformative.get(measure.name),
-        power=power,
-        seed=settings.seed,
-        looks=one.looks_in(pairs) if settings.looks and pairs else None,
-    )
-
-
-def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
-    found, pairs = _tested(one, measure, settings, power), one.pairs(measure)
-    if not settings.looks or not pairs:
-        return found
-    looks, most = one.looks_in(pairs), len(one.planned.drawn.items)
-    looked = _p_by_looking(one, measure, pairs)
-    rows = zip(one.planned.schedule, looks.units, looked.kept, looked.regressed, strict=False)
-    return found.replaced(
-        looked_at=LookedAt(
-            items=one.asked,
-            most=most,
-            fixed=one.planned.fixed,
-            given_up=found.verdict == "UNDERPOWERED" and one.asked < most and not goes_on(one, settings),
-            looks=tuple(Look(items=items, n=n, p=p, p_regressed=worse) for items, n, p, worse in rows),
-        )
-    )
 
 
 def _judge_target(target: GateTarget | TargetFound | None, alpha: float) -> TargetFound:

@@ -23,6 +23,7 @@ from lastresort.models.adapter_settings import adapter_settings
 from lastresort.models.open import ModelOpening, absolute_name, local_weights
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
+from lastresort.report.words import gate as words
 from lastresort.stop import Stop, check
 from lastresort.systems.files import FILE, artefact_sha256
 from lastresort.systems.running import load_winner, refuse_no_winner
@@ -262,10 +263,10 @@ def resolve_sides(
     ):
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
-    notes = tuple(_identified_by_name(name) for name in (base, tuned) if is_endpoint(name))
+    notes = tuple(words.identified_by_name(name) for name in (base, tuned) if is_endpoint(name))
     trained_on = trained_from(folder)
     if _is_another(trained_on, base, here):
-        notes += (f"{tuned} was trained from {trained_on}; here it is compared with {base}.",)
+        notes += (words.other_base(tuned, trained_on, base),)
     return GateSides(base_side, side, "model", notes=notes)
 
 
@@ -314,13 +315,6 @@ def _the_base_itself(found: str) -> InputError:
         where="--tuned",
         expected="a model that was tuned from the base",
         remedy="Name the adapter or the model that the training wrote, or another base with --base.",
-    )
-
-
-def _identified_by_name(endpoint: str) -> str:
-    return (
-        f"{endpoint} is identified by its address alone, and its kept answers to the same items were used. "
-        "Serve other weights under another name."
     )
 
 
@@ -375,7 +369,7 @@ def _of_adapter(
     _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
     trained_on = base_named_by(adapter)
     other = _is_another(trained_on, base, here)
-    notes = (f"{tuned} names {trained_on} as its base; here it is loaded on {base}.",) if other else ()
+    notes = (words.other_base_of_adapter(tuned, trained_on, base),) if other else ()
     return side, "adapter", None, notes
 
 

@@ -30,7 +30,7 @@ from lastresort.gate.plans import (
 from lastresort.gate.probes import format_leak as leak
 from lastresort.gate.probes import sycophancy as yielding
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.run import GateSettings
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.suites.general import (
     CHOSEN_STRATA,
     CONSTRAINT_STRATA,

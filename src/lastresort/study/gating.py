@@ -16,7 +16,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
 from lastresort.gate.command import gate_sides
 from lastresort.gate.document import findings_of
-from lastresort.gate.run import GateSettings
+from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suite_table import gate_forecast
 from lastresort.gate.suites.asking import kept_answers

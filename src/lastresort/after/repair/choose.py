@@ -14,7 +14,8 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.gate.document import spent_on
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
-from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suites
+from lastresort.gate.run import AskedBase, GateRunner
+from lastresort.gate.scored import GateSettings, judge_suites
 from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
@@ -131,7 +132,7 @@ class RepairLosses:
         texts = training_texts(self._prepared)
         progress, stop = LabelledProgress(self._bench.progress, "repair"), self._bench.stop
         workers = GateWorkers.of(crew_of(self._bench.executor), named.base, named.tuned)
-        return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop, workers=workers)
+        return GateRunner(self._settings, kept, texts, progress, None, "repair", stop=stop, workers=workers)
 
 
 def _measured(found: SuiteFound) -> RepairMeasure:

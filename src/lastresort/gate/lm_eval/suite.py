@@ -23,12 +23,12 @@ from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.records.uninformative import FewDocuments, Unusable, WhyUninformative
-from lastresort.report.words.wording import count, duration, spaced
+from lastresort.report.words.gate import of_documents
 from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.gate.run import GateSettings
+    from lastresort.gate.scored import GateSettings
 
 
 @dataclass
@@ -110,7 +110,7 @@ class LmEvalSuite:
         one.drawn = draw(documents, self._settings.seed, wanted, self._texts)
         n = len(one.drawn.items)
         seconds = 2 * n * pilot.seconds / len(items)
-        progress.say(spaced(f"{self._name(one)}: {count(n)} documents of each model, about {duration(seconds)}."))
+        progress.say(of_documents(self._name(one), n, seconds))
 
     def _why_no_headroom(self, log: LoggedMeasure) -> WhyUninformative | None:
         scores = [item.score for item in log.items]

@@ -31,6 +31,7 @@ from lastresort.gate.logs.logged import (
     refuse_outside,
     refuse_repeated,
 )
+from lastresort.report.words import gate as words
 from lastresort.types import JsonObject
 
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # correct, incorrect, partly, no answer
@@ -143,12 +144,12 @@ def _measure(task: str, scorer: str, by_id: Mapping[str, _Sample], where: str, n
         score = fmean(value for value in values if value is not None)
         scored = len(values) / one.epochs
         items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance, scored=scored))
-    left = []
+    measure, left = f"inspect:{task}/{scorer}", list[str]()
     if unscored:
-        left.append(f"inspect:{task}/{scorer}: {len(unscored)} samples of {where} have no score and were left out.")
+        left.append(words.unscored(measure, len(unscored), where))
     if partly := sum(item.scored < 1 for item in items):
-        left.append(f"inspect:{task}/{scorer}: {partly} samples of {where} have a score in some of their epochs only.")
-    return LoggedMeasure(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left), tuple(unscored))
+        left.append(words.partly_scored(measure, partly, where))
+    return LoggedMeasure(measure, scorer, tuple(items), where, (*notes, *left), tuple(unscored))
 
 
 def _epochs(header: Mapping[str, Any]) -> int:
@@ -164,7 +165,7 @@ def _missing(value: Any) -> bool:
 
 def _status(header: Mapping[str, Any], task: str, where: str) -> list[str]:
     status = header.get("status", "started")
-    return [] if status == "success" else [f"inspect:{task}: the evaluation in {where} did not finish ({status})."]
+    return [] if status == "success" else [words.unfinished_log(f"inspect:{task}", where, status)]
 
 
 def _opening(sample: Sample) -> list[Mapping[str, Any]]:

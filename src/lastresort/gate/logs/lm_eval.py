@@ -25,6 +25,7 @@ from lastresort.gate.logs.logged import (
     refuse_outside,
     refuse_repeated,
 )
+from lastresort.report.words import gate as words
 from lastresort.spec.sections import PREFIX
 
 
@@ -129,8 +130,8 @@ def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: st
     others += list(
         dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))
     )
-    note = f"{PREFIX}{task} is judged by {label}; the log also holds {', '.join(others)}."
-    return LoggedMeasure(f"{PREFIX}{task}", label, items, where, (note,) if others else ())
+    notes = (words.judged_by(f"{PREFIX}{task}", label, others),) if others else ()
+    return LoggedMeasure(f"{PREFIX}{task}", label, items, where, notes)
 
 
 def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Metric:
@@ -299,8 +300,8 @@ def newest_samples(folder: Path) -> tuple[list[Path], list[str]]:
             )
         if len(paths) > 1:
             older.append(task)
-    note = f"{folder}: found several runs of {first_few(older)}; the newest of each was used."
-    return [paths[-1] for paths in by_task.values()], [note] if older else []
+    notes = [words.newest_used(str(folder), first_few(older))] if older else []
+    return [paths[-1] for paths in by_task.values()], notes
 
 
 def task_of(path: Path) -> str:

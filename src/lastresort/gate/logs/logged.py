@@ -14,6 +14,7 @@ from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.gate.suites.suite import ScorePair
+from lastresort.report.words import gate as words
 
 LONGEST = 2000  # characters of a question or an answer that are kept for the report
 
@@ -201,7 +202,7 @@ def _unpaired(base: LoggedMeasure, tuned: LoggedMeasure, both: int) -> list[str]
     for one, other in ((base, tuned), (tuned, base)):
         left = len(one.items) - both
         if left:
-            notes.append(f"{base.name}: {left} items of {one.source} are not in {other.source} and were left out.")
+            notes.append(words.unpaired(base.name, left, one.source, other.source))
     return notes
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 from lastresort.records.gate import (
     GateFindings,
@@ -42,7 +42,7 @@ from lastresort.records.uninformative import (
     WhyUninformative,
 )
 from lastresort.report.words.wording import count, counted, duration, listed, percent, points_of, spaced
-from lastresort.types import GateVerdict
+from lastresort.types import GateMode, GateVerdict
 
 
 def why(gate: GateFindings) -> str:
@@ -130,12 +130,16 @@ class SuiteEstimate:
         return self.seconds * self.expected / self.most if self.most else 0.0
 
 
-def announced(subject: str, forecast: GateForecast, parts: Sequence[SuiteEstimate]) -> str:
+GateSubject = Literal["gate", "repair"]
+_SUBJECTS: dict[GateSubject, str] = {"gate": "The gate", "repair": "Each repair"}
+
+
+def announced(subject: GateSubject, forecast: GateForecast, parts: Sequence[SuiteEstimate]) -> str:
     """What a gate will ask, before its long part begins."""
     each = "; ".join(f"{one.name}: {_about(one.expected, one.most)}, {_time(one)}" for one in parts)
     items = _about(forecast.expected_items // 2, forecast.items // 2)
     time = _range(forecast.expected_seconds, forecast.seconds)
-    return spaced(f"{subject} asks each model {items} items, in {time}. {each}.")
+    return spaced(f"{_SUBJECTS[subject]} asks each model {items} items, in {time}. {each}.")
 
 
 def too_few(name: str, items: int, needed: int) -> str:
@@ -143,6 +147,87 @@ def too_few(name: str, items: int, needed: int) -> str:
         f"{name} asks {count(items)} items at most, where its margin may take about {count(needed)}: the verdict may be HOLD "
         "for lack of items."
     )
+
+
+def already_gated(rung: str, mode: GateMode) -> str:
+    """Of a climb that is resumed with another mode."""
+    return f"{rung}: its {mode} gate was run before, and its verdict counts"
+
+
+def of_documents(suite: str, documents: int, seconds: float) -> str:
+    """What a suite of lm-eval will ask after its pilot. seconds: of both models."""
+    return spaced(f"{suite}: {counted(documents, 'document')} for each model, about {duration(seconds)}.")
+
+
+# Notes on what was compared.
+
+
+def identified_by_name(endpoint: str) -> str:
+    return (
+        f"{endpoint} is identified by its address alone, and its kept answers to the same items were used. "
+        "Serve other weights under another name."
+    )
+
+
+def other_base(tuned: str, trained_on: str, base: str) -> str:
+    """Of a whole model."""
+    return f"{tuned} was trained from {trained_on}; here it is compared with {base}."
+
+
+def other_base_of_adapter(tuned: str, named: str, base: str) -> str:
+    """named: the base that the adapter names."""
+    return f"{tuned} names {named} as its base; here it is loaded on {base}."
+
+
+# Notes on the logs of other tools. measure: such as lm_eval:mmlu.
+
+UNCHECKED = (
+    "These figures come from logs. Whether both models saw the same is checked as far as the logs hold documents, prompts and "
+    "targets; weights, precision and tokenizers are unknown, and no item was compared with the training rows."
+)
+
+
+def in_one_log(measure: str, other: str) -> str:
+    """other: the log that lacks it."""
+    return f"{measure} is not in {other} and was left out."
+
+
+def log_left_out(fault: str) -> str:
+    return f"Left out: {fault}"
+
+
+def unknown_chance(measures: Sequence[str]) -> str:
+    return f"The logs of {listed(measures)} do not say how often a guess is right; 0% was assumed."
+
+
+def unpaired(measure: str, items: int, source: str, other: str) -> str:
+    """items: of the log `source` that the other lacks."""
+    were = "is not in {} and was left out" if items == 1 else "are not in {} and were left out"
+    return f"{measure}: {counted(items, 'item')} of {source} {were.format(other)}."
+
+
+def unscored(measure: str, samples: int, log: str) -> str:
+    have = "has no score and was left out" if samples == 1 else "have no score and were left out"
+    return f"{measure}: {counted(samples, 'sample')} of {log} {have}."
+
+
+def partly_scored(measure: str, samples: int, log: str) -> str:
+    have = "has" if samples == 1 else "have"
+    return f"{measure}: {counted(samples, 'sample')} of {log} {have} a score in only some of the epochs."
+
+
+def unfinished_log(measure: str, log: str, status: str) -> str:
+    return f"{measure}: the evaluation in {log} did not finish ({status})."
+
+
+def judged_by(measure: str, metric: str, others: Sequence[str]) -> str:
+    """others: metrics and filters that the log holds, too."""
+    return f"{measure} is judged by {metric}; the log also holds {', '.join(others)}."
+
+
+def newest_used(folder: str, tasks: str) -> str:
+    """tasks: those with several runs."""
+    return f"{folder}: found several runs of {tasks}; the newest of each was used."
 
 
 def _about(expected: int, most: int) -> str:
