@@ -63,6 +63,16 @@ PAGE_ALSO_NAMES = {
     "serve/transport.py": {"address_of", "bound"},
 }  # the list may only shrink
 
+SAYS_TEXT = {
+    "app/advise.py",  # a dialogue, with the questions of `advice`
+    "app/console.py",  # the label of a stage
+    "rungs/tuning.py",  # what `train` says, after the name of the rung
+    "train/files/run.py",
+    "train/loop/checkpoints.py",
+    "train/loop/loop.py",
+    "train/watch/kept.py",
+}  # the list may only shrink
+
 
 def test_no_two_public_classes_share_a_name() -> None:
     """A name that is searched for leads to one class."""
@@ -81,6 +91,12 @@ def test_the_source_stays_within_its_shape() -> None:
     assert sum(text.count("\n") for name, text in texts.items() if name.startswith("cli/")) < 1650
     assert sum(len(UNTYPED.findall(text)) for text in texts.values()) <= 290
     assert len(_imported(texts["climb/loop.py"])) <= 20
+
+
+def test_what_a_user_hears_is_worded_in_report() -> None:
+    """Lines of progress that are text where they are said, instead of what `report.words` makes of values."""
+    said = {name for name, text in _sources().items() for node in ast.walk(_parsed(text)) if _says_text(node)}
+    assert said == SAYS_TEXT
 
 
 def test_what_the_page_imports_besides_app_records_and_report_is_listed() -> None:
@@ -107,6 +123,16 @@ def test_no_folder_imports_another_in_a_new_circle() -> None:
         if folder in found
     }
     assert circles == CIRCLES
+
+
+def _says_text(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or len(node.args) != 1:
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    written = isinstance(node.args[0], ast.JoinedStr | ast.BinOp) or (
+        isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
+    )
+    return written and name in ("say", "_say")
 
 
 _parsed = cache(ast.parse)

@@ -1,14 +1,20 @@
-"""What a training says at its end."""
+"""What a rung says while it is at work, what a training says at its end, and how far synthetic rows are."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from lastresort.records.events import SkippedFile
+from lastresort.records.rungs import CurveBelowBar, SmallReflector
 from lastresort.records.training import FirstBatch, TrainedSteps
-from lastresort.report.words.training import training_lines
+from lastresort.report.words.synthetic import making_note
+from lastresort.report.words.training import note_line, training_lines
+from lastresort.rungs import notes
+from lastresort.synthesis.make import MakingNote, RequestsAnswered, RowsKept
 from lastresort.train.files.run_folder import SavedWeights, TrainingData, TrainingRecord
 
 CHECK: dict[str, Any] = {"ok": True, "reason": None, "kernel": "flash", "passed_over": ""}
@@ -64,3 +70,63 @@ def test_a_packed_form_that_failed_is_compared_with_nothing() -> None:
         **CHECK | {"ok": False, "reason": failed}, **dict(zip(names, (0.0, 0.0, 0.0, 1.0, 0.0), strict=True))
     )
     assert f"path: plain ({failed})" in lines(path="plain", reason=failed, check=check)
+
+
+SEEN = CurveBelowBar(10, 30, 40, 0.5, 0.2, 0.7, 0.85, False, 0.05)
+HOLDS = "sft: lr0.003 needs 3.0 GiB by the plan, and 2.0 GiB is free."
+
+
+@pytest.mark.parametrize(
+    ("note", "line"),
+    [
+        (
+            notes.RateDroppedOut(0.001, "the loss became nan."),
+            "sft: learning rate 0.001 drops out: the loss became nan.",
+        ),
+        (notes.PlainPathTaken("it has no head"), "sft: training takes the plain path: it has no head"),
+        (
+            notes.SmallerPasses(
+                "lr0.003", 3 << 30, 2 << 30, cast(Any, SimpleNamespace(written=lambda: "max_pass_tokens: 64"))
+            ),
+            f"{HOLDS} It trains with max_pass_tokens: 64.",
+        ),
+        (
+            notes.MayNotFit("lr0.003", 3 << 30, 2 << 30, "Take a smaller model."),
+            f"{HOLDS} It may not fit. Take a smaller model.",
+        ),
+        (notes.OneProcess(), "sft: GRPO samples while it trains, so it runs in one process."),
+        (notes.ModelLeftOff("cuda"), "sft: not all of the model could be moved back to cuda."),
+        (notes.NothingReplayed(), "sft: no rows are replayed, since GRPO trains on its own samples only."),
+        (
+            notes.ReplayByLikelihood(),
+            "sft: replay rows are trained by likelihood, since this model's hidden states cannot be separated from its logits.",
+        ),
+        (notes.PlainClosedBook("found no prompt."), "sft: the plain prompt answers closed book: found no prompt."),
+        (SkippedFile(path="a.pdf", reason="it holds no text"), "sft: a.pdf is skipped: it holds no text"),
+        (
+            SmallReflector("m", 2 * 10**9, 7 * 10**9),
+            "sft: m reflects with 2 billion weights, where about 7 are advised;",
+        ),
+        (SEEN, "sft: After 10 of 30 steps it scored 50.0% on 40 dev items; "),
+    ],
+)
+def test_what_a_rung_reports_is_a_line(note: notes.RungNote, line: str) -> None:
+    assert note_line("sft", note).startswith(line)
+
+
+def test_a_curve_below_the_bar_says_that_training_continues_and_asks() -> None:
+    said, asked = note_line("sft", SEEN), note_line("sft", notes.TrainOn(SEEN))
+    assert said.endswith("This is a warning, not a verdict. Training continues unless you stop it.")
+    assert asked.endswith("This is a warning, not a verdict. Train the rest anyway?")
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (RowsKept(6, 8, 0.0), "75% of the proposed rows kept"),
+        (RowsKept(0, 0, 1.5), "0% of the proposed rows kept, $1.50 spent"),
+        (RequestsAnswered(1, 3), "1 of 3 requests answered"),
+    ],
+)
+def test_how_far_synthetic_rows_are(found: MakingNote, told: str) -> None:
+    assert making_note(found) == told

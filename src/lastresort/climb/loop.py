@@ -46,7 +46,7 @@ from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import CostSaving, Stopped
 from lastresort.report.words.answer import progress_line
 from lastresort.report.words.break_even import why_gone_on
-from lastresort.report.words.progress import of_cut
+from lastresort.report.words.progress import cut_line
 from lastresort.report.words.rungs import of_search, of_skip
 from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
 from lastresort.spec.task import Task
@@ -153,7 +153,7 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     judgement, measured = run_test(bench, name, system, parts, alpha)
     items = [item for part in measured for item in part.items]
     if cut := sum(item.finish == "length" for item in items):
-        bench.progress.say(f"{name}: {of_cut(cut, len(items), system.decoding.max_new_tokens)}")
+        bench.progress.say(cut_line(name, cut, len(items), system.decoding.max_new_tokens))
     used = {item.id for item in items}
     asked = [example for part in parts for example in part if example.id in used]
     ledger.use([item_hash(example) for example in asked], bench.record.run_id)

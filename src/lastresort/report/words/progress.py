@@ -170,6 +170,11 @@ def of_cut(cut: int, n: int, limit: int | None = None) -> str:
     return f"{count(cut)} of {counted(n, 'answer')} {verb} cut at {at}"
 
 
+def cut_line(rung: str, cut: int, n: int, limit: int) -> str:
+    """Of the answers to a test."""
+    return f"{rung}: {of_cut(cut, n, limit)}"
+
+
 def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
     """Of a run that no process works on before its end. started: whether it has read its task."""
     before = f"before it {'finished' if started else 'started'}"
