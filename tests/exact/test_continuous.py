@@ -8,8 +8,7 @@ import torch
 
 from engine_support import FAMILIES, VOCABULARY, draw, tiny
 from lastresort.engine import continuous
-from lastresort.engine.beginnings import Beginnings
-from lastresort.engine.cache import Prefix, Slots, compute_prefix
+from lastresort.engine.cache import Beginnings, Prefix, Slots, compute_prefix
 from lastresort.engine.choose import Sampling
 from lastresort.engine.continuous import ContinuousBatch, Shelf
 from lastresort.engine.live_rows import Continuation

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from lastresort.engine.attention import Attends, ForestKernel, KeysValues, Packed
-from lastresort.engine.beginnings import Beginnings
-from lastresort.engine.cache import Prefix, Slots, extended
+from lastresort.engine.cache import Beginnings, Prefix, Slots, extended
 from lastresort.engine.forest import Row, common_length, plan_forest
 from lastresort.engine.live_rows import Continuation, LiveRow, advance
 from lastresort.engine.parts import trunk_hidden
