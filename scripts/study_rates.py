@@ -21,6 +21,8 @@ from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.learning_curve import LearningCurve, learning_curve
 from lastresort.evals.evidence.paired import p_above_zero
 from lastresort.evals.evidence.units import Array
+from lastresort.spec.sections import ExpectedUse
+from lastresort.study.call_costs import PricedWays, TimedCalls, TokenSeconds, cost_crossing, priced_ways
 from lastresort.study.compare import compare_arms
 from lastresort.study.conclude import LEVEL, leaking, smallest_shown
 from lastresort.study.effect import compare_in_order
@@ -146,6 +148,88 @@ def _first(ways: TwoWays, shared: Array, design: Design, dice: np.random.Generat
         return scores_of(ways.first, shared, design, dice)
     once = scores_of(ways.first[:1], shared, Design(1, 0.0, design.items), dice)
     return np.broadcast_to(once, (len(SIZES), design.seeds, design.items))
+
+
+@dataclass(frozen=True, slots=True)
+class TwoCosts:
+    """Tokens of a call, on average: read and written, of a prompt at every size and after SFT at each of SIZES. kept: further
+    tokens of the prompt that all calls share, which the server keeps. adapter: how much longer a token of SFT takes.
+    """
+
+    name: str
+    prompt: tuple[float, float]
+    sft_read: float
+    sft_written: tuple[float, ...]
+    kept: float = 0.0
+    adapter: float = 1.0
+
+    @property
+    def rises(self) -> tuple[float, ...]:
+        read, written = self.prompt
+        before = read + WRITING * written
+        return tuple(before - self.adapter * (self.sft_read + WRITING * own) for own in self.sft_written)
+
+
+WRITING = 3.0  # how many times longer than reading a token
+CLOCK_NOISE = 0.2  # of a time, in logarithms
+TOKEN_NOISE = 0.3  # of the tokens of an answer
+LONGEST_TOKENS = 64
+COSTS = (
+    TwoCosts("equal tokens", (40, 15), 40, (15.0,) * 6),
+    TwoCosts("equal cost: more written, less read", (70, 10), 40, (20.0,) * 6),
+    TwoCosts("equal cost: fewer tokens, slower adapter", (48, 18), 40, (15.0,) * 6, adapter=1.2),
+    TwoCosts("equal cost: a beginning that is kept", (40, 15), 40, (15.0,) * 6, kept=2000),
+    TwoCosts("cheaper", (140, 26), 60, (14.5,) * 6),
+    TwoCosts("more expensive", (40, 5), 90, (15.0,) * 6),
+    TwoCosts("answers shorten", (60, 20), 50, (70.0, 55.0, 40.0, 15.0, 8.0, 5.0)),
+)
+COST_DESIGNS = (Design(2, 0.0, 60), Design(2, 0.05, 60), Design(3, 0.1, 100), Design(5, 0.3, 100))
+
+
+def costs(
+    ways: TwoCosts,
+    design: Design,
+    runs: int,
+    seed: int,
+    *,
+    bounded: bool = True,
+    off: tuple[float, float] | None = None,
+) -> CrossingRates:
+    """off: factors by which the times of reading and writing are off; None to draw them with CLOCK_NOISE. bounded: whether a
+    statement has to hold for all that is not known.
+    """
+    dice, told, whole, false, use = np.random.default_rng(seed), 0, 0, 0, ExpectedUse(hourly_price=3600.0)
+    for _ in range(runs):
+        drawn = np.exp(CLOCK_NOISE * dice.standard_normal(2))
+        read_s, write_s = np.array([1.0, WRITING]) * (drawn if off is None else off)
+        times = TokenSeconds(float(read_s), float(write_s))
+        calls = TimedCalls(times, times, same=True, longest_tokens=LONGEST_TOKENS)
+        item = _around_one(dice, TOKEN_NOISE, (design.items,))
+        by_seed = _around_one(dice, design.spread, (len(SIZES), design.seeds, 1))
+        own = _around_one(dice, TOKEN_NOISE, (len(SIZES), design.seeds, design.items))
+        after = np.array(ways.sft_written)[:, None, None] * by_seed * own * item
+        before = ways.prompt[1] * item * _around_one(dice, TOKEN_NOISE, (design.items,))
+
+        def saved(prices: PricedWays, before: Array = before, after: Array = after) -> Array:
+            prompt, sft = prices.prompting, prices.sft
+            read = ways.prompt[0] + (ways.kept if ways.kept < prompt.kept_from else 0.0)
+            return np.asarray(read * prompt.read + before * prompt.write - ways.sft_read * sft.read - after * sft.write)
+
+        if bounded:
+            found = cost_crossing(SIZES, use, calls, saved)
+        else:
+            prices = priced_ways(use, calls)
+            found = crossing(SIZES, saved(prices) / prices.longest(calls))
+        told += found.kind != "CANNOT_TELL"
+        whole += found.kind in ("BEFORE", "BEYOND", "FALLS") or None not in (found.low, found.high)
+        false += is_false(found, ways.rises)
+    return CrossingRates(told, whole, false, runs)
+
+
+def _around_one(dice: np.random.Generator, spread: float | tuple[float, ...], shape: tuple[int, ...]) -> Array:
+    """Factors with a mean of 1."""
+    sigma = np.asarray(spread)
+    return np.asarray(np.exp(sigma * dice.standard_normal(shape) - sigma**2 / 2))
 
 
 def false_headlines(ways: int, design: Design, runs: int, seed: int) -> tuple[int, int]:
@@ -333,6 +417,16 @@ def lines(runs: int) -> Iterator[str]:
         design = Design(3, 0.1, 100)
         rates = " | ".join(_percent(one, runs) for one in false_headlines(count, design, runs, 5))
         yield f"| {count} | {design.cells} | {rates} |"
+    yield ""
+    said_columns = "say something | of both ends | say something false | false by the times alone"
+    yield f"| tokens of a call | seeds | spread of seeds | items | {said_columns} |"
+    yield "| --- " * 8 + "|"
+    for ways_cost in COSTS:
+        for design in COST_DESIGNS:
+            bound = costs(ways_cost, design, runs, 10)
+            alone = costs(ways_cost, design, runs, 10, bounded=False).false
+            rates = " | ".join(_percent(one, runs) for one in (bound.told, bound.whole, bound.false, alone))
+            yield f"| {ways_cost.name} | {design.seeds} | {design.spread} | {design.items} | {rates} |"
     yield ""
     yield f"| error, by the examples over those of the largest size | {DESIGN_COLUMNS} | twice | four times |"
     yield "| --- " * 7 + "|"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lastresort.models.protocol import OnAnswer, Prompt, Score
@@ -16,6 +16,9 @@ class FakeModel:
     rendering = rendering_fingerprint = computed_by = ""
     precision = "auto"
     score: Score | None = None
+
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+        return 0
 
     def check_decoding(self, decoding: Decoding) -> None: ...
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scripts.study_rates import (
     ARM_DESIGNS,
+    COST_DESIGNS,
+    COSTS,
     CROSSING_STUDIES,
     ERRORS,
     FORECAST_DESIGNS,
@@ -14,8 +16,10 @@ from scripts.study_rates import (
     SOURCE_GAINS,
     WAYS,
     Design,
+    TwoCosts,
     TwoWays,
     arms,
+    costs,
     crossings,
     false_headlines,
     false_shifts,
@@ -59,6 +63,34 @@ def test_of_clear_curves_it_is_said_where_they_cross_or_that_the_lead_falls() ->
 def test_that_all_ways_are_beaten_is_not_said_more_often_for_their_number(ways: int) -> None:
     all_beaten, _ = false_headlines(ways, Design(3, 0.1, 100), 150, 9)
     assert all_beaten <= allowed(0.025, 150) * 150
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("ways", COSTS, ids=lambda ways: ways.name)
+@pytest.mark.parametrize("design", COST_DESIGNS, ids=lambda design: design.cells)
+def test_nothing_false_is_said_of_costs_though_times_are_off_by_a_fifth(ways: TwoCosts, design: Design) -> None:
+    runs = 100
+    assert costs(ways, design, runs, 17).false <= allowed(0.05, runs) * runs
+
+
+def test_the_times_alone_would_say_something_false_of_equal_costs() -> None:
+    """What the bounds guard against: an error that all calls share is no noise of items."""
+    design = Design(5, 0.05, 300)
+    for ways in COSTS[1:3]:
+        assert costs(ways, design, 60, 18, bounded=False).false >= 15
+
+
+def test_costs_that_are_equal_where_all_is_off_as_far_as_it_may_be_keep_the_error() -> None:
+    """1.25 (40 + 3 x 14) = 50 + 3 x 17.5, and writing seems to take .75 times as long as reading. Beyond, what is said is false."""
+    ways, design = TwoCosts("at a corner", (50, 17.5), 40, (14.0,) * 6, adapter=1.25), Design(5, 0.05, 100)
+    found = costs(ways, design, 200, 20, off=(2.0, 0.5))
+    assert found.false <= allowed(0.05, 200) * 200
+    further = TwoCosts("beyond it", (50, 17.5), 33, (11.5,) * 6, adapter=1.55)
+    assert costs(further, design, 60, 21, off=(2.0, 0.5)).false > 30
+
+
+def test_of_clear_costs_it_is_said_which_way_is_cheaper() -> None:
+    assert all(costs(ways, Design(3, 0.1, 100), 40, 19).told >= 36 for ways in COSTS[4:])
 
 
 def test_few_seeds_are_not_taken_for_many() -> None:
@@ -205,6 +237,14 @@ def test_equal_ways_and_a_single_seed_tell_nothing() -> None:
     assert crossing((10, 20), np.ones((2, 1, 50))).kind == "CANNOT_TELL"
     with pytest.raises(ContractError):
         crossing((20, 10), np.zeros((2, 3, 50)))
+
+
+def test_what_does_not_hold_by_all_figures_is_not_said() -> None:
+    sizes, rise = (10, 20, 40, 80), np.repeat(np.array([-1.0, -1.0, 1.0, 1.0]), 400).reshape(4, 2, 200)
+    less = rise - (np.arange(4) == 2)[:, None, None]
+    found = crossing(sizes, rise, [less, 2 * rise])
+    assert (found.kind, found.low, found.high) == ("WITHIN", 20.0, 80.0)
+    assert crossing(sizes, rise, [-rise]) == CurveCrossing("CANNOT_TELL")
 
 
 def test_too_few_sizes_or_seeds_are_no_curve() -> None:

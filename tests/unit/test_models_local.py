@@ -20,6 +20,7 @@ import torch
 from lastresort.data.rendering import render_prompt
 from lastresort.engine import sampling
 from lastresort.engine.choose import Sampling
+from lastresort.engine.forest import common_length
 from lastresort.engine.sampling import generate
 from lastresort.engine.support import use_kernel
 from lastresort.errors import CandidateError, ContractError, TaskError
@@ -66,6 +67,19 @@ def test_a_batch_says_how_many_prompts_are_read_before_its_first_answer(folder: 
     layers = model.loaded.model.config.num_hidden_layers
     assert read == pytest.approx([3 * (layer + 1) / layers for layer in range(layers)])
     assert seen == [*read, *["answered"] * 3]
+
+
+def test_prompts_share_what_is_computed_once_for_them(folder: Path, tmp_path: Path) -> None:
+    """In whole steps of 16 tokens, and each has a token of its own; another beginning shares nothing."""
+    model = LocalModel(load_local(folder), name="tiny")
+    begins = Message("system", "sort the letter to the team that answers it, and say whether it is in a hurry " * 3)
+    alike = [(begins, Message("user", text)) for text in ("one", "two words")]
+    rendered = [render_prompt(model.loaded.tokenizer, prompt) for prompt in alike]
+    common = common_length(*rendered)
+    assert model.shared_tokens(alike) == common // 16 * 16 > 0
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert CachedModel(model, cache).shared_tokens(alike) == common // 16 * 16
+    assert model.shared_tokens([*alike, (Message("user", "three"),)]) < 16
 
 
 def test_a_prompt_that_is_answered_counts_as_read_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,14 +30,16 @@ from lastresort.records.document import Statement
 from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.rungs import GepaMissing
-from lastresort.report.study import StudyDocument
+from lastresort.report.study import CrossoverDocument, StudyDocument
 from lastresort.report.study_page import shown, standing_alone, study_page
 from lastresort.report.words import study as words
+from lastresort.rungs.forecast import Machine, Rates
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import NEVER
-from lastresort.study import cells
+from lastresort.study import cells, run
+from lastresort.study.call_costs import TimedCalls, TokenPrice, TokenSeconds, bounds_of, priced_ways
 from lastresort.study.cells import SftLearner, kept_requests
 from lastresort.study.conclude import crossover_of, min_data_of
 from lastresort.study.grid import (
@@ -346,16 +350,113 @@ def test_other_studies_take_no_optimised_prompt_and_a_folder_that_is_no_run_is_n
         run_study(StudyRequest("crossover", path, optimised=tmp_path), SilentProgress())
 
 
-def test_costs_are_shown_and_not_compared(tmp_path: Path) -> None:
+COSTED = TimedCalls(TokenSeconds(0.001, 0.003), TokenSeconds(0.001, 0.003), same=True, longest_tokens=16)
+
+
+def costed(folder: Path, facts: Callable[[Cell], dict[str, object]] = lambda cell: {}) -> CrossoverDocument:
+    """facts: of each row, in place of those of `row_of`."""
+    study = study_of(task_of(folder, use={"hourly_price": 3.6}), "crossover")
+    rows = {cell: row_of(cell, 0.5, **facts(cell)) for cell in study.grid.cells()}
+    return crossover_of(replace(study, measured=replace(study.measured, rows=rows, calls=COSTED)))
+
+
+def cost_kinds(found: CrossoverDocument) -> dict[str, str]:
+    return {one.way: one.kind for one in found.crossings if one.what == "cost"}
+
+
+def test_costs_are_what_tokens_take_and_cross_where_that_holds_for_all_that_is_not_known(tmp_path: Path) -> None:
+    """Shots that all prompts share may be kept, and 8 tokens fewer may be lost to a slower adapter. Those of each item are read."""
+    found = costed(tmp_path)
+    Draft202012Validator(schema_of("crossover")).validate(found.as_json())
+    others = ("zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot")
+    assert cost_kinds(found) == dict.fromkeys(others, "CANNOT_TELL") | {"nearest": "BEFORE"}
+    points = {(point.way, point.n): point for point in found.points}
+    assert points["sft", 10].read_tokens == 40, "32 that are shared are too few to keep"
+    assert points["sft", 10].usd == pytest.approx(0.001 * (40 * 0.001 + 3 * 0.003))
+    assert points["few-shot", 80].read_tokens == 16
+    assert points["few-shot", 80].usd == pytest.approx(0.001 * (16 * 0.001 + 3 * 0.003))
+    assert found.call_times is not None
+    assert (found.call_times.factor, found.call_times.sft.write_s) == (2, 0.003)
+    assert "SFT is cheaper per call than nearest at every size, 10 to 320 examples." in found.reasons
+    row = dict(zip(shown(found).header, shown(found).rows[-1], strict=True))
+    assert row["1k calls"] == "$0.049"
+    note = found.notes[-1]
+    assert "1 ms to read one and 3 ms to write one" in note
+    assert "of 64 tokens or more" in note
+
+
+def test_the_seconds_of_a_pass_change_no_cost(tmp_path: Path) -> None:
+    found = costed(tmp_path, lambda cell: {"answer_s": (9.0 if cell.trains else 0.1,) * 120})
+    before = costed(tmp_path)
+    assert (found.points, found.crossings) == (before.points, before.crossings)
+
+
+def test_longer_answers_cost_more_and_a_lead_that_begins_later_is_placed(tmp_path: Path) -> None:
+    """With few examples SFT writes 60 tokens, then 2, where prompts write 20."""
+
+    def facts(cell: Cell) -> dict[str, object]:
+        written = (60 if cell.n <= 20 else 2) if cell.way == "sft" else 20
+        return {"answer_tokens": (written,) * 120, "prompt_tokens": (40,) * 120, "shared_tokens": 32}
+
+    found = {one.way: one for one in costed(tmp_path, facts).crossings if one.what == "cost"}
+    assert len({(one.kind, one.low, one.high, one.at) for one in found.values()}) == 1
+    one = found["zero-shot"]
+    assert (one.kind, one.low, one.high) == ("WITHIN", 20, 40)
+    assert one.at is not None
+    assert 20 < one.at < 40
+
+
+def test_an_endpoint_has_its_exact_prices_and_no_discount_for_what_it_keeps(tmp_path: Path) -> None:
+    use = task_of(tmp_path, use={"hourly_price": 3.6, "prompt_price": 2, "output_price": 8}).use
+    calls = replace(COSTED, prompting=None, same=False)
+    corners = list(bounds_of(use, calls))
+    assert (
+        {one.prompting for one in corners} == {TokenPrice(2e-6, 8e-6, math.inf)} == {priced_ways(use, calls).prompting}
+    )
+    assert len({one.sft for one in corners}) == 3 * 4
+    row = row_of(Cell("few-shot", 40, 0), 0.5)
+    assert priced_ways(use, calls).prompting.of(row)[0] == pytest.approx(460 * 2e-6 + 3 * 8e-6)
+    assert corners[0].longest(calls) == pytest.approx(16 * 8e-6)
+
+
+def test_of_two_models_each_time_may_be_off_and_of_one_only_how_they_compare(tmp_path: Path) -> None:
+    use = task_of(tmp_path, use={"hourly_price": 3600}).use
+    apart = list(bounds_of(use, replace(COSTED, same=False)))
+    assert len(apart) == 3 * 16
+    assert {one.sft.write / one.prompting.write for one in apart} == {0.25, 1, 4}
+    one_model = list(bounds_of(use, COSTED))
+    assert {round(one.sft.write / one.sft.read, 9) for one in one_model} == {0.75, 12}
+    assert {round(one.sft.read / one.prompting.read, 9) for one in one_model} == {0.8, 1.25}
+
+
+def test_costs_are_shown_and_not_compared_where_no_token_was_timed(tmp_path: Path) -> None:
     """All items of a cell are answered in one pass, so its seconds are one figure, not as many as there are items."""
     found = crossover_of(study_of(task_of(tmp_path, use={"hourly_price": 3.6}), "crossover"))
     assert {one.what for one in found.crossings} == {"score", "format"}
+    assert found.call_times is None
     (sft,) = [point.usd for point in found.points if (point.way, point.n) == ("sft", 10)]
     assert sft == pytest.approx(0.4 * 3.6 / 3600)
     row = dict(zip(shown(found).header, shown(found).rows[-1], strict=True))
     assert row["1k calls"] == "$0.40"
     assert words.COSTS_SHOWN in found.notes
     assert words.COSTS_SHOWN not in crossover_of(study_of(task_of(tmp_path), "crossover")).notes
+
+
+def test_a_token_is_timed_once_for_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later session takes the times of the first. On a card none are measured."""
+    task = task_of(tmp_path, use={"hourly_price": 3.6})
+    machine = Machine(1000, 1.0, measured=Rates(1e6, 4e6, 1e6))
+    with Record.create(tmp_path / "own") as record:
+        bench = cast(Workbench, SimpleNamespace(task=task, record=record, progress=SilentProgress(), max_new_tokens=16))
+        for here, found in (
+            (replace(machine, measured=None), None),
+            (machine, TimedCalls(*[TokenSeconds(0.0005, 0.002)] * 2, same=True, longest_tokens=16)),
+            (replace(machine, measured=Rates(1, 1, 1)), TimedCalls(*[TokenSeconds(0.0005, 0.002)] * 2, True, 16)),
+        ):
+            monkeypatch.setattr(run, "machine_of", lambda *_, here=here: here)
+            assert run.timed_calls(bench, "base", "base") == found
+        free = cast(Workbench, SimpleNamespace(task=task_of(tmp_path / "free"), record=record))
+        assert run.timed_calls(free, "base", "base") is None
 
 
 def test_min_data_names_the_smallest_size_that_every_training_shows(tmp_path: Path) -> None:

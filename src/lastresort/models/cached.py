@@ -154,6 +154,9 @@ class CachedModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
 
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+        return self._model.shared_tokens(prompts)
+
     def check_decoding(self, decoding: Decoding) -> None:
         self._model.check_decoding(decoding)
 

@@ -15,7 +15,7 @@ import torch
 
 from lastresort.data.chat_template import start_of_text
 from lastresort.data.rendering import render_prompt, stop_token_ids
-from lastresort.engine.cache import PrefixCache
+from lastresort.engine.cache import PrefixCache, shared_prefix_length
 from lastresort.engine.choose import Sampling
 from lastresort.engine.live_rows import Continuation
 from lastresort.engine.logp import score_continuations
@@ -108,6 +108,10 @@ class LocalModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._rendered(prompt))
+
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+        """In whole steps of a prefix, as it is kept."""
+        return shared_prefix_length([tuple(self._rendered(prompt)) for prompt in prompts])
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises CandidateError for a grammar that cannot be enforced with this model."""

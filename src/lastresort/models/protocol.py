@@ -80,6 +80,9 @@ class Model(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of the rendered prompt, exact for local models, estimated (UTF-8 bytes / 4) for endpoints."""
 
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+        """Tokens that all these prompts begin with and that are computed once for them. 0 if a server computes."""
+
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises CandidateError if the model is known not to support this decoding."""
 

@@ -214,6 +214,9 @@ class ScriptedModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return estimated_prompt_tokens(prompt)
 
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+        return 0
+
     def check_decoding(self, decoding: Decoding) -> None:
         """A script answers under every decoding."""
 

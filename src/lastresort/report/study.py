@@ -23,7 +23,7 @@ from lastresort.records.document import (
 from lastresort.records.gate import SuiteVerdict
 from lastresort.types import GateVerdict, StudyGate, Unit
 
-CrossedIn = Literal["score", "format"]
+CrossedIn = Literal["score", "format", "cost"]
 BetterArm = Literal["ORPO", "DPO", "CANNOT_TELL"]
 RowsEffect = Literal["BETTER", "WORSE", "CANNOT_TELL"]
 OtherRows = Literal["both", "synthetic"]
@@ -40,8 +40,9 @@ class DevUnits(JsonDocument):
 
 class CurvePoint(JsonDocument):
     """A way on n examples, over its seeds. interval: of the score at 95%, over items and seeds, null with one seed of a way that
-    learns. format: answers in the task's form, null where it asks for none. shots: the most that a prompt showed. usd: of a call,
-    null where the task names no price.
+    learns. format: answers in the task's form, null where it asks for none. shots: the most that a prompt showed. read_tokens:
+    of a prompt, without a beginning that all share and that a server keeps; null where costs are not compared. usd: of a call, null
+    where the task names no price.
     """
 
     way: str
@@ -52,6 +53,7 @@ class CurvePoint(JsonDocument):
     format: Share | None
     shots: Count
     prompt_tokens: Amount
+    read_tokens: Amount | None
     answer_tokens: Amount
     usd: Amount | None
 
@@ -68,6 +70,23 @@ class StudyCrossing(JsonDocument):
     at: Amount | None
     low: Amount | None
     high: Amount | None
+
+
+class TokenTimes(JsonDocument):
+    """Seconds that a model takes for a token, as one of many."""
+
+    read_s: Amount
+    write_s: Amount
+
+
+class CallTimes(JsonDocument):
+    """By which the tokens of a call are priced, timed once. prompting: null where the prompts are paid by their tokens. What
+    is said of two ways holds, too, where any of these is off by up to `factor`.
+    """
+
+    sft: TokenTimes
+    prompting: TokenTimes | None
+    factor: Amount
 
 
 class MeanDifference(JsonDocument):
@@ -91,7 +110,7 @@ class CrossoverDocument(JsonDocument):
     """What `lastresort study crossover TASK` prints with --json, and its study.json. It grows by version.
 
     optimised: of the optimised prompt, whose point has as many examples as its instruction was written from. Null where none was
-    named.
+    named. call_times: null where costs are not compared.
     """
 
     version: Literal[2] = Field(default=2, alias="schema")
@@ -104,6 +123,7 @@ class CrossoverDocument(JsonDocument):
     measured_on: DevUnits
     sizes: tuple[Positive, ...]
     seeds: Positive
+    call_times: CallTimes | None
     answer: Sentence
     points: tuple[CurvePoint, ...]
     crossings: tuple[StudyCrossing, ...]

@@ -147,9 +147,10 @@ def run_prompts(
         if isinstance(result, JobFailure):
             raise result.error()
         one = wanted[job.number]
+        shared_by_all = shared_tokens(bench, job.system)
         kept = kept_requests(bench, job.system, one.cell.label) if shared.probed else None
         now = clock()
-        keep(_row(one, job.system, result.items, now - began, kept=kept))
+        keep(_row(one, job.system, result.items, shared_by_all, now - began, kept=kept))
         began = now
         if job.number + 1 < len(wanted):
             begin(wanted[job.number + 1])
@@ -176,16 +177,18 @@ def run_training(
     done = train(cell, key, wanted.examples)
     began = clock()
     items = measure(bench, done.system, cell.label)
+    shared_by_all = shared_tokens(bench, done.system)
     kept = kept_requests(bench, done.system, cell.label) if shared.probed else None
     gated = None if gate is None else gate(cell, key, done.system, items)
     seconds = done.seconds + done.answered_s + clock() - began
-    return _row(wanted, done.system, items, seconds, kept=kept, left=done.left, gated=gated)
+    return _row(wanted, done.system, items, shared_by_all, seconds, kept=kept, left=done.left, gated=gated)
 
 
 def _row(
     wanted: WantedCell,
     system: System,
     items: Sequence[ItemScore],
+    shared: int,
     seconds: float,
     *,
     kept: tuple[bool, ...] | None,
@@ -203,6 +206,7 @@ def _row(
         scores=tuple(item.score for item in items),
         format_ok=tuple(item.format_ok for item in items),
         prompt_tokens=tuple(item.prompt_tokens for item in items),
+        shared_tokens=shared,
         answer_tokens=tuple(item.completion_tokens for item in items),
         answer_s=tuple(item.seconds for item in items),
         seconds=seconds,
@@ -265,6 +269,12 @@ def _has_room(bench: Workbench, system: System) -> bool:
 def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
     """Of all dev items. One that the model refuses is wrong."""
     return bench.scores_of(_job(bench, system, label))
+
+
+def shared_tokens(bench: Workbench, system: System) -> int:
+    """Of the prompts of all dev items."""
+    answerer = bench.answerer(system)
+    return answerer.model.shared_tokens(answerer.prompts([example.input for example in bench.dev]))
 
 
 def _job(bench: Workbench, system: System, label: str, number: int = 0) -> MeasureJob:

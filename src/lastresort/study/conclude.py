@@ -14,12 +14,13 @@ Source: Maurer, Hothorn and Lehmacher 1995 (tests in a fixed order); Berger 1982
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from statistics import fmean
 
 import numpy as np
 
 from lastresort.climb.costs import paid_by_tokens
+from lastresort.engine.cache import FEWEST_TOKENS
 from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
@@ -30,6 +31,7 @@ from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.study import (
     SIGNS,
     BasePoint,
+    CallTimes,
     ComparedInstruction,
     CrossedIn,
     CrossoverDocument,
@@ -42,10 +44,22 @@ from lastresort.report.study import (
     NoCurveForecast,
     Sign,
     StudyCrossing,
+    TokenTimes,
     TrainedPoint,
 )
 from lastresort.report.words import study as words
 from lastresort.spec.task import Task
+from lastresort.study.call_costs import (
+    ADAPTER_ERROR,
+    RATE_ERROR,
+    PricedWays,
+    TimedCalls,
+    cost_crossing,
+    is_priced,
+    paid_price,
+    priced_ways,
+    read_tokens,
+)
 from lastresort.study.grid import Cell, Grid, Way
 from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
@@ -126,25 +140,6 @@ def _formed(row: CellRow) -> Sequence[float]:
     return [float(bool(one)) for one in row.format_ok]
 
 
-def _usd(task: Task) -> Values:
-    """What calls cost: tokens at the task's prices, or the seconds of a machine, as in a climb."""
-    use = task.use
-
-    def by_tokens(row: CellRow) -> Sequence[float]:
-        prompt, output = (use.prompt_price or 0.0) / 1e6, (use.output_price or 0.0) / 1e6
-        pairs = zip(row.prompt_tokens, row.answer_tokens, strict=True)
-        return [read * prompt + written * output for read, written in pairs]
-
-    def by_time(row: CellRow) -> Sequence[float]:
-        return [seconds * (use.hourly_price or 0.0) / 3600 for seconds in row.answer_s]
-
-    return lambda row: (by_tokens if paid_by_tokens(task, _rung(row.way)) else by_time)(row)
-
-
-def _rung(way: Way) -> str:
-    return "sft" if way == "sft" else "prompting"
-
-
 def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
     grid, task = study.grid, study.task
     others: list[Way] = [*grid.bases, *(way for way in grid.ways if way != "sft")]
@@ -157,6 +152,13 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         sft = study.along("sft", values)
         for way in tested:
             crossings.append((way, what, crossing(grid.sizes, sft - study.along(way, values))))
+    if (calls := study.measured.calls) is not None:
+        for way in tested:
+
+            def saved(prices: PricedWays, way: Way = way) -> Array:
+                return study.along(way, prices.prompting.of) - study.along("sft", prices.sft.of)
+
+            crossings.append((way, "cost", cost_crossing(grid.sizes, task.use, calls, saved)))
     optimised = _optimised(study)
     return CrossoverDocument(
         task=task.task,
@@ -167,6 +169,7 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         measured_on=study.measured_on,
         sizes=grid.sizes,
         seeds=len(grid.seeds),
+        call_times=None if calls is None else _call_times(calls),
         answer=words.answer_of_crossover(crossings, grid.sizes, optimised=optimised is not None),
         points=tuple(_point(study, way, n) for way in (*others, "sft") for n in _sizes(grid, way)),
         crossings=tuple(
@@ -178,8 +181,38 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
             *words.of_crossings(crossings, grid.sizes),
             *([] if optimised is None else [words.of_optimised(optimised, grid.sizes[-1])]),
         ),
-        notes=(*study.notes(), *([words.COSTS_SHOWN] if _priced(task) else [])),
+        notes=(*study.notes(), *_of_costs(study)),
         seconds=study.seconds,
+    )
+
+
+def _usd(study: MeasuredStudy, way: Way) -> Values:
+    """What calls cost: their tokens at prices that are the same for all, or if no time was measured, seconds of the machine."""
+    task, calls, sft = study.task, study.measured.calls, way == "sft"
+    if calls is not None:
+        prices = priced_ways(task.use, calls)
+        return (prices.sft if sft else prices.prompting).of
+    if paid_by_tokens(task, "sft" if sft else "prompting"):
+        return paid_price(task.use).of
+    return lambda row: [seconds * (task.use.hourly_price or 0.0) / 3600 for seconds in row.answer_s]
+
+
+def _of_costs(study: MeasuredStudy) -> list[str]:
+    calls, price = study.measured.calls, study.task.use.hourly_price
+    if price is None or not is_priced(study.task):
+        return []
+    if calls is None:
+        return [words.COSTS_SHOWN]
+    base = None if calls.same or calls.prompting is None else astuple(calls.prompting)
+    return [words.of_call_times(astuple(calls.sft), base, price, RATE_ERROR, ADAPTER_ERROR, FEWEST_TOKENS)]
+
+
+def _call_times(calls: TimedCalls) -> CallTimes:
+    base = calls.prompting
+    return CallTimes(
+        sft=TokenTimes(read_s=calls.sft.read_s, write_s=calls.sft.write_s),
+        prompting=None if base is None else TokenTimes(read_s=base.read_s, write_s=base.write_s),
+        factor=RATE_ERROR,
     )
 
 
@@ -197,13 +230,6 @@ def _asks_for_form(task: Task) -> bool:
     return task.output.choices is not None or task.output.json_schema is not None
 
 
-def _priced(task: Task) -> bool:
-    """Whether the task names the price of every call: an hour of the machine that answers, and of an endpoint its tokens."""
-    use = task.use
-    by_tokens = paid_by_tokens(task, "prompting")
-    return use.hourly_price is not None and not (by_tokens and None in (use.prompt_price, use.output_price))
-
-
 def _sizes(grid: Grid, way: Way) -> tuple[int, ...]:
     return (0,) if way in grid.bases else grid.sizes
 
@@ -211,7 +237,7 @@ def _sizes(grid: Grid, way: Way) -> tuple[int, ...]:
 def _point(study: MeasuredStudy, way: Way, n: int) -> CurvePoint:
     seeds = study.grid.seeds if n else (0,)
     rows, scores = [study.row(way, n, seed) for seed in seeds], study.values(way, n, _scores)
-    optimised = study.measured.optimised
+    optimised, calls = study.measured.optimised, study.measured.calls
     return CurvePoint(
         way=way,
         n=optimised.rows if optimised is not None and way == "optimised" else n,
@@ -221,8 +247,9 @@ def _point(study: MeasuredStudy, way: Way, n: int) -> CurvePoint:
         format=float(study.values(way, n, _formed).mean()) if _asks_for_form(study.task) else None,
         shots=max(row.shots for row in rows),
         prompt_tokens=fmean(tokens for row in rows for tokens in row.prompt_tokens),
+        read_tokens=None if calls is None else fmean(tokens for row in rows for tokens in read_tokens(row)),
         answer_tokens=fmean(tokens for row in rows for tokens in row.answer_tokens),
-        usd=float(study.values(way, n, _usd(study.task)).mean()) if _priced(study.task) else None,
+        usd=float(study.values(way, n, _usd(study, way)).mean()) if is_priced(study.task) else None,
     )
 
 

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from lastresort.climb.budget import Budget, forecast_of_judge
+from lastresort.climb.costs import paid_by_tokens
 from lastresort.climb.identity import without_division
 from lastresort.climb.judging import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
-from lastresort.climb.workload import workload
+from lastresort.climb.workload import machine_of, workload
 from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
 from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError, TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
-from lastresort.records.events import StudyBegan, StudyFinished, TaskRead
+from lastresort.records.events import StudyBegan, StudyFinished, TaskRead, TokensTimed
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
@@ -36,6 +37,7 @@ from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.at_workers import StudyWorkers, trained_by
+from lastresort.study.call_costs import TimedCalls, TokenSeconds, is_priced
 from lastresort.study.cells import (
     LEAK_ITEMS,
     MOST_SHOTS,
@@ -82,7 +84,7 @@ class PlannedStudy:
 class StudyRows:
     """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
     the same rows once those too long for the model are left out. too_long: how many those are. gate, optimised: as of
-    `PlannedStudy`.
+    `PlannedStudy`. calls: None where what they cost is not compared.
     """
 
     rows: Mapping[Cell, CellRow]
@@ -92,6 +94,7 @@ class StudyRows:
     too_long: int = 0
     gate: StudyGate | None = None
     optimised: OptimisedInstruction | None = None
+    calls: TimedCalls | None = None
 
 
 def refuse_nothing_to_train(task: Task) -> None:
@@ -224,6 +227,7 @@ def run_grid(
         progress.say(words.of_cells(len(keys), len(missing), expected))
         if assumed:
             progress.say(assumed)
+        calls = timed_calls(bench, str(facts["model"]), str(facts["tuned"])) if grid.kind == "crossover" else None
         if again:
             progress.say(words.of_no_gate(len(again)))
 
@@ -253,10 +257,36 @@ def run_grid(
         found = {cell: known[key] for cell, key in complete.items()}
         if gating is None:  # one of other settings may be there
             found = {cell: row if row.gate is None else row.replaced(gate=None) for cell, row in found.items()}
-        rows = StudyRows(found, method, learner.rate, grid, too_long, study.gate, study.optimised)
+        rows = StudyRows(found, method, learner.rate, grid, too_long, study.gate, study.optimised, calls)
         concluded = conclude(rows)
         bench.record.append(StudyFinished())
     return concluded
+
+
+def timed_calls(bench: Workbench, model: str, tuned: str) -> TimedCalls | None:
+    """model, tuned: fingerprints. None where the task does not name all prices, or no time was measured of a local model."""
+    task = bench.task
+    if not is_priced(task):
+        return None
+    paid = paid_by_tokens(task, "prompting")
+    prompting = None if paid else _timed(bench, task.model, model)
+    sft = _timed(bench, task.tuned_model, tuned)
+    if sft is None or (prompting is None and not paid):
+        return None
+    return TimedCalls(sft, prompting, model == tuned, bench.max_new_tokens)
+
+
+def _timed(bench: Workbench, name: str, fingerprint: str) -> TokenSeconds | None:
+    """Once for the study, also by a later session. None on a card, and for a model too large to time."""
+    known = bench.record.last(TokensTimed, fingerprint)
+    if known is None:
+        machine = machine_of(bench.task, name, (None, None), bench.progress)
+        if machine.measured is None or not machine.parameters:
+            return None
+        rates = machine.tokens_per_s()
+        known = TokensTimed(model=fingerprint, read_s=1 / rates.reading, write_s=1 / rates.answering)
+        bench.record.append(known)
+    return TokenSeconds(known.read_s, known.write_s)
 
 
 def _record(folder: Path, began: StudyBegan) -> Record:

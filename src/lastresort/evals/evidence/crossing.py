@@ -44,18 +44,24 @@ class CurveCrossing:
     high: float | None = None
 
 
-def crossing(sizes: Sequence[int], differences: Array, *, confidence: float = 0.95) -> CurveCrossing:
-    """differences: the second way less the first, shape (sizes, seeds, units). sizes: growing, above 0.
+def crossing(
+    sizes: Sequence[int], differences: Array, bounds: Sequence[Array] = (), *, confidence: float = 0.95
+) -> CurveCrossing:
+    """differences: the second way less the first, shape (sizes, seeds, units). sizes: growing, above 0. bounds: the same
+    differences by other figures that may be the true ones: nothing is said that does not hold by all of them. The estimate is
+    that of `differences`.
 
     With one seed the answer is CANNOT_TELL. Raises ContractError where sizes do not grow or are not as many.
     """
     if len(sizes) != len(differences) or len(sizes) < 2 or min(sizes) <= 0 or (np.diff(sizes) <= 0).any():
         raise ContractError(f"sizes {list(sizes)}", expected="at least two above 0 that grow, one a row of differences")
-    curve = curve_means(differences)
+    curves = [curve_means(one) for one in (differences, *bounds)]
     if differences.shape[1] < LEAST_SEEDS:
         return CurveCrossing("CANNOT_TELL")
-    margins = curve.margins((1 - confidence) / 2) + _TIE
-    better, worse = [bool(one) for one in curve.means > margins], [bool(one) for one in curve.means < -margins]
+    margins = [curve.margins((1 - confidence) / 2) + _TIE for curve in curves]
+    least_lead = np.min([curve.means - own for curve, own in zip(curves, margins, strict=True)], axis=0)
+    most_lead = np.max([curve.means + own for curve, own in zip(curves, margins, strict=True)], axis=0)
+    better, worse = [bool(one) for one in least_lead > 0], [bool(one) for one in most_lead < 0]
     least, most = float(sizes[0]), float(sizes[-1])
     if all(better):
         return CurveCrossing("BEFORE", high=least)
@@ -66,7 +72,7 @@ def crossing(sizes: Sequence[int], differences: Array, *, confidence: float = 0.
     high = float(sizes[first_better]) if first_better < len(sizes) else None
     if low is not None and high is not None:
         between = slice(last_worse, first_better + 1)
-        return CurveCrossing("WITHIN", _place(sizes[between], curve.means[between]), low, high)
+        return CurveCrossing("WITHIN", _place(sizes[between], curves[0].means[between]), low, high)
     if low is not None or high is not None:
         return CurveCrossing("WITHIN", None, low, high)
     if better[0] and worse[-1]:

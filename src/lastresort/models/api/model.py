@@ -121,6 +121,9 @@ class ApiModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return estimated_prompt_tokens(prompt)
 
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+        return 0
+
     def check_decoding(self, decoding: Decoding) -> None:
         """Only the server knows."""
 

@@ -65,6 +65,7 @@ from lastresort.records.events.run import (
     TaskPlaced,
     TaskRead,
     ThreadsChosen,
+    TokensTimed,
     repair_test,
 )
 from lastresort.records.events.search import (
@@ -214,6 +215,7 @@ __all__ = [
     "TaskRead",
     "TextLearned",
     "ThreadsChosen",
+    "TokensTimed",
     "TrainingFacts",
     "TrainingReached",
     "TrainingSpent",

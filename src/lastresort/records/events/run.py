@@ -252,6 +252,21 @@ class StudyBegan(BaseEvent):
     keys: tuple[str, ...] | None = None
 
 
+class TokensTimed(BaseEvent):
+    """How many seconds a token of a prompt takes to read here, and one of an answer to write, each as one of many: timed once for a
+    study. model: its fingerprint.
+    """
+
+    kind: Literal["tokens_timed"] = "tokens_timed"
+    model: str
+    read_s: float
+    write_s: float
+
+    @property
+    def key(self) -> str:
+        return self.model
+
+
 class StudyFinished(BaseEvent):
     """Everything is written: study.json and its page."""
 
@@ -298,6 +313,7 @@ RunEvent = (
     | ClimbResumed
     | ClimbFinished
     | StudyBegan
+    | TokensTimed
     | StudyFinished
     | RecheckCounted
 )

@@ -19,6 +19,7 @@ from lastresort.report.words.wording import (
     percent,
     points,
     points_of,
+    price,
 )
 from lastresort.rungs.forecast import Forecast
 from lastresort.types import GateVerdict, StudyGate, StudyKind, Unit
@@ -115,13 +116,42 @@ def examples(number: float) -> str:
     return count(digits * round(number / digits))
 
 
-BETTER = {"score": "better", "format": "more often well-formed"}
-WORSE = {"score": "worse", "format": "less often well-formed"}
+BETTER = {"score": "better", "format": "more often well-formed", "cost": "cheaper per call"}
+WORSE = {"score": "worse", "format": "less often well-formed", "cost": "more expensive per call"}
 EACH_ALONE = "Each comparison holds at every size it covers; taken alone, one is wrong in at most 5% of studies."
 COSTS_SHOWN = (
-    "Costs per call are shown, not compared: seconds are those of one pass over dev, and the same pass takes longer at one time "
-    "than at another."
+    "Costs per call are shown, not compared, since how long a token takes is measured only on a processor, and not of models "
+    "too large for that: seconds are those of one pass over dev, and the same pass takes longer at one time than at another."
 )
+
+
+def of_call_times(
+    model: tuple[float, float],
+    base: tuple[float, float] | None,
+    hour_usd: float,
+    factor: float,
+    of_adapter: float,
+    kept_from: int,
+) -> str:
+    """model, base: seconds to read a token and to write one, of the model that is tuned and of the other one that is prompted; None
+    where that is the same, or an endpoint. factor, of_adapter: by which the times, and those of an adapter against its base, may
+    be off. kept_from: the shortest beginning that is kept, in tokens.
+    """
+    other = "" if base is None else f" ({_milliseconds(base)} of the model that is prompted)"
+    off = f"{100 * (of_adapter - 1):.0f}% slower or quicker"
+    return (
+        f"A call costs what its tokens take at {price(hour_usd)} an hour of a busy machine: {_milliseconds(model)}{other}, timed "
+        f"once for all ways. A beginning of {kept_from} tokens or more that all prompts share is read once, as by `lastresort "
+        f"serve`. A comparison of costs is stated only if it holds with these times off by a factor of up to {factor:g}, with "
+        f"tokens of the adapter {off} than those of its base, and with beginnings kept or not. Attention to long prompts is not "
+        "counted."
+    )
+
+
+def _milliseconds(of: tuple[float, float]) -> str:
+    read_s, write_s = of
+    return f"{1000 * read_s:.2g} ms to read one and {1000 * write_s:.2g} ms to write one"
+
 
 NamedCrossing = tuple[str, str, CurveCrossing]  # way, what is compared, and where SFT passes it
 
