@@ -153,7 +153,7 @@ def _first(ways: TwoWays, shared: Array, design: Design, dice: np.random.Generat
 @dataclass(frozen=True, slots=True)
 class TwoCosts:
     """Tokens of a call, on average: read and written, of a prompt at every size and after SFT at each of SIZES. kept: further
-    tokens of the prompt that all calls share, which the server keeps. adapter: how much longer a token of SFT takes.
+    tokens of the prompt that all calls share, which the server keeps. adapter: how much longer SFT takes to read and to write.
     """
 
     name: str
@@ -161,13 +161,14 @@ class TwoCosts:
     sft_read: float
     sft_written: tuple[float, ...]
     kept: float = 0.0
-    adapter: float = 1.0
+    adapter: tuple[float, float] = (1.0, 1.0)
 
     @property
     def rises(self) -> tuple[float, ...]:
         read, written = self.prompt
-        before = read + WRITING * written
-        return tuple(before - self.adapter * (self.sft_read + WRITING * own) for own in self.sft_written)
+        reads, writes = self.adapter
+        before = read + WRITING * written - reads * self.sft_read
+        return tuple(before - writes * WRITING * own for own in self.sft_written)
 
 
 WRITING = 3.0  # how many times longer than reading a token
@@ -177,11 +178,12 @@ LONGEST_TOKENS = 64
 COSTS = (
     TwoCosts("equal tokens", (40, 15), 40, (15.0,) * 6),
     TwoCosts("equal cost: more written, less read", (70, 10), 40, (20.0,) * 6),
-    TwoCosts("equal cost: fewer tokens, slower adapter", (48, 18), 40, (15.0,) * 6, adapter=1.2),
+    TwoCosts("equal cost: fewer tokens, slower adapter", (48, 18), 40, (15.0,) * 6, adapter=(1.2, 1.2)),
+    TwoCosts("equal cost: less read, adapter reads slowly", (120, 15), 40, (15.0,) * 6, adapter=(3.0, 1.0)),
     TwoCosts("equal cost: a beginning that is kept", (40, 15), 40, (15.0,) * 6, kept=2000),
-    TwoCosts("cheaper", (140, 26), 60, (14.5,) * 6),
+    TwoCosts("cheaper", (340, 15), 60, (14.5,) * 6),
     TwoCosts("more expensive", (40, 5), 90, (15.0,) * 6),
-    TwoCosts("answers shorten", (60, 20), 50, (70.0, 55.0, 40.0, 15.0, 8.0, 5.0)),
+    TwoCosts("answers shorten", (20, 20), 5, (70.0, 55.0, 40.0, 15.0, 8.0, 5.0)),
 )
 COST_DESIGNS = (Design(2, 0.0, 60), Design(2, 0.05, 60), Design(3, 0.1, 100), Design(5, 0.3, 100))
 

@@ -50,7 +50,8 @@ from lastresort.report.study import (
 from lastresort.report.words import study as words
 from lastresort.spec.task import Task
 from lastresort.study.call_costs import (
-    ADAPTER_ERROR,
+    ADAPTER_QUICKER,
+    ADAPTER_SLOWER,
     RATE_ERROR,
     PricedWays,
     TimedCalls,
@@ -204,7 +205,8 @@ def _of_costs(study: MeasuredStudy) -> list[str]:
     if calls is None:
         return [words.COSTS_SHOWN]
     base = None if calls.same or calls.prompting is None else astuple(calls.prompting)
-    return [words.of_call_times(astuple(calls.sft), base, price, RATE_ERROR, ADAPTER_ERROR, FEWEST_TOKENS)]
+    adapter = (ADAPTER_QUICKER, ADAPTER_SLOWER)
+    return [words.of_call_times(astuple(calls.sft), base, price, RATE_ERROR, adapter, FEWEST_TOKENS)]
 
 
 def _call_times(calls: TimedCalls) -> CallTimes:

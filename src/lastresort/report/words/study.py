@@ -130,21 +130,22 @@ def of_call_times(
     base: tuple[float, float] | None,
     hour_usd: float,
     factor: float,
-    of_adapter: float,
+    of_adapter: tuple[tuple[float, float], tuple[float, float]],
     kept_from: int,
 ) -> str:
     """model, base: seconds to read a token and to write one, of the model that is tuned and of the other one that is prompted; None
-    where that is the same, or an endpoint. factor, of_adapter: by which the times, and those of an adapter against its base, may
-    be off. kept_from: the shortest beginning that is kept, in tokens.
+    where that is the same, or an endpoint. factor: by which they may be off. of_adapter: how many times as long as its base
+    an adapter takes to read and to write, at least and at most. kept_from: the shortest beginning that is kept, in tokens.
     """
     other = "" if base is None else f" ({_milliseconds(base)} of the model that is prompted)"
-    off = f"{100 * (of_adapter - 1):.0f}% slower or quicker"
+    (read, write), (most_read, most_write) = of_adapter
+    of_base = f"{read:g} to {most_read:g} (reading) and {write:g} to {most_write:g} times (writing) as long as one of its base"
     return (
         f"A call costs what its tokens take at {price(hour_usd)} an hour of a busy machine: {_milliseconds(model)}{other}, timed "
         f"once for all ways. A beginning of {kept_from} tokens or more that all prompts share is read once, as by `lastresort "
-        f"serve`. A comparison of costs is stated only if it holds with these times off by a factor of up to {factor:g}, with "
-        f"tokens of the adapter {off} than those of its base, and with beginnings kept or not. Attention to long prompts is not "
-        "counted."
+        f"serve`. A comparison of costs is stated only if it holds with these times off by a factor of up to {factor:g}, with a "
+        f"token of the adapter that takes {of_base}, and with beginnings kept or not. The costs shown are those of merged weights. "
+        "Attention to long prompts is not counted."
     )
 
 
