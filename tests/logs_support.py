@@ -59,6 +59,16 @@ def local_tasks(folder: Path, documents: int = 40) -> Path:
     return folder
 
 
+def scored_by(folder: Path, body: str, documents: int = 40) -> Path:
+    """A folder of tasks whose `words` are scored by a function of its own, of `document` and `results`."""
+    tasks = local_tasks(folder, documents)
+    (tasks / "scores.py").write_text(f"def scored(document, results):\n    {body}\n", encoding="utf-8")
+    told = json.loads((tasks / "words.yaml").read_text())
+    text = json.dumps(told)[:-1] + ', "process_results": !function scores.scored}'
+    (tasks / "words.yaml").write_text(text, encoding="utf-8")
+    return tasks
+
+
 def _data(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

@@ -22,6 +22,7 @@ from climb_support import calls, comparable, scripted_task
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.measure import JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
+from lastresort.gate.lm_eval import CHUNK
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.scale.cluster import RayWorkers, WorkerRoom, ray_cluster
@@ -31,6 +32,7 @@ from lastresort.spec.output import Output
 from lastresort.stop import NEVER
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
+from logs_support import scored_by
 from models_support import save_adapter
 from processes_support import Program, programs_left
 from ray_support import (
@@ -72,6 +74,7 @@ def one_cluster_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 SLOW = {"delay_s": 0.01}  # so that a batch takes long enough to be cut
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+SKIPPED = {"general": "skip", "sycophancy": "skip", "format_leak": "skip"}  # suites of a gate
 
 
 Running = Program | subprocess.Popen[str]
@@ -265,16 +268,21 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes_with_ray_or_withou
     assert ended(started(task, "--resume", *then))[0] == alone[0]
 
 
-def gate(folder: Path, *arguments: str) -> Program:
+def gate(
+    folder: Path,
+    *arguments: str,
+    task: Mapping[str, Any] = MappingProxyType({"keep": {**SKIPPED, "format_leak": 0.3}}),  # one suite, of few items
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Program:
     """Of an adapter against its base in this folder, which are made if they are not there yet."""
     if not (folder / "task.yaml").exists():
-        keep = {"general": "skip", "sycophancy": "skip", "format_leak": 0.3}  # one suite, of few items
-        own = {"model": "./model", "keep": keep, "split": {"dev": 20, "test": 60}}
+        own = {"model": "./model", "split": {"dev": 20, "test": 60}, **task}
         scripted_task(folder, quality=[], task=own)
         save_tiny_model(folder / "model")
         save_adapter(folder / "model", folder / "adapter")
     cache = {"LASTRESORT_CACHE": str(folder / "cache")}  # else the base would not be asked a second time
-    return command("gate", "task.yaml", "--tuned", "adapter", *arguments, environment=cache, inside=folder)
+    known = {**cache, **environment}
+    return command("gate", "task.yaml", "--tuned", "adapter", *arguments, environment=known, inside=folder)
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +302,29 @@ def test_a_gate_of_weights_is_that_of_one_process_to_the_digit_also_when_a_worke
     assert "A worker was lost" in said
     assert found["suites"][-1]["n"] >= 48
     assert eventually(lambda: not processes().keys() & helpers)
+
+
+@pytest.mark.release
+def test_documents_of_lm_eval_are_answered_by_workers_to_the_digit_also_when_one_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    task = {"keep": SKIPPED, "general": ["lm_eval:tasks"]}
+    found = list[dict[str, Any]]()
+    for name in ("alone", "ray"):
+        folder = tmp_path / name
+        scored_by(folder / "tasks", "return {'exact_match': float(sum(map(ord, results[0])) % 5 > 0)}", 200)
+        offline = {"HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "datasets"), **ONE_THREAD}
+        arguments = ("--ray", "local") if name == "ray" else ()
+        program = gate(folder, *arguments, task=task, environment=offline)
+        if name == "ray":
+            worker_killed(program)
+        gated, said = ended(program, of=figures)
+        found.append(gated)
+    assert "A worker was lost" in said
+    assert found[0] == found[1]
+    letters, words = found[0]["suites"][-2:]
+    assert letters["verdict"] == "UNINFORMATIVE", "what a random base only guesses"
+    assert words["n"] > 2 * CHUNK
+    assert 0 < words["base"] < 1
 
 
 @pytest.mark.release

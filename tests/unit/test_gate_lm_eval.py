@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
+import socket
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +15,12 @@ import pytest
 
 from climb_support import calls, scripted_task
 from lastresort.app.start import ClimbRequest, start_climb
-from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, StopRequestedError
 from lastresort.evals.evidence import power_of
 from lastresort.gate import suite_table as suites
 from lastresort.gate.document import findings_of
-from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, ask, load_parts
+from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each, load_parts
+from lastresort.gate.lm_eval.asking import HarnessRequest, harness_version, reply
 from lastresort.gate.lm_eval.suite import LmEvalSuite
 from lastresort.gate.lm_eval.tasks import faults_of
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
@@ -25,15 +29,21 @@ from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import further_suites
 from lastresort.gate.suites.asking import KeptAnswers
+from lastresort.gate.suites.suite import SideName
 from lastresort.gate.verdict import judge_measure, skipped_measure
+from lastresort.gate.workers import GateWorkers, HarnessJob
 from lastresort.models.local import LocalModel
-from lastresort.models.open import open_model
+from lastresort.models.open import ModelOpening, open_model
 from lastresort.records.gate import ItemsAsked
 from lastresort.records.responses import SuiteAnswers
 from lastresort.records.uninformative import FewDocuments, NoLocalWeights
+from lastresort.scale.crew import Crew, Workers
+from lastresort.scale.work import AnsweringWorker, JobModel
 from lastresort.spec.task import Task, load_task
+from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.types import SilentProgress
-from logs_support import local_tasks
+from logs_support import local_tasks, scored_by
+from scale_support import AnyJob, WorkersHere, content_of
 from tiny_model import save_tiny_model
 
 SUITE = "lm_eval:tasks"
@@ -65,7 +75,14 @@ def opened(here: Path, name: str) -> LocalModel:
 
 
 def asked(here: Path, name: str, part: MeasuredTasks, kept: SuiteAnswers, count: int = 32) -> HarnessAnswers:
-    return ask(opened(here, name), SUITE, part, Documents(SUITE, part).draw(0, 0, count), kept, SilentProgress())
+    return answers_of(opened(here, name), part, kept, count)
+
+
+def answers_of(model: LocalModel, part: MeasuredTasks, kept: SuiteAnswers, count: int) -> HarnessAnswers:
+    documents = DocumentsToAsk(part, Documents(SUITE, part).draw(0, 0, count), "asked")
+    [found] = ask_each(model, SUITE, [documents], kept, SilentProgress())
+    assert isinstance(found, HarnessAnswers)
+    return found
 
 
 def task_with(folder: Path, tasks: Path, margin: float | str) -> Task:
@@ -102,16 +119,6 @@ def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: 
     assert [item.answered for item in log.items] != [item.answered for item in told.items]
     assert log.items[0].asked.startswith("<|im_start|>user\nLetter ")  # by the model's own template, with two examples
     assert log.items[0].asked.count("Letter ") == 3
-
-
-def scored_by(folder: Path, body: str) -> Path:
-    """A folder of tasks whose `words` are scored by a function of its own."""
-    tasks = local_tasks(folder)
-    (tasks / "scores.py").write_text(f"def scored(document, results):\n    {body}\n", encoding="utf-8")
-    told = json.loads((tasks / "words.yaml").read_text())
-    text = json.dumps(told)[:-1] + ', "process_results": !function scores.scored}'
-    (tasks / "words.yaml").write_text(text, encoding="utf-8")
-    return tasks
 
 
 def words_of(here: Path, tasks: Path) -> MeasuredTasks:
@@ -171,13 +178,10 @@ def test_what_the_system_refuses_keeps_its_own_words() -> None:
 def test_what_a_folder_says_of_decoding_is_not_taken_for_what_its_model_can_do(here: Path, tmp_path: Path) -> None:
     words = next(part for part in load_parts(SUITE, here) if part.name == "words")
     model, answers = opened(here, "base"), []
-    items = Documents(SUITE, words).draw(0, 0, 8)
     for name, suppressed in (("without", None), ("with", list(range(40, 200)))):
         model.loaded.model.generation_config.suppress_tokens = suppressed
         with SuiteAnswers(tmp_path / f"{name}.sqlite") as kept:
-            answers.append(
-                [item.answered for item in ask(model, SUITE, words, items, kept, SilentProgress()).logs[0].items]
-            )
+            answers.append([item.answered for item in answers_of(model, words, kept, 8).logs[0].items])
     assert answers[0] == answers[1]
     assert model.loaded.model.generation_config.suppress_tokens  # the model is left as it was
 
@@ -203,12 +207,18 @@ def test_scores_are_those_of_lm_eval_itself(here: Path, letters: MeasuredTasks, 
     assert found["results"]["letters"]["acc,none"] == pytest.approx(sum(scores.values()) / len(scores))
 
 
-def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From end to end: what a random base only guesses says nothing; a margin of nothing to lose lets it be compared."""
+@pytest.fixture
+def with_headroom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random base only guesses, which says nothing."""
     monkeypatch.setattr(
         "lastresort.gate.lm_eval.suite.why_no_headroom",
         lambda scores, *, chance, margin: None if scores else FewDocuments(),
     )
+
+
+@pytest.mark.usefixtures("with_headroom")
+def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path) -> None:
+    """From end to end."""
     suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), GateSettings(), ["Letter 5?"])
     sides = [GateSide(name, lambda name=name: opened(here, name)) for name in ("base", "tuned")]
     with SuiteAnswers(tmp_path / "user.sqlite") as user, SuiteAnswers(tmp_path / "kept.sqlite") as kept:
@@ -237,6 +247,113 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     assert spent.asked_now == 2 * sum(one.n for one in done.conclusion.suites)
     assert spent.seconds > 0
     assert spent.tokens_in > spent.asked_now
+
+
+def finished(
+    here: Path, tasks: str, kept: SuiteAnswers, workers: Workers | None = None, stop: Stop = NEVER
+) -> tuple[LmEvalSuite, dict[str, list[HarnessAnswers]]]:
+    """The suite, and what both models answered, by workers or here; without seconds."""
+    suite = LmEvalSuite(tasks, 0.03, load_parts(tasks, here), GateSettings(), [])
+    openings = [ModelOpening(str(here / name), here) for name in ("base", "tuned")]
+    base, tuned = (GateSide(opening.name, opening.open, opening=opening) for opening in openings)
+    there = GateWorkers.of(None if workers is None else Crew(workers, lambda text: None), base, tuned)
+    sides: tuple[tuple[SideName, GateSide], ...] = (("base", base), ("tuned", tuned))
+    for name, side in sides:
+        answered = None if there is None else there.documents(name)
+        suite.answer(name, side.open(), kept, 0.9, SilentProgress(), stop, answered)
+    answers = {
+        side: [replace(one.answers[side], seconds=0.0) for one in suite._parts if side in one.answers]
+        for side, _ in sides
+    }
+    return suite, answers
+
+
+@pytest.fixture
+def few(here: Path, with_headroom: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Two tasks of which the pilot is one chunk each, and what is scored two chunks."""
+    monkeypatch.setattr("lastresort.gate.lm_eval.asking.CHUNK", 8)
+    if not (here / "few").exists():
+        local_tasks(here / "few", documents=20)
+    return "lm_eval:few"
+
+
+def test_workers_answer_documents_to_the_last_digit_and_repeat_at_most_the_chunks_that_are_lost(
+    here: Path, few: str, tmp_path: Path
+) -> None:
+    def lost() -> int:
+        raise InfrastructureError("the head of the cluster is lost")
+
+    workers = WorkersHere(1, room=lambda: 3, lost=lambda worker, job: len(workers.begun) % 5 == 3)
+    with SuiteAnswers(tmp_path / "alone") as kept:
+        _, alone = finished(here, few, kept)
+    with SuiteAnswers(tmp_path / "there") as kept:
+        _, there = finished(here, few, kept, workers)
+        _, again = finished(here, few, kept, WorkersHere(room=lost))
+    assert there == alone
+    assert [[one.new for one in answers] for answers in there.values()] == [[16, 16], [16, 16]]
+    assert again == {side: [replace(one, new=0) for one in answers] for side, answers in alone.items()}
+    times = Counter(map(content_of, workers.begun))
+    assert {type(job) for job in workers.begun} == {HarnessJob}
+    assert len(times) == 2 * (1 + 2 + 2), "for each part the pilot, and two chunks of each model"
+    assert sum(times.values()) - len(times) == workers.losses > 1
+    assert workers.most_at_once > 3
+
+
+def test_a_stop_keeps_the_chunks_that_workers_answered(here: Path, few: str, tmp_path: Path) -> None:
+    stop = StopSignal()
+
+    def seen(worker: int, job: AnyJob) -> bool:
+        if len(workers.begun) == 4:
+            stop.request()
+        return False
+
+    workers = WorkersHere(2, lost=seen)
+    with SuiteAnswers(tmp_path / "kept") as kept:
+        with pytest.raises(StopRequestedError):
+            finished(here, few, kept, workers, stop)
+        _, answers = finished(here, few, kept)
+    new = sum(one.new for one in answers["base"])
+    assert len(workers.begun) < 6
+    assert new == 32 - 8 * (len(workers.begun) - 2), "without the two pilots"
+
+
+@pytest.mark.usefixtures("with_headroom")
+def test_what_is_wrong_with_a_task_is_said_alike_and_leaves_its_neighbour(here: Path, tmp_path: Path) -> None:
+    tasks = local_tasks(tmp_path / "faulty", documents=20)
+    body = json.loads((tasks / "words.yaml").read_text())
+    body["generation_kwargs"]["max_gen_toks"] = 10**6
+    (tasks / "words.yaml").write_text(json.dumps(body), encoding="utf-8")
+    found = []
+    for workers in (None, WorkersHere(3)):
+        with SuiteAnswers(tmp_path / f"kept {workers is None}") as kept:
+            suite, _ = finished(here, f"lm_eval:{tasks}", kept, workers)
+            found.append(suite.judge(0.9))
+    assert found[0] == found[1]
+    letters, words = found[0]
+    assert (letters.n, words.verdict) == (16, "UNINFORMATIVE")
+    assert "lm-eval could not ask or score it (AssertionError: Invalid configuration" in words.why[0].message
+
+
+def test_a_worker_replies_to_the_last_digit_and_one_with_another_lm_eval_is_refused(here: Path) -> None:
+    opening = ModelOpening(str(here / "base"), here, precision="float32")
+    model = opening.open()
+    assert isinstance(model, LocalModel)
+    sampled = {"until": ["\n"], "max_gen_toks": 4, "do_sample": True, "temperature": 1.0}
+    requests = (
+        *(HarnessRequest("loglikelihood", "letters", ("Letter 3?", f" {letter} it is")) for letter in "abcd"),
+        *(HarnessRequest("generate_until", "words", (f"Say {number}:", sampled)) for number in range(4)),
+        HarnessRequest("loglikelihood_rolling", "text", ("All of it is likely.",)),
+    )
+    job = HarnessJob(JobModel.of(opening, model), SUITE, harness_version(), requests)
+    worker = AnsweringWorker()
+    there = worker.answer(pickle.loads(pickle.dumps(job))).answers[""].replies
+    assert there == reply(model, SUITE, requests).replies
+    assert len({said for said, *_ in there[:4]}) == 4
+    failure = worker.answer(replace(job, version="0.1")).failure
+    assert failure is not None
+    assert failure.kind is PrerequisiteError
+    assert str(failure.error()).startswith(f"worker on {socket.gethostname()}: the worker has lm-eval ")
+    assert failure.expected == "lm-eval 0.1, as the driver has"
 
 
 @pytest.mark.parametrize(("alpha", "documents"), [(0.05, 160), (0.025, 208)])

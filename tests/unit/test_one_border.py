@@ -55,7 +55,7 @@ ALLOWED = {
     "embedded.py": "hashes the weights of a model, and reads the hashes that it kept in the cache",
     "evals/user_code/child.py": "reads what its own parent asks, and what the system says of itself",
     "evals/user_code/process.py": "reads what its own process answers",
-    "gate/lm_eval/asking.py": "reads the source of an installed package",
+    "gate/lm_eval/tasks.py": "reads the source of an installed package",
     "gate/logs/inspect.py": "unpacks archives within limits of its own",
     "handoff/weights.py": "copies what `refuse_links_out` has seen",
     "hardware/cards.py": "reads a file of the package",

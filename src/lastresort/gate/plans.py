@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Protocol
 
 from lastresort.evals.evidence.sequential import LOOKING, expected_units, look_schedule
+from lastresort.gate.lm_eval.asking import AnswerChunks
 from lastresort.gate.suites.asking import AnswerBatches, ask
 from lastresort.gate.suites.suite import ItemTranscripts, SideName, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power, why_no_headroom
@@ -170,10 +171,17 @@ class ExternalSuite(Protocol):
     def spent(self) -> GateSpent: ...
 
     def answer(
-        self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
+        self,
+        side: SideName,
+        model: Model,
+        kept: SuiteAnswers,
+        power: float,
+        progress: Progress,
+        stop: Stop = NEVER,
+        answered: AnswerChunks | None = None,
     ) -> None:
         """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: checked after every batch,
-        which is kept by then."""
+        which is kept by then. answered: who answers, None for the model itself."""
 
     def judge(self, power: float) -> list[SuiteFound]:
         """The finding of each measure, after both models answered."""
@@ -195,7 +203,14 @@ class SettledSuite:
         return GateSpent()
 
     def answer(
-        self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
+        self,
+        side: SideName,
+        model: Model,
+        kept: SuiteAnswers,
+        power: float,
+        progress: Progress,
+        stop: Stop = NEVER,
+        answered: AnswerChunks | None = None,
     ) -> None: ...
 
     def judge(self, power: float) -> list[SuiteFound]:

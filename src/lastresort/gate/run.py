@@ -235,8 +235,9 @@ class GateRunner:
         if self.target is not None:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
             self._answer_target(self.target, side, model)
+        power, answered = planned_power(measures), None if self.workers is None else self.workers.documents(side)
         for further in self.further:
-            further.answer(side, model, self.kept.workspace, planned_power(measures), self.progress, self.stop)
+            further.answer(side, model, self.kept.workspace, power, self.progress, self.stop, answered)
 
     def _answered(self, side: SideName) -> AnswerBatches | None:
         return None if self.workers is None else self.workers.suites(side)

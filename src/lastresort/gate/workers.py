@@ -1,29 +1,45 @@
 """Workers that answer for the two models of a gate; what comes back is kept and compared as if this process had answered.
 
 A batch of a suite is a job: it goes to a worker with all its rounds, since each depends on the replies before it, and with its
-questions about likelihoods. So every suite travels that asks through `suites.asking`; lm-eval asks the model that is open here.
-A look needs all its batches, whatever their suite, so no suite waits for the one before it; nothing beyond the look is sent.
+questions about likelihoods. A look needs all its batches, whatever their suite, so no suite waits for the one before it; nothing
+beyond the look is sent.
+
+A chunk of documents of lm-eval is a job, too, since what it asks does not depend on replies. lm-eval makes the requests and scores
+the replies here, so neither tasks nor their code travel.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
+from lastresort.errors import PrerequisiteError
 from lastresort.evals.measure import JobFailure
+from lastresort.gate.lm_eval.asking import (
+    AnswerChunks,
+    AnsweredChunks,
+    DocumentChunk,
+    HarnessReplies,
+    HarnessRequest,
+    harness_version,
+    reply,
+)
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import AnswerBatches, AnsweredBatches, SuiteBatch, answer_batch
 from lastresort.gate.suites.suite import SideName, Suite, SuiteItem
 from lastresort.gate.target import MeasuredBy, alone
-from lastresort.models.open import ModelOpening
+from lastresort.models.open import ModelOpening, local_model
 from lastresort.models.protocol import Model
 from lastresort.records.responses import KeptAnswer
 from lastresort.scale.crew import Crew, Ticket
 from lastresort.scale.executor import CrewExecutor, OneModel
-from lastresort.scale.work import JobAnswers, JobModel, is_loaded
+from lastresort.scale.work import JobAnswers, JobModel, WorkerJob, is_loaded
 from lastresort.stop import Stop
+
+B = TypeVar("B", SuiteBatch, DocumentChunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,34 @@ class SuiteJob:
         """All at once: a batch is the unit of resuming."""
         for name, answer in answer_batch(model, self.suite, self.items).items():
             arrived(name, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessJob:
+    """Requests of lm-eval. suite: whose they are, for errors. version: of the driver's lm-eval. There is one answer, with all
+    replies, under the key "".
+    """
+
+    model: JobModel
+    suite: str
+    version: str
+    requests: tuple[HarnessRequest, ...]
+
+    @classmethod
+    def of(cls, model: JobModel, chunk: DocumentChunk) -> HarnessJob:
+        return cls(model, chunk.suite, harness_version(), chunk.todo)
+
+    def answered_by(self, model: Model, arrived: Callable[[str, HarnessReplies], None]) -> None:
+        """Raises PrerequisiteError for another lm-eval than the driver's, which may ask the model otherwise."""
+        found, local = harness_version(), local_model(model)
+        assert local is not None  # only models with local weights get such a suite
+        if found != self.version:
+            raise PrerequisiteError(
+                f"the worker has lm-eval {found}" if found else "lm-eval is not installed",
+                expected=f"lm-eval {self.version}, as the driver has",
+                remedy="Use machines with the same versions on all of them.",
+            )
+        arrived("", reply(local, self.suite, self.requests))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +111,18 @@ class GateWorkers:
             return None
 
         def answered(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
-            return _SuitesSentAhead(self.crew, JobModel.of(opening, model), batches, stop).answered()
+            return _SentAhead(self.crew, JobModel.of(opening, model), batches, SuiteJob.of, stop).answered()
+
+        return answered
+
+    def documents(self, side: SideName) -> AnswerChunks | None:
+        """Their replies to lm-eval, None where this process alone can answer."""
+        opening = self.openings.get(side)
+        if opening is None:
+            return None
+
+        def answered(model: Model, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
+            return _SentAhead(self.crew, JobModel.of(opening, model), chunks, HarnessJob.of, stop).answered()
 
         return answered
 
@@ -94,21 +149,30 @@ def _asking(suite: Suite) -> Suite:
 
 
 @dataclass(slots=True)
-class _SentBatch:
-    batch: SuiteBatch
+class _SentBatch(Generic[B]):
+    batch: B
     tickets: list[Ticket] = field(default_factory=list)
     failure: JobFailure | None = None
 
 
-class _SuitesSentAhead:
-    """The batches of one call of `ask_each`, a few for each worker at a time."""
+class _SentAhead(Generic[B]):
+    """The batches of one call of `ask_each`, a few for each worker at a time. job: makes a job of one that has something to do."""
 
-    def __init__(self, crew: Crew, model: JobModel, batches: Iterator[SuiteBatch], stop: Stop) -> None:
-        self._crew, self._model, self._batches, self._stop = crew, model, batches, stop
-        self._sent: deque[_SentBatch] = deque()
+    def __init__(
+        self,
+        crew: Crew,
+        model: JobModel,
+        batches: Iterator[B],
+        job: Callable[[JobModel, B], WorkerJob[str, Any]],
+        stop: Stop,
+    ) -> None:
+        self._crew, self._model, self._stop = crew, model, stop
+        self._batches: Iterator[B] = batches
+        self._job: Callable[[JobModel, B], WorkerJob[str, Any]] = job
+        self._sent: deque[_SentBatch[B]] = deque()
         self._has_counted = False
 
-    def answered(self) -> AnsweredBatches:
+    def answered(self) -> Generator[B, None, None]:
         try:
             self._send_ahead()
             while self._sent or self._send_next():
@@ -136,11 +200,11 @@ class _SuitesSentAhead:
             if not self._has_counted:  # a gate whose answers are kept needs no cluster
                 self._crew.count_room()
                 self._has_counted = True
-            sent.tickets = [self._crew.submit(SuiteJob.of(self._model, batch), self._taken(sent))]
+            sent.tickets = [self._crew.submit(self._job(self._model, batch), self._taken(sent))]
         return True
 
-    def _taken(self, sent: _SentBatch) -> Callable[[JobAnswers[str, KeptAnswer]], None]:
-        def taken(came: JobAnswers[str, KeptAnswer]) -> None:
+    def _taken(self, sent: _SentBatch[B]) -> Callable[[JobAnswers[str, Any]], None]:
+        def taken(came: JobAnswers[str, Any]) -> None:
             if came.failure is not None:
                 sent.failure = came.failure
                 return

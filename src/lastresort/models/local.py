@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
@@ -85,6 +86,11 @@ class LocalModel:
         if self._loaded is None:
             raise ContractError("the model was closed", where=self.name, expected="an open one")
         return self._loaded
+
+    @cached_property
+    def spare_tokenizer(self) -> Any:
+        """A copy, for another library to change."""
+        return copy.deepcopy(self.loaded.tokenizer)
 
     @property
     def template_kwargs(self) -> JsonObject:

@@ -6,17 +6,18 @@ Kept scores belong to one definition of a task, so all that decides how it score
 from __future__ import annotations
 
 import copy
-import inspect
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lastresort.gate.lm_eval.tasks import SEED, MeasuredTasks, faults_of, quiet
+from lastresort.errors import DataError
+from lastresort.evals.measure import JobFailure
+from lastresort.gate.lm_eval.tasks import SEED, MeasuredTasks, definition_of, faults_of, quiet
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, fingerprint
 from lastresort.gate.suites.suite import SuiteItem
@@ -26,48 +27,6 @@ from lastresort.types import JsonObject, Progress
 
 if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
-
-
-def definition_of(task: Any) -> str:
-    """Hash of the task's configuration and class, and of whole documents, since requests do not hold their right answers."""
-    documents = {one.doc_id: one.doc for one in task.instances}
-    return fingerprint([_hashable(task.config), _hashable(type(task)), documents])
-
-
-def _hashable(value: Any) -> Any:
-    """The same in every process. A function is represented by its file, since it may call others there; in a folder of tasks by all
-    files of the folder."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _hashable(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _hashable(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hashable(one) for one in value]
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    if isinstance(value, partial):
-        return [_hashable(value.func), _hashable(value.args), _hashable(value.keywords)]
-    if callable(value):
-        return [getattr(value, "__qualname__", type(value).__qualname__), _sources(value)]
-    return value
-
-
-def _sources(function: Any) -> list[str]:
-    if isinstance(function, type):  # one loaded by its path has no known module, its methods have
-        function = next(filter(inspect.isfunction, vars(function).values()), function)
-    try:
-        found = inspect.getsourcefile(function)
-    except TypeError:  # built in
-        found = None
-    if found is None:
-        return []
-    path = Path(found)
-    of_tasks = any(path.parent.glob("*.yaml"))
-    return [
-        one.read_text(encoding="utf-8", errors="replace")
-        for one in sorted(path.parent.glob("*.py"))
-        if of_tasks or one == path
-    ]
 
 
 CHUNK = 64  # documents; after each chunk answers are kept and a stop is checked
@@ -87,42 +46,132 @@ class HarnessAnswers:
     tokens_out: int
 
 
-def ask(
+@dataclass(frozen=True, slots=True)
+class DocumentsToAsk:
+    """Documents of a part. stage: for the progress."""
+
+    part: MeasuredTasks
+    items: Sequence[SuiteItem]
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessRequest:
+    """What lm-eval asks a model. method: of its `LM`. task: its name. arguments: of the method."""
+
+    method: str
+    task: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessReplies:
+    """What a model replied. replies: one for each request, as the methods of an `LM` return them. failure: in their place, what is
+    wrong with the task, wherever it is asked.
+    """
+
+    replies: tuple[Any, ...]
+    seconds: float
+    failure: JobFailure | None = None
+
+
+@dataclass(slots=True)
+class DocumentChunk:
+    """A chunk of documents on its way.
+
+    todo: the requests that a model has to answer; none where the answer was kept or there is a fault. fault: why there is no
+    answer. score: makes the answer of the replies, and keeps it.
+    """
+
+    suite: str
+    documents: int
+    score: Callable[[HarnessReplies], KeptAnswer]
+    todo: tuple[HarnessRequest, ...] = ()
+    answer: KeptAnswer | None = None
+    fault: DataError | None = None
+
+    def take(self, found: Mapping[str, HarnessReplies]) -> None:
+        """Score what a model replied to all of `todo`."""
+        [replies] = found.values()
+        try:
+            self.answer = self.score(replies)
+        except DataError as fault:
+            self.fault = fault
+
+
+class AnswerChunks(Protocol):
+    """Answers the chunks of one part or several."""
+
+    def __call__(self, model: LocalModel, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
+        """Yield each chunk in its order once it is answered. model: the one that is open here."""
+
+
+AnsweredChunks = Generator[DocumentChunk, None, None]
+
+
+def answered_here(model: LocalModel, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
+    """One chunk after the other, by the model itself."""
+    for chunk in chunks:
+        if chunk.todo:
+            chunk.take({"": reply(model, chunk.suite, chunk.todo)})
+        yield chunk
+
+
+def ask_each(
     model: LocalModel,
     suite: str,
-    part: MeasuredTasks,
-    items: Sequence[SuiteItem],
+    asked: Sequence[DocumentsToAsk],
     kept: SuiteAnswers,
     progress: Progress,
     stop: Stop = NEVER,
-) -> HarnessAnswers:
-    """Ask every item of the part. Chunks are the same for every model, because few-shot examples are drawn chunk by chunk.
-
-    Raises DataError if the scores of a task cannot be used.
+    answered: AnswerChunks | None = None,
+) -> list[HarnessAnswers | DataError]:
+    """Ask every document of each part; a DataError for a part whose scores cannot be used. Chunks are the same for every model,
+    because few-shot examples are drawn chunk by chunk. They come part after part, while workers may be ahead at later ones.
+    answered: who replies, None for the model itself.
     """
     check(stop)
+    if not asked:
+        return []
     harness, key = _harness(model), _answers_key(model, suite)
-    by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
-    answers: list[KeptAnswer] = []
-    new = 0
-    for start in range(0, len(items), CHUNK):
-        chunk = items[start : start + CHUNK]
-        answer, fresh = _chunk(harness, key, part, chunk, kept)
-        answers.append(answer)
-        new += len(chunk) if fresh else 0
-        for log in (answer.said or {}).get("logs", ()):
-            by_task[log["name"]].append(_logged(log))
-        progress.advance(len(chunk))
+    pending = (chunk for one in asked for chunk in _pending(harness, key, one, kept))
+    with closing((answered or answered_here)(model, pending, stop)) as chunks:
+        return [_part_answers(suite, one, chunks, progress, stop) for one in asked]
+
+
+def _part_answers(
+    suite: str, asked: DocumentsToAsk, chunks: Iterator[DocumentChunk], progress: Progress, stop: Stop
+) -> HarnessAnswers | DataError:
+    progress.stage(asked.stage, len(asked.items))
+    own: list[DocumentChunk] = []
+    for chunk in islice(chunks, math.ceil(len(asked.items) / CHUNK)):
+        own.append(chunk)
+        progress.advance(chunk.documents)
         check(stop)
+    if fault := _fault(own):
+        return fault
+    answers = [chunk.answer for chunk in own if chunk.answer is not None]
+    by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
+    for log in (log for answer in answers for log in (answer.said or {}).get("logs", ())):
+        by_task[log["name"]].append(_logged(log))
     together = [_joined(logs) for logs in by_task.values()]
+    part = asked.part
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
+    try:
+        logs = pooled(together, Results(groups=groups), suite)
+    except DataError as fault:
+        return fault
     return HarnessAnswers(
-        tuple(pooled(together, Results(groups=groups), suite)),
+        tuple(logs),
         sum(one.seconds for one in answers),
-        new,
+        sum(chunk.documents for chunk in own if chunk.todo),
         sum(one.tokens_in for one in answers),
         sum(one.tokens_out for one in answers),
     )
+
+
+def _fault(chunks: Sequence[DocumentChunk]) -> DataError | None:
+    return next((chunk.fault for chunk in chunks if chunk.fault is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +190,10 @@ class _Harness:
 
 
 def _harness(model: LocalModel) -> _Harness:
-    """With a copy of the tokenizer, since lm-eval changes its padding."""
     with quiet(SEED):
         from lm_eval.models.huggingface import HFLM
 
-        tokenizer = copy.deepcopy(model.loaded.tokenizer)
+        tokenizer = model.spare_tokenizer  # lm-eval changes its padding
         lm = HFLM(
             pretrained=model.loaded.model,
             tokenizer=tokenizer,
@@ -157,38 +205,74 @@ def _harness(model: LocalModel) -> _Harness:
 
 
 def _answers_key(model: LocalModel, suite: str) -> Asking:
-    from importlib.metadata import version
-
     return Asking(
-        f"{model.fingerprint} on {model.loaded.model.device.type}", suite, VERSION, f"lm-eval {version('lm-eval')}"
+        f"{model.fingerprint} on {model.loaded.model.device.type}", suite, VERSION, f"lm-eval {harness_version()}"
     )
 
 
+def harness_version() -> str:
+    """Empty where lm-eval is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lm-eval")
+    except PackageNotFoundError:
+        return ""
+
+
+def _pending(harness: _Harness, key: Asking, asked: DocumentsToAsk, kept: SuiteAnswers) -> Iterator[DocumentChunk]:
+    """Once one of them has a fault, the others are not asked."""
+    own: list[DocumentChunk] = []
+    for start in range(0, len(asked.items), CHUNK):
+        items = asked.items[start : start + CHUNK]
+        own.append(_chunk(harness, key, asked.part, items, kept, _fault(own)))
+        yield own[-1]
+
+
 def _chunk(
-    harness: _Harness, key: Asking, part: MeasuredTasks, items: Sequence[SuiteItem], kept: SuiteAnswers
-) -> tuple[KeptAnswer, bool]:
-    """The answer to these requests that was kept, else a new one; and whether it is new."""
+    harness: _Harness,
+    key: Asking,
+    part: MeasuredTasks,
+    items: Sequence[SuiteItem],
+    kept: SuiteAnswers,
+    fault: DataError | None,
+) -> DocumentChunk:
+    """With the answer to these requests if it was kept."""
     samples: dict[str, list[int]] = defaultdict(list)
     for item in items:
         samples[item.family].append(item.number)
     wanted = {task: sorted(numbers) for task, numbers in sorted(samples.items())}  # lm-eval numbers them in this order
     name = fingerprint(wanted)
-    with faults_of(key.suite):
-        openings = {name: _requests(harness, part, wanted)}
-    known = kept.known(key, openings).get(name)
-    if known is not None:
-        return known, False
-    began = time.perf_counter()
-    with faults_of(key.suite):
-        logs, *tokens = _evaluated(harness, part, wanted)
-    answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, time.perf_counter() - began, *tokens)
-    kept.put(key, openings, {name: answer})
-    return answer, True
+    openings: dict[str, str] = {}
+
+    def scored(found: HarnessReplies) -> KeptAnswer:
+        if found.failure is not None:
+            raise found.failure.error()
+        began = time.perf_counter()
+        with faults_of(key.suite):
+            logs, *tokens = _evaluated(harness, part, wanted, chunk.todo, found.replies)
+        seconds = found.seconds + time.perf_counter() - began
+        answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, seconds, *tokens)
+        kept.put(key, openings, {name: answer})
+        return answer
+
+    chunk = DocumentChunk(key.suite, len(items), scored, fault=fault)
+    if fault is None:
+        try:
+            with faults_of(key.suite):
+                requests, openings[name] = _requests(harness, part, wanted)
+            chunk.answer = kept.known(key, openings).get(name)
+            chunk.todo = () if chunk.answer is not None else requests
+        except DataError as found:
+            chunk.fault = found
+    return chunk
 
 
-def _requests(harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]) -> str:
-    """Hash of the requests as they are made, and of how they are scored."""
-    requests = []
+def _requests(
+    harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]
+) -> tuple[tuple[HarnessRequest, ...], str]:
+    """The requests in the order in which lm-eval makes them, and a hash of them and of how they are scored."""
+    definitions, by_method = [], defaultdict[str, list[HarnessRequest]](list)
     with quiet(SEED):
         for name, numbers in samples.items():
             task = _fresh(part.tasks[name])
@@ -197,19 +281,88 @@ def _requests(harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list
                 chat_template=harness.lm.apply_chat_template if harness.chat else None,
                 **harness.rendering,
             )
-            requests.append([name, definition_of(task), [list(one.args) for one in task.instances]])
-    return fingerprint(requests)
+            definitions.append([name, definition_of(task), [list(one.args) for one in task.instances]])
+            for one in task.instances:
+                request = HarnessRequest(one.request_type, str(one.task_name), tuple(one.args))
+                by_method[one.request_type] += [request] * one.repeats
+    return tuple(one for requests in by_method.values() for one in requests), fingerprint(definitions)
+
+
+def reply(model: LocalModel, suite: str, requests: Sequence[HarnessRequest]) -> HarnessReplies:
+    """What lm-eval's own wrapper of the model replies to the requests of a chunk: it cuts them into batches by itself. Here and at
+    a worker these are the same. Raises InfrastructureError for what says nothing about the task.
+    """
+    began = time.perf_counter()
+    harness = _harness(model)
+    replies: list[Any] = []
+    failure = None
+    try:
+        with faults_of(suite), quiet(SEED), _decoding_of_the_task(harness.lm.model):
+            for method, alike in groupby(requests, key=lambda one: one.method):
+                asked = [_instance(one) for one in alike]
+                replies += getattr(harness.lm, method)(asked)
+    except DataError as fault:
+        failure = JobFailure.of(fault)
+    return HarnessReplies(tuple(replies), time.perf_counter() - began, failure)
+
+
+def _instance(request: HarnessRequest) -> Any:
+    """As lm-eval has it, without the document."""
+    from lm_eval.api.instance import Instance
+
+    method: Any = request.method
+    return Instance(method, {}, copy.deepcopy(request.arguments), 0, (request.task, None, 1))
+
+
+class _Replied:
+    """The model in lm-eval's loop, with the replies that it gave before. No subclass of lm-eval's `LM`, which is imported only
+    where it is used.
+    """
+
+    rank, world_size = 0, 1
+
+    def __init__(self, lm: Any, requests: Sequence[HarnessRequest], replies: Sequence[Any]) -> None:
+        self._lm, self._left = lm, list(zip(requests, replies, strict=True))[::-1]
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self._lm.tokenizer_name)
+
+    def apply_chat_template(self, *arguments: Any, **keys: Any) -> Any:
+        return self._lm.apply_chat_template(*arguments, **keys)
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
+        return self._replies("loglikelihood", requests)
+
+    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[Any]:
+        return self._replies("loglikelihood_rolling", requests)
+
+    def generate_until(self, requests: Sequence[Any]) -> list[Any]:
+        return self._replies("generate_until", requests)
+
+    def _replies(self, method: str, requests: Sequence[Any]) -> list[Any]:
+        return [self._reply(HarnessRequest(method, str(one.task_name), tuple(one.args))) for one in requests]
+
+    def _reply(self, asked: HarnessRequest) -> Any:
+        request, found = self._left.pop()
+        if request != asked:
+            raise ValueError("it asks otherwise each time it is asked")
+        return found
 
 
 def _evaluated(
-    harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]
+    harness: _Harness,
+    part: MeasuredTasks,
+    samples: Mapping[str, list[int]],
+    requests: Sequence[HarnessRequest],
+    replies: Sequence[Any],
 ) -> tuple[list[LoggedMeasure], int, int]:
     """The logs, with the number of prompt and answer tokens."""
-    with quiet(SEED), _decoding_of_the_task(harness.lm.model):
+    with quiet(SEED):
         from lm_eval.evaluator import evaluate
 
         found = evaluate(
-            lm=harness.lm,
+            lm=_Replied(harness.lm, requests, replies),
             task_dict={"tasks": {name: _fresh(part.tasks[name]) for name in samples}},
             samples=dict(samples),
             bootstrap_iters=0,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from lastresort.errors import DataError
 from lastresort.evals.evidence import items_needed
 from lastresort.gate.drawing import DrawnItems, draw
 from lastresort.gate.from_logs import changed_items
-from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, ask
-from lastresort.gate.lm_eval.asking import VERSION
+from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each
+from lastresort.gate.lm_eval.asking import VERSION, AnswerChunks
 from lastresort.gate.logs import LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
 from lastresort.gate.suites.suite import SideName
@@ -36,10 +37,23 @@ class _Part:
     """The state of one part. why: why a log is uninformative, by its name; "" stands for the whole part."""
 
     tasks: MeasuredTasks
+    documents: Documents
     why: dict[str, WhyUninformative] = field(default_factory=dict)
     pilot_items: int = 0
     drawn: DrawnItems = field(default_factory=lambda: DrawnItems((), 0))
     answers: dict[SideName, HarnessAnswers] = field(default_factory=dict)
+
+    def cannot_be_used(self, fault: DataError) -> None:
+        self.why[""] = Unusable(message=str(fault))
+        self.drawn = DrawnItems((), 0)
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """A DataError makes the part uninformative."""
+        try:
+            yield
+        except DataError as fault:
+            self.cannot_be_used(fault)
 
 
 class LmEvalSuite:
@@ -59,7 +73,7 @@ class LmEvalSuite:
         training_texts: Sequence[str],
     ) -> None:
         self.name, self._margin, self._settings, self._texts = name, margin, settings, training_texts
-        self._parts = [_Part(part) for part in parts]
+        self._parts = [_Part(part, Documents(name, part)) for part in parts]
 
     @property
     def measures(self) -> int:
@@ -76,41 +90,60 @@ class LmEvalSuite:
         )
 
     def answer(
-        self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
+        self,
+        side: SideName,
+        model: Model,
+        kept: SuiteAnswers,
+        power: float,
+        progress: Progress,
+        stop: Stop = NEVER,
+        answered: AnswerChunks | None = None,
     ) -> None:
-        for one in self._parts:
-            try:
-                if side == "base":
-                    self._prepare(one, model, kept, power, progress, stop)
-                if one.drawn.items:
-                    progress.stage(f"{side}: {self._name(one)}", len(one.drawn.items))
-                    one.answers[side] = ask(_local(model), self.name, one.tasks, one.drawn.items, kept, progress, stop)
-            except DataError as fault:
-                one.why[""] = Unusable(message=str(fault))
-                one.drawn = DrawnItems((), 0)
+        """The pilots of all parts go first, so that workers have more than one to do."""
+
+        def asked(parts: Sequence[tuple[_Part, DocumentsToAsk]]) -> Iterator[tuple[_Part, HarnessAnswers]]:
+            documents = [documents for _, documents in parts]
+            found = ask_each(_local(model), self.name, documents, kept, progress, stop, answered)
+            for (one, _), answers in zip(parts, found, strict=True):
+                if isinstance(answers, DataError):
+                    one.cannot_be_used(answers)
+                else:
+                    yield one, answers
+
+        if side == "base":
+            for one, pilot in asked([*self._pilots()]):
+                self._plan(one, pilot, power, progress)
+        for one, answers in asked([*self._drawn(side)]):
+            one.answers[side] = answers
 
     def judge(self, power: float) -> list[SuiteFound]:
         return [found for one in self._parts for found in self._judge(one, power)]
 
-    def _prepare(
-        self, one: _Part, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop
-    ) -> None:
-        """The pilot: what the base has to lose, and which documents to ask."""
-        documents = Documents(self.name, one.tasks)
-        items = documents.pilot()
-        one.pilot_items = len(items)
-        progress.stage(f"{self._name(one)}: a pilot of the base", len(items))
-        pilot = ask(_local(model), self.name, one.tasks, items, kept, progress, stop)
+    def _pilots(self) -> Iterator[tuple[_Part, DocumentsToAsk]]:
+        for one in self._parts:
+            with one.faults():
+                items = one.documents.pilot()
+                one.pilot_items = len(items)
+                yield one, DocumentsToAsk(one.tasks, items, f"{self._name(one)}: a pilot of the base")
+
+    def _drawn(self, side: SideName) -> Iterator[tuple[_Part, DocumentsToAsk]]:
+        for one in self._parts:
+            if one.drawn.items:
+                yield one, DocumentsToAsk(one.tasks, one.drawn.items, f"{side}: {self._name(one)}")
+
+    def _plan(self, one: _Part, pilot: HarnessAnswers, power: float, progress: Progress) -> None:
+        """What the base has to lose, and which documents to ask."""
         one.why = {log.name: why for log in pilot.logs if (why := self._why_no_headroom(log))}
         if not pilot.logs:
             one.why[""] = FewDocuments()
         if len(one.why) >= max(1, len(pilot.logs)):
             return
         wanted = self._wanted(pilot.logs, power)
-        one.drawn = draw(documents, self._settings.seed, wanted, self._texts)
-        n = len(one.drawn.items)
-        seconds = 2 * n * pilot.seconds / len(items)
-        progress.say(of_documents(self._name(one), n, seconds))
+        with one.faults():
+            one.drawn = draw(one.documents, self._settings.seed, wanted, self._texts)
+            n = len(one.drawn.items)
+            seconds = 2 * n * pilot.seconds / one.pilot_items
+            progress.say(of_documents(self._name(one), n, seconds))
 
     def _why_no_headroom(self, log: LoggedMeasure) -> WhyUninformative | None:
         scores = [item.score for item in log.items]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import io
 import logging
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from lastresort.errors import (
     PrerequisiteError,
 )
 from lastresort.gate.logs.lm_eval import results_of
+from lastresort.gate.logs.logged import fingerprint
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.hardware.memory import is_lack_of_memory
 from lastresort.spec.sections import PREFIX
@@ -249,3 +251,45 @@ class Documents:
 
 def _place(seed: str, named: tuple[str, int]) -> bytes:
     return hashlib.sha256(f"{seed} {named[0]} {named[1]}".encode()).digest()
+
+
+def definition_of(task: Any) -> str:
+    """Hash of the task's configuration and class, and of whole documents, since requests do not hold their right answers."""
+    documents = {one.doc_id: one.doc for one in task.instances}
+    return fingerprint([_hashable(task.config), _hashable(type(task)), documents])
+
+
+def _hashable(value: Any) -> Any:
+    """The same in every process. A function is represented by its file, since it may call others there; in a folder of tasks by all
+    files of the folder."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _hashable(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _hashable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hashable(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, partial):
+        return [_hashable(value.func), _hashable(value.args), _hashable(value.keywords)]
+    if callable(value):
+        return [getattr(value, "__qualname__", type(value).__qualname__), _sources(value)]
+    return value
+
+
+def _sources(function: Any) -> list[str]:
+    if isinstance(function, type):  # one loaded by its path has no known module, its methods have
+        function = next(filter(inspect.isfunction, vars(function).values()), function)
+    try:
+        found = inspect.getsourcefile(function)
+    except TypeError:  # built in
+        found = None
+    if found is None:
+        return []
+    path = Path(found)
+    of_tasks = any(path.parent.glob("*.yaml"))
+    return [
+        one.read_text(encoding="utf-8", errors="replace")
+        for one in sorted(path.parent.glob("*.py"))
+        if of_tasks or one == path
+    ]
