@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lastresort.errors import ContractError
-from lastresort.objectives.contract import not_negative, positive, same_layout
 
 
 def sft(per_token_logps: Tensor) -> Tensor:
@@ -253,3 +252,31 @@ def _log_odds(logp: Tensor) -> Tensor:
     # At p = 1 the odds are infinite: 1 - p is kept at one unit in the last place, which keeps loss and gradient finite.
     below_one = logp.clamp(max=-torch.finfo(logp.dtype).eps)
     return logp - torch.log(-torch.expm1(below_one))
+
+
+def same_layout(where: str, **tensors: Tensor) -> None:
+    """Raises ContractError unless all have one shape and one floating dtype, so that nothing broadcasts by accident."""
+    first_name, first = next(iter(tensors.items()))
+    if not first.is_floating_point():
+        raise ContractError(f"{first_name} holds {first.dtype}", where=where, expected="log-probabilities as floats")
+    for name, tensor in tensors.items():
+        if tensor.shape != first.shape:
+            found = f"{name} of shape {tuple(tensor.shape)} beside {first_name} of shape {tuple(first.shape)}"
+            raise ContractError(found, where=where, expected="one shape for all")
+        if tensor.dtype != first.dtype:
+            found = f"{name} in {tensor.dtype} beside {first_name} in {first.dtype}"
+            raise ContractError(found, where=where, expected="one precision for all")
+
+
+def positive(where: str, **values: float) -> None:
+    """Raises ContractError for the first value that is not above 0; not-a-number counts as such."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ContractError(f"{name} is {value}", where=where, expected="a number above 0")
+
+
+def not_negative(where: str, **values: float) -> None:
+    """Raises ContractError for the first value that is below 0; not-a-number counts as such."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ContractError(f"{name} is {value}", where=where, expected="0 or a number above it")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lastresort.errors import ContractError
-from lastresort.objectives.contract import not_negative, same_layout
+from lastresort.objectives.answers import not_negative, same_layout
 
 Scale = Literal["std", "none"]
 
