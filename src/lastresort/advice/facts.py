@@ -218,6 +218,10 @@ class Rule:
     opposes: tuple[str, ...] = ()
     concerns: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[Callable[[str], Rule], tuple[str]]:
+        """Copied and pickled by its name: its conditions are code."""
+        return rule_named, (self.name,)
+
     def sentence(self, facts: Facts) -> str:
         """The advice for facts to which the rule applies."""
         return self.advice if isinstance(self.advice, str) else self.advice(facts)
@@ -226,6 +230,13 @@ class Rule:
         """Whether the advice is of use where only these rungs are left. STRONG advice always is."""
         about = {*self.favours, *self.opposes, *self.concerns}
         return self.strength == "STRONG" or not about or not about.isdisjoint(open_rungs)
+
+
+def rule_named(name: str) -> Rule:
+    """The one of the table."""
+    from lastresort.advice.advise import RULES
+
+    return next(rule for rule in RULES if rule.name == name)
 
 
 @dataclass(frozen=True, slots=True)
