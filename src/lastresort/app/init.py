@@ -118,15 +118,19 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     Raises DataError for rows that cannot be used, EmptyRowsError where some could be left out, OpenColumnsError for columns that
     are open, InputError for a file that is there already.
     """
+    rows = read_rows(request.data)
     if request.task_file.exists():
         raise InputError(
-            "already exists", where=str(request.task_file), remedy="Remove it, or name another file with --task."
+            "already exists",
+            where=str(request.task_file),
+            remedy="Remove it, or name another file with --task (task_file).",
         )
     if not request.task_file.absolute().parent.is_dir():
         raise InputError(
-            "no such folder", where=str(request.task_file.parent), remedy="Make it, or name another file with --task."
+            "no such folder",
+            where=str(request.task_file.parent),
+            remedy="Make it, or name another file with --task (task_file).",
         )
-    rows = read_rows(request.data)
     facts = facts_of(rows)
     columns = columns_of(request.data, rows, facts, (request.input, request.output), ask)
     left_out = without_empty_rows(request, columns, rows)
@@ -163,7 +167,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
     if schema is not None and schema.exists():
         raise InputError(
-            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
+            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task (task_file)."
         )
     facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
     facts_of_draft = replace(facts_of_draft, ungrouped=ungrouped)

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,12 +75,9 @@ def read_text(path: Path, kind: FileKind = TASK) -> str:
 
 def _refuse_other_than_file(path: Path, name: str, kind: FileKind) -> None:
     if path.is_dir():
-        inside = sorted(p.name for p in path.glob("*.y*ml"))
-        hint = (
-            f'Name the file: "{path / inside[0]}".'
-            if inside
-            else f"Name a {kind.noun}, such as {kind.noun.split()[0]}.yaml."
-        )
+        word, inside = kind.noun.split()[0], sorted(p.name for p in path.glob("*.y*ml"))
+        likely = nearest_file(f"{word}.yaml", inside) or (inside[0] if len(inside) == 1 else None)
+        hint = f'Name the file: "{path / likely}".' if likely else f"Name a {kind.noun}, such as {word}.yaml."
         raise TaskError("found a folder", where=name, expected=f"a {kind.noun}", remedy=hint)
     if not path.exists():
         others = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
@@ -316,9 +314,13 @@ def _syntax_error(name: str, error: yaml.MarkedYAMLError, kind: FileKind) -> Tas
 
 
 def _plain(value: Any) -> Any:
-    """A deep copy in which tuples are lists and paths are text."""
+    """A deep copy in which tuples are lists, paths are text, and numbers of other libraries Python's own."""
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
