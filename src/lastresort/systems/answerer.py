@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Self, TypeAlias
 
+from lastresort.data.formats.rows import RawRow, kind_of
+from lastresort.data.formats.shape import message_of
 from lastresort.errors import ContractError, DataError, InputError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, OnAnswer, Prompt
@@ -15,6 +17,8 @@ from lastresort.systems.compose import AnswerText, Lookup, Lookups, compose, ext
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Answer, Decoding, Message
 
+Input: TypeAlias = "str | Sequence[Message | Mapping[str, object]]"
+"""A user's text, or a conversation: its messages as they are written for endpoints will do."""
 AT_ONCE = 32  # inputs whose similarity to every example is held in memory
 
 
@@ -22,8 +26,21 @@ def text_of(turns: Sequence[Message]) -> str:
     return "\n".join(turn.content for turn in turns if turn.role != "system")
 
 
-def _as_turns(given: str | Sequence[Message]) -> Sequence[Message]:
-    return (Message("user", given),) if isinstance(given, str) else given
+def _as_turns(given: Input, where: str) -> Sequence[Message]:
+    """Raises InputError for what is neither text nor a list of messages, DataError for a message that cannot be read."""
+    if isinstance(given, str):
+        return (Message("user", given),)
+    if isinstance(given, Mapping | Message) or not isinstance(given, Sequence) or not given:
+        raise InputError(
+            f"found {'one message' if isinstance(given, Mapping | Message) else kind_of(given)}",
+            where=where,
+            expected="text, or a conversation as a list of messages",
+            remedy='Write [{"role": "user", "content": "…"}] for a conversation.',
+        )
+    row = RawRow({}, 1, where)
+    return [
+        turn if isinstance(turn, Message) else message_of(turn, row, f"[{index}]") for index, turn in enumerate(given)
+    ]
 
 
 class NearestShots:
@@ -92,6 +109,7 @@ class Answerer:
         if lookup is None and system.retriever is not None:
             lookup = Lookups().of(system.retriever)
         self._lookup = lookup
+        self._is_closed = False
 
     def through(self, model: Model) -> Answerer:
         """The same system, answered by this model."""
@@ -117,18 +135,23 @@ class Answerer:
         return self._lookup(turns) if self._lookup is not None else ()
 
     def answer(
-        self, inputs: Sequence[str | Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+        self, inputs: Sequence[Input], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> list[Answer]:
         """One answer per input, in order. Its text is what counts as the answer: after reasoning, if there is any.
 
         on_answer: called with every answer as it arrives, with the model's full text. stop: checked before the first answer and
-        after each. A request to stop raises its StoppedError. Raises InputError for a lone text, which is no list of inputs.
+        after each. A request to stop raises its StoppedError. Raises InputError for what is no list of inputs, and once closed.
         """
         if isinstance(inputs, str):
             raise InputError(
                 "found one text", where="answer", expected="a list of inputs", remedy="Write answer([text])[0].text."
             )
-        conversations = [_as_turns(one) for one in inputs]
+        if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
+            raise InputError(
+                f"found {kind_of(inputs)}", where="answer", expected="a list of inputs", remedy="Write answer([…])."
+            )
+        self._refuse_closed()
+        conversations = [_as_turns(one, f"answer, input {number}") for number, one in enumerate(inputs, 1)]
         if stop is not None:
             check(stop)
             on_answer = _checking_stop(on_answer, stop)
@@ -138,14 +161,13 @@ class Answerer:
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
         return [self._extracted(answer, turns) for answer, turns in zip(answers, conversations, strict=True)]
 
-    def stream(
-        self, turns: str | Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
-    ) -> Iterator[str]:
+    def stream(self, turns: Input, *, on_answer: OnAnswer | None = None, stop: Stop | None = None) -> Iterator[str]:
         """The text that `answer` returns, as it grows. After reasoning it comes in one piece, once its start is known.
 
         on_answer: called with the whole answer at the end, as from `answer`. stop: a request to stop ends the answer there.
         """
-        conversation = _as_turns(turns)
+        self._refuse_closed()
+        conversation = _as_turns(turns, "stream")
         whole: list[Answer] = []
         pieces = self.model.stream(
             self.prompt(conversation), self.system.decoding, on_answer=lambda _, answer: whole.append(answer), stop=stop
@@ -161,7 +183,23 @@ class Answerer:
 
     def close(self) -> None:
         """Close the model. The store is released with this object."""
+        self._is_closed = True
         self.model.close()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise InputError(
+                "the system was closed", where=self.system.name, expected="an open one", remedy="Open it again."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{'closed' if self._is_closed else 'open'} system {self.system.name} on {self.model.name}>"
 
     def _extracted(self, answer: Answer, turns: Sequence[Message]) -> Answer:
         text, passages = extract(self.system.prompt, answer.text), self.passages(turns)

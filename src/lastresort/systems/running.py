@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from pydantic import BaseModel
 
@@ -23,33 +23,37 @@ from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.records.view import refuse_study
 from lastresort.stop import Stop
-from lastresort.systems.answerer import Answerer
+from lastresort.systems.answerer import Answerer, Input
 from lastresort.systems.files import FILE, candidate_folder, folder_sha256, load_system
 from lastresort.systems.system import System
-from lastresort.types import Answer, Message, Outcome
+from lastresort.types import Answer, Outcome
 
 
 class Running(Protocol):
-    """A system that answers until it is closed. Text as an input stands for one message of the user."""
+    """A system that answers until it is closed, or until the end of its `with`. Text as an input stands for one message of the
+    user.
+    """
 
     @property
     def system(self) -> System: ...
 
     def answer(
-        self, inputs: Sequence[str | Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+        self, inputs: Sequence[Input], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> list[Answer]:
         """One answer per input, in order. stop: checked before the first answer and after each; raises its error.
 
-        Raises InputError for a lone text, which is no list of inputs.
+        Raises InputError for what is no list of inputs, and once closed.
         """
 
-    def stream(
-        self, turns: str | Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
-    ) -> Iterator[str]:
+    def stream(self, turns: Input, *, on_answer: OnAnswer | None = None, stop: Stop | None = None) -> Iterator[str]:
         """The text that `answer` returns, as it grows. on_answer: called with the whole answer. stop: ends the answer there."""
 
     def close(self) -> None:
         """Free the memory and the connections."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 def open_system(folder: Path, *, allow_held: bool = False, approve: Approve = nobody_to_ask) -> Answerer:
@@ -77,6 +81,13 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
             remedy="Check the name; `lastresort ui` lists the runs.",
         )
     saved = folder if (folder / FILE).is_file() else folder / "winner"
+    if not saved.exists() and not (folder / RECORD).exists():
+        raise DataError(
+            "found no system",
+            where=str(folder.absolute()),
+            expected=f"the folder of a finished run, or of a saved system with its {FILE}",
+            remedy="Name one; `lastresort ui` lists the runs.",
+        )
     system, held = _load_checked(saved)
     if held and not allow_held:
         raise InputError(
