@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import update_wrapper
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from lastresort.app.arguments import checked, checked_fields
 from lastresort.version import __version__
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
     from lastresort.systems.running import Running
-    from lastresort.types import Progress, StudyKind
+    from lastresort.types import GateMode, Progress, StudyGate, StudyKind
 
 __all__ = [
     "Run", "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",
@@ -64,7 +66,7 @@ class _Command(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R]) -> None:
         update_wrapper(self, function)
-        self._function = function
+        self._function = checked(function)
         self._folder = import_module(f"lastresort.{function.__name__}")  # now, so that no later import takes the name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -73,23 +75,28 @@ class _Command(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> _Command[P, R]:
         return self  # has it only so that `help` shows a function
 
+    def __reduce__(self) -> str:
+        return self._function.__name__  # copied and pickled by its name, as a function is
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._folder, name)
 
 
-def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Task:
+@checked
+def load_task(path: str | PathLike[str], settings: Mapping[str, Any] | None = None) -> Task:
     """Read a task file. settings: dotted keys that override it, such as {"split.seed": 3}. Raises TaskError."""
     from lastresort.spec.task import load_task
 
     return load_task(Path(path), dict(settings or {}))
 
 
+@checked
 def init(
-    data: str | Path,
+    data: str | PathLike[str],
     *,
     input: str | None = None,
     output: str | None = None,
-    task_file: str | Path = "task.yaml",
+    task_file: str | PathLike[str] = "task.yaml",
     leave_out_empty: bool = False,
 ) -> Drafted:
     """Draft a task file from a file of labelled rows, with the reason for each line, and check its data.
@@ -104,15 +111,15 @@ def init(
 
 @_Command
 def climb(
-    task: str | Path | Task,
+    task: str | PathLike[str] | Task,
     *,
-    run: str | Path | None = None,
+    run: str | PathLike[str] | None = None,
     resume: bool = False,
     until: str | None = None,
-    gate: str | None = None,
+    gate: GateMode | None = None,
     compare: str | None = None,
     compare_seeds: int = 3,
-    more: str | Path | None = None,
+    more: str | PathLike[str] | None = None,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -121,10 +128,10 @@ def climb(
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar.
 
     run: folder of the run, by default runs/<task>-<n>. resume: continue `run`, or the newest unfinished run of the task; options
-    that are not given are those of its start. until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the
-    SFT winner, such as "lora,qlora". more: with resume, a file of fresh items, with which the tests
-    that ended UNDECIDED go on. ray: "local", "auto" or "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md); resume
-    does not remember it.
+    that are not given are those of its start. until: last rung to try. gate: "full" (by default), "quick" or "none". compare: ways
+    to train the SFT winner, such as "lora,qlora". more: with resume, a file of fresh items, with which the tests that ended
+    UNDECIDED go on. ray: "local", "auto" or "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md); resume does not
+    remember it.
     settings: keys that override the task file. progress: shown on stderr by default. stop: checked
     between batches and training steps, as is a file named stop in the run's folder.
     Raises InputError for bad input, PrerequisiteError if something is missing on this machine, StoppedError if the climb stopped
@@ -143,17 +150,17 @@ def climb(
 
 @_Command
 def gate(
-    task: str | Path | Task | None = None,
-    tuned: str | Path | None = None,
+    task: str | PathLike[str] | Task | None = None,
+    tuned: str | PathLike[str] | None = None,
     *,
-    base: str | Path | None = None,
+    base: str | PathLike[str] | None = None,
     quick: bool = False,
     seed: int = 0,
-    from_logs: tuple[str | Path, str | Path] | None = None,
+    from_logs: tuple[str | PathLike[str], str | PathLike[str]] | None = None,
     margin: Sequence[str] = (),
-    junit: str | Path | None = None,
-    markdown: str | Path | None = None,
-    out: str | Path | None = None,
+    junit: str | PathLike[str] | None = None,
+    markdown: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
     ray: str | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -172,8 +179,8 @@ def gate(
 
     logs = None if from_logs is None else (Path(from_logs[0]), Path(from_logs[1]))
     request = GateRequest(
-        None if task is None else _file(task), tuned, base, quick, seed, logs, tuple(margin), _path(junit), _path(markdown),
-        _path(out), ray,
+        None if task is None else _file(task), _model(tuned), _model(base), quick, seed, logs, tuple(margin), _path(junit),
+        _path(markdown), _path(out), ray,
     )  # fmt: skip
     with _computing(progress) as shown:
         return run_gate(request, shown, stop or NEVER)
@@ -181,7 +188,7 @@ def gate(
 
 @_Command
 def train(
-    file: str | Path,
+    file: str | PathLike[str],
     *,
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
@@ -205,16 +212,16 @@ def train(
 
 @_Command
 def verify(
-    run: str | Path,
+    run: str | PathLike[str],
     url: str,
     *,
     model: str | None = None,
     n: int | None = None,
-    task: str | Path | None = None,
+    task: str | PathLike[str] | None = None,
     send: str | None = None,
-    request: str | Path | None = None,
-    junit: str | Path | None = None,
-    markdown: str | Path | None = None,
+    request: str | PathLike[str] | None = None,
+    junit: str | PathLike[str] | None = None,
+    markdown: str | PathLike[str] | None = None,
     allow_held: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -239,16 +246,16 @@ def verify(
 
 @_Command
 def study(
-    task: str | Path | Task,
+    task: str | PathLike[str] | Task,
     kind: StudyKind,
     *,
-    sizes: Sequence[int] | None = None,
+    sizes: str | Sequence[int] | None = None,
     seeds: int | None = None,
     dpo_rate: float | None = None,
     orpo_rate: float | None = None,
-    gate: str | None = None,
-    optimised: str | Path | None = None,
-    out: str | Path | None = None,
+    gate: StudyGate | None = None,
+    optimised: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -275,7 +282,8 @@ def study(
         return run_study(request, shown, stop or NEVER)
 
 
-def plan(model: str | Path, **options: Any) -> Plan:
+@checked
+def plan(model: str | PathLike[str], **options: Any) -> Plan:
     """Forecast memory, time and cost of a training. Nothing is loaded or downloaded.
 
     model: a name from the catalogue, a folder, a .gguf file, or a hub id. options: those of `lastresort plan`, such as
@@ -283,12 +291,13 @@ def plan(model: str | Path, **options: Any) -> Plan:
     """
     from lastresort.app.plan import PlanRequest, make_plan
 
-    return make_plan(PlanRequest(model, **options))
+    return make_plan(PlanRequest(**checked_fields("plan", PlanRequest, {"model": model, **options})))
 
 
+@checked
 def advise(
-    task: str | Path | Task | None = None,
-    facts: Mapping[str, Any] | None = None,
+    task: str | PathLike[str] | Task | None = None,
+    facts: Mapping[str, object] | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
 ) -> Recommendation:
@@ -302,7 +311,10 @@ def advise(
     return give_advice(AdviceRequest(known, tuple((facts or {}).items()), settings or {}))
 
 
-def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None) -> DataCheck:
+@checked
+def check_data(
+    task: str | PathLike[str] | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None
+) -> DataCheck:
     """Check a task's examples and preferences for duplicates, leaks, conflicts and lengths. show: rows to print by token."""
     from lastresort.app.data_check import check_task
     from lastresort.spec.task import given_task
@@ -311,11 +323,12 @@ def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str,
         return check_task(given_task(_file(task), dict(settings or {})), show=show)
 
 
+@checked
 def convert_data(
-    file: str | Path,
+    file: str | PathLike[str],
     to: str,
     *,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
     columns: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
     progress: Progress | None = None,
@@ -336,12 +349,13 @@ def convert_data(
         )
 
 
+@checked
 def make_pairs(
-    task: str | Path | Task,
-    samples: str | Path | None = None,
+    task: str | PathLike[str] | Task,
+    samples: str | PathLike[str] | None = None,
     *,
-    run: str | Path | None = None,
-    out: str | Path | None = None,
+    run: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
     margin: float = 0.0,
     own_answers: bool = False,
     most: int = 4,
@@ -375,9 +389,10 @@ def make_pairs(
         return pair_samples(request, shown, stop or NEVER)
 
 
+@checked
 def mix_data(
-    *files: str | Path,
-    out: str | Path,
+    *files: str | PathLike[str],
+    out: str | PathLike[str],
     to: str | None = None,
     rows: int | None = None,
     repeat: bool = False,
@@ -402,8 +417,9 @@ def mix_data(
         return mix_files(request, shown, stop or NEVER)
 
 
+@checked
 def synth_data(
-    task: str | Path | Task,
+    task: str | PathLike[str] | Task,
     *,
     teacher: str | None = None,
     n: int | None = None,
@@ -415,7 +431,7 @@ def synth_data(
     prompt_price: float | None = None,
     output_price: float | None = None,
     seed: int = 0,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
     ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -440,14 +456,16 @@ def synth_data(
         return synth.synth_data(request, shown, stop or NEVER)
 
 
-def open_run(folder: str | Path) -> Run:
+@checked
+def open_run(folder: str | PathLike[str]) -> Run:
     """Open a run from its folder, whether finished, stopped or still running. Raises DataError if there is none."""
     from lastresort.app import runs
 
     return runs.open_run(Path(folder))
 
 
-def open_system(folder: str | Path, *, allow_held: bool = False) -> Running:
+@checked
+def open_system(folder: str | PathLike[str], *, allow_held: bool = False) -> Running:
     """Open the winner of a run, or a saved system, as it was measured.
 
     In bfloat16 and float16 the rounding depends on which inputs are answered together, so a close answer can differ.
@@ -461,11 +479,11 @@ def open_system(folder: str | Path, *, allow_held: bool = False) -> Running:
 
 @_Command
 def handoff(
-    run: str | Path,
+    run: str | PathLike[str],
     to: str,
     *,
     merged: bool = False,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
     name: str | None = None,
     allow_held: bool = False,
     port: int | None = None,
@@ -496,9 +514,14 @@ def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
     return computing(progress)
 
 
-def _file(task: str | Path | Task) -> Path | Task:
-    return Path(task) if isinstance(task, str) else task
+def _file(task: str | PathLike[str] | Task) -> Path | Task:
+    return Path(task) if isinstance(task, str | PathLike) else task
 
 
-def _path(place: str | Path | None) -> Path | None:
+def _path(place: str | PathLike[str] | None) -> Path | None:
     return None if place is None else Path(place)
+
+
+def _model(name: str | PathLike[str] | None) -> str | Path | None:
+    """A model may have a name that is no path."""
+    return Path(name) if isinstance(name, PathLike) else name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import base64
+import copy
 import inspect
 import json
 import os
+import pickle
 import pydoc
 import re
 import signal
@@ -20,18 +22,21 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy
 import pytest
 from markupsafe import escape
 
 import lastresort as lr
 from climb_support import rows, scripted_task
 from gate_support import SUITES, gated_task
+from lastresort.advice.advise import RULES
 from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.app.start import ClimbRequest
 from lastresort.app.study import Study
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.climb.identity import settings_of
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate import suite_table
 from lastresort.records.events import RungTested
@@ -139,7 +144,12 @@ def study_is_typed_and_drawn(study: Study) -> None:
             "--sizes=20,900 --seeds=1",
             "--seeds: found 1, expected at least",
         ),
-        ("crossover", {"sizes": (20, 900)}, "--sizes=20,900", "--sizes: found 20, 900, expected two or more"),
+        (
+            "crossover",
+            {"sizes": numpy.array((20, 900))},
+            "--sizes=20,900",
+            "--sizes: found 20, 900, expected two or more",
+        ),
         ("min-data", {"ray": "nowhere", "seeds": 1}, "--ray=nowhere --seeds=1", "--ray: found"),
         ("orpo-vs-dpo", {"dpo_rate": 2.0, "seeds": 1}, "--dpo-rate=2 --seeds=1", 'key "preferences": found nothing'),
         ("orpo-vs-dpo", {"settings": {"bars": 1}}, "--set=bars=1", '"bars"'),
@@ -260,7 +270,179 @@ def test_the_winner_answers(tmp_path: Path) -> None:
         system.answer(texts[0])
     with pytest.raises(DataError, match="none: there is no such folder"):
         lr.open_system(tmp_path / "none")
+    with pytest.raises(DataError, match=rf"{tmp_path / 'task'}: found no system, expected .*with its system.yaml"):
+        lr.open_system(tmp_path / "task")
     assert sum(answer.text == row["output"] for answer, row in zip(answers, rows(), strict=False)) > 15
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (
+            [{"role": "user", "content": "hi"}],
+            "answer, input 1: found one message, expected text, or a conversation as a list",
+        ),
+        ([[{"role": "user"}]], r'answer, input 1, key "\[0\].content": found null, expected text'),
+        (["hi", ["a"]], r'answer, input 2, key "\[0\]": found text, expected a turn {"role"'),
+        ([7], "answer, input 1: found a number"),
+        ({"role": "user", "content": "hi"}, "answer: found an object, expected a list of inputs"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(inputs: Any, said: str, winner: Run) -> None:
+    with lr.open_system(winner) as system, pytest.raises(InputError, match=said):
+        system.answer(inputs)
+
+
+def test_a_system_takes_messages_as_endpoints_do_and_is_closed_by_its_with(winner: Run) -> None:
+    text = rows()[0]["input"]
+    turns = [{"role": "user", "content": text}]
+    with lr.open_system(winner) as system:
+        assert repr(system).startswith(f"<open system {system.system.name} on scripted:")
+        assert system.answer([turns])[0].text == system.answer([text])[0].text == "".join(system.stream(turns))
+        with pytest.raises(InputError, match='stream, key "\\[0\\]": found text, expected a turn'):
+            list(system.stream([text]))  # type: ignore[list-item]
+    assert repr(system).startswith("<closed system")
+    for use in (lambda: system.answer([text]), lambda: list(system.stream(text))):
+        with pytest.raises(InputError, match=r"the system was closed, expected an open one\. Open it"):
+            use()
+
+
+@pytest.fixture(scope="module")
+def winner(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return climbed(tmp_path_factory.mktemp("winner"))
+
+
+def test_a_run_stands_for_its_folder(winner: Run) -> None:
+    assert lr.open_run(winner) == winner
+    with pytest.raises(InputError, match="the folder is not empty"):
+        lr.climb(winner.task_file(), run=winner, progress=SilentProgress())
+    assert lr.climb(winner.task_file(), run=winner, resume=True, progress=SilentProgress()) == winner
+
+
+FUNCTIONS = [name for name in lr.__all__ if name not in ("Run", "__version__")]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_function_checks_what_it_is_given(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each argument in turn, the others being as they should be. Nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    function = getattr(lr, name)
+    taken = inspect.signature(function).parameters
+    several = {one for one, what in taken.items() if what.kind == what.VAR_POSITIONAL}
+    required = {
+        one: "x" for one, what in taken.items() if what.default is what.empty and one not in {*several, "options"}
+    }
+    for argument in taken.keys() - several - {"options"}:
+        with pytest.raises(InputError, match=rf"^{name}\({argument}=…\): found a value of type object, expected"):
+            function(**required | {argument: object()})
+    for argument in several:
+        with pytest.raises(InputError, match=rf"^{name}\(\*{argument}\): found a value of type object, expected"):
+            function(object(), **required)
+    with pytest.raises(InputError, match=rf'^{name}\(…\): found the unknown argument "dry", expected'):
+        function(**required, dry=True)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda task: lr.climb({"task": "a"}),
+            r"climb\(task=…\): found a mapping with task, expected .*Write it to a file",
+        ),
+        (
+            lambda task: lr.train({"data": "a"}),
+            r"train\(file=…\): found a mapping with data, expected .* such as train.yaml",
+        ),
+        (lambda task: lr.climb(), r"climb\(…\): missing a required argument: 'task'"),
+        (
+            lambda task: lr.climb(task, settings=["bar=0.3"]),
+            'found a list of 1, expected a mapping whose keys are text or None. Write settings={"',
+        ),
+        (
+            lambda task: lr.climb(task, gate=False),
+            r'found false \(a truth value\), expected "quick", "full", "none" or None\.',
+        ),
+        (
+            lambda task: lr.climb(task, progress=False),
+            "expected a Progress or None. Pass lastresort.types.SilentProgress",
+        ),
+        (
+            lambda task: lr.climb(task, progress=SilentProgress),
+            "found the class SilentProgress, expected a Progress or None",
+        ),
+        (lambda task: lr.climb(task, stop=True), "expected a Stop or None. Pass a lastresort.stop.StopSignal"),
+        (lambda task: lr.gate(from_logs="logs"), r'found text \("logs"\), expected a tuple of 2 or None'),
+        (lambda task: lr.gate(margin="mmlu=1"), r'expected a list of text. Write margin=\["mmlu=1"\]'),
+        (
+            lambda task: lr.plan("llama-3-8b", rows="10k"),
+            r'plan\(rows=…\): found text \("10k"\), expected a whole number',
+        ),
+        (
+            lambda task: lr.plan("llama-3-8b", methd="lora"),
+            'unknown argument "methd", expected method. Write "method".',
+        ),
+        (lambda task: lr.check_data(task, show=True), "found true .*expected a whole number"),
+    ],
+)
+def test_another_type_is_named_and_leaves_no_run(
+    call: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        call(scripted_task(tmp_path / "task", quality=[{"right": 0.97}]))
+    assert [path.name for path in tmp_path.iterdir()] == ["task"]
+
+
+def test_resuming_checks_what_it_is_given(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^resume\(gate=…\): found true \(a truth value\), expected"):
+        Run(tmp_path).resume(gate=True)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r'^resume\(…\): found the unknown argument "run"'):
+        Run(tmp_path).resume(run=tmp_path)  # type: ignore[call-arg]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path, quality=[{"right": 0.97}])
+    task = lr.load_task(path, {"split.seed": numpy.int64(3), "bar": numpy.float32(0.5)})
+    assert (task.split.seed, task.bar) == (3, 0.5)
+    run = climbed(tmp_path, settings={"split.seed": numpy.int64(3)})
+    assert settings_of(run.folder) == {"split.seed": 3}
+    options = {"gpu": "rtx-4090", "method": "lora"}
+    assert lr.plan("llama-3-8b", rows=numpy.int64(50), epochs=numpy.float32(1), **options) == lr.plan(
+        "llama-3-8b", rows=50, epochs=1.0, **options
+    )
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_pickled_and_copied_by_its_name(name: str) -> None:
+    function = getattr(lr, name)
+    assert pickle.loads(pickle.dumps(function)) is copy.deepcopy(function) is function
+
+
+def test_advice_is_pickled_and_copied() -> None:
+    found = lr.advise(facts={"wrong": ["format", "style"], "n_train": 800})
+    assert found.advice.applied
+    assert found.advice.frameworks
+    assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == found
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_a_folder_is_refused_with_the_task_file_in_it(tmp_path: Path) -> None:
+    for name in ("axolotl.yml", "train.yaml", "task.yaml"):
+        (tmp_path / name).write_text("a: 1\n", encoding="utf-8")
+    with pytest.raises(TaskError, match=r'Name the file: "[^"]*task.yaml"'):
+        lr.load_task(tmp_path)
+    (tmp_path / "task.yaml").unlink()
+    with pytest.raises(TaskError, match=r"Name a task file, such as task\.yaml"):
+        lr.load_task(tmp_path)
+    with pytest.raises(TaskError, match=r'Name the file: "[^"]*train.yaml"'):
+        lr.train(tmp_path, progress=SilentProgress())
+
+
+def test_a_draft_speaks_of_its_data_before_its_task_file(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").touch()
+    with pytest.raises(DataError, match=r"nope\.csv: no such file"):
+        lr.init(tmp_path / "nope.csv", task_file=tmp_path / "task.yaml")
 
 
 def test_a_run_and_a_check_are_shown_in_one_line(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lastresort.app.arguments import checked
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress
+from lastresort.types import GateMode, Progress
 
 if TYPE_CHECKING:
     from lastresort.evals.scorers.scorer import AnswerForm
@@ -24,9 +26,15 @@ CANDIDATE_DEPTH = 3  # of a candidate's folder below its run
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run in its folder, finished or not. Each property reads it again, so that a run at work can be followed."""
+    """A run in its folder, finished or not. Each property reads it again, so that a run at work can be followed.
+
+    It stands for its folder wherever a path is asked for.
+    """
 
     folder: Path
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __repr__(self) -> str:
         """The folder and the answer, as far as they can be read."""
@@ -93,15 +101,16 @@ class Run:
         with Record.open(self.folder, read_only=True) as record:
             return task_file_of(record, self.folder)
 
+    @checked
     def resume(
         self,
         *,
-        task: str | Path | None = None,
+        task: str | PathLike[str] | None = None,
         until: str | None = None,
-        gate: str | None = None,
+        gate: GateMode | None = None,
         compare: str | None = None,
         compare_seeds: int = 3,
-        more: str | Path | None = None,
+        more: str | PathLike[str] | None = None,
         ray: str | None = None,
         settings: Mapping[str, Any] | None = None,
         progress: Progress | None = None,

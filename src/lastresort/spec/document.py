@@ -189,7 +189,7 @@ def read_value(text: str, name: str) -> Any:
 
 def with_overrides(document: YamlDocument, overrides: Mapping[str, Any]) -> YamlDocument:
     """The document with dotted keys set from outside, such as {"split.seed": 3}; the values are not checked here."""
-    values, changed = _plain(document.values), set(document.overridden)
+    values, changed = plain(document.values), set(document.overridden)
     for name, value in overrides.items():
         key = tuple(name.split("."))
         if not all(key):
@@ -212,7 +212,7 @@ def with_overrides(document: YamlDocument, overrides: Mapping[str, Any]) -> Yaml
                     expected="a key with keys below it",
                     remedy=f'Set "{dotted(key[:depth])}" as a whole.',
                 )
-        inner[key[-1]] = _plain(value)
+        inner[key[-1]] = plain(value)
     return replace(document, values=values, overridden=frozenset(changed))
 
 
@@ -313,12 +313,12 @@ def _syntax_error(name: str, error: yaml.MarkedYAMLError, kind: FileKind) -> Tas
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A deep copy in which tuples are lists, paths are text, and numbers of other libraries Python's own."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, int | float):
         return value
     if isinstance(value, Real):
