@@ -205,13 +205,30 @@ def test_a_run_gives_its_decision_its_items_and_its_picture(tmp_path: Path) -> N
     (tested,) = [rung for rung in run.decision["rungs"] if rung["test"]]
     assert {(row["rung"], row["candidate"]) for row in items} == {("prompting", tested["chosen"])}
     assert sum(row["score"] for row in items) / len(items) == pytest.approx(tested["test"]["score"])
-    assert {row["split"] for row in run.items()} == {"dev", "test"}
+    assert {row["split"] for row in run.items()} == {"dev", "test", "rest of test"}
     drawn = picture(run._repr_html_())
     assert [text.text for text in drawn.iter(f"{SVG}text") if text.get("class") == "name"] == ["prompting"]
     (style,) = drawn.iter(f"{SVG}style")
     assert "--met:" in (style.text or "")
     assert ".strip .span" in (style.text or "")
     assert headline(run.view) in run._repr_html_()
+
+
+@pytest.mark.parametrize("group", [None, 3])
+def test_items_that_came_with_the_deciding_batch_are_told_from_those_that_counted(
+    tmp_path: Path, group: int | None
+) -> None:
+    """So that the means of the rows of split test are the decision's scores."""
+    path = scripted_task(tmp_path, quality=[{"right": 0.97}], task={"bar": 0.3})
+    given = [{**row, "group": f"g{number // group}"} if group else row for number, row in enumerate(rows())]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    run = lr.climb(path, run=tmp_path / "run", progress=SilentProgress())
+    (test,) = [rung["test"] for rung in run.decision["rungs"] if rung["test"]]
+    items, left = ([row for row in run.items() if row["split"] == split] for split in ("test", "rest of test"))
+    assert (test["verdict"], test["unit"]) == ("MET", "group" if group else "item")
+    assert len(items) == test["n_used"] * (group or 1) < test["n_available"] * (group or 1)
+    assert fmean(row["score"] for row in items) == pytest.approx(test["score"])
+    assert left
 
 
 def test_a_stopped_run_is_opened_and_resumed(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lastresort.interop.exporting.export import ExportedFolder
     from lastresort.interop.exporting.job import ExportableTraining
     from lastresort.records.decision import RunView
+    from lastresort.records.measurement import ItemScore, Measurement
+    from lastresort.records.record import Record
 
 CANDIDATE_DEPTH = 3  # of a candidate's folder below its run
 
@@ -81,16 +83,16 @@ class Run:
         """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them.
 
         split: "dev", "test", "fresh", the items with which an UNDECIDED test went on, or "rest of test", those that the test did
-        not need and the gate used.
+        not need: answered together with the last that it needed, or asked by the gate.
         """
-        from lastresort.records.measurement import whole_of
         from lastresort.records.record import Record
 
         with Record.open(self.folder, read_only=True) as record:
+            used = _used_items(record)
             return [
-                {"rung": found.rung, "candidate": found.candidate, "split": whole_of(found.split), **asdict(item)}
+                {"rung": found.rung, "candidate": found.candidate, "split": split, **asdict(item)}
                 for found in record.measurements()
-                for item in found.items
+                for split, item in _by_use(found, used)
             ]
 
     def task_file(self) -> Path:
@@ -143,6 +145,30 @@ class Run:
         from lastresort.report.notebook import ladder_html
 
         return ladder_html(self.view)
+
+
+def _used_items(record: Record) -> dict[tuple[str, str], int]:
+    """By rung and system, how many test items gave the verdict; nothing of an UNDECIDED, which rests on all that were answered."""
+    from lastresort.records.events import RepairTested, RungTested
+
+    used: dict[tuple[str, str], int] = {}
+    tests: list[RungTested | RepairTested] = [*record.all(RungTested), *record.all(RepairTested)]
+    for one in tests:
+        n = one.judgement.n_used if one.judgement.unit == "item" else one.items
+        if n is not None and one.judgement.outcome != "UNDECIDED":
+            used[one.rung, one.system] = n
+    return used
+
+
+def _by_use(found: Measurement, used: dict[tuple[str, str], int]) -> Iterator[tuple[str, ItemScore]]:
+    """The items with their split. used: of each test the items still to come, which those of its parts are taken off."""
+    from lastresort.records.measurement import FRESH, REST, TEST, whole_of
+
+    split, key = whole_of(found.split), (found.rung, found.candidate)
+    n = min(used.get(key, found.n), found.n) if split in (TEST, FRESH) else found.n
+    if split in (TEST, FRESH) and key in used:
+        used[key] -= n
+    yield from ((split if number < n else REST, item) for number, item in enumerate(found.items))
 
 
 def changed_inputs(folder: Path) -> list[str]:

@@ -82,6 +82,15 @@ def run_test(
     return _with_outlook(judgement, task, binary, answered, alpha, by, once=once), measured
 
 
+def items_in_groups(found: Judgement, parts: Sequence[Sequence[Example]]) -> int | None:
+    """How many items, the first of the parts, the groups that a test used hold; None where it counts items."""
+    if found.unit == "item":
+        return None
+    labels = groups_of([example for part in parts for example in order_of_test(part)]) or []
+    used = set(list(dict.fromkeys(labels))[: found.n_used])
+    return sum(label in used for label in labels)
+
+
 def goes_on(found: Judgement, parts: int) -> bool:
     """Whether a test is open and has not seen all of so many parts."""
     return found.outcome == "UNDECIDED" and max(1, len(found.parts)) < parts

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from lastresort.climb.bar_test import goes_on, met_in, run_test
+from lastresort.climb.bar_test import goes_on, items_in_groups, met_in, run_test
 from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits, rung_ahead, say_cost
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
@@ -157,7 +157,9 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     used = {item.id for item in items}
     asked = [example for part in parts for example in part if example.id in used]
     ledger.use([item_hash(example) for example in asked], bench.record.run_id)
-    bench.record.append(RungTested(rung=name, system=system.name, judgement=judgement))
+    bench.record.append(
+        RungTested(rung=name, system=system.name, judgement=judgement, items=items_in_groups(judgement, parts))
+    )
     return RungOutcome(name, judgement, system.name)
 
 

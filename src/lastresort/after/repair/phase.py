@@ -17,7 +17,7 @@ from lastresort.after.repair.choose import (
     goes_to_the_gate,
     is_good,
 )
-from lastresort.climb.bar_test import run_test
+from lastresort.climb.bar_test import items_in_groups, run_test
 from lastresort.climb.budget import over_time
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import PreparedTask
@@ -246,8 +246,10 @@ class _Trying:
 def _tested(bench: Workbench, prepared: PreparedTask, rung: str, chosen: RepairCandidate) -> RepairTested:
     """The frozen repair against the bar: once, whatever error a later session could give it."""
     system = load_system(bench.candidate_folder(rung, chosen.system))
-    judgement, _ = run_test(bench, rung, system, [prepared.split.test], bench.alpha_of_repair(rung), once=True)
-    tested = RepairTested(rung=rung, system=system.name, judgement=judgement)
+    parts = [prepared.split.test]
+    judgement, _ = run_test(bench, rung, system, parts, bench.alpha_of_repair(rung), once=True)
+    items = items_in_groups(judgement, parts)
+    tested = RepairTested(rung=rung, system=system.name, judgement=judgement, items=items)
     bench.record.append(tested)
     return tested
 

@@ -80,9 +80,12 @@ class RepairPostponed(OfRung):
 
 
 class RepairTested(OfRung):
+    """items: as in `RungTested`."""
+
     kind: Literal["repair_tested"] = "repair_tested"
     system: str
     judgement: Judgement
+    items: int | None = None
 
 
 class WaysChosen(BaseEvent):

@@ -240,9 +240,12 @@ class SystemFrozen(OfRung):
 
 
 class RungTested(OfRung):
+    """items: that the verdict rests on, the first of the test, where it counts groups."""
+
     kind: Literal["rung_tested"] = "rung_tested"
     system: str
     judgement: Judgement
+    items: int | None = None
 
 
 class SavingWeighed(OfRung):
