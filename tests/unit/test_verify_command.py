@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ from lastresort.systems.running import load_winner
 from lastresort.types import Message
 from recheck_support import handbook_run, scripted, tuned_run
 from serve_support import served
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "verify.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +195,20 @@ def test_a_server_that_answers_as_recorded_is_0(
     out, error = capsys.readouterr()
     assert "are the same text" in out
     assert "Asks all" in error  # before anything is sent
+
+
+def test_the_block_of_the_page_runs(run: Path, server: Endpoint) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    for said, here in (("runs/tickets-1", run), ("http://127.0.0.1:8000/v1", url_of(server))):
+        assert f'"{said}"' in block
+        block = block.replace(said, str(here))
+    *_, last = block.strip().splitlines()
+    names: dict[str, Any] = {"lr": lr}
+    exec(block, names)
+    found = names["found"]
+    assert found.worse
+    assert repr(found) == f"<Verification: {found.document.answer}>"
+    assert eval(last, names) == [one.cause for one in found.document.causes if one.explains]
 
 
 def test_a_worse_server_is_1_with_files_that_say_why(

@@ -65,6 +65,9 @@ class Verification:
 
         return verify_markdown(self.document)
 
+    def __repr__(self) -> str:
+        return f"<Verification: {self.document.answer}>"
+
     def _repr_markdown_(self) -> str:
         return self.markdown
 
