@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,8 @@ def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
     ("arguments", "told"),
     [
         (("--from-logs", "base", "missing"), "missing: found nothing on disk"),
+        (("--from-logs", "base", "base"), "found the same place twice, base and base"),
+        (("--from-logs", "base", "tuned/../base"), "Name first what the base wrote"),
         (("--from-logs", "base", "other"), "found lm_eval:letters in one and lm_eval:other in the other"),
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:mmlu=0.03"), "a measure that both logs hold"),
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:letters=skip"), "every measure is skipped"),
@@ -216,5 +219,5 @@ def test_an_epoch_without_a_score_hides_its_share_of_an_item(
     assert found["verdict"] == verdict
     assert ("13 of 400 items" in found["suites"][0]["reason"]) is (verdict == "HOLD")
     assert f"{short} samples of tuned.json have a score in only some of the epochs." in " ".join(found["notes"])
-    gate("--from-logs", tuned, tuned)
+    gate("--from-logs", str(shutil.copy(tuned, tmp_path / "copy.json")), tuned)
     assert written(tmp_path / "gates" / "logs-2")["verdict"] == "SHIP"  # what neither has hides nothing

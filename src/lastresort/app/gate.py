@@ -63,6 +63,11 @@ class GateResult:
     def reasons(self) -> tuple[str, ...]:
         return self.document.reasons
 
+    def __repr__(self) -> str:
+        from lastresort.report.gate import finding
+
+        return f"<GateResult {self.path}: {finding(self.document)}>"
+
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import gate_html
 
@@ -135,6 +140,14 @@ def _of_logs(request: GateRequest) -> tuple[GateDocument, Path]:
             f"found {name} with --from-logs",
             expected="either models to ask or logs",
             remedy=f"Remove {name}.",
+        )
+    base, tuned = request.from_logs
+    if base.resolve() == tuned.resolve():
+        raise InputError(
+            f"found the same place twice, {printable(str(base))} and {printable(str(tuned))}",
+            where="--from-logs",
+            expected="the logs of the base and those of the tuned model",
+            remedy="Name first what the base wrote, then what the tuned model wrote.",
         )
     from lastresort.gate.from_logs import LogGateArguments, gate_logs, read_margins
 
