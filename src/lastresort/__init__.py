@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
     from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile
+    from lastresort.report.forecast import DryRun
     from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from lastresort.types import GateMode, Progress, StudyGate, StudyKind
 
 __all__ = [
-    "Run", "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",
+    "Run", "__version__", "advise", "check_data", "climb", "convert_data", "forecast", "gate", "handoff", "init", "load_task",
     "make_pairs", "mix_data", "open_run", "open_system", "plan", "study", "synth_data", "train", "verify",
 ]  # fmt: skip
 
@@ -146,6 +147,30 @@ def climb(
     )  # fmt: skip
     with _computing(progress) as shown:
         return Run(start_climb(request, shown, stop or NEVER).run)
+
+
+@checked
+def forecast(
+    task: str | PathLike[str] | Task,
+    *,
+    run: str | PathLike[str] | None = None,
+    resume: bool = False,
+    until: str | None = None,
+    gate: GateMode | None = None,
+    compare: str | None = None,
+    compare_seeds: int = 3,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> DryRun:
+    """Say what a climb would do and cost, rung by rung, as `lastresort climb --dry-run` does. Runs no model and writes nothing.
+
+    The options are those of `climb`. Raises InputError for bad input.
+    """
+    from lastresort.app.start import ClimbRequest, forecast_climb
+
+    request = ClimbRequest(_file(task), settings or {}, _path(run), resume, until, gate, compare, compare_seeds)
+    with _computing(progress) as shown:
+        return forecast_climb(request, shown)
 
 
 @_Command

@@ -39,10 +39,14 @@ from lastresort.cli.main import app
 from lastresort.climb.identity import settings_of
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate import suite_table
+from lastresort.records.atomic import held
 from lastresort.records.events import RungTested
 from lastresort.records.record import Record
-from lastresort.report.notebook import gate_html
+from lastresort.report.gate import finding
+from lastresort.report.notebook import LETTER, gate_html, ladder_html
+from lastresort.report.words.gate import AXIS
 from lastresort.report.words.titles import headline
+from lastresort.report.words.training import training_lines
 from lastresort.stop import Stop, StopSignal
 from lastresort.types import Message, Progress, SilentProgress
 from logs_support import write_samples
@@ -63,9 +67,12 @@ def climbed(folder: Path, **arguments: Any) -> Run:
 
 
 def picture(html: str) -> ElementTree.Element:
-    """The one image of what a notebook shows."""
+    """The one image of what a notebook shows: the picture, on a ground of its own."""
     (coded,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
-    return ElementTree.fromstring(base64.b64decode(coded))
+    ground = ElementTree.fromstring(base64.b64decode(coded))
+    assert ":root { background: var(--paper) }" in (ground.findtext(f"{SVG}style") or "")
+    (drawn,) = ground.findall(f"{SVG}svg/{SVG}svg")
+    return drawn
 
 
 def executed(source: str, names: dict[str, Any]) -> Any:
@@ -209,9 +216,13 @@ def test_a_run_gives_its_decision_its_items_and_its_picture(tmp_path: Path) -> N
     drawn = picture(run._repr_html_())
     assert [text.text for text in drawn.iter(f"{SVG}text") if text.get("class") == "name"] == ["prompting"]
     (style,) = drawn.iter(f"{SVG}style")
-    assert "--met:" in (style.text or "")
     assert ".strip .span" in (style.text or "")
     assert headline(run.view) in run._repr_html_()
+    shown = [text.text for text in drawn.iter(f"{SVG}text")]
+    assert f"100.0% of {tested['test']['n_used']} items" in shown
+    held = run.view.rungs[0].replaced(gate="HOLD")
+    again = ladder_html(run.view.replaced(rungs=(held, *run.view.rungs[1:])))
+    assert "MET, gate: HOLD" in [text.text for text in picture(again).iter(f"{SVG}text")]
 
 
 @pytest.mark.parametrize("group", [None, 3])
@@ -469,6 +480,67 @@ def test_a_run_and_a_check_are_shown_in_one_line(tmp_path: Path) -> None:
     found = lr.check_data(run.task_file())
     assert f"report=<DataReport ok: {found.report.counts['train']} train, " in repr(found)
     assert len(repr(found)) < 200
+    assert all(str(escape(line)) in found._repr_html_() for line in found.lines())
+
+
+def test_what_functions_return_is_short_in_a_terminal_and_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = lr.load_task(scripted_task(tmp_path, quality=[{"right": 0.97}]))
+    assert repr(task) == f"<Task routing: {tmp_path / 'task.yaml'}, ladder prompting, sft, score choice, bar 0.8>"
+    advice = lr.advise(facts={"wrong": ["format"]})
+    assert repr(advice) == f"<Recommendation: {advice.answer}>"
+    assert all(step.rung in advice._repr_html_() for step in advice.document.path)
+    plan = lr.plan("llama-3-8b", gpu="rtx-4090")
+    assert repr(plan) == f"<Plan: {plan.answer}>"
+    lines = [f"{i},{'ab'[i % 2]}" for i in range(300)]
+    (tmp_path / "rows.csv").write_text("\n".join(["body,team", *lines]), encoding="utf-8")
+    drafted = lr.init("rows.csv", output="team", task_file="drafted.yaml")
+    assert repr(drafted) == "<Drafted drafted.yaml: 300 rows, score choice, bar 85%>"
+    assert str(escape(drafted.lines()[0])) in drafted._repr_html_()
+
+
+def test_a_training_is_shown_as_its_command_prints_it(tmp_path: Path) -> None:
+    training = lr.train(training_file(tmp_path, "sft"), settings={"max_steps": 1}, progress=SilentProgress())
+    first, *others = training_lines(training.record, training.objective, training.output)
+    assert repr(training) == f"<Training {training.saved}: {first}>"
+    assert all(str(escape(line)) in training._repr_html_() for line in (first, *others))
+
+
+def test_a_climb_is_forecast_as_its_dry_run_prints_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the options of a climb that a forecast depends on."""
+    monkeypatch.chdir(tmp_path)
+    path = scripted_task(tmp_path, quality=[{"right": 0.97}])
+    found = lr.forecast(path, until="prompting", settings={"bar": 0.7}, progress=SilentProgress())
+    given = ["climb", str(path), "--dry-run", "--json", "--until", "prompting", "--set", "bar=0.7"]
+    monkeypatch.setattr(sys, "argv", ["lastresort", *given])
+    assert guarded(app) == 0
+    assert json.loads(capsys.readouterr().out) == found.as_json()
+    assert not Path("runs").exists()
+    assert [rung.name for rung in found.rungs] == ["prompting"]
+    assert repr(found).startswith("<DryRun routing: prompting")
+    assert "A high estimate" in found._repr_html_()
+    assert "--verbose" not in found._repr_html_()
+    ours, climbs = (set(inspect.signature(one).parameters) for one in (lr.forecast, lr.climb))
+    assert climbs - ours == {"more", "ray", "stop"}
+    assert ours < climbs
+
+
+def test_a_decision_that_is_not_there_yet_is_not_asked_to_be_finished_by_two(tmp_path: Path) -> None:
+    run = climbed(tmp_path)
+    with Record.open(run.folder) as record:
+        tested = record.last(RungTested)
+        assert tested is not None
+        record.append(tested)
+    with pytest.raises(DataError, match="--resume"):
+        run.decision  # noqa: B018
+    with held(run.folder, "held", expected="", remedy=""):
+        with pytest.raises(DataError, match=r"A process is climbing it now: `lastresort watch .*` shows how far it is"):
+            run.decision  # noqa: B018
+        assert "Not decided yet" in run._repr_html_()
 
 
 def test_settings_override_a_file_and_nothing_else(tmp_path: Path) -> None:
@@ -505,7 +577,14 @@ def test_a_gate_is_drawn_by_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (found.verdict, found.path) == ("REJECT", Path("found/gate.json"))
     assert Path("gate.md").is_file()
     names = [text.text for text in picture(found._repr_html_()).iter(f"{SVG}text") if text.get("class") == "name"]
-    assert names == [suite.name.replace("_", " ") for suite in found.document.suites]
+    assert names == [suite.name for suite in found.document.suites]
+    assert repr(found) == f"<GateResult found/gate.json: {finding(found.document)}>"
+    (suite,) = found.document.suites
+    long = suite.model_copy(update={"name": "lm_eval:mmlu_high_school_world_history"})
+    drawn = picture(gate_html(found.document.model_copy(update={"suites": (long,)})))
+    strip = next(one for one in drawn.findall(f"{SVG}svg") if one.find(f"{SVG}svg") is not None)
+    assert float(strip.get("x", 0)) > LETTER * len(long.name)
+    assert AXIS in [text.text for text in drawn.iter(f"{SVG}text")]
     assert "<img" not in gate_html(found.document.model_copy(update={"suites": ()}))
 
 

@@ -81,6 +81,15 @@ class Recommendation:
         """As `lastresort advise --json` prints it."""
         return self.document.as_json()
 
+    def __repr__(self) -> str:
+        return f"<Recommendation: {self.answer}>"
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.advice import path_table
+        from lastresort.report.notebook import terminal_html
+
+        return terminal_html(self.answer, path_table(self.document))
+
 
 def give_advice(request: AdviceRequest, ask: Callable[[Facts], Facts] | None = None) -> Recommendation:
     """Apply the rules to this task and these facts. ask: adds a person's answers to the facts.

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lastresort.app.start import RUNS
 from lastresort.climb.prepare import PreparedTask, check_sizes, data_report, files_read, prepare, trained_turns
@@ -27,7 +26,7 @@ from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Example
+from lastresort.types import Example, JsonObject
 
 # Keys that no check reads.
 UNREAD = frozenset(("task", "goal", "on_undecided", "facts", "limits", "decode", "general", "keep", *RUNGS))
@@ -54,7 +53,7 @@ class DataCheck:
         """False where something must be fixed first."""
         return self.report.ok
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As `lastresort data check --json` prints it."""
         preferences = None if self.preferences is None else self.preferences.as_json()
         reuse = None if self.test_reuse is None else self.test_reuse.as_json()
@@ -64,6 +63,11 @@ class DataCheck:
         """As `lastresort data check` prints it."""
         reuse = [] if self.test_reuse is None else [f"warning: {self.test_reuse.text}"]
         return [*words.lines(self.report, self.preferences), *reuse, *self.masks]
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import lines_html
+
+        return lines_html(words.in_short(self.report), self.lines())
 
 
 def checked_part(task: Task, *, sizes: bool = True) -> str:

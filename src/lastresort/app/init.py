@@ -28,7 +28,7 @@ from lastresort.errors import DataError, InputError, LastresortError, SplitError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
 from lastresort.report.words.data import lines
-from lastresort.report.words.draft import DraftFacts, Ungrouped, few_test_items, rows_without, task_text
+from lastresort.report.words.draft import DraftFacts, Ungrouped, drafted_line, few_test_items, rows_without, task_text
 from lastresort.spec.sections import SplitSettings
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
@@ -96,6 +96,18 @@ class Drafted:
         """What the check found, as `lastresort init` prints it."""
         few = [] if self.few is None else [few_test_items(self.few.n, self.few.enough, self.draft.bar)]
         return [*lines(self.report, None), *few]
+
+    def __repr__(self) -> str:
+        return f"<Drafted {self._in_short}>"
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import lines_html
+
+        return lines_html(self._in_short, self.lines())
+
+    @property
+    def _in_short(self) -> str:
+        return f"{self.task_file}: {drafted_line(self.draft.rows, self.draft.score, self.draft.bar)}"
 
     def as_dict(self) -> dict[str, object]:
         """As `lastresort init --json` prints it."""

@@ -76,6 +76,9 @@ class Plan:
     def fits(self) -> bool:
         return self.document.fits
 
+    def __repr__(self) -> str:
+        return f"<Plan: {self.answer}>"
+
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import picture_html
 

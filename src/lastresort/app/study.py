@@ -69,6 +69,9 @@ class Study:
         """One row for each cell, with way, n, seed and what was measured; `pandas.DataFrame(study.rows())` takes them."""
         return [cell.summary for cell in self.cells]
 
+    def __repr__(self) -> str:
+        return f"<Study {self.folder}: {self.answer}>"
+
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import picture_html
         from lastresort.report.study_page import shown, standing_alone

@@ -47,6 +47,21 @@ class Training:
         """The folder of the adapter, or of the whole model."""
         return self.output / self.record.saved.folder
 
+    def __repr__(self) -> str:
+        return f"<Training {self.saved}: {self._lines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import lines_html
+
+        first, *others = self._lines()
+        return lines_html(first, others)
+
+    def _lines(self) -> list[str]:
+        """As `lastresort train` prints them."""
+        from lastresort.report.words.training import training_lines
+
+        return training_lines(self.record, self.objective, self.output)
+
 
 def leads() -> bool:
     """Whether this process reports what happens: the first of those that were started together, or the only one."""

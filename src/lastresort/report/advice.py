@@ -23,7 +23,7 @@ def advice_text(document: AdviceDocument) -> RenderableType:
         parts.append(Text(printable(sentence(note)), style="yellow"))
     parts += [
         Text(""),
-        _path(document),
+        path_table(document),
         *_known(document),
         *_rules(document),
         *_questions(document),
@@ -32,7 +32,8 @@ def advice_text(document: AdviceDocument) -> RenderableType:
     return Group(*parts, Text(""), Text(_last_words(document), style="dim"))
 
 
-def _path(document: AdviceDocument) -> RenderableType:
+def path_table(document: AdviceDocument) -> RenderableType:
+    """The rungs in order, each with its first reason."""
     table = grid(8, 11)
     for step in document.path:
         word, style = STANCES[step.stance]

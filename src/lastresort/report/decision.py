@@ -37,11 +37,14 @@ def decision_in(record: Record) -> RunView:
     refuse_study(record)
     found = fold_of(record).decided
     if found is None:
+        remedy = f"Finish it with `lastresort climb TASK --resume {record.folder}`."
+        if is_held(record.folder):
+            remedy = f"A process is climbing it now: `lastresort watch {record.folder}` shows how far it is."
         raise DataError(
             "the run has not decided, or has gone on since",
             where=str(record.folder),
             expected="a run with a decision",
-            remedy=f"Finish it with `lastresort climb TASK --resume {record.folder}`.",
+            remedy=remedy,
         )
     return found
 

@@ -119,9 +119,23 @@ class DryRun(JsonDocument):
     assumed: tuple[str, ...]
     missing: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        about = forecast_figures(self.total.seconds, self.total.usd, ())
+        return f"<DryRun {self.task}: {', '.join(rung.name for rung in self.rungs)}{f'; {about}' if about else ''}>"
 
-def forecast_table(found: DryRun, *, verbose: bool = False) -> RenderableType:
-    """What each rung would do and cost, legible at 80 columns and without colour. verbose: also how each figure comes about."""
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import terminal_html
+
+        return terminal_html(f"{self.task}: what a climb would take", forecast_table(self, hint=""))
+
+
+VERBOSE = "Add --verbose to see how each figure comes about."
+
+
+def forecast_table(found: DryRun, *, verbose: bool = False, hint: str = VERBOSE) -> RenderableType:
+    """What each rung would do and cost, legible at 80 columns and without colour. verbose: also how each figure comes about; hint:
+    where to see that otherwise.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -140,7 +154,7 @@ def forecast_table(found: DryRun, *, verbose: bool = False) -> RenderableType:
         "items. The climb stops at the first rung that meets the bar."
     )
     more = [*_details(found), ""] if verbose else []
-    last = [foot] if verbose else [foot, "Add --verbose to see how each figure comes about."]
+    last = [foot] if verbose else [foot, *filter(None, [hint])]
     notes = [*more, *notes_of(found), *power_of(found), "", *last, *found.missing]
     return Group(Text(head(found)), Text(), table, Text(), *map(Text, notes))
 

@@ -328,6 +328,9 @@ class Task(Section):
         check_together(self)
         return self
 
+    def __repr__(self) -> str:
+        return f"<Task {self.task}: {self.path}, ladder {', '.join(self.ladder)}, score {self.score.name}, bar {self.bar:g}>"
+
     @property
     def price_known(self) -> bool:
         """Whether the cost of a call of `model` is known: it runs here and costs nothing, or both prices are given.

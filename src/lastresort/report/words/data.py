@@ -29,6 +29,10 @@ def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]
     return [*counts, *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
 
 
+def in_short(report: DataReport) -> str:
+    return "Nothing has to be fixed first" if report.ok else "Something has to be fixed first"
+
+
 def rows(report: DataReport) -> list[tuple[str, list[str]]]:
     """The same on the page: a name and its lines."""
     findings = in_order(report)

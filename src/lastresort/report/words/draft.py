@@ -254,6 +254,10 @@ def _respelt(facts: DraftFacts) -> list[str]:
     ]
 
 
+def drafted_line(rows: int, score: str, bar: float) -> str:
+    return f"{counted(rows, 'row')}, score {score}, bar {round_percent(bar)}"
+
+
 def few_test_items(n: int, enough: int, bar: float) -> str:
     """n: test items that there are. enough: how many tell scores near the bar from it, with power 0.8."""
     return (

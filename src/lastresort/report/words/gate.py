@@ -44,6 +44,8 @@ from lastresort.records.uninformative import (
 from lastresort.report.words.wording import count, counted, duration, listed, percent, points_of, spaced
 from lastresort.types import GateMode, GateVerdict
 
+AXIS = "Tuned minus base, in points. Dotted line: no change. Solid line: the largest accepted loss."
+
 
 def why(gate: GateFindings) -> str:
     """ "it needs more items for general"."""
