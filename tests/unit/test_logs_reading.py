@@ -12,10 +12,10 @@ import pytest
 
 from lastresort.errors import DataError, PrerequisiteError
 from lastresort.gate.from_logs import read_logs
-from lastresort.gate.logs import LoggedMeasure, pair_measures
+from lastresort.gate.logs import LoggedItem, LoggedMeasure, pair_measures
 from lastresort.gate.logs import inspect as inspect_files
 from lastresort.gate.logs.inspect import AT_ONCE, ArchiveLimits, inspect_log, measures_of, value_of
-from lastresort.gate.logs.lm_eval import log_of
+from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from logs_support import FOLDER, lm_eval_row, write_inspect, write_samples
 
 LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"
@@ -43,8 +43,21 @@ def test_the_tasks_of_a_group_of_lm_eval_are_one_measure() -> None:
 def test_of_several_metrics_and_filters_the_first_counts_and_the_others_are_named() -> None:
     said = measure(LM_EVAL / "base", "lm_eval:said")
     assert (said.metric, len(said.items)) == ("exact_match, filter strict", 4)
-    assert said.notes == ("lm_eval:said is judged by exact_match, filter strict; the log also holds filter loose.",)
+    assert said.others == ("filter loose",)
+    assert pair_measures(said, said).notes == (
+        "lm_eval:said is judged by exact_match, filter strict; the log also holds filter loose.",
+    )
     assert {item.chance for item in said.items} == {None}
+
+
+def test_a_group_names_what_the_logs_of_its_tasks_also_hold_once() -> None:
+    """By its own name, also where a task is called like a part of it."""
+    logs = [
+        LoggedMeasure(f"lm_eval:{task}", "acc", (LoggedItem("0", 1.0, {}),), "here", others=others)
+        for task, others in (("sums", ("f1", "bleu")), ("sums_hard", ("f1", "ter")))
+    ]
+    (found,) = pooled(logs, Results(groups={"all_sums": frozenset({"sums", "sums_hard"})}), "here")
+    assert pair_measures(found, found).notes == ("lm_eval:all_sums is judged by acc; the log also holds f1, bleu, ter.",)
 
 
 def test_a_single_file_of_lm_eval_is_one_task() -> None:

@@ -72,8 +72,8 @@ def _one(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedM
         replace(item, id=f"{task}/{item.id}", stratum=task) for task, one in parts.items() for item in one.items
     )
     metric = next(iter(parts.values())).metric
-    notes = [note.replace(one.name, f"{PREFIX}{group}", 1) for one in parts.values() for note in one.notes]
-    return LoggedMeasure(f"{PREFIX}{group}", metric, items, source, tuple(dict.fromkeys(notes)))
+    others = dict.fromkeys(other for one in parts.values() for other in one.others)
+    return LoggedMeasure(f"{PREFIX}{group}", metric, items, source, others=tuple(others))
 
 
 def _below(name: str, children: Mapping[str, list[Any]]) -> set[str]:
@@ -117,7 +117,7 @@ class Metric:
 
 
 def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: str) -> LoggedMeasure:
-    """All rows of a task, at least one. The first metric and the first filter count; a note names the others.
+    """All rows of a task, at least one. The first metric and the first filter count.
 
     higher: as for `metric_of`. Raises what `metric_of`, `item_of` and `refuse_repeated` raise.
     """
@@ -130,8 +130,7 @@ def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: st
     others += list(
         dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))
     )
-    notes = (words.judged_by(f"{PREFIX}{task}", label, others),) if others else ()
-    return LoggedMeasure(f"{PREFIX}{task}", label, items, where, notes)
+    return LoggedMeasure(f"{PREFIX}{task}", label, items, where, others=tuple(others))
 
 
 def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Metric:

@@ -41,7 +41,7 @@ class LoggedItem:
 @dataclass(frozen=True, slots=True)
 class LoggedMeasure:
     """A measure of one model. metric: in the tool's own words. source: the file or folder. notes: for the reader, as sentences.
-    unscored: ids of items that were asked and have no score.
+    unscored: ids of items that were asked and have no score. others: metrics and filters that the log also holds.
     """
 
     name: str
@@ -50,6 +50,12 @@ class LoggedMeasure:
     source: str
     notes: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All that a reader should know of it, as sentences."""
+        return (*self.notes, words.judged_by(self.name, self.metric, self.others)) if self.others else self.notes
 
 
 MeasuresAndFaults = tuple[
@@ -172,7 +178,7 @@ def pair_measures(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
         {name: before[name] for name in both},
         {name: after[name] for name in both},
         fmean(known) if len(known) == len(both) else None,
-        (*_unpaired(base, tuned, len(both)), *base.notes, *(note for note in tuned.notes if note not in base.notes)),
+        (*_unpaired(base, tuned, len(both)), *base.said, *(note for note in tuned.said if note not in base.said)),
         len(both) + len(without),
         len(without) + sum(max(0.0, before[name].scored - after[name].scored) for name in both),
     )
