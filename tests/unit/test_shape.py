@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import lastresort
 
 SOURCE = Path(lastresort.__file__).parent
@@ -94,9 +96,44 @@ def test_the_source_stays_within_its_shape() -> None:
 
 
 def test_what_a_user_hears_is_worded_in_report() -> None:
-    """Lines of progress that are text where they are said, instead of what `report.words` makes of values."""
-    said = {name for name, text in _sources().items() for node in ast.walk(_parsed(text)) if _says_text(node)}
+    """Lines of progress that are text where they are said, instead of what `report.words` makes of values. Text that a function
+    gives a name first counts, too.
+    """
+    said = {
+        name
+        for name, text in _sources().items()
+        for node in ast.walk(_parsed(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _says_text(node)
+    }
     assert said == SAYS_TEXT
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("p.say('a')", True),
+        ("p.say(f'{a} b')", True),
+        ("p.say('a' + b)", True),
+        ("p.say(a or 'b')", True),
+        ("p.say(a if b else f'{a} b')", True),
+        ("p.say(text='a')", True),
+        ("p.say(' '.join(a))", True),
+        ("p.say('{} b'.format(a))", True),
+        ("p.say(spaced(f'{a} b'))", True),
+        ("line = f'{a} b'\n    p.say(line)", True),
+        ("line = words.a()\n    line += ' b'\n    p.say(line)", True),
+        ("if line := a or 'b':\n        p.say(line)", True),
+        ("p.say(words.a('b', c))", False),
+        ("p.say(words.A)", False),
+        ("for line in words.lines(a):\n        p.say(line)", False),
+        ("p.say(a['b'])", False),
+        ("bench.say('retrieval', Note(a))", False),
+    ],
+)
+def test_what_counts_as_text(body: str, says: bool) -> None:
+    (function,) = ast.parse(f"def f():\n    {body}").body
+    assert isinstance(function, ast.FunctionDef)
+    assert _says_text(function) == says
 
 
 def test_what_the_page_imports_besides_app_records_and_report_is_listed() -> None:
@@ -125,14 +162,45 @@ def test_no_folder_imports_another_in_a_new_circle() -> None:
     assert circles == CIRCLES
 
 
-def _says_text(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Call) or len(node.args) != 1:
-        return False
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    written = isinstance(node.args[0], ast.JoinedStr | ast.BinOp) or (
-        isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
-    )
-    return written and name in ("say", "_say")
+def _says_text(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    named = {
+        name.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name) and _is_text(node.value)
+    }
+    said = [
+        argument
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and _called(node) in ("say", "_say") and len(node.args) + len(node.keywords) == 1
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+    ]
+    return any(_is_text(one) or (isinstance(one, ast.Name) and one.id in named) for one in said)
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Whether some of it is text that is written here, rather than given to a function that words it."""
+    match node:
+        case ast.JoinedStr() | ast.BinOp():
+            return True
+        case ast.Constant():
+            return isinstance(node.value, str)
+        case ast.IfExp():
+            return _is_text(node.body) or _is_text(node.orelse)
+        case ast.BoolOp():
+            return any(map(_is_text, node.values))
+        case ast.Call(func=ast.Attribute(attr="join" | "format", value=text)):
+            return _is_text(text)
+        case ast.Call():
+            return _called(node) == "spaced" and any(map(_is_text, node.args))
+        case _:
+            return False
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 _parsed = cache(ast.parse)

@@ -328,6 +328,7 @@ def test_the_plan_says_what_so_many_items_can_show(units: int, said: str) -> Non
     plan = words.plan(units, units, 0.02, power=0.8, unit="item", **many)
     assert plan.endswith(said)
     assert ("474 items" in plan) == (units < 474)
+    assert words.plan(units, units, 0.02, power=0.8, unit="group", **many).endswith(f"{said} A group counts once.")
 
 
 def test_the_last_reason_says_how_to_decide_it() -> None:

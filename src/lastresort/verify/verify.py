@@ -167,7 +167,7 @@ class _Verification:
         enough = needed(binary)
         items = self.items[: how_many(n, enough, labels, len(self.items))]
         units = len(items) if labels is None else len(set(labels[: len(items)]))
-        said = words.plan(
+        plan = words.plan(
             len(items),
             len(self.items),
             MARGIN,
@@ -177,7 +177,7 @@ class _Verification:
             needed=enough,
             least=least(binary),
         )
-        self.progress.say(said if labels is None else f"{said} A group counts once.")
+        self.progress.say(plan)
         self.progress.stage("checking which server answers", None)
         sender = self.server.sender(self.winner.system)
         salt = recognised(sender, self.server.model, [example for example, _ in items])

@@ -26,7 +26,7 @@ TITLES: dict[CauseName, str] = {
 REMEDIES: dict[CauseName, str] = {
     "SYSTEM_PROMPT": "Send the system prompt, and serve the model with its own chat template, which keeps system turns.",
     "DOUBLED_START": "Let only one of them write it: the chat template or the server's tokenizer.",
-    "TEMPLATE": "Serve the chat template that lies beside the model's tokenizer.",
+    "TEMPLATE": "Serve the chat template that comes with the model's tokenizer.",
     "SETTINGS": "Switch the server's defaults off (vLLM: --generation-config vllm), or have each request do it, as that of "
     "`lastresort handoff` does. Verify with --request then.",
     "FORM": "Serve with structured outputs switched on, or with a server that enforces response_format.",
@@ -45,12 +45,14 @@ def plan(n: int, recorded: int, margin: float, *, power: float, units: int, unit
     asked = f"all {counted(recorded, 'recorded item')}" if n == recorded else f"{count(n)} of {count(recorded)} items"
     aim = f"to show a loss below {points_of(margin)} with a probability of {percent(power, 0)}"
     aim += ", if the server answers as measured"
+    once = " A group counts once." if unit == "group" else ""
     if units >= needed:
-        return f"Asks {asked}: enough {aim}."
+        return f"Asks {asked}: enough {aim}.{once}"
     planned = f"The plan {aim}, is {counted(needed, unit)}."
     if units >= least:
-        return f"Asks {asked}. {planned} With fewer the result may stay open."
-    return f"Asks {asked}. {planned} Fewer than {count(least)} can show that the server is worse, but never that it is not."
+        return f"Asks {asked}. {planned} With fewer the result may stay open.{once}"
+    only_worse = f"Fewer than {count(least)} can show that the server is worse, but never that it is not."
+    return f"Asks {asked}. {planned} {only_worse}{once}"
 
 
 def answer(
