@@ -317,7 +317,7 @@ def test_the_answer_names_the_better_way_or_says_that_it_cannot(tmp_path: Path) 
     equal = found(0.5, 0.5)
     assert equal.better == "CANNOT_TELL"
     assert equal.answer.startswith(
-        "At equal compute it cannot be told whether ORPO or SFT then DPO scores higher: ORPO minus SFT then DPO is "
+        "At equal compute this study cannot tell whether ORPO or SFT then DPO scores higher: ORPO minus SFT then DPO is "
     )
     assert [one.seed for one in equal.by_seed] == [0, 1, 2, 3, 4]
     groups = [f"g{i // 50}" for i in range(120)]  # of 50, 50 and 20 items, which count alike

@@ -207,7 +207,7 @@ REASONS: list[tuple[value.Reason, str]] = [
     (value.LongRowsLeftOut(2), "2 training rows exceeded the context and were left out."),
     (
         value.ExamplesForecast("sft", 0.7, (0.65, 0.74), 0.85, CannotTell("FEW_BATCHES", 17)),
-        "sft: how much more examples would help cannot be told from this training: its first epoch has 17 batches after the "
+        "sft: this training cannot tell how much more examples would help: its first epoch has 17 batches after the "
         "warm-up, and 24 are needed, the last at four times the rows of the first.",
     ),
     (

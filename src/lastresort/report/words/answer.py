@@ -236,7 +236,7 @@ def _more_examples(reason: value.ExamplesForecast) -> str:
     """What a learning curve promises, or why there is none. Of the score only on a condition: the curve is one of the loss."""
     found = reason.found
     if isinstance(found, CannotTell):
-        return f"how much more examples would help cannot be told from this training: {_no_curve(found)}."
+        return f"this training cannot tell how much more examples would help: {_no_curve(found)}."
     falls = listed(
         f"by {percent(1 - one.share)} with {_TIMES[one.times]} as many ({percent(1 - one.interval[1])} to "
         f"{percent(1 - one.interval[0])})"

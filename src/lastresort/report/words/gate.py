@@ -166,7 +166,7 @@ def of_documents(suite: str, documents: int, seconds: float) -> str:
 
 def identified_by_name(endpoint: str) -> str:
     return (
-        f"{endpoint} is identified by its address alone, and its kept answers to the same items were used. "
+        f"{endpoint} is identified by its address alone, so answers that it gave before to the same items count. "
         "Serve other weights under another name."
     )
 
@@ -184,8 +184,8 @@ def other_base_of_adapter(tuned: str, named: str, base: str) -> str:
 # Notes on the logs of other tools. measure: such as lm_eval:mmlu.
 
 UNCHECKED = (
-    "These figures come from logs. Whether both models saw the same is checked as far as the logs hold documents, prompts and "
-    "targets; weights, precision and tokenizers are unknown, and no item was compared with the training rows."
+    "These figures come from logs. Documents, prompts and targets were compared as far as the logs hold them; weights, precision "
+    "and tokenizers are unknown, and no item was compared with the training rows."
 )
 
 

@@ -371,7 +371,7 @@ def kept_settings_line(settings: Mapping[str, object]) -> str:
 # While the winner is served.
 
 OPENING = "opening the winner ..."
-NO_PROMPT = "No prompt is served next to the winner: no run that tested one is around it."
+NO_PROMPT = "No prompt is served next to the winner: it is not in the folder of a run that tested one."
 PROMPT_WON = "The best prompt is the winner itself, so it is not served a second time."
 
 

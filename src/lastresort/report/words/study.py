@@ -177,15 +177,15 @@ def of_crossing(ways: Sequence[str], what: str, crossing: CurveCrossing, sizes: 
         case "BEYOND":
             return f"SFT is {worse} than {listed(ways)} {everywhere}."
         case "CANNOT_TELL":
-            return f"It cannot be told where SFT is {better} than {listed(ways, 'or')}, if anywhere."
+            return f"This study cannot tell where SFT is {better} than {listed(ways, 'or')}, if anywhere."
         case "FALLS":
             first, last = up_to(crossing.low, sizes), on_from(crossing.high, sizes)
             return f"SFT is {better} than {listed(ways)} {first} and {worse} {last}: its lead falls."
     first, last = up_to(crossing.low, sizes), on_from(crossing.high, sizes)
     if not first:
-        return f"SFT is {better} than {listed(ways)} {last}; with fewer, it cannot be told."
+        return f"SFT is {better} than {listed(ways)} {last}; with fewer, this study cannot tell."
     if not last:
-        return f"SFT is {worse} than {listed(ways)} {first}; with more, it cannot be told."
+        return f"SFT is {worse} than {listed(ways)} {first}; with more, this study cannot tell."
     about = "" if crossing.at is None else f" (estimate: {examples(crossing.at)})"
     return f"SFT is {worse} than {listed(ways)} {first} and {better} {last}{about}."
 
@@ -283,11 +283,11 @@ NO_FORECAST: dict[WhyNoForecast, str] = {
 def of_curve(curve: LearningCurve | NoForecast, most: int) -> str:
     """most: the largest size."""
     if isinstance(curve, NoForecast):
-        return f"What more examples would gain cannot be told: {NO_FORECAST[curve.reason]}."
+        return f"This study cannot tell what more examples would gain: {NO_FORECAST[curve.reason]}."
     gains = capital("; ".join(_gain(one, most) for one in curve.after))
     times = curve.after[-1].times
     if times < 4:
-        return f"{gains}. Beyond {count(times * most)} examples it cannot be told."
+        return f"{gains}. Beyond {count(times * most)} examples this study cannot tell."
     return f"{gains}. Beyond {count(times * most)} examples this study says nothing."
 
 
@@ -441,7 +441,7 @@ def answer_of_arms(better: BetterArm, difference: MeanDifference, work: ComputeS
     if better == "DPO":
         return f"{start} SFT then DPO scores {_by(-mean, -high, -low, 'ORPO')}."
     found = f"ORPO minus SFT then DPO is {signed(mean)} points (95%: {signed(low)} to {signed(high)})"
-    return f"{start} it cannot be told whether ORPO or SFT then DPO scores higher: {found}."
+    return f"{start} this study cannot tell whether ORPO or SFT then DPO scores higher: {found}."
 
 
 def reasons_of_arms(

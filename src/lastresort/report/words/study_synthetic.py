@@ -51,7 +51,7 @@ def reasons(synthetic: RowsDifference, by_seed: Sequence[SourceSeed]) -> Iterato
     name, other = capital(name_of("synthetic")), name_of("real")
     if synthetic.effect == "CANNOT_TELL":
         why = "" if synthetic.tested else "; it is not tested, since the first comparison shows no difference"
-        yield f"It cannot be told whether {name_of('synthetic')} are better or worse than {other}: {_between(synthetic)}{why}."
+        yield f"This study cannot tell whether {name_of('synthetic')} are better or worse than {other}: {_between(synthetic)}{why}."
     elif synthetic.effect == "WORSE":
         yield f"{name} are worse than {other} by {_by(-mean, -high, -low)}."
     else:
