@@ -16,6 +16,7 @@ from lastresort.gate.logs import LoggedItem, LoggedMeasure, pair_measures
 from lastresort.gate.logs import inspect as inspect_files
 from lastresort.gate.logs.inspect import AT_ONCE, ArchiveLimits, inspect_log, measures_of, value_of
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
+from lastresort.report.words import gate as words
 from logs_support import FOLDER, lm_eval_row, write_inspect, write_samples
 
 LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"
@@ -57,7 +58,9 @@ def test_a_group_names_what_the_logs_of_its_tasks_also_hold_once() -> None:
         for task, others in (("sums", ("f1", "bleu")), ("sums_hard", ("f1", "ter")))
     ]
     (found,) = pooled(logs, Results(groups={"all_sums": frozenset({"sums", "sums_hard"})}), "here")
-    assert pair_measures(found, found).notes == ("lm_eval:all_sums is judged by acc; the log also holds f1, bleu, ter.",)
+    assert pair_measures(found, found).notes == (
+        "lm_eval:all_sums is judged by acc; the log also holds f1, bleu, ter.",
+    )
 
 
 def test_a_single_file_of_lm_eval_is_one_task() -> None:
@@ -416,3 +419,18 @@ def test_an_evaluation_that_was_cut_off_has_only_its_beginning(tmp_path: Path, l
         2,
         (f"inspect:sums: the evaluation in {path} did not finish (started).",),
     )
+
+
+def test_what_is_left_out_of_a_log_is_counted_as_one_or_many() -> None:
+    assert [words.unpaired("m", n, "a", "b") for n in (1, 2000)] == [
+        "m: 1 item of a is not in b and was left out.",
+        "m: 2,000 items of a are not in b and were left out.",
+    ]
+    assert [words.unscored("m", n, "a") for n in (1, 2)] == [
+        "m: 1 sample of a has no score and was left out.",
+        "m: 2 samples of a have no score and were left out.",
+    ]
+    assert [words.partly_scored("m", n, "a") for n in (1, 2)] == [
+        "m: 1 sample of a has a score in only some of the epochs.",
+        "m: 2 samples of a have a score in only some of the epochs.",
+    ]

@@ -1,4 +1,4 @@
-"""What a rung says while it is at work, what a training says at its end, and how far synthetic rows are."""
+"""What a rung says while it is at work, what a training says at its end and an export of it, and how far synthetic rows are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from lastresort.records.events import SkippedFile
 from lastresort.records.rungs import CurveBelowBar, SmallReflector
 from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.report.words.synthetic import making_note
-from lastresort.report.words.training import note_line, training_lines
+from lastresort.report.words.training import (
+    held_out_line,
+    note_line,
+    of_cut_rows,
+    of_held_out,
+    of_replay_export,
+    training_lines,
+)
 from lastresort.rungs import notes
 from lastresort.synthesis.make import MakingNote, RequestsAnswered, RowsKept
 from lastresort.train.files.run_folder import SavedWeights, TrainingData, TrainingRecord
@@ -130,3 +137,49 @@ def test_a_curve_below_the_bar_says_that_training_continues_and_asks() -> None:
 )
 def test_how_far_synthetic_rows_are(found: MakingNote, told: str) -> None:
     assert making_note(found) == told
+
+
+@pytest.mark.parametrize(
+    ("rows", "cut", "held", "told"),
+    [
+        (1, 0, False, ["The last row is replay: general requests with the base model's own answers."]),
+        (
+            1200,
+            1,
+            True,
+            [
+                "The last 1,200 rows are replay: general requests with the base model's own answers.",
+                "The climb held the replay rows to the base's distribution; the export trains on their words.",
+                "1 replay answer was cut. The climb did not train its end token; the export does.",
+            ],
+        ),
+        (
+            12,
+            2,
+            False,
+            [
+                "The last 12 rows are replay: general requests with the base model's own answers.",
+                "2 replay answers were cut. The climb did not train their end tokens; the export does.",
+            ],
+        ),
+    ],
+)
+def test_what_an_export_cannot_say_of_replay(rows: int, cut: int, held: bool, told: list[str]) -> None:
+    assert of_replay_export(rows, cut, held=held) == told
+
+
+@pytest.mark.parametrize(("rows", "start"), [(1, "1 row has a cut answer. "), (2, "2 rows have a cut answer. ")])
+def test_what_an_export_cannot_say_of_cut_answers(rows: int, start: str) -> None:
+    assert of_cut_rows(rows) == f"{start}The climb did not train its end token; the export does."
+
+
+def test_whether_a_gate_would_still_be_a_test_and_what_to_train_on_instead() -> None:
+    none, some = of_held_out("a.yaml", 40, 0, 0), of_held_out("a.yaml", 1040, 1, 2)
+    assert held_out_line(none, leaks=False, suffix=None) == (
+        "None of the 40 training rows has the same input as a dev or test item of a.yaml."
+    )
+    assert held_out_line(some, leaks=True, suffix=".train.jsonl") == (
+        "warning: Of the 1,040 training rows, 1 repeats a dev item and 2 repeat a test item of a.yaml: a gate or a climb of that "
+        "task would test what was trained on. Train on the train split alone: the page (Train) writes it to a file of its own "
+        "(….train.jsonl)."
+    )

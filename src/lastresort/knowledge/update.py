@@ -106,7 +106,7 @@ def _replace(
         with table_errors(store.folder):
             merge = store.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(names).execute(rows)
-        progress.advance(len(documents), f"{done.embedded} chunks embedded")
+        progress.advance(len(documents), f"{done.embedded} passages embedded")
     return done
 
 

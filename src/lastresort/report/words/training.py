@@ -76,9 +76,13 @@ def of_held_out(task: str, rows: int, dev: int, test: int) -> str:
     if not dev + test:
         return f"None of the {counted(rows, 'training row')} has the same input as a dev or test item of {task}."
     return (
-        f"Of the {counted(rows, 'training row')}, {count(dev)} repeat dev items and {count(test)} repeat test items of {task}: "
-        "a gate or a climb of that task would test what was trained on."
+        f"Of the {counted(rows, 'training row')}, {_repeat(dev)} a dev item and {_repeat(test)} a test item of {task}: a gate or a "
+        "climb of that task would test what was trained on."
     )
+
+
+def _repeat(rows: int) -> str:
+    return f"{count(rows)} {'repeats' if rows == 1 else 'repeat'}"
 
 
 def of_unread_task(task: str, fault: str) -> str:
@@ -87,7 +91,11 @@ def of_unread_task(task: str, fault: str) -> str:
 
 def held_out_line(said: str, *, leaks: bool, suffix: str | None) -> str:
     """said: by one of the above. suffix: of a file that would hold the train split alone; None where there is no such file."""
-    instead = f" Train on the page writes the train split to a file of its own (…{suffix})." if suffix else ""
+    instead = (
+        f" Train on the train split alone: the page (Train) writes it to a file of its own (…{suffix})."
+        if suffix
+        else ""
+    )
     return f"{'warning: ' if leaks else ''}{said}{instead}"
 
 
@@ -104,14 +112,13 @@ def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> lis
 
 def of_replay_export(rows: int, cut: int, *, held: bool) -> list[str]:
     """rows: the last ones. cut: answers that were cut at the token limit. held: to the base's distribution."""
-    found = [f"The last {counted(rows, 'row')} are replay: general requests with the base model's own answers."]
+    last = "row is" if rows == 1 else f"{count(rows)} rows are"
+    found = [f"The last {last} replay: general requests with the base model's own answers."]
     if held:
         found.append("The climb held the replay rows to the base's distribution; the export trains on their words.")
     if cut:
-        were = "was" if cut == 1 else "were"
-        found.append(
-            f"{counted(cut, 'replay answer')} {were} cut: the climb did not train the end token; the export does."
-        )
+        were, its = ("was", "its end token") if cut == 1 else ("were", "their end tokens")
+        found.append(f"{counted(cut, 'replay answer')} {were} cut. The climb did not train {its}; the export does.")
     return found
 
 
