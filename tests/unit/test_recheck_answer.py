@@ -197,3 +197,14 @@ def test_groups_are_compared_by_their_means() -> None:
     )
     assert found is not None
     assert (found.n, found.unit, found.winner_score, found.score, found.difference) == (2, "group", 0.5, 0.0, -0.5)
+
+
+def test_notes_on_answers_count_one_and_many() -> None:
+    assert [words.of_cut_answers(n, "zero-shot", limit) for n, limit in ((1, 1), (1200, 64))] == [
+        "1 answer of zero-shot reached the limit of 1 token.",
+        "1,200 answers of zero-shot reached the limit of 64 tokens.",
+    ]
+    assert [words.of_refused_items(n, "zero-shot") for n in (1, 2)] == [
+        "1 test item was too long for zero-shot and counts as wrong.",
+        "2 test items were too long for zero-shot and count as wrong.",
+    ]
