@@ -335,6 +335,9 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     with Record.open(Path("runs/routing-1")) as record:  # as a session that is killed leaves it
         record.append(GateChosen(mode="none"))
         record.append(OptionsChosen(settings={"bar": 0.7, "limits.hours": 9}, until="prompting"))
+    assert lastresort(monkeypatch, "report", "runs/routing-1") == 0
+    page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")
+    assert "--set bar=0.7 --until prompting --gate quick\n" in page
     assert lastresort(monkeypatch, *again) == 0
     assert "It keeps the options" in capsys.readouterr().err
     page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")

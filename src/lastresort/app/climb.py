@@ -32,10 +32,11 @@ from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
-from lastresort.records.events import ClimbDecided, ClimbFinished, GateChosen, OptionsChosen, WaysChosen
+from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.records.view import Finish, last_finish
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
@@ -98,7 +99,7 @@ def climb(
         refuse_another_task(record, prepared, run)
         prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)
-        finished = None if begins else _finished(record)
+        finished = None if begins else last_finish(record)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
         if not begins:
             refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs), record)
@@ -141,52 +142,19 @@ def climb(
                     bench.processes.close()
                     bench.models.close()
             decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
-            if finished is not None and _is_same(decision, finished.decision):
+            if finished is not None and finished.decided_as(decision):
                 progress.say(nothing_left(options_kept=_keep_options(record, finished)))
             report = write_report(run)
             record.append(ClimbFinished())
             return Climbed(run, decision, report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """What a run that had finished decided, and the options that it did so with."""
-
-    decision: RunView
-    options: tuple[OptionsChosen | GateChosen | WaysChosen, ...]
-
-
-def _finished(record: Record) -> _Finished | None:
-    """As it stood when the run last finished, whatever options were named since. None of a run that never did."""
-    if record.last(ClimbFinished) is None:
-        return None
-    now, then = dict[type, OptionsChosen | GateChosen | WaysChosen](), None
-    decided: RunView | None = None
-    for _, event in record.since():
-        match event:
-            case OptionsChosen() | GateChosen() | WaysChosen():
-                now[type(event)] = event
-            case ClimbDecided():
-                decided = event.decision
-            case ClimbFinished() if decided is not None:
-                then = _Finished(decided, tuple(now.values()))
-    return then
-
-
-def _is_same(decision: RunView, before: RunView) -> bool:
-    """Wherever, by which version and after how many other runs it was drawn again."""
-    return all(
-        getattr(decision, name) == getattr(before, name)
-        for name in RunView.model_fields
-        if name not in ("provenance", "test_reuse")
-    )
-
-
-def _keep_options(record: Record, finished: _Finished) -> bool:
+def _keep_options(record: Record, finished: Finish) -> bool:
     """Record again the options that gave the decision where others were named since, so that the report names those. Returns
     whether others were.
     """
-    replaced = [one for one in finished.options if one != record.last(type(one))]
+    options = (finished.options.chosen, finished.options.gate, finished.options.ways)
+    replaced = [one for one in options if one is not None and one != record.last(type(one))]
     for one in replaced:
         record.append(one)
     return bool(replaced)

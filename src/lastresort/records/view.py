@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +53,7 @@ from lastresort.records.events import (
     ModelOpened,
     OfRung,
     OfWay,
+    OptionsChosen,
     PromptOptimised,
     RepairTested,
     RepairTried,
@@ -244,6 +245,65 @@ def view(events: Iterable[Event]) -> RunView | None:
 def fold_of(record: Record) -> Fold:
     """What the events of a run say so far."""
     return Fold.of(event for _, event in record.since())
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a climb was started or resumed, as far as anything was named."""
+
+    chosen: OptionsChosen | None = None
+    gate: GateChosen | None = None
+    ways: WaysChosen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What a run had decided when it last finished, and the options that it did so with."""
+
+    decision: RunView
+    options: Options
+
+    def decided_as(self, decision: RunView) -> bool:
+        """Wherever, by which version and after how many other runs it was drawn again."""
+        return all(
+            getattr(decision, name) == getattr(self.decision, name)
+            for name in RunView.model_fields
+            if name not in ("provenance", "test_reuse")
+        )
+
+
+def last_finish(record: Record) -> Finish | None:
+    """Whatever options were named since, and whatever was done. None of a run that never finished."""
+    return None if record.last(ClimbFinished) is None else _finish_and_options(record)[0]
+
+
+def options_in(record: Record) -> Options:
+    """The options by which the record holds what it holds: those of the last finish, until something is done with others. A session
+    that is killed before may have named some; whoever resumes the run goes on with them.
+    """
+    return _finish_and_options(record)[1]
+
+
+def _finish_and_options(record: Record) -> tuple[Finish | None, Options]:
+    fold, named, finish, stands = Fold(), Options(), None, False
+    for _, event in record.since():
+        fold.take(event)
+        match event:
+            case OptionsChosen():
+                named = replace(named, chosen=event)
+            case GateChosen():
+                named = replace(named, gate=event)
+            case WaysChosen():
+                named = replace(named, ways=event)
+            case ClimbFinished() if fold.decided is not None:
+                finish, stands = Finish(fold.decided, named), True
+            case ClimbDecided():
+                stands = finish is not None and finish.decided_as(event.decision)
+            case WaysCompared():
+                stands = False
+            case _:
+                stands = stands and fold.decided is not None
+    return finish, finish.options if finish is not None and stands else named
 
 
 def refuse_study(record: Record) -> None:

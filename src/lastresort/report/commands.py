@@ -16,8 +16,9 @@ from pydantic import JsonValue
 from lastresort.errors import TaskError
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.protocol import is_endpoint
-from lastresort.records.events import GateChosen, ItemsAdded, OptionsChosen, TaskPlaced, WaysChosen
+from lastresort.records.events import ItemsAdded, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
+from lastresort.records.view import Options, options_in
 
 NEAR = 3  # folders between a run and what it shares with its task file
 YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")  # text that YAML would read as something else
@@ -42,8 +43,9 @@ def commands(record: Record) -> tuple[str, ...]:
     Where they lie far apart, all are named without their folders: a report says nothing of the machine.
     """
     task, run = _places(record)
-    climb, options = ["lastresort", "climb", task], _options(record)
-    again = list(set_options(_without_places(_named_again(record))))
+    given = options_in(record)
+    climb, options = ["lastresort", "climb", task], _options(given)
+    again = list(set_options(_without_places(_named_again(_settings(given.chosen)))))
     fresh = {added.sha256: added.path for added in record.all(ItemsAdded)}.values()
     went_on = [[*climb, "--resume", "--more", _in_folder(path, run), *again] for path in fresh]
     return tuple(shlex.join(words) for words in ([*climb, *options], *went_on, ["lastresort", "report", run]))
@@ -54,7 +56,7 @@ def resume_command(record: Record) -> ResumeCommand:
     endpoint: these are named again.
     """
     task, run = _places(record)
-    again = _named_again(record)
+    again = _named_again(_settings(record.last(OptionsChosen)))
     texts = [text for value in again.values() for text in _texts(value)]
     hidden = {ENDPOINT: any(map(_ADDRESS.match, texts)), PLACE: any(map(_FOLDERS.match, texts))}
     return ResumeCommand(
@@ -98,16 +100,15 @@ def _downwards(path: PurePosixPath) -> str:
     return str(PurePosixPath(*(part for part in path.parts if part != "..")))
 
 
-def _settings(record: Record) -> dict[str, JsonValue]:
-    chosen = record.last(OptionsChosen)
+def _settings(chosen: OptionsChosen | None) -> Mapping[str, JsonValue]:
     return {} if chosen is None else chosen.settings
 
 
-def _named_again(record: Record) -> dict[str, JsonValue]:
+def _named_again(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The settings that a run does not keep: they name code or another machine, and a run may be somebody else's."""
     return {
         key: value
-        for key, value in _settings(record).items()
+        for key, value in settings.items()
         if {"python", "general"} & {*key.split("."), *_keys(value)} or any(map(_is_elsewhere, _texts(value)))
     }
 
@@ -134,16 +135,15 @@ def _texts(value: JsonValue) -> list[str]:
     return [one for one in _parts(value) if isinstance(one, str)]
 
 
-def _options(record: Record) -> list[str]:
-    """The options of the climb that are not the defaults."""
-    chosen, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
-    found = list(set_options(_without_places(_settings(record))))
-    if chosen is not None and chosen.until is not None:
-        found += ["--until", chosen.until]
-    if gate is not None and gate.mode != "full":
-        found += ["--gate", gate.mode]
-    if ways is not None and ways.names:
-        found += ["--compare", ",".join(ways.names), "--compare-seeds", str(ways.seeds)]
+def _options(given: Options) -> list[str]:
+    """Those that are not the defaults."""
+    found = list(set_options(_without_places(_settings(given.chosen))))
+    if given.chosen is not None and given.chosen.until is not None:
+        found += ["--until", given.chosen.until]
+    if given.gate is not None and given.gate.mode != "full":
+        found += ["--gate", given.gate.mode]
+    if given.ways is not None and given.ways.names:
+        found += ["--compare", ",".join(given.ways.names), "--compare-seeds", str(given.ways.seeds)]
     return found
 
 

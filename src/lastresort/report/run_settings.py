@@ -10,8 +10,9 @@ from pathlib import PurePath
 from pydantic import JsonValue
 
 from lastresort.records.decision import RunView
-from lastresort.records.events import FilesRead, GateChosen, ItemsAdded, ModelOpened, OptionsChosen, TaskRead
+from lastresort.records.events import FilesRead, ItemsAdded, ModelOpened, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.view import options_in
 
 HASH = 12  # characters of a hash
 NOWHERE = "–"  # a run without this setting
@@ -38,14 +39,14 @@ def settings_in(record: Record, view: RunView) -> RunSettings:
 
 def _settings(record: Record, view: RunView) -> Iterator[tuple[str, str, str]]:
     read, files, model = record.last(TaskRead), record.last(FilesRead), record.last(ModelOpened)
-    options, gate = record.last(OptionsChosen), record.last(GateChosen)
+    given = options_in(record)
     for key, value in _flat({} if read is None else read.task):
         if key not in _NOTED:
             yield "task file", key, PurePath(value).name if key.partition(".")[0] == "examples" else value
-    if options is not None:
-        yield "options", "until", options.until or "the top of the ladder"
-        yield from (("options", f"set {key}", _text(value)) for key, value in options.settings.items())
-    yield "options", "gate", "full" if gate is None else gate.mode
+    if given.chosen is not None:
+        yield "options", "until", given.chosen.until or "the top of the ladder"
+        yield from (("options", f"set {key}", _text(value)) for key, value in given.chosen.settings.items())
+    yield "options", "gate", "full" if given.gate is None else given.gate.mode
     for name, sha256 in ({} if files is None else files.files).items():
         yield "data", PurePath(name).name, sha256[:HASH]  # where a task keeps it is no difference
     added = [one.sha256[:HASH] for one in record.all(ItemsAdded)]

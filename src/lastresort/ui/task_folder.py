@@ -19,8 +19,8 @@ from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import read_yaml
 from lastresort.ladder import RUNGS
 from lastresort.records.atomic import write_atomically
-from lastresort.records.events import GateChosen, OptionsChosen
 from lastresort.records.record import Record
+from lastresort.records.view import options_in
 from lastresort.spec.task import Task
 from lastresort.spec.values import one_of
 from lastresort.ui import drafts
@@ -86,9 +86,9 @@ def kept_options(folder: Path) -> ClimbOptions:
 
 def options_of(record: Record) -> ClimbOptions:
     """Those of a run."""
-    options, gate = record.last(OptionsChosen), record.last(GateChosen)
-    until = None if options is None else options.until
-    return ClimbOptions("" if gate is None or gate.mode == "full" else gate.mode, until or "")
+    given = options_in(record)
+    until = None if given.chosen is None else given.chosen.until
+    return ClimbOptions("" if given.gate is None or given.gate.mode == "full" else given.gate.mode, until or "")
 
 
 def there(site: Site, name: str) -> Path:
