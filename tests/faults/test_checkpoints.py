@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from lastresort.errors import InfrastructureError
 from lastresort.records.atomic import replace_file, replace_folder
-from lastresort.train.loop.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+from lastresort.train.loop.checkpoints import OPTIMIZER, CheckpointState, load_checkpoint, save_checkpoint
 from processes_support import Program
 
 FULL = """
@@ -54,6 +56,31 @@ def test_a_disk_that_refuses_is_one_sentence(setup: str, save: str, tmp_path: Pa
     assert str(tmp_path / "c") in out
     assert "File too large" in out
     assert "Check the disk and the permissions of the folder." in out
+
+
+def test_a_checkpoint_that_fills_the_disk_is_removed_and_so_is_that_of_a_killed_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a large model would keep the disk full until the next checkpoint, for which there is then no room."""
+    from safetensors import torch as library
+
+    whole = library.save_file
+
+    def full(tensors: Any, path: str) -> None:
+        whole(tensors, path)
+        if path.endswith(OPTIMIZER):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = saved(tmp_path / "c", 2)
+    monkeypatch.setattr(library, "save_file", full)
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        saved(folder, 3)
+    assert list(tmp_path.iterdir()) == [folder]
+    shutil.copytree(folder, tmp_path / "c.new")
+    found = load_checkpoint(folder, *trained(0), "r")
+    assert found is not None
+    assert found.step == 2
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def trained(steps: int, device: str = "cpu") -> tuple[torch.nn.Module, Any]:

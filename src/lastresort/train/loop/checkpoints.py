@@ -108,19 +108,28 @@ class Checkpoints:
 
 
 def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state: CheckpointState) -> None:
-    """Replace the checkpoint in `folder` by the present state. Raises InfrastructureError when the disk refuses."""
+    """Replace the checkpoint in `folder` by the present state. Raises InfrastructureError when the disk refuses: what was written
+    by then, up to a whole model, is then removed, so that it does not keep the disk full.
+    """
     from safetensors.torch import save_file
 
-    fresh = folder.with_name(folder.name + ".new")
+    fresh = _fresh(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     named = trainable(model)
     weights = {name: parameter.detach().contiguous() for name, parameter in named}
-    with disk_errors(folder):
-        fresh.mkdir(parents=True)
-        save_file(weights, str(fresh / WEIGHTS))
-        save_file(_optimizer_state(optimizer, named), str(fresh / OPTIMIZER))
-        (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
-    replace_folder(fresh, folder)
+    try:
+        with disk_errors(folder):
+            fresh.mkdir(parents=True)
+            save_file(weights, str(fresh / WEIGHTS))
+            save_file(_optimizer_state(optimizer, named), str(fresh / OPTIMIZER))
+            (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+        replace_folder(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _fresh(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".new")
 
 
 def _optimizer_state(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]]) -> dict[str, torch.Tensor]:
@@ -147,6 +156,7 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: s
     """
     with disk_errors(folder):
         settle_folder(folder)
+    shutil.rmtree(_fresh(folder), ignore_errors=True)
     if not (folder / STATE).is_file():
         return None
     state = _read_state(folder / STATE)
