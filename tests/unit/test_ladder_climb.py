@@ -25,6 +25,7 @@ from lastresort.records.events import CandidateMeasured, GateChosen, OptionsChos
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.report.words.progress import line_of
+from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
@@ -338,6 +339,12 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert lastresort(monkeypatch, "report", "runs/routing-1") == 0
     page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")
     assert "--set bar=0.7 --until prompting --gate quick\n" in page
+    shutil.copytree("runs/routing-1", "runs/worked")
+    with Record.open(Path("runs/worked")) as record:
+        record.append(RungSkipped(rung="prompting", reason=of_skip(TooLarge(10**9, 16 * 10**9, 8 * 10**9))))
+    assert lastresort(monkeypatch, "report", "runs/worked") == 0
+    page = Path("runs/worked/report.html").read_text(encoding="utf-8")
+    assert "--set bar=0.7 --set limits.hours=9 --until prompting --gate none\n" in page
     assert lastresort(monkeypatch, *again) == 0
     assert "It keeps the options" in capsys.readouterr().err
     page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")
