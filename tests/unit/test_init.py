@@ -354,6 +354,29 @@ def test_a_column_called_group_that_names_each_input_once_is_drafted_for_groups(
     assert (prepared.counts_right, prepared.n_units) == (False, 30)
 
 
+@pytest.mark.parametrize(("of_train", "of_test", "bar"), [(False, True, 0.75), (True, False, 0.85), (True, True, 0.75)])
+def test_the_bar_is_one_that_the_groups_of_a_test_file_can_show(
+    of_train: bool, of_test: bool, bar: float, tmp_path: Path
+) -> None:
+    for name, n, has_groups in (("train.jsonl", 200, of_train), ("test.jsonl", 30, of_test)):
+        rows = [{**row, "text": f"{name} {row['text']}"} for row in _labelled(n)]
+        _file(tmp_path, [{**row, "group": f"{name} {i}"} if has_groups else row for i, row in enumerate(rows)], name)
+    found = init_task(InitRequest(tmp_path / "train.jsonl", task_file=tmp_path / "task.yaml"))
+    assert found.draft.bar == bar
+    prepared = prepare(load_task(tmp_path / "task.yaml"))
+    assert (prepared.counts_right, prepared.n_units) == (not of_test, 30)
+
+
+def test_a_test_file_of_few_groups_is_refused_by_their_number(tmp_path: Path) -> None:
+    for name, n in (("train.jsonl", 200), ("test.jsonl", 30)):
+        rows = [
+            {**row, "text": f"{name} {row['text']}", "group": f"{name} {i // 6}"} for i, row in enumerate(_labelled(n))
+        ]
+        _file(tmp_path, rows, name)
+    with pytest.raises(DataError, match=r"found 30 rows of 5 values of group, expected at least 11 values of group\."):
+        init_task(InitRequest(tmp_path / "train.jsonl", task_file=tmp_path / "task.yaml"))
+
+
 def test_owners_of_whom_one_has_nearly_all_rows_are_not_said_to_be_lacking_in_number(tmp_path: Path) -> None:
     labelled = iter(_labelled(180))
     rows = [{**next(labelled), "customer": f"c{i}"} for i in range(30) for _ in range(151 if i == 0 else 1)]

@@ -136,7 +136,7 @@ def draft(
 ) -> TaskDraft:
     """The draft for a file with these answers.
 
-    group_by: the column that names whose row it is. grouped: whether rows have groups, though no column is named. together: rows
+    group_by: the column that names whose row it is. grouped: whether test counts groups, though no column is named. together: rows
     that stay on one side, in the order in which the split takes them; empty where each may go on any. n_dev, n_test: rows of a dev
     or test file of its own, None where the file is split. where, where_test: the file and that of test, for errors. skipped: rungs
     that a climb of these rows would skip: the bar is chosen for the others, the split for all. units: test items or groups that
@@ -163,11 +163,11 @@ def draft(
     if decided is None or (grouped and n_dev is n_test is None and not sides.enough):
         least = smallest_for(LOWEST_BAR, binary, LADDERS[-1])
         if n_test is not None:
-            of = f" of {units} inputs" if units < n_test else ""
+            unit = "values of group" if grouped else "inputs" if units < n_test else "rows"
             raise DataError(
-                f"found {n_test} rows{of}",
+                f"found {n_test} rows" + (f" of {units} {unit}" if units < n_test else ""),
                 where=where_test,
-                expected=f"at least {least} {'inputs' if of else 'rows'}",
+                expected=f"at least {least} {unit}",
                 remedy="Add labelled examples to it, or remove it, so that the test set is drawn from the other rows.",
             )
         raise _few_units(

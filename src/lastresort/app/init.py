@@ -276,12 +276,13 @@ def _draft(
     group_by: str | None,
     skipped: Collection[str] = (),
     units: int | None = None,
+    test_grouped: bool | None = None,
 ) -> TaskDraft:
     return draft(
         outputs,
         columns=columns,
         group_by=group_by,
-        grouped=grouped,
+        grouped=grouped if test_grouped is None else test_grouped,
         together=together,
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
@@ -353,14 +354,14 @@ def _plain(text: str, others: str) -> str:
 
 def _written(
     found: TaskDraft,
-    drafted: Callable[[Collection[str], int], TaskDraft],
+    drafted: Callable[[Collection[str], int, bool], TaskDraft],
     request: InitRequest,
     facts: DraftFacts,
     schema: Path | None,
     left_out: LeftOut | None,
 ) -> Drafted:
     """With the ladder that a climb of these rows would try, and the bar that its test items can show. drafted: the same draft
-    without some rungs, for so many test items or groups.
+    without some rungs, for so many test items, or groups.
     """
     from lastresort.app.dry_run import power_needed
     from lastresort.climb.prepare import data_report, prepare
@@ -379,7 +380,8 @@ def _written(
         prepared = prepare(load_task(request.task_file), run_code=False, begins=False)
         whys = {rung: find_rung(rung).skip_reason(prepared.task, prepared.split.train) for rung in LADDERS[0]}
         skipped = {rung: why for rung, why in whys.items() if why is not None}
-        fitting = drafted(skipped, prepared.n_units)
+        # A test file may have groups where the others have none.
+        fitting = drafted(skipped, prepared.n_units, groups_of(prepared.split.test) is not None)
         if skipped or fitting != found:
             found = fitting
             untested = tuple(rung for rung in LADDERS[0] if rung not in (*found.ladder, *skipped))
