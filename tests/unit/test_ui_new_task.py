@@ -30,7 +30,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.records.atomic import held
-from lastresort.records.events import GateChosen, OptionsChosen
+from lastresort.records.events import ClimbFinished, GateChosen, OptionsChosen
 from lastresort.records.record import Record
 from lastresort.report.words.draft import BAR
 from lastresort.report.words.wording import sentence
@@ -544,6 +544,8 @@ def test_a_clone_is_started_as_its_run_was(page: TestClient, site: Site) -> None
     with Record.open(finished_run(site.workspace.folder)) as record:
         record.append(OptionsChosen(settings={}, until="prompting"))
         record.append(GateChosen(mode="quick"))
+        record.append(ClimbFinished())
+        record.append(GateChosen(mode="none"))  # of a session that was killed before it did anything
     page.post("/new/clone", data={"run": "routing-1", "name": "others"})
     assert chosen_on(page, "others")[0] == ["quick", "prompting"]
 
