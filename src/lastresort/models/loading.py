@@ -135,6 +135,24 @@ def load_local(
     return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)
 
 
+def round_adapter(loaded: Loaded) -> Loaded:
+    """The same model, whose adapter multiplies in the precision of a 16-bit base, as in training and at a server. To answer with, not
+    to train further or to merge.
+
+    PEFT turns inputs and outputs of every adapted layer into float32, which makes reading on a processor take some three times
+    as long. DoRA and its like keep float32: they compute norms of weights.
+    """
+    if not is_reduced(loaded.dtype):
+        return loaded
+    from peft.tuners.lora import LoraLayer
+
+    for layer in loaded.model.modules():
+        if isinstance(layer, LoraLayer) and not layer.lora_variant:
+            layer.lora_A.to(loaded.dtype)
+            layer.lora_B.to(loaded.dtype)
+    return loaded
+
+
 def without_adapter(loaded: Loaded, adapter: Path) -> Loaded | None:
     """The base of a loaded model as `load_local` would load it, with the same tensors as weights: they are held once.
 

@@ -42,7 +42,7 @@ from lastresort.types import Answer, Decoding, JsonObject
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
 
-ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same weights would give other answers
+ENGINE_PATH = "cache-7"  # how answers are computed; raised whenever the same weights would give other answers
 
 
 class LocalModel:

@@ -87,13 +87,15 @@ def open_model(
         )
     weights = local_weights(name, base_folder)
 
-    from lastresort.models.loading import weights_folder
-    from lastresort.models.local import LocalModel, load_local
+    from lastresort.models.loading import load_local, round_adapter, weights_folder
+    from lastresort.models.local import LocalModel
     from lastresort.models.tokenizer import refuse_other_tokenizer
 
     if adapter is not None:
         refuse_other_tokenizer(adapter, weights_folder(weights), template_kwargs or {})
     loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
+    if adapter is not None:
+        loaded = round_adapter(loaded)
     threads = Threads(loaded.model, on_choice=on_threads)
     return LocalModel(loaded, name=name, template_kwargs=template_kwargs, threads=threads, on_read=on_read)
 

@@ -194,10 +194,11 @@ def _lend_in_4_bits(bench: Workbench, system: System) -> None:
     """The base in NF4 below an adapter that was trained on the ordinary one. A System cannot say this, so the model is opened here
     and answers in this process.
     """
-    from lastresort.models.local import LocalModel, load_local
+    from lastresort.models.loading import load_local, round_adapter
+    from lastresort.models.local import LocalModel
     from lastresort.models.open import local_weights
 
     kwargs = system.template_kwargs
     weights = local_weights(system.model, bench.task.folder)
-    loaded = load_local(weights, adapter=system.adapter, quantize="nf4", template_kwargs=kwargs)
+    loaded = round_adapter(load_local(weights, adapter=system.adapter, quantize="nf4", template_kwargs=kwargs))
     bench.models.lend(system, LocalModel(loaded, name=system.name, template_kwargs=kwargs))
