@@ -136,8 +136,8 @@ def load_local(
 
 
 def round_adapter(loaded: Loaded) -> Loaded:
-    """The same model, whose adapter multiplies in the precision of a 16-bit base, as in training and at a server. To answer with, not
-    to train further or to merge.
+    """The same model, to answer with: its adapter multiplies in the precision of a 16-bit base, as in training and at a server.
+    Not to train further, and not to merge.
 
     PEFT turns inputs and outputs of every adapted layer into float32, which makes reading on a processor take some three times
     as long. DoRA and its like keep float32: they compute norms of weights.
