@@ -429,16 +429,32 @@ def test_resuming_checks_what_it_is_given(tmp_path: Path) -> None:
         Run(tmp_path).resume(run=tmp_path)  # type: ignore[call-arg]
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+def test_values_of_numpy_are_those_of_python(tmp_path: Path) -> None:
     path = scripted_task(tmp_path, quality=[{"right": 0.97}])
-    task = lr.load_task(path, {"split.seed": numpy.int64(3), "bar": numpy.float32(0.5)})
-    assert (task.split.seed, task.bar) == (3, 0.5)
+    given = {
+        "split.seed": numpy.int64(3),
+        "bar": numpy.float32(0.5),
+        "facts.reward": numpy.bool_(True),
+        "ladder": numpy.array(["prompting"]),
+    }
+    task = lr.load_task(path, given)
+    assert task.facts is not None
+    assert (task.split.seed, task.bar, task.facts.reward, list(task.ladder)) == (3, 0.5, True, ["prompting"])
     run = climbed(tmp_path, settings={"split.seed": numpy.int64(3)})
     assert settings_of(run.folder) == {"split.seed": 3}
     options = {"gpu": "rtx-4090", "method": "lora"}
-    assert lr.plan("llama-3-8b", rows=numpy.int64(50), epochs=numpy.float32(1), **options) == lr.plan(
-        "llama-3-8b", rows=50, epochs=1.0, **options
-    )
+    own = {"rows": numpy.array(50), "epochs": numpy.float32(1), "checkpointing": numpy.bool_(False)}
+    plain = {"rows": 50, "epochs": 1.0, "checkpointing": False}
+    assert lr.plan("llama-3-8b", **own, **options) == lr.plan("llama-3-8b", **plain, **options)
+    with pytest.raises(InputError, match=r"study\(sizes=…\): found a value of type ndarray, expected text, a list"):
+        lr.study(path, "crossover", sizes=numpy.array(20))  # type: ignore[arg-type]
+
+
+def test_a_file_of_prices_is_named_by_text_or_a_path(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("rtx-4090: 7.0\n", encoding="utf-8")
+    by_text, by_path = (lr.plan("llama-3-8b", gpu="rtx-4090", rows=50, prices=one) for one in (str(prices), prices))
+    assert by_text == by_path != lr.plan("llama-3-8b", gpu="rtx-4090", rows=50)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -562,8 +578,13 @@ def test_what_is_refused_leaves_no_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_advice_takes_facts_as_python_has_them() -> None:
-    facts = {"wrong": ["format", "style"], "best_prompt_score": 0.8}
-    typed = {"wrong": "format,style", "best_prompt_score": "0.8"}
+    facts = {
+        "wrong": numpy.array(["format", "style"]),
+        "best_prompt_score": 0.8,
+        "reward": True,
+        "teacher": numpy.bool_(False),
+    }
+    typed = {"wrong": "format,style", "best_prompt_score": "0.8", "reward": "yes", "teacher": "no"}
     assert lr.advise(facts=facts).as_dict() == lr.advise(facts=typed).as_dict()
     with pytest.raises(InputError, match="--set without a task file"):
         lr.advise(settings={"bar": 0.9})

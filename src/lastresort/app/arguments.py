@@ -26,6 +26,7 @@ WORDS = {
     int: "a whole number",
     float: "a number",
     os.PathLike: "a path",
+    Path: "a path",
     Mapping: "a mapping whose keys are text",
 }
 WHOLE_SEQUENCES = {int: float}  # whether each is whole is said with all of them, as on the command line
@@ -123,15 +124,19 @@ def _taken(value: object, kind: Any, where: str, name: str) -> Any:
 def _as(value: object, kind: Any) -> Any:
     """The value as one of this type. Raises _OtherTypeError."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
-    if kind is Any:
+    if kind in (Any, object):
         from lastresort.spec.document import plain
 
-        return plain(value)  # of settings, which are recorded
+        return plain(value)  # of settings, which are recorded, and of facts
+    if getattr(value, "ndim", None) == 0:  # of numpy or torch
+        return _as(value.item(), kind)  # type: ignore[attr-defined]
     if origin in (Union, UnionType):
         return _as_one_of(value, inner)
     if origin is Literal:
         return _as(value, str)  # whether there is such a word is said inside
-    if origin is os.PathLike and isinstance(value, os.PathLike):
+    if origin in (Path, os.PathLike) and isinstance(value, os.PathLike):
+        return Path(value)
+    if origin is Path and isinstance(value, str):
         return Path(value)
     if isinstance(value, bool) and origin is not bool:  # which Python takes for a number
         raise _OtherTypeError
