@@ -492,7 +492,8 @@ def test_a_draft_speaks_of_its_data_before_its_task_file(tmp_path: Path) -> None
 def test_a_run_and_a_check_are_shown_in_one_line(tmp_path: Path) -> None:
     run = climbed(tmp_path)
     assert repr(run) == f"<Run {run.folder}: {headline(run.view)}>"
-    assert repr(replace(run, folder=tmp_path / "none")) == f"<Run {tmp_path / 'none'}>"
+    gone = replace(run, folder=tmp_path / "none")
+    assert (repr(gone), gone._repr_html_()) == (f"<Run {tmp_path / 'none'}>", None)
     found = lr.check_data(run.task_file())
     assert f"report=<DataReport ok: {found.report.counts['train']} train, " in repr(found)
     assert len(repr(found)) < 200

@@ -141,10 +141,13 @@ class Run:
         with computing(progress) as shown:
             return Run(start_climb(request, shown, stop or NEVER).run)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        """None, so that a notebook shows the folder, where the run has not started or cannot be read."""
         from lastresort.report.notebook import ladder_html
 
-        return ladder_html(self.view)
+        with suppress(LastresortError):
+            return ladder_html(self.view)
+        return None
 
 
 def _used_items(record: Record) -> dict[tuple[str, str], int]:
