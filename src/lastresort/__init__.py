@@ -164,7 +164,7 @@ def forecast(
 ) -> DryRun:
     """Say what a climb would do and cost, rung by rung, as `lastresort climb --dry-run` does. Runs no model and writes nothing.
 
-    The options are those of `climb`. Raises InputError for bad input.
+    The options are those of `climb` that change the forecast. Raises InputError for bad input.
     """
     from lastresort.app.start import ClimbRequest, forecast_climb
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from climb_support import calls, rows, scripted_task
 from cost_support import two_models
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed
+from lastresort.app.runs import Run
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.fresh_items import _least_deciding
 from lastresort.errors import DataError, InputError, TaskError
@@ -79,6 +81,11 @@ def test_fresh_items_decide_what_was_undecided(tmp_path: Path) -> None:
     assert test["score"] == pytest.approx((60 * first["score"] + fresh["n_used"] * fresh["score"]) / test["n_used"])
     assert test["decided"] == {"by": "continued", "error": decision["alpha_per_rung"], "limit": decision["bar"]}
     assert test["outlook"] is None
+    items = Run(found.run).items()
+    counted = [row["score"] for row in items if row["split"] in ("test", "fresh")]
+    assert [row["split"] for row in items].count("test") == 60
+    assert (len(counted), fmean(counted)) == (test["n_used"], pytest.approx(test["score"]))
+    assert "rest of test" in {row["split"] for row in items}, "the end of the last batch"
     assert len(calls(tmp_path / "task")) - asked <= 300, "nothing that was asked is asked again"
 
 

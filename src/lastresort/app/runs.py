@@ -83,7 +83,8 @@ class Run:
         """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them.
 
         split: "dev", "test", "fresh", the items with which an UNDECIDED test went on, or "rest of test", those that the test did
-        not need: answered together with the last that it needed, or asked by the gate.
+        not need: answered together with the last that it needed, or asked by the gate. Where a test went on, "test" and "fresh"
+        together gave the verdict.
         """
         from lastresort.records.record import Record
 
