@@ -440,6 +440,8 @@ def test_values_of_numpy_are_those_of_python(tmp_path: Path) -> None:
     task = lr.load_task(path, given)
     assert task.facts is not None
     assert (task.split.seed, task.bar, task.facts.reward, list(task.ladder)) == (3, 0.5, True, ["prompting"])
+    with pytest.raises(TaskError, match=r"found a number \(1\.5\)"):
+        lr.load_task(path, {"bar": numpy.float64(1.5)})
     run = climbed(tmp_path, settings={"split.seed": numpy.int64(3)})
     assert settings_of(run.folder) == {"split.seed": 3}
     options = {"gpu": "rtx-4090", "method": "lora"}
