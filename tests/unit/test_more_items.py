@@ -279,6 +279,8 @@ def test_graded_scores_go_on_with_all_that_they_have_at_the_error_that_they_bega
     assert whole is not None
     assert whole.outcome != "UNDECIDED"
     assert (second.verdict, second.n_used, second.score) == (whole.outcome, whole.n_used, whole.score)
+    assert sum(part.n_used for part in second.parts) == second.n_used < len(pooled), "up to the item that decided"
+    assert sum(part.n_used * part.score for part in second.parts) == pytest.approx(second.n_used * second.score)
     assert {part.alpha for part in second.parts} == {decision.alpha_per_rung}
     assert second.n_available == 300
     assert second.decided == whole.decided

@@ -208,13 +208,18 @@ def judge_parts(
     found = judge_so_far(task, binary, items, order, alpha, by)
     if len(parts) == 1:
         return found
+    if found is None:
+        return None
     errors = Errors(alpha, FALSE_NOT_MET) if by is None else errors_left(alpha, FALSE_NOT_MET)
-    return None if found is None else replace(found, parts=tuple(_part(task, part, errors) for part in parts))
+    before = [_part(task, part, errors) for part in parts[:-1]]
+    used = found.n_used - sum(part.n_used for part in before)
+    return replace(found, parts=(*before, _part(task, last, errors, used)))
 
 
-def _part(task: Task, part: Answered, errors: Errors) -> PartOfTest:
-    """Of graded scores, or of groups, which go on at the same errors."""
-    scores, groups = _whole_units(part.items, part.order)
+def _part(task: Task, part: Answered, errors: Errors, most: int = 0) -> PartOfTest:
+    """Of graded scores, or of groups, which go on at the same errors. most: units of it that count, 0 for all."""
+    units = most if most > 0 else len(part.items)
+    scores, groups = _first_units(*_whole_units(part.items, part.order), units)
     labels = groups_of(part.order)
     available = len(part.order) if labels is None else len(set(labels))
     found = so_far(scores, bar=task.bar, alpha=errors.alpha, binary=False, groups=groups)
@@ -259,12 +264,8 @@ def _judged(
         return judge(task.bar, alpha, FALSE_NOT_MET)
 
     def interval(units: int, error: float) -> tuple[float, float]:
-        if groups is None:
-            return so_far(scores[:units], bar=task.bar, alpha=error, binary=binary).interval
-        counted = set(list(dict.fromkeys(groups))[:units])
-        n = sum(label in counted for label in groups)
-        kept = groups[:n]
-        return so_far(scores[:n], bar=task.bar, alpha=error, binary=binary, groups=kept).interval
+        counted, labels = _first_units(scores, groups, units)
+        return so_far(counted, bar=task.bar, alpha=error, binary=binary, groups=labels).interval
 
     return judge_corrected(judge, interval, by, alpha=alpha, beta=FALSE_NOT_MET)
 
@@ -282,6 +283,16 @@ def _seen_so_far(
         return found
     score, interval = by.on_true_scale(found.score, found.interval)
     return replace(found, score=score, interval=interval)
+
+
+def _first_units(
+    scores: Sequence[float], groups: Sequence[str] | None, units: int
+) -> tuple[Sequence[float], Sequence[str] | None]:
+    if groups is None:
+        return scores[:units], None
+    counted = set(list(dict.fromkeys(groups))[:units])
+    n = sum(label in counted for label in groups)
+    return scores[:n], groups[:n]
 
 
 def _whole_units(items: Sequence[ItemScore], order: Sequence[Example]) -> tuple[list[float], Sequence[str] | None]:
