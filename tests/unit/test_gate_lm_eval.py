@@ -121,6 +121,16 @@ def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: 
     assert log.items[0].asked.count("Letter ") == 3
 
 
+def test_answers_that_were_computed_otherwise_are_asked_again(
+    here: Path, letters: MeasuredTasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that multiplies in another precision has the same fingerprint."""
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        asked(here, "base", letters, kept)
+        monkeypatch.setattr("lastresort.models.local.ENGINE_PATH", "another")
+        assert asked(here, "base", letters, kept).new == 32
+
+
 def words_of(here: Path, tasks: Path) -> MeasuredTasks:
     return next(part for part in load_parts(f"lm_eval:{tasks}", here) if part.name == "words")
 

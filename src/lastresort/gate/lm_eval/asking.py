@@ -20,6 +20,7 @@ from lastresort.evals.measure import JobFailure
 from lastresort.gate.lm_eval.tasks import SEED, MeasuredTasks, definition_of, faults_of, quiet
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, fingerprint
+from lastresort.gate.suites.asking import who_answers
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
@@ -205,9 +206,7 @@ def _harness(model: LocalModel) -> _Harness:
 
 
 def _answers_key(model: LocalModel, suite: str) -> Asking:
-    return Asking(
-        f"{model.fingerprint} on {model.loaded.model.device.type}", suite, VERSION, f"lm-eval {harness_version()}"
-    )
+    return Asking(who_answers(model), suite, VERSION, f"lm-eval {harness_version()}")
 
 
 def harness_version() -> str:

@@ -215,14 +215,15 @@ def _pending(model: Model, part: SuitePart, cut: Sequence[Sequence[SuiteItem]]) 
 
 
 def answers_key(model: Model, suite: Suite) -> Asking:
-    """The key under which the answers of this model to this suite are kept.
+    """The key under which the answers of this model to this suite are kept."""
+    return Asking(who_answers(model), suite.name, suite.version, str(getattr(suite, "mode", "")))
 
-    What computes a local model here is part of it: answers by other versions of the libraries can differ by more than rounding.
-    """
+
+def who_answers(model: Model) -> str:
+    """Hash of the model and of what computes it here: answers by other versions of libraries can differ by more than rounding."""
     computer = ", ".join(f"{name} {found}" for name, found in answered_with().items())
     computed_by = f"{model.computed_by} of {computer}" if model.computed_by else ""
-    who = hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
-    return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
+    return hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
 
 
 ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
