@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lastresort.models.protocol import OnAnswer, Prompt, Score
+from lastresort.models.protocol import OnAnswer, Prompt, Score, SharedTokens
 from lastresort.stop import Stop
 from lastresort.types import Decoding
 
@@ -17,8 +17,8 @@ class FakeModel:
     precision = "auto"
     score: Score | None = None
 
-    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
-        return 0
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
+        return SharedTokens.none(len(prompts))
 
     def check_decoding(self, decoding: Decoding) -> None: ...
 

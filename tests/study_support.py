@@ -57,6 +57,7 @@ def row_of(cell: Cell, score: float, **facts: object) -> CellRow:
         "format_ok": tuple(bool(one) for one in right | (dice.random(ITEMS) < 0.5)),
         "prompt_tokens": (tokens,) * ITEMS,
         "shared_tokens": 32 if cell.way == "sft" else 48 if cell.way == "nearest" else tokens - 16,
+        "begun_tokens": (32 if cell.way == "sft" else 48 if cell.way == "nearest" else tokens - 16,) * ITEMS,
         "answer_tokens": (3,) * ITEMS,
         "answer_s": (tokens / 100,) * ITEMS,
         "seconds": 5.0,

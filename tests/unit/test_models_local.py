@@ -28,7 +28,7 @@ from lastresort.models.cached import CachedModel
 from lastresort.models.loading import chosen_dtype, is_reduced, processor_computes_bfloat16
 from lastresort.models.local import ENGINE_PATH, LocalModel, load_local, row_seeds
 from lastresort.models.open import open_model
-from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.protocol import OnAnswer, Prompt, SharedTokens
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message
 from models_support import CONTEXT_TOKENS, save_adapter, save_tiny
@@ -76,10 +76,15 @@ def test_prompts_share_what_is_computed_once_for_them(folder: Path, tmp_path: Pa
     alike = [(begins, Message("user", text)) for text in ("one", "two words")]
     rendered = [render_prompt(model.loaded.tokenizer, prompt) for prompt in alike]
     common = common_length(*rendered)
-    assert model.shared_tokens(alike) == common // 16 * 16 > 0
+    both = common // 16 * 16
+    assert model.shared_tokens(alike) == SharedTokens(both, (both, both))
+    assert both > 0
     with ResponseCache(tmp_path / "cache") as cache:
-        assert CachedModel(model, cache).shared_tokens(alike) == common // 16 * 16
-    assert model.shared_tokens([*alike, (Message("user", "three"),)]) < 16
+        assert CachedModel(model, cache).shared_tokens(alike) == SharedTokens(both, (both, both))
+    three = model.shared_tokens([alike[0], (Message("user", "three"),), alike[1]])
+    assert three.by_all < 16
+    assert (three.by_two[0], three.by_two[2]) == (both, both)
+    assert three.by_two[1] == three.by_all
 
 
 def test_a_prompt_that_is_answered_counts_as_read_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

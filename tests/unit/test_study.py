@@ -39,7 +39,7 @@ from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import NEVER
 from lastresort.study import cells, run
-from lastresort.study.call_costs import TimedCalls, TokenPrice, TokenSeconds, bounds_of, priced_ways
+from lastresort.study.call_costs import TimedCalls, TokenPrice, TokenSeconds, bounds_of, priced_ways, read_tokens
 from lastresort.study.cells import SftLearner, kept_requests
 from lastresort.study.conclude import crossover_of, min_data_of
 from lastresort.study.grid import (
@@ -377,12 +377,29 @@ def test_costs_are_what_tokens_take_and_cross_where_that_holds_for_all_that_is_n
     assert points["few-shot", 80].usd == pytest.approx(0.001 * (16 * 0.001 + 3 * 0.003))
     assert found.call_times is not None
     assert (found.call_times.factor, found.call_times.sft.write_s) == (2, 0.003)
-    assert "SFT is cheaper per call than nearest from 20 examples on; with fewer, it cannot be told." in found.reasons
+    assert (
+        "SFT is cheaper per call than nearest from 20 examples on; with fewer, this study cannot tell." in found.reasons
+    )
     row = dict(zip(shown(found).header, shown(found).rows[-1], strict=True))
     assert row["1k calls"] == "$0.049"
     note = found.notes[-1]
     assert "1 ms to read one and 3 ms to write one" in note
     assert "of 64 tokens or more" in note
+
+
+def test_shots_that_are_near_to_several_items_may_be_kept(tmp_path: Path) -> None:
+    """Of the nearest shots a server may have read all but the input before, though not all prompts begin so. SFT's own beginning
+    may be too short for it.
+    """
+
+    def facts(cell: Cell) -> dict[str, object]:
+        tokens = 60 + 10 * min(cell.n, 64)
+        return {"begun_tokens": (tokens - 16,) * 120} if cell.way == "nearest" else {}
+
+    assert cost_kinds(costed(tmp_path, facts))["nearest"] == "CANNOT_TELL"
+    row = row_of(Cell("nearest", 40, 0), 0.5, begun_tokens=(48,) * 60 + (64,) * 60)
+    assert [*map(len, (read_tokens(row), set(read_tokens(row, 0, by_two=True))))] == [120, 2]
+    assert read_tokens(row, by_two=True) == [460] * 60 + [396] * 60
 
 
 def test_the_seconds_of_a_pass_change_no_cost(tmp_path: Path) -> None:
@@ -397,7 +414,8 @@ def test_longer_answers_cost_more_and_a_lead_that_begins_later_is_placed(tmp_pat
     def facts(cell: Cell) -> dict[str, object]:
         written = (60 if cell.n <= 20 else 2) if cell.way == "sft" else 20
         read = 2 if cell.way == "sft" else 8
-        return {"answer_tokens": (written,) * 120, "prompt_tokens": (read,) * 120, "shared_tokens": 0}
+        none = {"shared_tokens": 0, "begun_tokens": (0,) * 120}
+        return {"answer_tokens": (written,) * 120, "prompt_tokens": (read,) * 120, **none}
 
     found = {one.way: one for one in costed(tmp_path, facts).crossings if one.what == "cost"}
     assert len({(one.kind, one.low, one.high, one.at) for one in found.values()}) == 1
@@ -414,7 +432,7 @@ def test_an_endpoint_has_its_exact_prices_and_no_discount_for_what_it_keeps(tmp_
     assert (
         {one.prompting for one in corners} == {TokenPrice(2e-6, 8e-6, math.inf)} == {priced_ways(use, calls).prompting}
     )
-    assert len({one.sft for one in corners}) == 3 * 4 * 2
+    assert len({one.sft for one in corners}) == 5 * 4 * 2
     row = row_of(Cell("few-shot", 40, 0), 0.5)
     assert priced_ways(use, calls).prompting.of(row)[0] == pytest.approx(460 * 2e-6 + 3 * 8e-6)
     assert corners[0].longest(calls) == pytest.approx(16 * 8e-6)
@@ -423,10 +441,10 @@ def test_an_endpoint_has_its_exact_prices_and_no_discount_for_what_it_keeps(tmp_
 def test_of_two_models_each_time_may_be_off_and_of_one_only_how_they_compare(tmp_path: Path) -> None:
     use = task_of(tmp_path, use={"hourly_price": 3600}).use
     apart = list(bounds_of(use, replace(COSTED, same=False)))
-    assert len(apart) == 3 * 16 * 2
+    assert len(apart) == 5 * 16 * 2
     assert {round(one.sft.write / one.prompting.write, 9) for one in apart} == {0.2, 0.8, 3.2, 0.3125, 1.25, 5}
     one_model = list(bounds_of(use, COSTED))
-    assert len(one_model) == 3 * 2 * 2
+    assert len(one_model) == 5 * 2 * 2
     assert {round(one.prompting.write / one.prompting.read, 9) for one in one_model} == {0.75, 12}
     assert {round(one.sft.read / one.prompting.read, 9) for one in one_model} == {0.8, 4}
     assert {round(one.sft.write / one.prompting.write, 9) for one in one_model} == {0.8, 1.25}

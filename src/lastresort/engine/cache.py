@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -113,6 +114,17 @@ def shared_prefix_length(prompts: Sequence[tuple[int, ...]]) -> int:
     first, last = min(prompts), max(prompts)
     length = min(common_length(first, last), min(len(p) for p in prompts) - 1)
     return length // PREFIX_STEP * PREFIX_STEP
+
+
+def begun_lengths(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Of each prompt, how much of it another one begins with, too, in whole steps; it keeps a token of its own."""
+    order = sorted(range(len(prompts)), key=prompts.__getitem__)  # the most alike are neighbours
+    longest = [0] * len(prompts)
+    for one, other in pairwise(order):
+        common = common_length(prompts[one], prompts[other])
+        longest[one], longest[other] = max(longest[one], common), max(longest[other], common)
+    alike = zip(longest, prompts, strict=True)
+    return tuple(min(length, len(own) - 1) // PREFIX_STEP * PREFIX_STEP for length, own in alike)
 
 
 class Beginnings:

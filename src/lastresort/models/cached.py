@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, at_places, sample_indices
+from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, SharedTokens, at_places, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 
@@ -154,7 +154,7 @@ class CachedModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
 
-    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
         return self._model.shared_tokens(prompts)
 
     def check_decoding(self, decoding: Decoding) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from lastresort.data.chat_template import start_of_text
 from lastresort.data.rendering import render_prompt, stop_token_ids
-from lastresort.engine.cache import PrefixCache, shared_prefix_length
+from lastresort.engine.cache import PrefixCache, begun_lengths, shared_prefix_length
 from lastresort.engine.choose import Sampling
 from lastresort.engine.live_rows import Continuation
 from lastresort.engine.logp import score_continuations
@@ -35,7 +35,7 @@ from lastresort.models.constrained import (
     holds_stop,
 )
 from lastresort.models.loading import Loaded, is_reduced, load_local
-from lastresort.models.protocol import OnAnswer, OnRead, Prompt
+from lastresort.models.protocol import OnAnswer, OnRead, Prompt, SharedTokens
 from lastresort.models.tokenizer import rendering_fingerprint
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
@@ -115,9 +115,10 @@ class LocalModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._rendered(prompt))
 
-    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
         """In whole steps of a prefix, as it is kept."""
-        return shared_prefix_length([tuple(self._rendered(prompt)) for prompt in prompts])
+        rendered = [tuple(self._rendered(prompt)) for prompt in prompts]
+        return SharedTokens(shared_prefix_length(rendered), begun_lengths(rendered))
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises CandidateError for a grammar that cannot be enforced with this model."""

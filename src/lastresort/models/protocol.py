@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from lastresort.stop import Stop
@@ -40,6 +41,20 @@ def at_places(places: Sequence[int], on_answer: OnAnswer | None) -> OnAnswer | N
         return None
     pass_on = on_answer
     return lambda index, answer: pass_on(places[index], answer)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTokens:
+    """Of prompts. by_all: tokens that all of them begin with, which are computed once for them. by_two: of each, tokens that
+    another one begins with, too.
+    """
+
+    by_all: int
+    by_two: tuple[int, ...]
+
+    @classmethod
+    def none(cls, prompts: int) -> SharedTokens:
+        return cls(0, (0,) * prompts)
 
 
 class Model(Protocol):
@@ -80,8 +95,8 @@ class Model(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of the rendered prompt, exact for local models, estimated (UTF-8 bytes / 4) for endpoints."""
 
-    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
-        """Tokens that all these prompts begin with and that are computed once for them. 0 if a server computes."""
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
+        """What these prompts begin with alike. 0 if a server computes."""
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises CandidateError if the model is known not to support this decoding."""

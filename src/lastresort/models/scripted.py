@@ -36,7 +36,14 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 
 from lastresort.errors import InfrastructureError, TaskError, TooLongError
 from lastresort.foreign import DOCUMENT, ROWS, read_content, read_text
-from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
+from lastresort.models.protocol import (
+    BYTES_PER_TOKEN,
+    OnAnswer,
+    Prompt,
+    SharedTokens,
+    estimated_prompt_tokens,
+    estimated_tokens,
+)
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding
 
@@ -214,8 +221,8 @@ class ScriptedModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return estimated_prompt_tokens(prompt)
 
-    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
-        return 0
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
+        return SharedTokens.none(len(prompts))
 
     def check_decoding(self, decoding: Decoding) -> None:
         """A script answers under every decoding."""

@@ -5,9 +5,9 @@ count in a difference of two ways: tokens are the same each time, and the items 
 
 An error of these times is common to all calls: it is no noise of items or seeds, so no interval holds it. So a statement has to
 hold for all that is not known (`bounds_of`): times that are off by RATE_ERROR on either side, tokens of an adapter that take from
-ADAPTER_QUICKER to ADAPTER_SLOWER times as long as those of its base, and servers that keep a beginning that all prompts share, keep
-long ones, or keep none. A cost is linear in each of these, so what holds at the corners holds between them. As each corner has to
-show it, their number needs no correction.
+ADAPTER_QUICKER to ADAPTER_SLOWER times as long as those of its base, and servers that keep a beginning that all prompts share, or
+also one that only two of them share, such as some of the nearest shots; keep long ones alone; or keep none. A cost is linear in
+each of these, so what holds at the corners holds between them. As each corner has to show it, their number needs no correction.
 
 Not counted: attention to a long text makes each token slower, and an answer held to a schema takes time to check. Both make prompts
 more expensive. So where SFT is called cheaper, it is so by more. Where it is called more expensive, it is so even if calls read the
@@ -33,8 +33,14 @@ from lastresort.study.rows import CellRow
 
 RATE_ERROR = 2.0  # cells of equal tokens differed by a factor of 1.6 by the clock: docs/log.md
 ADAPTER_QUICKER = (0.8, 0.8)  # of reading and of writing, against the base
-ADAPTER_SLOWER = (4.0, 1.25)  # unmerged, as `serve` has it; measured: 2.7 to 3.4 times for reading, 1.0 for writing
+ADAPTER_SLOWER = (
+    4.0,
+    1.25,
+)  # unmerged; measured for reading: 1.8 times in the base's 16 bits, 2.7 to 3.4 in float32; writing: 1.0
 ANY, NONE = 0, math.inf
+KEPT_BY_SERVE = (FEWEST_TOKENS, False)
+KEPT = ((ANY, False), (ANY, True), KEPT_BY_SERVE, (FEWEST_TOKENS, True), (NONE, False))
+"""From how many tokens a server may keep a beginning, and whether two prompts that share it are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +65,18 @@ class TimedCalls:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """In USD. kept_from: the fewest tokens of a shared beginning that need not be read for each call."""
+    """In USD. kept_from: the fewest tokens of a shared beginning that need not be read for each call. by_two: whether it is enough
+    that two prompts share it, as some of the nearest shots.
+    """
 
     read: float
     write: float
     kept_from: float
+    by_two: bool = False
 
     def of(self, row: CellRow) -> Sequence[float]:
         """What the call of each item costs."""
-        pairs = zip(read_tokens(row, self.kept_from), row.answer_tokens, strict=True)
+        pairs = zip(read_tokens(row, self.kept_from, by_two=self.by_two), row.answer_tokens, strict=True)
         return [read * self.read + written * self.write for read, written in pairs]
 
 
@@ -90,10 +99,11 @@ def is_priced(task: Task) -> bool:
     return use.hourly_price is not None and not (by_tokens and None in (use.prompt_price, use.output_price))
 
 
-def read_tokens(row: CellRow, kept_from: float = FEWEST_TOKENS) -> list[int]:
-    """Of each prompt, without the beginning that all share where it is kept. An item that was refused has no tokens."""
-    kept = row.shared_tokens if row.shared_tokens >= kept_from else 0
-    return [max(0, tokens - kept) for tokens in row.prompt_tokens]
+def read_tokens(row: CellRow, kept_from: float = FEWEST_TOKENS, *, by_two: bool = False) -> list[int]:
+    """Of each prompt, without the beginning that it shares where it is kept. An item that was refused has no tokens."""
+    shared = row.begun_tokens if by_two else (row.shared_tokens,) * len(row.prompt_tokens)
+    kept = (own if own >= kept_from else 0 for own in shared)
+    return [max(0, tokens - own) for tokens, own in zip(row.prompt_tokens, kept, strict=True)]
 
 
 def cost_crossing(
@@ -106,17 +116,17 @@ def cost_crossing(
 
 def priced_ways(use: ExpectedUse, calls: TimedCalls) -> PricedWays:
     """As timed, with beginnings kept as `serve` does."""
-    return _priced(use, calls, FEWEST_TOKENS, (1.0, 1.0), (1.0, 1.0))
+    return _priced(use, calls, KEPT_BY_SERVE, (1.0, 1.0), (1.0, 1.0))
 
 
 def bounds_of(use: ExpectedUse, calls: TimedCalls) -> Iterator[PricedWays]:
     """The corners of what is not known. Of the same weights, only how much longer writing takes than reading matters."""
     off = (1 / RATE_ERROR, RATE_ERROR)
-    for kept_from, (reads, writes) in product((ANY, FEWEST_TOKENS, NONE), (ADAPTER_QUICKER, ADAPTER_SLOWER)):
+    for kept, (reads, writes) in product(KEPT, (ADAPTER_QUICKER, ADAPTER_SLOWER)):
         for read, write, base_read, base_write in product(off, off, off, off):
             if calls.same and (read == write or (read, write) != (base_read, base_write)):
                 continue
-            yield _priced(use, calls, kept_from, (read * reads, write * writes), (base_read, base_write))
+            yield _priced(use, calls, kept, (read * reads, write * writes), (base_read, base_write))
 
 
 def paid_price(use: ExpectedUse) -> TokenPrice:
@@ -125,14 +135,18 @@ def paid_price(use: ExpectedUse) -> TokenPrice:
 
 
 def _priced(
-    use: ExpectedUse, calls: TimedCalls, kept_from: float, sft: tuple[float, float], prompting: tuple[float, float]
+    use: ExpectedUse,
+    calls: TimedCalls,
+    kept: tuple[float, bool],
+    sft: tuple[float, float],
+    prompting: tuple[float, float],
 ) -> PricedWays:
-    """sft, prompting: by what the times of reading and of writing are multiplied."""
+    """kept: one of KEPT. sft, prompting: by what the times of reading and of writing are multiplied."""
     a_second = (use.hourly_price or 0.0) / 3600
 
     def by_time(model: TokenSeconds, factors: tuple[float, float]) -> TokenPrice:
         read, write = factors
-        return TokenPrice(model.read_s * read * a_second, model.write_s * write * a_second, kept_from)
+        return TokenPrice(model.read_s * read * a_second, model.write_s * write * a_second, *kept)
 
     if calls.prompting is not None:
         return PricedWays(by_time(calls.sft, sft), by_time(calls.prompting, prompting))

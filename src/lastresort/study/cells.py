@@ -20,6 +20,7 @@ from lastresort.evals.measure import JobFailure, JobPlace, MeasureJob, Result
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import COUNTER, KEY, OFF_TASK, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
+from lastresort.models.protocol import SharedTokens
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
@@ -188,7 +189,7 @@ def _row(
     wanted: WantedCell,
     system: System,
     items: Sequence[ItemScore],
-    shared: int,
+    shared: SharedTokens,
     seconds: float,
     *,
     kept: tuple[bool, ...] | None,
@@ -206,7 +207,8 @@ def _row(
         scores=tuple(item.score for item in items),
         format_ok=tuple(item.format_ok for item in items),
         prompt_tokens=tuple(item.prompt_tokens for item in items),
-        shared_tokens=shared,
+        shared_tokens=shared.by_all,
+        begun_tokens=shared.by_two,
         answer_tokens=tuple(item.completion_tokens for item in items),
         answer_s=tuple(item.seconds for item in items),
         seconds=seconds,
@@ -271,7 +273,7 @@ def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
     return bench.scores_of(_job(bench, system, label))
 
 
-def shared_tokens(bench: Workbench, system: System) -> int:
+def shared_tokens(bench: Workbench, system: System) -> SharedTokens:
     """Of the prompts of all dev items."""
     answerer = bench.answerer(system)
     return answerer.model.shared_tokens(answerer.prompts([example.input for example in bench.dev]))

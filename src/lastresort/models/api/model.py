@@ -36,7 +36,7 @@ from lastresort.models.api.replies import (
 from lastresort.models.api.requests import ClientParameters, Request, RequestBuilder, unwrapped
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently, within
 from lastresort.models.endpoint import Endpoint, key_for
-from lastresort.models.protocol import OnAnswer, Pay, Prompt, estimated_prompt_tokens, sample_indices
+from lastresort.models.protocol import OnAnswer, Pay, Prompt, SharedTokens, estimated_prompt_tokens, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 
@@ -121,8 +121,8 @@ class ApiModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return estimated_prompt_tokens(prompt)
 
-    def shared_tokens(self, prompts: Sequence[Prompt]) -> int:
-        return 0
+    def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
+        return SharedTokens.none(len(prompts))
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Only the server knows."""
