@@ -476,6 +476,9 @@ def test_a_token_is_timed_once_for_a_study(tmp_path: Path, monkeypatch: pytest.M
         ):
             monkeypatch.setattr(run, "machine_of", lambda *_, here=here: here)
             assert run.timed_calls(bench, "base", "base") == found
+        qlora = task_of(tmp_path / "qlora", use={"hourly_price": 3.6}, tune={"method": "qlora"})
+        in_4_bits = cast(Workbench, SimpleNamespace(**{**vars(bench), "task": qlora}))
+        assert run.timed_calls(in_4_bits, "base", "base") is None, "its base takes times of its own"
         free = cast(Workbench, SimpleNamespace(task=task_of(tmp_path / "free"), record=record))
         assert run.timed_calls(free, "base", "base") is None
 

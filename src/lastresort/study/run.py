@@ -33,7 +33,7 @@ from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.supervised.methods import method_of, weights_absent
+from lastresort.rungs.supervised.methods import in_4_bits, method_of, weights_absent
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.at_workers import StudyWorkers, trained_by
@@ -264,9 +264,11 @@ def run_grid(
 
 
 def timed_calls(bench: Workbench, model: str, tuned: str) -> TimedCalls | None:
-    """model, tuned: fingerprints. None where the task does not name all prices, or no time was measured of a local model."""
+    """model, tuned: fingerprints. None where the task does not name all prices, no time was measured of a local model, or the base
+    of an adapter is in 4 bits, which takes times of its own.
+    """
     task = bench.task
-    if not is_priced(task):
+    if not is_priced(task) or in_4_bits(task):
         return None
     paid = paid_by_tokens(task, "prompting")
     prompting = None if paid else _timed(bench, task.model, model)

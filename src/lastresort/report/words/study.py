@@ -121,7 +121,8 @@ WORSE = {"score": "worse", "format": "less often well-formed", "cost": "more exp
 EACH_ALONE = "Each comparison holds at every size it covers; taken alone, one is wrong in at most 5% of studies."
 COSTS_SHOWN = (
     "Costs per call are shown, not compared, since how long a token takes is measured only on a processor, and not of models "
-    "too large for that: seconds are those of one pass over dev, and the same pass takes longer at one time than at another."
+    "too large for that, or of a base in 4 bits: seconds are those of one pass over dev, and the same pass takes longer at one "
+    "time than at another."
 )
 
 
