@@ -337,6 +337,7 @@ def test_the_last_reason_says_how_to_decide_it() -> None:
         return words.reasons(58, 60, 0.0, (-0.03, 0.03), available=available, **same)[-1]  # type: ignore[arg-type]
 
     assert last(60).startswith("The run recorded only 60 items, so it cannot show here")
+    assert last(120) == "The run recorded 120 items: ask more with --n."
     assert last(500) == "About 149 items would decide. The run recorded 500: ask more with --n."
 
 

@@ -111,6 +111,8 @@ def reasons(
         found.append(
             f"About {counted(needed, unit)} would decide. The run recorded {count(available)}: ask more with --n."
         )
+    elif needed is not None and units < available:
+        found.append(f"The run recorded {counted(available, unit)}: ask more with --n.")
     elif needed is not None:
         found.append(
             f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are "
