@@ -178,7 +178,7 @@ def test_a_run_without_a_tested_prompt_serves_the_other_two(base: Path, adapter:
     save_system(winner, alone)
     with serving(ServeRequest(alone, beside=True)) as (found, lines):
         assert [one.name for one in found.names] == ["winner", "base"]
-    assert any("no run that tested one" in line for line in lines)
+    assert any("not in the folder of a run that tested one" in line for line in lines)
 
 
 def with_rung(run: Path, system: System, rung: str = "retrieval") -> Path:
