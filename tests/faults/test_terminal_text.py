@@ -147,6 +147,7 @@ MAY_PRINT = {
         "os.write"
     },  # the last words of a command, which are ours, and a byte to the process that watches it
     "cli/main.py": {"typer.echo"},  # the version
+    "report/notebook.py": {"Console"},  # into a text, whose lines a notebook gets as HTML
     "evals/user_code/process.py": {"stderr.write"},  # what test_scorer_faults.py looks at
 }
 
