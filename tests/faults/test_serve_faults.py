@@ -579,7 +579,7 @@ def memory_and_threads(pid: int) -> tuple[int, int]:
     return found["VmRSS"] // 1024, found["Threads"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read in /proc")
 def test_memory_and_threads_stay_as_they_are_while_clients_leave(tmp_path: Path) -> None:
     tiny = save_tiny(tmp_path / "tiny")
