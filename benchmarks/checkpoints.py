@@ -141,6 +141,8 @@ def _in_processes(work: Callable[..., None], arguments: list[tuple[Any, ...]]) -
         process.start()
     for process in started:
         process.join()
+    if any(process.exitcode for process in started):
+        raise SystemExit("A process ended with an error; its message is above.")
 
 
 if __name__ == "__main__":
