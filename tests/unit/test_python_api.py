@@ -47,6 +47,7 @@ from lastresort.report.notebook import LETTER, gate_html, ladder_html
 from lastresort.report.words.gate import AXIS
 from lastresort.report.words.titles import headline
 from lastresort.report.words.training import training_lines
+from lastresort.spec.document import plain as plain_value
 from lastresort.stop import Stop, StopSignal
 from lastresort.types import Message, Progress, SilentProgress
 from logs_support import write_samples
@@ -448,6 +449,17 @@ def test_values_of_numpy_are_those_of_python(tmp_path: Path) -> None:
     own = {"rows": numpy.array(50), "epochs": numpy.float32(1), "checkpointing": numpy.bool_(False)}
     plain = {"rows": 50, "epochs": 1.0, "checkpointing": False}
     assert lr.plan("llama-3-8b", **own, **options) == lr.plan("llama-3-8b", **plain, **options)
+    long = numpy.longdouble(1)  # of which numpy itself makes no number of Python's
+    for epochs in (long, numpy.array(long)):
+        assert lr.plan("llama-3-8b", epochs=epochs, **options) == lr.plan("llama-3-8b", epochs=1.0, **options)
+    assert lr.load_task(path, {"bar": numpy.longdouble(0.5)}).bar == 0.5
+    held = numpy.array([numpy.int64(3), Path("a"), numpy.bool_(True)], dtype=object)
+    assert [*map(type, plain_value(held))] == [int, str, bool]
+    with pytest.raises(TaskError, match='key "bar"'):
+        lr.load_task(path, {"bar": numpy.float64})
+    for complex_number in (numpy.complex64(1), numpy.clongdouble(1)):
+        with pytest.raises(InputError, match=r"plan\(epochs=…\): found a value of type c"):
+            lr.plan("llama-3-8b", epochs=complex_number, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"study\(sizes=…\): found a value of type ndarray, expected text, a list"):
         lr.study(path, "crossover", sizes=numpy.array(20))  # type: ignore[arg-type]
 

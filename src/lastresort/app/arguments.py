@@ -124,12 +124,13 @@ def _taken(value: object, kind: Any, where: str, name: str) -> Any:
 def _as(value: object, kind: Any) -> Any:
     """The value as one of this type. Raises _OtherTypeError."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
-    if kind in (Any, object):
+    anything = kind in (Any, object)  # of settings, which are recorded, and of facts
+    if anything or getattr(value, "ndim", None) == 0:  # of numpy or torch
         from lastresort.spec.document import plain
 
-        return plain(value)  # of settings, which are recorded, and of facts
-    if getattr(value, "ndim", None) == 0:  # of numpy or torch
-        return _as(value.item(), kind)  # type: ignore[attr-defined]
+        value = plain(value)
+    if anything:
+        return value
     if origin in (Union, UnionType):
         return _as_one_of(value, inner)
     if origin is Literal:

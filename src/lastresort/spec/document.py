@@ -315,14 +315,15 @@ def _syntax_error(name: str, error: yaml.MarkedYAMLError, kind: FileKind) -> Tas
 
 def plain(value: Any) -> Any:
     """A deep copy in which tuples are lists, paths are text, and numbers and arrays of other libraries Python's own."""
-    if hasattr(value, "tolist"):  # of numpy, torch or pandas
-        return value.tolist()
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    if isinstance(value, int | float):
+    if isinstance(value, bool):
         return value
     if isinstance(value, Real):
         return int(value) if isinstance(value, Integral) else float(value)
+    if hasattr(value, "tolist") and not isinstance(value, type):  # of numpy, torch or pandas
+        own = value.tolist()
+        return own if type(own) is type(value) else plain(own)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
