@@ -332,13 +332,21 @@ def test_the_plan_says_what_so_many_items_can_show(units: int, said: str) -> Non
 
 
 def test_the_last_reason_says_how_to_decide_it() -> None:
-    def last(available: int) -> str:
-        same = {"unit": "item", "units": 60, "margin": 0.02, "confidence": 0.9, "needed": 149}
-        return words.reasons(58, 60, 0.0, (-0.03, 0.03), available=available, **same)[-1]  # type: ignore[arg-type]
+    def last(available: int, *, sent: int = 60, needed: int = 149, units: int = 60) -> str:
+        same = {"unit": "item", "margin": 0.02, "confidence": 0.9, "least": least(binary=True)}
+        counts = {"units": units, "sent": sent, "needed": needed, "available": available}
+        return words.reasons(58, 60, 0.0, (-0.03, 0.03), **counts, **same)[-1]  # type: ignore[arg-type]
 
     assert last(60).startswith("The run recorded only 60 items, so it cannot show here")
-    assert last(120) == "The run recorded 120 items: ask more with --n."
+    assert last(120).startswith("The run recorded only 120 items, so it cannot show here"), "fewer than 149 never can"
+    assert last(200, needed=300) == (
+        "About 300 items would decide. The run recorded 200, which may be enough: ask all of them with --n."
+    )
     assert last(500) == "About 149 items would decide. The run recorded 500: ask more with --n."
+    assert last(200, sent=200, units=197, needed=300).startswith("The run recorded only 200 items"), "3 did not arrive"
+    assert last(200, sent=200, units=197, needed=198) == (
+        "About 198 items would decide: verify again once the server answers all 200."
+    )
 
 
 class SeenProgress:

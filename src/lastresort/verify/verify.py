@@ -265,6 +265,8 @@ class _Verification:
             margin=MARGIN,
             confidence=1 - 2 * ALPHA,
             needed=tested.n_needed if tested.verdict == "UNDERPOWERED" else None,
+            least=least(self.scorer.binary and labels is None),
+            sent=len(served) if labels is None else len(set(labels[: len(served)])),
             available=len(self.items) if labels is None else len(set(labels)),
         )
         reasons += [words.missing_reason(len(missing), spoils=compared.spoilt)] if missing else []

@@ -97,9 +97,13 @@ def reasons(
     margin: float,
     confidence: float,
     needed: int | None,
+    least: int,
+    sent: int,
     available: int,
 ) -> list[str]:
-    """needed: units that would decide, None if the verdict stands or nobody knows. available: units that the run recorded."""
+    """units: whose answers arrived, of those that were sent. needed: that would decide, None if the verdict stands or nobody knows.
+    least: as in `plan`. available: that the run recorded.
+    """
     apart = "The scores do not differ" if abs(difference) < 5e-4 else f"The scores differ by {points(difference)}"
     low, high = (points(limit).removesuffix(" points") for limit in interval)
     found = [
@@ -107,13 +111,16 @@ def reasons(
         f"{apart} on {counted(units, unit)} ({percent(confidence, 0)} interval {low} to {high}); a loss of {points_of(margin)} is "
         "accepted, as in the gate's target.",
     ]
-    if needed is not None and needed <= available:
-        found.append(
-            f"About {counted(needed, unit)} would decide. The run recorded {count(available)}: ask more with --n."
-        )
-    elif needed is not None and units < available:
-        found.append(f"The run recorded {counted(available, unit)}: ask more with --n.")
-    elif needed is not None:
+    if needed is None:
+        return found
+    would = f"About {counted(needed, unit)} would decide"
+    if needed <= available and sent == available:
+        found.append(f"{would}: verify again once the server answers all {count(available)}.")
+    elif needed <= available:
+        found.append(f"{would}. The run recorded {count(available)}: ask more with --n.")
+    elif sent < available and least <= available:
+        found.append(f"{would}. The run recorded {count(available)}, which may be enough: ask all of them with --n.")
+    else:
         found.append(
             f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are "
             f"lost: that takes about {count(needed)}{' without any difference' if identical == n else ''}."
