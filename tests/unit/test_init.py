@@ -367,6 +367,18 @@ def test_the_bar_is_one_that_the_groups_of_a_test_file_can_show(
     assert (prepared.counts_right, prepared.n_units) == (not of_test, 30)
 
 
+def test_few_rows_of_a_test_file_without_groups_do_not_count_as_groups(tmp_path: Path) -> None:
+    for name, n in (("train.jsonl", 200), ("test.jsonl", 9)):
+        rows = [{**row, "text": f"{name} {row['text']}"} for row in _labelled(n)]
+        _file(tmp_path, [{**row, "group": f"g{i}"} for i, row in enumerate(rows)] if n == 200 else rows, name)
+    assert init_task(InitRequest(tmp_path / "train.jsonl", task_file=tmp_path / "task.yaml")).draft.bar == 0.6
+    _file(tmp_path, [{**row, "group": f"t{i}"} for i, row in enumerate(_labelled(9))], "test.jsonl")
+    (tmp_path / "task.yaml").unlink()
+    with pytest.raises(DataError, match=r"found 9 rows, expected at least 11 values of group\."):
+        init_task(InitRequest(tmp_path / "train.jsonl", task_file=tmp_path / "task.yaml"))
+    assert not (tmp_path / "task.yaml").exists()
+
+
 def test_a_test_file_of_few_groups_is_refused_by_their_number(tmp_path: Path) -> None:
     for name, n in (("train.jsonl", 200), ("test.jsonl", 30)):
         rows = [

@@ -163,6 +163,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     def drafter(group: str | None) -> Callable[..., TaskDraft]:
         grouped = examples if group is None else examples_of(_used(rows, columns, group), request.data, group_by=group)
         together, has_groups = unit_sizes(grouped, SplitSettings().seed), groups_of(grouped) is not None
+        # Whether a test file of its own has groups shows once it is read with the task.
+        has_groups = has_groups and "test" not in beside
         return partial(_draft, outputs, together, has_groups, as_in_file, counted, beside, request, group)
 
     ungrouped: Ungrouped = "files" if names_groups else "type"
