@@ -21,7 +21,7 @@ from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
-from lastresort.records.events import CandidateMeasured, GateChosen, OptionsChosen, RungSkipped
+from lastresort.records.events import CandidateMeasured, GateChosen, OptionsChosen, RungSkipped, WayMeasured
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.report.words.progress import line_of
@@ -339,12 +339,18 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert lastresort(monkeypatch, "report", "runs/routing-1") == 0
     page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")
     assert "--set bar=0.7 --until prompting --gate quick\n" in page
-    shutil.copytree("runs/routing-1", "runs/worked")
-    with Record.open(Path("runs/worked")) as record:
-        record.append(RungSkipped(rung="prompting", reason=of_skip(TooLarge(10**9, 16 * 10**9, 8 * 10**9))))
-    assert lastresort(monkeypatch, "report", "runs/worked") == 0
-    page = Path("runs/worked/report.html").read_text(encoding="utf-8")
-    assert "--set bar=0.7 --set limits.hours=9 --until prompting --gate none\n" in page
+    work = (
+        RungSkipped(rung="prompting", reason=of_skip(TooLarge(10**9, 16 * 10**9, 8 * 10**9))),
+        WayMeasured(way="full", seed=0, training=None, answering=None, failed="it diverged"),
+    )
+    for one in work:
+        worked = Path("runs") / one.kind
+        shutil.copytree("runs/routing-1", worked)
+        with Record.open(worked) as record:
+            record.append(one)
+        assert lastresort(monkeypatch, "report", str(worked)) == 0
+        page = (worked / "report.html").read_text(encoding="utf-8")
+        assert "--set bar=0.7 --set limits.hours=9 --until prompting --gate none\n" in page
     assert lastresort(monkeypatch, *again) == 0
     assert "It keeps the options" in capsys.readouterr().err
     page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")

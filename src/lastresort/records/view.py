@@ -299,7 +299,7 @@ def _finish_and_options(record: Record) -> tuple[Finish | None, Options]:
                 finish, stands = Finish(fold.decided, named), True
             case ClimbDecided():
                 stands = finish is not None and finish.decided_as(event.decision)
-            case WaysCompared():
+            case WaysCompared() | WaysRefused() | FullRateChosen() | OfWay():
                 stands = False
             case _:
                 stands = stands and fold.decided is not None
