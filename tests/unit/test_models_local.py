@@ -87,6 +87,23 @@ def test_prompts_share_what_is_computed_once_for_them(folder: Path, tmp_path: Pa
     assert three.by_two[1] == three.by_all
 
 
+def test_what_comes_before_the_input_may_be_shared_by_calls_that_are_not_among_the_prompts(folder: Path) -> None:
+    """Nearest shots that no other prompt has: among many calls, another one has them."""
+    model = LocalModel(load_local(folder), name="tiny")
+    shots = [
+        (Message("user", text * 9), Message("assistant", "billing")) for text in ("the roof leaks ", "a boat left ")
+    ]
+    prompts = [(*turns, Message("user", "and this one?")) for turns in shots]
+    before = [
+        common_length(*(render_prompt(model.loaded.tokenizer, (*turns, Message("user", text))) for text in ("a", "z")))
+        for turns in shots
+    ]
+    found = model.shared_tokens(prompts)
+    assert found.by_all < 16
+    assert found.by_two == tuple(length // 16 * 16 for length in before)
+    assert min(found.by_two) > 0
+
+
 def test_a_prompt_that_is_answered_counts_as_read_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three passes of a prompt each, whose answer is their first token."""
     monkeypatch.setattr(sampling, "PREFILL_TOKENS", 1)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -118,7 +119,8 @@ class LocalModel:
     def shared_tokens(self, prompts: Sequence[Prompt]) -> SharedTokens:
         """In whole steps of a prefix, as it is kept."""
         rendered = [tuple(self._rendered(prompt)) for prompt in prompts]
-        return SharedTokens(shared_prefix_length(rendered), begun_lengths(rendered))
+        others = [tuple(self._rendered((*prompt[:-1], replace(prompt[-1], content="?")))) for prompt in prompts]
+        return SharedTokens(shared_prefix_length(rendered), begun_lengths([*rendered, *others])[: len(rendered)])
 
     def check_decoding(self, decoding: Decoding) -> None:
         """Raises CandidateError for a grammar that cannot be enforced with this model."""

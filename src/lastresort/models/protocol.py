@@ -46,7 +46,7 @@ def at_places(places: Sequence[int], on_answer: OnAnswer | None) -> OnAnswer | N
 @dataclass(frozen=True, slots=True)
 class SharedTokens:
     """Of prompts. by_all: tokens that all of them begin with, which are computed once for them. by_two: of each, tokens that
-    another one begins with, too.
+    another one begins with, too, or that come before its last message: of many calls, others may have the same shots before it.
     """
 
     by_all: int

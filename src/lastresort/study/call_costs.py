@@ -6,8 +6,9 @@ count in a difference of two ways: tokens are the same each time, and the items 
 An error of these times is common to all calls: it is no noise of items or seeds, so no interval holds it. So a statement has to
 hold for all that is not known (`bounds_of`): times that are off by RATE_ERROR on either side, tokens of an adapter that take from
 ADAPTER_QUICKER to ADAPTER_SLOWER times as long as those of its base, and servers that keep a beginning that all prompts share, or
-also one that only two of them share, such as some of the nearest shots; keep long ones alone; or keep none. A cost is linear in
-each of these, so what holds at the corners holds between them. As each corner has to show it, their number needs no correction.
+also one that only two calls share; keep long ones alone; or keep none. Dev is a small sample of the calls that a server gets: there
+two calls may share all that comes before the input, such as the nearest shots. A cost is linear in each of these, so what holds at
+the corners holds between them. As each corner has to show it, their number needs no correction.
 
 Not counted: attention to a long text makes each token slower, and an answer held to a schema takes time to check. Both make prompts
 more expensive. So where SFT is called cheaper, it is so by more. Where it is called more expensive, it is so even if calls read the
@@ -40,7 +41,7 @@ ADAPTER_SLOWER = (
 ANY, NONE = 0, math.inf
 KEPT_BY_SERVE = (FEWEST_TOKENS, False)
 KEPT = ((ANY, False), (ANY, True), KEPT_BY_SERVE, (FEWEST_TOKENS, True), (NONE, False))
-"""From how many tokens a server may keep a beginning, and whether two prompts that share it are enough."""
+"""From how many tokens a server may keep a beginning, and whether two calls that share it are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class TimedCalls:
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
     """In USD. kept_from: the fewest tokens of a shared beginning that need not be read for each call. by_two: whether it is enough
-    that two prompts share it, as some of the nearest shots.
+    that two calls share it, as they may the nearest shots.
     """
 
     read: float

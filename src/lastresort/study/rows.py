@@ -77,9 +77,9 @@ class CellGate(GateFindings, _CellGate):  # fields of the last base come first
 class CellRow(JsonDocument):
     """A measured cell. rows: examples that it had, or pairs. shots: of them in a prompt. the tuples: of each dev item, in order.
     shared_tokens: that all its prompts begin with, in whole steps of a prefix as the engine keeps it; 0 of an endpoint.
-    begun_tokens: that each begins with as another one does. seconds: of the session that finished it; where workers answer for
-    several cells at once, since the row before it. kept: whether each unrelated request is answered correctly; null where none
-    was measured. gate: null where none was run.
+    begun_tokens: that each begins with as another one does, or another call may, since they come before its last message. seconds:
+    of the session that finished it; where workers answer for several cells at once, since the row before it. kept: whether each
+    unrelated request is answered correctly; null where none was measured. gate: null where none was run.
     """
 
     key: Sha256

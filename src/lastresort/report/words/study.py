@@ -145,8 +145,8 @@ def of_call_times(
         f"A call costs what its tokens take at {price(hour_usd)} an hour of a busy machine: {_milliseconds(model)}{other}, timed "
         f"once for all ways. A beginning of {kept_from} tokens or more that all prompts share is read once, as by `lastresort "
         f"serve`. A comparison of costs is stated only if it holds with these times off by a factor of up to {factor:g}, with a "
-        f"token of the adapter that takes {of_base}, and with beginnings kept or not, even if only two prompts share them. The "
-        "costs shown are those of merged weights. Attention to long prompts is not counted."
+        f"token of the adapter that takes {of_base}, and with beginnings kept or not, even those that only two calls share. "
+        "The costs shown are those of merged weights. Attention to long prompts is not counted."
     )
 
 
