@@ -13,7 +13,7 @@ import pytest
 from climb_support import scripted_task
 from gate_support import KEEP, SCRIPTED, SUITES
 from lastresort.app.climb import Climbed, climb
-from lastresort.evals.evidence import choose
+from lastresort.evals.evidence.selection import choose
 from lastresort.gate import suite_table as suites
 from lastresort.ladder import RUNGS
 from lastresort.records.events import CandidateTrained

@@ -26,7 +26,7 @@ from gate_simulation import (
     power,
     size,
 )
-from lastresort.evals.evidence import items_needed
+from lastresort.evals.evidence.noninferiority import items_needed
 from lastresort.gate.plans import QUICK_FIXED, QUICK_ITEMS, QUICK_MOST
 from page_tables import block, filled, table
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from lastresort.evals.evidence import choose
+from lastresort.evals.evidence.selection import choose
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.spec.task import Task

@@ -24,8 +24,10 @@ from lastresort.climb.bar_test import judge_so_far
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
 from lastresort.climb.shares import error_shares
-from lastresort.evals.evidence import NonInferiority, check_test_size, choose, non_inferior, selection
-from lastresort.evals.evidence.bar import usable_share
+from lastresort.evals.evidence import selection
+from lastresort.evals.evidence.bar import check_test_size, usable_share
+from lastresort.evals.evidence.noninferiority import NonInferiority, non_inferior
+from lastresort.evals.evidence.selection import choose
 from lastresort.ladder import RUNGS
 from lastresort.types import Judgement
 

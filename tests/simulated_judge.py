@@ -19,8 +19,8 @@ import numpy.typing as npt
 from bar_table import items_of, scored_item, task_for
 from lastresort.climb.bar_test import judge_so_far
 from lastresort.climb.decide import RungOutcome, conclude
-from lastresort.evals.evidence import FALSE_NOT_MET, Correction, correction, judge_corrected
-from lastresort.evals.evidence.corrected import LABELS_SHARE, Line
+from lastresort.evals.evidence.bar import FALSE_NOT_MET
+from lastresort.evals.evidence.corrected import LABELS_SHARE, Correction, Line, correction, judge_corrected
 from lastresort.types import Judgement
 from simulated_climb import Cell, Items
 from simulated_ladder import ALPHA, Ladder, ladder_of

@@ -12,9 +12,8 @@ from functools import cache, partial
 
 from lastresort.climb.decide import Rules, RungOutcome, next_step
 from lastresort.climb.shares import error_shares
-from lastresort.evals.evidence import FALSE_NOT_MET, Errors
-from lastresort.evals.evidence.bar import usable_share
-from lastresort.evals.evidence.outlook import endings
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, usable_share
+from lastresort.evals.evidence.outlook import Errors, endings
 from lastresort.ladder import COST_RUNG, RUNGS, trains
 from lastresort.records.events import ErrorShared, repair_test
 from lastresort.records.reasons import CostSaving

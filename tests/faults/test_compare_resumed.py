@@ -15,7 +15,7 @@ from decision_support import validate_decision
 from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
-from lastresort.evals.evidence import over_seeds
+from lastresort.evals.evidence.noninferiority import over_seeds
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.events import TrainingReached
 from lastresort.records.ledger import Ledger

@@ -11,7 +11,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import agreement
+from lastresort.evals.evidence.agreement import agreement
 
 GRADES = ("1", "2", "3", "4", "5")
 

@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import correction
 from lastresort.evals.evidence.bar import binomial_limit
+from lastresort.evals.evidence.corrected import correction
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from lastresort.evals.evidence import judge_bar
+from lastresort.evals.evidence.bar import judge_bar
 from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above
 
 BETA = 0.05

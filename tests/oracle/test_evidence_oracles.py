@@ -14,10 +14,11 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from lastresort.evals.evidence import better, holm, judge_bar, mcnemar_p, tango_interval, wilson_interval
+from lastresort.evals.evidence.bar import judge_bar, wilson_interval
 from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above, lower_limits
-from lastresort.evals.evidence.paired import bootstrap_mean, reweighted_mean, sign_flip_p
-from lastresort.evals.evidence.tango import exact_p_more_than, p_less_than, p_more_than, score_z
+from lastresort.evals.evidence.noninferiority import holm
+from lastresort.evals.evidence.paired import better, bootstrap_mean, mcnemar_p, reweighted_mean, sign_flip_p
+from lastresort.evals.evidence.tango import exact_p_more_than, p_less_than, p_more_than, score_z, tango_interval
 from lastresort.evals.evidence.units import Array
 
 

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lastresort.evals.evidence import better, choose, holm, judge_bar, non_inferior, tango_interval
+from lastresort.evals.evidence.bar import judge_bar
 from lastresort.evals.evidence.martingale import log_evidence_above
+from lastresort.evals.evidence.noninferiority import holm, non_inferior
+from lastresort.evals.evidence.paired import better
+from lastresort.evals.evidence.selection import choose
+from lastresort.evals.evidence.tango import tango_interval
 
 binary_scores = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=120)
 graded_scores = st.lists(st.floats(0, 1), min_size=1, max_size=60)

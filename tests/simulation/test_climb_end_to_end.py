@@ -23,8 +23,8 @@ from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.evals.evidence import choose
 from lastresort.evals.evidence.outlook import needed_to_go_on
+from lastresort.evals.evidence.selection import choose
 from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw
 from lastresort.records.measurement import BarTest

@@ -13,7 +13,7 @@ import pytest
 from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
 from climb_table import BELOW, BROKEN, EIGHT, GRID, LADDERS, OTHERS, Named, promises
 from lastresort.climb.bar_test import judge_so_far
-from lastresort.evals.evidence import non_inferior
+from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.types import Judgement
 from page_tables import allowed
 from simulated_climb import Cell, Items, Tally, non_inferior_by_counts, simulate

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bar_table import without_items_needed
-from lastresort.evals.evidence import Correction, correction, judge_bar, judge_corrected, judge_going_on, so_far
-from lastresort.evals.evidence.corrected import LABELS_SHARE, Line, _by_rates
-from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.evals.evidence.bar import judge_bar, so_far
+from lastresort.evals.evidence.corrected import LABELS_SHARE, Correction, Line, _by_rates, correction, judge_corrected
+from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on
 from lastresort.types import Judgement, LabelledRates
 
 ALPHA, BETA, RUNS = 0.1, 0.1, 200

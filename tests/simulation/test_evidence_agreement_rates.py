@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import agreement
+from lastresort.evals.evidence.agreement import agreement
 
 DRAWS = 400
 NAMES = ("1", "2", "3", "4", "5")

@@ -12,8 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import judge_bar
-from lastresort.evals.evidence.bar import binomial_tail
+from lastresort.evals.evidence.bar import binomial_tail, judge_bar
 from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above, log_wealth_above
 
 BETA = 0.05

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import non_inferior
+from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.tango import exact_p_more_than, score_z
 
 ALPHA = 0.05

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import multinomial
 
-from lastresort.evals.evidence import better, mcnemar_p, tango_interval
+from lastresort.evals.evidence.paired import better, mcnemar_p
+from lastresort.evals.evidence.tango import tango_interval
 
 ALPHA = 0.05
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import choose, selection_bias_corrected
+from lastresort.evals.evidence.selection import choose, selection_bias_corrected
 
 
 def drawn(rates: dict[str, float], n: int, generator: np.random.Generator) -> dict[str, list[float]]:

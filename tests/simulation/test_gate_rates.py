@@ -33,7 +33,7 @@ from gate_table import (
     shown_rows,
     size_row,
 )
-from lastresort.evals.evidence import items_needed, non_inferior, power_of
+from lastresort.evals.evidence.noninferiority import items_needed, non_inferior, power_of
 from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_more_than, score_z
 from page_tables import allowed

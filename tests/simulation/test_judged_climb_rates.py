@@ -12,9 +12,10 @@ import pytest
 from scripts.judges import CLIMBS, ONE_LIMIT, TESTED, Climbed, OneTest, climb_cells, row_of_climbs, row_of_test
 
 from climb_table import PAGE
-from lastresort.evals.evidence import FALSE_NOT_MET, Errors, corrected
-from lastresort.evals.evidence.bar import binomial_limit
+from lastresort.evals.evidence import corrected
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, binomial_limit
 from lastresort.evals.evidence.corrected import LABELS_SHARE
+from lastresort.evals.evidence.outlook import Errors
 from page_tables import allowed, block, line
 from simulated_judge import TESTS, JudgedCell, simulate
 from simulated_ladder import ALPHA, ladder_of, met_at

@@ -15,10 +15,17 @@ import pytest
 
 from bar_table import items_of, scored_item, task_for, without_intervals, without_items_needed
 from lastresort.climb.bar_test import Answered, judge_parts
-from lastresort.evals.evidence import judge_bar, judge_going_on, outlook
-from lastresort.evals.evidence.bar import outcome_of
+from lastresort.evals.evidence.bar import judge_bar, outcome_of
 from lastresort.evals.evidence.martingale import lower_limits
-from lastresort.evals.evidence.outlook import Errors, claimable, endings, errors_after, needed_to_go_on
+from lastresort.evals.evidence.outlook import (
+    Errors,
+    claimable,
+    endings,
+    errors_after,
+    judge_going_on,
+    needed_to_go_on,
+    outlook,
+)
 
 BETA = 0.05
 SETTINGS = [(0.8, 0.05, 100), (0.85, 0.0083, 200), (0.5, 0.0125, 60), (0.95, 0.025, 150), (0.3, 0.01, 80)]

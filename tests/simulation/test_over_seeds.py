@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import over_seeds
+from lastresort.evals.evidence.noninferiority import over_seeds
 from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import Array
 

@@ -19,7 +19,7 @@ from scripts.races import (
     races_of,
 )
 
-from lastresort.evals.evidence import evidence_not_best
+from lastresort.evals.evidence.selection import evidence_not_best
 from lastresort.rungs.race import NOT_BEST
 from page_tables import allowed
 

@@ -20,7 +20,7 @@ from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
 from lastresort.app.runs import Run
 from lastresort.errors import TaskError
-from lastresort.evals.evidence import judge_bar
+from lastresort.evals.evidence.bar import judge_bar
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import MISSES, RunView

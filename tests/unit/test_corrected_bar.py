@@ -12,17 +12,9 @@ import pytest
 from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.climb.decide import Rules, RungOutcome, conclude, next_step
 from lastresort.climb.shares import note_shares
-from lastresort.evals.evidence import (
-    Correction,
-    correction,
-    judge_bar,
-    judge_corrected,
-    judge_going_on,
-    outlook,
-    outlook_corrected,
-    so_far,
-)
-from lastresort.evals.evidence.outlook import Errors, errors_after, needed_to_go_on
+from lastresort.evals.evidence.bar import judge_bar, so_far
+from lastresort.evals.evidence.corrected import Correction, correction, judge_corrected, outlook_corrected
+from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on, needed_to_go_on, outlook
 from lastresort.records.decision import JudgeCorrection, JudgeRate, JudgeView
 from lastresort.records.events import JudgeChecked, JudgeOpened
 from lastresort.records.record import ItemScore, Record

@@ -19,7 +19,7 @@ from lastresort.climb import rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
 from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of, workload
-from lastresort.evals.evidence import items_against_bar
+from lastresort.evals.evidence.bar import items_against_bar
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.records.rungs import TooLarge

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import non_inferior
+from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.sequential import (
     LOOKING,
     STAKES,

@@ -16,7 +16,7 @@ import pytest
 from climb_support import calls, scripted_task
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, StopRequestedError
-from lastresort.evals.evidence import power_of
+from lastresort.evals.evidence.noninferiority import power_of
 from lastresort.gate import suite_table as suites
 from lastresort.gate.document import findings_of
 from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each, load_parts

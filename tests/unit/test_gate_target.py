@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import better, items_needed, non_inferior, power_of
+from lastresort.evals.evidence.noninferiority import items_needed, non_inferior, power_of
+from lastresort.evals.evidence.paired import better
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import (

@@ -9,7 +9,7 @@ import pytest
 
 from gate_report_support import HELD, gate_found
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import holm, items_needed
+from lastresort.evals.evidence.noninferiority import holm, items_needed
 from lastresort.gate.in_climb import gating_of
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import (

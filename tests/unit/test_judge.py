@@ -23,7 +23,7 @@ from judge_support import (
     judge_of,
 )
 from lastresort.errors import CandidateError, DataError, InfrastructureError, TaskError
-from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.evidence.bar import wilson_interval
 from lastresort.evals.judged import grades, order_effect, outcomes
 from lastresort.evals.scorers import build_scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore, agreement_with, read_labelled

@@ -15,8 +15,8 @@ import pytest
 from scipy.stats import betabinom, binom
 
 from lastresort.app.dry_run import dry_run
-from lastresort.evals.evidence import chance_of_met, mildest
 from lastresort.evals.evidence.bar import FINAL_SHARE
+from lastresort.evals.evidence.selection import chance_of_met, mildest
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import CandidateTrained, CheckpointsWeighed, DistanceMeasured, RungSearched
 from lastresort.records.measurement import DevScore

@@ -20,9 +20,9 @@ from lastresort.app.runs import Run
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.fresh_items import _least_deciding
 from lastresort.errors import DataError, InputError, TaskError
-from lastresort.evals.evidence import judge_bar, judge_going_on
+from lastresort.evals.evidence.bar import judge_bar
 from lastresort.evals.evidence.martingale import binary_interval
-from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on
 from lastresort.ladder import RUNGS
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.ledger import Ledger, item_hash

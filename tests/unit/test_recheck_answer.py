@@ -9,7 +9,7 @@ import pytest
 from lastresort.after.recheck.finished import check_size, look_of
 from lastresort.after.recheck.model import compare, overall, verdict_of
 from lastresort.errors import DataError
-from lastresort.evals.evidence import judge_bar
+from lastresort.evals.evidence.bar import judge_bar
 from lastresort.records.measurement import BarTest, Cost
 from lastresort.report.recheck import ComparedWithWinner, RunWinner, SystemTried
 from lastresort.report.words import recheck as words

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lastresort.errors import CandidateError
-from lastresort.evals.evidence import evidence_not_best
+from lastresort.evals.evidence.selection import evidence_not_best
 from lastresort.evals.measure import JobFailure
 from lastresort.records.rungs import RacedOnDev, RefusedLater
 from lastresort.rungs.race import Race, looks, stretches, survivors

@@ -31,8 +31,7 @@ from lastresort.climb.shares import (
     shares_of,
 )
 from lastresort.errors import TaskError
-from lastresort.evals.evidence import judge_bar
-from lastresort.evals.evidence.bar import outcome_of, smallest_deciding_test, usable_share
+from lastresort.evals.evidence.bar import judge_bar, outcome_of, smallest_deciding_test, usable_share
 from lastresort.gate.target import HeldOutTarget
 from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons

@@ -18,7 +18,7 @@ from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
-from lastresort.evals.evidence import judge_bar
+from lastresort.evals.evidence.bar import judge_bar
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import SamplesOutOfReach

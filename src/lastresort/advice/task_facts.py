@@ -17,7 +17,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.preferences import are_pairs
 from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError
-from lastresort.evals.evidence import FALSE_NOT_MET, smallest_deciding_test
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.ladder import RUNGS

@@ -21,7 +21,7 @@ from lastresort.climb.room import refuse_beyond_cards
 from lastresort.climb.shares import shares_of
 from lastresort.climb.workload import counts_of, model_of, planned_rung, workload
 from lastresort.errors import PrerequisiteError
-from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.memory import free_memory_bytes

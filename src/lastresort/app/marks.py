@@ -12,7 +12,8 @@ from pathlib import Path
 
 from lastresort.app.kept import rows_in, write_rows, writing
 from lastresort.errors import InputError
-from lastresort.evals.evidence import Agreement, agreement, wilson_interval
+from lastresort.evals.evidence.agreement import Agreement, agreement
+from lastresort.evals.evidence.bar import wilson_interval
 from lastresort.records.items import ItemPlace, RecordedItem
 from lastresort.types import JsonObject
 

@@ -6,18 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.data.split import groups_of
-from lastresort.evals.evidence import (
-    FALSE_NOT_MET,
-    Correction,
-    Errors,
-    errors_left,
-    judge_bar,
-    judge_corrected,
-    judge_going_on,
-    outlook,
-    outlook_corrected,
-    so_far,
-)
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, judge_bar, so_far
+from lastresort.evals.evidence.corrected import Correction, errors_left, judge_corrected, outlook_corrected
+from lastresort.evals.evidence.outlook import Errors, judge_going_on, outlook
 from lastresort.evals.measure import JobFailure, MeasureJob, Result
 from lastresort.records.events import RungTested
 from lastresort.records.measurement import part_of_test

@@ -16,7 +16,8 @@ from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import FALSE_NOT_MET, sides_of, smallest_deciding_test
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, smallest_deciding_test
+from lastresort.evals.evidence.corrected import sides_of
 from lastresort.evals.judged import correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import Correction, Errors, errors_left, smallest_deciding_test
+from lastresort.evals.evidence.bar import smallest_deciding_test
+from lastresort.evals.evidence.corrected import Correction, errors_left
+from lastresort.evals.evidence.outlook import Errors
 from lastresort.evals.judged import corrected_bar
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import (

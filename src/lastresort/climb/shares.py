@@ -40,8 +40,7 @@ from typing import TYPE_CHECKING
 
 from lastresort.climb.judging import refuse_labels_that_decide_nothing
 from lastresort.data.split import groups_of
-from lastresort.evals.evidence import check_test_size, smallest_deciding_test
-from lastresort.evals.evidence.bar import usable_share
+from lastresort.evals.evidence.bar import check_test_size, smallest_deciding_test, usable_share
 from lastresort.ladder import trains
 from lastresort.records.events import ErrorShared, repair_test
 from lastresort.records.record import Record

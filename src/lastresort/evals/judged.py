@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
 
-from lastresort.evals.evidence import FALSE_NOT_MET, Correction, correction, wilson_interval
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, wilson_interval
+from lastresort.evals.evidence.corrected import Correction, correction
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
 from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
 from lastresort.records.events import JudgeCalls, JudgeChecked, JudgeOpened

@@ -11,7 +11,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.shares import share_of_tuned
 from lastresort.data.split import groups_of
-from lastresort.evals.evidence import Correction
+from lastresort.evals.evidence.corrected import Correction
 from lastresort.evals.measure import Executor, JobFailure, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.suites.suite import SideName

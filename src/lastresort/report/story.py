@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from lastresort.errors import TaskError
-from lastresort.evals.evidence import FALSE_NOT_MET, LABELS_SHARE
+from lastresort.evals.evidence.bar import FALSE_NOT_MET
+from lastresort.evals.evidence.corrected import LABELS_SHARE
 from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView

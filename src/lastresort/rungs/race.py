@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import choose, evidence_not_best, judge_bar, selection_bias_corrected
+from lastresort.evals.evidence.bar import judge_bar
+from lastresort.evals.evidence.selection import choose, evidence_not_best, selection_bias_corrected
 from lastresort.evals.measure import JobFailure, failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, RefusedLater, SearchFinding

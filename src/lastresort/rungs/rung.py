@@ -12,7 +12,8 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
 from lastresort.errors import StopRequestedError
-from lastresort.evals.evidence import Correction, chance_of_met, errors_left
+from lastresort.evals.evidence.corrected import Correction, errors_left
+from lastresort.evals.evidence.selection import chance_of_met
 from lastresort.evals.judged import correction_in
 from lastresort.evals.measure import (
     Executor,

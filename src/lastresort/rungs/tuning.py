@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import PREDICTED, choose, mildest, selection_bias_corrected
+from lastresort.evals.evidence.selection import PREDICTED, choose, mildest, selection_bias_corrected
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.evals.evidence import NonInferiority, items_needed, non_inferior
+from lastresort.evals.evidence.noninferiority import NonInferiority, items_needed, non_inferior
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lastresort.after.compare.training import RUNG
 from lastresort.after.compare.ways import Trial, Way, recorded_request
-from lastresort.evals.evidence import OverSeeds, over_seeds
+from lastresort.evals.evidence.noninferiority import OverSeeds, over_seeds
 from lastresort.records.decision_parts import ComparedWay, SeedOfWay, SpentOfWay, WayFigures
 from lastresort.records.events import (
     AnsweringSpent,

@@ -16,7 +16,7 @@ from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.shared_run import code_of, refuse_code
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import smallest_deciding_test
+from lastresort.evals.evidence.bar import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
 from lastresort.records.events import FilesRead, RecheckCounted, Subject, SystemFrozen, TaskRead

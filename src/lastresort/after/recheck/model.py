@@ -23,7 +23,7 @@ from lastresort.after.recheck.models import Design, RecheckModels, Replacement, 
 from lastresort.climb.bar_test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
-from lastresort.evals.evidence import better
+from lastresort.evals.evidence.paired import better
 from lastresort.evals.judged import correction_in
 from lastresort.ladder import trains
 from lastresort.records.events import RungGivenUp

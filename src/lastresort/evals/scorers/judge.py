@@ -26,7 +26,7 @@ from lastresort.models.protocol import Model, Pay
 from lastresort.types import Decoding, Example
 
 if TYPE_CHECKING:
-    from lastresort.evals.evidence import Agreement
+    from lastresort.evals.evidence.agreement import Agreement
 
 PARAMETERS = (
     "model",
@@ -161,7 +161,7 @@ def agreement_with(
 
     Kappa weighs grades by their distance (quadratic weights), everything else as equal or not.
     """
-    from lastresort.evals.evidence import agreement
+    from lastresort.evals.evidence.agreement import agreement
 
     pairs = [(one.label, _label_of(found, question)) for one, found in zip(labelled, judged, strict=True)]
     if isinstance(question, ComparisonQuestion):

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
-from lastresort.evals.evidence import items_needed
+from lastresort.evals.evidence.noninferiority import items_needed
 from lastresort.gate.drawing import DrawnItems, draw
 from lastresort.gate.from_logs import changed_items
 from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each

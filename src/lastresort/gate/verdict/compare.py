@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import items_needed, non_inferior, wilson_interval
+from lastresort.evals.evidence.bar import wilson_interval
+from lastresort.evals.evidence.noninferiority import items_needed, non_inferior
 from lastresort.evals.evidence.sequential import Looks, non_inferior_so_far
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import ScorePair

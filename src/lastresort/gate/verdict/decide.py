@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import better, holm, non_inferior
+from lastresort.evals.evidence.noninferiority import holm, non_inferior
+from lastresort.evals.evidence.paired import better
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
 from lastresort.records.gate import (

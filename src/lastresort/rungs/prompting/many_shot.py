@@ -8,7 +8,7 @@ Source: Agarwal et al. 2024 (arXiv 2404.11018).
 
 from __future__ import annotations
 
-from lastresort.evals.evidence import PREDICTED
+from lastresort.evals.evidence.selection import PREDICTED
 from lastresort.records.rungs import MoreShotsTried, ShotsEnd
 from lastresort.rungs.prompting.prompts import shots_of, with_shots
 from lastresort.rungs.race import Race

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 
 from lastresort.errors import PrerequisiteError
-from lastresort.evals.evidence import PREDICTED
 from lastresort.evals.evidence.paired import p_above_zero, paired_differences
+from lastresort.evals.evidence.selection import PREDICTED
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.open import absolute_name, parameter_count
 from lastresort.models.protocol import Model, is_endpoint
