@@ -25,7 +25,7 @@ import psutil
 from starlette.testclient import TestClient
 
 from lastresort.records.atomic import held
-from lastresort.records.events import Stage
+from lastresort.records.events.base import Stage
 from lastresort.records.measurement import ItemScore, Measurement
 from lastresort.records.record import Record
 from lastresort.ui.site import Site, create_site

@@ -16,7 +16,7 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from lastresort.app.runs import Run
-from lastresort.records.events import CandidateMeasured, CandidateProposed
+from lastresort.records.events.search import CandidateMeasured, CandidateProposed
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 

@@ -136,7 +136,8 @@ def run_cell(
     from lastresort.app.climb import climb
     from lastresort.climb.workspace import SHARED
     from lastresort.gate.command import gate_alone
-    from lastresort.records.events import RungSearched, TrainingReached
+    from lastresort.records.events.search import RungSearched
+    from lastresort.records.events.training import TrainingReached
     from lastresort.records.record import Record
     from lastresort.spec.task import load_task
 

@@ -29,7 +29,7 @@ from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from lastresort.app.runs import Run
-from lastresort.records.events import ClimbDecided
+from lastresort.records.events.run import ClimbDecided
 from lastresort.records.record import Record
 from lastresort.report.study import StudyDocument
 from lastresort.report.study_page import shown, standing_alone

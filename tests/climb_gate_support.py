@@ -16,7 +16,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.evals.evidence.selection import choose
 from lastresort.gate import suite_table as suites
 from lastresort.ladder import RUNGS
-from lastresort.records.events import CandidateTrained
+from lastresort.records.events.training import CandidateTrained
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.rungs.tuning import record_candidate
 from lastresort.spec.task import load_task

@@ -11,7 +11,7 @@ from climb_support import comparable
 from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app.climb import Climbed, climb
 from lastresort.records.decision_parts import WayName
-from lastresort.records.events import AnsweringSpent, TrainingSpent, WayMeasured
+from lastresort.records.events.after_test import AnsweringSpent, TrainingSpent, WayMeasured
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
 from lastresort.types import Progress

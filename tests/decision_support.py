@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lastresort.errors import ContractError
 from lastresort.records.decision import RunView
-from lastresort.records.events import ClimbDecided, ClimbFinished
+from lastresort.records.events.run import ClimbDecided, ClimbFinished
 from lastresort.records.record import Record
 from lastresort.report.decision import refuse_incoherent, write_decision
 

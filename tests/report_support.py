@@ -19,20 +19,9 @@ from lastresort.ladder import RUNGS
 from lastresort.records.data_report import DataReport, Finding, Place
 from lastresort.records.decision import VERSION, RunView
 from lastresort.records.document import Statement
-from lastresort.records.events import (
-    ClimbDecided,
-    ClimbFinished,
-    DataChecked,
-    FilesRead,
-    LapTrained,
-    RungSearched,
-    RungSkipped,
-    RungTested,
-    SearchedCandidate,
-    SystemFrozen,
-    TaskRead,
-    TrainingReached,
-)
+from lastresort.records.events.run import ClimbDecided, ClimbFinished, DataChecked, FilesRead, TaskRead
+from lastresort.records.events.search import RungSearched, RungSkipped, RungTested, SearchedCandidate, SystemFrozen
+from lastresort.records.events.training import LapTrained, TrainingReached
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.training import RecordedSettings

@@ -15,7 +15,7 @@ from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, usable_share
 from lastresort.evals.evidence.outlook import Errors, endings
 from lastresort.ladder import COST_RUNG, RUNGS, trains
-from lastresort.records.events import ErrorShared, repair_test
+from lastresort.records.events.run import ErrorShared, repair_test
 from lastresort.records.reasons import CostSaving
 from lastresort.types import Judgement
 

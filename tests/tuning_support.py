@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lastresort.app.climb import Climbed, climb
-from lastresort.records.events import PromptOptimised
+from lastresort.records.events.search import PromptOptimised
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model

@@ -19,7 +19,7 @@ from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.records.atomic import held
 from lastresort.records.clock import worked_s
-from lastresort.records.events import Stage
+from lastresort.records.events.base import Stage
 from lastresort.records.record import Record
 from lastresort.report.forecast import cells, head, notes_of, others, power_of
 from lastresort.report.words.progress import LATE

@@ -10,7 +10,7 @@ import pytest
 
 from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, at_rest, opened
 from climb_support import scripted_task
-from lastresort.records.events import TaskRead
+from lastresort.records.events.run import TaskRead
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from record_support import edit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
 from lastresort.records.rung_view import facts_in
 from lastresort.systems.files import load_system

@@ -17,7 +17,7 @@ from lastresort.climb.workbench import StageWriter
 from lastresort.errors import BudgetError, InfrastructureError
 from lastresort.evals.scorers import build_scorer
 from lastresort.records.clock import worked_s
-from lastresort.records.events import BudgetSpent
+from lastresort.records.events.run import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels

@@ -20,7 +20,7 @@ from lastresort.app.runs import Run, changed_inputs
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
-from lastresort.records.events import ErrorShared
+from lastresort.records.events.run import ErrorShared
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.salvage import salvage
 from lastresort.report.html import write_report

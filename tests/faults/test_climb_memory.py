@@ -10,7 +10,8 @@ import torch
 
 from lastresort.errors import InfrastructureError
 from lastresort.hardware.plan import memory as passing
-from lastresort.records.events import E, PassLowered, TrainingReached
+from lastresort.records.events.base import E
+from lastresort.records.events.training import PassLowered, TrainingReached
 from lastresort.records.record import Record
 from tuning_support import Scissors, climbed, tiny_task
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from lastresort.app.climb import Climbed, climb
 from lastresort.errors import InfrastructureError, StopRequestedError
 from lastresort.records.clock import worked_s
-from lastresort.records.events import LapTrained, TrainingReached
+from lastresort.records.events.training import LapTrained, TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress

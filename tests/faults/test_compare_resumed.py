@@ -17,7 +17,7 @@ from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence.noninferiority import over_seeds
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record
 from lastresort.rungs import rung

@@ -8,7 +8,8 @@ import pytest
 
 from climb_support import comparable
 from lastresort.app.climb import Climbed
-from lastresort.records.events import BaseAnswered, BaseSummed, RungSearched, TrainingReached
+from lastresort.records.events.search import RungSearched
+from lastresort.records.events.training import BaseAnswered, BaseSummed, TrainingReached
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer

@@ -17,7 +17,8 @@ from lastresort.app.dry_run import dry_run
 from lastresort.evals.measure import CountedAnswers
 from lastresort.models.api.requests import THINKING_TOKENS, RequestBuilder
 from lastresort.models.protocol import Prompt
-from lastresort.records.events import BudgetSpent, PromptOptimised, ReflectionLate, RungSearched
+from lastresort.records.events.run import BudgetSpent
+from lastresort.records.events.search import PromptOptimised, ReflectionLate, RungSearched
 from lastresort.records.record import Record
 from lastresort.report.words.progress import line_of
 from lastresort.rungs.prompting.spending import REFLECTION_TOKENS, SHOWN

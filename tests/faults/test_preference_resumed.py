@@ -9,12 +9,12 @@ import pytest
 
 from climb_support import comparable, reason_lines
 from lastresort.app.climb import Climbed
-from lastresort.records.events import (
+from lastresort.records.events.search import RungSearched
+from lastresort.records.events.training import (
     BestSampled,
     CandidateMoved,
     DriftMeasured,
     GroupsDrawn,
-    RungSearched,
     SamplesPaired,
     TrainingReached,
 )

@@ -18,7 +18,7 @@ import pytest
 from lastresort.errors import DataError
 from lastresort.records.atomic import settle_folder
 from lastresort.records.database import connect
-from lastresort.records.events import ErrorShared, RunBegan, TaskRead
+from lastresort.records.events.run import ErrorShared, RunBegan, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 
@@ -27,7 +27,7 @@ TASK = TaskRead(task={"bar": 0.5})
 WRITER = """
 import sys
 from pathlib import Path
-from lastresort.records.events import ErrorShared
+from lastresort.records.events.run import ErrorShared
 from lastresort.records.record import ItemScore, Measurement, Record
 record = Record.open(Path(sys.argv[1]))
 number = 0

@@ -9,7 +9,7 @@ import pytest
 
 from judge_support import judge_calls, write_judge
 from lastresort.errors import BudgetError
-from lastresort.records.events import BudgetSpent
+from lastresort.records.events.run import BudgetSpent
 from lastresort.records.record import Record
 from tuning_support import climbed, steps_of, tiny_task
 

@@ -11,7 +11,7 @@ import yaml
 
 from climb_support import comparable, rows
 from lastresort.app.climb import Climbed, climb
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model

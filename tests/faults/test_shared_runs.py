@@ -22,7 +22,7 @@ from lastresort.climb.shared_run import all_endpoints_of, code_of, endpoints_of
 from lastresort.climb.workbench import model_names
 from lastresort.errors import InputError
 from lastresort.models.scripted import writes_elsewhere
-from lastresort.records.events import OptionsChosen
+from lastresort.records.events.run import OptionsChosen
 from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.paths import _model_name

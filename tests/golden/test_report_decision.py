@@ -22,7 +22,8 @@ from lastresort.app.exported import of_climb
 from lastresort.app.runs import Run
 from lastresort.errors import ContractError, DataError
 from lastresort.records.decision import RunView
-from lastresort.records.events import ClimbDecided, RungSkipped
+from lastresort.records.events.run import ClimbDecided
+from lastresort.records.events.search import RungSkipped
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in, read_decision, read_view, write_decision
 from lastresort.report.html import write_report

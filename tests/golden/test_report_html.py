@@ -19,16 +19,9 @@ from gate_report_support import HELD, gated
 from lastresort.cli.options import parse_settings
 from lastresort.errors import DataError
 from lastresort.records.decision import Failures, RunView
-from lastresort.records.events import (
-    GateChosen,
-    ItemsAdded,
-    OptionsChosen,
-    RungSearched,
-    RungTested,
-    SearchedCandidate,
-    TaskPlaced,
-    WaysChosen,
-)
+from lastresort.records.events.after_test import GateChosen, WaysChosen
+from lastresort.records.events.run import ItemsAdded, OptionsChosen, TaskPlaced
+from lastresort.records.events.search import RungSearched, RungTested, SearchedCandidate
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import Cost, DevScore
 from lastresort.records.record import Record
@@ -426,7 +419,7 @@ def test_what_a_model_said_stays_text(tmp_path: Path) -> None:
 
 def test_unicode_and_half_surrogates_survive(tmp_path: Path) -> None:
     from lastresort.records.data_report import Finding
-    from lastresort.records.events import DataChecked
+    from lastresort.records.events.run import DataChecked
     from lastresort.records.record import Record
 
     folder = make(tmp_path / "run", "none-met")

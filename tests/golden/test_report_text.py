@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from gate_report_support import HELD, gated
 from lastresort.records.decision import RunView
-from lastresort.records.events import Stage
+from lastresort.records.events.base import Stage
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale

@@ -7,7 +7,7 @@ import pytest
 from bar_table import task_for
 from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
-from lastresort.records.events import ErrorShared
+from lastresort.records.events.run import ErrorShared
 from lastresort.records.reasons import CostSaving
 from page_tables import allowed
 from simulated_climb import Cell, alphas_of, tried_rungs

@@ -19,7 +19,7 @@ from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence.bar import usable_share
 from lastresort.ladder import RUNGS
-from lastresort.records.events import ErrorShared
+from lastresort.records.events.run import ErrorShared
 from lastresort.spec.task import Task
 from lastresort.types import Judgement
 from page_tables import allowed

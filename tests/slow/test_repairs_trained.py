@@ -15,7 +15,7 @@ from lastresort.app.climb import climb
 from lastresort.gate import suite_table as suites
 from lastresort.gate.verdict.decide import KINDS, RepairNeed
 from lastresort.records.decision_parts import RepairFinding
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.sections import SuiteFacts
 from lastresort.spec.task import load_task

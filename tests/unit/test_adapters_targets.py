@@ -12,7 +12,7 @@ import torch
 
 from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
-from lastresort.records.events import TrainingFacts
+from lastresort.records.events.training import TrainingFacts
 from lastresort.records.record import Record
 from lastresort.records.training import AdaptedLayers
 from lastresort.rungs.tuning import TuningRun, report_reach

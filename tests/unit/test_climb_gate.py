@@ -18,7 +18,7 @@ from lastresort.cli.main import app
 from lastresort.errors import BudgetError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.gate.in_climb import QUICK_COMPARED
-from lastresort.records.events import GateRun
+from lastresort.records.events.after_test import GateRun
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.story import gather

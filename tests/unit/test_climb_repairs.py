@@ -24,7 +24,7 @@ from lastresort.evals.evidence.bar import judge_bar
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import MISSES, RunView
-from lastresort.records.events import SystemKept
+from lastresort.records.events.search import SystemKept
 from lastresort.records.measurement import whole_of
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from lastresort.records.events import TaskRead
+from lastresort.records.events.run import TaskRead
 from lastresort.records.items import ItemsWanted, SystemName
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record

@@ -16,7 +16,7 @@ from lastresort.evals.evidence.bar import judge_bar, so_far
 from lastresort.evals.evidence.corrected import Correction, correction, judge_corrected, outlook_corrected
 from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on, needed_to_go_on, outlook
 from lastresort.records.decision import JudgeCorrection, JudgeRate, JudgeView
-from lastresort.records.events import JudgeChecked, JudgeOpened
+from lastresort.records.events.run import JudgeChecked, JudgeOpened
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.judge import corrected
 from lastresort.report.words.verdicts import labels_would_decide

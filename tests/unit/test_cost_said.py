@@ -16,7 +16,7 @@ from lastresort.app.climb import climb
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.app.terminal import consent
 from lastresort.errors import StopRequestedError
-from lastresort.records.events import CandidateMeasured, RungGoneOn
+from lastresort.records.events.search import CandidateMeasured, RungGoneOn
 from lastresort.records.record import Record
 from lastresort.report.words.progress import rung_begins_line
 from lastresort.rungs.forecast import Forecast

@@ -35,7 +35,8 @@ from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Prompt
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.atomic import held
-from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
+from lastresort.records.events.run import FilesRead, TaskRead
+from lastresort.records.events.training import PromptCounts, RankedAnswer, RankedPair, SamplesPaired
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairedFile, SampledAnswers

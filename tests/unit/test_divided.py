@@ -46,7 +46,8 @@ from lastresort.hardware.cards import Card, known_cards
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.records.events import LapTrained, RungPlanned, SystemFrozen
+from lastresort.records.events.search import RungPlanned, SystemFrozen
+from lastresort.records.events.training import LapTrained
 from lastresort.records.record import Record
 from lastresort.records.rungs import SmallestPassTooLarge
 from lastresort.records.training import TrainedSteps

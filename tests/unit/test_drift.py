@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastresort.records.events import AnswerLengths, Movement
+from lastresort.records.events.training import AnswerLengths, Movement
 from lastresort.records.record import ItemScore
 from lastresort.report.words.training import of_length, of_movement, title
 from lastresort.rungs.preference.drift import answer_lengths

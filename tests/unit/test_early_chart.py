@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.html import early_warnings, write_report

@@ -12,7 +12,7 @@ from lastresort.app.climb import Climbed
 from lastresort.app.exported import of_climb
 from lastresort.errors import DataError, InputError
 from lastresort.interop.exporting.export import export
-from lastresort.records.events import ReplayMade, SamplesPaired, TrainingReached
+from lastresort.records.events.training import ReplayMade, SamplesPaired, TrainingReached
 from lastresort.records.record import Record
 from tuning_support import climbed, labels, pairs, tiny_task
 

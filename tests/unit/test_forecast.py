@@ -21,7 +21,7 @@ from lastresort.climb.workload import counts_of
 from lastresort.errors import StopRequestedError
 from lastresort.hardware.find import parameters_of, parameters_of_gguf
 from lastresort.records.document import Statement
-from lastresort.records.events import RungGivenUp
+from lastresort.records.events.search import RungGivenUp
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering

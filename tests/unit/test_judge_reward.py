@@ -12,7 +12,7 @@ import pytest
 
 from judge_support import FAIR, GRADER, judge_calls, write_judge
 from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
-from lastresort.records.events import RewardsJudged
+from lastresort.records.events.training import RewardsJudged
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.items import seated

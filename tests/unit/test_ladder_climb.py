@@ -21,7 +21,9 @@ from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
-from lastresort.records.events import CandidateMeasured, GateChosen, OptionsChosen, RungSkipped, WayMeasured
+from lastresort.records.events.after_test import GateChosen, WayMeasured
+from lastresort.records.events.run import OptionsChosen
+from lastresort.records.events.search import CandidateMeasured, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.report.words.progress import line_of

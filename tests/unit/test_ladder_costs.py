@@ -20,7 +20,8 @@ from lastresort.climb.costs import _one_off
 from lastresort.climb.identity import changed_keys
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
-from lastresort.records.events import SystemFrozen, TaskRead
+from lastresort.records.events.run import TaskRead
+from lastresort.records.events.search import SystemFrozen
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.records.view import fold_of

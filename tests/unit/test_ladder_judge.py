@@ -29,7 +29,7 @@ from lastresort.climb.workload import TokenCounts, workload
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder import RUNGS
-from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
+from lastresort.records.events.run import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Fold

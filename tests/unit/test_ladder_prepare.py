@@ -14,7 +14,7 @@ from lastresort.app.data_check import check_task
 from lastresort.climb.prepare import PreparedTask, data_report, prepare
 from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.errors import DataError, TaskError
-from lastresort.records.events import DataChecked
+from lastresort.records.events.run import DataChecked
 from lastresort.records.reasons import RowsLeftOut
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task

@@ -17,7 +17,8 @@ from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.protocol import Prompt
-from lastresort.records.events import RungSearched, TrainingReached
+from lastresort.records.events.search import RungSearched
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task

@@ -13,7 +13,8 @@ from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_fol
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError, TaskError
 from lastresort.records.database import Database, connect
 from lastresort.records.document import Statement
-from lastresort.records.events import ClimbFinished, ClimbStopped, ModelOpened, RungGivenUp
+from lastresort.records.events.run import ClimbFinished, ClimbStopped, ModelOpened
+from lastresort.records.events.search import RungGivenUp
 from lastresort.records.record import Record
 from lastresort.records.record_file import RecordGoneError
 

@@ -18,7 +18,8 @@ from lastresort.app.dry_run import dry_run
 from lastresort.evals.evidence.bar import FINAL_SHARE
 from lastresort.evals.evidence.selection import chance_of_met, mildest
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
-from lastresort.records.events import CandidateTrained, CheckpointsWeighed, DistanceMeasured, RungSearched
+from lastresort.records.events.search import RungSearched
+from lastresort.records.events.training import CandidateTrained, CheckpointsWeighed, DistanceMeasured
 from lastresort.records.measurement import DevScore
 from lastresort.records.record import Record
 from lastresort.report.charts.tradeoff import distance_chart

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from decision_support import decide
 from lastresort.records.decision import RunView
-from lastresort.records.events import JudgeCalls, ModelOpened, RewardsJudged, TaskRead
+from lastresort.records.events.run import JudgeCalls, ModelOpened, TaskRead
+from lastresort.records.events.training import RewardsJudged
 from lastresort.records.measurement import Cost
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import fold_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.reasons import more_examples
-from lastresort.records.events import CandidateTrained
+from lastresort.records.events.training import CandidateTrained
 from lastresort.records.reasons import ExamplesForecast
 from lastresort.records.record import Record
 from lastresort.types import CannotTell, Judgement, MoreExamples, Outcome

@@ -24,7 +24,9 @@ from lastresort.evals.evidence.bar import judge_bar
 from lastresort.evals.evidence.martingale import binary_interval
 from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on
 from lastresort.ladder import RUNGS
-from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
+from lastresort.records.events.after_test import RepairTested
+from lastresort.records.events.run import ErrorShared, ItemsAdded
+from lastresort.records.events.search import RungTested
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.report.markdown import markdown

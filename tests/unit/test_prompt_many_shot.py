@@ -13,7 +13,7 @@ from climb_support import calls, scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
-from lastresort.records.events import RungSearched
+from lastresort.records.events.search import RungSearched
 from lastresort.records.record import Record
 from lastresort.rungs.prompting.prompts import shots_of, variants, with_shots
 from lastresort.rungs.retrieval.rung import base_systems

@@ -18,7 +18,8 @@ from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.scripted import ScriptedModel
-from lastresort.records.events import AnswersJudged, JudgedAnswer, PromptOptimised, RungSearched, TaskRead
+from lastresort.records.events.run import AnswersJudged, JudgedAnswer, TaskRead
+from lastresort.records.events.search import PromptOptimised, RungSearched
 from lastresort.records.measurement import ItemScore, Measurement
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in

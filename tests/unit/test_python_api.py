@@ -40,7 +40,7 @@ from lastresort.climb.identity import settings_of
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate import suite_table
 from lastresort.records.atomic import held
-from lastresort.records.events import RungTested
+from lastresort.records.events.search import RungTested
 from lastresort.records.record import Record
 from lastresort.report.gate import finding
 from lastresort.report.notebook import LETTER, gate_html, ladder_html

@@ -14,7 +14,8 @@ from decision_support import decide
 from lastresort.after.recheck.models import Replacement, _with_new
 from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
-from lastresort.records.events import RecheckCounted, RungTested, SystemFrozen
+from lastresort.records.events.run import RecheckCounted
+from lastresort.records.events.search import RungTested, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.recheck import RecheckDocument, recheck_text

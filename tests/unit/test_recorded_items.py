@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.records.events import CeilingMeasured
+from lastresort.records.events.search import CeilingMeasured
 from lastresort.records.items import ItemsWanted, SystemName, excerpt
 from lastresort.records.measurement import ItemScore, Measurement, failure_kind
 from lastresort.records.record import Record

@@ -17,16 +17,11 @@ from pydantic import ValidationError
 from climb_support import statement
 from lastresort.errors import ContractError, DataError
 from lastresort.records import database
-from lastresort.records.events import (
-    KINDS,
-    BaseEvent,
-    BaseSummed,
-    ClimbDecided,
-    RungSkipped,
-    RungTested,
-    Stage,
-    TaskRead,
-)
+from lastresort.records.events import KINDS
+from lastresort.records.events.base import BaseEvent, Stage
+from lastresort.records.events.run import ClimbDecided, TaskRead
+from lastresort.records.events.search import RungSkipped, RungTested
+from lastresort.records.events.training import BaseSummed
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.record_file import MIGRATIONS
 from lastresort.types import Judgement, VerdictBasis

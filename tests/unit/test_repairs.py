@@ -20,7 +20,7 @@ from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import judge_measure
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairFinding, RepairMeasure
-from lastresort.records.events import GateRun, RepairTried
+from lastresort.records.events.after_test import GateRun, RepairTried
 from lastresort.records.gate import ClimbGate, GateSpent, stands
 from lastresort.records.measurement import DevScore
 from lastresort.report.words.progress import line_of

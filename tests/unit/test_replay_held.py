@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.records.events import RungSearched, TrainingReached
+from lastresort.records.events.search import RungSearched
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
 from tuning_support import Scissors, climbed, labels, pairs, steps_of, tiny_task
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.records.decision import RetrievalView
-from lastresort.records.events import CeilingMeasured
+from lastresort.records.events.search import CeilingMeasured
 from lastresort.records.record import Record
 from lastresort.report.words.untuned import retrieval_finding, retrieval_rows
 from lastresort.report.words.untuned import retrieval_reasons as found_reasons

@@ -10,7 +10,8 @@ import pytest
 
 from lastresort.app.climb import climb
 from lastresort.errors import StopRequestedError
-from lastresort.records.events import CurveSeen, RungGoneOn, RungSearched
+from lastresort.records.events.search import RungGoneOn, RungSearched
+from lastresort.records.events.training import CurveSeen
 from lastresort.records.record import Record
 from lastresort.rungs.supervised import curve
 from lastresort.rungs.supervised.curve import straight_on

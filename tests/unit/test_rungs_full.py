@@ -12,7 +12,7 @@ from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import prepare
-from lastresort.records.events import RungPlanned
+from lastresort.records.events.search import RungPlanned
 from lastresort.records.record import Record
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason, rows_a_step, too_large
 from lastresort.rungs.supervised.sft import SftRung, outdates_weights

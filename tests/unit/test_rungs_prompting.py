@@ -13,7 +13,7 @@ from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import CandidateError, DataError
 from lastresort.models.scripted import ScriptedModel
-from lastresort.records.events import RungSearched
+from lastresort.records.events.search import RungSearched
 from lastresort.records.record import Record
 from lastresort.rungs.prompting.prompts import instruction, shots_of, variants
 from lastresort.spec.task import load_task

@@ -16,7 +16,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import DataError, StopRequestedError
 from lastresort.records.atomic import locked
-from lastresort.records.events import RungSearched, StoreBuilt
+from lastresort.records.events.search import RungSearched, StoreBuilt
 from lastresort.records.record import Record
 from lastresort.records.rung_view import facts_in
 from lastresort.rungs.retrieval.rung import RetrievalRung

@@ -15,7 +15,7 @@ from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate.sides import resolve_sides
 from lastresort.models.open import open_model
 from lastresort.models.tokenizer import read_rendering_fingerprint, rendering_fingerprint
-from lastresort.records.events import RenderingFixed
+from lastresort.records.events.training import RenderingFixed
 from lastresort.records.record import Record
 from lastresort.rungs.tuning import record_rendering, recorded_rendering
 from lastresort.systems.files import load_system, save_system

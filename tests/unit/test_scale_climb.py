@@ -23,7 +23,7 @@ from lastresort.errors import DataError, InfrastructureError, PrerequisiteError,
 from lastresort.hardware.cards import Card
 from lastresort.hardware.threads import pinned
 from lastresort.models.cached import MemoryCache
-from lastresort.records.events import LapTrained, PassLowered, RenderingFixed, ReplayMade, TrainingReached
+from lastresort.records.events.training import LapTrained, PassLowered, RenderingFixed, ReplayMade, TrainingReached
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.words.progress import laps_here_line, training_workers_line
 from lastresort.rungs.rung import RaceLap, Workbench

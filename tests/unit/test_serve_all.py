@@ -20,7 +20,7 @@ from lastresort.errors import DataError, InputError
 from lastresort.models.local import LocalModel, load_local
 from lastresort.models.scripted import Script
 from lastresort.records.decision import RunView, WinnerView
-from lastresort.records.events import SystemFrozen, SystemKept
+from lastresort.records.events.search import SystemFrozen, SystemKept
 from lastresort.records.gate import is_uncleared
 from lastresort.records.record import Record
 from lastresort.serve.opening import ServeRequest, open_served

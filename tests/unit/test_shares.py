@@ -35,7 +35,8 @@ from lastresort.evals.evidence.bar import judge_bar, outcome_of, smallest_decidi
 from lastresort.gate.target import HeldOutTarget
 from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
-from lastresort.records.events import ErrorShared, RungTested
+from lastresort.records.events.run import ErrorShared
+from lastresort.records.events.search import RungTested
 from lastresort.records.record import Record
 from lastresort.rungs.race import judge_scores_on_dev
 from lastresort.rungs.rung import Workbench

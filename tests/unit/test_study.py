@@ -27,7 +27,8 @@ from lastresort.data.split import nested
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.document import Statement
-from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, TaskRead
+from lastresort.records.events.run import FilesRead, TaskRead
+from lastresort.records.events.search import PromptOptimised, RungSearched
 from lastresort.records.record import Record
 from lastresort.records.rungs import GepaMissing
 from lastresort.report.study import CrossoverDocument, StudyDocument

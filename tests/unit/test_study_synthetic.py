@@ -36,7 +36,7 @@ from lastresort.errors import (
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
-from lastresort.records.events import BudgetSpent
+from lastresort.records.events.run import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.report.study import SIGNS, StudyDocument, SyntheticDocument
 from lastresort.report.study_page import shown, study_page, study_text

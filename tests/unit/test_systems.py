@@ -17,7 +17,7 @@ from lastresort.errors import DataError, InputError, StopRequestedError
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.open import open_model
 from lastresort.models.scripted import Script, ScriptedModel
-from lastresort.records.events import TaskRead
+from lastresort.records.events.run import TaskRead
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.stop import StopSignal

@@ -27,7 +27,7 @@ from lastresort.hardware.threads import (
     timed_in_turns,
 )
 from lastresort.models.local import LocalModel, load_local
-from lastresort.records.events import ThreadsChosen
+from lastresort.records.events.run import ThreadsChosen
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.systems.system import PromptDesign, System

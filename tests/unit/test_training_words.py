@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from lastresort.records.events import SkippedFile
+from lastresort.records.events.search import SkippedFile
 from lastresort.records.rungs import CurveBelowBar, SmallReflector
 from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.report.words.synthetic import making_note

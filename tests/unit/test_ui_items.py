@@ -16,7 +16,8 @@ from gate_report_support import gate_found
 from lastresort.after.recheck import finished
 from lastresort.after.recheck.finished import read_again
 from lastresort.climb.judging import answer_hash
-from lastresort.records.events import AnswersJudged, GateRun, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
+from lastresort.records.events.after_test import GateRun
+from lastresort.records.events.run import AnswersJudged, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.story import all_answered

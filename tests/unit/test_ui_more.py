@@ -16,7 +16,7 @@ from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.records.atomic import held, new_file
 from lastresort.records.decision import RunView
-from lastresort.records.events import ItemsAdded
+from lastresort.records.events.run import ItemsAdded
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.spec.task import load_task

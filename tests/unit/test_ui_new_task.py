@@ -30,7 +30,8 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.records.atomic import held
-from lastresort.records.events import ClimbFinished, GateChosen, OptionsChosen
+from lastresort.records.events.after_test import GateChosen
+from lastresort.records.events.run import ClimbFinished, OptionsChosen
 from lastresort.records.record import Record
 from lastresort.report.words.draft import BAR
 from lastresort.report.words.wording import sentence

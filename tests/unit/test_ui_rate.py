@@ -21,7 +21,7 @@ from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.evals.scorers.judge import read_labelled
 from lastresort.evals.scorers.judge_model import ComparisonQuestion, GradingQuestion
 from lastresort.records.atomic import locked
-from lastresort.records.events import TaskRead
+from lastresort.records.events.run import TaskRead
 from lastresort.records.items import ItemPlace, RecordedItem, SystemName
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task

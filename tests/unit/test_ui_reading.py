@@ -15,7 +15,8 @@ from lastresort.errors import DataError
 from lastresort.records import record_file
 from lastresort.records.atomic import held
 from lastresort.records.chain import SOURCES, Changed, Table, changes
-from lastresort.records.events import ClimbResumed, Stage
+from lastresort.records.events.base import Stage
+from lastresort.records.events.run import ClimbResumed
 from lastresort.records.record import Record
 from lastresort.records.view import fold_of
 from lastresort.ui import workspace as workspace_module

@@ -36,18 +36,18 @@ from lastresort.errors import InputError
 from lastresort.records.atomic import held
 from lastresort.records.clock import clock_of, worked_s
 from lastresort.records.decision import RunView
-from lastresort.records.events import (
+from lastresort.records.events.base import Stage
+from lastresort.records.events.run import (
     BudgetSpent,
     ClimbResumed,
     ClimbStopped,
-    LapTrained,
     OptionsChosen,
-    Stage,
     StoppedBy,
-    SystemFrozen,
     TaskPlaced,
     TaskRead,
 )
+from lastresort.records.events.search import SystemFrozen
+from lastresort.records.events.training import LapTrained
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import A_LETTER, APART, NARROW, WIDE, RunPoint, runs_chart

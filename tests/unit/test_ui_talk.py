@@ -29,7 +29,8 @@ from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import held
 from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import PromptFacts, Weights
-from lastresort.records.events import CandidateProposed, ClimbDecided, SystemFrozen
+from lastresort.records.events.run import ClimbDecided
+from lastresort.records.events.search import CandidateProposed, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision, read_view
 from lastresort.systems.files import artefact_sha256, candidate_folder, folder_sha256, save_system

@@ -29,17 +29,10 @@ from lastresort.climb.workbench import StageWriter
 from lastresort.climb.workspace import newest_run
 from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
 from lastresort.records.decision import RunView
-from lastresort.records.events import (
-    CandidateMeasured,
-    ClimbFinished,
-    RungGivenUp,
-    RungSkipped,
-    RungTested,
-    Stage,
-    TaskRead,
-    WaysChosen,
-)
-from lastresort.records.events.base import LOSSES
+from lastresort.records.events.after_test import WaysChosen
+from lastresort.records.events.base import LOSSES, Stage
+from lastresort.records.events.run import ClimbFinished, TaskRead
+from lastresort.records.events.search import CandidateMeasured, RungGivenUp, RungSkipped, RungTested
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
 from lastresort.report.decision import read_decision, read_view

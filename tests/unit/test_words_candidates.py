@@ -12,7 +12,9 @@ from climb_support import scripted_task
 from lastresort.climb.prepare import prepare
 from lastresort.objectives import OBJECTIVES
 from lastresort.records.decision_parts import CandidateFacts, PromptFacts, TrainedFacts
-from lastresort.records.events import CandidateMeasured, CandidateProposed, CandidateTrained, TaskRead
+from lastresort.records.events.run import TaskRead
+from lastresort.records.events.search import CandidateMeasured, CandidateProposed
+from lastresort.records.events.training import CandidateTrained
 from lastresort.records.record import Record
 from lastresort.records.rung_view import facts_in
 from lastresort.records.training import RecordedObjective

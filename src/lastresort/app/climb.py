@@ -32,7 +32,7 @@ from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
-from lastresort.records.events import ClimbDecided, ClimbFinished
+from lastresort.records.events.run import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache

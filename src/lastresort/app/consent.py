@@ -25,7 +25,7 @@ from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import opened, read_text
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.scripted import writes_elsewhere
-from lastresort.records.events import TaskRead
+from lastresort.records.events.run import TaskRead
 from lastresort.records.record import Record
 from lastresort.records.view import task_file_of
 from lastresort.spec.edit import moved, written_task

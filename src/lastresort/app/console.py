@@ -19,8 +19,7 @@ from lastresort.app.runtime import STAGES_AS_JSON
 from lastresort.app.terminal import print_note, print_text, safe_text
 from lastresort.app.watch import Snapshot
 from lastresort.records.decision import RunView
-from lastresort.records.events import Stage
-from lastresort.records.events.base import time_left_s
+from lastresort.records.events.base import Stage, time_left_s
 from lastresort.report.terminal import run_at_work
 from lastresort.report.words.progress import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced

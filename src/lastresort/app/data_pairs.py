@@ -27,7 +27,8 @@ from lastresort.errors import SAME_COMMAND, DataError, InputError
 from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
 from lastresort.records.atomic import LOCK, disk_errors, held
-from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
+from lastresort.records.events.run import FilesRead, TaskRead
+from lastresort.records.events.training import PromptCounts, RankedPair, SamplesPaired
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile, PairsForecast, SampledAnswers, SamplesLeftOut
 from lastresort.report.words.wording import listed

@@ -23,15 +23,9 @@ from lastresort.ladder import RUNGS, trains, trains_all
 from lastresort.models.open import absolute_name
 from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.records.decision import RunView
-from lastresort.records.events import (
-    CandidateTrained,
-    ModelOpened,
-    RowsTooLong,
-    SamplesPaired,
-    SystemFrozen,
-    TextLearned,
-    TrainingReached,
-)
+from lastresort.records.events.run import ModelOpened, RowsTooLong
+from lastresort.records.events.search import SystemFrozen
+from lastresort.records.events.training import CandidateTrained, SamplesPaired, TextLearned, TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in
 from lastresort.report.words import training as words

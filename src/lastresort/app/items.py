@@ -65,7 +65,7 @@ class ScoreReason:
 
 def scorer_of(record: Record) -> str:
     """The name of the run's scorer, "" where its task does not say."""
-    from lastresort.records.events import TaskRead
+    from lastresort.records.events.run import TaskRead
 
     read = record.last(TaskRead)
     score = None if read is None else read.task.get("score")
@@ -74,7 +74,7 @@ def scorer_of(record: Record) -> str:
 
 def score_reason(record: Record, found: RecordedItem) -> ScoreReason:
     from lastresort.climb.judging import answer_hash
-    from lastresort.records.events import JudgeOpened
+    from lastresort.records.events.run import JudgeOpened
 
     scorer, judge = scorer_of(record), record.last(JudgeOpened)
     if judge is None:
@@ -211,7 +211,7 @@ class HeldOutExamples:
 
 def _state(record: Record, paths: Sequence[Path]) -> object:
     """Changes with the files, and with what the run says that it read."""
-    from lastresort.records.events import FilesRead
+    from lastresort.records.events.run import FilesRead
 
     files = record.last(FilesRead)
     stats = [path.stat() if path.is_file() else None for path in paths]

@@ -153,7 +153,8 @@ class Run:
 
 def _used_items(record: Record) -> dict[tuple[str, str], int]:
     """By rung and system, how many test items gave the verdict; nothing of an UNDECIDED, which rests on all that were answered."""
-    from lastresort.records.events import RepairTested, RungTested
+    from lastresort.records.events.after_test import RepairTested
+    from lastresort.records.events.search import RungTested
 
     used: dict[tuple[str, str], int] = {}
     tests: list[RungTested | RepairTested] = [*record.all(RungTested), *record.all(RepairTested)]
@@ -177,7 +178,7 @@ def _by_use(found: Measurement, used: dict[tuple[str, str], int]) -> Iterator[tu
 
 def changed_inputs(folder: Path) -> list[str]:
     """Examples and other files of the task that are not as the run used them. A file that is gone says nothing."""
-    from lastresort.records.events import FilesRead, TaskPlaced
+    from lastresort.records.events.run import FilesRead, TaskPlaced
     from lastresort.records.record import Record
     from lastresort.records.view import task_file_of
     from lastresort.systems.files import file_sha256
@@ -197,7 +198,7 @@ def answer_form(folder: Path) -> AnswerForm:
     its record cannot be read: whoever opens a winner has refused that.
     """
     from lastresort.evals.scorers.scorer import AnswerForm
-    from lastresort.records.events import TaskRead
+    from lastresort.records.events.run import TaskRead
     from lastresort.records.record import FILE_NAME, Record
 
     folder = folder.absolute()
@@ -219,7 +220,7 @@ def has_items(folder: Path, path: Path, *, by_content: bool = False) -> bool:
     """Whether the run's tests went on with this file of items. by_content: or with another of its content."""
     from lastresort.climb.identity import relative_path
     from lastresort.climb.prepare import sha256_of
-    from lastresort.records.events import ItemsAdded
+    from lastresort.records.events.run import ItemsAdded
     from lastresort.records.record import Record
 
     sha256 = None

@@ -11,7 +11,8 @@ from lastresort.errors import DataError, InputError
 from lastresort.ladder import PROMPT_RUNG, RUNGS, trains
 from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.records.decision_parts import CandidateFacts
-from lastresort.records.events import CandidateProposed, GateRun, SystemFrozen
+from lastresort.records.events.after_test import GateRun
+from lastresort.records.events.search import CandidateProposed, SystemFrozen
 from lastresort.records.gate import ClimbGate, is_uncleared
 from lastresort.records.record import Record
 from lastresort.records.rung_view import facts_in

@@ -147,7 +147,8 @@ def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
 
 def _with_recorded_options(request: ClimbRequest) -> ClimbRequest:
     """With the last rung, the gate and the comparison that the run was started with, where none are given now."""
-    from lastresort.records.events import GateChosen, OptionsChosen, WaysChosen
+    from lastresort.records.events.after_test import GateChosen, WaysChosen
+    from lastresort.records.events.run import OptionsChosen
     from lastresort.records.record import Record
 
     if request.run is None:

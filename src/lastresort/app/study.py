@@ -14,7 +14,7 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import JsonObject, Progress, SilentProgress, StudyGate, StudyKind
 
 if TYPE_CHECKING:
-    from lastresort.records.events import StudyBegan
+    from lastresort.records.events.run import StudyBegan
     from lastresort.report.study import StudyDocument
     from lastresort.scale.cluster import Connect
     from lastresort.study.rows import CellRow
@@ -162,7 +162,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
 
 def _began(request: StudyRequest, task: Task, folder: Path) -> StudyBegan:
     from lastresort.climb.identity import relative_path
-    from lastresort.records.events import StudyBegan
+    from lastresort.records.events.run import StudyBegan
 
     placed = relative_path(task.path, folder) if isinstance(request.task, Path) else None
     workers = request.ray is not None

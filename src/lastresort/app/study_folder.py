@@ -13,7 +13,7 @@ from lastresort.app.watch import State, follow
 from lastresort.errors import DataError
 from lastresort.foreign import DOCUMENT as MOST
 from lastresort.foreign import read_content
-from lastresort.records.events import StoppedBy, StudyBegan
+from lastresort.records.events.run import StoppedBy, StudyBegan
 
 if TYPE_CHECKING:
     from lastresort.report.study import StudyDocument

@@ -16,7 +16,9 @@ from lastresort.app.train import training_output
 from lastresort.errors import LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
-from lastresort.records.events import Event, Stage, StoppedBy, StudyBegan
+from lastresort.records.events import Event
+from lastresort.records.events.base import Stage
+from lastresort.records.events.run import StoppedBy, StudyBegan
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of

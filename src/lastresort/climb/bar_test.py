@@ -10,7 +10,7 @@ from lastresort.evals.evidence.bar import FALSE_NOT_MET, judge_bar, so_far
 from lastresort.evals.evidence.corrected import Correction, errors_left, judge_corrected, outlook_corrected
 from lastresort.evals.evidence.outlook import Errors, judge_going_on, outlook
 from lastresort.evals.measure import JobFailure, MeasureJob, Result
-from lastresort.records.events import RungTested
+from lastresort.records.events.search import RungTested
 from lastresort.records.measurement import part_of_test
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import fold_of

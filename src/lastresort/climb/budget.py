@@ -18,7 +18,8 @@ from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
-from lastresort.records.events import BudgetSpent, RungGivenUp, RungPlanned, RungTested, SystemFrozen
+from lastresort.records.events.run import BudgetSpent
+from lastresort.records.events.search import RungGivenUp, RungPlanned, RungTested, SystemFrozen
 from lastresort.records.reasons import RungAhead, UncountedCost
 from lastresort.records.record import Record
 from lastresort.records.rungs import LacksMemory, OverTime

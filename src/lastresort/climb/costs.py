@@ -26,7 +26,7 @@ from lastresort.climb.workload import workload
 from lastresort.ladder import COST_RUNG, RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision_parts import BreakEven, CostPair, PricedSystem, SavingView, SharedItems
-from lastresort.records.events import SavingWeighed, SystemFrozen
+from lastresort.records.events.search import SavingWeighed, SystemFrozen
 from lastresort.records.reasons import BeyondUntil, CostSaving, DoesNotApply, NotOnLadder, Obstacle
 from lastresort.records.record import ItemScore, Record
 from lastresort.records.view import Fold, fold_of

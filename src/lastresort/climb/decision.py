@@ -27,7 +27,7 @@ from lastresort.records.decision import (
 )
 from lastresort.records.decision_parts import BreakEven, ComparedWay
 from lastresort.records.document import ReuseView, Statement
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.gate import ClimbGate
 from lastresort.records.reasons import Change, Reason
 from lastresort.records.record import Record

@@ -19,7 +19,9 @@ from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, smallest_deciding_test
 from lastresort.evals.evidence.corrected import sides_of
 from lastresort.evals.judged import correction_in
-from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
+from lastresort.records.events.after_test import RepairTested
+from lastresort.records.events.run import ErrorShared, ItemsAdded
+from lastresort.records.events.search import RungTested
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
 from lastresort.rungs.retrieval.rung import cut_for

@@ -22,7 +22,7 @@ from lastresort.hardware.environment import processor_name, version_of
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
 from lastresort.records.decision import RunProvenance
-from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
+from lastresort.records.events.run import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.spec.task import Task
 from lastresort.types import Json, JsonObject

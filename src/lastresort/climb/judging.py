@@ -25,7 +25,7 @@ from lastresort.evals.scorers.judge import (
 from lastresort.evals.scorers.judge_model import JudgeCost
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, Pay
-from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
+from lastresort.records.events.run import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
 from lastresort.rungs.open_models import OpenModels

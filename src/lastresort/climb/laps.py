@@ -26,8 +26,8 @@ from lastresort.climb.trainings import (
 )
 from lastresort.errors import DataError
 from lastresort.models.cached import MemoryCache
-from lastresort.records.events import CandidateMoved, PassLowered, RowsTooLong, TrainingReached
-from lastresort.records.events.training import TrainingEvent
+from lastresort.records.events.run import RowsTooLong
+from lastresort.records.events.training import CandidateMoved, PassLowered, TrainingEvent, TrainingReached
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.words.progress import of_training_begun, of_training_ended, unreadable_lap_line
 from lastresort.rungs.rung import MakeExecutor, RaceLap, Workbench

@@ -33,7 +33,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
 from lastresort.records.document import Statement
-from lastresort.records.events import (
+from lastresort.records.events.search import (
     RungGivenUp,
     RungSearched,
     RungSkipped,

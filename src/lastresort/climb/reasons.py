@@ -21,15 +21,9 @@ from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.document import Statement
-from lastresort.records.events import (
-    CandidateTrained,
-    DriftMeasured,
-    RowsTooLong,
-    RungSearched,
-    StoreBuilt,
-    TextLearned,
-    TrainingReached,
-)
+from lastresort.records.events.run import RowsTooLong
+from lastresort.records.events.search import RungSearched, StoreBuilt
+from lastresort.records.events.training import CandidateTrained, DriftMeasured, TextLearned, TrainingReached
 from lastresort.records.reasons import (
     AnswersMoved,
     BetterJudge,

@@ -15,7 +15,7 @@ five rungs, with 180 of 200 right against 85%, says MET after 200 more items wit
 64%.
 
 A test that says MET hands its whole error on to the one test that is made because of it: that of its repair, or with `goal: cost`
-that of the rung with cheaper calls (`records.events.ErrorShared`).
+that of the rung with cheaper calls (`records.events.run.ErrorShared`).
 
 **Why a climb wrongly says MET with chance at most the error**, however its tests depend on one another and however often it is
 resumed or goes on with fresh items: as long as no test was wrong, every error that was handed on came from a MET that was right,
@@ -42,7 +42,7 @@ from lastresort.climb.judging import refuse_labels_that_decide_nothing
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence.bar import check_test_size, smallest_deciding_test, usable_share
 from lastresort.ladder import trains
-from lastresort.records.events import ErrorShared, repair_test
+from lastresort.records.events.run import ErrorShared, repair_test
 from lastresort.records.record import Record
 from lastresort.records.rungs import LacksMemory
 from lastresort.report.words.wording import counted

@@ -22,18 +22,17 @@ from lastresort.models.cached import Cache
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import OnRead
 from lastresort.records.decision import RunView
-from lastresort.records.events import (
+from lastresort.records.events.base import LOSSES, Stage, time_left_s
+from lastresort.records.events.run import (
     BudgetSpent,
     DataChecked,
     FilesRead,
     ModelOpened,
-    PromptOptimised,
     RowsTooLong,
-    Stage,
     TaskRead,
     ThreadsChosen,
 )
-from lastresort.records.events.base import LOSSES, time_left_s
+from lastresort.records.events.search import PromptOptimised
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of

@@ -17,17 +17,9 @@ from lastresort.errors import (
 )
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
-from lastresort.records.events import (
-    ClimbResumed,
-    ClimbStopped,
-    ModelOpened,
-    RungGivenUp,
-    RungGoneOn,
-    RungPlanned,
-    RungSkipped,
-    SystemFrozen,
-)
 from lastresort.records.events.base import OfRung
+from lastresort.records.events.run import ClimbResumed, ClimbStopped, ModelOpened
+from lastresort.records.events.search import RungGivenUp, RungGoneOn, RungPlanned, RungSkipped, SystemFrozen
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.record_file import RecordGoneError

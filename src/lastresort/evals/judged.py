@@ -11,7 +11,7 @@ from lastresort.evals.evidence.bar import FALSE_NOT_MET, wilson_interval
 from lastresort.evals.evidence.corrected import Correction, correction
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
 from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
-from lastresort.records.events import JudgeCalls, JudgeChecked, JudgeOpened
+from lastresort.records.events.run import JudgeCalls, JudgeChecked, JudgeOpened
 from lastresort.records.measurement import Cost
 from lastresort.records.record import Record
 from lastresort.records.view import Fold, noted_task

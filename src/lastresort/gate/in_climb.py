@@ -29,7 +29,7 @@ from lastresort.gate.target import first_items
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, judged_again, kept_out
 from lastresort.ladder import trains
-from lastresort.records.events import GateChosen, GateRun, gate_key
+from lastresort.records.events.after_test import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.measurement import rest_of_test

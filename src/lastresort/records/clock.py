@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from lastresort.records.events import BudgetSpent, ClimbFinished, ClimbResumed, ClimbStopped
 from lastresort.records.events.base import BaseEvent
+from lastresort.records.events.run import BudgetSpent, ClimbFinished, ClimbResumed, ClimbStopped
 from lastresort.records.record import Record
 
 

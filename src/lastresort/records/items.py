@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from lastresort.keys import redacted
 from lastresort.records.chain import NotAsWritten, body_of, place_of
-from lastresort.records.events import CandidateMeasured
+from lastresort.records.events.search import CandidateMeasured
 from lastresort.records.measurement import ItemScore, whole_of
 
 ItemKind = Literal["right", "wrong", "format", "knowledge", "other", "cut", "refused"]

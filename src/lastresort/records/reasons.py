@@ -8,7 +8,7 @@ from typing import Literal
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision_parts import ComparisonRefusal, Crossing, Currency
 from lastresort.records.document import Statement
-from lastresort.records.events import DriftMeasured
+from lastresort.records.events.training import DriftMeasured
 from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.rungs import KnowledgeOutpacesTraining, Skip
 from lastresort.types import CannotTell, GateVerdict, JudgedBar, Judgement, MoreExamples

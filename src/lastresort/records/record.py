@@ -22,18 +22,10 @@ from lastresort.errors import ContractError
 from lastresort.keys import known_keys, without_keys
 from lastresort.records.chain import SOURCES, Table, body_of, curve_point, place_of, seal
 from lastresort.records.database import Journal
-from lastresort.records.events import (
-    KINDS,
-    AnswersJudged,
-    BaseEvent,
-    CandidateMeasured,
-    CeilingMeasured,
-    E,
-    Event,
-    EventValue,
-    RunBegan,
-    Stage,
-)
+from lastresort.records.events import KINDS, Event
+from lastresort.records.events.base import BaseEvent, E, EventValue, Stage
+from lastresort.records.events.run import AnswersJudged, RunBegan
+from lastresort.records.events.search import CandidateMeasured, CeilingMeasured
 from lastresort.records.items import (
     ADD_ITEM,
     AnswerGroup,

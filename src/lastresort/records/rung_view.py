@@ -17,22 +17,23 @@ from lastresort.records.decision_parts import (
     Weighing,
 )
 from lastresort.records.document import Statement
-from lastresort.records.events import (
-    BaseAnswered,
-    BestSampled,
+from lastresort.records.events.after_test import RepairTested, RepairTried
+from lastresort.records.events.base import OfRung
+from lastresort.records.events.search import (
     CandidateMeasured,
     CandidateProposed,
-    CandidateTrained,
     CeilingMeasured,
-    GroupsDrawn,
-    OfRung,
     PromptOptimised,
-    RepairTested,
-    RepairTried,
-    ReplayMade,
-    RewardsJudged,
     RungSearched,
     RungTested,
+)
+from lastresort.records.events.training import (
+    BaseAnswered,
+    BestSampled,
+    CandidateTrained,
+    GroupsDrawn,
+    ReplayMade,
+    RewardsJudged,
     SamplesPaired,
     TrainingReached,
 )

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.records.events import SearchScores, StoppedOptimising, TextLearned
+from lastresort.records.events.search import SearchScores, StoppedOptimising
+from lastresort.records.events.training import TextLearned
 from lastresort.types import Judgement
 
 # By the facts of the task.

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from lastresort.errors import TaskError
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.protocol import is_endpoint
-from lastresort.records.events import ItemsAdded, OptionsChosen, TaskPlaced
+from lastresort.records.events.run import ItemsAdded, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.records.view import Options, options_in
 

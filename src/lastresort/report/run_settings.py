@@ -10,7 +10,7 @@ from pathlib import PurePath
 from pydantic import JsonValue
 
 from lastresort.records.decision import RunView
-from lastresort.records.events import FilesRead, ItemsAdded, ModelOpened, TaskRead
+from lastresort.records.events.run import FilesRead, ItemsAdded, ModelOpened, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.view import options_in
 

@@ -14,15 +14,9 @@ from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.decision_parts import CandidateFacts
-from lastresort.records.events import (
-    DataChecked,
-    DriftMeasured,
-    ErrorShared,
-    RungSearched,
-    RungTested,
-    TaskRead,
-    TrainingReached,
-)
+from lastresort.records.events.run import DataChecked, ErrorShared, TaskRead
+from lastresort.records.events.search import RungSearched, RungTested
+from lastresort.records.events.training import DriftMeasured, TrainingReached
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record

@@ -13,7 +13,7 @@ from lastresort.errors import DataError
 from lastresort.records.chain import Table as RecordTable
 from lastresort.records.decision import JudgeView, RunView
 from lastresort.records.decision_parts import ComparedWay, RepairView
-from lastresort.records.events import Stage
+from lastresort.records.events.base import Stage
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest
 from lastresort.records.salvage import Salvaged

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lastresort.records.events import SkippedFile
+from lastresort.records.events.search import SkippedFile
 from lastresort.records.rungs import CurveBelowBar, SmallReflector
 
 if TYPE_CHECKING:

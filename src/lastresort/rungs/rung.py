@@ -30,7 +30,8 @@ from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import Pay
 from lastresort.records.decision_parts import GivenPassages, PromptFacts
-from lastresort.records.events import CandidateProposed, ErrorShared, RungGoneOn, RungTested, SystemKept
+from lastresort.records.events.run import ErrorShared
+from lastresort.records.events.search import CandidateProposed, RungGoneOn, RungTested, SystemKept
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip

@@ -16,7 +16,7 @@ from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence.selection import PREDICTED, choose, mildest, selection_bias_corrected
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
-from lastresort.records.events import (
+from lastresort.records.events.training import (
     CandidateTrained,
     CheckpointsWeighed,
     DistanceMeasured,

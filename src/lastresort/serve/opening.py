@@ -17,7 +17,8 @@ from lastresort.models.api.replies import OfferedModel
 from lastresort.models.endpoint import Approve, Endpoint, parse_endpoint
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
-from lastresort.records.events import GateRun, SystemFrozen, SystemKept
+from lastresort.records.events.after_test import GateRun
+from lastresort.records.events.search import SystemFrozen, SystemKept
 from lastresort.records.gate import ClimbGate, is_uncleared
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import DataError, InputError
 from lastresort.models.protocol import estimated_tokens
-from lastresort.records.events import TrainingFacts, TrainingReached
+from lastresort.records.events.training import TrainingFacts, TrainingReached
 from lastresort.report.words import study as words
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering, training

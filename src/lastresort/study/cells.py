@@ -21,7 +21,7 @@ from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import COUNTER, KEY, OFF_TASK, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
 from lastresort.models.protocol import SharedTokens
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.rungs.forecast import Forecast, Workload

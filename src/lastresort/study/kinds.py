@@ -12,7 +12,8 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.data.preferences import kind_of_preferences
 from lastresort.errors import InputError, TaskError
 from lastresort.records.document import code_of
-from lastresort.records.events import FilesRead, PromptOptimised, RungSearched, TaskRead
+from lastresort.records.events.run import FilesRead, TaskRead
+from lastresort.records.events.search import PromptOptimised, RungSearched
 from lastresort.records.record import Record
 from lastresort.records.rungs import PromptKept
 from lastresort.records.view import refuse_study

@@ -22,7 +22,7 @@ from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError, TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
-from lastresort.records.events import StudyBegan, StudyFinished, TaskRead, TokensTimed
+from lastresort.records.events.run import StudyBegan, StudyFinished, TaskRead, TokensTimed
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache

@@ -13,7 +13,7 @@ from itertools import islice
 from lastresort.errors import SAME_COMMAND, BudgetError, TooLongError
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Prompt, estimated_prompt_tokens
-from lastresort.records.events import PromptCounts
+from lastresort.records.events.training import PromptCounts
 from lastresort.stop import Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example, Progress

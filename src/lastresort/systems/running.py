@@ -18,7 +18,7 @@ from lastresort.records.atomic import disk_errors, settle_folder
 from lastresort.records.decision import BAR_NOTES, HELD, RunView
 from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.records.document import document_text
-from lastresort.records.events import ClimbDecided
+from lastresort.records.events.run import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.records.view import refuse_study

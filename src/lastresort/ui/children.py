@@ -20,7 +20,7 @@ from lastresort.errors import LastresortError
 from lastresort.foreign import MiB, escaped
 from lastresort.keys import without_keys
 from lastresort.records.atomic import write_atomically
-from lastresort.records.events import Stage
+from lastresort.records.events.base import Stage
 from lastresort.ui.processes import PrintedError, start_process
 from lastresort.ui.site import Site
 

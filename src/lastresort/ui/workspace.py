@@ -20,7 +20,8 @@ from lastresort.records.atomic import is_held, remove_left_over
 from lastresort.records.chain import SOURCES, Table
 from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
-from lastresort.records.events import Stage, StoppedBy, TaskRead
+from lastresort.records.events.base import Stage
+from lastresort.records.events.run import StoppedBy, TaskRead
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of, refuse_study, task_file_of
 from lastresort.report.decision import view_of

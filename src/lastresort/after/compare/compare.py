@@ -28,7 +28,7 @@ from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import COMPARED_RUNG, trains
 from lastresort.records.decision_parts import ComparisonRefusal
-from lastresort.records.events import (
+from lastresort.records.events.after_test import (
     AnsweringSpent,
     TrainingSpent,
     WayMeasured,

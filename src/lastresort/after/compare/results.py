@@ -10,15 +10,15 @@ from lastresort.after.compare.training import RUNG
 from lastresort.after.compare.ways import Trial, Way, recorded_request
 from lastresort.evals.evidence.noninferiority import OverSeeds, over_seeds
 from lastresort.records.decision_parts import ComparedWay, SeedOfWay, SpentOfWay, WayFigures
-from lastresort.records.events import (
+from lastresort.records.events.after_test import (
     AnsweringSpent,
-    TrainingReached,
     TrainingSpent,
     WayMeasured,
     WaysCompared,
     WaysRefused,
     way_key,
 )
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.measurement import Cost
 from lastresort.records.reasons import NothingCompared, Reason
 from lastresort.records.record import Measurement, Record

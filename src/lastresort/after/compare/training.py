@@ -12,7 +12,9 @@ from lastresort.after.compare.ways import Trial
 from lastresort.errors import DataError
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import COMPARED_RUNG
-from lastresort.records.events import FullRateChosen, RungSearched, TrainingReached, TrainingSpent
+from lastresort.records.events.after_test import FullRateChosen, TrainingSpent
+from lastresort.records.events.search import RungSearched
+from lastresort.records.events.training import TrainingReached
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
 from lastresort.rungs.supervised.milder import trained_candidate

@@ -14,7 +14,7 @@ from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.ladder import COMPARED_RUNG
 from lastresort.models.open import parameter_count
-from lastresort.records.events import WaysChosen, way_key
+from lastresort.records.events.after_test import WaysChosen, way_key
 from lastresort.records.record import Record
 from lastresort.report.words.rungs import clause
 from lastresort.report.words.wording import listed

@@ -22,7 +22,7 @@ from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, chunks_named, content_hash, open_store
 from lastresort.knowledge.update import DocumentChanges, changes, document_hashes, file_changes, file_hashes, update
-from lastresort.records.events import StoreBuilt
+from lastresort.records.events.search import StoreBuilt
 from lastresort.records.measurement import ItemScore
 from lastresort.report.recheck import (
     AffectedItem,

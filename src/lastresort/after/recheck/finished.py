@@ -19,7 +19,8 @@ from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence.bar import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
-from lastresort.records.events import FilesRead, RecheckCounted, Subject, SystemFrozen, TaskRead
+from lastresort.records.events.run import FilesRead, RecheckCounted, Subject, TaskRead
+from lastresort.records.events.search import SystemFrozen
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
 from lastresort.records.view import task_file_of

@@ -26,7 +26,7 @@ from lastresort.errors import CandidateError
 from lastresort.evals.evidence.paired import better
 from lastresort.evals.judged import correction_in
 from lastresort.ladder import trains
-from lastresort.records.events import RungGivenUp
+from lastresort.records.events.search import RungGivenUp
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.report.recheck import (
     ComparedWithWinner,

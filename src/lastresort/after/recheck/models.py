@@ -19,7 +19,7 @@ from lastresort.ladder import untrained_rungs
 from lastresort.models.endpoint import Approve
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, is_endpoint
-from lastresort.records.events import JudgeOpened, ModelOpened, Subject
+from lastresort.records.events.run import JudgeOpened, ModelOpened, Subject
 from lastresort.records.measurement import Cost, ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache

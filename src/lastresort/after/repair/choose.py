@@ -22,7 +22,7 @@ from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
 from lastresort.gate.workers import GateWorkers
 from lastresort.records.decision_parts import RepairFinding, RepairFindingKind, RepairMeasure
-from lastresort.records.events import RepairTried
+from lastresort.records.events.after_test import RepairTried
 from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.executor import crew_of

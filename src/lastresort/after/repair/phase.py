@@ -26,14 +26,8 @@ from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.decide import UNTRAINED, Kind, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairFinding, RepairView
-from lastresort.records.events import (
-    RepairPostponed,
-    RepairsBegun,
-    RepairTested,
-    RepairTried,
-    TrainingReached,
-    repair_key,
-)
+from lastresort.records.events.after_test import RepairPostponed, RepairsBegun, RepairTested, RepairTried, repair_key
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.gate import ClimbGate, GateSpent, stands
 from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import RepairsTried

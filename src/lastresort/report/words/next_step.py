@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
-from lastresort.records.events import StoppedBy
+from lastresort.records.events.run import StoppedBy
 from lastresort.report.words.progress import end_line
 from lastresort.report.words.verdicts import beyond
 from lastresort.report.words.wording import capital, counted, forecast_figures, listed, rung_in_prose, spaced

@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastresort.ladder import RUNGS, trains
-from lastresort.records.events import (
+from lastresort.records.events import Event
+from lastresort.records.events.after_test import GateRun, RepairTested, RepairTried
+from lastresort.records.events.base import Stage
+from lastresort.records.events.run import ClimbDecided, StoppedBy, TaskRead
+from lastresort.records.events.search import (
     CandidateMeasured,
-    ClimbDecided,
-    Event,
-    GateRun,
-    LapTrained,
     PromptOptimised,
     ReflectionLate,
-    RepairTested,
-    RepairTried,
     RungGivenUp,
     RungSearched,
     RungSkipped,
     RungTested,
-    Stage,
-    StoppedBy,
     StoreBuilt,
-    TaskRead,
 )
+from lastresort.records.events.training import LapTrained
 from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, whole_of
 from lastresort.records.reasons import UncountedCost

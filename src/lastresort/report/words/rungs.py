@@ -13,7 +13,8 @@ from lastresort.ladder import trains_all
 from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
-from lastresort.records.events import RepairTried, RungSearched
+from lastresort.records.events.after_test import RepairTried
+from lastresort.records.events.search import RungSearched
 from lastresort.report.words.untuned import of_kept_prompt, of_more_shots, of_rewritten_prompt, of_small_reflector
 from lastresort.report.words.wording import (
     capital,

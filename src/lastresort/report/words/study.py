@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from lastresort.evals.evidence.crossing import CurveCrossing
 from lastresort.evals.evidence.learning_curve import GainAt, LearningCurve, NoForecast, WhyNoForecast
-from lastresort.records.events import StoppedBy
+from lastresort.records.events.run import StoppedBy
 from lastresort.report.words.progress import end_line
 from lastresort.report.words.wording import (
     capital,

@@ -8,7 +8,7 @@ from statistics import fmean
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.document import code_of
-from lastresort.records.events import TrainingReached
+from lastresort.records.events.training import TrainingReached
 from lastresort.records.measurement import Cost
 from lastresort.records.reasons import BarMet
 from lastresort.report.charts.loss import drawn_figure, finite_points, smoothed

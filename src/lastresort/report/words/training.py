@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from lastresort.hardware.plan.fit import gib
-from lastresort.records.events import AnswerLengths, DriftMeasured, Movement, SkippedFile
+from lastresort.records.events.search import SkippedFile
+from lastresort.records.events.training import AnswerLengths, DriftMeasured, Movement
 from lastresort.records.rungs import CurveBelowBar, SmallReflector
 from lastresort.report.words.rungs import search_sentence
 from lastresort.report.words.untuned import of_small_reflector

@@ -11,7 +11,7 @@ from lastresort.records import rungs as value
 from lastresort.records.decision import CeilingView, RetrievalView, SearchView
 from lastresort.records.decision_parts import OptimisedPrompt
 from lastresort.records.document import Statement
-from lastresort.records.events import PromptOptimised, StoppedOptimising
+from lastresort.records.events.search import PromptOptimised, StoppedOptimising
 from lastresort.report.words.wording import (
     count,
     counted,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lastresort.records.events import AnswerLengths, Movement
+from lastresort.records.events.training import AnswerLengths, Movement
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.preference.items import PreferenceItems
 from lastresort.rungs.rung import Workbench

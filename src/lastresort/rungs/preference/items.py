@@ -22,7 +22,8 @@ from lastresort.evals.scorers.judge_model import JudgeCase, JudgeCost
 from lastresort.models.api.requests import room_to_think
 from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.data_report import PREFERENCE_FAULTS, PreferenceFault
-from lastresort.records.events import JudgeCalls, RewardsJudged
+from lastresort.records.events.run import JudgeCalls
+from lastresort.records.events.training import RewardsJudged
 from lastresort.records.rungs import PreferenceLoss, PreferencePlan
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.rung import Workbench

@@ -9,7 +9,8 @@ from statistics import fmean
 from lastresort.data.preferences import PreferenceRow, kind_of_preferences, read_preferences
 from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens
-from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
+from lastresort.records.events.search import SystemFrozen
+from lastresort.records.events.training import CandidateMoved, DriftMeasured
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import (
     JudgeAlone,

@@ -16,7 +16,7 @@ from lastresort.data.split import one_row_a_prompt
 from lastresort.evals.evidence.paired import unseen_share
 from lastresort.evals.measure import mean_so_far
 from lastresort.evals.scorers import scores_of
-from lastresort.records.events import BestSampled, GroupsDrawn, RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.events.training import BestSampled, GroupsDrawn, RankedAnswer, RankedPair, SamplesPaired
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import RewardsAlike, SamplesOutOfReach
 from lastresort.rungs.preference.items import columns_of, reward_prompts, seated

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError
-from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
+from lastresort.records.events.training import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
 from lastresort.records.rungs import PreferencePlan
 from lastresort.rungs.notes import NothingReplayed, RateDroppedOut
 from lastresort.rungs.preference.drift import measure_movement

@@ -13,7 +13,7 @@ from lastresort.evals.evidence.selection import PREDICTED
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.open import absolute_name, parameter_count
 from lastresort.models.protocol import Model, is_endpoint
-from lastresort.records.events import PromptOptimised
+from lastresort.records.events.search import PromptOptimised
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import (
     GepaMissing,

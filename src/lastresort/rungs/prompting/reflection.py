@@ -16,7 +16,7 @@ from lastresort.evals.measure import Format
 from lastresort.evals.scorers.forms import leaves, same_json
 from lastresort.evals.scorers.text import words
 from lastresort.foreign import NotJson, parse_json
-from lastresort.records.events import RefusedPrompt
+from lastresort.records.events.search import RefusedPrompt
 from lastresort.records.measurement import ItemScore
 from lastresort.types import Example
 

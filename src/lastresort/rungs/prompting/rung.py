@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lastresort.records.events import PromptOptimised
+from lastresort.records.events.search import PromptOptimised
 from lastresort.records.rungs import Skip
 from lastresort.rungs.forecast import Forecast, Machine, Uncounted, Workload, answering
 from lastresort.rungs.prompting.many_shot import MORE, try_more_shots

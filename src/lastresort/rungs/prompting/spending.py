@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lastresort.models.api.requests import room_to_think
 from lastresort.models.protocol import estimated_tokens
-from lastresort.records.events import AnswersJudged, CandidateMeasured
+from lastresort.records.events.run import AnswersJudged
+from lastresort.records.events.search import CandidateMeasured
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.rungs.forecast import Forecast, Workload, answering

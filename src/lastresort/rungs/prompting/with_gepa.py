@@ -20,7 +20,7 @@ from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError, LateError
 from lastresort.evals.measure import MeasureJob
 from lastresort.models.protocol import Model, Prompt, estimated_prompt_tokens, estimated_tokens, pay_on_answer
-from lastresort.records.events import (
+from lastresort.records.events.search import (
     PromptOptimised,
     ProposedPrompt,
     ReflectionLate,

@@ -26,7 +26,7 @@ from lastresort.knowledge.update import update
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.atomic import LockHeld, locked
-from lastresort.records.events import (
+from lastresort.records.events.search import (
     CeilingMeasured,
     SearchesMeasured,
     SearchScores,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import as_scores, group_means
-from lastresort.records.events import CurveSeen, TrainingReached
+from lastresort.records.events.training import CurveSeen, TrainingReached
 from lastresort.records.rungs import CurveBelowBar
 from lastresort.rungs.notes import TrainOn
 from lastresort.rungs.prompting.prompts import PLAIN, instruction

@@ -19,7 +19,7 @@ from lastresort.hardware.plan.memory import bytes_of_training_all
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens
-from lastresort.records.events import TextLearned, TrainingFacts
+from lastresort.records.events.training import TextLearned, TrainingFacts
 from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, SmallestPassTooLarge, TooFewRows, TooLarge
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lastresort.records.events import CandidateTrained, TrainingReached
+from lastresort.records.events.training import CandidateTrained, TrainingReached
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.rungs.supervised.methods import Method, WholeMethod, load_to_train
 from lastresort.rungs.supervised.training import SupervisedTraining

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lastresort.evals.scorers.forms import has_form, is_free_text
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model
-from lastresort.records.events import ReplayMade, ReplayRow
+from lastresort.records.events.training import ReplayMade, ReplayRow
 from lastresort.records.record import Record
 from lastresort.rungs.notes import ReplayByLikelihood
 from lastresort.rungs.rung import Workbench

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from lastresort.records.events import DistanceMeasured
+from lastresort.records.events.training import DistanceMeasured
 from lastresort.records.rungs import CurveBelowBar, KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import DataError
-from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
+from lastresort.records.events.run import RowsTooLong
+from lastresort.records.events.training import CandidateTrained, LapTrained, TrainingFacts
 from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.notes import RateDroppedOut
 from lastresort.rungs.rung import Workbench

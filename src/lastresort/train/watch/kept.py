@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import DataError, InputError
 from lastresort.foreign import DOCUMENT, read_json
 from lastresort.records.atomic import write_atomically
-from lastresort.records.events import BaseAnswered, BaseSummed, DistanceMeasured
+from lastresort.records.events.training import BaseAnswered, BaseSummed, DistanceMeasured
 from lastresort.records.record import Record
 from lastresort.types import Json, Message, Progress
 

@@ -16,7 +16,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from lastresort.app.items import HeldOutExamples, RemadePrompt, remade_prompt, rendered_tokens, score_reason
-from lastresort.records.events import GateRun, TaskRead
+from lastresort.records.events.after_test import GateRun
+from lastresort.records.events.run import TaskRead
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, MeasuredPart, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
 from lastresort.records.record import Record

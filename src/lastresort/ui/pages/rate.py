@@ -22,7 +22,7 @@ from lastresort.app.marks import (
     same_text,
     with_scorer,
 )
-from lastresort.records.events import TaskRead
+from lastresort.records.events.run import TaskRead
 from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
 from lastresort.records.measurement import DEV
 from lastresort.records.record import Record

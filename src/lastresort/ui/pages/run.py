@@ -21,7 +21,8 @@ from lastresort.app.runs import Run, has_items, resume_command_here
 from lastresort.errors import InputError, LastresortError
 from lastresort.ladder import trains
 from lastresort.records.decision import RunView
-from lastresort.records.events import LapTrained, Stage
+from lastresort.records.events.base import Stage
+from lastresort.records.events.training import LapTrained
 from lastresort.records.measurement import BarTest
 from lastresort.report.commands import set_options
 from lastresort.report.decision import view_in
