@@ -362,14 +362,7 @@ class At(Protocol):
     ) -> None: ...
 
 
-def nowhere(
-    rung: str,
-    candidate: str = "",
-    split: str = "",
-    loss: float | None = None,
-    test: BarSoFar | None = None,
-    gate: tuple[MeasureSoFar, ...] = (),
-) -> None:
+def nowhere(*_: object, **__: object) -> None:
     """Discards all messages."""
 
 
