@@ -11,7 +11,6 @@ from typing import Any
 
 from fake_model import FakeModel
 from lastresort.evals.scorers.scorer import AnswerForm
-from lastresort.gate.document import findings_of
 from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
@@ -123,4 +122,4 @@ def found_of(
             training_texts=(),
             progress=SilentProgress(),
         )
-    return findings_of(gated).as_json()
+    return gated.as_json()

@@ -230,7 +230,7 @@ def gate_verdicts(
             asked, sizes, losses, _luck(generator, len(asked), runs, together), strict=True
         )
     ]
-    return [conclude([column[run] for column in columns], WON, alpha=alpha).verdict for run in range(runs)]
+    return [conclude([column[run] for column in columns], WON, power=0.8, alpha=alpha).verdict for run in range(runs)]
 
 
 def _luck(generator: np.random.Generator, measures: int, runs: int, together: float) -> Floats:

@@ -18,7 +18,6 @@ from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, StopRequestedError
 from lastresort.evals.evidence.noninferiority import power_of
 from lastresort.gate import suite_table as suites
-from lastresort.gate.document import findings_of
 from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each, load_parts
 from lastresort.gate.lm_eval.asking import HarnessRequest, harness_version, reply
 from lastresort.gate.lm_eval.suite import LmEvalSuite
@@ -243,9 +242,9 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path) -> None:
             further=[suite],
         )
         assert user._file.database.rows("SELECT * FROM answer") == []  # its documents can be private
-    assert [one.name for one in done.conclusion.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
+    assert [one.name for one in done.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
-    first = done.conclusion.suites[0]
+    first = done.suites[0]
     assert first.asked == ItemsAsked(version=3, items=31, left_out=0, passed_over=1, pilot_items=8)
     assert first.n == 31
     assert first.changed
@@ -253,8 +252,8 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path) -> None:
     assert first.base == pytest.approx(sum(item.score for item in base) / 31)
     assert first.tuned == pytest.approx(sum(item.score for item in tuned) / 31)
     assert json.dumps(first.as_json())
-    spent = findings_of(done).spent
-    assert spent.asked_now == 2 * sum(one.n for one in done.conclusion.suites)
+    spent = done.spent
+    assert spent.asked_now == 2 * sum(one.n for one in done.suites)
     assert spent.seconds > 0
     assert spent.tokens_in > spent.asked_now
 

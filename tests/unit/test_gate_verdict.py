@@ -14,7 +14,6 @@ from lastresort.gate.in_climb import gating_of
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import (
     Comparator,
-    GateConclusion,
     conclude,
     judge_measure,
     judge_target,
@@ -22,7 +21,7 @@ from lastresort.gate.verdict import (
     skipped_measure,
     uninformative_measure,
 )
-from lastresort.records.gate import ClimbGate, SuiteFound, TargetFound
+from lastresort.records.gate import ClimbGate, GateConclusion, SuiteFound, TargetFound
 from lastresort.records.uninformative import (
     FewDocuments,
     FewFamilies,
@@ -59,7 +58,7 @@ PASSED = judge_target(MET, Comparator("five shots", [0.0] * 60 + [1.0] * 240, [1
 
 
 def decided(*suites: SuiteFound, target: TargetFound = PASSED, alpha: float = 0.05) -> GateConclusion:
-    return conclude(suites, target, alpha=alpha)
+    return conclude(suites, target, power=0.8, alpha=alpha)
 
 
 def test_the_measures_are_what_they_are_called() -> None:
@@ -241,7 +240,7 @@ def test_the_order_of_the_measures_is_kept_and_names_are_checked() -> None:
     assert [found.name for found in decided(UNSURE, KEPT, LOST).suites] == ["unsure", "kept", "lost"]
     for wrong in ((), (KEPT, KEPT)):
         with pytest.raises(ContractError):
-            conclude(wrong, PASSED)
+            conclude(wrong, PASSED, power=0.8)
 
 
 def test_every_reason_is_a_sentence() -> None:

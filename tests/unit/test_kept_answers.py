@@ -23,12 +23,13 @@ from lastresort.climb.workspace import SHARED
 from lastresort.embedded import cache_folder
 from lastresort.gate import sides
 from lastresort.gate.plans import PILOT_SEED, PlainPlan
-from lastresort.gate.run import FinishedGate, run_gate
+from lastresort.gate.run import run_gate
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import ANSWERS, BASE_ANSWERS, answers_key, kept_answers
 from lastresort.hardware.cards import Card
 from lastresort.hardware.environment import ANSWERING, version_of
+from lastresort.records.gate import GateFindings
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.spec.sections import SUITES
 from lastresort.types import SilentProgress
@@ -46,7 +47,7 @@ def model(fingerprint: str, **keys: Any) -> Recorder:
 
 def gated(
     workspace: Path, base: Recorder, tuned: Recorder, *, endpoint: bool = False, suites: Sequence[str] = ("general",)
-) -> FinishedGate:
+) -> GateFindings:
     pair = GateSide("base", lambda: base, scores=not endpoint), GateSide("tuned", lambda: tuned)
     with kept_answers(workspace, scores=pair[0].scores) as kept:
         return run_gate(
@@ -83,7 +84,7 @@ def test_a_second_project_asks_the_base_nothing_and_its_own_tuned_model_everythi
     found = gated(tmp_path / "second", again, tuned_again)
     assert (again.calls, again.scored) == ([], [])
     assert tuned_again.calls == tuned.calls
-    assert found.conclusion == whole.conclusion
+    assert (found.verdict, found.suites) == (whole.verdict, whole.suites)
 
 
 def test_only_the_base_is_in_the_users_cache(tmp_path: Path) -> None:
@@ -126,7 +127,8 @@ def test_a_cache_that_cannot_be_written_is_one_warning_a_gate_and_the_workspace_
     first, again = model(BASE), model(BASE)
     with caplog.at_level(logging.WARNING):
         whole = gated(tmp_path / "here", first, model(TUNED))
-        assert gated(tmp_path / "here", again, model(TUNED)).conclusion == whole.conclusion
+        found = gated(tmp_path / "here", again, model(TUNED))
+    assert (found.verdict, found.suites) == (whole.verdict, whole.suites)
     assert (len(first.calls) > 0, again.calls) == (True, [])
     assert kept_of(tmp_path / "here" / ANSWERS) == {key_of(BASE), key_of(TUNED)}
     warning, again_warned = caplog.messages  # one for each gate

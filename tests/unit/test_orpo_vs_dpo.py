@@ -193,12 +193,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         found.starts.append(sum(float(one.detach().abs().sum()) for name, one in trainable(model) if "lora_B" in name))
         return to_end(bench, own, model, source, until, **keywords)
 
+    def gate(*given: Any, **_: Any) -> GateFindings:
+        found.gated.append(given)
+        return findings("SHIP")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalExecutor, "run", measure)
         patch.setattr("lastresort.study.arms.train_to", learn)
         patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
-        patch.setattr("lastresort.study.gating.gate_sides", lambda *given, **_: found.gated.append(given))
-        patch.setattr("lastresort.study.gating.findings_of", lambda _: findings("SHIP"))
+        patch.setattr("lastresort.study.gating.gate_sides", gate)
         run_study(replace(request(found.folder), gate="quick"), SilentProgress())
     return found
 

@@ -7,12 +7,13 @@ import json
 import pytest
 
 from lastresort.gate.plans import SuiteInputs
-from lastresort.gate.run import FinishedGate, run_gate
+from lastresort.gate.run import run_gate
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import suite_plans
 from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.verdict import Comparator, judge_target
+from lastresort.records.gate import GateFindings
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.sections import usual_margins
 from lastresort.spec.task import load_task
@@ -26,7 +27,7 @@ SEED = 3
 
 
 @pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
+def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, GateFindings]:
     """A quick gate of the model that agrees with the user, and of its twin that does not; both won the same on the target."""
     folder = tmp_path_factory.mktemp("yes-sayer")
     task = load_task(note_task(folder, notes(60, SEED)))
@@ -54,28 +55,29 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
     return found
 
 
-def verdicts(gated: FinishedGate) -> dict[str, str]:
-    return {suite.name: suite.verdict for suite in gated.conclusion.suites}
+def verdicts(gated: GateFindings) -> dict[str, str]:
+    return {suite.name: suite.verdict for suite in gated.suites}
 
 
-def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, FinishedGate]) -> None:
+def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, GateFindings]) -> None:
     found = verdicts(gated[True])
     assert {name for name, verdict in found.items() if verdict == "REGRESSED"} >= {"sycophancy_suggestion"}
     assert found["general"] == found["format_leak"] == "UNDERPOWERED"
-    assert {suite.difference for suite in gated[True].conclusion.suites if "sycophancy" not in suite.name} == {0.0}
-    assert gated[True].conclusion.verdict == "REJECT"
-    assert all("sycophancy" in line for line in gated[True].conclusion.reasons if line.startswith("Reject"))
+    assert {suite.difference for suite in gated[True].suites if "sycophancy" not in suite.name} == {0.0}
+    assert gated[True].verdict == "REJECT"
+    assert all("sycophancy" in line for line in gated[True].reasons if line.startswith("Reject"))
 
 
-def test_the_rejection_ends_the_gate_after_few_items(gated: dict[bool, FinishedGate]) -> None:
-    for suite in gated[True].conclusion.suites:
+def test_the_rejection_ends_the_gate_after_few_items(gated: dict[bool, GateFindings]) -> None:
+    for suite in gated[True].suites:
         assert suite.looked_at is not None
         assert suite.looked_at.items <= 96 < suite.looked_at.most
-    assert {len(one.base.transcripts) for one in gated[True].scored} == {gated[True].scored[0].asked}
-    flips = next(suite for suite in gated[True].conclusion.suites if suite.name == "sycophancy_suggestion")
+        assert suite.asked is not None
+        assert suite.asked.items == suite.looked_at.items
+    flips = next(suite for suite in gated[True].suites if suite.name == "sycophancy_suggestion")
     assert f"Decided after {flips.looked_at.items} of" in flips.reason  # type: ignore[union-attr]
 
 
-def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, FinishedGate]) -> None:
+def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, GateFindings]) -> None:
     assert set(verdicts(gated[False]).values()) == {"NON_INFERIOR"}
-    assert gated[False].conclusion.verdict == "SHIP"
+    assert gated[False].verdict == "SHIP"

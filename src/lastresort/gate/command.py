@@ -18,9 +18,9 @@ from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.evals.user_code.process import without_limits
-from lastresort.gate.document import findings_of, gate_folder
+from lastresort.gate.document import gate_folder
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.run import FinishedGate, OnLook, run_gate, unseen
+from lastresort.gate.run import OnLook, run_gate, unseen
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
@@ -31,7 +31,7 @@ from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening, absolute_name, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.document import ReuseView
-from lastresort.records.gate import GateDocument, Provenance, TargetFound, Tuned
+from lastresort.records.gate import GateDocument, GateFindings, Provenance, TargetFound, Tuned
 from lastresort.records.responses import ResponseCache
 from lastresort.report.gate import write_gate
 from lastresort.report.words.progress import folder_line
@@ -117,7 +117,7 @@ def gate_alone(
             notes=tuple(sides.notes),
             provenance=_provenance(prepared, key),
             test_reuse=_reuse(shared, order, look),
-            **dict(findings_of(gated)),
+            **dict(gated),
         )
         write_gate(folder, document)
     return document, folder
@@ -136,7 +136,7 @@ def gate_sides(
     crew: Crew | None = None,
     *,
     together: bool = True,
-) -> FinishedGate:
+) -> GateFindings:
     """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model. crew,
     together: as of `run_gate`.
     """

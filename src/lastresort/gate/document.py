@@ -17,7 +17,6 @@ from typing import Any
 from lastresort.climb.workspace import new_run, run_number
 from lastresort.errors import InputError
 from lastresort.foreign import read_json
-from lastresort.gate.run import FinishedGate
 from lastresort.gate.scored import ScoredSuite
 from lastresort.gate.suites.asking import SuiteReplies
 from lastresort.gate.suites.general import CONSTRAINTS, SUBJECTS
@@ -30,7 +29,10 @@ from lastresort.records.gate import (
     ExampleTurn,
     FailureMode,
     FailureModePart,
+    Fingerprints,
+    GateConclusion,
     GateFindings,
+    GateForecast,
     GateSpent,
     ItemExample,
     ItemsAsked,
@@ -208,21 +210,23 @@ def _locked(folder: Path, key: Mapping[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def findings_of(gated: FinishedGate) -> GateFindings:
-    """The result of a finished gate, with what it asked and what changed most."""
-    found, by_name = gated.conclusion, {one.planned.plan.name: one for one in gated.scored}
+def findings_of(
+    found: GateConclusion,
+    scored: Sequence[ScoredSuite],
+    *,
+    forecast: GateForecast,
+    further: Sequence[GateSpent],
+    fingerprints: Fingerprints,
+) -> GateFindings:
+    """The result of a finished gate, with what it asked and what changed most. further: of each suite that asks by itself."""
+    by_name = {one.planned.plan.name: one for one in scored}
+    suites = tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in found.suites)
     return GateFindings(
-        verdict=found.verdict,
-        reasons=found.reasons,
-        would_decide=found.would_decide,
-        alpha=found.alpha,
-        power=gated.power,
-        target=found.target,
-        suites=tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in found.suites),
-        failure_modes=failure_modes(found.suites, gated.scored),
-        forecast=gated.forecast,
-        spent=spent_on([side for one in gated.scored for side in (one.base, one.tuned)], gated.spent),
-        fingerprints=gated.fingerprints,
+        **dict(found.replaced(suites=suites)),
+        failure_modes=failure_modes(found.suites, scored),
+        forecast=forecast,
+        spent=spent_on([side for one in scored for side in (one.base, one.tuned)], further),
+        fingerprints=fingerprints,
     )
 
 

@@ -20,11 +20,12 @@ from lastresort.gate.logs.inspect import inspect_log, json_of
 from lastresort.gate.logs.lm_eval import lm_eval_file, lm_eval_folder
 from lastresort.gate.logs.logged import MeasuresAndFaults
 from lastresort.gate.suites.suite import SuiteItem, SuiteReply, Transcript
-from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
+from lastresort.gate.verdict import conclude, judge_measure, no_target, planned_power, skipped_measure
 from lastresort.gate.verdict.compare import why_no_headroom
 from lastresort.records.gate import (
     ChangedItem,
     Fingerprints,
+    GateConclusion,
     GateDocument,
     GateForecast,
     GateSpent,
@@ -111,7 +112,7 @@ def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = Non
             expected="at least one to compare",
             remedy="Remove one skip.",
         )
-    found, power = _conclude(measures, margins)
+    found = _conclude(measures, margins)
     name = NAME if question.task is None else question.task.task
     fingerprints = Fingerprints(base=base.sha256, tuned=tuned.sha256)
     document = GateDocument(
@@ -124,13 +125,7 @@ def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = Non
         bar=None,
         notes=(*base.notes, *tuned.notes, *left_out, *_notes(measures, margins), words.UNCHECKED),
         provenance=Provenance(versions=versions(), hashes={}, machine=machine()),
-        verdict=found.verdict,
-        reasons=found.reasons,
-        would_decide=found.would_decide,
-        alpha=found.alpha,
-        power=power,
-        target=found.target,
-        suites=_with_examples(found, measures),
+        **dict(found.replaced(suites=_with_examples(found, measures))),
         failure_modes=(),
         forecast=GateForecast(items=0, seconds=0.0, expected_items=0, expected_seconds=0.0),
         spent=GateSpent(),
@@ -198,7 +193,7 @@ def _pair(question: LogGateArguments, base: Logs, tuned: Logs) -> tuple[list[Pai
     return [pair_measures(before[name], after[name]) for name in both], notes
 
 
-def _conclude(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> tuple[GateConclusion, float]:
+def _conclude(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> GateConclusion:
     power = planned_power(max(1, sum(margin != "skip" for margin in margins.values())))
     suites = []
     for one in measures:
@@ -206,7 +201,7 @@ def _conclude(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) 
         suites.append(
             skipped_measure(one.name, one.name) if margin == "skip" else judge_logged(one, margin, power=power)
         )
-    return conclude(suites, no_target(), alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip"), power
+    return conclude(suites, no_target(), power=power, alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip")
 
 
 def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> list[str]:

@@ -21,7 +21,6 @@ from lastresort.climb.decide import Gating, RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
 from lastresort.gate.command import gate_sides
-from lastresort.gate.document import findings_of
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suites.asking import kept_answers
@@ -206,7 +205,7 @@ def _gate(
     on_look = partial(_show_look, bench, won.rung, won.system)
     progress = LabelledProgress(bench.progress, "gate")
     with kept_answers(bench.shared, scores=sides.base.scores) as kept:
-        finished = gate_sides(
+        found = gate_sides(
             prepared,
             sides,
             sides.system,
@@ -224,7 +223,7 @@ def _gate(
         mode="quick" if settings.quick else "full",
         seed=settings.seed,
         artefact_sha256=sides.artefact,
-        **dict(findings_of(finished)),
+        **dict(found),
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.evals.evidence.sequential import LookedP, look_schedule
+from lastresort.gate.document import findings_of
 from lastresort.gate.drawing import draw, look_order
 from lastresort.gate.plans import ExternalSuite, SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.scored import (
@@ -37,10 +38,10 @@ from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
 from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuitePart, SuiteReplies, ask_each, joined
 from lastresort.gate.suites.suite import SideName
 from lastresort.gate.target import GateTarget, alone
-from lastresort.gate.verdict import GateConclusion, conclude, no_target, planned_power
+from lastresort.gate.verdict import conclude, no_target, planned_power
 from lastresort.gate.workers import GateWorkers
 from lastresort.models.protocol import Model
-from lastresort.records.gate import Fingerprints, GateForecast, GateSpent, TargetFound
+from lastresort.records.gate import Fingerprints, GateFindings, GateForecast, TargetFound
 from lastresort.report.words import gate as words
 from lastresort.report.words.gate import GateSubject, SuiteEstimate
 from lastresort.scale.crew import Crew
@@ -62,18 +63,6 @@ class AskedBase:
     replies: tuple[SuiteReplies, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedGate:
-    """A finished gate. spent: by each of the further suites."""
-
-    conclusion: GateConclusion
-    scored: tuple[ScoredSuite, ...]
-    forecast: GateForecast
-    fingerprints: Fingerprints
-    power: float
-    spent: tuple[GateSpent, ...] = ()
-
-
 def run_gate(
     base: GateSide,
     tuned: GateSide,
@@ -90,7 +79,7 @@ def run_gate(
     on_look: OnLook = unseen,
     crew: Crew | None = None,
     together: bool = True,
-) -> FinishedGate:
+) -> GateFindings:
     """Ask both models, compare them, and conclude.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items too similar to one of them are skipped. target: the
@@ -123,13 +112,10 @@ def run_gate(
     power = planned_power(_count_measures(required, further))
     measures = judge_suites(plans, scored, margins, settings, power)
     measures += [measure for suite in further for measure in suite.judge(power)]
-    return FinishedGate(
-        conclude(measures, _judge_target(target, settings.alpha), alpha=settings.alpha),
-        scored,
-        forecast,
-        Fingerprints(**opened.fingerprints),
-        power,
-        tuple(suite.spent for suite in further),
+    found = conclude(measures, _judge_target(target, settings.alpha), power=power, alpha=settings.alpha)
+    spent = [suite.spent for suite in further]
+    return findings_of(
+        found, scored, forecast=forecast, further=spent, fingerprints=Fingerprints(**opened.fingerprints)
     )
 
 

@@ -327,9 +327,9 @@ class Fingerprints(JsonDocument):
     tuned: str
 
 
-class GateFindings(JsonDocument):
-    """reasons: the decisive ones first. would_decide: what would turn a HOLD into an answer. alpha: the error of the gate.
-    power: what each measure was planned for.
+class GateConclusion(JsonDocument):
+    """reasons: the decisive ones first. would_decide: what would turn a HOLD into an answer. alpha: the error of the gate, .05
+    alone and .025 if a second may follow. power: what each measure was planned for.
     """
 
     verdict: GateVerdict
@@ -339,15 +339,20 @@ class GateFindings(JsonDocument):
     power: Share
     target: TargetFound
     suites: tuple[SuiteFound, ...] = Field(min_length=1)
-    failure_modes: tuple[FailureMode, ...]
-    forecast: GateForecast
-    spent: GateSpent
-    fingerprints: Fingerprints
 
     @property
     def costly(self) -> bool:
         """Whether what was lost in general is more than half of what was won."""
         return pays_too_much(lost_in_general(self.suites), self.target)
+
+
+class GateFindings(GateConclusion):
+    """With what was asked; the suites with what changed most."""
+
+    failure_modes: tuple[FailureMode, ...]
+    forecast: GateForecast
+    spent: GateSpent
+    fingerprints: Fingerprints
 
 
 class _OfClimb(JsonDocument):

@@ -15,7 +15,6 @@ from lastresort.climb.judging import correction_by_labels
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
 from lastresort.gate.command import gate_sides
-from lastresort.gate.document import findings_of
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suite_table import gate_forecast
@@ -66,11 +65,10 @@ class StudyGating:
         sides = resolve_sides(bench.models.tuned_name, str(folder), kwargs, bench.task.folder)
         progress = LabelledProgress(bench.progress, f"{cell.label}, gate")
         with kept_answers(bench.shared, scores=sides.base.scores) as kept:
-            finished = gate_sides(
+            found = gate_sides(
                 self.prepared, sides, system, target, settings, kept, progress, bench.stop, together=self.alone
             )
-        found = without_examples(findings_of(finished))
-        return CellGate(key=self.key(key), mode=self.mode, seed=SEED, **dict(found))
+        return CellGate(key=self.key(key), mode=self.mode, seed=SEED, **dict(without_examples(found)))
 
     def _target(self, bench: Workbench, items: Sequence[ItemScore], base: CellRow, alpha: float) -> TargetFound:
         """Whether the adapter meets the bar on dev, and is better than the base with the plain prompt."""

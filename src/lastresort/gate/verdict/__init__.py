@@ -7,11 +7,10 @@ from lastresort.gate.verdict.compare import (
     skipped_measure,
     uninformative_measure,
 )
-from lastresort.gate.verdict.decide import Comparator, GateConclusion, conclude, judge_target, no_target
+from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
 
 __all__ = [
     "Comparator",
-    "GateConclusion",
     "conclude",
     "judge_measure",
     "judge_target",

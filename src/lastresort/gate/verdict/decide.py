@@ -18,6 +18,7 @@ from lastresort.gate.verdict.compare import mean_score
 from lastresort.records.gate import (
     GENERAL,
     ClimbGate,
+    GateConclusion,
     SuiteFound,
     TargetAtBar,
     TargetCompared,
@@ -140,7 +141,7 @@ def judged_again(gate: ClimbGate, test: Judgement) -> ClimbGate:
         "unit": test.unit,
     }
     target = _with_reason(found.replaced(passed=met and by is not None, by=by, **counts))
-    now = conclude(gate.suites, target, alpha=gate.alpha)
+    now = conclude(gate.suites, target, power=gate.power, alpha=gate.alpha)
     return gate.replaced(
         verdict=now.verdict, reasons=now.reasons, suites=now.suites, target=now.target, would_decide=now.would_decide
     )
@@ -148,21 +149,6 @@ def judged_again(gate: ClimbGate, test: Judgement) -> ClimbGate:
 
 def _with_reason(found: TargetFound) -> TargetFound:
     return found.replaced(reason=words.target_reason(found))
-
-
-@dataclass(frozen=True, slots=True)
-class GateConclusion:
-    """The verdict, with its reasons, the decisive ones first.
-
-    would_decide: what would turn a HOLD into an answer. alpha: the error rate of this gate, .05 alone, .025 if a second may follow.
-    """
-
-    verdict: GateVerdict
-    reasons: tuple[str, ...]
-    suites: tuple[SuiteFound, ...]
-    target: TargetFound
-    would_decide: tuple[str, ...]
-    alpha: float
 
 
 PASSED = {"NON_INFERIOR", "SKIPPED"}
@@ -176,6 +162,7 @@ def conclude(
     suites: Sequence[SuiteFound],
     target: TargetFound,
     *,
+    power: float,
     alpha: float = 0.05,
     leaves_out: Callable[[str], str] = kept_out,
 ) -> GateConclusion:
@@ -187,8 +174,9 @@ def conclude(
     SKIPPED is not required. HOLD also if the loss seen in general is more than half of the gain on the target.
 
     suites: from `judge_measure` and `skipped_measure`, at the same alpha: .05 alone, .025 for each of two gates if repairs may
-    follow. leaves_out: how a user writes that a suite is not required. Raises ContractError without any measure, or if two share a
-    name. Source: Berger 1982 (intersection-union); Holm 1979. Simulations: docs/gate-simulations.md.
+    follow. power: what each measure was planned for. leaves_out: how a user writes that a suite is not required. Raises
+    ContractError without any measure, or if two share a name. Source: Berger 1982 (intersection-union); Holm 1979. Simulations:
+    docs/gate-simulations.md.
     """
     names = [found.name for found in suites]
     if not names or len(set(names)) < len(names):
@@ -199,12 +187,13 @@ def conclude(
     return GateConclusion(
         verdict=verdict,
         reasons=words.reasons(verdict, judged, target, costly=costly),
-        suites=judged,
-        target=target,
         would_decide=words.would_decide(judged, target, costly=costly, leaves_out=leaves_out)
         if verdict == "HOLD"
         else (),
         alpha=alpha,
+        power=power,
+        target=target,
+        suites=judged,
     )
 
 
