@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lastresort.app.data_convert import ConvertRequest, convert_file
+from lastresort.app.data_convert import convert_file
 from lastresort.app.data_mix import MixRequest, mix_files, source_of
 from lastresort.types import SilentProgress
 
@@ -38,7 +38,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 def convert(folder: Path, source: str, to: str, out: str) -> int:
-    return convert_file(ConvertRequest(folder / source, to, folder / out), SilentProgress()).written
+    return convert_file(folder / source, to, SilentProgress(), out=folder / out).written
 
 
 def mix(folder: Path) -> int:
@@ -77,9 +77,7 @@ def main() -> None:
         for way in sys.argv[2:] or (*WAYS, "mix"):
             for kind in ("csv", "parquet"):
                 if f"rows.{kind}" in WAYS.get(way, ()):
-                    convert_file(
-                        ConvertRequest(folder / "rows.jsonl", "input-output", folder / f"rows.{kind}"), SilentProgress()
-                    )
+                    convert(folder, "rows.jsonl", "input-output", f"rows.{kind}")
             subprocess.run([sys.executable, "-m", "benchmarks.rows", "--of", name, way], check=True)
             for path in folder.iterdir():
                 if path.name != "rows.jsonl":

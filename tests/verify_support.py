@@ -29,7 +29,7 @@ from lastresort.systems.running import load_winner, open_answerer
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Grammar, Message
 from lastresort.verify.causes.prompts import TEMPLATES
-from lastresort.verify.verify import ServerQuestion, verify
+from lastresort.verify.verify import verify
 from loopback import LoopbackServer
 from models_support import save_tiny
 
@@ -305,7 +305,7 @@ def in_four_bits(model: Any, block: int = 16) -> Any:
 
 def verified(run: Path, spoiled: Spoiled, **question: Any) -> VerifyDocument:
     with serving(spoiled) as url:
-        return verify(ServerQuestion(run, url, patience=PATIENCE, first=PATIENCE, **question))
+        return verify(run, url, patience=PATIENCE, first=PATIENCE, **question)
 
 
 def explaining(document: VerifyDocument) -> list[str]:

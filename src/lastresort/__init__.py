@@ -230,9 +230,8 @@ def train(
     from lastresort.app import train as use_case
     from lastresort.stop import NEVER
 
-    request = use_case.TrainRequest(Path(file), settings or {}, resume, strict)
     with _computing(progress) as shown:
-        return use_case.train(request, shown, stop or NEVER)
+        return use_case.train(Path(file), shown, stop or NEVER, settings=settings, resume=resume, strict=strict)
 
 
 @_Command
@@ -259,14 +258,14 @@ def verify(
     stop: checked between batches.
     Raises InputError for what cannot be compared, StoppedError if the server cannot be reached. The same call resumes it.
     """
-    from lastresort.app.verify import VerifyRequest, verify_server
+    from lastresort.app.verify import verify_server
     from lastresort.stop import NEVER
 
-    question = VerifyRequest(
-        Path(run), url, model, n, _path(task), send, _path(request), _path(junit), _path(markdown), allow_held
-    )  # fmt: skip
     with _computing(progress) as shown:
-        return verify_server(question, shown, stop or NEVER)
+        return verify_server(
+            Path(run), url, shown, stop or NEVER, model=model, n=n, task=_path(task), send=send, request=_path(request),
+            junit=_path(junit), markdown=_path(markdown), allow_held=allow_held,
+        )  # fmt: skip
 
 
 @_Command
@@ -365,13 +364,11 @@ def convert_data(
     drop: what to leave out, such as "system" or the name of a column. stop: checked every thousand rows.
     Raises DataError naming row and field for what the new shape cannot hold.
     """
-    from lastresort.app.data_convert import ConvertRequest, convert_file
+    from lastresort.app.data_convert import convert_file
     from lastresort.stop import NEVER
 
     with _computing(progress) as shown:
-        return convert_file(
-            ConvertRequest(Path(file), to, _path(out), columns or {}, tuple(drop)), shown, stop or NEVER
-        )
+        return convert_file(Path(file), to, shown, stop or NEVER, out=_path(out), columns=columns, drop=drop)
 
 
 @checked
@@ -496,9 +493,10 @@ def open_system(folder: str | PathLike[str], *, allow_held: bool = False) -> Run
     In bfloat16 and float16 the rounding depends on which inputs are answered together, so a close answer can differ.
     allow_held: also open a winner that the gate holds. Raises InputError if the gate holds it, DataError if files changed.
     """
+    from lastresort.app.runtime import set_environment
     from lastresort.systems import running
 
-    _prepare()
+    set_environment()
     return running.open_system(Path(folder), allow_held=allow_held)
 
 
@@ -520,16 +518,11 @@ def handoff(
     folder. port: where the server listens, by default its usual one.
     Raises InputError for a winner that is held or that the server cannot serve, DataError if files changed.
     """
-    from lastresort.app.runs import HandoffRequest, hand_over
-
-    _prepare()
-    return hand_over(HandoffRequest(Path(run), to, merged, _path(out), name, allow_held, port))
-
-
-def _prepare() -> None:
+    from lastresort.app.runs import hand_over
     from lastresort.app.runtime import set_environment
 
     set_environment()
+    return hand_over(Path(run), to, merged=merged, out=_path(out), name=name, allow_held=allow_held, port=port)
 
 
 def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:

@@ -13,7 +13,7 @@ import yaml
 
 import lastresort
 from endpoint_support import KEY, Endpoint, completion, echo, serving
-from lastresort.app.gate import RecheckRequest, recheck_run
+from lastresort.app.gate import recheck_run
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError
@@ -181,9 +181,8 @@ def test_a_recheck_asks_before_it_sends_the_examples_elsewhere(
         questions.append(question)
         return False
 
-    request = RecheckRequest(run, prompt=tmp_path / "new.txt")
     with pytest.raises(InputError, match=f"set {HOSTS}=models.example"):
-        recheck_run(request, SilentProgress(), approve=no)
+        recheck_run(run, SilentProgress(), approve=no, prompt=tmp_path / "new.txt")
     assert len(questions) == 1
     assert ELSEWHERE in questions[0]
 
@@ -191,7 +190,7 @@ def test_a_recheck_asks_before_it_sends_the_examples_elsewhere(
 def test_a_recheck_with_a_model_that_its_user_names_needs_no_question(server: Endpoint, tmp_path: Path) -> None:
     run = tuned_run(tmp_path)
     server.otherwise = echo
-    done = recheck_run(RecheckRequest(run, model=server.name, quick=True), SilentProgress())
+    done = recheck_run(run, SilentProgress(), model=server.name, quick=True)
     assert done.path.is_file()
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 

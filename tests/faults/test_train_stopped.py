@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lastresort.app.runtime import stop_on_sigterm
-from lastresort.app.train import TrainRequest, train
+from lastresort.app.train import train
 from lastresort.errors import StopRequestedError
 from lastresort.stop import StopSignal
 from lastresort.train.files import run
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uncut")
-    train(TrainRequest(file_for(folder, model)), SilentProgress())
+    train(file_for(folder, model), SilentProgress())
     return folder / "out"
 
 
@@ -57,7 +57,7 @@ def resumes_as_uncut(file: Path, uncut: Path) -> None:
     state = json.loads((output / "checkpoint" / "state.json").read_text(encoding="utf-8"))
     assert state["step"] == 3
     assert not (output / "training.json").exists()
-    train(TrainRequest(file, resume=True), SilentProgress())
+    train(file, SilentProgress(), resume=True)
     assert (output / WEIGHTS).read_bytes() == (uncut / WEIGHTS).read_bytes()
     assert record(output)["epochs"] == record(uncut)["epochs"]
 
@@ -103,7 +103,7 @@ def test_an_interruption_before_the_first_step_says_what_resuming_does(
     assert capsys.readouterr().err.splitlines()[-1] == said
     assert (output / "begun.json").exists() == begun
     assert not (output / "checkpoint").exists()
-    assert train(TrainRequest(file, resume=True), SilentProgress()).record.trained.step == 6
+    assert train(file, SilentProgress(), resume=True).record.trained.step == 6
 
 
 def test_a_second_sigterm_ends_it_at_once() -> None:

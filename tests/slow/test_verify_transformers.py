@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.report.verify import VerifyDocument
-from lastresort.verify.verify import ServerQuestion, verify
+from lastresort.verify.verify import verify
 from processes_support import Program
 from verify_support import explaining, won_run
 
@@ -64,7 +64,7 @@ def _wait(url: str, process: Program) -> None:
 
 def checked(run: Path, model: Path, *options: str) -> VerifyDocument:
     with transformers_serve(model, *options) as url:
-        return verify(ServerQuestion(run, url, n=24))
+        return verify(run, url, n=24)
 
 
 def test_the_same_weights_answer_as_measured(run: Path) -> None:

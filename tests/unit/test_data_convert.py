@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data_support import CHATML, word_tokenizer
-from lastresort.app.data_convert import ConvertRequest, convert_file
+from lastresort.app.data_convert import convert_file
 from lastresort.cli.data import convert_command
 from lastresort.data.conversion.writers import TRAITS, WRITERS, RowTrait
 from lastresort.data.files import read_rows
@@ -43,7 +43,7 @@ def file_of(folder: Path, *rows: dict[str, Any], name: str = "rows.jsonl") -> Pa
 
 
 def convert(path: Path, to: str, **options: Any) -> ConvertedFile:
-    return convert_file(ConvertRequest(path, to, **options), SilentProgress())
+    return convert_file(path, to, SilentProgress(), **options)
 
 
 def written(found: ConvertedFile) -> list[dict[str, Any]]:
@@ -102,10 +102,10 @@ class Stages(SilentProgress):
 def test_no_stage_says_that_a_file_is_written_before_a_row_was_read(tmp_path: Path) -> None:
     stages = Stages()
     with pytest.raises(DataError):
-        convert_file(ConvertRequest(file_of(tmp_path, {"a": "b"}), "messages"), stages)
+        convert_file(file_of(tmp_path, {"a": "b"}), "messages", stages)
     assert stages.names == ["converting rows.jsonl"]
     with pytest.raises(DataError, match="Correct the suffix if it is wrong, or convert the file"):
-        convert_file(ConvertRequest(tmp_path / "rows.wiki", "messages"), stages)
+        convert_file(tmp_path / "rows.wiki", "messages", stages)
 
 
 def test_what_drop_names_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_stop_leaves_no_part_of_a_file(tmp_path: Path) -> None:
     path = file_of(tmp_path, *({"input": f"a {n}", "output": "b"} for n in range(2500)))
     stop = Later()
     with pytest.raises(StopRequestedError, match=r"Nothing was written\. Run the command again"):
-        convert_file(ConvertRequest(path, "messages"), SilentProgress(), stop)
+        convert_file(path, "messages", SilentProgress(), stop)
     assert (stop.looks, list(tmp_path.iterdir())) == (2, [path])
 
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from lastresort.app import held_out
 from lastresort.app.held_out import HeldOutRows, held_out_rows
-from lastresort.app.train import TrainRequest, train, training_from
+from lastresort.app.train import train, training_from
 from lastresort.app.watch import training_now, trainings_below
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InputError
@@ -316,7 +316,7 @@ def test_a_terminal_warns_of_rows_that_a_task_next_to_it_holds_out(
     said: list[str] = []
     progress = SilentProgress()
     monkeypatch.setattr(SilentProgress, "say", lambda _, text: said.append(text))
-    train(TrainRequest(path), progress)
+    train(path, progress)
     assert len(said) == 1
     assert said[0].startswith("warning: Of the 200 training rows, ")
 

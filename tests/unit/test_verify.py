@@ -23,7 +23,7 @@ from lastresort.verify.causes.case import Measured
 from lastresort.verify.causes.weights import BLOCK, round_to_four_bits
 from lastresort.verify.outcome import ServedScores, judge, least, needed
 from lastresort.verify.server import connect
-from lastresort.verify.verify import ServerQuestion, how_many, the_winner, verify
+from lastresort.verify.verify import how_many, the_winner, verify
 from models_support import save_adapter
 from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
 
@@ -256,7 +256,7 @@ def test_a_server_that_cannot_be_reached_is_infrastructure(run: Path) -> None:
     with serving(server_of(run)) as url:
         pass
     with pytest.raises(InfrastructureError) as raised:
-        verify(ServerQuestion(run, url, patience=PATIENCE, first=PATIENCE))
+        verify(run, url, patience=PATIENCE, first=PATIENCE)
     assert raised.value.exit_code == 4
     dying = server_of(run, lost=("",))
     with pytest.raises(InfrastructureError):
@@ -281,7 +281,7 @@ def test_a_model_must_be_named_where_there_are_several(run: Path, monkeypatch: p
 @pytest.mark.parametrize("url", ["localhost:8000", "openai:gpt"])
 def test_an_address_that_is_none(run: Path, url: str) -> None:
     with pytest.raises(InputError, match="the address of a server"):
-        verify(ServerQuestion(run, url))
+        verify(run, url)
 
 
 def test_missing_answers_never_help() -> None:
@@ -369,7 +369,7 @@ class SeenProgress:
 def test_progress_counts_answers_and_names_each_experiment(run: Path) -> None:
     seen = SeenProgress()
     with serving(server_of(run, "no system")) as url:
-        verify(ServerQuestion(run, url, n=6, patience=PATIENCE, first=PATIENCE), progress=seen)
+        verify(run, url, n=6, patience=PATIENCE, first=PATIENCE, progress=seen)
     sending = next(label for label, total, _ in seen.stages if total == 6)
     assert seen.advanced[sending] == [1] * 6  # not a batch at a time
     causes = [(label, done) for label, total, done in seen.stages if "of 8: " in label]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
@@ -21,31 +20,30 @@ from lastresort.types import Progress
 AT_ONCE = 1000  # rows between two looks at progress and stop
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertRequest:
-    """The options of `lastresort data convert`, by their names. columns: our name of a column -> the file's."""
-
-    file: Path
-    to: str
-    out: Path | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    drop: tuple[str, ...] = ()
-
-
-def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER) -> ConvertedFile:
+def convert_file(
+    file: Path,
+    to: str,
+    progress: Progress,
+    stop: Stop = NEVER,
+    *,
+    out: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+) -> ConvertedFile:
     """Write the rows of a file in another shape, each row at a time. Never overwrites a file.
 
-    Raises InputError for options that cannot be used, DataError naming row and field for what the new shape or file cannot hold.
+    columns: our name of a column -> the file's. Raises InputError for options that cannot be used, DataError naming row and field
+    for what the new shape or file cannot hold.
     """
-    change = shape_change(request.to, request.columns, request.drop)
-    out = request.out or request.file.with_name(f"{stem_of(request.file)}-{request.to}.jsonl")
+    change = shape_change(to, columns or {}, drop)
+    out = out or file.with_name(f"{stem_of(file)}-{to}.jsonl")
     refuse_unwritable("--out", out)
     refuse_existing(out)
-    counts, most = ConversionCounts(), at_most_rows(request.file)
+    counts, most = ConversionCounts(), at_most_rows(file)
     with row_sink(out) as sink:
-        progress.stage(f"converting {request.file.name}", most)
+        progress.stage(f"converting {file.name}", most)
         shown = 0
-        for content in row_contents(stream_rows(request.file), change, counts):
+        for content in row_contents(stream_rows(file), change, counts):
             sink.write(in_new_shape(content, change, counts), content.row.place)
             if counts.read == shown + AT_ONCE:
                 check(stop, resume=NOTHING_KEPT)
@@ -54,12 +52,12 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     return ConvertedFile(
         path=out,
         source=counts.source,
-        to=request.to,
+        to=to,
         read=counts.read,
         written=counts.written,
         equal_answers=counts.equal_answers,
         dropped=dict(+counts.dropped),
-        unused=unused_drops(request.drop, counts.dropped),
+        unused=unused_drops(drop, counts.dropped),
     )
 
 

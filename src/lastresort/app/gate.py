@@ -149,11 +149,10 @@ def _of_logs(request: GateRequest) -> tuple[GateDocument, Path]:
             expected="the logs of the base and those of the tuned model",
             remedy="Name first what the base wrote, then what the tuned model wrote.",
         )
-    from lastresort.gate.from_logs import LogGateArguments, gate_logs, read_margins
+    from lastresort.gate.from_logs import gate_logs, read_margins
 
     task = None if request.task is None else given_task(request.task)
-    question = LogGateArguments(*request.from_logs, task, read_margins(request.margin))
-    return gate_logs(question, gates=request.gates, out=request.out)
+    return gate_logs(base, tuned, task, read_margins(request.margin), gates=request.gates, out=request.out)
 
 
 def _write(document: GateDocument, request: GateRequest) -> None:
@@ -164,38 +163,6 @@ def _write(document: GateDocument, request: GateRequest) -> None:
         write_atomically(request.junit, gate_junit(document))
     if request.markdown is not None:
         write_atomically(request.markdown, gate_markdown(document))
-
-
-@dataclass(frozen=True, slots=True)
-class RecheckRequest:
-    """A recheck as its user asks for it; each field is the option of `lastresort recheck` with its name.
-
-    With model or prompt: is the tuned model still needed? Without: do its answers hold with today's documents?
-    Raises InputError for two changes at once, and for a price without a model.
-    """
-
-    run: Path
-    model: str | None = None
-    prompt: Path | None = None
-    knowledge: Path | None = None
-    task: Path | None = None
-    quick: bool = False
-    prompt_price: float | None = None
-    output_price: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.replaces and self.knowledge is not None:
-            raise InputError(
-                f"--knowledge with {'--model' if self.model is not None else '--prompt'}",
-                expected="one change at a time: after two, nobody can tell which one mattered",
-                remedy="Leave one of them out.",
-            )
-        if self.model is None and (self.prompt_price is not None or self.output_price is not None):
-            raise InputError("a price without --model", expected="the model that it belongs to", remedy="Add --model.")
-
-    @property
-    def replaces(self) -> bool:
-        return self.model is not None or self.prompt is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,39 +178,62 @@ class Recheck:
 
 
 def recheck_run(
-    request: RecheckRequest, progress: Progress, stop: Stop = NEVER, approve: Approve = nobody_to_ask
+    run: Path,
+    progress: Progress,
+    stop: Stop = NEVER,
+    approve: Approve = nobody_to_ask,
+    *,
+    model: str | None = None,
+    prompt: Path | None = None,
+    knowledge: Path | None = None,
+    task: Path | None = None,
+    quick: bool = False,
+    prompt_price: float | None = None,
+    output_price: float | None = None,
 ) -> Recheck:
-    """Recheck a finished run and write recheck-<n>.json into its folder.
+    """Recheck a finished run and write recheck-<n>.json into its folder. The options are those of `lastresort recheck`.
 
-    stop: checked between batches, as is a file named stop in the run's folder. approve: asks about an endpoint that the run names.
-    Raises InputError for what cannot be checked, StoppedError where it stopped; the same request resumes it.
+    With model or prompt: is the tuned model still needed? Without: do its answers hold with today's documents? stop: checked
+    between batches, as is a file named stop in the run's folder. approve: asks about an endpoint that the run names.
+    Raises InputError for what cannot be checked, such as two changes at once, StoppedError where it stopped; the same call resumes
+    it.
     """
+    replaces = model is not None or prompt is not None
+    if replaces and knowledge is not None:
+        raise InputError(
+            f"--knowledge with {'--model' if model is not None else '--prompt'}",
+            expected="one change at a time: after two, nobody can tell which one mattered",
+            remedy="Leave one of them out.",
+        )
+    if model is None and (prompt_price is not None or output_price is not None):
+        raise InputError("a price without --model", expected="the model that it belongs to", remedy="Add --model.")
     from lastresort.after.recheck.recheck import recheck
     from lastresort.report.recheck import file_name
     from lastresort.systems.running import refuse_no_winner
 
-    if not request.run.exists():  # such as the place of a winner
-        refuse_no_winner(request.run)
+    if not run.exists():  # such as the place of a winner
+        refuse_no_winner(run)
     found = recheck(
-        request.run,
-        new=_replacement(request) if request.replaces else None,
-        documents=request.knowledge,
-        task_file=request.task,
-        quick=request.quick,
+        run,
+        new=_replacement(model, prompt, prompt_price, output_price) if replaces else None,
+        documents=knowledge,
+        task_file=task,
+        quick=quick,
         progress=progress,
         stop=stop,
         approve=approve,
     )
-    return Recheck(found, request.run / file_name(found.number))
+    return Recheck(found, run / file_name(found.number))
 
 
-def _replacement(request: RecheckRequest) -> Replacement:
+def _replacement(
+    model: str | None, prompt: Path | None, prompt_price: float | None, output_price: float | None
+) -> Replacement:
     from lastresort.after.recheck.models import Replacement
     from lastresort.models.open import absolute_name
 
-    settled = None if request.model is None else absolute_name(request.model, Path.cwd())
-    prompt = None if request.prompt is None else _instruction(request.prompt)
-    return Replacement(request.model, settled, prompt, request.prompt_price, request.output_price)
+    settled = None if model is None else absolute_name(model, Path.cwd())
+    return Replacement(model, settled, None if prompt is None else _instruction(prompt), prompt_price, output_price)
 
 
 def _instruction(path: Path) -> str:

@@ -269,43 +269,32 @@ def open_run(folder: Path) -> Run:
     return Run(folder)
 
 
-@dataclass(frozen=True, slots=True)
-class ExportRequest:
-    """An export as its user asks for it; each field is the option of `lastresort export` with its name.
+def export_training(
+    source: Path,
+    to: str,
+    *,
+    out: Path | None = None,
+    rung: str | None = None,
+    base: str | None = None,
+    with_base: bool = False,
+    gpu: str | None = None,
+) -> ExportedFolder:
+    """Write a training as another framework's configuration, with its rows.
 
     source: a climb's run, the output folder of a training, or a training file. out: None for export-TO next to it or in it.
     rung: of a climb, None for the winner's. gpu: for skypilot, None for the cheapest that fits.
-    Raises InputError for options that do not go together.
+    Raises InputError for options that do not go together and settings that the framework lacks, DataError for a training that is
+    not finished or has changed.
     """
-
-    source: Path
-    to: str
-    out: Path | None = None
-    rung: str | None = None
-    base: str | None = None
-    with_base: bool = False
-    gpu: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.base is not None and self.with_base:
-            raise InputError("--base with --with-base", expected="one of them", remedy="Leave one out.")
-        if self.gpu is not None and self.to != "skypilot":
-            raise InputError(
-                f"--gpu with --to {self.to}", expected="it only with --to skypilot", remedy="Leave it out."
-            )
-
-
-def export_training(request: ExportRequest) -> ExportedFolder:
-    """Write a training as another framework's configuration, with its rows.
-
-    Raises InputError for settings that the framework lacks, DataError for a training that is not finished or has changed.
-    """
+    if base is not None and with_base:
+        raise InputError("--base with --with-base", expected="one of them", remedy="Leave one out.")
+    if gpu is not None and to != "skypilot":
+        raise InputError(f"--gpu with --to {to}", expected="it only with --to skypilot", remedy="Leave it out.")
     from lastresort.interop.exporting.export import export
 
-    source, to = request.source, request.to
-    out = request.out or (source if source.is_dir() else source.parent) / f"export-{to}"
-    details = {} if request.gpu is None else {"gpu": request.gpu}
-    return export(_training(source, request.rung), to, out, base=request.base, with_base=request.with_base, **details)
+    out = out or (source if source.is_dir() else source.parent) / f"export-{to}"
+    details = {} if gpu is None else {"gpu": gpu}
+    return export(_training(source, rung), to, out, base=base, with_base=with_base, **details)
 
 
 def _training(source: Path, rung: str | None) -> ExportableTraining:
@@ -336,30 +325,24 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
     return training_from_file(source)
 
 
-@dataclass(frozen=True, slots=True)
-class HandoffRequest:
-    """A hand-over as its user asks for it; each field is the option of `lastresort handoff` with its name.
+def hand_over(
+    run: Path,
+    to: str,
+    *,
+    merged: bool = False,
+    out: Path | None = None,
+    name: str | None = None,
+    allow_held: bool = False,
+    port: int | None = None,
+) -> HandedOver:
+    """Write the folder for another server.
 
     run: a finished run, or a saved system. out: None for handoff-TO in the run, or FOLDER-handoff-TO next to a saved system.
-    name: None for that of the run's folder. port: where the server listens, None for its usual one.
-    """
-
-    run: Path
-    to: str
-    merged: bool = False
-    out: Path | None = None
-    name: str | None = None
-    allow_held: bool = False
-    port: int | None = None
-
-
-def hand_over(request: HandoffRequest) -> HandedOver:
-    """Write the folder. Raises InputError for a winner that is held or that the server cannot serve, DataError for one that is not
-    what the run measured.
+    name: None for that of the run's folder. port: where the server listens, None for its usual one. Raises InputError for a winner
+    that is held or that the server cannot serve, DataError for one that is not what the run measured.
     """
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 
-    winner = open_winner(request.run, allow_held=request.allow_held)
-    out = request.out or winner.handoff_folder(request.to)
-    return write_handoff(winner, request.to, out, merged=request.merged, name=request.name, port=request.port)
+    winner = open_winner(run, allow_held=allow_held)
+    return write_handoff(winner, to, out or winner.handoff_folder(to), merged=merged, name=name, port=port)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lastresort.app.runtime import resumable
 from lastresort.errors import DataError, InputError, LastresortError, TaskError
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from lastresort.train.adapters.merge import Merged
     from lastresort.train.files.run_folder import TrainingRecord
     from lastresort.train.settings import TrainingFile
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRequest:
-    """A training as its user asks for it. file: a training file, or a YAML of Axolotl or LLaMA-Factory, which strict refuses where
-    it has keys that are not honoured. settings: dotted keys that override the file's own.
-    """
-
-    file: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    resume: bool = False
-    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +69,24 @@ def refuse_several_processes(command: str) -> None:
         raise refused if leads() else SystemExit(refused.exit_code)
 
 
-def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Training:
+def train(
+    path: Path,
+    progress: Progress,
+    stop: Stop = NEVER,
+    *,
+    settings: Mapping[str, object] | None = None,
+    resume: bool = False,
+    strict: bool = False,
+) -> Training:
     """Train what the file says. All processes that were started together call this; those that do not lead end by SystemExit on
-    errors that the first one reports. stop: checked before each step, as is a file named stop in the output folder.
+    errors that the first one reports.
 
-    Raises InputError or DataError for what cannot be trained, StoppedError where it stopped and can be resumed.
+    path: a training file, or a YAML of Axolotl or LLaMA-Factory, which strict refuses where it has keys that are not honoured.
+    settings: dotted keys that override the file's own. stop: checked before each step, as is a file named stop in the output
+    folder. Raises InputError or DataError for what cannot be trained, StoppedError where it stopped and can be resumed.
     """
     try:
-        file = _training_file(request, progress, first=leads())
+        file = _training_file(path, settings or {}, progress, resume=resume or not leads(), strict=strict)
     except LastresortError as error:
         if leads():
             raise
@@ -99,7 +97,7 @@ def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Trai
     if leads():
         _say_what_is_held_out(file, progress)
     with resumable(file.output / BEGUN):
-        record = run_training(file, resume=request.resume, progress=progress, stop=stop)
+        record = run_training(file, resume=resume, progress=progress, stop=stop)
     return Training(record, file.objective, file.output)
 
 
@@ -113,13 +111,17 @@ def _say_what_is_held_out(file: TrainingFile, progress: Progress) -> None:
         progress.say(held_out_line(found.said, leaks=found.leaks, suffix=suffix))
 
 
-def _training_file(request: TrainRequest, progress: Progress, *, first: bool) -> TrainingFile:
-    """Our own training file, or one translated from another framework's, whose remarks are shown first."""
+def _training_file(
+    path: Path, settings: Mapping[str, object], progress: Progress, *, resume: bool, strict: bool
+) -> TrainingFile:
+    """Our own training file, or one translated from another framework's, whose remarks are shown first. resume: it may be written
+    already, as it is by the first of several processes.
+    """
     from lastresort.interop import reading
     from lastresort.spec.training import load_training
     from lastresort.train.files.run_folder import BEGUN
 
-    path, overrides = request.file, dict(request.settings)
+    overrides = dict(settings)
     if (path / BEGUN).is_file():
         raise TaskError(
             "found the output folder of a training",
@@ -129,12 +131,11 @@ def _training_file(request: TrainRequest, progress: Progress, *, first: bool) ->
         )
     if reading.framework_of(path) is None:
         return load_training(path, overrides)
-    imported = reading.read(path, overrides, strict=request.strict)
+    imported = reading.read(path, overrides, strict=strict)
     for line in reading.remark_lines(imported.remarks):
         progress.say(line)
-    # By now the first process may have started the run.
     output = reading.output_folder(imported, path)
-    return load_training(reading.write_imported(imported, output, path, resume=request.resume or not first))
+    return load_training(reading.write_imported(imported, output, path, resume=resume))
 
 
 def draft_training(data: Path, task: Task | None = None) -> str:
@@ -213,24 +214,6 @@ def training_output(path: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class MergeRequest:
-    """A merge as its user asks for it; each field is the option of `lastresort merge` with its name.
-
-    base: None for the one that the adapter names. out: None for ADAPTER-merged. into: None for the weights that the adapter was
-    trained on. gguf: also write a GGUF and an Ollama Modelfile; gguf_type alone asks for them too.
-    """
-
-    adapter: Path
-    base: str | None = None
-    out: Path | None = None
-    into: str | None = None
-    scale: float = 1.0
-    dtype: str | None = None
-    gguf: bool = False
-    gguf_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class MergeResult:
     """merged: the model with the check of its answers. gguf: None if none was requested."""
 
@@ -246,25 +229,36 @@ class MergeResult:
         return found
 
 
-def merge(request: MergeRequest) -> MergeResult:
+def merge(
+    adapter: Path,
+    *,
+    base: str | None = None,
+    out: Path | None = None,
+    into: str | None = None,
+    scale: float = 1.0,
+    dtype: str | None = None,
+    gguf: bool = False,
+    gguf_type: str | None = None,
+) -> MergeResult:
     """Merge an adapter into its base, check that both give the same answers, and export that.
 
-    What cannot become a GGUF is refused before anything is merged. Raises InputError and DataError.
+    base: None for the one that the adapter names. out: None for ADAPTER-merged. into: None for the weights that the adapter was
+    trained on. gguf: also write a GGUF and an Ollama Modelfile; gguf_type alone asks for them too. What cannot become a GGUF is
+    refused before anything is merged. Raises InputError and DataError.
     """
     from lastresort.train.adapters.merge import merge_adapter
 
-    adapter = request.adapter
-    base, out, into = request.base or _base_of(adapter), request.out or _merged_folder(adapter), _into(request.into)
-    wants_gguf = request.gguf or bool(request.gguf_type)
+    base, out = base or _base_of(adapter), out or _merged_folder(adapter)
+    kind, wants_gguf = _into(into), gguf or bool(gguf_type)
     if wants_gguf:
-        _check_export(base, request.gguf_type)
-    merged = merge_adapter(base, adapter, out, into=into, scale=request.scale, dtype=request.dtype)
+        _check_export(base, gguf_type)
+    merged = merge_adapter(base, adapter, out, into=kind, scale=scale, dtype=dtype)
     if not wants_gguf:
         return MergeResult(merged, None)
     from lastresort.train.adapters.gguf import export_gguf
 
     name = adapter.resolve().name
-    return MergeResult(merged, export_gguf(merged.folder, merged.folder / "gguf", name=name, dtype=request.gguf_type))
+    return MergeResult(merged, export_gguf(merged.folder, merged.folder / "gguf", name=name, dtype=gguf_type))
 
 
 def _merged_folder(adapter: Path) -> Path:

@@ -166,15 +166,14 @@ def convert_command(
 
     What the new shape cannot hold is refused, naming row and field, unless --drop names it.
     """
-    from lastresort.app.data_convert import ConvertRequest, convert_file
+    from lastresort.app.data_convert import convert_file
     from lastresort.cli.border import stoppable
 
     named = [split_pair(pair, "--columns", "NAME=COLUMN", "input=body") for pair in _names(columns)]
     if len(dict(named)) < len(named):
         raise InputError("found a name twice", where="--columns", expected="each name once", remedy="Correct it.")
-    request = ConvertRequest(file, to, out, dict(named), _names(drop))
     with stoppable() as (shown, stop):
-        found = convert_file(request, shown, stop)
+        found = convert_file(file, to, shown, stop, out=out, columns=dict(named), drop=_names(drop))
     _print(found, as_json)
 
 

@@ -86,14 +86,16 @@ def recheck_command(
     Tests it with a newer model, a new prompt, or changed documents. Exit code 1: it no longer holds.
     Writes recheck-<n>.json into the folder of the run.
     """
-    from lastresort.app.gate import RecheckRequest, recheck_run
+    from lastresort.app.gate import recheck_run
     from lastresort.app.terminal import confirmed
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.recheck import recheck_text
 
-    request = RecheckRequest(run, model, prompt, knowledge, task, quick, prompt_price, output_price)
     with stoppable() as (shown, stop):
-        found = recheck_run(request, shown, stop, confirmed)
+        found = recheck_run(
+            run, shown, stop, confirmed, model=model, prompt=prompt, knowledge=knowledge, task=task, quick=quick,
+            prompt_price=prompt_price, output_price=output_price,
+        )  # fmt: skip
     show_document(found.document, recheck_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.still_needed is False:
         raise typer.Exit(1)
@@ -124,13 +126,15 @@ def verify_command(
     Sends recorded test items, compares answers and scores, and tests what causes a difference. Exit code 1: it is worse.
     """
     from lastresort.app.terminal import confirmed
-    from lastresort.app.verify import VerifyRequest, verify_server
+    from lastresort.app.verify import verify_server
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.verify import verify_text
 
-    question = VerifyRequest(run, url, model, n, task, send, request, junit, markdown, allow_held)
     with stoppable() as (shown, stop):
-        found = verify_server(question, shown, stop, confirmed)
+        found = verify_server(
+            run, url, shown, stop, confirmed, model=model, n=n, task=task, send=send, request=request, junit=junit,
+            markdown=markdown, allow_held=allow_held,
+        )  # fmt: skip
     show_document(found.document, verify_text, as_json=as_json)
     if found.worse:
         raise typer.Exit(1)

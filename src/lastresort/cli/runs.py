@@ -107,10 +107,10 @@ def export_command(
 
     Notes on stderr and in the files name everything that framework cannot express or does differently.
     """
-    from lastresort.app.runs import ExportRequest, export_training
+    from lastresort.app.runs import export_training
     from lastresort.interop.exporting.job import counted
 
-    written = export_training(ExportRequest(run, to, out, rung, base, with_base, gpu))
+    written = export_training(run, to, out=out, rung=rung, base=base, with_base=with_base, gpu=gpu)
     for note in written.notes:
         print_note(note)
     if as_json:
@@ -139,9 +139,9 @@ def handoff_command(
 
     Writes the model, the command that starts the server, and the request that a client must send.
     """
-    from lastresort.app.runs import HandoffRequest, hand_over
+    from lastresort.app.runs import hand_over
 
-    found = hand_over(HandoffRequest(run, to, merged, out, name, allow_held, port))
+    found = hand_over(run, to, merged=merged, out=out, name=name, allow_held=allow_held, port=port)
     typed = found.commands(folder=found.folder)
     if as_json:
         paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}

@@ -27,7 +27,7 @@ def train_command(
     """
     from lastresort.app.console import progress
     from lastresort.app.runtime import stop_on_sigterm
-    from lastresort.app.train import TrainRequest, leads, train
+    from lastresort.app.train import leads, train
     from lastresort.report.words.training import training_lines
     from lastresort.types import SilentProgress
 
@@ -37,7 +37,7 @@ def train_command(
         progress() if first else nullcontext(SilentProgress()) as shown,
         stop_on_sigterm() as stop,
     ):
-        trained = train(TrainRequest(file, parse_settings(settings), resume, strict), shown, stop)
+        trained = train(file, shown, stop, settings=parse_settings(settings), resume=resume, strict=strict)
     if not first:
         return
     if as_json:
@@ -79,10 +79,10 @@ def merge_command(
 
     Checks that the merged model gives the same answers.
     """
-    from lastresort.app.train import MergeRequest, merge
+    from lastresort.app.train import merge
     from lastresort.report.words.training import merge_lines, merge_warning
 
-    found = merge(MergeRequest(adapter, base, out, into, scale, dtype, gguf, gguf_type))
+    found = merge(adapter, base=base, out=out, into=into, scale=scale, dtype=dtype, gguf=gguf, gguf_type=gguf_type)
     if as_json:
         print_document(found.as_dict())
         return

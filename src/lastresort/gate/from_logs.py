@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -86,25 +86,24 @@ NAME = "logs"
 ALPHA = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class LogGateArguments:
-    """base, tuned: a log or a folder of logs each. task: its `keep` sets margins. margins: from `read_margins`."""
-
-    base: Path
-    tuned: Path
-    task: Task | None = None
-    margins: Mapping[str, Margin] = field(default_factory=dict)
-
-
-def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = None) -> tuple[GateDocument, Path]:
+def gate_logs(
+    base: Path,
+    tuned: Path,
+    task: Task | None,
+    given: Mapping[str, Margin],
+    *,
+    gates: Path,
+    out: Path | None = None,
+) -> tuple[GateDocument, Path]:
     """Pair the items, conclude, and write `gate.json`. Returns the document and its folder.
 
-    gates: where a new folder is made. out: the folder itself instead. Raises InputError for a margin of an unknown measure or if
-    every measure is skipped, DataError for logs that cannot be read or do not belong together.
+    base, tuned: a log or a folder of logs each. task: its `keep` sets margins. given: from `read_margins`. gates: where a new
+    folder is made. out: the folder itself instead. Raises InputError for a margin of an unknown measure or if every measure is
+    skipped, DataError for logs that cannot be read or do not belong together.
     """
-    base, tuned = read_logs(question.base), read_logs(question.tuned)
-    measures, left_out = _pair(question, base, tuned)
-    margins = margins_of([one.name for one in measures], question.margins, question.task)
+    before, after = read_logs(base), read_logs(tuned)
+    measures, left_out = _pair(before, after, str(base), str(tuned))
+    margins = margins_of([one.name for one in measures], given, task)
     if all(margin == "skip" for margin in margins.values()):
         raise InputError(
             "every measure is skipped",
@@ -113,17 +112,17 @@ def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = Non
             remedy="Remove one skip.",
         )
     found = _conclude(measures, margins)
-    name = NAME if question.task is None else question.task.task
-    fingerprints = Fingerprints(base=base.sha256, tuned=tuned.sha256)
+    name = NAME if task is None else task.task
+    fingerprints = Fingerprints(base=before.sha256, tuned=after.sha256)
     document = GateDocument(
         task=name,
-        base=str(question.base),
-        tuned=Tuned(name=str(question.tuned), kind="logs"),
+        base=str(base),
+        tuned=Tuned(name=str(tuned), kind="logs"),
         mode="logs",
         seed=0,
         artefact_sha256=None,
         bar=None,
-        notes=(*base.notes, *tuned.notes, *left_out, *_notes(measures, margins), words.UNCHECKED),
+        notes=(*before.notes, *after.notes, *left_out, *_notes(measures, margins), words.UNCHECKED),
         provenance=Provenance(versions=versions(), hashes={}, machine=machine()),
         **dict(found.replaced(suites=_with_examples(found, measures))),
         failure_modes=(),
@@ -177,19 +176,19 @@ def _transcripts(side: Mapping[str, LoggedItem]) -> dict[str, Transcript]:
     return {name: {"": SuiteReply(one.answered)} for name, one in side.items()}
 
 
-def _pair(question: LogGateArguments, base: Logs, tuned: Logs) -> tuple[list[PairedMeasure], list[str]]:
-    """The measures in both logs, paired, and notes on those in only one."""
-    before, after = ({one.name: one for one in side.measures} for side in (base, tuned))
+def _pair(before_logs: Logs, after_logs: Logs, base: str, tuned: str) -> tuple[list[PairedMeasure], list[str]]:
+    """The measures in both logs, paired, and notes on those in only one. base, tuned: as they were named."""
+    before, after = ({one.name: one for one in side.measures} for side in (before_logs, after_logs))
     both = [name for name in before if name in after]
     if not both:
         raise DataError(
             f"found {listed(before)} in one and {listed(after)} in the other",
-            where=f"{question.base} and {question.tuned}",
+            where=f"{base} and {tuned}",
             expected="the same task in both",
             remedy="Name two logs of the same task.",
         )
-    notes = [words.in_one_log(name, str(question.tuned)) for name in before if name not in after]
-    notes += [words.in_one_log(name, str(question.base)) for name in after if name not in before]
+    notes = [words.in_one_log(name, tuned) for name in before if name not in after]
+    notes += [words.in_one_log(name, base) for name in after if name not in before]
     return [pair_measures(before[name], after[name]) for name in both], notes
 
 

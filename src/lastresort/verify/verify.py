@@ -46,54 +46,47 @@ LEFT_OUT = ("temperature", "top_p", "seed")
 LEFT_OUT_TRIED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class ServerQuestion:
-    """run: of a climb with a winner. model, sent: None for what the server offers. request: a file of the parameters that its
-    clients send, None for our own. n: items, None for as many as show a loss, or all. task_file: where the task file is now.
-    allow_held: also of a winner that the gate holds. patience: of the calls; first: of the first.
-    """
-
-    run: Path
-    url: str
-    model: str | None = None
-    n: int | None = None
-    task_file: Path | None = None
-    sent: Sent | None = None
-    request: Path | None = None
-    allow_held: bool = False
-    patience: RetryPolicy = PATIENCE
-    first: RetryPolicy = FIRST_PATIENCE
-
-
 def verify(
-    question: ServerQuestion,
+    run: Path,
+    url: str,
     *,
+    model: str | None = None,
+    n: int | None = None,
+    task_file: Path | None = None,
+    sent: Sent | None = None,
+    request: Path | None = None,
+    allow_held: bool = False,
+    patience: RetryPolicy = PATIENCE,
+    first: RetryPolicy = FIRST_PATIENCE,
     progress: Progress | None = None,
     stop: Stop = NEVER,
     approve: Approve = nobody_to_ask,
 ) -> VerifyDocument:
     """Send items that the run recorded to the server, compare its answers and scores, and test what could cause a difference.
 
-    stop: checked between batches. approve: asks about an endpoint that only the run names, such as its judge.
+    run: of a climb with a winner. model, sent: None for what the server offers. request: a file of the parameters that its
+    clients send, None for our own. n: items, None for as many as show a loss, or all. task_file: where the task file is now.
+    allow_held: also of a winner that the gate holds. patience: of the calls; first: of the first. stop: checked between batches.
+    approve: asks about an endpoint that only the run names, such as its judge.
     Raises InputError or DataError for what cannot be compared, InfrastructureError if the server cannot be reached.
     """
     progress, began = progress or SilentProgress(), time.monotonic()
-    with Record.open(question.run, read_only=True) as record:
+    with Record.open(run, read_only=True) as record:
         progress.stage("reading the run", None)
-        finished = open_finished(question.run, record, question.task_file)
-        winner = the_winner(finished, allow_held=question.allow_held)
+        finished = open_finished(run, record, task_file)
+        winner = the_winner(finished, allow_held=allow_held)
         items = _recorded(finished, winner)
         server = connect(
-            question.url,
+            url,
             winner.system,
-            model=question.model,
-            sent=question.sent,
-            request=question.request,
+            model=model,
+            sent=sent,
+            request=request,
             prices=_prices(finished, winner),
-            patience=question.patience,
-            first=question.first,
+            patience=patience,
+            first=first,
         )
-        path = shared_folder(question.run) / RESPONSES
+        path = shared_folder(run) / RESPONSES
         models = RecheckModels(finished.prepared, record, path, progress, stop, approve)
         judges = models.of_run()
         try:
@@ -101,7 +94,7 @@ def verify(
                 verification = _Verification(
                     finished, winner, items, server, models.scorer(judges), cache, progress, stop
                 )
-                return verification.document(question.n, began)
+                return verification.document(n, began)
         except StoppedError as error:
             raise error.going_on(SAME_COMMAND) from error
         finally:
