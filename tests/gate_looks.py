@@ -12,7 +12,7 @@ import numpy as np
 from gate_simulation import HALVES, Asked, Floats, changes, critical_z, graded_p
 from lastresort.evals.evidence.sequential import LOOKING, STAKES, look_schedule
 from lastresort.evals.evidence.tango import score_z
-from lastresort.gate.verdict import needed_items, planned_power
+from lastresort.gate.verdict.compare import needed_items, planned_power
 from lastresort.types import GateVerdict
 
 WHOLES = np.array([-1.0, 0.0, 1.0])

@@ -15,7 +15,8 @@ import numpy as np
 
 from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.gate.verdict import conclude, needed_items, planned_power
+from lastresort.gate.verdict.compare import needed_items, planned_power
+from lastresort.gate.verdict.decide import conclude
 from lastresort.records.gate import SuiteFound, TargetCompared, TestedMeasure
 from lastresort.types import GateVerdict
 

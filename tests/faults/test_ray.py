@@ -22,7 +22,7 @@ from climb_support import calls, comparable, scripted_task
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.measure import JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
-from lastresort.gate.lm_eval import CHUNK
+from lastresort.gate.lm_eval.asking import CHUNK
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.scale.cluster import RayWorkers, WorkerRoom, ray_cluster

@@ -15,8 +15,8 @@ from gate_support import gated_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.gate.from_logs import judge_logged, read_logs
-from lastresort.gate.logs import pair_measures
-from lastresort.gate.verdict import judge_measure
+from lastresort.gate.logs.logged import pair_measures
+from lastresort.gate.verdict.compare import judge_measure
 from lastresort.records.gate import GateDocument
 from logs_support import FOLDER, write_inspect, write_samples
 

@@ -18,10 +18,16 @@ from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, StopRequestedError
 from lastresort.evals.evidence.noninferiority import power_of
 from lastresort.gate import suite_table as suites
-from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each, load_parts
-from lastresort.gate.lm_eval.asking import HarnessRequest, harness_version, reply
+from lastresort.gate.lm_eval.asking import (
+    DocumentsToAsk,
+    HarnessAnswers,
+    HarnessRequest,
+    ask_each,
+    harness_version,
+    reply,
+)
 from lastresort.gate.lm_eval.suite import LmEvalSuite
-from lastresort.gate.lm_eval.tasks import faults_of
+from lastresort.gate.lm_eval.tasks import Documents, MeasuredTasks, faults_of, load_parts
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
 from lastresort.gate.run import run_gate
 from lastresort.gate.scored import GateSettings
@@ -29,7 +35,7 @@ from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import further_suites
 from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.suites.suite import SideName
-from lastresort.gate.verdict import judge_measure, skipped_measure
+from lastresort.gate.verdict.compare import judge_measure, skipped_measure
 from lastresort.gate.workers import GateWorkers, HarnessJob
 from lastresort.models.local import LocalModel
 from lastresort.models.open import ModelOpening, open_model

@@ -9,14 +9,8 @@ from lastresort.evals.evidence.noninferiority import items_needed, non_inferior,
 from lastresort.evals.evidence.paired import better
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.target import first_items
-from lastresort.gate.verdict import (
-    Comparator,
-    judge_measure,
-    judge_target,
-    needed_items,
-    no_target,
-    planned_power,
-)
+from lastresort.gate.verdict.compare import judge_measure, needed_items, planned_power
+from lastresort.gate.verdict.decide import Comparator, judge_target, no_target
 from lastresort.types import Example, Judgement, Message
 
 MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))

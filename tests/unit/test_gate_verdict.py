@@ -12,15 +12,8 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.noninferiority import holm, items_needed
 from lastresort.gate.in_climb import gating_of
 from lastresort.gate.suites.suite import ScorePair
-from lastresort.gate.verdict import (
-    Comparator,
-    conclude,
-    judge_measure,
-    judge_target,
-    no_target,
-    skipped_measure,
-    uninformative_measure,
-)
+from lastresort.gate.verdict.compare import judge_measure, skipped_measure, uninformative_measure
+from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
 from lastresort.records.gate import ClimbGate, GateConclusion, SuiteFound, TargetFound
 from lastresort.records.uninformative import (
     FewDocuments,

@@ -12,10 +12,10 @@ import pytest
 
 from lastresort.errors import DataError, PrerequisiteError
 from lastresort.gate.from_logs import read_logs
-from lastresort.gate.logs import LoggedItem, LoggedMeasure, pair_measures
 from lastresort.gate.logs import inspect as inspect_files
 from lastresort.gate.logs.inspect import AT_ONCE, ArchiveLimits, inspect_log, measures_of, value_of
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
+from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, pair_measures
 from lastresort.report.words import gate as words
 from logs_support import FOLDER, lm_eval_row, write_inspect, write_samples
 

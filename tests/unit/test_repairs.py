@@ -17,7 +17,7 @@ from lastresort.after.repair.choose import (
 )
 from lastresort.after.repair.phase import Repair, stages
 from lastresort.gate.suites.suite import ScorePair
-from lastresort.gate.verdict import judge_measure
+from lastresort.gate.verdict.compare import judge_measure
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairFinding, RepairMeasure
 from lastresort.records.events.after_test import GateRun, RepairTried

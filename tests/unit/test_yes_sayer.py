@@ -12,7 +12,7 @@ from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import suite_plans
 from lastresort.gate.suites.asking import KeptAnswers
-from lastresort.gate.verdict import Comparator, judge_target
+from lastresort.gate.verdict.decide import Comparator, judge_target
 from lastresort.records.gate import GateFindings
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.sections import usual_margins

@@ -15,13 +15,12 @@ from typing import Literal
 from lastresort.climb.identity import machine, versions
 from lastresort.errors import DataError, InputError
 from lastresort.gate.document import changed_most, gate_folder
-from lastresort.gate.logs import LoggedItem, LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.logs.inspect import inspect_log, json_of
 from lastresort.gate.logs.lm_eval import lm_eval_file, lm_eval_folder
-from lastresort.gate.logs.logged import MeasuresAndFaults
+from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, MeasuresAndFaults, PairedMeasure, pair_measures
 from lastresort.gate.suites.suite import SuiteItem, SuiteReply, Transcript
-from lastresort.gate.verdict import conclude, judge_measure, no_target, planned_power, skipped_measure
-from lastresort.gate.verdict.compare import why_no_headroom
+from lastresort.gate.verdict.compare import judge_measure, planned_power, skipped_measure, why_no_headroom
+from lastresort.gate.verdict.decide import conclude, no_target
 from lastresort.records.gate import (
     ChangedItem,
     Fingerprints,

@@ -25,8 +25,7 @@ from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import first_items
-from lastresort.gate.verdict import Comparator, judge_target
-from lastresort.gate.verdict.decide import CLIMB_ALPHA, judged_again, kept_out
+from lastresort.gate.verdict.decide import CLIMB_ALPHA, Comparator, judge_target, judged_again, kept_out
 from lastresort.ladder import trains
 from lastresort.records.events.after_test import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound

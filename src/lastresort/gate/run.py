@@ -38,7 +38,8 @@ from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
 from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuitePart, SuiteReplies, ask_each, joined
 from lastresort.gate.suites.suite import SideName
 from lastresort.gate.target import GateTarget, alone
-from lastresort.gate.verdict import conclude, no_target, planned_power
+from lastresort.gate.verdict.compare import planned_power
+from lastresort.gate.verdict.decide import conclude, no_target
 from lastresort.gate.workers import GateWorkers
 from lastresort.models.protocol import Model
 from lastresort.records.gate import Fingerprints, GateFindings, GateForecast, TargetFound

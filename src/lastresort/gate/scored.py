@@ -16,7 +16,7 @@ from lastresort.gate.drawing import DrawnItems, Facts
 from lastresort.gate.plans import PilotedSuite, SuitePlan
 from lastresort.gate.suites.asking import SuiteReplies
 from lastresort.gate.suites.suite import ScorePair, SideName, SuiteItem, SuiteMeasure
-from lastresort.gate.verdict import judge_measure, skipped_measure
+from lastresort.gate.verdict.compare import judge_measure, skipped_measure
 from lastresort.records.gate import Look, LookedAt, SuiteFound
 from lastresort.types import MeasureSoFar
 

@@ -51,7 +51,7 @@ from lastresort.gate.suites.suite import (
     SuiteReply,
     Transcript,
 )
-from lastresort.gate.verdict import skipped_measure, uninformative_measure
+from lastresort.gate.verdict.compare import skipped_measure, uninformative_measure
 from lastresort.ladder import trained_rungs
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.uninformative import NoLocalWeights
@@ -196,7 +196,7 @@ def further_suites(
 
 def check_further_suites(task: Task) -> None:
     """Raises PrerequisiteError or InputError if lm-eval or the documents of a suite are missing."""
-    from lastresort.gate.lm_eval import load_parts
+    from lastresort.gate.lm_eval.tasks import load_parts
 
     for name in lm_eval_names(task):
         load_parts(name, task.folder)
@@ -216,8 +216,8 @@ def _further(
         return SettledSuite(name, skipped_measure(name, name))
     margin = _margin(task, name)
     if scores:
-        from lastresort.gate.lm_eval import load_parts
         from lastresort.gate.lm_eval.suite import LmEvalSuite
+        from lastresort.gate.lm_eval.tasks import load_parts
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
     return SettledSuite(name, uninformative_measure(name, name, margin=margin, why=[NoLocalWeights()]))

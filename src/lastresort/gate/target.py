@@ -15,7 +15,7 @@ from lastresort.evals.evidence.corrected import Correction
 from lastresort.evals.measure import Executor, JobFailure, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.suites.suite import SideName
-from lastresort.gate.verdict import Comparator, judge_target
+from lastresort.gate.verdict.decide import Comparator, judge_target
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.gate import TargetFound

@@ -20,7 +20,7 @@ from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suite_table import gate_forecast
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import PLAIN
-from lastresort.gate.verdict import Comparator, judge_target
+from lastresort.gate.verdict.decide import Comparator, judge_target
 from lastresort.records.gate import GateFindings, TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.forecast import Forecast

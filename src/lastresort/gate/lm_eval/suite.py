@@ -13,13 +13,12 @@ from lastresort.errors import DataError
 from lastresort.evals.evidence.noninferiority import items_needed
 from lastresort.gate.drawing import DrawnItems, draw
 from lastresort.gate.from_logs import changed_items
-from lastresort.gate.lm_eval import Documents, DocumentsToAsk, HarnessAnswers, MeasuredTasks, ask_each
-from lastresort.gate.lm_eval.asking import VERSION, AnswerChunks
-from lastresort.gate.logs import LoggedMeasure, PairedMeasure, pair_measures
+from lastresort.gate.lm_eval.asking import VERSION, AnswerChunks, DocumentsToAsk, HarnessAnswers, ask_each
+from lastresort.gate.lm_eval.tasks import Documents, MeasuredTasks
+from lastresort.gate.logs.logged import LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
 from lastresort.gate.suites.suite import SideName
-from lastresort.gate.verdict import judge_measure, uninformative_measure
-from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, why_no_headroom
+from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, judge_measure, uninformative_measure, why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
