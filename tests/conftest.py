@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+gc.set_threshold(20_000, 20, 10)  # what a test makes is soon let go: looking for garbage every 700 objects finds none
 _frozen = {"file": "", "modules": 0}
 WATCHED_TOKENS = "lastresort.train.watch.kept.ANSWER_TOKENS"
 MANY_MODULES = 200  # about what one large library brings
@@ -126,11 +128,33 @@ def machine_is_not_timed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def commands_are_made_once() -> Iterator[None]:
+    """typer makes all commands again for every call of one, which takes 19 ms. A process of a user calls one."""
+    from typer.main import get_command
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.main.get_command", cache(get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def processes_of_the_tests_compile_nothing() -> Iterator[None]:
     """Importing PEFT imports bitsandbytes, which prepares kernels that a test's process never runs: a second for each process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHDYNAMO_DISABLE", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def handbook(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A climb that retrieval wins. Its run stays as it is; others may lie beside it."""
+    from lastresort.app.climb import climb
+    from lastresort.spec.task import load_task
+    from retrieval_support import handbook_task
+
+    folder = tmp_path_factory.mktemp("handbook")
+    path = handbook_task(folder / "task", task={"knowledge_changes": "weekly", "retrain_every": "monthly"})
+    return climb(load_task(path), folder / "runs" / "handbook-1")
 
 
 @pytest.fixture

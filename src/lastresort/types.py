@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -94,7 +94,8 @@ class Decoding:
 
     def as_dict(self) -> dict[str, Any]:
         """The key of cached answers. An effort that is not set is no part of it, as it is no part of what is asked."""
-        body = asdict(self)
+        body = {one.name: getattr(self, one.name) for one in fields(self)}  # asdict copies what cannot change
+        body["grammar"] = None if self.grammar is None else asdict(self.grammar)
         if self.reasoning_effort is None:
             del body["reasoning_effort"]
         return body

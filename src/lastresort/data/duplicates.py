@@ -27,6 +27,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lastresort.types import Example
@@ -216,14 +217,19 @@ def _proposed(features: Sequence[frozenset[str]], before: int | None) -> Iterato
 
 
 def _sketches(features: Iterable[frozenset[str]]) -> Iterator[MinHash]:
-    """One for each, none of which may be empty; many at once take half the time."""
+    """One for each, none of which may be empty."""
+    for one in features:
+        sketch = _empty_sketch().copy()
+        sketch.update_batch([word.encode("utf-8", "surrogatepass") for word in sorted(one)])
+        yield sketch
+
+
+@cache
+def _empty_sketch() -> MinHash:
+    """Made once: drawing the hash functions takes longer than a sketch of a sentence."""
     from datasketch import MinHash
 
-    return iter(MinHash.generator(map(_encoded, features), num_perm=SKETCH))
-
-
-def _encoded(features: frozenset[str]) -> list[bytes]:
-    return [word.encode("utf-8", "surrogatepass") for word in sorted(features)]
+    return MinHash(num_perm=SKETCH)
 
 
 def _overlap(a: frozenset[str], b: frozenset[str]) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, SharedTokens, at_places, sample_indices
@@ -270,9 +270,12 @@ class CachedModel:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
+_STORED = [one.name for one in fields(Answer) if one.name not in ("passages", "paid")]
+
+
 def _body(answer: Answer) -> JsonObject:
     """The answer as it is stored: without its passages, which are not the model's, and without `paid`, as a replay is free."""
-    return {name: value for name, value in asdict(answer).items() if name not in ("passages", "paid")}
+    return {name: getattr(answer, name) for name in _STORED}
 
 
 def _answer(body: Mapping[str, Any]) -> Answer | None:
