@@ -15,6 +15,7 @@ from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
 
+SUPERVISED = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.1, "loraplus_lr_ratio": 2}
 COLOURS = ("red", "blue", "green")
 THINGS = "ape bee cat dog elk fox gnu hen ibis jay koi lynx mole newt owl pig rat seal toad urchin vole wolf yak zebra".split()
 SCORE = """

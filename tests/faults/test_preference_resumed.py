@@ -7,13 +7,12 @@ from statistics import fmean
 
 import pytest
 
-from climb_support import comparable, reason_lines
+from climb_support import comparable
 from lastresort.app.climb import Climbed
 from lastresort.records.events.search import RungSearched
 from lastresort.records.events.training import (
     BestSampled,
     CandidateMoved,
-    DriftMeasured,
     GroupsDrawn,
     SamplesPaired,
     TrainingReached,
@@ -31,62 +30,6 @@ def on_pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed, S
     folder = tmp_path_factory.mktemp("pairs")
     path, scissors = tiny_task(folder, preferences=pairs(), score={"python": "score.py:vowels"}), Scissors()
     return path, climbed(path, folder / "runs" / "whole", scissors), scissors
-
-
-def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
-    _, found, _ = on_pairs
-    sft, preference = found.decision.as_json()["rungs"]
-    assert preference["chosen"].startswith("dpo-lr")
-    assert preference["test"] is not None
-    with Record.open(found.run, read_only=True) as record:
-        training = [one for one in record.all(TrainingReached) if one.rung == "preference"]
-        search = record.last(RungSearched, "preference")
-        curve = steps_of(record, "dpo-lr0.003")
-    assert {one.start for one in training} == {sft["chosen"]}
-    assert all(one.path == "packed" for one in training)
-    assert search is not None
-    assert "DPO on the task's pairs, from the adapter of sft" in search.in_words
-    assert curve[0]["margin"] == pytest.approx(0, abs=1e-4)  # the reference is the start
-    assert curve[-1]["margin"] > 0
-
-
-def test_how_many_layers_the_adapters_reach_is_said_once_a_rung_and_recorded(
-    on_pairs: tuple[Path, Climbed, Scissors],
-) -> None:
-    _, found, scissors = on_pairs
-    with Record.open(found.run, read_only=True) as record:
-        reach = [one.adapted for one in record.all(TrainingReached) if one.adapted is not None]
-    assert {(one.layers, one.all_layers) for one in reach} == {(2, 2)}
-    (parameters,) = {one.parameters for one in reach}
-    told = f"adapters in 2 of 2 layers, {parameters:,} parameters"
-    assert [line for line in scissors.said if "layers" in line] == [f"sft: {told}", f"preference: {told}"]
-
-
-def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
-    _, found, _ = on_pairs
-    preference = found.decision.as_json()["rungs"][1]
-    names = [candidate["name"] for candidate in preference["candidates"]]
-    assert len(names) == 3  # two rates after the first epoch, one of them after the second
-    with Record.open(found.run, read_only=True) as record:
-        drifts = {drift.candidate: drift for drift in record.all(DriftMeasured)}
-    assert list(drifts) == names
-    for drift in drifts.values():
-        moved, length = drift.moved, drift.length
-        assert moved.kl > 0
-        assert moved.kl_answers == 32
-        assert moved.margin_of == "pairs held out"
-        assert 0 <= (moved.margin_above_0 or 0) <= 1
-        assert length.tokens_before > 0
-    far, near = (max((n for n in names if rate in n), key=len) for rate in ("0.003", "0.001"))
-    assert drifts[far].moved.margin > drifts[near].moved.margin > 0  # type: ignore[operator]
-    chosen = drifts[preference["chosen"]]
-    assert any(
-        "KL to the starting model: " in reason and reason.startswith("preference: ")
-        for reason in reason_lines(found.decision.as_json())
-    )
-    page = (found.run / "report.html").read_text(encoding="utf-8")
-    assert "Margin, nats" in page
-    assert f"{chosen.length.tokens_after:.1f}" in page
 
 
 @pytest.mark.slow

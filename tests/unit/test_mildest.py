@@ -87,8 +87,8 @@ def test_the_mildest_of_the_likely_is_taken() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A climb whose bar is low enough for some checkpoints."""
     folder = tmp_path_factory.mktemp("mildest")
-    path = tiny_task(folder / "task", ladder=["sft"], bar=0.05, sft={**SFT, "select": "mildest"})
-    return climbed(path, folder / "run").run
+    sft = {**SFT, "learning_rates": [0.03], "select": "mildest"}
+    return climbed(tiny_task(folder / "task", ladder=["sft"], bar=0.05, sft=sft), folder / "run").run
 
 
 def weighing_of(run: Path) -> Weighing:

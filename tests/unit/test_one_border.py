@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ PARSING = {
 }
 OPENING = {"open", "safe_open", "load_file"}  # by their names alone
 READING = {"read_text", "read_bytes"}  # of any path
+NAMED = re.compile(rf"\b(?:{'|'.join({name.rpartition('.')[2] for name in PARSING} | OPENING | READING)})\s*\(")
 ALLOWED = {
     "after/compare/compare.py": "reads what its own process answers",
     "after/compare/training.py": "reads what its own process answers",
@@ -115,6 +117,11 @@ def read_here(tree: ast.Module) -> set[str]:
     return found
 
 
+def _read_by(source: str) -> set[str]:
+    """Not parsed where no such name is called: most files."""
+    return read_here(ast.parse(source)) if NAMED.search(source) else set()
+
+
 def _mode(call: ast.Call) -> str:
     first = call.args[0] if call.args else None
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
@@ -129,7 +136,7 @@ def test_nothing_else_opens_and_parses_files() -> None:
     elsewhere = {
         path.relative_to(SRC).as_posix(): calls
         for path in sorted(SRC.rglob("*.py"))
-        if path != SRC / "foreign.py" and (calls := read_here(ast.parse(path.read_text("utf-8"))))
+        if path != SRC / "foreign.py" and (calls := _read_by(path.read_text("utf-8")))
     }
     assert {name: calls for name, calls in elsewhere.items() if name not in ALLOWED} == {}
     assert ALLOWED.keys() <= elsewhere.keys(), "what is no longer so is no longer allowed"
@@ -151,7 +158,7 @@ def test_nothing_else_opens_and_parses_files() -> None:
     ],
 )
 def test_such_a_line_is_noticed(line: str) -> None:
-    assert read_here(ast.parse(line))
+    assert _read_by(line)
 
 
 @pytest.mark.parametrize("line", ["read_text(path)", "model.open()", 'path.open("w")', "json.dumps(a)"])

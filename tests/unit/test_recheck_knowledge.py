@@ -11,18 +11,19 @@ import pytest
 
 from climb_support import calls
 from lastresort.after.recheck.documents import AffectedAnswer, _by_file, staleness, standing
+from lastresort.app.climb import Climbed
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.update import DocumentChanges, file_changes, file_hashes
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument
-from recheck_support import copied, handbook_run, knowing_run, rechecked, tuned_run, untouched
+from recheck_support import copied, knowing_run, rechecked, tuned_run, untouched
 from retrieval_support import NAMES, code
 
 
-@pytest.fixture(scope="module")
-def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def reading(handbook: Climbed) -> Path:
     """A run that retrieval won."""
-    return handbook_run(tmp_path_factory.mktemp("reading"))
+    return handbook.run
 
 
 @pytest.fixture(scope="module")

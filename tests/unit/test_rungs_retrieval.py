@@ -37,9 +37,9 @@ def entry(found: Climbed, rung: str) -> dict[str, Any]:
     return next(one for one in found.decision.as_json()["rungs"] if one["name"] == rung)
 
 
-@pytest.fixture(scope="module")
-def climbed(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
-    return run(tmp_path_factory.mktemp("climbed"), task={"knowledge_changes": "weekly", "retrain_every": "monthly"})
+@pytest.fixture
+def climbed(handbook: Climbed) -> Climbed:
+    return handbook
 
 
 def test_closed_book_fails_and_passages_meet_the_bar(climbed: Climbed) -> None:
