@@ -87,6 +87,7 @@ def test_bfloat16_trains_and_samples_by_levels():
     assert relative_difference(computed, gradients(exact, expected.per_token)) < 0.1
 
 
+@pytest.mark.slow
 def test_scores_of_continuations():
     model = tiny(dtype=torch.float32)
     prompts, choices = [list(p) for p in PROMPTS[:3]], [[[11], [12, 13]], [[12], []], [[13], [11, 12]]]

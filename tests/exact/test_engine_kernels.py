@@ -104,6 +104,7 @@ def test_products_key_heads(heads):
     compare(tiny(num_key_value_heads=heads), every_row(), "products", 1e-9, 1e-6)
 
 
+@pytest.mark.slow
 def test_products_under_checkpointing(monkeypatch):
     monkeypatch.setattr(kernels, "PIECE_SCORES", 300)  # many pieces, the last one short
     model = tiny()

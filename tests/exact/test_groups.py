@@ -97,6 +97,7 @@ def test_a_prompt_that_comes_again_gets_other_answers(tmp_path):
         assert set(once).isdisjoint(again)
 
 
+@pytest.mark.slow
 def test_a_group_computes_its_prompt_once_and_chunks_change_nothing(tmp_path):
     model, tokenizer = tiny_and_tokenizer(tmp_path, dtype="float64")
     computed = []

@@ -188,7 +188,7 @@ def passed(model: Any, items: Sequence[TrainingItem]) -> tuple[float, Mapping[st
     return found.loss, found.figures, {name: p.grad.clone() for name, p in trainable(model) if p.grad is not None}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["by none", "by some", "by all"])
 def test_what_the_present_weights_answered_is_not_scored_again(told: str, folder: Path, server: FakeVllm) -> None:
     """Their ratio is 1 in the pass that trains. Losses and gradients are those of log-probabilities that were computed before."""
@@ -213,7 +213,7 @@ def test_what_the_present_weights_answered_is_not_scored_again(told: str, folder
     assert passed(model, other)[0] != pytest.approx(want_loss, abs=1e-3)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("tells_reason", [True, False])
 def test_a_server_that_tells_no_tokens(tells_reason: bool, folder: Path, server: FakeVllm) -> None:
     """Its text is tokenised here; an end token is trained where it is known that the model's own end came."""
@@ -241,6 +241,7 @@ def test_a_server_that_tells_no_tokens(tells_reason: bool, folder: Path, server:
     assert 0 < sum(ended) < 12
 
 
+@pytest.mark.slow
 def test_another_policy_whose_tokenizer_differs_is_taken_by_its_text(folder: Path, server: FakeVllm) -> None:
     model, tokenizer = tiny_and_tokenizer(folder)
     server.template = TEMPLATE.replace("assistant\n", "assistant:")
@@ -256,6 +257,7 @@ def test_another_policy_whose_tokenizer_differs_is_taken_by_its_text(folder: Pat
     assert "and they differ from token" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_was_started_anew_gets_the_adapter_again(folder: Path, server: FakeVllm) -> None:
     model, tokenizer = tiny_and_tokenizer(folder)
     with groups_of(folder, tokenizer, server, every=4) as groups:
@@ -278,6 +280,7 @@ def test_a_run_that_goes_on_finds_its_adapter_loaded_and_drops_what_a_kill_left(
         assert list(server.loaded) == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("troubles", [2, 3])
 def test_a_cut_line_is_tried_again_and_then_stops_the_run(troubles: int, folder: Path, server: FakeVllm) -> None:
     model, tokenizer = tiny_and_tokenizer(folder)

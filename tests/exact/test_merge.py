@@ -74,6 +74,7 @@ def test_a_scale_between_moves_weights_and_answers_alike(kind: str, tmp_path: Pa
         torch.testing.assert_close(value, (weights[0][name] + full[name]) / 2, rtol=0, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_bfloat16_up_to_the_rounding_of_its_weights(family: str, tmp_path: Path) -> None:
     base, adapter = pair(tmp_path, family, "lora", torch.bfloat16)

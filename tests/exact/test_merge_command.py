@@ -29,6 +29,7 @@ def adapter(folder: Path, dtype: torch.dtype = torch.float32, **settings: object
     return folder / "tickets"
 
 
+@pytest.mark.slow
 def test_the_base_and_the_folder_have_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def changes(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
     return {name: weight - before[name] for name, weight in merged.named_parameters()}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["lora", "rslora"])
 def test_an_adapter_at_a_scale_adds_that_share_of_what_it_adds(kind: str, tmp_path: Path) -> None:
     base, adapter = saved(tmp_path, kind)

@@ -112,6 +112,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_end(folder: Path, monkeypatch: p
     assert cut["file"]["origin"] == whole["file"]["origin"]
 
 
+@pytest.mark.slow
 def test_what_was_refused_may_be_corrected_in_the_same_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +163,7 @@ def test_instructions_are_trained_with_their_end_token(folder: Path, monkeypatch
     assert row["segments"][1] == {"text": "ape", "train": True, "end": True}
 
 
+@pytest.mark.slow
 def test_conversations_text_and_labels_are_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [[{"from": "human", "value": f"Say {name}."}, {"from": "gpt", "value": name}] for name in ANIMALS]
     (folder / "a").mkdir()

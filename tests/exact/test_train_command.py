@@ -110,7 +110,7 @@ class Said(SilentProgress):
         self.lines.append(text)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["attention", "all-linear"])
 def test_how_many_layers_the_adapters_reach_is_said_and_recorded(target: str, tmp_path: Path) -> None:
     """Of a model with attention in one layer of eight, before it is trained."""
@@ -146,6 +146,7 @@ def logps(model: Path, adapter: Path | None, rows: list[Row]) -> list[float]:
         return [float(reference(loaded, [row]).sum()) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_loss_held_out_is_that_of_what_was_saved(model: Path, tmp_path: Path) -> None:
     held = write_rows(tmp_path / "held.jsonl", pairs()[8:])
     found = run(tmp_path, model, "dpo", pairs()[:8], data={"train": "rows.jsonl", "eval": "held.jsonl"})

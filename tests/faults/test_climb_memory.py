@@ -78,6 +78,7 @@ def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
     assert int(lower.keys["max_pass_tokens"]) < 480
 
 
+@pytest.mark.slow
 def test_a_rung_that_no_pass_makes_fit_is_tried_and_says_what_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

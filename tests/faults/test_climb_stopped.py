@@ -100,7 +100,7 @@ def test_a_stop_file_ends_a_climb_that_goes_on_to_the_same_decision(batches: int
     assert len(calls(tmp_path / "asked")) == len(calls(tmp_path / "whole")) > asked
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["gate: general: a pilot", "gate: base: general", "gate: tuned: general"])
 def test_a_stop_file_ends_a_gate_after_a_batch_of_which_nothing_is_asked_again(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -223,6 +223,7 @@ keep_upload(Workspace(Path(sys.argv[1])), "cases.csv", "", Upload(b"text,team\\n
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_page_killed_while_it_takes_an_upload_leaves_no_half_of_it(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", UPLOADING, str(tmp_path)], check=False)

@@ -92,9 +92,10 @@ os._exit(0)
 """
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-@pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [None, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGTERM, signal.SIGKILL))]
+)
 def test_the_folder_of_a_job_that_outlives_its_page_goes_when_the_job_ends(
     number: signal.Signals | None, tmp_path: Path
 ) -> None:

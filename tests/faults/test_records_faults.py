@@ -178,6 +178,7 @@ class WatchedConnection(sqlite3.Connection):
         return cursor
 
 
+@pytest.mark.slow
 def test_a_cache_that_another_process_starts_meanwhile_is_not_taken_for_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
         return gated_climb(tmp_path_factory.mktemp("whole"), MENDED, task=ONE_SUITE, gate="quick")
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "after"),
     [

@@ -100,7 +100,8 @@ def test_a_thread_that_outlives_the_command_does_not_keep_it(tmp_path: Path) -> 
     assert process.wait(LONGEST_S) in (0, *ENDED)  # 0 where the command had ended before the signal came
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled_slow(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
 )

@@ -236,6 +236,7 @@ def test_other_weights_of_the_model_to_train_are_other_cells(tmp_path: Path) -> 
         save_tiny_model(folder / changed, seed=seed)
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_a_finished_cell_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, left = request(tmp_path), tmp_path / "studies" / "own" / "cells"
 

@@ -121,7 +121,7 @@ class Priced(Teacher):
         return answers
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize(("usd", "some"), [(0.2, False), (0.3, False), (2.0, True)])
 def test_prompts_for_answers_that_are_longer_than_the_request_stay_within_the_limit(
     usd: float, some: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -258,6 +258,7 @@ def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
         synth(monkeypatch, path, Teacher(scripted_replies()), n=6, seed=4)
 
 
+@pytest.mark.slow
 def test_calls_under_other_settings_stay_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no batch was finished under them: limits hold over all sessions, and a replay adds nothing."""
     path = routing(tmp_path)
@@ -384,6 +385,7 @@ def test_an_instruction_in_a_row_is_data(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(order in json.loads(line)["input"] for line in shown)
 
 
+@pytest.mark.slow
 def test_files_that_are_not_of_this_synthesis_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, teacher = routing(tmp_path), Teacher(scripted_replies())
     mine, pipe = tmp_path / "mine.jsonl", tmp_path / "pipe.jsonl"

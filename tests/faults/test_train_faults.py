@@ -98,6 +98,7 @@ def test_rows_left_out_or_cut_are_counted_and_named(
     assert record(tmp_path / "out")["data"]["items"] == 13
 
 
+@pytest.mark.slow
 def test_a_mismatched_answer_that_would_not_fit_is_cut(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_cut_line_stops_the_run_which_goes_on_elsewhere(
     assert [line["step"] for line in logged(tmp_path)] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_another_policy_is_named_in_the_record(
     model: Path, server: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,7 +221,7 @@ def hungry(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(gradients, "_share", eating)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_batch_that_does_not_fit_says_what_to_lower_and_goes_on_with_less(
     after: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -243,6 +244,7 @@ def test_a_batch_that_does_not_fit_says_what_to_lower_and_goes_on_with_less(
         torch.testing.assert_close(found[name], whole[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_row_longer_than_a_pass_goes_alone(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, tokens in (("wide", 4096), ("narrow", 8)):
         folder = tmp_path / name

@@ -18,9 +18,18 @@ CORPUS: dict[str, Case] = {
 }
 
 
+LONG = {
+    "knowledge: front matter of 2 MB",
+    "data: a dictionary of bytes of one length",
+    "knowledge: headings of one title",
+}
+
+
 @pytest.mark.sampled_slow(3)
-@pytest.mark.sampled(16)
-@pytest.mark.parametrize("name", CORPUS)
+@pytest.mark.sampled(24)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CORPUS]
+)
 def test_it_ends_well_or_with_one_sentence(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

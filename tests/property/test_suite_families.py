@@ -46,6 +46,7 @@ def test_questions_are_many_and_each_has_one_right_answer(name: str, level: int)
         assert not any(rest in choice.question for rest in ("{", "}", "  ", ".."))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "level"), STRATA)
 def test_a_fact_is_what_settles_the_answer(name: str, level: int) -> None:
     """Few facts in many wordings are told as facts, so that none is asked twice; the place of an agreement settles nothing."""

@@ -67,8 +67,8 @@ def test_a_system_right_at_the_bar_is_seldom_called_met_or_not_met(
         assert np.mean([one is not None and one.outcome == outcome for one in found]) <= ALLOWED
 
 
+@pytest.mark.slow
 @pytest.mark.sampled_slow(3)
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("n_labels", [20, 300])
 @pytest.mark.parametrize("lenient", [-0.5, 0.0, 0.5])
 def test_a_judge_that_grades_too_high_or_too_low_does_not_move_the_verdict(n_labels: int, lenient: float) -> None:
@@ -113,6 +113,7 @@ def test_uncorrected_a_lenient_judge_breaks_the_promise_and_corrected_a_good_sys
     assert good > 90
 
 
+@pytest.mark.slow
 @without_items_needed()
 def test_going_on_with_fresh_items_keeps_the_error_of_a_corrected_bar() -> None:
     random, bar = np.random.default_rng(5), 0.8

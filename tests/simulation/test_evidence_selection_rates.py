@@ -76,6 +76,7 @@ def test_a_group_of_equal_items_counts_as_one_item() -> None:
     assert np.isclose(selection_bias_corrected(repeated, 7, groups=labels), alone)
 
 
+@pytest.mark.slow
 def test_the_correction_does_not_deny_a_clear_winner() -> None:
     generator = np.random.default_rng(44)
     corrected, plain = [], []

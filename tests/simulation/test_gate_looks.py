@@ -14,7 +14,7 @@ from gate_table import LOOKED, LOOKED_RUNS, LOOKS, LOSSES, shown_rows
 from lastresort.evals.evidence.sequential import Looks, is_in_reach, look_schedule, non_inferior_so_far, running_p
 from page_tables import allowed
 
-FEW = 2_000
+FEW = 1_000
 WIDE = [replace(one, margin=0.1, share=0.1) for one in GATES[4][2:]]
 
 
@@ -34,6 +34,7 @@ def test_a_loss_that_equals_the_margin_ships_and_is_rejected_at_most_5_percent(l
     assert losses == "all" or found.ship > 0.005  # it is the error that is bounded, not a gate that never ships
 
 
+@pytest.mark.slow
 def test_two_gates_keep_both_promises() -> None:
     """The second follows where the first does not ship, on fresh items, of a model that is no better than before."""
     for losses in ("all", "one", "none"):

@@ -82,6 +82,7 @@ def test_graded_scores_keep_the_error(kind: str, share: float, margin: float) ->
     assert max(found.non_inferior, found.regressed) <= allowed(ALPHA, FEW)
 
 
+@pytest.mark.slow
 def test_bca_would_not_keep_that() -> None:
     assert graded_size("wholes and halves", 0.1, 50, 0.025, 0.025, FEW, bca=True).bca > allowed(ALPHA, FEW)  # type: ignore[operator]
 
@@ -117,6 +118,7 @@ def test_planned_power_is_reached_and_not_far_exceeded(cell: PowerCell) -> None:
     assert power(n // 2, cell.margin, cell.share, cell.alpha) < cell.wanted
 
 
+@pytest.mark.slow
 def test_planned_power_is_reached_by_graded_scores() -> None:
     margin, share, runs = 0.05, 0.2, 400
     spread = float(changes("wholes and halves", share, 0.0) @ HALVES**2)
@@ -132,28 +134,29 @@ def small_gate(losses: str, alpha: float = ALPHA, at_most: int | None = None) ->
     wide = [type(one)(one.name, 0.1, 0.1) for one in asked]
     sizes = plan(wide, alpha, at_most)
     lost = [0.1 * (losses == "all" or (losses == "one" and number == 0)) for number in range(len(wide))]
-    return gates(wide, sizes, lost, alpha=alpha, runs=1_000)
+    return gates(wide, sizes, lost, alpha=alpha, runs=FEW)
 
 
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("losses", ["all", "one"])
 def test_a_gate_ships_a_loss_that_equals_the_margin_at_most_5_percent(losses: str) -> None:
     found = small_gate(losses)
-    assert found.ship <= allowed(ALPHA, 1_000)
-    assert found.reject <= allowed(ALPHA, 1_000)
+    assert found.ship <= allowed(ALPHA, FEW)
+    assert found.reject <= allowed(ALPHA, FEW)
 
 
 def test_an_unchanged_model_ships_with_the_planned_power_and_is_not_rejected() -> None:
     found = small_gate("none")
-    assert found.ship >= 0.8 - 3 * np.sqrt(0.16 / 1_000)
+    assert found.ship >= 0.8 - 3 * np.sqrt(0.16 / FEW)
     assert found.reject <= 0.01
 
 
+@pytest.mark.slow
 def test_a_small_gate_only_lacks_power() -> None:
     full, quick = small_gate("none"), small_gate("none", at_most=40)
     assert quick.ship < full.ship - 0.2
-    assert quick.reject <= allowed(ALPHA, 1_000)
-    assert small_gate("all", at_most=40).ship <= allowed(ALPHA, 1_000)
+    assert quick.reject <= allowed(ALPHA, FEW)
+    assert small_gate("all", at_most=40).ship <= allowed(ALPHA, FEW)
 
 
 @pytest.mark.slow

@@ -62,6 +62,7 @@ def test_equal_prompts_look_different_no_more_often_than_promised() -> None:
     assert seen(0.0) <= LEVEL + 2 * (LEVEL * (1 - LEVEL) / RUNS) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_better_by_12_points_mostly_shows() -> None:
     assert seen(0.12) > 0.5
 

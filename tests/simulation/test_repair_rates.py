@@ -18,7 +18,7 @@ def test_an_unchanged_model_is_rejected_at_most_at_the_error_of_both() -> None:
     assert found.shipped > 0.5  # what is asked decides
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [3, 7])
 def test_the_best_of_k_repairs_that_are_all_spoiled_passes_the_second_gate_no_more_often_than_one(k: int) -> None:
     """The first is spoiled beyond doubt; every repair truly loses the margin, and some seem good on the separate draw."""

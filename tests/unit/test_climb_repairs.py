@@ -216,6 +216,7 @@ def test_a_resumed_climb_repairs_nothing_again(mended: Climbed, spoiled: Climbed
         assert len(calls(task)) == before
 
 
+@pytest.mark.slow
 def test_without_a_gate_no_repair_is_begun_of_one_that_was_rejected_before(
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +234,7 @@ def _killed(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
     """On the items of the second gate the repaired system is as bad as the first."""
     second = {"right": BROKEN, "adapter": '"lora_alpha": 16[,}]', "contains": "^Say: [a-z]+ 1 "}
@@ -257,6 +259,7 @@ def test_a_repair_that_misses_the_bar_leaves_the_test_of_the_rung(tmp_path: Path
     assert (decision["rungs"][1]["chosen"], decision["rungs"][1]["gate"]) == ("sft-adapter", "REJECT")
 
 
+@pytest.mark.slow
 def test_an_undecided_repair_is_not_told_to_go_on_with_fresh_items(
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +304,7 @@ def test_an_untuned_winner_that_was_kept_below_the_bar_is_said_to_miss_it(spoile
     assert winner_status(spoiled.run).bar_note == MISSES
 
 
+@pytest.mark.slow
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
     taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
     decision = gated_climb(tmp_path, SPOILED, task=taller, gate="quick").decision.as_json()

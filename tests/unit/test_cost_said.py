@@ -49,6 +49,7 @@ def two_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PromptingRung, "forecast", lambda *_: TWO_HOURS)
 
 
+@pytest.mark.slow
 def test_a_rung_of_two_hours_asks_once_and_a_no_leaves_it_for_later(tmp_path: Path) -> None:
     answers = Answers(False, True)
     with pytest.raises(StopRequestedError, match="the answer was no"):

@@ -81,7 +81,7 @@ def test_a_large_loss_is_shown_at_once_and_no_loss_within_a_fraction_of_a_fixed_
     assert (running_p(np.zeros(400), -MARGIN) <= 0.025).argmax() + 1 == 175
 
 
-@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("binary", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_interval_and_verdict_agree_before_the_last_item_and_at_it(binary: bool) -> None:
     generator = np.random.default_rng(3)
     for loss in (0.0, 0.03, 0.2):

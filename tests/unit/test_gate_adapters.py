@@ -69,6 +69,7 @@ def gate(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     return run
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changes_nothing_is_never_rejected(gate: Any, tmp_path: Path) -> None:
     code, found, error = gate(adapter(tmp_path / "new"))
     assert code == 0, error

@@ -229,6 +229,7 @@ def test_each_training_in_the_same_folder_is_another_look_at_the_test_set(gate: 
     assert "already been used in" in told[2]
 
 
+@pytest.mark.slow
 def test_another_seed_asks_other_items(gate: Run, tmp_path: Path) -> None:
     gated_task(tmp_path, tuned=BAD)
     gate("--quick")

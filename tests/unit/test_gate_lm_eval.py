@@ -109,6 +109,7 @@ def test_a_folder_holds_parts_and_their_documents_are_a_pilot_or_scored(here: Pa
     assert [part.name for part in load_parts("lm_eval:tasks/words.yaml", here)] == ["words"]
 
 
+@pytest.mark.slow
 def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: MeasuredTasks, tmp_path: Path) -> None:
     state = random.getstate()
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:

@@ -88,6 +88,7 @@ def test_the_client_sends_what_was_measured(layout: Any, base: Path, tmp_path: P
     assert got[0] == {"model": "tickets", "temperature": 0.0, "seed": 0, "max_tokens": 8, "stop": ['"', "\n"]}
 
 
+@pytest.mark.slow
 def test_a_template_without_system_turns_gets_none(base: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(base, other)
@@ -210,6 +211,7 @@ def test_reasoning_and_choices_are_taken_out_of_the_reply(base: Path, tmp_path: 
     assert got[0]["response_format"]["json_schema"]["schema"]["properties"]["answer"]["enum"] == list(CHOICES)
 
 
+@pytest.mark.slow
 def test_a_stop_string_that_stays_in_the_answer_is_cut(base: Path, tmp_path: Path) -> None:
     found = handed(run_of(tmp_path / "a", system(base, decoding=Decoding(8, stop=("END", '"')))), "transformers")
     with listening('one" two END') as (url, _):
@@ -235,6 +237,7 @@ def test_shots_chosen_by_the_input_need_the_proxy(base: Path, tmp_path: Path) ->
     assert (copied.prompt, copied.decoding) == (nearest(base).prompt, nearest(base).decoding)
 
 
+@pytest.mark.slow
 def test_the_proxy_of_the_readme_takes_what_the_client_sends(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +277,7 @@ def test_what_is_printed_and_written_for_the_proxy_names_it(
     )
 
 
+@pytest.mark.slow
 def test_a_client_without_an_input_says_how_it_is_called(base: Path, tmp_path: Path) -> None:
     folder = handed(run_of(tmp_path / "tickets", system(base)), "vllm").folder
     done = subprocess.run([sys.executable, str(folder / "client.py")], capture_output=True, text=True, check=False)

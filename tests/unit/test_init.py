@@ -274,6 +274,7 @@ def test_a_group_column_that_equal_inputs_connect_is_left_out_of_the_split(tmp_p
     assert "# Rows share a customer, but equal inputs connect them" in task.read_text("utf-8")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("owners", "inputs", "times", "largest"),
     [(40, 2, 10, 2), (60, 2, 12, 2), (100, 5, 6, 5), (25, 20, 1, 20), (30, 4, 1, 300), (60, 4, 1, 500)],

@@ -66,6 +66,7 @@ def test_the_embedded_embedder_knows_meaning_and_its_limits(embedder: Embedder) 
     assert embedder.embed_questions([]).shape == (0, 384)
 
 
+@pytest.mark.slow
 def test_progress_and_order_of_many_texts(embedder: Embedder) -> None:
     texts = [f"{'long ' * (n % 7)}text {n}" for n in range(520)]
     done: list[int] = []

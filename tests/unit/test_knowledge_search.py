@@ -127,6 +127,7 @@ def test_a_reranker_orders_the_candidates(store: Store, mode: Mode) -> None:
     assert reranker.asked == [[hit.chunk.embedded for hit in plain]]
 
 
+@pytest.mark.slow
 def test_an_index_over_vectors_changes_nothing(tmp_path: Path) -> None:
     """Clusters of close vectors in many rows: every part of the index is looked into, so that the results are the same."""
     documents = [

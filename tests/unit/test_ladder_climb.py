@@ -293,6 +293,7 @@ def test_training_answers_beyond_the_limit_are_counted() -> None:
     assert longer_answers(prepared, Counting(), 1000) == (0, 60)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_rung_with_a_result_keeps_it_on_a_machine_on_which_it_would_be_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,6 +206,7 @@ def test_where_the_goal_is_quality_the_first_met_ends_the_climb(tmp_path: Path) 
     assert not any("Cost of" in reason for reason in reason_lines(decision))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_plan")
 def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
     told = climbed(tmp_path / "until", until="prompting").decision.as_json()["break_even"]["saving"]
@@ -271,6 +272,7 @@ def test_a_climb_that_is_cut_while_it_goes_on_ends_as_one_that_is_not(
     assert again.decision.as_json() == found.decision.as_json()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_plan")
 def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> None:
     path = two_models(tmp_path / "task", use={"calls_per_month": 10})
@@ -289,6 +291,7 @@ def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> 
         climb(load_task(path), tmp_path / "run", gate="none")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cheap_plan")
 def test_a_rung_that_was_gone_on_to_for_its_cost_stays_on_a_machine_too_small_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -272,6 +272,7 @@ def test_the_bar_is_tested_on_the_score_that_labels_correct(tmp_path: Path) -> N
     validate_decision(found.decision.as_json())
 
 
+@pytest.mark.slow
 def test_a_lenient_judge_leaves_a_verdict_open_that_it_alone_would_give(tmp_path: Path) -> None:
     """It accepts 13 of 40 wrong answers, so what it accepts may be wrong answers as well."""
     found, judge, test = corrected(tmp_path, accepted=60, wrongly=13, right=0.86)

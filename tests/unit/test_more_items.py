@@ -125,6 +125,7 @@ def test_it_is_noted_with_the_hash_of_its_file_and_counted_as_used(tmp_path: Pat
         assert 0 <= sum(ledger.uses(hashes).values()) - used.parts[1].n_used < 32, "to the end of the batch"
 
 
+@pytest.mark.slow
 def test_it_goes_on_file_after_file(tmp_path: Path) -> None:
     """With few items each; as `judge_going_on` says of the same scores."""
     undecided(tmp_path, right=0.85)
@@ -160,6 +161,7 @@ def test_the_same_file_again_changes_nothing(tmp_path: Path) -> None:
     assert len(calls(tmp_path / "task")) == asked
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_on_the_way_goes_on_without_being_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +225,7 @@ def test_only_an_undecided_test_goes_on(tmp_path: Path) -> None:
         with_more(tmp_path, FRESH[:50])
 
 
+@pytest.mark.slow
 def test_without_a_name_the_newest_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, more = undecided(tmp_path), write(tmp_path / "more.jsonl", FRESH[:300])
     monkeypatch.chdir(tmp_path)
@@ -239,6 +242,7 @@ def test_more_needs_a_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_groups_and_graded_scores_go_on_at_the_whole_error(tmp_path: Path) -> None:
     """Groups of two: the parts are pooled, and judged by the rule of the first."""
     grouped = [{**row, "group": f"g{number // 2}"} for number, row in enumerate(EVERYTHING)]
@@ -264,6 +268,7 @@ def test_groups_and_graded_scores_go_on_at_the_whole_error(tmp_path: Path) -> No
         with_more(tmp_path, [{**grouped[420], "group": "g0"}, {**grouped[421], "group": "new"}], "third.jsonl")
 
 
+@pytest.mark.slow
 def test_graded_scores_go_on_with_all_that_they_have_at_the_error_that_they_began_with(tmp_path: Path) -> None:
     """The same bets, from the first item of the test set to the last fresh one (Ville): no error is parted."""
     undecided(tmp_path, right=0.91, score="rouge_l")
@@ -288,6 +293,7 @@ def test_graded_scores_go_on_with_all_that_they_have_at_the_error_that_they_bega
     assert second.decided == whole.decided
 
 
+@pytest.mark.slow
 def test_with_goal_cost_the_test_of_the_cheaper_calls_goes_on_at_the_error_of_the_met_or_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,6 +386,7 @@ def test_a_gate_that_lacked_the_verdict_is_judged_again_and_asks_nothing(
     assert found.winner.held is False
 
 
+@pytest.mark.slow
 def test_a_gate_is_judged_again_where_a_larger_error_decides_the_test_set_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +459,7 @@ def test_a_rung_below_that_meets_the_bar_after_all_wins(tmp_path: Path, monkeypa
 RISING = [{"right": 0.68}, {"right": 0.97, "contains": "fresh"}]  # from below the bar to above it, and never decided
 
 
+@pytest.mark.slow
 def test_a_rung_below_that_leads_after_all_takes_no_met_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script_rungs(monkeypatch, "sft")
     levels = [*RISING, *quality(SAFE, right=0.97)[1:]]
@@ -472,6 +480,7 @@ def test_a_rung_below_that_leads_after_all_takes_no_met_away(tmp_path: Path, mon
     assert (decision.winner.kind, decision.winner.held) == ("adapter", False)
 
 
+@pytest.mark.slow
 def test_a_rung_below_that_leads_after_all_ends_the_climb_where_the_gate_rejected_what_met_the_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,6 +496,7 @@ def test_a_rung_below_that_leads_after_all_ends_the_climb_where_the_gate_rejecte
     assert (decision.stopped_at, decision.winner and decision.winner.kind) == ("prompting", "prompt")
 
 
+@pytest.mark.slow
 def test_a_rung_below_that_leads_after_all_ends_the_climb_where_none_above_meets_the_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,7 @@ def test_the_page_asks_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert job.arguments[-2:] == ("--until", "sft")
 
 
+@pytest.mark.slow
 def test_fresh_items_are_in_the_commands_that_make_the_run_again(tmp_path: Path) -> None:
     """After the climb itself, as they were given."""
     found = stopped_climb(tmp_path, OPEN)

@@ -62,6 +62,7 @@ def test_they_stop_where_one_more_step_is_no_better(tmp_path: Path) -> None:
     assert rung["chosen"] == "few-shot-8"  # the cheaper of equals
 
 
+@pytest.mark.slow
 def test_they_stop_at_64(tmp_path: Path) -> None:
     path = scripted_task(tmp_path / "task", quality=EVER, task={"split": {"dev": 120, "test": 60}})
     rung, said = climbed(path, tmp_path / "run")
@@ -103,6 +104,7 @@ def test_train_bounds_them(tmp_path: Path) -> None:
     assert "train has too few rows for more." in said
 
 
+@pytest.mark.slow
 def test_the_nearest_grow_only_where_they_lead(tmp_path: Path) -> None:
     """Rows of a label share a word, which the nearest examples often repeat five times, and five fixed ones never do."""
     quality = [{"right": 0.2}, {"right": 0.6, "contains": "(?s)(zebra.*){5}|(yak.*){5}|(emu.*){5}"}]
@@ -134,6 +136,7 @@ def test_a_climb_that_is_cut_takes_the_same_way_without_a_second_call(tmp_path: 
     assert len(calls(tmp_path / "cut")) == len(calls(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_the_optimised_prompt_goes_into_the_one_with_most_examples(tmp_path: Path) -> None:
     better = "Billing is about money, delivery about transport."
     script = {"rules": [{"match": "(?s)^An assistant follows", "answer": f"```\n{better}\n```"}]}

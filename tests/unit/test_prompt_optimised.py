@@ -217,6 +217,7 @@ def test_a_climb_that_is_cut_repeats_no_call_and_finds_the_same_prompt(tmp_path:
         assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 def test_a_failing_reflection_stops_the_climb_and_is_not_taken_for_a_bad_proposal(tmp_path: Path) -> None:
     path = optimising(tmp_path / "task")
     script = json.loads((tmp_path / "task" / "reflector.json").read_text())
@@ -365,6 +366,7 @@ def test_money_bounds_the_search_and_counts_in_the_rung(tmp_path: Path) -> None:
     assert whole["rungs"][0]["cost"]["usd"] > plain["usd"] + found.usd
 
 
+@pytest.mark.slow
 def test_the_limits_may_be_raised_while_the_prompt_is_optimised_and_change_nothing_later(tmp_path: Path) -> None:
     path, run = optimising(tmp_path / "task", calls=60), tmp_path / "task" / "runs" / "run"
     with pytest.raises(Cut):
@@ -387,6 +389,7 @@ def test_the_limits_may_be_raised_while_the_prompt_is_optimised_and_change_nothi
         climbed(optimising(tmp_path / "task", optimise="on"), run)
 
 
+@pytest.mark.slow
 def test_money_for_less_than_a_step_is_not_spent(tmp_path: Path) -> None:
     """Also not on the rows kept for choosing, which the plain prompt answers first."""
     path = optimising(tmp_path / "task", task={"use": PRICES}, usd=1e-6, **PRICES)
@@ -464,6 +467,7 @@ def judged_task(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_search_that_is_cut_goes_the_same_way_where_the_verdicts_of_a_judge_grow_dearer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

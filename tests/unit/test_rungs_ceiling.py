@@ -62,6 +62,7 @@ def test_a_model_that_is_lost_among_passages_is_not_out_of_reach(
     assert 0.7 < ceiling["knowledge"] / ceiling["n"] <= 1
 
 
+@pytest.mark.slow
 def test_without_labels_a_skip_speaks_of_the_likeliest_passages_and_is_kept(tmp_path: Path) -> None:
     path = handbook_task(tmp_path / "task", labelled=False, script={"quality": [{"right": 0.2}]})
     found = climb(load_task(path), tmp_path / "runs" / "run")

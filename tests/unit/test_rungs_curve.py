@@ -51,6 +51,7 @@ def test_a_line_that_reaches_the_bar_is_seldom_called_below_it(before: float) ->
     assert called > 0
 
 
+@pytest.mark.slow
 def test_where_the_first_third_does_not_point_at_the_bar_it_is_said_and_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_the_race_ends_where_a_paired_test_leaves_one(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_race_that_is_cut_before_a_paired_test_decides_the_same(tmp_path: Path) -> None:
     whole = found(tmp_path / "whole", ONE_IS_BETTER)
     path = scripted_task(tmp_path / "cut", quality=ONE_IS_BETTER)

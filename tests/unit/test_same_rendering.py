@@ -45,6 +45,7 @@ def test_training_notes_how_its_rows_were_rendered(trained: Path) -> None:
     assert noted != read_rendering_fingerprint(model, {"enable_thinking": False})
 
 
+@pytest.mark.slow
 def test_a_winner_is_asked_in_no_other_template_than_that_of_its_training(trained: Path, tmp_path: Path) -> None:
     place = shutil.copytree(trained.parent.parent, tmp_path / "place")
     winner, model = place / "runs" / "tiny-1" / "winner", place / "task" / "model"

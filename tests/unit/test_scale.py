@@ -111,6 +111,7 @@ def test_the_decision_is_that_of_one_process_and_no_prompt_is_answered_twice(
     assert workers.most_at_once > 1
 
 
+@pytest.mark.slow
 def test_an_answer_takes_its_part_of_the_seconds_of_its_machine(tmp_path: Path) -> None:
     """Which decide where the goal is to save money, and which a later climb finds in the cache."""
     decided(tmp_path, answered_by(FourToAMachine()))
@@ -130,6 +131,7 @@ def test_a_lost_worker_repeats_at_most_its_own_batch(
     assert sum(times.values()) - len(times) == workers.losses
 
 
+@pytest.mark.slow
 def test_a_cluster_that_shrinks_to_one_worker_goes_on(
     tmp_path: Path, alone: tuple[dict[str, Any], Counter[str]]
 ) -> None:

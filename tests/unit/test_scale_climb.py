@@ -139,6 +139,7 @@ def test_a_race_at_workers_leaves_what_it_leaves_in_one_process(
     assert found.said.count("sft, lr0.003: training given to the workers") == 2
 
 
+@pytest.mark.slow
 def test_the_driver_sees_that_a_lap_at_a_worker_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own record and by what its worker shows, also while it passes over dev."""
     workers = SignsSeen(monkeypatch)
@@ -176,6 +177,7 @@ def test_a_climb_whose_laps_train_at_workers_decides_as_one_process(kind: str, t
     assert training._workers == {}
 
 
+@pytest.mark.release
 def test_the_driver_goes_on_with_threads_of_its_own_and_whole_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +355,7 @@ class OnABadDisk(AtOnce):
         return news
 
 
+@pytest.mark.release
 def test_a_lap_whose_record_is_damaged_is_trained_again(tmp_path: Path, alone: tuple[Raced, dict[str, bytes]]) -> None:
     """Where it is taken over, and where a climb that was cut off goes on. A rollback journal works on a shared disk."""
     left = tmp_path / "run" / LAPS / "000-lr0.001" / FILE_NAME

@@ -27,6 +27,7 @@ def training(model: str, method: str, gpu: str) -> tuple[float, float]:
     return plan.time.seconds, plan.memory.per_card_bytes / 2**30
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("model", "method", "name"), [("llama-3-8b", "lora", "LoRA"), ("llama-3-70b", "qlora", "QLoRA")]
 )

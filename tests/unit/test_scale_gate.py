@@ -153,6 +153,7 @@ class Stages(SilentProgress):
         self.seen[-1][2] += amount
 
 
+@pytest.mark.slow
 def test_replies_of_several_suites_come_in_their_order_and_a_failure_when_it_is_its_turn(tmp_path: Path) -> None:
     gated_task(tmp_path)
     opening = ModelOpening(BASE, tmp_path)
@@ -202,6 +203,7 @@ def test_replies_take_their_part_of_the_seconds_of_a_machine_and_kept_ones_need_
             assert (replies.new, set(replies.seconds_by_item.values())) == (new, {0.5})
 
 
+@pytest.mark.slow
 def test_where_workers_answer_one_of_the_two_models_is_open_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +304,7 @@ def test_the_gate_of_a_climb_is_asked_by_the_workers_of_the_climb(
 REAL = ("general", "sycophancy", "format_leak")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_a_suite_is_answered_elsewhere_to_the_last_digit_also_its_likelihoods_and_its_later_rounds(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

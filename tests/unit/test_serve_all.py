@@ -190,6 +190,7 @@ def with_rung(run: Path, system: System, rung: str = "retrieval") -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_what_another_rung_tested_is_served_as_measured_by_the_weights_that_are_there(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:

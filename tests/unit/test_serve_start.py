@@ -128,6 +128,7 @@ def test_the_bare_model_continues_a_text(tiny: Path, tmp_path: Path) -> None:
     system.close()
 
 
+@pytest.mark.slow
 def test_the_longest_prompt_with_its_answer_is_said(tiny: Path, tmp_path: Path) -> None:
     run = saved(tmp_path, str(tiny))
     with serving(ServeRequest(run, longest_tokens=90)) as (found, lines):

@@ -139,11 +139,13 @@ def test_a_server_that_may_be_another_gets_no_key_that_it_may_not_know(
         assert not set(LLAMA_CPP) & set(proxied(run, other))
 
 
+@pytest.mark.slow
 def test_a_server_that_only_says_that_it_is_llama_cpp_does_not_get_what_it_refuses(run: Path) -> None:
     with Other(listed=[("m", "me")], refuses=("repeat_penalty",)).running() as other:
         assert not set(LLAMA_CPP) & set(proxied(run, other))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_in_the_list_is_served_where_the_server_answers_as_it(run: Path) -> None:
     """Such as an adapter of SGLang, or any name that llama.cpp is asked for."""
     with Other(listed=[("base", "sglang")], knows=("base", "m")).running() as other:

@@ -127,6 +127,7 @@ def test_a_folder_that_is_being_opened_is_a_studys(
         assert "To resume it, run: lastresort study min-data" in error
 
 
+@pytest.mark.slow
 def test_a_rerun_that_is_refused_leaves_the_end_as_it_was(
     own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +177,7 @@ def test_no_page_and_no_resume_takes_it_for_a_run(own: StudyRequest) -> None:
     assert "found a study (min-data)" in str(Workspace(Path.cwd()).state("tiny-1").fault)
 
 
+@pytest.mark.slow
 def test_it_says_who_stopped_it_and_a_later_session_counts(
     own: StudyRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_study_of_another_command_is_not_said_to_have_died(
     assert "died" not in error
 
 
+@pytest.mark.slow
 def test_no_command_takes_one_for_the_other(own: StudyRequest, tmp_path: Path) -> None:
     run_study(own, QUIET)
     folder = Path("studies/own")

@@ -425,6 +425,7 @@ def ablate(
     return ablation.studied(synth_data(made_rows, progress, connect=connect), progress)
 
 
+@pytest.mark.slow
 def test_rows_are_made_and_then_studied_as_if_the_task_named_them(tmp_path: Path, made_rows: SynthRequest) -> None:
     """Cut after the first cell, which the study by itself finds done. A further call makes no row again."""
     for _ in range(2):

@@ -111,6 +111,7 @@ def test_refusals_and_answers_are_measured_by_the_train_rows() -> None:
     assert dropped_by(proposed(FRESH, "No.", answer="No."), usual) is None
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("words_before", [0, 60, 700])
 def test_rows_of_a_conversation_are_compared_by_their_last_turn(words_before: int) -> None:
     """New last turns are no repetition, however long the turns before them are, and copies with typos are, whatever they follow."""

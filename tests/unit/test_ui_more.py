@@ -74,11 +74,14 @@ def test_uploaded_items_decide_what_was_undecided(page: TestClient, tmp_path: Pa
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        (rows(260)[:60], "found the input of"),
-        (FRESH[:2], "decide nothing, even if all are right or all are wrong"),
-        ([{"input": "words", "output": "nobody"}], "found an output that is not among the choices"),
+        pytest.param(rows(260)[:60], "found the input of", id="known"),
+        pytest.param(
+            FRESH[:2], "decide nothing, even if all are right or all are wrong", marks=pytest.mark.slow, id="few"
+        ),
+        pytest.param(
+            [{"input": "words", "output": "nobody"}], "found an output that is not among the choices", id="invalid"
+        ),
     ],
-    ids=["known", "few", "invalid"],
 )
 def test_items_that_a_terminal_refuses_are_refused_alike(
     page: TestClient, tmp_path: Path, found: list[dict[str, Any]], says: str

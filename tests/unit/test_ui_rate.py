@@ -247,6 +247,7 @@ for number in range(6):
 """
 
 
+@pytest.mark.slow
 def test_two_pages_on_one_folder_lose_no_row_of_each_other(tmp_path: Path) -> None:
     pages = [subprocess.Popen([sys.executable, "-c", CHANGE, str(tmp_path), name]) for name in ("a", "b")]
     assert [page.wait(60) for page in pages] == [0, 0]

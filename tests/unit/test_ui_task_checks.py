@@ -177,6 +177,7 @@ def test_a_check_reads_the_text_that_it_is_of(commands: Commands) -> None:
     assert commands.begun() == 1
 
 
+@pytest.mark.slow
 def test_a_killed_check_that_starts_again_reads_its_own_text(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ SPOILED: dict[Fault, str] = {
 }
 
 
-IN_SLOW_TIER = ("template", "doubled start", "samples")  # experiments that other quick tests go through too
+IN_SLOW_TIER = ("template", "doubled start", "samples", "rounded")  # experiments that other quick tests go through too
 
 
 @pytest.mark.sampled(4)
@@ -169,7 +169,7 @@ def test_a_lost_system_prompt_shows_without_counts_where_the_weights_are_here(ru
     assert explaining(verified(run, server_of(run, "no system", counts=False), n=12)) == ["SYSTEM_PROMPT"]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "cause"), [("doubled start", "DOUBLED_START"), ("template", "TEMPLATE")])
 def test_counts_of_tokens_alone_show_another_prompt(
     run: Path, fault: Fault, cause: str, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +270,7 @@ def test_a_request_that_the_server_refuses_counts_as_wrong(run: Path) -> None:
     assert "maximum context length is 3 tokens" in found.differing[0].served
 
 
+@pytest.mark.slow
 def test_a_model_must_be_named_where_there_are_several(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoiled = server_of(run)
     spoiled.names = ("one", "two")
@@ -284,6 +285,7 @@ def test_an_address_that_is_none(run: Path, url: str) -> None:
         verify(run, url)
 
 
+@pytest.mark.slow
 def test_missing_answers_never_help() -> None:
     recorded = [1.0] * 300
     whole = judge(ServedScores(recorded, [1.0] * 300, binary=True))

@@ -233,6 +233,7 @@ def test_a_worse_server_is_1_with_files_that_say_why(
     assert (junit.read_text(), text) == (verify_junit(document), verify_markdown(document))
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_differing_answers_side_by_side(
     run: Path, server: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

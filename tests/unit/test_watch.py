@@ -254,6 +254,7 @@ def standing(record: Record) -> RunView:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     with pytest.raises(InfrastructureError):
