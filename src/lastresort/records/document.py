@@ -45,6 +45,14 @@ class JsonDocument(BaseModel):
         """The content of its file."""
         return document_text(self.as_json())
 
+    @classmethod
+    def from_fields_of(cls, value: object, **others: Any) -> Self:
+        """With what `value` holds under the names of the fields, and `others`, which it lacks or holds otherwise; checked."""
+        shared = {
+            name: getattr(value, name) for name in cls.model_fields if name not in others and hasattr(value, name)
+        }
+        return cls.model_validate({**shared, **others}, from_attributes=True)
+
     def replaced(self, **fields: Any) -> Self:
         """The same with other values in these fields, checked like a new one."""
         return type(self)(**{**dict(self), **fields})

@@ -149,20 +149,8 @@ class BarTest(JsonDocument):
         return self.score if self.judged is None else self.judged.score
 
     @classmethod
-    def of(cls, found: Judgement) -> Self:
-        return cls(
-            verdict=found.outcome,
-            score=found.score,
-            n_used=found.n_used,
-            n_available=found.n_available,
-            unit=found.unit,
-            interval=found.interval,
-            decided=found.decided,
-            n_needed=found.n_needed,
-            outlook=found.outlook,
-            parts=found.parts,
-            judged=found.judged,
-        )
+    def of(cls, judgement: Judgement) -> Self:
+        return cls.from_fields_of(judgement, verdict=judgement.outcome)
 
 
 class Cost(JsonDocument):

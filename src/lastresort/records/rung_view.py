@@ -9,10 +9,8 @@ from typing import TypeVar
 from lastresort.records.decision import CandidateView, CeilingSystem, CeilingView, Failures
 from lastresort.records.decision_parts import (
     CandidateFacts,
-    OptimisedPrompt,
     RepairView,
     SecondGate,
-    SecondGateMeasure,
     TrainedFacts,
     Weighing,
 )
@@ -99,49 +97,13 @@ class RungState:
 def repair_view(rung: RungState, tried: RepairTried) -> RepairView:
     tested = rung.repaired if rung.repaired is not None and rung.repaired.system == tried.system else None
     second = None if tested is None else rung.gates.get(tested.system)
-    return RepairView(
-        rung=tried.rung,
+    return RepairView.from_fields_of(
+        tried,
         kind=tried.repair,
-        setting=tried.setting,
-        system=tried.system,
-        dev=tried.dev,
-        measures=tried.measures,
-        good=tried.good,
-        findings=tried.findings,
-        spent=tried.spent,
         frozen=tested is not None,
         test=None if tested is None else BarTest.of(tested.judgement),
-        gate=None if second is None else _second_gate(second),
+        gate=None if second is None else SecondGate.from_fields_of(second, measures=second.suites),
     )
-
-
-def _second_gate(gate: ClimbGate) -> SecondGate:
-    return SecondGate(
-        verdict=gate.verdict,
-        mode=gate.mode,
-        seed=gate.seed,
-        alpha=gate.alpha,
-        artefact_sha256=gate.artefact_sha256,
-        reasons=gate.reasons,
-        measures=tuple(
-            SecondGateMeasure(
-                name=suite.name,
-                verdict=suite.verdict,
-                base=suite.base,
-                tuned=suite.tuned,
-                difference=suite.difference,
-                interval=suite.interval,
-                margin=suite.margin,
-                n=suite.n,
-            )
-            for suite in gate.suites
-        ),
-        spent=gate.spent,
-    )
-
-
-def optimised_view(found: PromptOptimised) -> OptimisedPrompt:
-    return OptimisedPrompt.model_validate(found, from_attributes=True)
 
 
 def on_dev(rung: RungState, candidate: str | None) -> list[CandidateMeasured]:

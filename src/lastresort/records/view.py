@@ -22,10 +22,7 @@ from lastresort.records.decision import (
     SearchView,
     StoreView,
 )
-from lastresort.records.decision_parts import (
-    ComparedWay,
-    RepairView,
-)
+from lastresort.records.decision_parts import ComparedWay, OptimisedPrompt, RepairView
 from lastresort.records.document import Name, OpenShare, ReuseView, Statement
 from lastresort.records.events import Event
 from lastresort.records.events.after_test import (
@@ -92,7 +89,6 @@ from lastresort.records.rung_view import (
     ceiling_view,
     failures_of,
     on_dev,
-    optimised_view,
     repair_view,
 )
 from lastresort.types import GateVerdict, Judgement
@@ -211,7 +207,7 @@ class Fold:
             cost=self.cost(name),
             early_warnings=(),
             weighed=rung.weighed,
-            optimised=None if rung.optimised is None else optimised_view(rung.optimised),
+            optimised=None if rung.optimised is None else OptimisedPrompt.from_fields_of(rung.optimised),
         )
 
     def cost(self, name: str) -> Cost:
