@@ -23,7 +23,7 @@ from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
 from lastresort.gate.workers import GateWorkers
 from lastresort.records.decision_parts import RepairFinding, RepairFindingKind, RepairMeasure
 from lastresort.records.events.after_test import RepairTried
-from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound
+from lastresort.records.gate import GENERAL, WORTH, GateSpent
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.executor import crew_of
 from lastresort.types import Judgement, LabelledProgress
@@ -118,7 +118,10 @@ class RepairLosses:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
                 self._base = runner.ask_base(named.base, required, bench.task.keep)
             scored = runner.ask_tuned(named.tuned, self._base)
-        measures = tuple(map(_measured, judge_suites(plans, scored, bench.task.keep, self._settings, POWER)))
+        measures = tuple(
+            RepairMeasure.from_fields_of(found, counts=found.verdict not in ("UNINFORMATIVE", "SKIPPED"))
+            for found in judge_suites(plans, scored, bench.task.keep, self._settings, POWER)
+        )
         base = [one.base for one in scored]
         if any(tried.measures for tried in bench.record.all(RepairTried)):
             base = []
@@ -133,17 +136,3 @@ class RepairLosses:
         progress, stop = LabelledProgress(self._bench.progress, "repair"), self._bench.stop
         workers = GateWorkers.of(crew_of(self._bench.executor), named.base, named.tuned)
         return GateRunner(self._settings, kept, texts, progress, None, "repair", stop=stop, workers=workers)
-
-
-def _measured(found: SuiteFound) -> RepairMeasure:
-    counts = found.verdict not in ("UNINFORMATIVE", "SKIPPED")
-    return RepairMeasure(
-        name=found.name,
-        suite=found.suite,
-        base=found.base,
-        tuned=found.tuned,
-        difference=found.difference,
-        margin=found.margin,
-        n=found.n,
-        counts=counts,
-    )

@@ -101,21 +101,13 @@ def judge_measure(
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
     test = non_inferior if looks is None else partial(non_inferior_so_far, looks=looks)
     tested = test(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
-    found = TestedMeasure(
+    found = TestedMeasure.from_fields_of(
+        tested,
         name=name,
         suite=suite,
-        verdict=tested.verdict,
         margin=own,
         base=mean_score(base, groups),
         tuned=mean_score(tuned, groups),
-        difference=tested.difference,
-        interval=tested.interval,
-        n=tested.n,
-        n_needed=tested.n_needed,
-        p=tested.p,
-        p_regressed=tested.p_regressed,
-        loss_seen=tested.loss_seen,
-        spread=tested.spread,
         binary=binary,
         unit="item" if groups is None else "group",
         strata=strata(pairs),

@@ -95,13 +95,9 @@ def _compared(found: TargetAtBar, comparator: Comparator, alpha: float, margin: 
         kept = tested.verdict == "NON_INFERIOR"
     cheaper = _cheaper(comparator)
     worth = is_better or bool(kept and cheaper)
-    return TargetCompared(
+    return TargetCompared.from_fields_of(
+        found,
         passed=found.passed and worth,
-        outcome=found.outcome,
-        score=found.score,
-        judged_score=found.judged_score,
-        n=found.n,
-        n_needed=found.n_needed,
         comparator=comparator.name,
         comparator_score=mean_score(prompt, comparator.groups),
         tuned_score=mean_score(tuned, comparator.groups),
@@ -114,7 +110,6 @@ def _compared(found: TargetAtBar, comparator: Comparator, alpha: float, margin: 
         margin=margin,
         cheaper=cheaper,
         by=None if not worth else "better" if is_better else "cheaper",
-        unit=found.unit,
     )
 
 
