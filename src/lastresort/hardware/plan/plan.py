@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from lastresort.hardware.cards import Card, Price, card_named, known_cards
 from lastresort.hardware.find import known_models, shape_named
@@ -64,18 +64,13 @@ def plan(shape: ModelShape, inputs: PlanInputs) -> PlanDocument:
         return _nothing_fits(shape, inputs, setup)
     found = fit(shape, setup, cards)
     return PlanDocument(
-        model=_model(shape),
-        setup=PlannedSetup(**asdict(setup), number_bytes=setup.number_bytes, why=why),
+        model=PlannedModel.from_fields_of(shape, computed_parameters=shape.multiplied_parameters),
+        setup=PlannedSetup.from_fields_of(setup, why=why),
         cards=_cards(cards, inputs),
         fits=found.fits,
-        memory=PlannedMemory(
-            total_bytes=found.training.total_bytes,
-            per_card_bytes=found.training.per_card_bytes,
-            parts=memory_parts(found.training),
-        ),
-        measuring=MeasuringMemory(
-            total_bytes=found.measuring.total_bytes,
-            per_card_bytes=found.measuring.per_card_bytes,
+        memory=PlannedMemory.from_fields_of(found.training, parts=memory_parts(found.training)),
+        measuring=MeasuringMemory.from_fields_of(
+            found.measuring,
             parts=memory_parts(found.measuring),
             answers_at_once=found.answers_at_once,
             fit_at_once=found.answers_that_fit,
@@ -106,18 +101,6 @@ def _nothing_fits(shape: ModelShape, inputs: PlanInputs, setup: Setup) -> PlanDo
     return found.replaced(warnings=("it fits on no card with a known price, not even on eight", *found.warnings))
 
 
-def _model(shape: ModelShape) -> PlannedModel:
-    return PlannedModel(
-        name=shape.name,
-        parameters=shape.parameters,
-        computed_parameters=shape.multiplied_parameters,
-        layers=shape.layers,
-        hidden=shape.hidden,
-        vocabulary=shape.vocabulary,
-        context_tokens=shape.context_tokens,
-    )
-
-
 def _cards(cards: Cards, inputs: PlanInputs) -> PlannedCards:
     price = inputs.prices.get(cards.card.name)
     return PlannedCards(
@@ -128,7 +111,7 @@ def _cards(cards: Cards, inputs: PlanInputs) -> PlannedCards:
         memory_estimated=cards.card.estimated,
         here=inputs.here,
         named=inputs.cards is not None and not inputs.here,
-        price=None if price is None or inputs.here else CardPrice(**asdict(price)),
+        price=None if price is None or inputs.here else CardPrice.from_fields_of(price),
     )
 
 
@@ -137,7 +120,7 @@ def _time(shape: ModelShape, setup: Setup, cards: Cards, inputs: PlanInputs) -> 
         return None
     found, price = training_time(shape, setup, cards, inputs.job), inputs.prices.get(cards.card.name)
     paid = 0.0 if inputs.here else usd(found.seconds, cards, None if price is None else price.usd_per_hour)
-    return PlannedTime(seconds=found.seconds, computed_tokens=found.computed_tokens, lines=found.lines, usd=paid)
+    return PlannedTime.from_fields_of(found, usd=paid)
 
 
 def _method_row(shape: ModelShape, found: Fit, inputs: PlanInputs) -> MethodRow:
