@@ -189,7 +189,7 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
         answer=advice.answer,
         path=advice.path,
         ladder=advice.ladder,
-        rules=tuple(_rule_advice(one) for one in advice.applied),
+        rules=tuple(RuleAdvice.from_fields_of(one.rule, advice=one.advice) for one in advice.applied),
         to_find_out=tuple(
             OpenFact(
                 fact=one.question.fact,
@@ -200,29 +200,10 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
             for one in advice.to_find_out
         ),
         frameworks=tuple(
-            FrameworkAdvice(
-                name=one.framework.name,
-                fit=one.fit,
-                because=one.because,
-                good_at=one.framework.good_at,
-                lacks=one.framework.lacks,
-            )
-            for one in advice.frameworks
+            FrameworkAdvice.from_fields_of(one.framework, fit=one.fit, because=one.because) for one in advice.frameworks
         ),
         facts=_known(advice.facts),
         notes=tuple(notes),
-    )
-
-
-def _rule_advice(one: AppliedRule) -> RuleAdvice:
-    return RuleAdvice(
-        name=one.rule.name,
-        strength=one.rule.strength,
-        advice=one.advice,
-        because=one.rule.because,
-        source=one.rule.source,
-        favours=one.rule.favours,
-        opposes=one.rule.opposes,
     )
 
 

@@ -80,13 +80,8 @@ def break_even_entry(task: Task, systems: Sequence[MeasuredSystem], saving: Cost
         pairs=tuple(
             _pair(tuned, untuned, task) for tuned in systems if tuned.tuned for untuned in systems if not untuned.tuned
         ),
-        saving=None if saving is None else _saving_view(saving),
+        saving=None if saving is None else SavingView.from_fields_of(saving, because=why_gone_on(saving)),
     )
-
-
-def _saving_view(saving: CostSaving) -> SavingView:
-    kept = {name: value for name, value in asdict(saving).items() if name in SavingView.model_fields}
-    return SavingView(because=why_gone_on(saving), **kept)
 
 
 def paid_by_tokens(task: Task, rung: str) -> bool:

@@ -38,7 +38,7 @@ def judge_view(run: Fold) -> JudgeView | None:
         order=order_effect(said, [item.id for item in judged]) if opened.scale is None else None,
         asked=sum(len(verdicts) for verdicts in said),
         unparsed=sum(verdicts.count(UNPARSED) for verdicts in said),
-        agreement=_agreement(checked),
+        agreement=None if checked is None else JudgeAgreement.from_fields_of(checked),
         correction=_correction(run, checked),
         cost=Cost(
             tokens_in=spent.tokens_in,
@@ -141,9 +141,3 @@ def _outcome(verdicts: Said) -> str:
 def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
     names = {field.name for field in fields(JudgeCost)}
     return sum((JudgeCost(**one.model_dump(include=names)) for one in calls), JudgeCost())
-
-
-def _agreement(checked: JudgeChecked | None) -> JudgeAgreement | None:
-    if checked is None:
-        return None
-    return JudgeAgreement(**checked.model_dump(exclude={"kind", "said", "people", "judged", "spent"}))

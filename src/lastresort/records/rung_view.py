@@ -113,10 +113,7 @@ def on_dev(rung: RungState, candidate: str | None) -> list[CandidateMeasured]:
 def candidate_views(rung: RungState, chosen: str | None) -> tuple[CandidateView, ...]:
     """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
     searched = () if rung.searched is None else rung.searched.candidates
-    found = {
-        one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens, facts=rung.facts(one.name))
-        for one in searched
-    }
+    found = {one.name: CandidateView.from_fields_of(one, facts=rung.facts(one.name)) for one in searched}
     others = (name for name, split in rung.measured if whole_of(split) == DEV)
     for name in dict.fromkeys([chosen] if rung.searched is not None else others):
         if name is not None and name not in found and (stretches := on_dev(rung, name)):

@@ -166,7 +166,7 @@ class Fold:
             return None
         searches = () if self.searches is None else self.searches.searches
         return RetrievalView(
-            store=StoreView(**self.store.model_dump(include=set(StoreView.model_fields))),
+            store=StoreView.from_fields_of(self.store),
             searches=tuple(
                 SearchView(**search.model_dump(mode="json", include=set(SearchView.model_fields)))
                 for search in searches

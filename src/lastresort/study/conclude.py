@@ -173,10 +173,7 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         call_times=None if calls is None else _call_times(calls),
         answer=words.answer_of_crossover(crossings, grid.sizes, optimised=optimised is not None),
         points=tuple(_point(study, way, n) for way in (*others, "sft") for n in _sizes(grid, way)),
-        crossings=tuple(
-            StudyCrossing(way=way, what=what, kind=one.kind, at=one.at, low=one.low, high=one.high)
-            for way, what, one in crossings
-        ),
+        crossings=tuple(StudyCrossing.from_fields_of(one, way=way, what=what) for way, what, one in crossings),
         optimised=optimised,
         reasons=(
             *words.of_crossings(crossings, grid.sizes),
@@ -386,8 +383,5 @@ def mean_of(values: Sequence[float]) -> float | None:
 def _forecast(curve: LearningCurve | NoForecast, most: int) -> CurveForecast | NoCurveForecast:
     if isinstance(curve, NoForecast):
         return NoCurveForecast(reason=curve.reason)
-    after = tuple(
-        GainForecast(times=one.times, more=(one.times - 1) * most, gain=one.gain, interval=one.interval)
-        for one in curve.after
-    )
-    return CurveForecast(level=curve.level, exponent=curve.exponent, now=curve.now, after=after)
+    after = tuple(GainForecast.from_fields_of(one, more=(one.times - 1) * most) for one in curve.after)
+    return CurveForecast.from_fields_of(curve, after=after)

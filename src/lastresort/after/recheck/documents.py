@@ -330,16 +330,8 @@ def _entry(
 def _affected(winner: MeasuredWinner, items: Sequence[AffectedAnswer]) -> tuple[AffectedItem, ...]:
     asked = {item.id: item for item in winner.items}
     return tuple(
-        AffectedItem(
-            id=item.id,
-            input=asked[item.id].input,
-            expected=asked[item.id].expected,
-            passages=item.changed,
-            standing=item.standing,
-            answer=item.answer,
-            score=item.score,
-            answer_now=item.answer_now,
-            score_now=item.score_now,
+        AffectedItem.from_fields_of(
+            item, input=asked[item.id].input, expected=asked[item.id].expected, passages=item.changed
         )
         for item in items
         if item.changed or item.differs

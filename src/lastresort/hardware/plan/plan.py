@@ -120,7 +120,7 @@ def _time(shape: ModelShape, setup: Setup, cards: Cards, inputs: PlanInputs) -> 
         return None
     found, price = training_time(shape, setup, cards, inputs.job), inputs.prices.get(cards.card.name)
     paid = 0.0 if inputs.here else usd(found.seconds, cards, None if price is None else price.usd_per_hour)
-    return PlannedTime.from_fields_of(found, usd=paid)
+    return PlannedTime(seconds=found.seconds, computed_tokens=found.computed_tokens, lines=found.lines, usd=paid)
 
 
 def _method_row(shape: ModelShape, found: Fit, inputs: PlanInputs) -> MethodRow:
