@@ -24,8 +24,8 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate
-from lastresort.gate.verdict.decide import UNTRAINED, Kind, RepairNeed, repairs_after
-from lastresort.records.decision_parts import RepairFinding, RepairView
+from lastresort.gate.verdict.decide import UNTRAINED, RepairNeed, repairs_after
+from lastresort.records.decision_parts import RepairFinding, RepairKind, RepairView
 from lastresort.records.events.after_test import RepairPostponed, RepairsBegun, RepairTested, RepairTried, repair_key
 from lastresort.records.events.training import TrainingReached
 from lastresort.records.gate import ClimbGate, GateSpent, stands
@@ -62,7 +62,7 @@ SLOWER = 1 / 3
 class Repair:
     """setting: the scale; the epoch or step of a checkpoint; the share of replay; the learning rate."""
 
-    kind: Kind
+    kind: RepairKind
     setting: float
 
     def key(self, rung: str) -> str:
@@ -70,7 +70,7 @@ class Repair:
         return repair_key(rung, self.kind, self.setting)
 
 
-def stages(kinds: Collection[Kind], training: RepeatableTraining | None) -> list[list[Repair]]:
+def stages(kinds: Collection[RepairKind], training: RepeatableTraining | None) -> list[list[Repair]]:
     """training: what the system came of, None where its rung cannot tell; then there are scales alone."""
     found = [[Repair("scale", scale) for scale in SCALES]]
     if training is not None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.noninferiority import holm, non_inferior
 from lastresort.evals.evidence.paired import better
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
+from lastresort.records.decision_parts import RepairKind
 from lastresort.records.gate import (
     GENERAL,
     ClimbGate,
@@ -224,9 +224,8 @@ def _verdict(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool)
 
 CLIMB_ALPHA = 0.025  # of each of the two gates of a climb
 
-Kind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
-KINDS: tuple[Kind, ...] = ("scale", "fewer_epochs", "replay", "learning_rate")
-UNTRAINED: tuple[Kind, ...] = ("scale", "fewer_epochs")
+KINDS: tuple[RepairKind, ...] = ("scale", "fewer_epochs", "replay", "learning_rate")
+UNTRAINED: tuple[RepairKind, ...] = ("scale", "fewer_epochs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +236,7 @@ class RepairNeed:
 
     offending: tuple[str, ...]
     costly: bool
-    kinds: tuple[Kind, ...]
+    kinds: tuple[RepairKind, ...]
 
 
 def repairs_after(gate: ClimbGate) -> RepairNeed | None:
