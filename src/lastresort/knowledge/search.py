@@ -22,6 +22,7 @@ from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.sentence_models import Reranker
 from lastresort.knowledge.store import Store, chunks_by_row, table_errors
+from lastresort.records.events.search import SearchScores
 
 _UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 COLUMN = "searched"
@@ -262,20 +263,6 @@ def _checked_k(k: int) -> int:
     return k
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalScores:
-    """Means over questions. questions: how many have labels. unlabelled: how many have none and were left out.
-
-    recall, ndcg: by cutoff. mrr: up to the largest cutoff.
-    """
-
-    questions: int
-    unlabelled: int
-    recall: dict[int, float]
-    ndcg: dict[int, float]
-    mrr: float
-
-
 def measure(
     store: Store,
     questions: Sequence[str],
@@ -284,7 +271,7 @@ def measure(
     mode: Mode = "hybrid",
     reranker: Reranker | None = None,
     cutoffs: Sequence[int] = CUTOFFS,
-) -> RetrievalScores:
+) -> SearchScores:
     """Search for every question with labelled passages.
 
     passages: for each question, the labels of its relevant passages (see `Labels`).
@@ -299,7 +286,9 @@ def measure(
     found = search_all(store, [question for question, _ in labelled], k=max(cutoffs), mode=mode, reranker=reranker)
     rankings = [[hit.chunk.id for hit in hits] for hits in found]
     scored = [(ranking, relevant) for ranking, (_, relevant) in zip(rankings, labelled, strict=True)]
-    return RetrievalScores(
+    return SearchScores(
+        mode=mode,
+        reranked=reranker is not None,
         questions=len(labelled),
         unlabelled=len(questions) - len(labelled),
         recall={k: fmean(recall_at(k, ranking, relevant) for ranking, relevant in scored) for k in cutoffs},

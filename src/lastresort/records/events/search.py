@@ -295,7 +295,9 @@ class StoreBuilt(BaseEvent):
 
 
 class SearchScores(EventValue):
-    """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were counted."""
+    """How well one kind of search finds the passages that dev names: means over questions. questions: how many name some.
+    unlabelled: how many name none and were left out. recall, ndcg: by how many passages were counted. mrr: up to the most.
+    """
 
     mode: Literal["hybrid", "vector", "text"]
     reranked: bool

@@ -323,7 +323,6 @@ def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -
             modes.append(("hybrid", reranker))
         for mode, judge in modes:
             bench.progress.stage(f"retrieval: searching ({mode}), dev", None)
-            scores = measure(store, questions, passages, mode=mode, reranker=judge)
-            searches.append(SearchScores(mode=mode, reranked=judge is not None, **asdict(scores)))
+            searches.append(measure(store, questions, passages, mode=mode, reranker=judge))
     bench.record.append(SearchesMeasured(searches=tuple(searches)))
     return searches
