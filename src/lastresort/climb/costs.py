@@ -6,7 +6,6 @@ With `goal: cost`, after the bar is met: whether the rung sft would pay for itse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from lastresort.climb.break_even import (
     NOTHING,
@@ -217,9 +216,9 @@ def saving_after(
         return CostSaving(**known.model_dump(exclude={"kind", "hourly_price"}))
     met = priced_systems(bench.task, bench.record, [last])
     found = _planned(bench, prepared, met[-1])
-    noted = {**asdict(found), "calls_per_month": use.calls_per_month, "hourly_price": use.hourly_price}
-    noted.pop("obstacle")
-    bench.record.append(SavingWeighed(**noted))
+    bench.record.append(
+        SavingWeighed.from_fields_of(found, calls_per_month=use.calls_per_month, hourly_price=use.hourly_price)
+    )
     return found
 
 

@@ -24,7 +24,19 @@ Limits = tuple[Share, Share]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class JsonDocument(BaseModel):
+class CheckedValue(BaseModel):
+    """It can be made from the fields of another value."""
+
+    @classmethod
+    def from_fields_of(cls, value: object, **others: Any) -> Self:
+        """From what `value` has under the same names, and `others`, which it lacks or has otherwise. All is checked."""
+        shared = {
+            name: getattr(value, name) for name in cls.model_fields if name not in others and hasattr(value, name)
+        }
+        return cls.model_validate({**shared, **others}, from_attributes=True)
+
+
+class JsonDocument(CheckedValue):
     """A frozen value of named fields. What is no number, and a field that is not named, is refused."""
 
     model_config = ConfigDict(
@@ -44,14 +56,6 @@ class JsonDocument(BaseModel):
     def as_text(self) -> str:
         """The content of its file."""
         return document_text(self.as_json())
-
-    @classmethod
-    def from_fields_of(cls, value: object, **others: Any) -> Self:
-        """With what `value` holds under the names of the fields, and `others`, which it lacks or holds otherwise; checked."""
-        shared = {
-            name: getattr(value, name) for name in cls.model_fields if name not in others and hasattr(value, name)
-        }
-        return cls.model_validate({**shared, **others}, from_attributes=True)
 
     def replaced(self, **fields: Any) -> Self:
         """The same with other values in these fields, checked like a new one."""

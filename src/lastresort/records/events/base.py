@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from lastresort.records.document import CheckedValue
 from lastresort.types import BarSoFar, MeasureSoFar
 
 Interval = tuple[float, float]
 
 
-class EventValue(BaseModel):
+class EventValue(CheckedValue):
     """Part of an event."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)

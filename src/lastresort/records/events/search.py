@@ -47,17 +47,8 @@ class CandidateMeasured(OfRung):
     @classmethod
     def of(cls, m: Measurement) -> CandidateMeasured:
         wrong = [item for item in m.items if item.score < 1]
-        return cls(
-            rung=m.rung,
-            candidate=m.candidate,
-            split=m.split,
-            n=m.n,
-            n_available=m.n_available,
-            score=m.score,
-            tokens_in=m.tokens_in,
-            tokens_out=m.tokens_out,
-            seconds=m.seconds,
-            usd=m.usd,
+        return cls.from_fields_of(
+            m,
             cut=sum(item.finish == "length" for item in m.items),
             refused=sum(item.finish == "refused" for item in m.items),
             ill_formed=tuple(item.id for item in wrong if item.format_ok is False),
