@@ -27,12 +27,8 @@ def judge_view(run: Fold) -> JudgeView | None:
     judged = list(run.judged.values())
     said = [item.said for item in judged]
     spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
-    return JudgeView(
-        model=opened.model,
-        asks=opened.asks,
-        criterion=opened.criterion,
-        scale=opened.scale,
-        self_preference=opened.self_preference,
+    return JudgeView.from_fields_of(
+        opened,
         answers=len(judged),
         verdicts=outcomes(said) if opened.scale is None else grades(said, SCALES[opened.scale]),
         order=order_effect(said, [item.id for item in judged]) if opened.scale is None else None,

@@ -191,13 +191,9 @@ def facts_of(
 
 def _training(trained: CandidateTrained, settings: RecordedSettings) -> TrainedFacts:
     adapter = settings.adapter
-    return TrainedFacts(
+    return TrainedFacts.from_fields_of(
+        trained,
         method=adapter.choice,
         rank=None if adapter.choice == "full" else adapter.r,
         objective=settings.objective.name,
-        learning_rate=trained.learning_rate,
-        stop=trained.stop,
-        unit=trained.unit,
-        replay=trained.replay,
-        scale=trained.scale,
     )

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 
 from lastresort.errors import DataError
 from lastresort.hardware.threads import MOST_ROWS, allowed, pinned, quickest
-from lastresort.records.training import FirstBatch, TrainedSteps
+from lastresort.records.training import TrainedSteps
 from lastresort.stop import Stop, StopRequest
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
 from lastresort.train.loop.batches import Batches, DataSet, TrainingItem, steps_per_epoch
@@ -221,18 +221,14 @@ def _checkpoint_activations(model: Any) -> None:
 
 
 def _trained(state: CheckpointState, policy: Policy, steps: int) -> TrainedSteps:
-    return TrainedSteps(
-        step=state.step,
+    return TrainedSteps.from_fields_of(
+        state,
         steps=steps,
-        computed_tokens=state.computed_tokens,
-        nominal_tokens=state.nominal_tokens,
-        seconds=state.seconds,
         path=policy.path,
         reason=policy.reason,
-        check=None if policy.check is None else FirstBatch(**asdict(policy.check)),
+        check=policy.check,
         processes=policy.processes.count,
         sharded=policy.processes.sharded,
-        threads=state.threads,
     )
 
 
