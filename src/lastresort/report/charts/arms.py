@@ -11,7 +11,7 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from lastresort.report.charts.scale import Plot, Scale, below, chart, differences, level, scores
+from lastresort.report.charts.scale import Plot, Scale, below, chart, differences, dot, level, polyline, scores
 from lastresort.report.words.wording import percent, points
 
 WIDTH, HEIGHT = 420, 300
@@ -69,13 +69,13 @@ def _scores(drawn: ArmsPicture, plot: Plot) -> Markup:
     for number, seed in enumerate(drawn.seeds):
         aside = apart * (number - (count - 1) / 2)
         ends = [(plot.x(x) + aside, plot.y(y)) for x, y in zip(columns, seed.scores, strict=True)]
-        lines.append(_line(ends))
-        dots += [_dot(*end, seed.title) for end in ends[:-1]]
-        front.append(_dot(*ends[-1], seed.title))
+        lines.append(polyline(ends))
+        dots += [dot(*end, seed.title) for end in ends[:-1]]
+        front.append(dot(*ends[-1], seed.title))
     means = [fmean(own) for own in zip(*(seed.scores for seed in drawn.seeds), strict=True)]
     named = [_named(plot.x(x), *of) for x, *of in zip(columns, drawn.names, map(percent, means), strict=True)]
     return Markup('<g class="line">{}{}{}</g><g class="line front">{}</g>{}{}').format(
-        _line([(plot.left, base), (plot.end, base)], ' stroke-dasharray="7 4"'),
+        polyline([(plot.left, base), (plot.end, base)], "7 4"),
         Markup("").join(lines),
         Markup("").join(dots),
         Markup("").join(front),
@@ -91,20 +91,10 @@ def _difference(drawn: ArmsPicture, plot: Plot) -> Markup:
         plot.end,
         zero,
         zero,
-        _line([(x, plot.y(limit)) for limit in drawn.interval]),
-        _dot(x, plot.y(drawn.mean), said),
+        polyline([(x, plot.y(limit)) for limit in drawn.interval]),
+        dot(x, plot.y(drawn.mean), said),
         _named(x, "difference", said),
     )
-
-
-def _line(ends: Sequence[tuple[float, float]], style: str = "") -> Markup:
-    at = " ".join(f"{x:.1f},{y:.1f}" for x, y in ends)
-    return Markup('<polyline points="{}"{}/>').format(at, Markup(style))
-
-
-def _dot(x: float, y: float, title: str) -> Markup:
-    dot = Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>')
-    return dot.format(x, y, title)
 
 
 def _named(x: float, name: str, value: str) -> Markup:

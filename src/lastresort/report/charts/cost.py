@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.records.decision_parts import BreakEven, Currency, PricedSystem
-from lastresort.report.charts.scale import Plot, amounts, chart
+from lastresort.report.charts.scale import LineName, Plot, amounts, chart, drawn_line, names_at_ends
 from lastresort.report.words.wording import count, counted
 
 WIDTH, HEIGHT = 760, 300
@@ -48,7 +48,8 @@ def cost_chart(costs: BreakEven, label: str) -> Markup | None:
     up = amounts([line.at(across.high) for line in lines])
     plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, up)
     parts = [*_grid(plot, costs.currency), *(_drawn(line, number, plot) for number, line in enumerate(lines))]
-    return chart(WIDTH, HEIGHT, label, [*parts, _names(lines, plot), _crossings(costs, lines, plot)])
+    names = [LineName(line.name, plot.end + 9, plot.y(line.at(across.high)), line.tuned) for line in lines]
+    return chart(WIDTH, HEIGHT, label, [*parts, names_at_ends(names, LABEL_HEIGHT), _crossings(costs, lines, plot)])
 
 
 def lines_of(costs: BreakEven) -> list[CostLine]:
@@ -88,25 +89,9 @@ def _grid(plot: Plot, currency: str) -> list[Markup]:
 
 
 def _drawn(line: CostLine, number: int, plot: Plot) -> Markup:
-    ends = " ".join(f"{plot.x(calls):.1f},{plot.y(line.at(calls)):.1f}" for calls in (0, plot.across.high))
-    dashes = Markup("") if line.tuned else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
-    return Markup('<g class="{}"><polyline points="{}"{}/></g>').format(
-        "line front" if line.tuned else "line", ends, dashes
-    )
-
-
-def _names(lines: Sequence[CostLine], plot: Plot) -> Markup:
-    """Names at the ends of the lines, from the top down, moved apart where lines end together."""
-    parts: list[Markup] = []
-    lowest = -math.inf
-    for line in sorted(lines, key=lambda line: -line.at(plot.across.high)):
-        y = max(plot.y(line.at(plot.across.high)), lowest + LABEL_HEIGHT)
-        lowest = y
-        style = "name front" if line.tuned else "name"
-        parts.append(
-            Markup('<text class="{}" x="{}" y="{:.1f}">{}</text>').format(style, WIDTH - RIGHT + 9, y + 4, line.name)
-        )
-    return Markup("").join(parts)
+    places = plot.places((calls, line.at(calls)) for calls in (0, plot.across.high))
+    dashes = "" if line.tuned else DASHES[number % len(DASHES)]
+    return drawn_line(places, dashes=dashes, front=line.tuned)
 
 
 def _crossings(costs: BreakEven, lines: Sequence[CostLine], plot: Plot) -> Markup:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from lastresort.report.charts.loss import LABEL_HEIGHT, LEFT, RIGHT, WIDTH, Curve
-from lastresort.report.charts.scale import Scale, amounts, below, chart, level, unit
+from lastresort.report.charts.scale import LineName, Plot, amounts, below, chart, drawn_line, level, names_at_ends, unit
 from lastresort.report.words.wording import count
 from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO, measured, ratio
 
@@ -30,17 +30,13 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """unit: of the values, above the panel. alarming: what is so, from the limit on. top: in the picture."""
+    """unit: of the values, above the panel. alarming: what is so, from the limit on."""
 
     unit: str
     lines: tuple[_Line, ...]
     alarming: str
     limit: float
-    up: Scale
-    top: float
-
-    def y(self, value: float) -> float:
-        return self.top + PANEL * (1 - self.up.share(value))
+    plot: Plot
 
 
 def early_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
@@ -60,17 +56,19 @@ def early_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
         ("KL from the base, nats per token", kl, "general: alarm", KL_GENERAL),
         ("perplexity relative to the base", prose, "alarm", PERPLEXITY_RATIO),
     ]
-    panels: list[_Panel] = []
+    across, panels = amounts((point["step"] for curve in curves.values() for point in curve), about=6), list[_Panel]()
     for counted, lines, alarming, limit in wanted:
         drawn = tuple(sorted((line for line in lines if len(line.points) > 1), key=lambda line: line.front))
         if drawn:
             top = TOP + len(panels) * (PANEL + GAP)
-            panels.append(_Panel(counted, drawn, alarming, limit, _up(drawn, limit), top))
+            # Up to the alarm at least, so that a picture of small movements looks like one.
+            up = amounts([limit, *(value for line in drawn for _, value in line.points)], about=3)
+            plot = Plot(WIDTH, top + PANEL, LEFT, RIGHT, top, 0, across, up)
+            panels.append(_Panel(counted, drawn, alarming, limit, plot))
     if not panels:
         return None
-    across = amounts((point["step"] for curve in curves.values() for point in curve), about=6)
-    height = panels[-1].top + PANEL + BOTTOM
-    return chart(WIDTH, height, label, [*(_drawn(panel, across) for panel in panels), _steps(across, height)])
+    last = panels[-1].plot
+    return chart(WIDTH, last.height + BOTTOM, label, [*map(_drawn, panels), *_steps(last)])
 
 
 def most_followed(curves: Mapping[str, Curve]) -> str | None:
@@ -89,58 +87,34 @@ def _ratios(curve: Curve) -> Points:
     return tuple((step, value) for step, value in found if value is not None and math.isfinite(value))
 
 
-def _up(lines: Sequence[_Line], limit: float) -> Scale:
-    """Up to the alarm at least, so that a picture of small movements looks like one."""
-    return amounts([limit, *(value for line in lines for _, value in line.points)], about=3)
-
-
-def _x(step: float, across: Scale) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(step)
-
-
-def _drawn(panel: _Panel, across: Scale) -> Markup:
-    right = WIDTH - RIGHT
-    parts = [Markup('<text class="unit" x="{}" y="{:.1f}">{}</text>').format(LEFT, panel.top - 10, panel.unit)]
-    parts += [level(panel.y(tick), LEFT, right, f"{tick:g}") for tick in panel.up.ticks]
-    y = panel.y(panel.limit)
-    parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
+def _drawn(panel: _Panel) -> Markup:
+    plot, y = panel.plot, panel.plot.y(panel.limit)
+    parts = [Markup('<text class="unit" x="{}" y="{:.1f}">{}</text>').format(LEFT, plot.top - 10, panel.unit)]
+    parts += [level(plot.y(tick), LEFT, plot.end, f"{tick:g}") for tick in plot.up.ticks]
+    parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, plot.end, y, y))
     # Below its line if the unit is above it.
     parts.append(
         Markup('<text class="alarm" x="{}" y="{:.1f}">{} at {:g}</text>').format(
-            LEFT + 6, y - 5 if y - panel.top >= LABEL_HEIGHT else y + 12, panel.alarming, panel.limit
+            LEFT + 6, y - 5 if y - plot.top >= LABEL_HEIGHT else y + 12, panel.alarming, panel.limit
         )
     )
-    parts += [_line(line, panel, across) for line in panel.lines]
-    return Markup("").join([*parts, _names(panel, across)])
+    parts += [_line(line, plot) for line in panel.lines]
+    names = [
+        LineName(line.name, round(plot.x(step) + 9, 1), plot.y(value), front=True)
+        for line in panel.lines
+        for step, value in line.points[-1:]
+        if line.front
+    ]
+    return Markup("").join([*parts, names_at_ends(names, LABEL_HEIGHT)])
 
 
-def _line(line: _Line, panel: _Panel, across: Scale) -> Markup:
-    places = [(_x(step, across), panel.y(value)) for step, value in line.points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+def _line(line: _Line, plot: Plot) -> Markup:
+    places = plot.places(line.points)
     dots = [Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="3.4"/>').format(x, y) for x, y in places]
-    return Markup('<g class="{}"><polyline points="{}"{}/>{}</g>').format(
-        "line front" if line.front else "line",
-        path,
-        Markup(' stroke-dasharray="6 4"') if line.dashed else Markup(""),
-        Markup("").join(dots),
-    )
+    return drawn_line(places, dots, dashes="6 4" if line.dashed else "", front=line.front)
 
 
-def _names(panel: _Panel, across: Scale) -> Markup:
-    """At the ends of the lines in front, moved apart where they end at the same height."""
-    parts: list[Markup] = []
-    lowest = -math.inf
-    for line in sorted((line for line in panel.lines if line.front), key=lambda line: -line.points[-1][1]):
-        step, value = line.points[-1]
-        lowest = max(panel.y(value), lowest + LABEL_HEIGHT)
-        parts.append(
-            Markup('<text class="name front" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                _x(step, across) + 9, lowest + 4, line.name
-            )
-        )
-    return Markup("").join(parts)
-
-
-def _steps(across: Scale, height: float) -> Markup:
-    parts = [below(_x(tick, across), height - BOTTOM + 18, count(tick)) for tick in across.ticks]
-    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, height - 4, "step")])
+def _steps(plot: Plot) -> list[Markup]:
+    """Below the last panel."""
+    parts = [below(plot.x(tick), plot.height + 18, count(tick)) for tick in plot.across.ticks]
+    return [*parts, unit(LEFT, plot.end, plot.height + BOTTOM - 4, "step")]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from lastresort.report.charts.scale import Plot, amounts, chart
+from lastresort.report.charts.scale import LineName, Plot, amounts, chart, drawn_line
 from lastresort.report.words.wording import count
 
 WIDTH, HEIGHT = 760, 270
@@ -109,17 +109,10 @@ def _visible(lines: Sequence[_Line]) -> list[float]:
 
 
 def _drawn(number: int, line: _Line, plot: Plot) -> Markup:
-    path = " ".join(f"{plot.x(step):.1f},{plot.y(value):.1f}" for step, value in line.points)
-    dots = [
-        Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4.2"/>').format(plot.x(step), plot.y(value))
-        for step, value in line.dev
-    ]
-    return Markup('<g class="{}"><polyline points="{}"{}/>{}</g>').format(
-        "line front" if line.front else "line",
-        path,
-        Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)]),
-        Markup("").join(dots),
-    )
+    dot = Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4.2"/>')
+    dots = [dot.format(*place) for place in plot.places(line.dev)]
+    dashes = "" if line.front else DASHES[number % len(DASHES)]
+    return drawn_line(plot.places(line.points), dots, dashes=dashes, front=line.front)
 
 
 def _clear_of_front(line: _Line, lines: Sequence[_Line], plot: Plot) -> float:
@@ -144,8 +137,7 @@ def _names(lines: Sequence[_Line], plot: Plot) -> Markup:
         while any(abs(y - other) < LABEL_HEIGHT and abs(x - beside) < RIGHT for beside, other in taken):
             y += 2
         taken.append((x, y))
-        style = "name front" if line.front else "name"
-        parts.append(Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x + 9, y + 4, line.name))
+        parts.append(LineName(line.name, round(x + 9, 1), y, line.front).drawn)
     return Markup("").join(parts)
 
 

@@ -1,10 +1,10 @@
-"""Axes: which part of a range is drawn, the place of a value on it, and its labelled ticks as SVG."""
+"""Axes: which part of a range is drawn, the place of a value on it, and its labelled ticks as SVG; and lines with their names."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -91,6 +91,9 @@ def _step(rough: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
+Place = tuple[float, float]  # in a picture: from its left and from its top
+
+
 @dataclass(frozen=True, slots=True)
 class Plot:
     """A picture with an x axis (across) and a y axis (up), and the margins around what is drawn."""
@@ -114,6 +117,9 @@ class Plot:
 
     def y(self, value: float) -> float:
         return self.height - self.bottom - (self.height - self.top - self.bottom) * self.up.share(value)
+
+    def places(self, points: Iterable[tuple[float, float]]) -> list[Place]:
+        return [(self.x(across), self.y(up)) for across, up in points]
 
     def axes(
         self, up: Callable[[float], str], across: Callable[[float], str], what: str, *, foot: int = 6
@@ -140,6 +146,48 @@ def level(y: float, left: float, right: float, label: str) -> Markup:
 def below(x: float, y: float, label: str) -> Markup:
     """A value of the axis that goes across."""
     return Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(x, y, label)
+
+
+def polyline(places: Iterable[Place], dashes: str = "") -> Markup:
+    """dashes: "" for a solid line."""
+    style = Markup(' stroke-dasharray="{}"').format(dashes) if dashes else ""
+    return Markup('<polyline points="{}"{}/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in places), style)
+
+
+def dot(x: float, y: float, title: str) -> Markup:
+    return Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(x, y, title)
+
+
+def drawn_line(
+    places: Iterable[Place], marks: Iterable[Markup] = (), *, dashes: str = "", front: bool = False
+) -> Markup:
+    """marks: what lies on it."""
+    style = "line front" if front else "line"
+    return Markup('<g class="{}">{}{}</g>').format(style, polyline(places, dashes), Markup("").join(marks))
+
+
+@dataclass(frozen=True, slots=True)
+class LineName:
+    """The name of a line, at the end of it, which is at (x, y)."""
+
+    text: str
+    x: float
+    y: float
+    front: bool
+
+    @property
+    def drawn(self) -> Markup:
+        style = "name front" if self.front else "name"
+        return Markup('<text class="{}" x="{}" y="{:.1f}">{}</text>').format(style, self.x, self.y + 4, self.text)
+
+
+def names_at_ends(names: Iterable[LineName], apart: float) -> Markup:
+    """From the top down, moved apart where lines end at the same height."""
+    drawn, lowest = list[Markup](), -math.inf
+    for name in sorted(names, key=lambda name: name.y):
+        lowest = max(name.y, lowest + apart)
+        drawn.append(replace(name, y=lowest).drawn)
+    return Markup("").join(drawn)
 
 
 def unit(left: float, right: float, y: float, what: str) -> Markup:

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.report.charts.loss import DASHES, LABEL_HEIGHT
-from lastresort.report.charts.scale import Scale, below, chart, level, scores, unit
+from lastresort.report.charts.scale import (
+    LineName,
+    Plot,
+    Scale,
+    chart,
+    dot,
+    drawn_line,
+    names_at_ends,
+    polyline,
+    scores,
+)
 from lastresort.report.words.wording import count, percent
 
 WIDTH, HEIGHT = 760, 340
@@ -41,65 +51,33 @@ def study_chart(lines: Sequence[StudyLine], label: str) -> Markup:
     """A way with a single point is drawn as a level line. label: what the picture shows, for those who do not see it."""
     sizes = sorted({point.n for line in lines for point in line.points if point.n})
     values = [value for line in lines for point in line.points for value in (point.score, *(point.interval or ()))]
-    up, across = scores(values), _Across(sizes)
-    body = [_grid(up, across, sizes)]
+    across = _Sizes(min(sizes, default=1), max(sizes, default=1), (0, *sizes))
+    plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, scores(values))
+    body = plot.axes(lambda tick: percent(tick, 0), count, "examples")
     for number, line in sorted(enumerate(lines), key=lambda one: one[1].front):
-        body.append(_drawn(line, number, up, across, APART * (number - (len(lines) - 1) / 2)))
-    body.append(_names(lines, up))
-    return chart(WIDTH, HEIGHT, label, body)
+        body.append(_drawn(line, number, plot, APART * (number - (len(lines) - 1) / 2)))
+    names = [LineName(line.name, plot.end + 8, plot.y(line.points[-1].score), line.front) for line in lines]
+    return chart(WIDTH, HEIGHT, label, [*body, names_at_ends(names, LABEL_HEIGHT)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Across:
-    sizes: Sequence[int]
+class _Sizes(Scale):
+    """Over their logarithms. 0 stands at the left end, apart: it has none."""
 
-    def x(self, n: int) -> float:
-        """0 stands at the left end, apart: it has no logarithm."""
-        width = WIDTH - LEFT - RIGHT
-        if not n:
-            return LEFT + 0.25 * NONE_SHARE * width
-        low, high = math.log(self.sizes[0]), math.log(self.sizes[-1])
-        share = (math.log(n) - low) / (high - low) if high > low else 0.5
-        return LEFT + width * (NONE_SHARE + (0.98 - NONE_SHARE) * share)
+    def share(self, value: float) -> float:
+        if not value:
+            return 0.25 * NONE_SHARE
+        low, high = math.log(self.low), math.log(self.high)
+        share = (math.log(value) - low) / (high - low) if high > low else 0.5
+        return NONE_SHARE + (0.98 - NONE_SHARE) * share
 
 
-def _y(value: float, up: Scale) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
-
-
-def _grid(up: Scale, across: _Across, sizes: Sequence[int]) -> Markup:
-    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
-    parts += [below(across.x(n), HEIGHT - BOTTOM + 18, count(n)) for n in (0, *sizes)]
-    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "examples")])
-
-
-def _drawn(line: StudyLine, number: int, up: Scale, across: _Across, aside: float) -> Markup:
+def _drawn(line: StudyLine, number: int, plot: Plot, aside: float) -> Markup:
     """aside: by how much the line is moved to the right."""
-    at = [(across.x(point.n) + aside, _y(point.score, up)) for point in line.points]
-    path = [(across.x(0) + aside, at[0][1]), (WIDTH - RIGHT, at[0][1])] if len(at) == 1 else at
-    dash = Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
-    parts = [Markup('<polyline points="{}"{}/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in path), dash)]
-    for point, (x, y) in zip(line.points, at, strict=True):
+    places = [(plot.x(point.n) + aside, plot.y(point.score)) for point in line.points]
+    path = [(plot.x(0) + aside, places[0][1]), (plot.end, places[0][1])] if len(places) == 1 else places
+    marks: list[Markup] = []
+    for point, (x, y) in zip(line.points, places, strict=True):
         if point.interval is not None:
-            ends = " ".join(f"{x:.1f},{_y(value, up):.1f}" for value in point.interval)
-            parts.append(Markup('<polyline points="{}"/>').format(ends))
-        parts.append(
-            Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
-                x, y, point.title
-            )
-        )
-    return Markup('<g class="{}">{}</g>').format("line front" if line.front else "line", Markup("").join(parts))
-
-
-def _names(lines: Sequence[StudyLine], up: Scale) -> Markup:
-    """At the right of the picture, at the height of the last point, moved apart where they would lie on each other."""
-    parts: list[Markup] = []
-    lowest = -math.inf
-    for line in sorted(lines, key=lambda line: -line.points[-1].score):
-        y = max(_y(line.points[-1].score, up) + 4, lowest + LABEL_HEIGHT)
-        lowest = y
-        style = "name front" if line.front else "name"
-        parts.append(
-            Markup('<text class="{}" x="{}" y="{:.1f}">{}</text>').format(style, WIDTH - RIGHT + 8, y, line.name)
-        )
-    return Markup("").join(parts)
+            marks.append(polyline((x, plot.y(value)) for value in point.interval))
+        marks.append(dot(x, y, point.title))
+    return drawn_line(path, marks, dashes="" if line.front else DASHES[number % len(DASHES)], front=line.front)

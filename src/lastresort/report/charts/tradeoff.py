@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.records.decision_parts import RepairView, Weighing
-from lastresort.report.charts.scale import Plot, amounts, chart, differences, scores
+from lastresort.report.charts.scale import Plot, amounts, chart, differences, drawn_line, scores
 from lastresort.report.words.titles import checkpoint
 from lastresort.report.words.wording import in_points, percent
 
@@ -49,11 +49,10 @@ def tradeoff_chart(repairs: Sequence[RepairView], bar: float, label: str) -> Mar
         return None
     across, up = differences(point.lost for point in drawn), scores([bar, *(point.dev for point in drawn)])
     plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, up)
-    path = " ".join(f"{plot.x(point.lost):.1f},{plot.y(point.dev):.1f}" for point in drawn)
     parts = _axes(
         plot, lambda tick: in_points(tick) if tick else "0", "points of general ability, tuned minus base", bar
     )
-    parts.append(Markup('<g class="line"><polyline points="{}"/></g>').format(path))
+    parts.append(drawn_line(plot.places((point.lost, point.dev) for point in drawn)))
     return chart(WIDTH, HEIGHT, label, [*parts, *(_drawn(point, plot) for point in drawn)], "chart tradeoff")
 
 
