@@ -359,12 +359,8 @@ def _weighed(
 ) -> WeighedCheckpoint:
     trained = record.last(CandidateTrained, candidate)
     assert trained is not None, f"{candidate} was trained in this run"
-    return WeighedCheckpoint(
-        candidate=candidate,
-        stop=trained.stop,
-        unit=trained.unit,
-        scale=trained.scale,
-        constrained=trained.constrained,
+    return WeighedCheckpoint.from_fields_of(
+        trained,
         dev=DevScore(score=mean_score(items), n=len(items)),
         distance=distance,
         met_chance=met_chance,

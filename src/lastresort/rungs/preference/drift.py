@@ -71,8 +71,8 @@ def measure_movement(
         )
     if judged is None or given is None:
         return far
-    return Movement(
-        **far.model_dump(include={"kl", "kl_error", "kl_per_token", "kl_answers"}),
+    return Movement.from_fields_of(
+        far,
         margin=judged.mean,
         margin_above_0=judged.above_0,
         margin_n=judged.n,

@@ -100,17 +100,14 @@ def _measured(bench: Workbench, rung: str, system: System, step: int, steps: int
         raise found.error()
     now, before = [item.score for item in found], _untrained(bench, n)
     line = straight_on(now, before, bench.missed_below, seed=bench.task.split.seed, groups=groups)
-    return CurveSeen(
+    return CurveSeen.from_fields_of(
+        line,
         rung=rung,
         candidate=system.name,
         step=step,
         steps=steps,
         n=n,
-        score=line.score,
         before=None if before is None else sum(before) / n,
-        end=line.end,
-        p=line.p,
-        below=line.below,
     )
 
 

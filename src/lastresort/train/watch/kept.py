@@ -248,16 +248,7 @@ class GeneralDistance:
         with rescaled(model, scale):
             found = divergence_from_base(model, rows)
         error = None if found.error is None else found.error * found.answers / found.tokens
-        self._record.append(
-            DistanceMeasured(
-                rung=self._rung,
-                candidate=candidate,
-                kl_per_token=found.kl_per_token,
-                error=error,
-                answers=found.answers,
-                tokens=found.tokens,
-            )
-        )
+        self._record.append(DistanceMeasured.from_fields_of(found, rung=self._rung, candidate=candidate, error=error))
 
     def _answered(self, loaded: Loaded, model: Any) -> Sequence[Any]:
         """The requests that leave room, with what the base said to them; made once a run."""
