@@ -50,68 +50,68 @@ def run_test(
     part is read from the record and never repeated. alpha: the error of a false MET, over all parts. once: it never goes on, so
     that the items needed are those of a new test.
     """
-    task, binary, by = bench.task, bench.scorer.binary, bench.correction
-    measured: list[Measurement] = []
-    answered: list[Answered] = []
+    task, binary, correction = bench.task, bench.scorer.binary, bench.correction
+    measurements: list[Measurement] = []
+    parts_so_far: list[Answered] = []
     judgement: Judgement | None = None
     for number, part in enumerate(parts):
         order, split = order_of_test(part), part_of_test(number)
-        known = bench.record.measurement(rung, system.name, split)
-        if known is None:
+        measurement = bench.record.measurement(rung, system.name, split)
+        if measurement is None:
             bench.progress.stage(f"{rung}: testing {system.name}{' on fresh items' if number else ''}", len(order))
             bench.at(rung, system.name, "test")
-            items = _until_decided(bench, rung, system, order, answered, alpha, by, once=once)
-            known = Measurement(rung, system.name, split, len(order), tuple(items))
-            bench.record.add_measurement(known)
-        measured.append(known)
-        answered.append(Answered(known.items, order))
-        judgement = judge_parts(task, binary, answered, alpha, by, once=once)
+            items = _until_decided(bench, rung, system, order, parts_so_far, alpha, correction, once=once)
+            measurement = Measurement(rung, system.name, split, len(order), tuple(items))
+            bench.record.add_measurement(measurement)
+        measurements.append(measurement)
+        parts_so_far.append(Answered(measurement.items, order))
+        judgement = judge_parts(task, binary, parts_so_far, alpha, correction, once=once)
         assert judgement is not None, "a finished test is judged"
         if judgement.outcome != "UNDECIDED":
-            return judgement, measured
+            return judgement, measurements
     assert judgement is not None, "a test has a test set"
-    return _with_outlook(judgement, task, binary, answered, alpha, by, once=once), measured
+    return _with_outlook(judgement, task, binary, parts_so_far, alpha, correction, once=once), measurements
 
 
-def items_in_groups(found: Judgement, parts: Sequence[Sequence[Example]]) -> int | None:
+def items_in_groups(judgement: Judgement, parts: Sequence[Sequence[Example]]) -> int | None:
     """How many items, the first of the parts, the groups that a test used hold; None where it counts items."""
-    if found.unit == "item":
+    if judgement.unit == "item":
         return None
     labels = groups_of([example for part in parts for example in order_of_test(part)]) or []
-    used = set(list(dict.fromkeys(labels))[: found.n_used])
-    return sum(label in used for label in labels)
+    used_groups = set(list(dict.fromkeys(labels))[: judgement.n_used])
+    return sum(label in used_groups for label in labels)
 
 
-def goes_on(found: Judgement, parts: int) -> bool:
+def goes_on(judgement: Judgement, parts: int) -> bool:
     """Whether a test is open and has not seen all of so many parts."""
-    return found.outcome == "UNDECIDED" and max(1, len(found.parts)) < parts
+    return judgement.outcome == "UNDECIDED" and max(1, len(judgement.parts)) < parts
 
 
 def met_in(record: Record, rungs: Collection[str]) -> frozenset[str]:
     """Those of these rungs whose recorded test says MET and that the gate has not rejected."""
     if all(record.last(RungTested, rung) is None for rung in rungs):
         return frozenset()
-    fold, found = fold_of(record), set[str]()
+    fold, met = fold_of(record), set[str]()
     for name in rungs:
         test, gate = fold.rung(name).standing, fold.rung(name).gate
         if test is not None and test.judgement.outcome == "MET" and (gate is None or gate.verdict != "REJECT"):
-            found.add(name)
-    return frozenset(found)
+            met.add(name)
+    return frozenset(met)
 
 
 def _with_outlook(
-    found: Judgement,
+    judgement: Judgement,
     task: Task,
     binary: bool,
     parts: Sequence[Answered],
     alpha: float,
-    by: Correction | None,
+    correction: Correction | None,
     *,
     once: bool,
 ) -> Judgement:
     """An UNDECIDED that also says how far it is, unless nothing explains its score."""
-    if found.judged is not None and not found.judged.explained:
-        return found
+    if judgement.judged is not None and not judgement.judged.explained:
+        return judgement
     units = [_whole_units(part.items, part.order) for part in parts]
     groups = [label for _, labels in units for label in labels or ()]
 
@@ -122,15 +122,15 @@ def _with_outlook(
             alpha=alpha,
             beta=beta,
             binary=binary,
-            n_needed=found.n_needed,
+            n_needed=judgement.n_needed,
             groups=groups or None,
             seed=task.split.seed,
             once=once,
         )
 
-    if by is None:
-        return replace(found, outlook=look(task.bar, alpha, FALSE_NOT_MET))
-    return replace(found, outlook=outlook_corrected(look, by, alpha=alpha, beta=FALSE_NOT_MET))
+    if correction is None:
+        return replace(judgement, outlook=look(task.bar, alpha, FALSE_NOT_MET))
+    return replace(judgement, outlook=outlook_corrected(look, correction, alpha=alpha, beta=FALSE_NOT_MET))
 
 
 def _until_decided(
@@ -138,16 +138,16 @@ def _until_decided(
     rung: str,
     system: System,
     order: Sequence[Example],
-    before: Sequence[Answered],
+    earlier_parts: Sequence[Answered],
     alpha: float,
-    by: Correction | None,
+    correction: Correction | None,
     *,
     once: bool,
 ) -> list[ItemScore]:
-    """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all. before: the
-    parts of the test that came first. once: as in `run_test`.
+    """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all.
+    earlier_parts: of the test, which ended UNDECIDED. once: as in `run_test`.
     """
-    size, enough = bench.answerer(system).model.batch_size, StopSignal()
+    size, decided = bench.answerer(system).model.batch_size, StopSignal()
     starts = range(0, len(order), size)
     jobs = [
         MeasureJob(start, system, tuple(order[start : start + size]), refused_is_wrong=True, may_be_dropped=start > 0)
@@ -156,19 +156,21 @@ def _until_decided(
     items: list[ItemScore] = []
 
     def use(job: MeasureJob, result: Result) -> None:
-        if enough.requested() is not None:  # it was under way when the evidence decided
+        if decided.requested() is not None:  # it was under way when the evidence decided
             return
         if isinstance(result, JobFailure):
             raise result.error()
         items.extend(result.items)
-        parts = [*before, Answered(items, order)]
-        bench.at(rung, system.name, "test", test=_seen_so_far(bench.task, bench.scorer.binary, parts, alpha, by))
-        judged = judge_parts(bench.task, bench.scorer.binary, parts, alpha, by, once=once)
-        if len(items) < len(order) and judged is not None:
-            enough.request()
+        parts = [*earlier_parts, Answered(items, order)]
+        bench.at(
+            rung, system.name, "test", test=_estimate_so_far(bench.task, bench.scorer.binary, parts, alpha, correction)
+        )
+        judgement = judge_parts(bench.task, bench.scorer.binary, parts, alpha, correction, once=once)
+        if len(items) < len(order) and judgement is not None:
+            decided.request()
 
-    request = bench.run_jobs(jobs, use, FirstOf((enough, bench.stop)))
-    if request is not None and enough.requested() is None:
+    request = bench.run_jobs(jobs, use, FirstOf((decided, bench.stop)))
+    if request is not None and decided.requested() is None:
         raise request.error()
     return items
 
@@ -178,43 +180,43 @@ def judge_parts(
     binary: bool,
     parts: Sequence[Answered],
     alpha: float,
-    by: Correction | None = None,
+    correction: Correction | None = None,
     *,
     once: bool = False,
 ) -> Judgement | None:
     """The verdict of a test after its last part so far; None while more of that are needed. All but the last ended UNDECIDED.
 
-    by: how people's labels correct the scores, None where they are taken as they are. once: as in `run_test`.
+    correction: how people's labels correct the scores, None where they are taken as they are. once: as in `run_test`.
     """
-    last = parts[-1]
-    if binary and not once and groups_of(last.order) is None:
+    last_part = parts[-1]
+    if binary and not once and groups_of(last_part.order) is None:
         scores = [[item.score for item in part.items] for part in parts]
         pooled = [score for part in scores for score in part]
 
         def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
-            return judge_going_on(scores, bar=bar, alpha=alpha, beta=beta, n_available=len(last.order))
+            return judge_going_on(scores, bar=bar, alpha=alpha, beta=beta, n_available=len(last_part.order))
 
-        return _judged(judge, task, binary, pooled, None, alpha, by)
+        return _judge_scores(judge, task, binary, pooled, None, alpha, correction)
     items, order = [item for part in parts for item in part.items], [item for part in parts for item in part.order]
-    found = judge_so_far(task, binary, items, order, alpha, by)
+    judgement = judge_so_far(task, binary, items, order, alpha, correction)
     if len(parts) == 1:
-        return found
-    if found is None:
+        return judgement
+    if judgement is None:
         return None
-    errors = Errors(alpha, FALSE_NOT_MET) if by is None else errors_left(alpha, FALSE_NOT_MET)
-    before = [_part(task, part, errors) for part in parts[:-1]]
-    used = found.n_used - sum(part.n_used for part in before)
-    return replace(found, parts=(*before, _part(task, last, errors, used)))
+    errors = Errors(alpha, FALSE_NOT_MET) if correction is None else errors_left(alpha, FALSE_NOT_MET)
+    earlier_parts = [_part(task, part, errors) for part in parts[:-1]]
+    n_used = judgement.n_used - sum(part.n_used for part in earlier_parts)
+    return replace(judgement, parts=(*earlier_parts, _part(task, last_part, errors, n_used)))
 
 
-def _part(task: Task, part: Answered, errors: Errors, most: int = 0) -> PartOfTest:
-    """Of graded scores, or of groups, which go on at the same errors. most: units of it that count, 0 for all."""
-    units = most if most > 0 else len(part.items)
+def _part(task: Task, part: Answered, errors: Errors, max_units: int = 0) -> PartOfTest:
+    """Of graded scores, or of groups, which go on at the same errors. max_units: units of it that count, 0 for all."""
+    units = max_units if max_units > 0 else len(part.items)
     scores, groups = _first_units(*_whole_units(part.items, part.order), units)
     labels = groups_of(part.order)
     available = len(part.order) if labels is None else len(set(labels))
-    found = so_far(scores, bar=task.bar, alpha=errors.alpha, binary=False, groups=groups)
-    return PartOfTest(found.n, available, found.score, errors.alpha, errors.beta)
+    estimate = so_far(scores, bar=task.bar, alpha=errors.alpha, binary=False, groups=groups)
+    return PartOfTest(estimate.n, available, estimate.score, errors.alpha, errors.beta)
 
 
 def judge_so_far(
@@ -223,12 +225,12 @@ def judge_so_far(
     items: Sequence[ItemScore],
     order: Sequence[Example],
     alpha: float,
-    by: Correction | None = None,
+    correction: Correction | None = None,
 ) -> Judgement | None:
     """The verdict of a test that does not go on after these items, the first of `order`; None while more are needed. A group counts
     once it is whole.
 
-    alpha: the error of a false MET. by: as in `judge_parts`.
+    alpha: the error of a false MET. correction: as in `judge_parts`.
     """
     scores, groups = _whole_units(items, order)
     if not scores:
@@ -238,42 +240,42 @@ def judge_so_far(
     def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
         return judge_bar(scores, bar=bar, alpha=alpha, beta=beta, binary=binary, n_available=available, groups=groups)
 
-    return _judged(judge, task, binary, scores, groups, alpha, by)
+    return _judge_scores(judge, task, binary, scores, groups, alpha, correction)
 
 
-def _judged(
+def _judge_scores(
     judge: Callable[[float, float, float], Judgement | None],
     task: Task,
     binary: bool,
     scores: Sequence[float],
     groups: Sequence[str] | None,
     alpha: float,
-    by: Correction | None,
+    correction: Correction | None,
 ) -> Judgement | None:
     """judge: (bar, alpha, beta) -> the verdict on the scores as they are."""
-    if by is None:
+    if correction is None:
         return judge(task.bar, alpha, FALSE_NOT_MET)
 
     def interval(units: int, error: float) -> tuple[float, float]:
-        counted, labels = _first_units(scores, groups, units)
-        return so_far(counted, bar=task.bar, alpha=error, binary=binary, groups=labels).interval
+        first_scores, labels = _first_units(scores, groups, units)
+        return so_far(first_scores, bar=task.bar, alpha=error, binary=binary, groups=labels).interval
 
-    return judge_corrected(judge, interval, by, alpha=alpha, beta=FALSE_NOT_MET)
+    return judge_corrected(judge, interval, correction, alpha=alpha, beta=FALSE_NOT_MET)
 
 
-def _seen_so_far(
-    task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None
+def _estimate_so_far(
+    task: Task, binary: bool, parts: Sequence[Answered], alpha: float, correction: Correction | None
 ) -> BarSoFar | None:
     """None before the first whole group."""
     items = [item for part in parts for item in part.items]
     scores, groups = _whole_units(items, [example for part in parts for example in part.order])
     if not scores:
         return None
-    found = so_far(scores, bar=task.bar, alpha=alpha, binary=binary, groups=groups)
-    if by is None:
-        return found
-    score, interval = by.on_true_scale(found.score, found.interval)
-    return replace(found, score=score, interval=interval)
+    estimate = so_far(scores, bar=task.bar, alpha=alpha, binary=binary, groups=groups)
+    if correction is None:
+        return estimate
+    score, interval = correction.on_true_scale(estimate.score, estimate.interval)
+    return replace(estimate, score=score, interval=interval)
 
 
 def _first_units(
@@ -281,8 +283,8 @@ def _first_units(
 ) -> tuple[Sequence[float], Sequence[str] | None]:
     if groups is None:
         return scores[:units], None
-    counted = set(list(dict.fromkeys(groups))[:units])
-    n = sum(label in counted for label in groups)
+    first_groups = set(list(dict.fromkeys(groups))[:units])
+    n = sum(label in first_groups for label in groups)
     return scores[:n], groups[:n]
 
 
@@ -291,7 +293,7 @@ def _whole_units(items: Sequence[ItemScore], order: Sequence[Example]) -> tuple[
     scores, labels = [item.score for item in items], groups_of(order)
     if labels is None:
         return scores, None
-    whole = len(items)
-    while 0 < whole < len(order) and labels[whole - 1] == labels[whole]:
-        whole -= 1
-    return scores[:whole], labels[:whole]
+    n_whole = len(items)
+    while 0 < n_whole < len(order) and labels[n_whole - 1] == labels[n_whole]:
+        n_whole -= 1
+    return scores[:n_whole], labels[:n_whole]

@@ -40,9 +40,9 @@ class Amount:
 
     def value(self, currency: Currency, hourly_price: float | None) -> float:
         """In a currency that `currency_of` found for it."""
-        found = self.usd(hourly_price) if currency == "usd" else self.machine_s
-        assert found is not None, "a currency in which this amount is known"
-        return found
+        amount = self.usd(hourly_price) if currency == "usd" else self.machine_s
+        assert amount is not None, "a currency in which this amount is known"
+        return amount
 
     def __add__(self, other: Amount) -> Amount:
         paid = None if self.paid_usd is None or other.paid_usd is None else self.paid_usd + other.paid_usd
@@ -100,21 +100,21 @@ def tokens_amount(
 
 def currency_of(amounts: Iterable[Amount], hourly_price: float | None) -> Currency | None:
     """In what all of these compare: money where it is known of each, seconds of the machine where nobody else is paid."""
-    found = list(amounts)
-    if all(amount.usd(hourly_price) is not None for amount in found):
+    all_amounts = list(amounts)
+    if all(amount.usd(hourly_price) is not None for amount in all_amounts):
         return "usd"
-    if all(amount.paid_usd == 0 and amount.machine_s is not None for amount in found):
+    if all(amount.paid_usd == 0 and amount.machine_s is not None for amount in all_amounts):
         return "machine_seconds"
     return None
 
 
 def missing_prices(calls: Iterable[Amount], one_offs: Iterable[Amount], hourly_price: float | None) -> tuple[str, ...]:
     """Keys of the task file whose absence leaves money unknown. one_offs: of these, only judges are paid by tokens."""
-    called, trained = list(calls), list(one_offs)
-    keys = ["use.prompt_price", "use.output_price"] if any(amount.paid_usd is None for amount in called) else []
-    if hourly_price is None and any(amount.machine_s != 0 for amount in (*called, *trained)):
+    call_amounts, one_off_amounts = list(calls), list(one_offs)
+    keys = ["use.prompt_price", "use.output_price"] if any(amount.paid_usd is None for amount in call_amounts) else []
+    if hourly_price is None and any(amount.machine_s != 0 for amount in (*call_amounts, *one_off_amounts)):
         keys.append("use.hourly_price")
-    if any(amount.paid_usd is None for amount in trained):
+    if any(amount.paid_usd is None for amount in one_off_amounts):
         keys.append("reward.judge.prompt_price")
     return tuple(keys)
 
@@ -163,17 +163,17 @@ def saving_of(
         missing = () if speed_unknown else missing_prices((now, then), (one_off,), hourly_price)
         return CostSaving(rung, False, missing=missing)
     a_call_now, a_call_then, once = (amount.value(currency, hourly_price) for amount in amounts)
-    found = crossing(once, a_call_then, a_call_now)
+    crossing_point = crossing(once, a_call_then, a_call_now)
     return CostSaving(
         rung,
-        found.calls is not None and found.calls < PAYBACK_MONTHS * calls_per_month,
+        crossing_point.calls is not None and crossing_point.calls < PAYBACK_MONTHS * calls_per_month,
         currency=currency,
         now=a_call_now,
         then=a_call_then,
         one_off=once,
-        crossing=found.kind,
-        calls=found.calls,
-        months=months_of(found.calls, calls_per_month),
+        crossing=crossing_point.kind,
+        calls=crossing_point.calls,
+        months=months_of(crossing_point.calls, calls_per_month),
         calls_per_month=calls_per_month,
         limit_months=PAYBACK_MONTHS,
     )

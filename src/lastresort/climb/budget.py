@@ -64,15 +64,15 @@ class Budget:
         """Start a session of a run: what earlier ones spent is read from its record, where the start of a later one is noted, so
         that the time in which the run lay stopped does not count. One that was killed had shown more than it noted, and that does.
         """
-        spent, shown = record.all(BudgetSpent), record.stage()
-        unnoted = 0.0 if shown is None else max(0.0, shown.spent_s - worked_s(record))
-        if spent or unnoted:
-            record.append(BudgetSpent(seconds=unnoted, usd=0.0))
+        spendings, last_stage = record.all(BudgetSpent), record.stage()
+        unnoted_s = 0.0 if last_stage is None else max(0.0, last_stage.spent_s - worked_s(record))
+        if spendings or unnoted_s:
+            record.append(BudgetSpent(seconds=unnoted_s, usd=0.0))
         return cls(
             task.limits.hours,
             task.limits.usd,
             worked_s(record),
-            sum(part.usd for part in spent),
+            sum(part.usd for part in spendings),
             clock,
             clock(),
             record,
@@ -129,15 +129,15 @@ def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> State
     hours = bench.task.limits.hours
     if not trains(rung.name) or hours is None or bench.record.last(SystemFrozen, rung.name) is not None:
         return None
-    known = bench.record.last(RungPlanned, rung.name)
-    if known is not None and known.beyond is None:
+    last_plan = bench.record.last(RungPlanned, rung.name)
+    if last_plan is not None and last_plan.beyond is None:
         return None
     cards = workload(prepared, rung.name).machine.training_cards
-    if known is not None and (known.limit_hours, known.training_cards) == (hours, cards):
-        return known.beyond
-    seconds = _planned(prepared, rung).forecast.seconds
-    over = over_time(seconds, bench.hours_left())
-    beyond = None if over is None else of_skip(over)
+    if last_plan is not None and (last_plan.limit_hours, last_plan.training_cards) == (hours, cards):
+        return last_plan.beyond
+    seconds = _rung_forecast(prepared, rung).forecast.seconds
+    overrun = over_time(seconds, bench.hours_left())
+    beyond = None if overrun is None else of_skip(overrun)
     bench.record.append(
         RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond, training_cards=cards)
     )
@@ -159,25 +159,25 @@ class JudgedForecast:
     uncounted: tuple[UncountedCost, ...] = ()
 
 
-def _planned(prepared: PreparedTask, rung: Rung) -> JudgedForecast:
-    return _judged(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
+def _rung_forecast(prepared: PreparedTask, rung: Rung) -> JudgedForecast:
+    return _with_judge(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
 
 
-def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
-    judge = forecast_of_judge(prepared, own.answers)
+def _with_judge(prepared: PreparedTask, forecast: Forecast) -> JudgedForecast:
+    judge = forecast_of_judge(prepared, forecast.answers)
     if judge is None:
-        return JudgedForecast(own)
-    whole = replace(
-        own,
-        seconds=None if own.seconds is None else own.seconds + (judge.seconds or 0.0),
-        usd=(own.usd or 0.0) + judge.usd if judge.usd else own.usd,
+        return JudgedForecast(forecast)
+    total = replace(
+        forecast,
+        seconds=None if forecast.seconds is None else forecast.seconds + (judge.seconds or 0.0),
+        usd=(forecast.usd or 0.0) + judge.usd if judge.usd else forecast.usd,
     )
-    uncounted: list[UncountedCost] = ["answer_price"] if own.usd is None and judge.usd else []
+    uncounted: list[UncountedCost] = ["answer_price"] if forecast.usd is None and judge.usd else []
     if judge.seconds is None:
         uncounted.append("judge_time")
     if judge.usd is None:
         uncounted.append("judge_price")
-    return JudgedForecast(whole, tuple(uncounted))
+    return JudgedForecast(total, tuple(uncounted))
 
 
 def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
@@ -215,11 +215,11 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
     if has_begun(bench.record, rung.name):
         bench.progress.say(rung_continues_line(rung.name))
         return
-    judged = _planned(prepared, rung)
-    figures = judged.forecast.seconds, judged.forecast.usd, judged.uncounted
+    with_judge = _rung_forecast(prepared, rung)
+    figures = with_judge.forecast.seconds, with_judge.forecast.usd, with_judge.uncounted
     if line := rung_begins_line(rung.name, *figures):
         bench.progress.say(line)
-    if not _is_much(judged.forecast, bench.task):
+    if not _is_much(with_judge.forecast, bench.task):
         return
     if bench.go_on is None:
         bench.progress.say(expensive_rung_unasked(*figures))
@@ -243,8 +243,8 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
             continue
         if has_begun(bench.record, name):
             return RungAhead(name)
-        judged = _planned(prepared, rung)
-        return RungAhead(name, judged.forecast.seconds, judged.forecast.usd, judged.uncounted)
+        with_judge = _rung_forecast(prepared, rung)
+        return RungAhead(name, with_judge.forecast.seconds, with_judge.forecast.usd, with_judge.uncounted)
     return None
 
 
@@ -280,8 +280,8 @@ class _Stoppable:
 def say_lack_of_memory(bench: Workbench, rungs: Sequence[str]) -> None:
     """Say at the start which of these rungs will be skipped for lack of memory, in the words in which they then are."""
     for name in rungs:
-        kept = has_result(bench.record, name)
-        skip = None if kept else find_rung(name).skip_reason(bench.task, bench.train)
+        has_ended = has_result(bench.record, name)
+        skip = None if has_ended else find_rung(name).skip_reason(bench.task, bench.train)
         if isinstance(skip, LacksMemory):
             bench.progress.say(progress_line(name, None, None, of_skip(skip)))
 
@@ -299,28 +299,28 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
         return
     seconds: dict[str, float] = {}
     under_way, divided = False, set[str]()
-    shown = _Stoppable(bench.progress, bench.stop)
+    progress = _Stoppable(bench.progress, bench.stop)
     for name in rungs:
-        shown.look()
+        progress.look()
         rung = find_rung(name)
         if rung.skip_reason(task, bench.train) is not None:
             continue
         if has_begun(bench.record, name):
-            ended = any(bench.record.last(kind, name) is not None for kind in (RungTested, RungGivenUp))
-            under_way = under_way or not ended
+            has_ended = any(bench.record.last(kind, name) is not None for kind in (RungTested, RungGivenUp))
+            under_way = under_way or not has_ended
             continue
-        work = workload(prepared, name, shown)
+        work = workload(prepared, name, progress)
         forecast = rung.forecast(task, work)
-        taken = None if forecast.seconds is None else _judged(prepared, forecast).forecast.seconds
-        if taken is not None:
-            seconds[name] = taken
+        rung_s = None if forecast.seconds is None else _with_judge(prepared, forecast).forecast.seconds
+        if rung_s is not None:
+            seconds[name] = rung_s
             divided |= {of_training_cards(work.machine)} - {""}
     if seconds:
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
-        if not under_way and (left := bench.hours_left()) is not None:
-            bench.progress.say(limit_line(seconds, 3600 * left))
-    for one in divided:
-        bench.progress.say(one)
-    for name, taken in seconds.items():
-        if taken > LONG_S:
-            bench.progress.say(long_rung_line(name, taken))
+        if not under_way and (hours_left := bench.hours_left()) is not None:
+            bench.progress.say(limit_line(seconds, 3600 * hours_left))
+    for line in divided:
+        bench.progress.say(line)
+    for name, rung_s in seconds.items():
+        if rung_s > LONG_S:
+            bench.progress.say(long_rung_line(name, rung_s))

@@ -43,16 +43,16 @@ def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) 
     system that answered none of these, over its own.
     """
     items = {outcome.rung: _test_items(record, outcome) for outcome in outcomes if outcome.judgement is not None}
-    met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
-    shared = _shared([_answered(items[rung]) for rung in met])
-    standing = fold_of(record) if any(trains(rung) for rung in items) else Fold()
-    found = []
+    met_rungs = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
+    shared_ids = _shared_ids([_answered_items(items[rung]) for rung in met_rungs])
+    fold = fold_of(record) if any(trains(rung) for rung in items) else Fold()
+    systems = []
     for outcome in outcomes:
-        tested = items.get(outcome.rung, [])
-        if answered := _answered(tested):
-            common = [item for item in answered if item.id in shared] or answered
-            found.append(_priced(task, standing, outcome, common, tested))
-    return found
+        test_items = items.get(outcome.rung, [])
+        if answered_items := _answered_items(test_items):
+            common = [item for item in answered_items if item.id in shared_ids] or answered_items
+            systems.append(_priced(task, fold, outcome, common, test_items))
+    return systems
 
 
 def cheapest_of(task: Task, systems: Sequence[MeasuredSystem]) -> Cheapest | None:
@@ -89,14 +89,14 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
     """
     if trains(rung):
         return False
-    given = None not in (task.use.prompt_price, task.use.output_price)
-    return is_paid(task.model) or (is_endpoint(task.model) and given)
+    has_prices = None not in (task.use.prompt_price, task.use.output_price)
+    return is_paid(task.model) or (is_endpoint(task.model) and has_prices)
 
 
 def _priced(
-    task: Task, standing: Fold, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
+    task: Task, fold: Fold, outcome: RungOutcome, items: Sequence[ItemScore], test_items: Sequence[ItemScore]
 ) -> MeasuredSystem:
-    """standing: of the run, where the rung trains. items: over which the means are. tested: all test answers."""
+    """fold: of the run, where the rung trains. items: over which the means are. test_items: all test answers."""
     assert outcome.judgement is not None
     assert outcome.system is not None
     tuned, n, use = trains(outcome.rung), len(items), task.use
@@ -117,19 +117,19 @@ def _priced(
         completion_tokens=completion_tokens,
         seconds=seconds,
         call=call,
-        one_off=_one_off(standing, outcome.rung) if tuned else NOTHING,
-        scores={item.id: item.score for item in tested},
+        one_off=_one_off(fold, outcome.rung) if tuned else NOTHING,
+        scores={item.id: item.score for item in test_items},
     )
 
 
-def _one_off(standing: Fold, rung: str) -> Amount:
+def _one_off(fold: Fold, rung: str) -> Amount:
     """All that the rung took. That includes the adapter that it went on from, where there was one."""
     start = RUNGS[rung].starts_from
-    rungs = [start, rung] if start is not None and standing.rung(start).frozen else [rung]
+    rungs = [start, rung] if start is not None and fold.rung(start).frozen else [rung]
     total = NOTHING
     for name in rungs:
-        spent = standing.cost(name)
-        total += Amount(spent.usd, spent.seconds)
+        cost = fold.cost(name)
+        total += Amount(cost.usd, cost.seconds)
     return total
 
 
@@ -157,18 +157,18 @@ def _entry(system: MeasuredSystem, hourly_price: float | None) -> PricedSystem:
 
 
 def _pair(tuned: MeasuredSystem, untuned: MeasuredSystem, task: Task) -> CostPair:
-    found = crossing_of(tuned, untuned, task.use.hourly_price)
+    crossing = crossing_of(tuned, untuned, task.use.hourly_price)
     return CostPair(
         tuned=tuned.rung,
         untuned=untuned.rung,
-        crossing=found.kind,
-        calls=found.calls,
-        months=months_of(found.calls, task.use.calls_per_month),
-        both=_both(tuned, untuned),
+        crossing=crossing.kind,
+        calls=crossing.calls,
+        months=months_of(crossing.calls, task.use.calls_per_month),
+        both=_on_shared_items(tuned, untuned),
     )
 
 
-def _both(tuned: MeasuredSystem, untuned: MeasuredSystem) -> SharedItems:
+def _on_shared_items(tuned: MeasuredSystem, untuned: MeasuredSystem) -> SharedItems:
     """How the two did on the test items that both answered."""
     names = [name for name in tuned.scores if name in untuned.scores]
     means = {
@@ -180,18 +180,18 @@ def _both(tuned: MeasuredSystem, untuned: MeasuredSystem) -> SharedItems:
 
 def _test_items(record: Record, outcome: RungOutcome) -> list[ItemScore]:
     assert outcome.system is not None
-    measured = record.measurement(outcome.rung, outcome.system, "test")
-    return [] if measured is None else list(measured.items)
+    measurement = record.measurement(outcome.rung, outcome.system, "test")
+    return [] if measurement is None else list(measurement.items)
 
 
-def _answered(items: Sequence[ItemScore]) -> list[ItemScore]:
+def _answered_items(items: Sequence[ItemScore]) -> list[ItemScore]:
     """Without those that the model did not take: they cost nothing."""
     return [item for item in items if item.finish != "refused"]
 
 
-def _shared(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
+def _shared_ids(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
     """Ids of the items that all of these hold."""
-    names = [frozenset(item.id for item in found) for found in items]
+    names = [frozenset(item.id for item in system_items) for system_items in items]
     return frozenset.intersection(*names) if names else frozenset()
 
 
@@ -211,15 +211,15 @@ def saving_after(
         return None
     if (obstacle := _obstacle(bench, rules)) is not None:
         return CostSaving(last.rung, False, obstacle)
-    use, known = bench.task.use, bench.record.last(SavingWeighed, last.rung)
-    if known is not None and (known.hourly_price, known.calls_per_month) == (use.hourly_price, use.calls_per_month):
-        return CostSaving(**known.model_dump(exclude={"kind", "hourly_price"}))
-    met = priced_systems(bench.task, bench.record, [last])
-    found = _planned(bench, prepared, met[-1])
+    use, event = bench.task.use, bench.record.last(SavingWeighed, last.rung)
+    if event is not None and (event.hourly_price, event.calls_per_month) == (use.hourly_price, use.calls_per_month):
+        return CostSaving(**event.model_dump(exclude={"kind", "hourly_price"}))
+    systems = priced_systems(bench.task, bench.record, [last])
+    saving = _planned_saving(bench, prepared, systems[-1])
     bench.record.append(
-        SavingWeighed.from_fields_of(found, calls_per_month=use.calls_per_month, hourly_price=use.hourly_price)
+        SavingWeighed.from_fields_of(saving, calls_per_month=use.calls_per_month, hourly_price=use.hourly_price)
     )
-    return found
+    return saving
 
 
 def _obstacle(bench: Workbench, rules: Rules) -> Obstacle | None:
@@ -234,28 +234,28 @@ def _obstacle(bench: Workbench, rules: Rules) -> Obstacle | None:
     return None if skipped is None else DoesNotApply(COST_RUNG, skipped)
 
 
-def _planned(bench: Workbench, prepared: PreparedTask, met: MeasuredSystem) -> CostSaving:
+def _planned_saving(bench: Workbench, prepared: PreparedTask, system: MeasuredSystem) -> CostSaving:
     task, rung = bench.task, find_rung(COST_RUNG)
     assert isinstance(rung, ForecastsCalls)
     assert task.use.calls_per_month, "goal: cost asks for it"
     work = workload(prepared, COST_RUNG)
-    whole, call = rung.forecast(task, work), rung.forecast_call(task, work)
-    seconds = None if call.seconds is None else call.seconds * _slowness(prepared, met)
+    forecast, call_forecast = rung.forecast(task, work), rung.forecast_call(task, work)
+    seconds = None if call_forecast.seconds is None else call_forecast.seconds * _slowness(prepared, system)
     return saving_of(
-        met.rung,
-        met.call,
-        Amount(call.usd, seconds),
-        Amount(whole.usd, whole.seconds),
+        system.rung,
+        system.call,
+        Amount(call_forecast.usd, seconds),
+        Amount(forecast.usd, forecast.seconds),
         hourly_price=task.use.hourly_price,
         calls_per_month=task.use.calls_per_month,
     )
 
 
-def _slowness(prepared: PreparedTask, met: MeasuredSystem) -> float:
+def _slowness(prepared: PreparedTask, system: MeasuredSystem) -> float:
     """How many times longer a call took on this machine than a forecast of it says, at least 1: what was measured of one model
     corrects what is foretold of the other."""
-    if paid_by_tokens(prepared.task, met.rung):
+    if paid_by_tokens(prepared.task, system.rung):
         return 1.0
-    machine = workload(prepared, met.rung).machine
-    foretold = answering("", machine, 1, met.prompt_tokens, 0, met.completion_tokens).seconds
-    return max(1.0, met.seconds / foretold) if foretold else 1.0
+    machine = workload(prepared, system.rung).machine
+    forecast_s = answering("", machine, 1, system.prompt_tokens, 0, system.completion_tokens).seconds
+    return max(1.0, system.seconds / forecast_s) if forecast_s else 1.0

@@ -142,9 +142,9 @@ def next_step(
         return Step(COST_RUNG) if saving.goes_on else Step(None, Stopped("NO_SAVING", met.rung))
     if outcomes and (stopped := _stop_after(rules, outcomes[-1], met_above)) is not None:
         return Step(None, stopped)
-    done = {outcome.rung for outcome in outcomes}
-    left = next((rung for rung in rules.ladder if rung not in done), None)
-    return Step(left, Stopped("TOP", rules.ladder[-1]) if left is None else None)
+    climbed = {outcome.rung for outcome in outcomes}
+    next_rung = next((rung for rung in rules.ladder if rung not in climbed), None)
+    return Step(next_rung, Stopped("TOP", rules.ladder[-1]) if next_rung is None else None)
 
 
 def may_ship(outcomes: Sequence[RungOutcome]) -> frozenset[str]:
@@ -165,14 +165,14 @@ def conclude(
     undecided = [outcome for outcome in tested if outcome.verdict == "UNDECIDED"]
     met, leader = _first_met(tested), _leader(rules, tested)
     collecting = bool(undecided) and rules.on_undecided == "collect"
-    kept = _kept(tested) if met is None and leader is None and not collecting else None
-    won = next((outcome for outcome in tested if cheapest is not None and outcome.rung == cheapest.rung), met)
-    winner = won or (None if collecting else leader) or kept
-    stopped_at = won or leader or kept or (tested[-1] if collecting else None)
-    if cheapest is not None and won is not None:
-        answer: Answer = _cheapest_answer(rules, tested, won, cheapest)
+    fallback = _fallback(tested) if met is None and leader is None and not collecting else None
+    met_winner = next((outcome for outcome in tested if cheapest is not None and outcome.rung == cheapest.rung), met)
+    winner = met_winner or (None if collecting else leader) or fallback
+    stopped_at = met_winner or leader or fallback or (tested[-1] if collecting else None)
+    if cheapest is not None and met_winner is not None:
+        answer: Answer = _cheapest_answer(rules, tested, met_winner, cheapest)
     else:
-        answer = _answer(rules, outcomes, met, leader, kept)
+        answer = _answer(rules, outcomes, met, leader, fallback)
     return Conclusion(
         verdict=_verdict_of(tested),
         meets_bar=met is not None,
@@ -191,10 +191,10 @@ def _answer(
     outcomes: Sequence[RungOutcome],
     met: RungOutcome | None,
     leader: RungOutcome | None,
-    kept: RungOutcome | None,
+    fallback: RungOutcome | None,
 ) -> Answer:
-    """met: the rung that meets the bar. leader: the one that leads where none does. kept: the untuned one that stays where the gate
-    rejected those. At most one is given.
+    """met: the rung that meets the bar. leader: the one that leads where none does. fallback: the untuned one that stays where
+    the gate rejected those. At most one is given.
     """
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     if met is not None:
@@ -205,28 +205,28 @@ def _answer(
     if not tested:
         return NothingApplies()
     still_open = [outcome for outcome in tested if outcome.verdict == "UNDECIDED" and not outcome.rejected]
-    if kept is None and still_open:
+    if fallback is None and still_open:
         last = still_open[-1]
         assert last.judgement is not None
-        found, best = last.judgement, max(still_open, key=lambda one: one.score)
-        still = StillOpen(last.rung, last.score, rules.bar, found.n_needed, found.unit, found.judged)
-        return still if best is last else replace(still, ahead=best.rung, ahead_score=best.score)
+        judgement, best = last.judgement, max(still_open, key=lambda one: one.score)
+        answer = StillOpen(last.rung, last.score, rules.bar, judgement.n_needed, judgement.unit, judgement.judged)
+        return answer if best is last else replace(answer, ahead=best.rung, ahead_score=best.score)
     if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):
-        if kept is None:
+        if fallback is None:
             return GateRejected(rejected, rules.bar, None, 0.0)
-        return GateRejected(rejected, rules.bar, kept.rung, kept.score)
+        return GateRejected(rejected, rules.bar, fallback.rung, fallback.score)
     best = max(tested, key=lambda outcome: outcome.score)
-    done = {outcome.rung for outcome in outcomes}
-    if left := tuple(rung for rung in rules.ladder if rung not in done):
-        return NotFinished(best.rung, best.score, rules.bar, left)
+    climbed = {outcome.rung for outcome in outcomes}
+    if rungs_left := tuple(rung for rung in rules.ladder if rung not in climbed):
+        return NotFinished(best.rung, best.score, rules.bar, rungs_left)
     return NoneMet(best.rung, best.score, rules.bar)
 
 
 def _cheapest_answer(
-    rules: Rules, tested: Sequence[RungOutcome], won: RungOutcome, cheapest: Cheapest
+    rules: Rules, tested: Sequence[RungOutcome], winner: RungOutcome, cheapest: Cheapest
 ) -> CheapestOfSeveral:
     met = [outcome for outcome in tested if outcome.verdict == "MET" and not outcome.rejected]
-    return CheapestOfSeveral(met[0].rung, met[-1].rung, won is not met[0], cheapest.rung is not None, rules.bar)
+    return CheapestOfSeveral(met[0].rung, met[-1].rung, winner is not met[0], cheapest.rung is not None, rules.bar)
 
 
 def _first_met(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
@@ -242,13 +242,13 @@ def _leader(rules: Rules, tested: Sequence[RungOutcome]) -> RungOutcome | None:
     return last if leads else None
 
 
-def _leads(rules: Rules, found: Judgement) -> bool:
+def _leads(rules: Rules, judgement: Judgement) -> bool:
     """Undecided with an estimate at or above the bar: a judge's score that labels cannot correct is none."""
-    estimated = found.judged is None or found.judged.corrects
-    return found.outcome == "UNDECIDED" and found.score >= rules.bar and estimated
+    estimated = judgement.judged is None or judgement.judged.corrects
+    return judgement.outcome == "UNDECIDED" and judgement.score >= rules.bar and estimated
 
 
-def _kept(tested: Sequence[RungOutcome]) -> RungOutcome | None:
+def _fallback(tested: Sequence[RungOutcome]) -> RungOutcome | None:
     """Where the gate rejected what met the bar: the best untuned system, which is there and breaks nothing."""
     if not any(outcome.rejected for outcome in tested):
         return None
@@ -257,8 +257,8 @@ def _kept(tested: Sequence[RungOutcome]) -> RungOutcome | None:
 
 
 def _verdict_of(tested: Sequence[RungOutcome]) -> Outcome:
-    found = {outcome.verdict for outcome in tested}
-    return "MET" if "MET" in found else "UNDECIDED" if "UNDECIDED" in found or not tested else "NOT_MET"
+    verdicts = {outcome.verdict for outcome in tested}
+    return "MET" if "MET" in verdicts else "UNDECIDED" if "UNDECIDED" in verdicts or not tested else "NOT_MET"
 
 
 def _stop_after(rules: Rules, last: RungOutcome, met_above: Collection[str]) -> Stopped | None:
@@ -276,14 +276,14 @@ def _stop_after(rules: Rules, last: RungOutcome, met_above: Collection[str]) -> 
 
 def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[Reason]:
     """One a rung, one more where the gate ran, and one on repairs."""
-    found: list[Reason] = []
+    reasons: list[Reason] = []
     for outcome in outcomes:
         if outcome.skipped is not None:
-            found.append(RungSkip(outcome.rung, outcome.skipped))
+            reasons.append(RungSkip(outcome.rung, outcome.skipped))
         if outcome.judgement is not None:
-            found.append(RungResult(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
+            reasons.append(RungResult(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
         if outcome.gate is not None:
-            found.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.cause))
+            reasons.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.cause))
         if outcome.repairs is not None:
-            found.append(outcome.repairs)
-    return found
+            reasons.append(outcome.repairs)
+    return reasons

@@ -44,13 +44,13 @@ NAMES = ("step", *KEYS, "base_perplexity")
 def early_warnings(record: Record, rung: str) -> list[EarlyWarning]:
     """Of every training of the rung that was compared with its base the newest figures, and its alarm or null."""
     names = dict.fromkeys(training.candidate for training in record.all(TrainingReached) if training.rung == rung)
-    found = []
+    warnings = []
     for name in names:
         curve = record.curve(name)
-        if looked := measured(curve):
-            values = {key: _finite(looked[-1].get(key)) for key in NAMES}
-            found.append(EarlyWarning.model_validate({"training": name, **values, "alarm": warning(curve)}))
-    return found
+        if points := measured(curve):
+            values = {key: _finite(points[-1].get(key)) for key in NAMES}
+            warnings.append(EarlyWarning.model_validate({"training": name, **values, "alarm": warning(curve)}))
+    return warnings
 
 
 def _finite(value: float | None) -> float | None:
@@ -81,35 +81,35 @@ def decision_of(
     test_reuse: ReuseView,
     provenance: RunProvenance,
 ) -> RunView:
-    standing, answered = fold_of(record), answer.of_answer(conclusion.answer)
+    fold, statement = fold_of(record), answer.of_answer(conclusion.answer)
     return RunView(
         task=task.task,
         goal=task.goal,
         model=task.model,
         bar=task.bar,
         confidence=task.confidence,
-        r=standing.r,
-        alpha_per_rung=round((1 - task.confidence) / standing.r, 12),
-        shares=standing.shares,
+        r=fold.r,
+        alpha_per_rung=round((1 - task.confidence) / fold.r, 12),
+        shares=fold.shares,
         verdict=conclusion.verdict,
         meets_bar=conclusion.meets_bar,
         provisional=conclusion.provisional,
         stopped_at=conclusion.stopped_at,
-        answer=answered.text,
-        answer_code=answered.code,
-        answer_figures=answered.figures,
+        answer=statement.text,
+        answer_code=statement.code,
+        answer_figures=statement.figures,
         reasons=tuple(
             reason if isinstance(reason, Statement) else answer.of_reason(reason)
             for reason in (*conclusion.reasons, *extra_reasons)
         ),
         would_change=tuple(answer.of_change(change) for change in would_change),
-        judge=judge_view(standing),
-        retrieval=standing.retrieval,
+        judge=judge_view(fold),
+        retrieval=fold.retrieval,
         test_reuse=test_reuse,
-        rungs=tuple(rung_of(standing, record, outcome) for outcome in outcomes),
+        rungs=tuple(rung_of(fold, record, outcome) for outcome in outcomes),
         gate=gate,
-        first_gate=None if gate is None else standing.first_gate(gate.rung),
-        repairs=standing.repairs,
+        first_gate=None if gate is None else fold.first_gate(gate.rung),
+        repairs=fold.repairs,
         compare=tuple(compare),
         break_even=break_even,
         winner=WinnerView(kind=winner.kind, path=winner.path, held=conclusion.held, sha256=winner.sha256),
@@ -117,16 +117,16 @@ def decision_of(
     )
 
 
-def rung_of(standing: Fold, record: Record, outcome: RungOutcome) -> RungView:
+def rung_of(fold: Fold, record: Record, outcome: RungOutcome) -> RungView:
     """One of `rungs`."""
-    found = standing.rung_view(
+    rung_view = fold.rung_view(
         outcome.rung,
         system=outcome.system,
         test=outcome.judgement,
         gate=None if outcome.gate is None else outcome.gate.verdict,
         skipped=outcome.skipped,
     )
-    return found.replaced(early_warnings=early_warnings(record, outcome.rung))
+    return rung_view.replaced(early_warnings=early_warnings(record, outcome.rung))
 
 
 def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | None) -> WinnerFolder:
@@ -154,11 +154,11 @@ def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | Non
 
 
 def _refuse_other_artefact(fresh: Path, candidate: Path, gated: str | None) -> None:
-    if gated is None or (now := artefact_sha256(fresh)) == gated:
+    if gated is None or (sha256 := artefact_sha256(fresh)) == gated:
         return
     raise DataError(
         "the files of this system have changed since the gate examined them, so that they are no winner",
         where=str(candidate),
-        expected=f"the artefact {gated[:16]} that was gated, not {now[:16]}",
+        expected=f"the artefact {gated[:16]} that was gated, not {sha256[:16]}",
         remedy="Put them back and go on with --resume, or start a new run.",
     )

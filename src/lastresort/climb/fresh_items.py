@@ -36,21 +36,23 @@ def with_fresh(prepared: PreparedTask, record: Record, run: Path, more: Path | N
     Raises TaskError where no test of the run can go on with them, or a noted file is gone or changed; DataError for what is wrong
     with the rows of `more`.
     """
-    before = record.all(ItemsAdded)
-    noted = {event.sha256: Path(os.path.normpath(run.resolve() / event.path)) for event in before}
-    given = None if more is None else FreshItems(more, *_read_fresh(prepared, more))
-    if given is not None and given.sha256 in noted:
-        noted[given.sha256] = given.path  # the same file once more, perhaps from another place
-    prepared = replace(prepared, fresh=tuple(_noted_file(prepared, path, sha256) for sha256, path in noted.items()))
-    if given is None:
+    added_before = record.all(ItemsAdded)
+    known_paths = {event.sha256: Path(os.path.normpath(run.resolve() / event.path)) for event in added_before}
+    fresh = None if more is None else FreshItems(more, *_read_fresh(prepared, more))
+    if fresh is not None and fresh.sha256 in known_paths:
+        known_paths[fresh.sha256] = fresh.path  # the same file once more, perhaps from another place
+    prepared = replace(
+        prepared, fresh=tuple(_noted_file(prepared, path, sha256) for sha256, path in known_paths.items())
+    )
+    if fresh is None:
         return prepared
-    added = ItemsAdded(path=relative_path(given.path, run), sha256=given.sha256, n=len(given.examples))
-    if given.sha256 not in noted:
-        _refuse_known(prepared, given)
-        _refuse_other_groups(prepared, given)
-        _refuse_too_few(prepared, record, given)
-        prepared = replace(prepared, fresh=(*prepared.fresh, given))
-    if added not in before:
+    added = ItemsAdded(path=relative_path(fresh.path, run), sha256=fresh.sha256, n=len(fresh.examples))
+    if fresh.sha256 not in known_paths:
+        _refuse_known(prepared, fresh)
+        _refuse_other_groups(prepared, fresh)
+        _refuse_too_few(prepared, record, fresh)
+        prepared = replace(prepared, fresh=(*prepared.fresh, fresh))
+    if added not in added_before:
         record.append(added)
     return prepared
 
@@ -77,141 +79,143 @@ def _noted_file(prepared: PreparedTask, path: Path, sha256: str) -> FreshItems:
     )
 
 
-def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
+def _refuse_known(prepared: PreparedTask, fresh: FreshItems) -> None:
     """Raises DataError for a fresh item that repeats another, or one that the run has seen, exactly or nearly, or has its id."""
     remedy = "Remove such rows from the file."
-    first: dict[str, Example] = {}
-    for example in sorted(given.examples, key=lambda example: example.row):
-        twin = first.setdefault(normalised(example.input_text), example)
+    first_by_input: dict[str, Example] = {}
+    for example in sorted(fresh.examples, key=lambda example: example.row):
+        twin = first_by_input.setdefault(normalised(example.input_text), example)
         if twin is not example:
             expected = "each input once: a repeated one is no further evidence"
             raise DataError(
                 f"found the input of row {twin.row} once more",
-                where=_row(given, example),
+                where=_row(fresh, example),
                 expected=expected,
                 remedy=remedy,
             )
-    known = _seen(prepared)
+    known_items = _known_items(prepared)
     expected = "items that this run has neither trained nor measured on"
-    if leaks := find_leaks(given.examples, (), known):
+    if leaks := find_leaks(fresh.examples, (), known_items):
         leak = min(leaks, key=lambda leak: leak.train.row)
         alike = "the input" if leak.kind == "exact" else "nearly the input"
-        held = f"{Path(leak.held.source).name}, row {leak.held.row}"
-        of_all = f"{len(leaks)} of {len(given.examples)} rows are known"
+        held_place = f"{Path(leak.held.source).name}, row {leak.held.row}"
+        of_all = f"{len(leaks)} of {len(fresh.examples)} rows are known"
         raise DataError(
-            f"found {alike} of {held} ({of_all})", where=_row(given, leak.train), expected=expected, remedy=remedy
+            f"found {alike} of {held_place} ({of_all})", where=_row(fresh, leak.train), expected=expected, remedy=remedy
         )
-    _refuse_trained_passages(prepared, given, expected)
+    _refuse_trained_passages(prepared, fresh, expected)
     held_back = prepared.preferences or ()
-    if leaking := without_leaks(held_back, (), given.examples)[1]:
+    if leaking := without_leaks(held_back, (), fresh.examples)[1]:
         raise DataError(
             f"found inputs of {counted(leaking, 'preference')}",
-            where=str(given.path),
+            where=str(fresh.path),
             expected=expected,
             remedy=remedy,
         )
-    ids = {example.id for example in known}
-    for example in given.examples:
+    ids = {example.id for example in known_items}
+    for example in fresh.examples:
         if example.id in ids:
             found = f'found the id "{example.id}", which an item of the run has'
-            raise DataError(found, where=_row(given, example), expected="an id of its own", remedy="Give it another.")
+            raise DataError(found, where=_row(fresh, example), expected="an id of its own", remedy="Give it another.")
 
 
-def _refuse_trained_passages(prepared: PreparedTask, given: FreshItems, expected: str) -> None:
+def _refuse_trained_passages(prepared: PreparedTask, fresh: FreshItems, expected: str) -> None:
     """Raises DataError for fresh items about a passage from which questions were made that the run has trained on."""
-    made = [row.seed_passage for row in prepared.split.train if row.seed_passage is not None]
-    if not made or not any(example.passages for example in given.examples):
+    seed_passages = [row.seed_passage for row in prepared.split.train if row.seed_passage is not None]
+    if not seed_passages or not any(example.passages for example in fresh.examples):
         return
-    states = HeldPassages(cut_for(prepared.task), given.examples, made).states(made)
-    if named := sorted({passage.section for passage, state in zip(made, states, strict=True) if state == "held"}):
+    states = HeldPassages(cut_for(prepared.task), fresh.examples, seed_passages).states(seed_passages)
+    if sections := sorted(
+        {passage.section for passage, state in zip(seed_passages, states, strict=True) if state == "held"}
+    ):
         raise DataError(
-            f"found items about {counted(len(named), 'passage')} with questions in train, such as {named[0]}",
-            where=str(given.path),
+            f"found items about {counted(len(sections), 'passage')} with questions in train, such as {sections[0]}",
+            where=str(fresh.path),
             expected=expected,
             remedy="Remove rows that name such passages from the file.",
         )
 
 
-def _refuse_other_groups(prepared: PreparedTask, given: FreshItems) -> None:
+def _refuse_other_groups(prepared: PreparedTask, fresh: FreshItems) -> None:
     """Raises DataError for a group that the run knows, and where only one of test set and fresh items has groups."""
-    known = {example.group for example in _seen(prepared) if example.group is not None}
-    grouped = groups_of(prepared.split.test) is not None
-    for example in given.examples:
-        if example.group is not None and example.group in known:
+    known_groups = {example.group for example in _known_items(prepared) if example.group is not None}
+    test_has_groups = groups_of(prepared.split.test) is not None
+    for example in fresh.examples:
+        if example.group is not None and example.group in known_groups:
             raise DataError(
                 f'found the group "{example.group}", of which the run has items',
-                where=_row(given, example),
+                where=_row(fresh, example),
                 expected="groups that are new to it",
                 remedy="Remove such rows from the file.",
             )
-        if (example.group is not None) != grouped:
+        if (example.group is not None) != test_has_groups:
             raise DataError(
-                f"found {'no' if grouped else 'a'} group",
-                where=_row(given, example),
-                expected=f"{'one' if grouped else 'none'}, as in the run's test set",
+                f"found {'no' if test_has_groups else 'a'} group",
+                where=_row(fresh, example),
+                expected=f"{'one' if test_has_groups else 'none'}, as in the run's test set",
                 remedy="Write the file with the columns of the task's data.",
             )
 
 
-def _seen(prepared: PreparedTask) -> tuple[Example, ...]:
+def _known_items(prepared: PreparedTask) -> tuple[Example, ...]:
     """All items that the run may have trained or measured on."""
-    read = prepared.as_read
-    return (*read.train, *read.dev, *read.test, *(example for file in prepared.fresh for example in file.examples))
+    split = prepared.as_read
+    return (*split.train, *split.dev, *split.test, *(example for file in prepared.fresh for example in file.examples))
 
 
-def _row(given: FreshItems, example: Example) -> str:
-    return f"{given.path}, row {example.row}"
+def _row(fresh: FreshItems, example: Example) -> str:
+    return f"{fresh.path}, row {example.row}"
 
 
-def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -> None:
+def _refuse_too_few(prepared: PreparedTask, record: Record, fresh: FreshItems) -> None:
     """Raises TaskError where no test of the run is UNDECIDED, or even items that are all right, or all wrong, could decide none."""
     tests = [record.last(RungTested, rung) for rung in prepared.task.ladder]
-    judged = [tested for tested in tests if tested is not None and tested.judgement.outcome == "UNDECIDED"]
-    if not judged and any(tested.judgement.outcome == "UNDECIDED" for tested in record.all(RepairTested)):
+    undecided = [tested for tested in tests if tested is not None and tested.judgement.outcome == "UNDECIDED"]
+    if not undecided and any(tested.judgement.outcome == "UNDECIDED" for tested in record.all(RepairTested)):
         raise TaskError(
             "the only test of this run that is UNDECIDED is that of a repaired system",
-            where=f"--more {given.path}",
+            where=f"--more {fresh.path}",
             expected="the test of a rung's own system: a repaired one is tested once",
             remedy="Leave --more out, or start a new run with a larger test set.",
         )
-    if not judged:
+    if not undecided:
         raise TaskError(
             "no test of this run is UNDECIDED",
-            where=f"--more {given.path}",
+            where=f"--more {fresh.path}",
             expected="a rung whose test can go on",
             remedy="Leave --more out.",
         )
-    if not prepared.scorer.binary or groups_of(given.examples) is not None:
+    if not prepared.scorer.binary or groups_of(fresh.examples) is not None:
         return
-    least = min(_least_deciding(tested, record, prepared.task) for tested in judged)
-    if least == math.inf:
+    smallest = min(_least_deciding(tested, record, prepared.task) for tested in undecided)
+    if smallest == math.inf:
         raise TaskError(
             "the labels of this run let no number of fresh items decide",
-            where=f"--more {given.path}",
+            where=f"--more {fresh.path}",
             expected="labelled cases that show how the judge errs",
             remedy="Label more cases for `score.judge.labelled`, and start a new run on fresh test items.",
         )
-    if (n := len(given.examples)) < least:
+    if (n := len(fresh.examples)) < smallest:
         found = f"{counted(n, 'fresh item')} decide{'s' if n == 1 else ''}"
         raise TaskError(
             f"{found} nothing, even if all are right or all are wrong",
-            where=f"--more {given.path}",
-            expected=f"at least {least}",
+            where=f"--more {fresh.path}",
+            expected=f"at least {smallest}",
             remedy="Add items to the file.",
         )
 
 
-def _least_deciding(tested: RungTested, record: Record, task: Task) -> float:
+def _least_deciding(test: RungTested, record: Record, task: Task) -> float:
     """The fewest fresh items that can give one of the two verdicts, at the error that the rung's test has now: what has met the bar
     since its last look may have raised it. Infinite where labels let no score decide.
     """
-    found, shared = tested.judgement, record.last(ErrorShared)
-    by = None if found.judged is None else correction_in(record, task.bar, task.confidence)
-    assert shared is not None, "shared before anything is tested"
-    alpha = shared.alpha_of_rung(tested.rung, rungs_met(record, task), 1 - task.confidence)
-    sides = sides_of(task.bar, alpha, FALSE_NOT_MET, by)
-    score = found.score if found.judged is None else found.judged.score
-    for n, share in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, score)]:
+    judgement, error_shares = test.judgement, record.last(ErrorShared)
+    correction = None if judgement.judged is None else correction_in(record, task.bar, task.confidence)
+    assert error_shares is not None, "shared before anything is tested"
+    alpha = error_shares.alpha_of_rung(test.rung, rungs_met(record, task), 1 - task.confidence)
+    sides = sides_of(task.bar, alpha, FALSE_NOT_MET, correction)
+    score = judgement.score if judgement.judged is None else judgement.judged.score
+    for n, share in [(part.n_used, part.score) for part in judgement.parts] or [(judgement.n_used, score)]:
         sides = sides.after(round(share * n), n)
     up, down = sides.up, sides.down
     return min(

@@ -46,20 +46,20 @@ def differing(
     """In which of these keys of the task, and in which files that the run read, a run and a task differ. known, now: of each the
     task as it was resolved, and the hashes of its files.
     """
-    (task, files), (own, own_files) = known, now
-    changed = changed_keys({key: task.get(key) for key in keys}, {key: own.get(key) for key in keys})
-    return changed + [name for name, sha256 in files.items() if own_files.get(name) != sha256]
+    (task, files), (task_now, files_now) = known, now
+    changed = changed_keys({key: task.get(key) for key in keys}, {key: task_now.get(key) for key in keys})
+    return changed + [name for name, sha256 in files.items() if files_now.get(name) != sha256]
 
 
-def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
-    noted = {key: without_limits(value) if key in ("score", "reward") else value for key, value in noted.items()}
-    noted.pop("facts", None)
-    noted = without_division(noted)
-    for key, free in (("use", _ONLY_WEIGHED), ("prompting", _LIMITS_OF_PROMPTING)):
-        section = noted.get(key)
+def _without_what_may_change(values: Mapping[str, Any]) -> dict[str, Any]:
+    values = {key: without_limits(value) if key in ("score", "reward") else value for key, value in values.items()}
+    values.pop("facts", None)
+    values = without_division(values)
+    for key, changeable in (("use", _ONLY_WEIGHED), ("prompting", _LIMITS_OF_PROMPTING)):
+        section = values.get(key)
         if isinstance(section, Mapping):
-            noted[key] = {name: value for name, value in section.items() if name not in free}
-    return noted
+            values[key] = {name: value for name, value in section.items() if name not in changeable}
+    return values
 
 
 def without_division(task: Mapping[str, Json]) -> JsonObject:
@@ -76,9 +76,9 @@ def _json(value: Any) -> str:
 
 def record_origin(record: Record, task: Task, run: Path) -> None:
     """Record how the task file is reached from the run's folder, again if it was moved; and the documents, once, at the start."""
-    placed = TaskPlaced(path=relative_path(task.path, run), run=relative_path(run.resolve(), task.folder))
-    if record.last(TaskPlaced) != placed:
-        record.append(placed)
+    place = TaskPlaced(path=relative_path(task.path, run), run=relative_path(run.resolve(), task.folder))
+    if record.last(TaskPlaced) != place:
+        record.append(place)
     if task.knowledge is not None and record.last(DocumentsRead) is None:
         record.append(DocumentsRead(files=file_hashes(task.knowledge)))
 
@@ -87,19 +87,23 @@ def settle_options(record: Record, settings: Mapping[str, Any], until: str | Non
     """The last rung to try: as given now, else as the run was started or last resumed with. Recorded with the settings, which add
     to those of before.
     """
-    before = record.last(OptionsChosen)
-    last = until if until is not None or before is None else before.until
-    earlier = {} if before is None else before.settings
-    now = OptionsChosen(settings=merged_settings(earlier, to_jsonable_python(dict(settings))), until=last)
-    if now != before:
-        record.append(now)
-    return last
+    last_options = record.last(OptionsChosen)
+    last_rung = until if until is not None or last_options is None else last_options.until
+    earlier_settings = {} if last_options is None else last_options.settings
+    options = OptionsChosen(
+        settings=merged_settings(earlier_settings, to_jsonable_python(dict(settings))), until=last_rung
+    )
+    if options != last_options:
+        record.append(options)
+    return last_rung
 
 
 def merged_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Settings are applied in order: those given now come last, and replace earlier ones of the same key or below it."""
-    kept = {key: value for key, value in earlier.items() if not any(f"{key}.".startswith(f"{new}.") for new in now)}
-    return {**kept, **now}
+    remaining = {
+        key: value for key, value in earlier.items() if not any(f"{key}.".startswith(f"{new}.") for new in now)
+    }
+    return {**remaining, **now}
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -110,14 +114,14 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 def settings_in(record: Record) -> JsonObject:
     """As `settings_of`, of a record that is open."""
-    chosen = record.last(OptionsChosen)
-    return {} if chosen is None else dict(chosen.settings)
+    options = record.last(OptionsChosen)
+    return {} if options is None else dict(options.settings)
 
 
 def documents_of(record: Record) -> dict[str, str] | None:
     """Of each document's file its sha256 when the run began; None where the task names none."""
-    read = record.last(DocumentsRead)
-    return None if read is None else dict(read.files)
+    documents = record.last(DocumentsRead)
+    return None if documents is None else dict(documents.files)
 
 
 def relative_path(path: Path, run: Path) -> str:
@@ -154,6 +158,6 @@ def machine() -> dict[str, str | int]:
 
 def versions() -> dict[str, str]:
     """Of this program, of Python, and of the packages that decide what a model says."""
-    found = {package: version_of(package) for package in PACKAGES}
-    known = {package: number for package, number in found.items() if number is not None}
-    return {"lastresort": __version__, "python": platform.python_version(), **known}
+    by_package = {package: version_of(package) for package in PACKAGES}
+    installed = {package: number for package, number in by_package.items() if number is not None}
+    return {"lastresort": __version__, "python": platform.python_version(), **installed}

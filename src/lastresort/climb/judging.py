@@ -59,13 +59,13 @@ class ClimbJudge:
         labelled = labelled_cases(self._task, scorer)
         if not labelled:
             return
-        judged = _verdicts_on(labelled, scorer, progress, stop)
-        agreed = agreement_with(labelled, judged, scorer.question)
-        spent = sum((one.spent for one in judged), JudgeCost())
-        said = tuple(one.verdicts for one in judged)
-        people, scores = paired_scores(labelled, judged, scorer.question) if _corrects(self._task) else ((), ())
-        calls = JudgeCalls(**asdict(spent))
-        self._record.append(JudgeChecked(**asdict(agreed), said=said, people=people, judged=scores, spent=calls))
+        judge_scores = _verdicts_on(labelled, scorer, progress, stop)
+        agreement = agreement_with(labelled, judge_scores, scorer.question)
+        cost = sum((one.spent for one in judge_scores), JudgeCost())
+        verdicts = tuple(one.verdicts for one in judge_scores)
+        people, scores = paired_scores(labelled, judge_scores, scorer.question) if _corrects(self._task) else ((), ())
+        calls = JudgeCalls(**asdict(cost))
+        self._record.append(JudgeChecked(**asdict(agreement), said=verdicts, people=people, judged=scores, spent=calls))
 
     def _opened(self, keys: JudgeKeys) -> Model:
         model = self._models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
@@ -74,10 +74,10 @@ class ClimbJudge:
         return model
 
     def _recognise(self, keys: JudgeKeys, model: Model) -> None:
-        known = self._record.last(JudgeOpened)
-        if known is None:
-            self._record.append(_opened(self._task, keys, model.fingerprint))
-        elif known.fingerprint != model.fingerprint:
+        opened_before = self._record.last(JudgeOpened)
+        if opened_before is None:
+            self._record.append(_judge_opened(self._task, keys, model.fingerprint))
+        elif opened_before.fingerprint != model.fingerprint:
             raise TaskError(
                 f"the judge {model.name} is not the one this run began with (its weights, template or precision differ)",
                 where=str(self._record.folder),
@@ -87,13 +87,13 @@ class ClimbJudge:
         self._recognised = True
 
     def _record_verdicts(
-        self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]
+        self, examples: Sequence[Example], answers: Sequence[str], judge_scores: Sequence[JudgeScore]
     ) -> None:
         items = tuple(
             JudgedAnswer(
-                id=example.id, answer=answer_hash(answer), score=one.score, said=one.verdicts, **asdict(one.spent)
+                id=example.id, answer=answer_hash(answer), score=score.score, said=score.verdicts, **asdict(score.spent)
             )
-            for example, answer, one in zip(examples, answers, judged, strict=True)
+            for example, answer, score in zip(examples, answers, judge_scores, strict=True)
         )
         self._record.append(AnswersJudged(items=items))
 
@@ -123,13 +123,13 @@ def errors_of_items(task: Task, alpha: float, beta: float) -> Errors:
 
 def _verdicts_on(labelled: Sequence[LabelledCase], judge: Judge, progress: Progress, stop: Stop) -> list[JudgeScore]:
     progress.stage("judge: agreement with people", len(labelled))
-    judged: list[JudgeScore] = []
+    judge_scores: list[JudgeScore] = []
     for start in range(0, len(labelled), AGREEMENT_BATCH):
         check(stop)
-        found = judge.score_cases([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
-        judged += found
-        progress.advance(len(found))
-    return judged
+        batch = judge.score_cases([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
+        judge_scores += batch
+        progress.advance(len(batch))
+    return judge_scores
 
 
 def labelled_cases(task: Task, scorer: Scorer) -> list[LabelledCase]:
@@ -148,8 +148,8 @@ def refuse_labels_that_decide_nothing(task: Task, scorer: Scorer, units: int, al
     keys = task.score.judge
     if not labelled or not isinstance(scorer, Judge) or keys is None or keys.correct is False:
         return
-    first = {one.case.input: people_score(one, scorer.question) for one in reversed(labelled)}
-    people = tuple(first.values())
+    label_by_input = {one.case.input: people_score(one, scorer.question) for one in reversed(labelled)}
+    people = tuple(label_by_input.values())
     best = corrected_bar(people, people, task.bar, task.confidence, keys.scale)
     binary = scorer.binary and unit == "item"
     if best.can_be_met:
@@ -196,7 +196,7 @@ def answer_hash(answer: str) -> str:
     return hashlib.sha256(answer.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _opened(task: Task, keys: JudgeKeys, fingerprint: str) -> JudgeOpened:
+def _judge_opened(task: Task, keys: JudgeKeys, fingerprint: str) -> JudgeOpened:
     grading = keys.rubric is not None
     return JudgeOpened(
         fingerprint=fingerprint,

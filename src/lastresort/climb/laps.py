@@ -88,15 +88,15 @@ class LapJob:
     def trained(self) -> LapBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
         self.bench.refuse_another_disk()
-        notes, began = WorkerNotes(self.own), time.monotonic()
+        notes, start_s = WorkerNotes(self.own), time.monotonic()
         with (
             own_record(self.own, f"{self.bench.to_resume}.") as record,
             self.bench.opened(record, self.run, self.train, MemoryCache({}), notes) as bench,
         ):
             check(bench.stop)
             folder = self.lap.train(replace(bench, share=self.share))
-        kept = None if folder is None else (folder.relative_to(self.run).as_posix(), folder_sha256(folder))
-        return LapBack(label_of(self.lap), time.monotonic() - began, kept, tuple(notes.said))
+        kept_model = None if folder is None else (folder.relative_to(self.run).as_posix(), folder_sha256(folder))
+        return LapBack(label_of(self.lap), time.monotonic() - start_s, kept_model, tuple(notes.said))
 
 
 def label_of(lap: RaceLap) -> str:
@@ -122,48 +122,48 @@ def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> N
         _begin(bench, folder, lap)
     stop = run / LAPS / STOP  # not the run's own file, by which a climb knows who stopped it
     stop.unlink(missing_ok=True)
-    own = WorkerBench.of(bench, new_proof(run / LAPS), stop, f"{bench.to_resume}, without --ray.")
+    worker_bench = WorkerBench.of(bench, new_proof(run / LAPS), stop, f"{bench.to_resume}, without --ray.")
     share = max(crew.share, 1 / len(laps))  # no more than these are at work
 
     def jobs() -> Iterator[LapJob]:
         for lap, folder in zip(laps, folders, strict=True):
             bench.progress.say(of_training_begun(label_of(lap)))
-            yield LapJob(base, lap, run, folder, bench.train, own, share)
+            yield LapJob(base, lap, run, folder, bench.train, worker_bench, share)
 
-    def arrived(back: LapBack) -> None:
-        bench.progress.say(of_training_ended(back.label, back.seconds))
+    def arrived(result: LapBack) -> None:
+        bench.progress.say(of_training_ended(result.label, result.seconds))
 
-    ahead = trained_ahead(bench, crew, jobs(), stop, arrived, fails_at_once=True)
-    said = set[str]()
-    with ended_after(ahead.end):
+    trainings = trained_ahead(bench, crew, jobs(), stop, arrived, fails_at_once=True)
+    said_lines = set[str]()
+    with ended_after(trainings.end):
         for folder in folders:
-            back = ahead.next()
-            _refuse_another_model(run, back)
+            result = trainings.next()
+            _refuse_another_model(run, result)
             _take_or_drop(bench, folder)
-            for line in back.said:
-                if line not in said:  # each of them says what is adapted
+            for line in result.said:
+                if line not in said_lines:  # each of them says what is adapted
                     bench.progress.say(line)
-            said.update(back.said)
+            said_lines.update(result.said)
     crew.release()
     shutil.rmtree(run / LAPS, ignore_errors=True)
 
 
 def take_laps(bench: Workbench) -> None:
     """Take over what is left of laps whose driver ended before it did. Raises InfrastructureError as `own_record` does."""
-    left = bench.folder / LAPS
-    for path in sorted(left.glob(f"*/{FILE_NAME}")):
+    laps_folder = bench.folder / LAPS
+    for path in sorted(laps_folder.glob(f"*/{FILE_NAME}")):
         _take_or_drop(bench, path.parent)
-    shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(laps_folder, ignore_errors=True)
 
 
 def _begin(bench: Workbench, folder: Path, lap: RaceLap) -> None:
     """Begin the record of a lap with what the run's knows of trainings, and of this one's curve."""
-    with own_record(folder, f"{bench.to_resume}.") as own:
+    with own_record(folder, f"{bench.to_resume}.") as lap_record:
         for _, event in bench.record.since():
             if isinstance(event, RowsTooLong | TrainingEvent):
-                own.append(event)
+                lap_record.append(event)
         for point in bench.record.curve(lap.run):
-            own.add_curve_point(lap.run, round(point["step"]), _values(point))
+            lap_record.add_curve_point(lap.run, round(point["step"]), _values(point))
 
 
 def _take_or_drop(bench: Workbench, folder: Path) -> None:
@@ -179,14 +179,14 @@ def _take_or_drop(bench: Workbench, folder: Path) -> None:
 def _take(bench: Workbench, folder: Path) -> None:
     """Write into the run's record what the record of a lap has and it does not."""
     record = bench.record
-    with own_record(folder, f"{bench.to_resume}.") as own:
-        for _, event in own.since():
+    with own_record(folder, f"{bench.to_resume}.") as lap_record:
+        for _, event in lap_record.since():
             if isinstance(event, TrainingEvent) and not _is_known(record, event):
                 record.append(event)
-        for name, points in own.curves().items():
-            known = {point["step"]: point for point in record.curve(name)}
+        for name, points in lap_record.curves().items():
+            known_points = {point["step"]: point for point in record.curve(name)}
             for point in points:
-                if point != known.get(point["step"]):
+                if point != known_points.get(point["step"]):
                     record.add_curve_point(name, round(point["step"]), _values(point))
 
 
@@ -201,11 +201,11 @@ def _is_known(record: Record, event: TrainingEvent) -> bool:
     return record.last(type(event), event.key) is not None
 
 
-def _refuse_another_model(run: Path, back: LapBack) -> None:
-    if back.kept is None:
+def _refuse_another_model(run: Path, result: LapBack) -> None:
+    if result.kept is None:
         return
-    name, known = back.kept
-    if not (run / name).is_dir() or folder_sha256(run / name) != known:
+    name, sha256 = result.kept
+    if not (run / name).is_dir() or folder_sha256(run / name) != sha256:
         raise DataError(
             "the model here is not the one that the worker trained",
             where=str(run / name),

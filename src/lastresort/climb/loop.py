@@ -74,17 +74,17 @@ def climb_rungs(
     and what `goal: cost` weighed.
     """
     outcomes: list[RungOutcome] = []
-    saving: CostSaving | None = None
+    last_saving: CostSaving | None = None
     while True:
-        weighed = saving_after(bench, prepared, rules, outcomes)
-        if weighed is not None:
-            saving = weighed
-            bench.progress.say(why_gone_on(weighed))
-        step = next_step(rules, outcomes, weighed, met_in(bench.record, _ahead(rules, outcomes)))
+        saving = saving_after(bench, prepared, rules, outcomes)
+        if saving is not None:
+            last_saving = saving
+            bench.progress.say(why_gone_on(saving))
+        step = next_step(rules, outcomes, saving, met_in(bench.record, _rungs_ahead(rules, outcomes)))
         if step.rung is None:
-            reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
+            reviewed = _after_review(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
             if reviewed is None:
-                return outcomes, _with_rung_ahead(bench, prepared, rules, step.stopped), saving
+                return outcomes, _with_rung_ahead(bench, prepared, rules, step.stopped), last_saving
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
@@ -105,24 +105,24 @@ def eligible(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[Measured
 
 
 def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], stopped: Stopped | None) -> Conclusion:
-    free = may_ship(outcomes)
-    systems = [system for system in eligible(bench, outcomes) if system.rung in free]
+    shippable = may_ship(outcomes)
+    systems = [system for system in eligible(bench, outcomes) if system.rung in shippable]
     return conclude(rules, outcomes, stopped, cheapest_of(bench.task, systems))
 
 
-def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: Review) -> list[RungOutcome] | None:
+def _after_review(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: Review) -> list[RungOutcome] | None:
     """The outcomes after the review of the tuned system that would win; None if there is no review."""
-    won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
-    if won is None or not trains(won.rung) or won.gate is not None:
+    winner = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
+    if winner is None or not trains(winner.rung) or winner.gate is not None:
         return None
-    settled = review(outcomes, won)
-    return None if settled is None else [settled if outcome is won else outcome for outcome in outcomes]
+    reviewed = review(outcomes, winner)
+    return None if reviewed is None else [reviewed if outcome is winner else outcome for outcome in outcomes]
 
 
-def _ahead(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
+def _rungs_ahead(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
     """The rungs above these, as far as the climb may go."""
-    done = {outcome.rung for outcome in outcomes}
-    return [rung for rung in rules.rungs if rung not in done]
+    climbed = {outcome.rung for outcome in outcomes}
+    return [rung for rung in rules.rungs if rung not in climbed]
 
 
 def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
@@ -133,30 +133,30 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
         return RungOutcome(name, skipped=given_up.reason)
     frozen = bench.record.last(SystemFrozen, name)
     if frozen is None and (reason := _why_skipped(bench, prepared, rung)) is not None:
-        known = bench.record.last(RungSkipped, name)
-        if known is None or known.reason != reason:
+        last_skip = bench.record.last(RungSkipped, name)
+        if last_skip is None or last_skip.reason != reason:
             bench.record.append(RungSkipped(rung=name, reason=reason))
         return RungOutcome(name, skipped=reason)
     alpha = bench.alpha_of_rung(name)
     if frozen is None:
         say_cost(bench, prepared, rung)
-        found = rung.search(bench)
-        if isinstance(found, GivenUp):
-            return _give_up(bench, name, found)
-        system = load_system(bench.candidate_folder(name, _freeze(bench, name, found).name))
+        search = rung.search(bench)
+        if isinstance(search, GivenUp):
+            return _give_up(bench, name, search)
+        system = load_system(bench.candidate_folder(name, _freeze(bench, name, search).name))
     else:
         system = load_measured(bench.candidate_folder(name, frozen.name), frozen.sha256)
-    tested = bench.record.last(RungTested, name)
+    last_test = bench.record.last(RungTested, name)
     parts = [prepared.split.test, *(file.examples for file in prepared.fresh)]
-    if tested is not None and not goes_on(tested.judgement, len(parts)):
-        return RungOutcome(name, tested.judgement, system.name)
-    judgement, measured = run_test(bench, name, system, parts, alpha)
-    items = [item for part in measured for item in part.items]
-    if cut := sum(item.finish == "length" for item in items):
-        bench.progress.say(cut_line(name, cut, len(items), system.decoding.max_new_tokens))
-    used = {item.id for item in items}
-    asked = [example for part in parts for example in part if example.id in used]
-    ledger.use([item_hash(example) for example in asked], bench.record.run_id)
+    if last_test is not None and not goes_on(last_test.judgement, len(parts)):
+        return RungOutcome(name, last_test.judgement, system.name)
+    judgement, measurements = run_test(bench, name, system, parts, alpha)
+    items = [item for part in measurements for item in part.items]
+    if n_cut := sum(item.finish == "length" for item in items):
+        bench.progress.say(cut_line(name, n_cut, len(items), system.decoding.max_new_tokens))
+    tested_ids = {item.id for item in items}
+    tested_examples = [example for part in parts for example in part if example.id in tested_ids]
+    ledger.use([item_hash(example) for example in tested_examples], bench.record.run_id)
     bench.record.append(
         RungTested(rung=name, system=system.name, judgement=judgement, items=items_in_groups(judgement, parts))
     )
@@ -165,13 +165,13 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
 
 def _why_skipped(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
     """Of a rung without a result. One that has a result keeps it, also on a machine on which the rung would be skipped."""
-    skipped = rung.skip_reason(bench.task, bench.train)
-    return beyond_limits(bench, prepared, rung) if skipped is None else of_skip(skipped)
+    skip = rung.skip_reason(bench.task, bench.train)
+    return beyond_limits(bench, prepared, rung) if skip is None else of_skip(skip)
 
 
-def _give_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
+def _give_up(bench: Workbench, rung: str, given_up: GivenUp) -> RungOutcome:
     """Record that dev has ruled the rung out, so that a resumed climb does not search again."""
-    reason = of_skip(found.reason)
+    reason = of_skip(given_up.reason)
     bench.record.append(RungGivenUp(rung=rung, reason=reason))
     return RungOutcome(rung, skipped=reason)
 
@@ -179,8 +179,8 @@ def _give_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
 def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
     """Record what the search found and which system goes to the test."""
     seconds: dict[str, float] = {}
-    for measured in bench.record.measured():
-        seconds[measured.candidate] = seconds.get(measured.candidate, 0.0) + measured.seconds
+    for measurement in bench.record.measured():
+        seconds[measurement.candidate] = seconds.get(measurement.candidate, 0.0) + measurement.seconds
     candidates = tuple(
         SearchedCandidate(
             name=candidate.system.name,
@@ -200,7 +200,7 @@ def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
             bias_corrected=search.bias_corrected,
         )
     )
-    chosen = bench.candidate_folder(rung, search.chosen.name)
-    frozen = SystemFrozen(rung=rung, name=search.chosen.name, sha256=artefact_sha256(chosen))
+    chosen_folder = bench.candidate_folder(rung, search.chosen.name)
+    frozen = SystemFrozen(rung=rung, name=search.chosen.name, sha256=artefact_sha256(chosen_folder))
     bench.record.append(frozen)
     return frozen

@@ -121,7 +121,7 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
     preferences, leaking = _preferences(task, cleaned.split)
     sources = _sources(everything)
     changed = (RowsFromChangedPassages(cleaned.changed),) if cleaned.changed else ()
-    notes: tuple[PreparedNote, ...] = (*cleaned.notes, *leaking, *changed, *_shared(sources, cleaned.split))
+    notes: tuple[PreparedNote, ...] = (*cleaned.notes, *leaking, *changed, *_source_notes(sources, cleaned.split))
     leaks = len(cleaned.leaks)
     prepared = PreparedTask(task, cleaned.split, scorer, leaks, files, as_read, notes, sources, preferences)
     _check_rewards(task, cleaned.split, run_code=run_code)
@@ -168,11 +168,11 @@ def data_report(
     prepared: PreparedTask, count_tokens: Callable[[Example], int] | None, context_tokens: int | None
 ) -> DataReport:
     """The findings about the data as it was read, leaks and repeats included, for the record and the report."""
-    output, found = prepared.task.output, prepared.as_read
+    output, as_read = prepared.task.output, prepared.as_read
     report = check_data(
-        found.train,
-        found.dev,
-        found.test,
+        as_read.train,
+        as_read.dev,
+        as_read.test,
         count_tokens=count_tokens,
         context_tokens=context_tokens,
         choices=output.choices,
@@ -184,15 +184,15 @@ def data_report(
 
 def _sources(examples: Sequence[Example]) -> SharedSources | None:
     """Synthetic rows are left out: those made from one row are alike, and none is ever evidence."""
-    written = [example for example in examples if not example.synthetic]
-    return find_sources(written, columns_of(written))
+    real_rows = [example for example in examples if not example.synthetic]
+    return find_sources(real_rows, columns_of(real_rows))
 
 
-def _shared(found: SharedSources | None, split: Split) -> tuple[RowsShareSource, ...]:
-    if found is None:
+def _source_notes(sources: SharedSources | None, split: Split) -> tuple[RowsShareSource, ...]:
+    if sources is None:
         return ()
-    n = len(found.members)
-    return (RowsShareSource(found.column, n, found.rows, found.among(split.test), len(split.test)),)
+    n = len(sources.members)
+    return (RowsShareSource(sources.column, n, sources.rows, sources.among(split.test), len(split.test)),)
 
 
 def read_split(task: Task) -> tuple[Split, dict[str, str]]:
@@ -226,19 +226,19 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
         fixed_test=read(sources.test),
     )
     files |= {_file_name(path, task): sha256_of(path) for path in sources.synthetic}
-    made = _with_own_ids([one for path in sources.synthetic for one in _synthetic(task, path)], split)
-    split = replace(split, train=ordered((*split.train, *made), task.split.seed))
+    synthetic_rows = _with_own_ids([row for path in sources.synthetic for row in _synthetic(task, path)], split)
+    split = replace(split, train=ordered((*split.train, *synthetic_rows), task.split.seed))
     return split, files
 
 
 def _unknown_column(task: Task, path: Path, error: MissingColumnError) -> TaskError:
     """Where the task names the column: at a line of its file, or from outside."""
-    key, near = ("columns", error.key), nearest_column(error.column, error.free)
+    key, nearest = ("columns", error.key), nearest_column(error.column, error.free)
     return TaskError(
         f'{path.name} has no column "{error.column}"',
         where=_where_named(task, error.key),
         expected=f"one of {', '.join(error.known)}",
-        remedy=f'Did you mean "{near}"?' if near else "Name one of them.",
+        remedy=f'Did you mean "{nearest}"?' if nearest else "Name one of them.",
         key=key,
     )
 
@@ -252,30 +252,30 @@ def _where_named(task: Task, name: str) -> str:
         return f'key "{".".join(key)}"'
     document = read_document(task.path)
     assert task.columns is not None, "one of its columns is missing"
-    in_file, own = document.values.get("columns"), task.columns.names[name]
-    written = in_file.get(name) if isinstance(in_file, dict) else None
-    if (tuple(written) if isinstance(written, list) else (written,)) != own:
-        document = with_overrides(document, {".".join(key): list(own)})
+    file_columns, value = document.values.get("columns"), task.columns.names[name]
+    file_value = file_columns.get(name) if isinstance(file_columns, dict) else None
+    if (tuple(file_value) if isinstance(file_value, list) else (file_value,)) != value:
+        document = with_overrides(document, {".".join(key): list(value)})
     return document.where(key)
 
 
 def held_passages(task: Task, as_read: Split) -> HeldPassages | None:
     """Those of dev and test; None where no row of train was made from a passage. Reads the documents. Raises DataError."""
-    made = [row.seed_passage for row in as_read.train if row.seed_passage is not None]
-    return HeldPassages(cut_for(task), (*as_read.dev, *as_read.test), made) if made else None
+    seed_passages = [row.seed_passage for row in as_read.train if row.seed_passage is not None]
+    return HeldPassages(cut_for(task), (*as_read.dev, *as_read.test), seed_passages) if seed_passages else None
 
 
-def _with_own_ids(made: Sequence[Example], split: Split) -> list[Example]:
+def _with_own_ids(synthetic_rows: Sequence[Example], split: Split) -> list[Example]:
     """Those whose id a row of any side or an earlier one has get another: files of several origins may all number their rows."""
-    taken, found = {example.id for side in (split.train, split.dev, split.test) for example in side}, []
-    for example in made:
+    used_ids, rows = {example.id for side in (split.train, split.dev, split.test) for example in side}, []
+    for example in synthetic_rows:
         name, number = example.id, 1
-        while name in taken:
+        while name in used_ids:
             number += 1
             name = f"{example.id} ({Path(example.source).name}, {number})"
-        taken.add(name)
-        found.append(replace(example, id=name))
-    return found
+        used_ids.add(name)
+        rows.append(replace(example, id=name))
+    return rows
 
 
 def _synthetic(task: Task, path: Path) -> list[Example]:
@@ -335,18 +335,18 @@ def _rule_files(task: Task) -> list[Path]:
 
 def _preference_files(task: Task) -> list[Path]:
     """Files that decide what the rung preference learns."""
-    named = [reward.python_file for reward in task.reward]
-    return [path for path in (task.preferences, *named) if path is not None]
+    reward_files = [reward.python_file for reward in task.reward]
+    return [path for path in (task.preferences, *reward_files) if path is not None]
 
 
 def _preferences(task: Task, split: Split) -> tuple[tuple[PreferenceRow, ...] | None, tuple[RowsLeftOut, ...]]:
     """What the rung preference may train on, and what was left out. Raises DataError where it cannot be read."""
     if task.preferences is None or "preference" not in task.ladder:
         return None, ()
-    kept, leaking = without_leaks(read_preferences(task.preferences), split.dev, split.test)
+    rows, leaking = without_leaks(read_preferences(task.preferences), split.dev, split.test)
     if not leaking:
-        return kept, ()
-    return kept, (RowsLeftOut("preferences", "in dev or test", leaking),)
+        return rows, ()
+    return rows, (RowsLeftOut("preferences", "in dev or test", leaking),)
 
 
 def _check_rewards(task: Task, split: Split, *, run_code: bool) -> None:

@@ -68,11 +68,11 @@ def kept_rates(config: Mapping[str, Any], *, reduced: bool, now_s: float) -> Kep
     these versions and as many threads, or where the file cannot be read.
     """
     try:
-        found = _READ.validate_json(_file(config, reduced).read_bytes())
+        kept = _READ.validate_json(_file(config, reduced).read_bytes())
     except (OSError, ValidationError):
         return None
-    sound = all(math.isfinite(rate) and rate > 0 for rate in asdict(found.rates).values())
-    return found if sound and 0 <= now_s - found.at_s <= KEPT_S else None
+    is_sound = all(math.isfinite(rate) and rate > 0 for rate in asdict(kept.rates).values())
+    return kept if is_sound and 0 <= now_s - kept.at_s <= KEPT_S else None
 
 
 def keep_rates(config: Mapping[str, Any], rates: Rates, *, reduced: bool, now_s: float) -> None:
@@ -101,12 +101,12 @@ def measured_rates(config: Mapping[str, Any], *, reduced: bool, progress: Progre
     key = json.dumps(config, sort_keys=True, default=str), reduced
     if key not in _TIMED:
         now_s = time.time()
-        known = kept_rates(config, reduced=reduced, now_s=now_s)
-        if known is not None:
-            progress.say(timed_before(known.at_s, now_s))
-        _TIMED[key] = found = _measured(config, reduced, progress) if known is None else known.rates
-        if known is None and found is not None:
-            keep_rates(config, found, reduced=reduced, now_s=time.time())
+        kept = kept_rates(config, reduced=reduced, now_s=now_s)
+        if kept is not None:
+            progress.say(timed_before(kept.at_s, now_s))
+        _TIMED[key] = rates = _measured(config, reduced, progress) if kept is None else kept.rates
+        if kept is None and rates is not None:
+            keep_rates(config, rates, reduced=reduced, now_s=time.time())
     return _TIMED[key]
 
 
@@ -137,8 +137,8 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> R
         shallow_s, deep_s = timed(SHALLOW), timed(DEEP)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, MemoryError):
         return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
-    whole = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
-    return rates_from(shape, at_once, *whole)
+    whole_s = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
+    return rates_from(shape, at_once, *whole_s)
 
 
 def rates_from(shape: ModelShape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
@@ -163,11 +163,11 @@ def _timed(
     at_once: int,
     reduced: bool,
     clock: Clock,
-    passed: Callable[[], object],
+    on_pass: Callable[[], object],
 ) -> tuple[float, float, float]:
     """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once.
 
-    passed: called PASSES times, after each pass.
+    on_pass: called PASSES times, after each pass.
     """
     import torch
 
@@ -182,7 +182,7 @@ def _timed(
         torch.manual_seed(0)
         model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
         ids = torch.randint(0, int(model.config.vocab_size), (max(ROWS, at_once), ROW_TOKENS)).tolist()
-    rows = [Row(tuple(own), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for own in ids[:ROWS]]
+    rows = [Row(tuple(row_ids), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for row_ids in ids[:ROWS]]
     tuned = attach_adapter(model, AdapterSettings(), base_name="")
 
     def learn() -> None:
@@ -200,10 +200,10 @@ def _timed(
 
     with pinned(quickest(model, ROW_TOKENS)):
         tuned.train()
-        train_s = _least(learn, clock, passed)
+        train_s = _least_s(learn, clock, on_pass)
         model = detach(tuned).eval()
-        read_s = _least(read, clock, passed)
-        many_s, one_s = (_least(answer(tokens), clock, passed) for tokens in (1 + NEW_TOKENS, 1))
+        read_s = _least_s(read, clock, on_pass)
+        many_s, one_s = (_least_s(answer(tokens), clock, on_pass) for tokens in (1 + NEW_TOKENS, 1))
         answer_s = (many_s - one_s) / NEW_TOKENS
     return train_s, read_s, max(answer_s, 1e-6)
 
@@ -211,23 +211,23 @@ def _timed(
 def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kept = {
+    shape_keys = {
         key: value
         for key, value in config.items()
         if key not in (*_FEATURES, "num_hidden_layers", "dtype", "torch_dtype")
     }
-    made = AutoConfig.for_model(**kept, num_hidden_layers=layers)
-    return AutoModelForCausalLM.from_config(made, dtype=dtype, trust_remote_code=False).requires_grad_(False)
+    stack_config = AutoConfig.for_model(**shape_keys, num_hidden_layers=layers)
+    return AutoModelForCausalLM.from_config(stack_config, dtype=dtype, trust_remote_code=False).requires_grad_(False)
 
 
-def _least(work: Callable[[], object], clock: Clock, passed: Callable[[], object]) -> float:
+def _least_s(work: Callable[[], object], clock: Clock, on_pass: Callable[[], object]) -> float:
     """Of some tries after one that warms up: whatever else runs here only adds."""
     work()
-    passed()
-    times = []
+    on_pass()
+    times_s = []
     for _ in range(TRIES):
-        began = clock()
+        start_s = clock()
         work()
-        times.append(clock() - began)
-        passed()
-    return min(times)
+        times_s.append(clock() - start_s)
+        on_pass()
+    return min(times_s)

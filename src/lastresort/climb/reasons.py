@@ -65,15 +65,15 @@ def inputs_in_documents(bench: Workbench, test: Sequence[Example]) -> list[Reaso
         texts = (document.text for document in read_documents(bench.task.knowledge).documents)
     else:
         return []
-    found = inputs_held(texts, test)
-    return [InputsInDocuments(found, len(test))] if found else []
+    n_held = inputs_held(texts, test)
+    return [InputsInDocuments(n_held, len(test))] if n_held else []
 
 
 def inputs_held(texts: Iterable[str], examples: Sequence[Example]) -> int:
     """How many inputs appear in one of the texts, whatever their case and space. Those too short to prove anything do not count."""
-    whole = "\n".join(normalised(text) for text in texts)
+    all_text = "\n".join(normalised(text) for text in texts)
     inputs = (normalised(example.input_text) for example in examples)
-    return sum(len(text) >= LEAST_HELD_TEXT and text in whole for text in inputs)
+    return sum(len(text) >= LEAST_HELD_TEXT and text in all_text for text in inputs)
 
 
 def _texts(store: Store) -> Iterator[str]:
@@ -81,23 +81,23 @@ def _texts(store: Store) -> Iterator[str]:
     columns = ["document", "start", "end", "text"]
     rows = rows_where(store, None, columns)
     pieces = sorted(zip(*(rows[column].to_pylist() for column in columns), strict=True))
-    for _, own in groupby(pieces, key=lambda piece: piece[0]):
-        whole, position = "", 0
-        for _, start, end, text in own:
+    for _, chunks in groupby(pieces, key=lambda piece: piece[0]):
+        document_text, position = "", 0
+        for _, start, end, text in chunks:
             gap = " " if start > position else ""
-            whole += gap + text[max(0, position - start) :]
+            document_text += gap + text[max(0, position - start) :]
             position = max(position, end)
-        yield whole
+        yield document_text
 
 
 def extra_reasons(
     bench: Workbench, prepared: PreparedTask, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[Reason | Statement]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
-    standing = fold_of(bench.record)
+    fold = fold_of(bench.record)
     reasons: list[Reason | Statement] = [
-        *judge.reasons(judge_view(standing)),
-        *untuned.retrieval_reasons(standing.retrieval),
+        *judge.reasons(judge_view(fold)),
+        *untuned.retrieval_reasons(fold.retrieval),
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
@@ -107,14 +107,14 @@ def extra_reasons(
         if search is not None and search.findings and outcome.verdict != "MET":
             reasons.append(SearchedOnDev(outcome.rung, search.findings))
         reasons += _refused(bench.record, outcome)
-        reasons += _moved(bench.record, outcome)
-    if taught := tuple(outcome.rung for outcome in tested if RUNGS[outcome.rung].learns == "examples"):
-        reasons += _training_rows(bench, taught)
+        reasons += _answers_moved(bench.record, outcome)
+    if learning_rungs := tuple(outcome.rung for outcome in tested if RUNGS[outcome.rung].learns == "examples"):
+        reasons += _training_rows(bench, learning_rungs)
         reasons += [
-            found
+            reason
             for outcome in tested
-            if outcome.rung in taught
-            for found in more_examples(bench.record, outcome, bench.task.bar)
+            if outcome.rung in learning_rungs
+            for reason in more_examples(bench.record, outcome, bench.task.bar)
         ]
     if any(trains(outcome.rung) for outcome in tested) and (stale := stale_weights(bench.task)) is not None:
         reasons.append(stale)
@@ -129,51 +129,51 @@ def _training_rows(bench: Workbench, rungs: tuple[str, ...]) -> list[Reason]:
     """What was too long to train on, and whether the rest is enough. rungs: that were trained on it."""
     rows = bench.record.last(RowsTooLong)
     too_long = 0 if rows is None else len(rows.train)
-    left = len(bench.train) - too_long
-    found: list[Reason] = [LongRowsLeftOut(too_long)] if too_long else []
-    return [*found, FewRows(rungs, left, ADVISED_ROWS)] if left < ADVISED_ROWS else found
+    n_left = len(bench.train) - too_long
+    reasons: list[Reason] = [LongRowsLeftOut(too_long)] if too_long else []
+    return [*reasons, FewRows(rungs, n_left, ADVISED_ROWS)] if n_left < ADVISED_ROWS else reasons
 
 
 def more_examples(record: Record, outcome: RungOutcome, bar: float) -> list[Reason]:
     """What more examples would do for a rung that learned from them, by the first epoch of the training that its system came of.
     Empty where it meets the bar, or came of no training.
     """
-    trained = None if outcome.system is None else record.last(CandidateTrained, outcome.system)
-    reached = None if trained is None else record.last(TrainingReached, trained.run)
+    training = None if outcome.system is None else record.last(CandidateTrained, outcome.system)
+    reached = None if training is None else record.last(TrainingReached, training.run)
     test = outcome.judgement
-    if test is None or test.outcome == "MET" or trained is None or reached is None:
+    if test is None or test.outcome == "MET" or training is None or reached is None:
         return []
     settings = reached.settings
     epoch, warmup = math.ceil(reached.rows / settings.batch_size), settings.warmup
-    warm = round(warmup * reached.steps) if warmup < 1 else round(warmup)
+    warmup_steps = round(warmup * reached.steps) if warmup < 1 else round(warmup)
     points = [
         ((point["step"] - 1) * settings.batch_size, point["loss"])
-        for point in record.curve(trained.run)
-        if "loss" in point and max(1, warm) < point["step"] <= epoch
+        for point in record.curve(training.run)
+        if "loss" in point and max(1, warmup_steps) < point["step"] <= epoch
     ]
-    found = forecast_loss([n for n, _ in points], [loss for _, loss in points])
+    loss_forecast = forecast_loss([n for n, _ in points], [loss for _, loss in points])
     replay = (reached.replay_rows or 0) / reached.rows
-    return [ExamplesForecast(outcome.rung, test.score, test.interval, bar, found, replay)]
+    return [ExamplesForecast(outcome.rung, test.score, test.interval, bar, loss_forecast, replay)]
 
 
-def _moved(record: Record, outcome: RungOutcome) -> list[Reason]:
+def _answers_moved(record: Record, outcome: RungOutcome) -> list[Reason]:
     """How far preference training moved the answers: whether it won by talking longer must be seen."""
-    moved = record.last(DriftMeasured, outcome.system) if outcome.system is not None else None
-    return [AnswersMoved(outcome.rung, moved)] if moved is not None and moved.rung == outcome.rung else []
+    drift = record.last(DriftMeasured, outcome.system) if outcome.system is not None else None
+    return [AnswersMoved(outcome.rung, drift)] if drift is not None and drift.rung == outcome.rung else []
 
 
 def _refused(record: Record, outcome: RungOutcome) -> list[Reason]:
-    refused = sum(item.finish == "refused" for item in _test_of(record, outcome).items)
-    return [InputsTooLong(outcome.rung, refused)] if refused else []
+    n_refused = sum(item.finish == "refused" for item in _test_of(record, outcome).items)
+    return [InputsTooLong(outcome.rung, n_refused)] if n_refused else []
 
 
 def _paired(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> Reason:
     """How the two rungs did on the items that both answered. No test: where each stopped depended on its results."""
-    first, second = (_test_of(bench.record, outcome) for outcome in (lower, upper))
-    scores = {item.id: item.score for item in first.items}
-    both = [(scores[item.id], item.score) for item in second.items if item.id in scores]
-    below, above = (sum(pair[side] for pair in both) / len(both) for side in (0, 1))
-    return NeighboursCompared(lower.rung, upper.rung, len(both), below, above)
+    lower_test, upper_test = (_test_of(bench.record, outcome) for outcome in (lower, upper))
+    scores = {item.id: item.score for item in lower_test.items}
+    score_pairs = [(scores[item.id], item.score) for item in upper_test.items if item.id in scores]
+    lower_mean, upper_mean = (sum(pair[side] for pair in score_pairs) / len(score_pairs) for side in (0, 1))
+    return NeighboursCompared(lower.rung, upper.rung, len(score_pairs), lower_mean, upper_mean)
 
 
 def _test_of(record: Record, outcome: RungOutcome) -> Measurement:
@@ -212,13 +212,13 @@ def would_change(
 def _items(outcomes: Sequence[RungOutcome], labelled: int) -> list[Change]:
     """How many test items, or labelled cases, would settle what is open."""
     changes: list[Change] = []
-    for rung, found in _tested(outcomes):
-        if found.outcome == "UNDECIDED" and found.n_needed is not None:
-            changes.append(MoreTestItems(rung, found.n_needed, found.n_available, found.unit))
-        elif found.judged is not None and found.judged.labels_needed is not None:
-            changes.append(MoreLabelledCases(rung, found.judged.labels_needed, labelled))
-        elif found.outcome == "UNDECIDED" and found.judged is not None and not found.judged.corrects:
-            changes.append(BetterJudge(rung, found.judged.explained))
+    for rung, judgement in _tested(outcomes):
+        if judgement.outcome == "UNDECIDED" and judgement.n_needed is not None:
+            changes.append(MoreTestItems(rung, judgement.n_needed, judgement.n_available, judgement.unit))
+        elif judgement.judged is not None and judgement.judged.labels_needed is not None:
+            changes.append(MoreLabelledCases(rung, judgement.judged.labels_needed, labelled))
+        elif judgement.outcome == "UNDECIDED" and judgement.judged is not None and not judgement.judged.corrects:
+            changes.append(BetterJudge(rung, judgement.judged.explained))
     return changes
 
 
@@ -233,13 +233,13 @@ def _gate(outcomes: Sequence[RungOutcome]) -> list[Change]:
 def _bar(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion) -> list[Change]:
     """Bars that the intervals do not exclude: below which a cheaper rung might do, above which the winner is not shown to."""
     changes: list[Change] = []
-    below = [(rung, found) for rung, found in _tested(outcomes) if found.outcome == "NOT_MET"]
+    below = [(rung, judgement) for rung, judgement in _tested(outcomes) if judgement.outcome == "NOT_MET"]
     if below:
-        rung, found = max(below, key=lambda pair: pair[1].interval[1])
-        changes.append(LowerBar(rung, found.interval[1], rules.bar))
-    won = next((found for rung, found in _tested(outcomes) if rung == conclusion.winner), None)
-    if won is not None and won.outcome == "MET" and conclusion.winner is not None:
-        changes.append(HigherBar(conclusion.winner, max(won.interval[0], rules.bar)))
+        rung, judgement = max(below, key=lambda pair: pair[1].interval[1])
+        changes.append(LowerBar(rung, judgement.interval[1], rules.bar))
+    winner_judgement = next((judgement for rung, judgement in _tested(outcomes) if rung == conclusion.winner), None)
+    if winner_judgement is not None and winner_judgement.outcome == "MET" and conclusion.winner is not None:
+        changes.append(HigherBar(conclusion.winner, max(winner_judgement.interval[0], rules.bar)))
     return changes
 
 
@@ -254,9 +254,9 @@ def _rungs(
         tried = {outcome.rung for outcome in outcomes}
         untried = [rung for rung in rules.ladder if rung not in tried]
         changes += [SkippedRung(rung, inapplicable[rung]) for rung in untried if rung in inapplicable]
-        left = tuple(rung for rung in untried if rung not in inapplicable)
-        out = tuple(rung for rung in RUNGS if rung not in rules.ladder)
-        changes += [RestOfLadder(rungs, on) for rungs, on in ((left, True), (out, False)) if rungs]
+        applicable = tuple(rung for rung in untried if rung not in inapplicable)
+        off_ladder = tuple(rung for rung in RUNGS if rung not in rules.ladder)
+        changes += [RestOfLadder(rungs, on) for rungs, on in ((applicable, True), (off_ladder, False)) if rungs]
     return changes
 
 

@@ -60,13 +60,13 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
     for an item without room, and where too few training rows are left.
     """
     if "prompting" in task.ladder:
-        _refuse_items(_asking(task, models, models.base_name, instruction(task)), split, max_new_tokens)
+        _refuse_items(_answerer_of(task, models, models.base_name, instruction(task)), split, max_new_tokens)
     if not _tries(task, split, "examples"):
         if _tries(task, split, "preferences"):
-            _refuse_items(_asking(task, models, models.tuned_name, instruction(task)), split, max_new_tokens)
+            _refuse_items(_answerer_of(task, models, models.tuned_name, instruction(task)), split, max_new_tokens)
         return []
-    tuned = _asking(task, models, models.tuned_name, task.about.strip())
-    _refuse_items(tuned, split, max_new_tokens, trained=split.dev)
+    tuned = _answerer_of(task, models, models.tuned_name, task.about.strip())
+    _refuse_items(tuned, split, max_new_tokens, trained_items=split.dev)
     limit = tuned.model.context_tokens
     long = [example for example in split.train if limit is not None and _trained_tokens(tuned, example) > limit]
     if len(split.train) - len(long) < LEAST_ROWS <= len(split.train):
@@ -93,8 +93,8 @@ def refuse_beyond_cards(
     """
     if any(_divides(task, name) for name in rungs):  # also one with its result, which a repair may train once more
         refuse_more_than_cards(task)
-    ahead = [name for name in rungs if record is None or not has_result(record, name)]
-    adapted = [name for name in ahead if RUNGS[name].winner == "adapter"]
+    rungs_ahead = [name for name in rungs if record is None or not has_result(record, name)]
+    adapted = [name for name in rungs_ahead if RUNGS[name].winner == "adapter"]
     if task.tune.method == "full" or not adapted:
         return
     card, shape = card_here(processor=False), known_shape(task.tuned_model, task.folder)
@@ -109,15 +109,15 @@ def refuse_beyond_cards(
         # A climb that goes on would refuse either as another task.
         goes_on = "Continue on a machine with a larger card, or start a new run with" if record is not None else "Name"
         # The base answers no rung below where the model is another one.
-        answered = may_end_before and task.tune.model != "same"
-        below = task.ladder[: task.ladder.index(adapted[0])] if answered else ()
-        last = next((name for name in reversed(below) if not trains(name)), None)
-        end = "" if last is None else f", or end the climb with --until {last}"
+        base_answers = may_end_before and task.tune.model != "same"
+        below = task.ladder[: task.ladder.index(adapted[0])] if base_answers else ()
+        last_below = next((name for name in reversed(below) if not trains(name)), None)
+        end_hint = "" if last_below is None else f", or end the climb with --until {last_below}"
         raise PrerequisiteError(
             f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
             where=f'{task.path.name}, key "{"model" if task.tune.model == "same" else "tune.model"}"',
             expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, in however many processes it trains",
-            remedy=f"{goes_on} {smaller}{end}.",
+            remedy=f"{goes_on} {smaller}{end_hint}.",
         )
 
 
@@ -149,24 +149,24 @@ def _tries(task: Task, split: Split, learns: Learns) -> bool:
     return any(find_rung(name).skip_reason(task, split.train) is None for name in names)
 
 
-def _asking(task: Task, models: OpenModels, name: str, about: str) -> Answerer:
+def _answerer_of(task: Task, models: OpenModels, name: str, about: str) -> Answerer:
     """The shortest prompt of a rung, with its model. Decoding plays no part in what is counted."""
     system = System("bare", name, PromptDesign(about), Decoding(1), template_kwargs=task.chat_template_kwargs)
     return Answerer(system, models.open(system))
 
 
-def _refuse_items(asking: Answerer, split: Split, new_tokens: int, trained: Sequence[Example] = ()) -> None:
-    """trained: items whose right answer must fit too, since the loss on it is measured."""
-    model: Model = asking.model
+def _refuse_items(answerer: Answerer, split: Split, new_tokens: int, trained_items: Sequence[Example] = ()) -> None:
+    """trained_items: items whose right answer must fit too, since the loss on it is measured."""
+    model: Model = answerer.model
     limit = model.context_tokens
     if limit is None:
         return
-    whole = {example.id for example in trained}
+    trained_ids = {example.id for example in trained_items}
     for example in (*split.dev, *split.test):
-        prompt_tokens = model.count_tokens(asking.prompt(example.input))
+        prompt_tokens = model.count_tokens(answerer.prompt(example.input))
         needed = prompt_tokens + new_tokens
-        if example.id in whole:
-            needed = max(needed, _trained_tokens(asking, example))
+        if example.id in trained_ids:
+            needed = max(needed, _trained_tokens(answerer, example))
         if needed > limit:
             raise DataError(
                 f"{prompt_tokens} tokens of prompt and {needed - prompt_tokens} for the answer",
@@ -176,9 +176,9 @@ def _refuse_items(asking: Answerer, split: Split, new_tokens: int, trained: Sequ
             )
 
 
-def _trained_tokens(asking: Answerer, example: Example) -> int:
-    turns = compose(asking.system.prompt, example.input, ())
-    return asking.model.count_tokens((*turns, Message("assistant", example.output)))
+def _trained_tokens(answerer: Answerer, example: Example) -> int:
+    turns = compose(answerer.system.prompt, example.input, ())
+    return answerer.model.count_tokens((*turns, Message("assistant", example.output)))
 
 
 def _place(example: Example) -> str:

@@ -23,19 +23,19 @@ def code_of(task: Task) -> dict[str, str]:
     run may be somebody else's.
     """
     terms = {"score": task.score, **{f"reward[{number}]": term for number, term in enumerate(task.reward)}}
-    found = {
+    code = {
         key: f"{relative_path(Path(str(term.keys['file'])), task.folder)}:{term.keys['function']}"
         for key, term in terms.items()
         if term.python_file
     }
     for key, name in named_models(task).items():
         if name.startswith(SCRIPTED) and writes_elsewhere(task.folder / name.removeprefix(SCRIPTED)):
-            found[key] = name
+            code[key] = name
     for name in task.general:
         path = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and ("/" in path or (task.folder / path).exists()):
-            found[f"general {name}"] = name
-    return found
+            code[f"general {name}"] = name
+    return code
 
 
 def endpoints_of(task: Task) -> frozenset[str]:
@@ -64,12 +64,12 @@ def refuse_foreign_task(path: Path, settings: Mapping[str, Any], *, remedy: str)
         approved(parse_endpoint(name), os.environ, nobody_to_ask)
 
 
-def refuse_code(found: Mapping[str, str], own: Mapping[str, str], *, where: str, remedy: str) -> None:
-    """Raises InputError for what a run names in `found` and the user's own task file does not."""
-    for key, named in found.items():
-        if own.get(key) != named:
+def refuse_code(run_code: Mapping[str, str], user_code: Mapping[str, str], *, where: str, remedy: str) -> None:
+    """Raises InputError for what a run names in `run_code` and the user's own task file does not."""
+    for key, value in run_code.items():
+        if user_code.get(key) != value:
             raise InputError(
-                f"{key} is {named} there, which runs Python or writes files, and a run may be somebody else's",
+                f"{key} is {value} there, which runs Python or writes files, and a run may be somebody else's",
                 where=where,
                 expected="it in a task file that you name",
                 remedy=remedy,

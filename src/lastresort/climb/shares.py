@@ -64,28 +64,28 @@ def error_shares(rungs: Sequence[str], error: float, usable: Usable = float) -> 
 
     rungs: those that may be tested, in order. usable: the part of a share that a test can use.
     """
-    trained = [rung for rung in rungs if trains(rung)]
-    whole = round(error * UNITS)
-    repairs = round(REPAIRS * whole) if trained else 0
-    shares, left = dict[str, int](), 0
-    for rung, planned in zip(rungs, _planned(len(rungs), whole, repairs), strict=True):
-        offered = planned + left
+    trained_rungs = [rung for rung in rungs if trains(rung)]
+    total = round(error * UNITS)
+    repairs = round(REPAIRS * total) if trained_rungs else 0
+    shares, unused = dict[str, int](), 0
+    for rung, planned_share in zip(rungs, _planned_shares(len(rungs), total, repairs), strict=True):
+        offered = planned_share + unused
         shares[rung] = min(offered, math.ceil(usable(offered / UNITS) * UNITS))
-        left = offered - shares[rung]
-    last = [repair_test(rung) for rung in trained] or list(rungs[-1:])
-    for number, test in enumerate(last):
-        part, odd = divmod(left + repairs, len(last))
-        shares[test] = shares.get(test, 0) + part + (number < odd)
+        unused = offered - shares[rung]
+    last_tests = [repair_test(rung) for rung in trained_rungs] or list(rungs[-1:])
+    for number, test in enumerate(last_tests):
+        part, remainder = divmod(unused + repairs, len(last_tests))
+        shares[test] = shares.get(test, 0) + part + (number < remainder)
     return {test: share / UNITS for test, share in shares.items()}
 
 
-def _planned(rungs: int, whole: int, repairs: int) -> list[int]:
+def _planned_shares(rungs: int, total: int, repairs: int) -> list[int]:
     """In units, before anything is passed on."""
     if rungs < 2:
-        return [whole - repairs] * rungs
-    first = round(FIRST * whole)
-    part, odd = divmod(whole - repairs - first, rungs - 1)
-    return [first, *(part + (number < odd) for number in range(rungs - 1))]
+        return [total - repairs] * rungs
+    first_share = round(FIRST * total)
+    part, remainder = divmod(total - repairs - first_share, rungs - 1)
+    return [first_share, *(part + (number < remainder) for number in range(rungs - 1))]
 
 
 def shares_of(task: Task, train: Sequence[Example], test_items: int | None) -> dict[str, float]:
@@ -110,8 +110,8 @@ def share_of_tuned(shares: dict[str, float], task: Task) -> float:
     """Of a tuned system that is tested outside a climb, whose rung is not known: the smallest one of a rung that trains. All of the
     error where none can be tested.
     """
-    trained = [share for rung, share in shares.items() if rung in task.ladder and trains(rung)]
-    return min(trained, default=smallest_share(shares, task) or 1 - task.confidence)
+    trained_shares = [share for rung, share in shares.items() if rung in task.ladder and trains(rung)]
+    return min(trained_shares, default=smallest_share(shares, task) or 1 - task.confidence)
 
 
 def note_shares(record: Record, shares: dict[str, float]) -> None:
@@ -143,18 +143,18 @@ def _what_would_do(prepared: PreparedTask, unit: Unit) -> tuple[str, ...]:
     """Instead of a larger test set: the highest bar, in hundredths, that this one can show, and its size for a shorter ladder."""
     task, train, binary = prepared.task, prepared.split.train, prepared.counts_right
 
-    def least(bar: float, ladder: tuple[str, ...], n: int) -> int | None:
+    def smallest_size(bar: float, ladder: tuple[str, ...], n: int) -> int | None:
         """The smallest test set that decides, at the shares of one of n."""
-        other = task.model_copy(update={"bar": bar, "ladder": ladder})
-        share = smallest_share(shares_of(other, train, n if binary else None), other)
+        changed_task = task.model_copy(update={"bar": bar, "ladder": ladder})
+        share = smallest_share(shares_of(changed_task, train, n if binary else None), changed_task)
         return None if share is None else smallest_deciding_test(bar, share, binary=binary)
 
     n = prepared.n_units
-    lower = (hundredths / 100 for hundredths in range(math.ceil(100 * task.bar) - 1, 0, -1))
-    bar = next((bar for bar in lower if (least(bar, task.ladder, n) or n) <= n), None)
+    lower_bars = (hundredths / 100 for hundredths in range(math.ceil(100 * task.bar) - 1, 0, -1))
+    bar = next((bar for bar in lower_bars if (smallest_size(bar, task.ladder, n) or n) <= n), None)
     shorter = task.ladder[:2] if len(task.ladder) > 2 else task.ladder[:1]
-    fewer = least(task.bar, shorter, n) if shorter != task.ladder else None
+    shorter_size = smallest_size(task.bar, shorter, n) if shorter != task.ladder else None
     return (
         *([] if bar is None else [f"a bar of at most {bar:g}, which {counted(n, unit)} can show"]),
-        *([] if fewer is None else [f"{fewer} with `ladder: [{', '.join(shorter)}]`"]),
+        *([] if shorter_size is None else [f"{shorter_size} with `ladder: [{', '.join(shorter)}]`"]),
     )

@@ -56,8 +56,8 @@ class WorkerBench:
 
     @classmethod
     def of(cls, bench: Workbench, proof: Path, stop: Path, on_other_disk: str) -> WorkerBench:
-        own = bench.task, bench.dev, bench.preferences, bench.max_new_tokens, bench.to_resume
-        return cls(*own, proof.resolve(), stop.resolve(), on_other_disk)
+        fields = bench.task, bench.dev, bench.preferences, bench.max_new_tokens, bench.to_resume
+        return cls(*fields, proof.resolve(), stop.resolve(), on_other_disk)
 
     def refuse_another_disk(self) -> None:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
@@ -124,13 +124,13 @@ class WorkerNotes:
 
 def signs_in(folder: Path) -> Sign:
     """The files of this folder, which change as a training gets on. No time counts by itself: clocks of machines differ."""
-    found = set[tuple[str, int, int]]()
+    signs = set[tuple[str, int, int]]()
     with suppress(OSError):  # no folder yet
         for path in folder.iterdir():
             with suppress(OSError):  # it has just gone
                 status = path.stat()
-                found.add((path.name, status.st_mtime_ns, status.st_size))
-    return frozenset(found)
+                signs.add((path.name, status.st_mtime_ns, status.st_size))
+    return frozenset(signs)
 
 
 @contextmanager

@@ -85,8 +85,8 @@ class StageWriter:
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._shown.stage(label, total, done)
         self._began, self._begun = self._clock(), done
-        now = self._now  # the place stays until `at` names another: a gate has many stages
-        place = {"rung": now.rung, "candidate": now.candidate, "split": now.split, "gate": now.gate}
+        current = self._now  # the place stays until `at` names another: a gate has many stages
+        place = {"rung": current.rung, "candidate": current.candidate, "split": current.split, "gate": current.gate}
         self._write(Stage(label=label, done=done, total=total).model_copy(update=place))
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -95,16 +95,16 @@ class StageWriter:
 
     def read(self, prompts: float) -> None:
         """So many prompts are read and have no answer yet. A training counts steps."""
-        now = self._now
-        if now.total is not None and now.split != "train" and self._clock() - self._read_at >= READ_EVERY_S:
+        current = self._now
+        if current.total is not None and current.split != "train" and self._clock() - self._read_at >= READ_EVERY_S:
             self._read_at = self._clock()
-            self._come_to(now.done, min(prompts, max(0, now.total - now.done)))
+            self._come_to(current.done, min(prompts, max(0, current.total - current.done)))
 
     def _come_to(self, done: int, read: float) -> None:
-        now = self._now.model_copy(update={"done": done, "read": read})
-        eta_s = time_left_s(self._clock() - self._began, self._begun, now.worked, now.total)
-        too_few = done == self._begun and read < LEAST_READ * ((now.total or 0) - done)
-        self._write(now.model_copy(update={"eta_s": None if too_few else eta_s}))
+        current = self._now.model_copy(update={"done": done, "read": read})
+        eta_s = time_left_s(self._clock() - self._began, self._begun, current.worked, current.total)
+        too_few = done == self._begun and read < LEAST_READ * ((current.total or 0) - done)
+        self._write(current.model_copy(update={"eta_s": None if too_few else eta_s}))
 
     def say(self, text: str) -> None:
         self._shown.say(text)
@@ -119,13 +119,13 @@ class StageWriter:
         gate: tuple[MeasureSoFar, ...] = (),
     ) -> None:
         """Which candidate the present stage is about."""
-        now = self._now
+        current = self._now
         update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split, "test": test, "gate": gate}
-        if (rung, split) != (now.rung, now.split):
+        if (rung, split) != (current.rung, current.split):
             update["eta_s"] = None  # of what came before
         if loss is not None:
-            update |= {"loss": loss, "losses": (*now.losses, loss)[-LOSSES:]}
-        self._write(now.model_copy(update=update))
+            update |= {"loss": loss, "losses": (*current.losses, loss)[-LOSSES:]}
+        self._write(current.model_copy(update=update))
 
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()
@@ -138,11 +138,11 @@ class StageWriter:
             self._shown.show_stage(self._now)
 
     def _take_new_events(self) -> None:
-        before = self._seen
-        for number, event in self._record.since(before):
+        seen_before = self._seen
+        for number, event in self._record.since(seen_before):
             self._fold.take(event)
             self._seen = number
-        if self._seen > before:
+        if self._seen > seen_before:
             self._view = view_of(self._fold)
 
 
@@ -162,22 +162,24 @@ def open_workbench(
     model = models.open(bare)
     judge = ClimbJudge(task, record, models, budget.pay)
     scorer = judge.equipped(prepared.scorer)
-    known = record.last(ModelOpened)
-    if known is None:
+    model_opened = record.last(ModelOpened)
+    if model_opened is None:
         tokens = max_new_tokens(prepared, model)
-        known = ModelOpened(fingerprint=model.fingerprint, max_new_tokens=tokens, price_known=task.price_known)
-        too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known.max_new_tokens)
-        refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known.max_new_tokens)
+        model_opened = ModelOpened(fingerprint=model.fingerprint, max_new_tokens=tokens, price_known=task.price_known)
+        too_long = refuse_what_fits_no_prompt(task, prepared.split, models, model_opened.max_new_tokens)
+        refuse_what_the_judge_cannot_read(
+            scorer, (*prepared.split.dev, *prepared.split.test), model_opened.max_new_tokens
+        )
         record.append(RowsTooLong(train=tuple(too_long)))
         model = models.open(bare)
         report = data_report(
             prepared, lambda example: model.count_tokens(trained_turns(task, example)), model.context_tokens
         )
         record.append(DataChecked(report=report))
-        record.append(known)
+        record.append(model_opened)
         if (longer := longer_answers(prepared, model, tokens))[0]:
             progress.say(of_longer_answers(*longer, tokens))
-    elif known.fingerprint != model.fingerprint:
+    elif model_opened.fingerprint != model.fingerprint:
         raise TaskError(
             f"the model {task.model} is not the one this run began with (its weights, template or precision differ)",
             where=str(run),
@@ -194,7 +196,7 @@ def open_workbench(
         folder=run,
         models=models,
         progress=progress,
-        max_new_tokens=known.max_new_tokens,
+        max_new_tokens=model_opened.max_new_tokens,
         in_words=note_line,
         stop=stop,
         pay=budget.pay,
@@ -245,15 +247,15 @@ def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> No
     there is none.
     """
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
-    now = {**resolved, "path": prepared.task.path.name}
+    task_now = {**resolved, "path": prepared.task.path.name}
     task, files = record.last(TaskRead), record.last(FilesRead)
     schema = prepared.task.output.json_schema
     if task is None:
-        record.append(TaskRead(task=now, json_schema=schema))
+        record.append(TaskRead(task=task_now, json_schema=schema))
     else:
-        _refuse_changed("task", changed_keys(task.task, now), prepared, run)
-        if task.task.get("prompting") != now["prompting"] and record.last(PromptOptimised) is None:
-            record.append(TaskRead(task={**task.task, "prompting": now["prompting"]}, json_schema=schema))
+        _refuse_changed("task", changed_keys(task.task, task_now), prepared, run)
+        if task.task.get("prompting") != task_now["prompting"] and record.last(PromptOptimised) is None:
+            record.append(TaskRead(task={**task.task, "prompting": task_now["prompting"]}, json_schema=schema))
     if files is None:
         record.append(FilesRead(files=prepared.files))
     else:

@@ -67,38 +67,42 @@ def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> 
     task, split = prepared.task, prepared.split
     model = model_of(task, rung)
     counts, train = counts_of(task, model), some_of(split.train)
-    some = some_of((*split.train, *split.dev, *split.test))
-    auto = answer_limit([counts.count(text) for text in counted_answers(split.train)])
-    about = counts.count(task.about.strip()) + counts.template
+    sample = some_of((*split.train, *split.dev, *split.test))
+    auto_limit = answer_limit([counts.count(text) for text in counted_answers(split.train)])
+    about_tokens = counts.count(task.about.strip()) + counts.template
     effort = None if trains(rung) else task.decode.reasoning_effort
     rows = [counts.count(example.input_text) + counts.count(example.output) for example in _longest(split.train)]
-    found = Workload(
+    work = Workload(
         machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price), progress, effort=effort),
         n_train=len(split.train),
         n_dev=len(split.dev),
         n_test=len(split.test),
         instruction_tokens=counts.count(instruction(task)) + counts.template,
-        about_tokens=about,
-        input_tokens=_mean(counts.count(example.input_text) for example in some),
+        about_tokens=about_tokens,
+        input_tokens=_mean(counts.count(example.input_text) for example in sample),
         output_tokens=_mean(counts.count(example.output) for example in train),
-        max_new_tokens=auto if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
-        per_estimate=_per_estimate(counts, [example.input_text + example.output for example in some]),
-        longest_tokens=about + max(rows) if rows else None,
+        max_new_tokens=auto_limit if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
+        per_estimate=_per_estimate(counts, [example.input_text + example.output for example in sample]),
+        longest_tokens=about_tokens + max(rows) if rows else None,
         reflecting=_reflecting(task) if rung == "prompting" else None,
     )
-    if (cards := _training_cards(task, rung, found)) == 1:
-        return found
+    if (cards := _training_cards(task, rung, work)) == 1:
+        return work
     lengths = tuple(counts.count(example.input_text) + counts.count(example.output) for example in train)
-    return replace(found, machine=replace(found.machine, training_cards=cards), lengths=lengths)
+    return replace(work, machine=replace(work.machine, training_cards=cards), lengths=lengths)
 
 
 def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
     """The training that a rung makes on one card, in the passes that it makes; rows as long as the longest."""
-    found, card, shape = _setup(task, rung, work), card_here(processor=True), known_shape(task.tuned_model, task.folder)
-    if found is None or card is None or shape is None:
+    rung_setup, card, shape = (
+        _setup(task, rung, work),
+        card_here(processor=True),
+        known_shape(task.tuned_model, task.folder),
+    )
+    if rung_setup is None or card is None or shape is None:
         return None
-    longest = found.longest_tokens
-    return PlannedTraining(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
+    longest = rung_setup.longest_tokens
+    return PlannedTraining(shape, rung_setup.setup, Cards(card), longest, rung_setup.items * longest, PASS_TOKENS)
 
 
 def _setup(task: Task, rung: str, work: Workload) -> RungSetup | None:
@@ -113,9 +117,9 @@ def _training_cards(task: Task, rung: str, work: Workload) -> int:
     cards = card_count() if trains(rung) and task.tune.processes != 1 else 0
     if not cards:
         return 1
-    found = _setup(task, rung, work)
+    rung_setup = _setup(task, rung, work)
     samples = (
-        found is not None and found.setup.learning == "grpo"
+        rung_setup is not None and rung_setup.setup.learning == "grpo"
     )  # in one process, also with a shape that no plan knows
     return 1 if samples else divide(task.tune.processes, planned_rung(task, rung, work), cards).count
 
@@ -200,8 +204,8 @@ def _computed_parameters(config: Mapping[str, Any] | None, weights: Path) -> int
     """What a token is multiplied with."""
     if config is None:
         return None
-    found = computed_parameters_of(config)
-    return parameters_of_gguf(weights) if found is None and weights.suffix == ".gguf" else found
+    parameters = computed_parameters_of(config)
+    return parameters_of_gguf(weights) if parameters is None and weights.suffix == ".gguf" else parameters
 
 
 def some_of(examples: Sequence[Example]) -> Sequence[Example]:
@@ -215,8 +219,8 @@ def _longest(examples: Sequence[Example]) -> Sequence[Example]:
     return sorted(examples, key=lambda example: len(example.input_text) + len(example.output), reverse=True)[:20]
 
 
-def _mean(counted: Iterable[int]) -> float:
-    values = list(counted)
+def _mean(counts: Iterable[int]) -> float:
+    values = list(counts)
     return sum(values) / len(values) if values else 0.0
 
 
@@ -310,10 +314,10 @@ def _lengths(folder: Path) -> TextLengths:
 def _template(tokenizer: Any, task: Task) -> int:
     word = "x"
     try:
-        whole = render_prompt(tokenizer, [Message("user", word)], template_kwargs=task.chat_template_kwargs)
+        prompt = render_prompt(tokenizer, [Message("user", word)], template_kwargs=task.chat_template_kwargs)
     except DataError:  # the climb says so
         return TEMPLATE_TOKENS
-    return max(0, len(whole) - len(tokenizer(word, add_special_tokens=False)["input_ids"]))
+    return max(0, len(prompt) - len(tokenizer(word, add_special_tokens=False)["input_ids"]))
 
 
 def _estimated(text: str) -> int:

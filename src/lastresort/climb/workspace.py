@@ -33,8 +33,8 @@ SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
 
 def new_run(runs: Path, task: str) -> Path:
     """Make the next free `<task>-<n>` below `runs`."""
-    taken = [run_number(path, task) for path in runs.glob(f"{task}-*")]
-    number = max([n for n in taken if n is not None], default=0) + 1
+    numbers = [run_number(path, task) for path in runs.glob(f"{task}-*")]
+    number = max([n for n in numbers if n is not None], default=0) + 1
     while True:
         folder = runs / f"{task}-{number}"
         try:
@@ -55,15 +55,15 @@ def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
         if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file()
     ]
     paths = [path for _, path in sorted(numbered, reverse=True) if not (unfinished and _is_over(path))]
-    found = next(filter(_goes_on, paths), next(iter(paths), None))
-    if found is None:
+    run = next(filter(_goes_on, paths), next(iter(paths), None))
+    if run is None:
         raise TaskError(
             f"no {'unfinished ' if unfinished else ''}run of task {task}",
             where=f"{runs}/",
             expected="a run to resume",
             remedy="Start one with `lastresort climb TASK`, or take a finished run further up with --resume RUN --until RUNG.",
         )
-    return found
+    return run
 
 
 def _is_over(run: Path) -> bool:
@@ -81,8 +81,8 @@ def _goes_on(run: Path) -> bool:
 
 def has_begun(record: Record, rung: str | None = None) -> bool:
     """Whether the record holds anything of the rung's work, or of any rung's."""
-    before = (RungPlanned, RungSkipped, RungGoneOn)
-    works = (event for _, event in record.since() if isinstance(event, OfRung) and not isinstance(event, before))
+    kinds_before = (RungPlanned, RungSkipped, RungGoneOn)
+    works = (event for _, event in record.since() if isinstance(event, OfRung) and not isinstance(event, kinds_before))
     return any(rung in (None, event.rung) for event in works)
 
 
@@ -116,13 +116,13 @@ def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
     made_here: whether this command made the folder; else it is kept.
     """
     shared = run.parent / SHARED
-    first = not shared.exists()
+    is_first = not shared.exists()
     try:
         yield
     except RecordGoneError:  # what is left of a run that was moved is not ours to delete
         raise
     except (InputError, PrerequisiteError, InfrastructureError):
-        if made_here and _withdraw(run) and first and not any(run.parent.glob(f"*/{FILE_NAME}")):
+        if made_here and _withdraw(run) and is_first and not any(run.parent.glob(f"*/{FILE_NAME}")):
             shutil.rmtree(shared, ignore_errors=True)
         raise
 
@@ -132,10 +132,10 @@ def _withdraw(run: Path) -> bool:
     if not run.is_dir():
         return False
     with suppress(InputError), run_lock(run):  # a process that came in between keeps what it holds
-        noted = (run / FILE_NAME).is_file()
+        has_record = (run / FILE_NAME).is_file()
         if not _began(run):
             shutil.rmtree(run, ignore_errors=True)
-            return noted
+            return has_record
     return False
 
 
@@ -195,5 +195,5 @@ def earlier_use(runs: Path, examples: Sequence[Example]) -> ReuseView | None:
     if not path.is_file():
         return None
     with Ledger(path) as ledger:
-        found = of_reuse(ledger.reuse([item_hash(example) for example in examples]))
-    return found if found.used else None
+        reuse = of_reuse(ledger.reuse([item_hash(example) for example in examples]))
+    return reuse if reuse.used else None
