@@ -51,8 +51,8 @@ def divide(wanted: int | Literal["auto"], planned: PlannedTraining | None, cards
 
 def is_enough(planned: PlannedTraining, room_bytes: int) -> bool:
     """Whether the training fits there, at the least with smaller passes."""
-    found = lowered(planned, room_bytes)
-    return found is not None and found.same_run
+    lowered_plan = lowered(planned, room_bytes)
+    return lowered_plan is not None and lowered_plan.same_run
 
 
 def base_beyond_card(planned: PlannedTraining) -> bool:
@@ -71,10 +71,10 @@ def card_count() -> int:
 
 def refuse_more_than_cards(task: Task) -> None:
     """Raises PrerequisiteError for more processes than cards, where there are cards."""
-    wanted, cards = task.tune.processes, card_count()
-    if cards and wanted != "auto" and wanted > cards:
+    processes, cards = task.tune.processes, card_count()
+    if cards and processes != "auto" and processes > cards:
         raise PrerequisiteError(
-            f"found {wanted}",
+            f"found {processes}",
             where=f'{task.path.name}, key "tune.processes"',
             expected=f"at most {cards}, one for each CUDA card here",
             remedy="Lower it, or write auto.",
@@ -89,24 +89,24 @@ def divided_plan(
     """
     if division.count == 1:
         return planned, free_bytes
-    own, cards = planned.loaded_bytes, replace(planned.cards, count=division.count)
-    each = replace(planned, cards=replace(cards, sharing="fsdp") if division.sharded else cards)
+    loaded_bytes, cards = planned.loaded_bytes, replace(planned.cards, count=division.count)
+    per_process = replace(planned, cards=replace(cards, sharing="fsdp") if division.sharded else cards)
     if free_bytes is None:
-        return each, None
-    room = free_bytes // division.count if planned.cards.card.is_cpu else free_bytes + own
-    return each, room - each.loaded_bytes
+        return per_process, None
+    room = free_bytes // division.count if planned.cards.card.is_cpu else free_bytes + loaded_bytes
+    return per_process, room - per_process.loaded_bytes
 
 
 def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedTraining | None) -> Division:
     """Raises PrerequisiteError for more processes than cards."""
-    wanted = bench.task.tune.processes
+    processes = bench.task.tune.processes
     if not isinstance(source, Sequence):
-        if wanted != 1 and not bench.record.curve(run.name):  # said when it began
+        if processes != 1 and not bench.record.curve(run.name):  # said when it began
             bench.say(run.rung, OneProcess())
         return Division()
     # Once more: a worker of a cluster may have fewer than the machine of the command.
     refuse_more_than_cards(bench.task)
-    return divide(wanted, planned, card_count())
+    return divide(processes, planned, card_count())
 
 
 def train_together(
@@ -142,7 +142,7 @@ def train_together(
         model.to("cpu")
         torch.cuda.empty_cache()
     try:
-        trained = bench.processes.train(job, division.count, on_step=on_step, stop=bench.stop, progress=shown)
+        trained_steps = bench.processes.train(job, division.count, on_step=on_step, stop=bench.stop, progress=shown)
     except BaseException as error:
         try:
             model.to(device)
@@ -169,7 +169,7 @@ def train_together(
         ) from error
     load_weights(job.folder, model)
     model.eval()
-    return trained
+    return trained_steps
 
 
 def _to_open(bench: Workbench, run: TuningRun, model: Any) -> ModelToTrain:

@@ -155,14 +155,14 @@ def answering(
     usd = None
     if machine.prompt_price is not None and machine.output_price is not None:
         usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
-    seconds, shared = None, ""
+    seconds, shared_note = None, ""
     if machine.parameters is not None:
-        computed = shared_tokens + n * (prompt_tokens - shared_tokens)
-        reading, answered = computed / machine.rates.reading, tokens_out / machine.rates.answering
-        seconds = FORWARD * machine.parameters * (reading + answered)
-        shared = f", {computed:.0f} prompt tokens computed" if shared_tokens else ""
-    thought = f" + {thinking} thinking" if thinking else ""
-    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt{thought} + {new_tokens:.0f} answer tokens){shared}"
+        computed_tokens = shared_tokens + n * (prompt_tokens - shared_tokens)
+        reading, decoding = computed_tokens / machine.rates.reading, tokens_out / machine.rates.answering
+        seconds = FORWARD * machine.parameters * (reading + decoding)
+        shared_note = f", {computed_tokens:.0f} prompt tokens computed" if shared_tokens else ""
+    thinking_note = f" + {thinking} thinking" if thinking else ""
+    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt{thinking_note} + {new_tokens:.0f} answer tokens){shared_note}"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,), answers=n if new_tokens else 0)
 
 
@@ -183,14 +183,16 @@ def training(
     without any, all are as long as the mean.
     """
     passes = rows * epochs
-    computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
+    computed_tokens = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None
     if machine.parameters is not None:
         busiest = _on_busiest_card(machine.training_cards, row_tokens - shared_tokens, shared_tokens, batch, lengths)
-        together = min(1.0, busiest / SHARED_CARDS)
-        seconds = operations * machine.parameters * computed / machine.rates.training * together
+        busiest_share = min(1.0, busiest / SHARED_CARDS)
+        seconds = operations * machine.parameters * computed_tokens / machine.rates.training * busiest_share
     divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
-    line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed{divided}"
+    line = (
+        f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed_tokens:.0f} computed{divided}"
+    )
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))
 
 
@@ -200,11 +202,11 @@ def _on_busiest_card(cards: int, own_tokens: float, shared_tokens: float, batch:
     """
     if cards == 1:
         return 1.0
-    drawn, shared, lengths = random.Random(0), round(shared_tokens), lengths or (1,)
+    generator, prefix_tokens, lengths = random.Random(0), round(shared_tokens), lengths or (1,)
     scale = own_tokens / (fmean(lengths) or 1)
-    busiest = whole = 0
+    busiest = total = 0
     for _ in range(DRAWN_STEPS):
-        size = [shared + round(scale * length) for length in drawn.choices(lengths, k=batch)]
-        busiest += largest_part(size, [shared] * batch, cards)
-        whole += sum(size) - shared * (batch - 1)
-    return busiest / whole if whole else 1.0
+        size = [prefix_tokens + round(scale * length) for length in generator.choices(lengths, k=batch)]
+        busiest += largest_part(size, [prefix_tokens] * batch, cards)
+        total += sum(size) - prefix_tokens * (batch - 1)
+    return busiest / total if total else 1.0

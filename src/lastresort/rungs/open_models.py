@@ -153,9 +153,9 @@ class OpenModels:
         if self._cache is not None:
             keep_from_workers(self._cache, bodies, share)
 
-    def on_close(self, then: Callable[[], None]) -> None:
+    def on_close(self, callback: Callable[[], None]) -> None:
         """Have this called, too, whenever the models are closed: other processes may have them in memory."""
-        self._on_close = then
+        self._on_close = callback
 
     def close(self) -> None:
         """Close the open models and free their memory."""

@@ -66,12 +66,12 @@ def looks(n: int, candidates: int, *, every: int | None = LOOK_ITEMS, least: int
     stops = list(ends)
     if every is not None and candidates > 1:
         stops += [stop for stop in range(every, n, every) if all(abs(stop - end) >= every / 2 for end in ends)]
-    found, left = list[RaceLook](), candidates
+    schedule, n_left = list[RaceLook](), candidates
     for start, stop in itertools.pairwise([0, *sorted(stops)]):
         if stop in ends[:-1]:
-            left = max(min(FINALISTS, left), math.ceil(left / 2))
-        found.append(RaceLook(start, stop, left))
-    return found
+            n_left = max(min(FINALISTS, n_left), math.ceil(n_left / 2))
+        schedule.append(RaceLook(start, stop, n_left))
+    return schedule
 
 
 def survivors(scores: dict[str, float], order: Sequence[str], at_most: int) -> list[str]:
@@ -141,14 +141,14 @@ class Race:
                 self._until = look.stop
                 return
 
-    def _answer(self, looked: Sequence[RaceLook]) -> None:
+    def _answer(self, past_looks: Sequence[RaceLook]) -> None:
         """Those that are left answer what they lack. Each refusal may bring others back, which then answer what they lack."""
         while True:
-            refused = len(self._refused)
-            for look in looked:
+            n_refused = len(self._refused)
+            for look in past_looks:
                 names = [name for name in self._alive if len(self._items[name]) == look.start]
                 self._measure(names, look.start, look.stop)
-            if len(self._refused) == refused:
+            if len(self._refused) == n_refused:
                 return
             self._bring_back()
 
@@ -156,33 +156,33 @@ class Race:
         """After a refusal: those that the paired test no longer drops. If none is left even so, the dropped ones that answered
         most, and of these the best.
         """
-        back = self._cleared()
-        if not self._alive and not back:
-            answered = [name for name in self._by_cost() if self._items.get(name)]
-            ranked = sorted(answered, key=lambda name: (-len(self._items[name]), -_promise(self._items[name])))
-            back = ranked[:FINALISTS]
-        self._alive += back
-        self._shown.difference_update(back)
+        returning = self._cleared()
+        if not self._alive and not returning:
+            with_answers = [name for name in self._by_cost() if self._items.get(name)]
+            ranked = sorted(with_answers, key=lambda name: (-len(self._items[name]), -_promise(self._items[name])))
+            returning = ranked[:FINALISTS]
+        self._alive += returning
+        self._shown.difference_update(returning)
 
     def _cleared(self) -> list[str]:
         """Those that the paired test would not have dropped without the refused ones."""
-        against = self._evidence_not_best()
-        return [name for name in self._by_cost() if name in self._shown and against[name] < 1 / self._not_best]
+        evidence = self._evidence_not_best()
+        return [name for name in self._by_cost() if name in self._shown and evidence[name] < 1 / self._not_best]
 
     def _evidence_not_best(self) -> dict[str, float]:
-        so_far = {name: [item.score for item in items] for name, items in self._items.items() if items}
-        return evidence_not_best(so_far, groups=self._bench.dev_groups(), n_refused=len(self._refused))
+        scores = {name: [item.score for item in items] for name, items in self._items.items() if items}
+        return evidence_not_best(scores, groups=self._bench.dev_groups(), n_refused=len(self._refused))
 
     def _by_cost(self) -> list[str]:
         return sorted(self.systems, key=lambda name: self._cost[name])
 
     def _drop_shown_worse(self) -> None:
         """Never the one against which there is least evidence."""
-        against = self._evidence_not_best()
-        least = min(self._alive, key=lambda name: (against[name], self._cost[name]))
-        shown = [name for name in self._alive if name != least and against[name] >= 1 / self._not_best]
-        self._shown.update(shown)
-        self._alive = [name for name in self._alive if name not in shown]
+        evidence = self._evidence_not_best()
+        leader = min(self._alive, key=lambda name: (evidence[name], self._cost[name]))
+        worse = [name for name in self._alive if name != leader and evidence[name] >= 1 / self._not_best]
+        self._shown.update(worse)
+        self._alive = [name for name in self._alive if name not in worse]
 
     def _keep(self, at_most: int) -> None:
         promise = {name: _promise(self._items[name]) for name in self._alive}
@@ -193,10 +193,10 @@ class Race:
         system = self.systems[name]
         if grammar is None or system.decoding.grammar is not None or not failures(self._items[name])["format"]:
             return
-        guided = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
-        if guided.name in self.systems or guided.name in self._dropped:
+        constrained = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+        if constrained.name in self.systems or constrained.name in self._dropped:
             return
-        self.join([guided])
+        self.join([constrained])
 
     def join(self, systems: Sequence[System]) -> None:
         """Enter systems late: they answer what the finalists have answered."""
@@ -240,21 +240,21 @@ class Race:
         dropped, n_dev = len(early), len(self._bench.dev)
         n = len(self._items) + len(self._refused)
         errors = GIVE_UP_ERROR, self._not_best
-        raced = RacedOnDev(self._what, n, dropped, len(self._shown), self._until, n_dev, self._ended, *errors)
-        return raced, *(
+        race_finding = RacedOnDev(self._what, n, dropped, len(self._shown), self._until, n_dev, self._ended, *errors)
+        return race_finding, *(
             RefusedLater(name, self._refused[name], why) if name in self._refused else NotTried(name, why)
             for name, why in self._dropped.items()
         )
 
     def _scores(self, names: Iterable[str]) -> dict[str, list[float]]:
         """Of those that answered as much as the finalists."""
-        whole = [name for name in names if len(self._items[name]) == self._until]
-        return {name: [item.score for item in self._items[name]] for name in whole}
+        complete = [name for name in names if len(self._items[name]) == self._until]
+        return {name: [item.score for item in self._items[name]] for name in complete}
 
     def _hopeless(self, name: str) -> bool:
         """Whether its answers show that it is below the bar."""
-        found = judge_on_dev(self._bench, self._rung, self._items[name])
-        return found is not None and found.outcome == "NOT_MET"
+        judgement = judge_on_dev(self._bench, self._rung, self._items[name])
+        return judgement is not None and judgement.outcome == "NOT_MET"
 
     def _enter(self, system: System) -> None:
         try:
@@ -270,14 +270,14 @@ class Race:
 
     def _measure(self, names: Sequence[str], start: int, stop: int) -> None:
         systems = [self.systems[name] for name in names]
-        found = self._bench.dev_results(self._rung, systems, start, stop, staged=True)
+        results = self._bench.dev_results(self._rung, systems, start, stop, staged=True)
         for name in list(names):
-            result = found[name]
+            result = results[name]
             if isinstance(result, JobFailure):
                 self._dropped[name] = str(result.error())
                 self._alive.remove(name)
-                if answered := len(self._items.pop(name)):
-                    self._refused[name] = answered
+                if n_answered := len(self._items.pop(name)):
+                    self._refused[name] = n_answered
             else:
                 self._items[name] += result
 
@@ -296,8 +296,8 @@ def _call_cost(bench: Workbench, system: System) -> float:
 
 def _promise(items: Sequence[ItemScore]) -> float:
     """Score for staying in the race. In a tie, as at zero on a hard task, more well-formed answers win."""
-    formed = [item.format_ok is not False for item in items]
-    return mean_score(items) + 1e-6 * sum(formed) / max(1, len(formed))
+    well_formed = [item.format_ok is not False for item in items]
+    return mean_score(items) + 1e-6 * sum(well_formed) / max(1, len(well_formed))
 
 
 def judge_on_dev(bench: Workbench, rung: str, items: Sequence[ItemScore]) -> Judgement | None:

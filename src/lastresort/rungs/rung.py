@@ -140,9 +140,9 @@ class Workbench:
         return self._shared().alpha_of_repair(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
 
     def _shared(self) -> ErrorShared:
-        shared = self.record.last(ErrorShared)
-        assert shared is not None, "shared before anything is measured"
-        return shared
+        error_shares = self.record.last(ErrorShared)
+        assert error_shares is not None, "shared before anything is measured"
+        return error_shares
 
     def ask_to_go_on(self, rung: str, about: GoOnAbout, question: str) -> None:
         """Ask once a run, where somebody is there to ask. Without an answer in time it goes on. Raises StopRequestedError if the
@@ -159,8 +159,8 @@ class Workbench:
 
     def alpha_of_items(self, rung: str) -> float:
         """The part of `alpha_of_rung` that the test items have, after that of people's labels."""
-        whole = self.alpha_of_rung(rung)
-        return whole if self.correction is None else errors_left(whole, 0.0).alpha
+        alpha = self.alpha_of_rung(rung)
+        return alpha if self.correction is None else errors_left(alpha, 0.0).alpha
 
     @property
     def correction(self) -> Correction | None:
@@ -170,14 +170,14 @@ class Workbench:
     @property
     def met_above(self) -> float:
         """The score, as the scorer gives it, above which a system is shown to meet the bar."""
-        by = self.correction
-        return self.task.bar if by is None else min(by.met_above, NEXT_TO_1)
+        correction = self.correction
+        return self.task.bar if correction is None else min(correction.met_above, NEXT_TO_1)
 
     @property
     def missed_below(self) -> float:
         """The score, as the scorer gives it, below which a system is shown to miss the bar."""
-        by = self.correction
-        return self.task.bar if by is None else max(by.not_met_below, 1 - NEXT_TO_1)
+        correction = self.correction
+        return self.task.bar if correction is None else max(correction.not_met_below, 1 - NEXT_TO_1)
 
     @property
     def judged_miss(self) -> float | None:
@@ -187,10 +187,10 @@ class Workbench:
     @property
     def judged_bar(self) -> float:
         """The score, as the scorer gives it, of a system whose true score is the bar, as estimated; without estimate, met_above."""
-        by = self.correction
-        if by is None or by.estimate is None:
+        correction = self.correction
+        if correction is None or correction.estimate is None:
             return self.met_above
-        return min(1.0, max(0.0, by.estimate.judged(self.task.bar)))
+        return min(1.0, max(0.0, correction.estimate.judged(self.task.bar)))
 
     def clock(self) -> float:
         """Seconds of the machine, from any origin."""
@@ -219,10 +219,10 @@ class Workbench:
 
     def dev_scores(self, rung: str, system: System, *, given: GivenPassages | None = None) -> list[ItemScore]:
         """Scores of all dev items, measured once a run. given: as in `dev_results`. Raises CandidateError if the model refuses."""
-        found = self.dev_results(rung, [system], 0, len(self.dev), given=given)[system.name]
-        if isinstance(found, JobFailure):
-            raise found.error()
-        return found
+        result = self.dev_results(rung, [system], 0, len(self.dev), given=given)[system.name]
+        if isinstance(result, JobFailure):
+            raise result.error()
+        return result
 
     def dev_results(
         self,
@@ -241,13 +241,13 @@ class Workbench:
         are. Each measurement is recorded as soon as it and those before it are done.
         """
         split, label = stretch_of_dev(start, stop), f"dev items {start + 1}-{stop}"
-        found: dict[str, list[ItemScore] | JobFailure] = {}
+        results: dict[str, list[ItemScore] | JobFailure] = {}
         jobs: list[MeasureJob] = []
         for number, system in enumerate(systems):
             self._propose(rung, system, given)
             stage = f"{rung}: {system.name}, {label}" if staged else ""
-            known = self.record.measurement(rung, system.name, split)
-            if known is None:
+            measurement = self.record.measurement(rung, system.name, split)
+            if measurement is None:
                 place = JobPlace(rung, system.name, "dev")
                 jobs.append(
                     MeasureJob(number, system, self.dev[start:stop], label=stage, place=place, passages=passages)
@@ -257,19 +257,19 @@ class Workbench:
                 self.progress.stage(stage, stop - start)
             self.at(rung, system.name, "dev")
             self.progress.advance(stop - start)
-            found[system.name] = list(known.items)
+            results[system.name] = list(measurement.items)
 
         def use(job: MeasureJob, result: Result) -> None:
             if isinstance(result, JobFailure):
-                found[job.system.name] = result
+                results[job.system.name] = result
                 return
             self.record.add_measurement(Measurement(rung, job.system.name, split, stop - start, result.items))
-            found[job.system.name] = list(result.items)
+            results[job.system.name] = list(result.items)
 
         request = self.run_jobs(jobs, use, self.stop)
         if request is not None:
             raise request.error()
-        return found
+        return results
 
     def _propose(self, rung: str, system: System, given: GivenPassages | None) -> None:
         """Note once a run what a candidate is."""
@@ -291,17 +291,17 @@ class Workbench:
 
     def scores_of(self, job: MeasureJob) -> list[ItemScore]:
         """Of all its examples. Raises CandidateError where the model cannot be measured so, StoppedError where it stopped."""
-        found: list[ItemScore] = []
+        items: list[ItemScore] = []
 
         def use(job: MeasureJob, result: Result) -> None:
             if isinstance(result, JobFailure):
                 raise result.error()
-            found.extend(result.items)
+            items.extend(result.items)
 
         request = self.run_jobs([job], use, self.stop)
         if request is not None:
             raise request.error()
-        return found
+        return items
 
     def run_jobs(
         self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop

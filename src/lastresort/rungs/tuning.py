@@ -57,9 +57,9 @@ def settings_that_fit(
     """The settings with the limits recorded for the run `name`, else with the largest pass that fits; unchanged, with a message, if
     none fits. free_bytes: next to the model, which is in memory.
     """
-    known = bench.record.last(PassLowered, name)
-    if known is not None:
-        return lowered_settings(settings, known.keys)
+    recorded = bench.record.last(PassLowered, name)
+    if recorded is not None:
+        return lowered_settings(settings, recorded.keys)
     if planned is None or free_bytes is None:
         return settings
     from lastresort.hardware.plan.fit import lowered
@@ -67,14 +67,14 @@ def settings_that_fit(
     room = free_bytes + planned.loaded_bytes
     if planned.needed_bytes <= room:
         return settings
-    found = lowered(planned, room)
-    if found is None or not found.same_run:
+    lowered_plan = lowered(planned, room)
+    if lowered_plan is None or not lowered_plan.same_run:
         if not bench.record.curve(name):  # said when it began
-            bench.say(rung, MayNotFit(name, planned.needed_bytes, room, _elsewhere(found is not None)))
+            bench.say(rung, MayNotFit(name, planned.needed_bytes, room, _elsewhere(lowered_plan is not None)))
         return settings
-    bench.say(rung, SmallerPasses(name, planned.needed_bytes, room, found))
-    bench.record.append(PassLowered(rung=rung, candidate=name, keys=dict(found.keys)))
-    return lowered_settings(settings, found.keys)
+    bench.say(rung, SmallerPasses(name, planned.needed_bytes, room, lowered_plan))
+    bench.record.append(PassLowered(rung=rung, candidate=name, keys=dict(lowered_plan.keys)))
+    return lowered_settings(settings, lowered_plan.keys)
 
 
 def memory_advice(
@@ -89,29 +89,29 @@ def memory_advice(
         if planned is None:
             return MemoryAdvice("", _elsewhere(True))
         room = Room(planned, None).forecast()
-        found = lowered(planned, planned.room_below(None))
-        if found is None or not found.same_run:
-            return MemoryAdvice(room, _elsewhere(found is not None))
-        keys = {**_lowered_before(bench.record, name), **found.keys}
+        lowered_plan = lowered(planned, planned.room_below(None))
+        if lowered_plan is None or not lowered_plan.same_run:
+            return MemoryAdvice(room, _elsewhere(lowered_plan is not None))
+        keys = {**_lowered_before(bench.record, name), **lowered_plan.keys}
         bench.record.append(PassLowered(rung=rung, candidate=name, keys=keys))
-        return MemoryAdvice(room, f"{bench.to_resume}: it then trains with {found.written()}.")
+        return MemoryAdvice(room, f"{bench.to_resume}: it then trains with {lowered_plan.written()}.")
 
     return advise
 
 
 def lowered_settings(settings: TrainSettings, keys: Mapping[str, Any]) -> TrainSettings:
-    known = {key: keys[key] for key in ("max_pass_tokens", "checkpointing") if key in keys}
-    return replace(settings, **known)
+    limits = {key: keys[key] for key in ("max_pass_tokens", "checkpointing") if key in keys}
+    return replace(settings, **limits)
 
 
 def _lowered_before(record: Record, name: str) -> Mapping[str, Any]:
-    known = record.last(PassLowered, name)
-    return {} if known is None else known.keys
+    event = record.last(PassLowered, name)
+    return {} if event is None else event.keys
 
 
 def _elsewhere(in_4_bits: bool) -> str:
-    wanted = "Begin a new run with tune.method: qlora, or with" if in_4_bits else "Take"
-    return f"{wanted} a smaller model, or a machine with more memory."
+    advice = "Begin a new run with tune.method: qlora, or with" if in_4_bits else "Take"
+    return f"{advice} a smaller model, or a machine with more memory."
 
 
 def record_rendering(
@@ -122,56 +122,60 @@ def record_rendering(
     """
     from lastresort.models.tokenizer import rendering_fingerprint
 
-    now = rendering_fingerprint(loaded.tokenizer, template_kwargs)
-    known = recorded_rendering(record, rung)
+    rendering = rendering_fingerprint(loaded.tokenizer, template_kwargs)
+    recorded = recorded_rendering(record, rung)
     for earlier, what in (
-        (known, "of the rows that this run began to train on"),
+        (recorded, "of the rows that this run began to train on"),
         (before, "that its start was trained on"),
     ):
-        if earlier and earlier != now:
+        if earlier and earlier != rendering:
             raise DataError(
                 f"the chat template or the special tokens of {loaded.folder} differ from those {what}",
                 where=f"rung {rung}",
-                expected=f"the rendering {earlier[:16]}, not {now[:16]}",
+                expected=f"the rendering {earlier[:16]}, not {rendering[:16]}",
                 remedy="Put back the template and chat_template_kwargs that the run began with, or start a new run.",
             )
-    if not known:
-        record.append(RenderingFixed(rung=rung, rendering=now))
+    if not recorded:
+        record.append(RenderingFixed(rung=rung, rendering=rendering))
 
 
 def recorded_rendering(record: Record, rung: str) -> str:
     """The rendering that this rung trained with, "" if it trained nothing."""
-    fixed = record.last(RenderingFixed, rung)
-    return "" if fixed is None else fixed.rendering
+    event = record.last(RenderingFixed, rung)
+    return "" if event is None else event.rendering
 
 
-def record_candidate(record: Record, trained: CandidateTrained) -> None:
+def record_candidate(record: Record, training: CandidateTrained) -> None:
     """Record a trained candidate, once per run."""
-    if record.last(CandidateTrained, trained.candidate) is None:
-        record.append(trained)
+    if record.last(CandidateTrained, training.candidate) is None:
+        record.append(training)
 
 
 def constrain(record: Record, system: System, grammar: Grammar) -> System:
     """The system with constrained decoding, as a candidate of its own from the same training."""
-    guided = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
-    if (trained := record.last(CandidateTrained, system.name)) is not None:
-        record_candidate(record, trained.model_copy(update={"candidate": guided.name, "constrained": True}))
-    return guided
+    constrained = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+    if (training := record.last(CandidateTrained, system.name)) is not None:
+        record_candidate(record, training.model_copy(update={"candidate": constrained.name, "constrained": True}))
+    return constrained
 
 
-def earlier_checkpoints(record: Record, trained: CandidateTrained) -> tuple[tuple[int, str], ...]:
+def earlier_checkpoints(record: Record, training: CandidateTrained) -> tuple[tuple[int, str], ...]:
     """Stop and candidate of the earlier checkpoints of the same training, the latest first."""
     return tuple(
         sorted(
-            ((one.stop, one.candidate) for one in record.all(CandidateTrained) if _is_before(one, trained)),
+            (
+                (checkpoint.stop, checkpoint.candidate)
+                for checkpoint in record.all(CandidateTrained)
+                if _is_before(checkpoint, training)
+            ),
             reverse=True,
         ),
     )
 
 
-def _is_before(one: CandidateTrained, other: CandidateTrained) -> bool:
-    same = (one.rung, one.run, one.scale) == (other.rung, other.run, 1.0)
-    return same and not one.constrained and one.stop < other.stop
+def _is_before(checkpoint: CandidateTrained, training: CandidateTrained) -> bool:
+    same_training = (checkpoint.rung, checkpoint.run, checkpoint.scale) == (training.rung, training.run, 1.0)
+    return same_training and not checkpoint.constrained and checkpoint.stop < training.stop
 
 
 def scaled_name(candidate: str, scale: float) -> str:
@@ -186,10 +190,10 @@ def general_distance(bench: Workbench, rung: str) -> GeneralDistance:
 
 def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWarnings:
     """The early warnings of a rung's trainings. design: the prompt of the trained model for inputs of dev."""
-    asked = [compose(design, example.input, ()) for example in bench.dev]
+    prompts = [compose(design, example.input, ()) for example in bench.dev]
     seed, kwargs = bench.task.split.seed, bench.task.chat_template_kwargs
     return EarlyWarnings(
-        bench.record, bench.progress, rung, asked, seed=seed, template_kwargs=kwargs, clock=bench.clock
+        bench.record, bench.progress, rung, prompts, seed=seed, template_kwargs=kwargs, clock=bench.clock
     )
 
 
@@ -221,10 +225,10 @@ def train_to(
 
     report_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
-    division, free = division_of(bench, run, source, planned), free_now()
+    division, free_bytes = division_of(bench, run, source, planned), free_now()
     if planned is not None:
-        planned, free = divided_plan(planned, division, free)
-    settings = settings_that_fit(bench, run.rung, run.name, run.settings, planned, free)
+        planned, free_bytes = divided_plan(planned, division, free_bytes)
+    settings = settings_that_fit(bench, run.rung, run.name, run.settings, planned, free_bytes)
     if planned is not None:
         planned = planned.lowered_to(settings.max_pass_tokens, checkpointing=settings.checkpointing)
 
@@ -234,14 +238,14 @@ def train_to(
         bench.at(run.rung, run.name, "train", seen.loss)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
 
-    shown = LabelledProgress(bench.progress, f"{run.rung}, {run.label}")
+    progress = LabelledProgress(bench.progress, f"{run.rung}, {run.label}")
     with memory_errors(memory_advice(bench, run.rung, run.name, planned)):
         if division.count > 1:
-            trained = train_together(
-                bench, replace(run, settings=settings), model, source, until, division, on_step=on_step, shown=shown
+            trained_steps = train_together(
+                bench, replace(run, settings=settings), model, source, until, division, on_step=on_step, shown=progress
             )
         else:
-            trained = train(
+            trained_steps = train(
                 model,
                 source,
                 settings,
@@ -251,33 +255,33 @@ def train_to(
                 max_new_tokens=max_new_tokens,
                 on_step=on_step,
                 stop=bench.stop,
-                progress=shown,
+                progress=progress,
                 checkpoint_every_s=CHECKPOINT_EVERY_S * bench.share,
                 clock=bench.clock,
                 keeps_threads=not bench.at_worker,
             )
-    reason = trained.reason if trained.path == "plain" else None
-    if trained.check is not None and not trained.check.ok:
-        reason = trained.check.reason
+    reason = trained_steps.reason if trained_steps.path == "plain" else None
+    if trained_steps.check is not None and not trained_steps.check.ok:
+        reason = trained_steps.check.reason
     if reason is not None and bench.record.last(TrainingReached, run.name) is None:
         bench.say(run.rung, PlainPathTaken(reason))
-    return trained
+    return trained_steps
 
 
 def report_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
     """How far the adapters reach, before the first training of a rung."""
     from lastresort.train.adapters.adapters import adapted, coverage, coverage_warning
 
-    found = adapted(model)
-    if found is None or any(one.rung == run.rung for one in bench.record.all(TrainingReached)):
+    reach = adapted(model)
+    if reach is None or any(one.rung == run.rung for one in bench.record.all(TrainingReached)):
         return
-    warned = coverage_warning(found, "sft.target", run.settings.adapter.target)
-    for told in (coverage(found), warned):
-        if told is not None:
-            bench.progress.say(f"{run.rung}: {told}")
+    warning = coverage_warning(reach, "sft.target", run.settings.adapter.target)
+    for line in (coverage(reach), warning):
+        if line is not None:
+            bench.progress.say(f"{run.rung}: {line}")
 
 
-def record_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> None:
+def record_training(bench: Workbench, run: TuningRun, trained_steps: TrainedSteps) -> None:
     """Note how far the run is, what it computed and by which settings."""
     settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
     bench.record.append(
@@ -286,7 +290,7 @@ def record_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> 
             candidate=run.name,
             settings=RecordedSettings.model_validate(asdict(settings)),
             **dict(run.facts),
-            **dict(trained),
+            **dict(trained_steps),
         )
     )
 
@@ -305,62 +309,63 @@ def choose_on_dev(
     base were measured, by which the mildest is taken of those that are likely to meet the bar.
     """
     findings = [finding]
-    tried = list(systems)
-    items = {system.name: on_dev(bench, rung, system) for system in tried}
-    best = max(tried, key=lambda system: mean_score(items[system.name]))
-    guided = _guided(bench, best, items[best.name])
-    if guided is not None:
+    measured_systems = list(systems)
+    items = {system.name: on_dev(bench, rung, system) for system in measured_systems}
+    best = max(measured_systems, key=lambda system: mean_score(items[system.name]))
+    constrained = _with_grammar(bench, best, items[best.name])
+    if constrained is not None:
         try:
-            bench.models.check(guided)
-            items[guided.name] = on_dev(bench, rung, guided)
-            tried.append(guided)
+            bench.models.check(constrained)
+            items[constrained.name] = on_dev(bench, rung, constrained)
+            measured_systems.append(constrained)
         except CandidateError as error:
-            findings.append(NotTried(guided.name, str(error)))
-    scores = {name: [item.score for item in found] for name, found in items.items()}
-    cost = {system.name: float(system.decoding.grammar is not None) for system in tried}
+            findings.append(NotTried(constrained.name, str(error)))
+    scores = {name: [item.score for item in dev_items] for name, dev_items in items.items()}
+    cost = {system.name: float(system.decoding.grammar is not None) for system in measured_systems}
     choice = choose(scores, cost, groups=bench.dev_groups())
     if weighed:
         distances = {one.name: _distance(bench.record, one.name) for one in systems}
-        if guided is not None:
-            distances[guided.name] = distances[best.name]  # constrained decoding moves no weights
+        if constrained is not None:
+            distances[constrained.name] = distances[best.name]  # constrained decoding moves no weights
         weighing = weigh(bench, rung, items, distances, choice.name)
         choice = _mildest(weighing) if weighing.predicted else choice
-    chosen = next(system for system in tried if system.name == choice.name)
-    candidates = tuple(candidate_of(system, items[system.name]) for system in tried)
-    corrected = None
+    chosen = next(system for system in measured_systems if system.name == choice.name)
+    candidates = tuple(candidate_of(system, items[system.name]) for system in measured_systems)
+    bias_corrected = None
     if len(scores) > 1:
-        corrected = selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
-    return Search(candidates, chosen, choice, tuple(findings), corrected)
+        bias_corrected = selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
+    return Search(candidates, chosen, choice, tuple(findings), bias_corrected)
 
 
 def weigh(
     bench: Workbench, rung: str, items: Mapping[str, Sequence[ItemScore]], distances: Mapping[str, float], best: str
 ) -> Weighing:
     """Of the candidates whose test is likely to say MET the one that moved least, else `best`; recorded once. items: on dev."""
-    known = bench.record.last(CheckpointsWeighed, rung)
-    if known is not None:
-        return known.weighing
-    chances = {name: bench.chance_of_met(rung, found) for name, found in items.items()}
-    chosen = mildest(chances, distances)
+    recorded = bench.record.last(CheckpointsWeighed, rung)
+    if recorded is not None:
+        return recorded.weighing
+    chances = {name: bench.chance_of_met(rung, dev_items) for name, dev_items in items.items()}
+    mildest_name = mildest(chances, distances)
     weighing = Weighing(
         checkpoints=tuple(
-            _weighed(bench.record, name, found, distances[name], chances[name]) for name, found in items.items()
+            _weighed_checkpoint(bench.record, name, dev_items, distances[name], chances[name])
+            for name, dev_items in items.items()
         ),
         least_chance=PREDICTED,
-        chosen=best if chosen is None else chosen,
-        predicted=chosen is not None,
+        chosen=best if mildest_name is None else mildest_name,
+        predicted=mildest_name is not None,
     )
     bench.record.append(CheckpointsWeighed(rung=rung, weighing=weighing))
     return weighing
 
 
-def _weighed(
+def _weighed_checkpoint(
     record: Record, candidate: str, items: Sequence[ItemScore], distance: float, met_chance: float
 ) -> WeighedCheckpoint:
-    trained = record.last(CandidateTrained, candidate)
-    assert trained is not None, f"{candidate} was trained in this run"
+    training = record.last(CandidateTrained, candidate)
+    assert training is not None, f"{candidate} was trained in this run"
     return WeighedCheckpoint.from_fields_of(
-        trained,
+        training,
         dev=DevScore(score=mean_score(items), n=len(items)),
         distance=distance,
         met_chance=met_chance,
@@ -368,9 +373,9 @@ def _weighed(
 
 
 def _distance(record: Record, candidate: str) -> float:
-    measured = record.last(DistanceMeasured, candidate)
-    assert measured is not None, "every checkpoint is measured before it is saved"
-    return max(0.0, measured.kl_per_token)
+    distance = record.last(DistanceMeasured, candidate)
+    assert distance is not None, "every checkpoint is measured before it is saved"
+    return max(0.0, distance.kl_per_token)
 
 
 def _mildest(weighing: Weighing) -> Selection:
@@ -381,7 +386,7 @@ def _mildest(weighing: Weighing) -> Selection:
     )
 
 
-def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:
+def _with_grammar(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:
     """The system with constrained decoding, if some of its answers failed by form."""
     grammar = grammar_of(bench.task)
     if grammar is None or system.decoding.grammar is not None or not failures(items)["format"]:

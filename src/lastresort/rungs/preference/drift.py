@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 def answer_lengths(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> AnswerLengths:
     """Lengths and scores of the same items before and after. Raises ValueError if the items differ."""
-    known = {item.id: item for item in before}
-    if {item.id for item in after} != set(known) or not after:
+    before_by_id = {item.id: item for item in before}
+    if {item.id for item in after} != set(before_by_id) or not after:
         raise ValueError("drift is measured on the same items")
-    level = [item for item in after if item.completion_tokens <= known[item.id].completion_tokens]
+    level = [item for item in after if item.completion_tokens <= before_by_id[item.id].completion_tokens]
     return AnswerLengths(
         tokens_before=_mean([item.completion_tokens for item in before]),
         tokens_after=_mean([item.completion_tokens for item in after]),
         score_before=_mean([item.score for item in before]),
         score_after=_mean([item.score for item in after]),
         level=len(level),
-        level_before=_mean([known[item.id].score for item in level]),
+        level_before=_mean([before_by_id[item.id].score for item in level]),
         level_after=_mean([item.score for item in level]),
     )
 
@@ -50,7 +50,7 @@ def measure_movement(
     loaded: Loaded,
     model: Any,
     weights: StartWeights,
-    given: PreferenceItems | None,
+    preference_items: PreferenceItems | None,
     *,
     plain: bool,
     odds: bool,
@@ -62,26 +62,28 @@ def measure_movement(
     from lastresort.train.settings import TrainSettings
     from lastresort.train.watch.divergence import divergence, margins, odds_margins
 
-    found = divergence(model, weights, _answered(bench, start, loaded, model, plain))
-    far = Movement(kl=found.kl, kl_error=found.error, kl_per_token=found.kl_per_token, kl_answers=found.answers)
-    judged = None
-    if given is not None and given.judged:
-        judged = (odds_margins if odds else margins)(
-            model, weights, given.judged, TrainSettings(1.0).max_pass_tokens, plain=plain
+    estimate = divergence(model, weights, _sampled_rows(bench, start, loaded, model, plain))
+    movement = Movement(
+        kl=estimate.kl, kl_error=estimate.error, kl_per_token=estimate.kl_per_token, kl_answers=estimate.answers
+    )
+    margin = None
+    if preference_items is not None and preference_items.judged:
+        margin = (odds_margins if odds else margins)(
+            model, weights, preference_items.judged, TrainSettings(1.0).max_pass_tokens, plain=plain
         )
-    if judged is None or given is None:
-        return far
+    if margin is None or preference_items is None:
+        return movement
     return Movement.from_fields_of(
-        far,
-        margin=judged.mean,
-        margin_above_0=judged.above_0,
-        margin_n=judged.n,
-        margin_of=given.judged_as,
-        margin_before=judged.before,
+        movement,
+        margin=margin.mean,
+        margin_above_0=margin.above_0,
+        margin_n=margin.n,
+        margin_of=preference_items.judged_as,
+        margin_before=margin.before,
     )
 
 
-def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain: bool) -> list[Row]:
+def _sampled_rows(bench: Workbench, start: System, loaded: Loaded, model: Any, plain: bool) -> list[Row]:
     """Prompts of dev with sampled answers of the model."""
     from lastresort.data.rendering import render_prompt, stop_token_ids
     from lastresort.engine.forest import Row
@@ -89,15 +91,17 @@ def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain
     from lastresort.train.settings import GroupSettings
 
     tokenizer, kwargs = loaded.tokenizer, start.template_kwargs
-    asked = []
+    prompts = []
     for example in bench.dev[:KL_PROMPTS]:
         messages = compose(start.prompt, example.input, ())
-        asked.append(GroupPrompt(example, messages, tuple(render_prompt(tokenizer, messages, template_kwargs=kwargs))))
+        prompts.append(
+            GroupPrompt(example, messages, tuple(render_prompt(tokenizer, messages, template_kwargs=kwargs)))
+        )
     settings = GroupSettings(group_size=KL_ANSWERS, max_new_tokens=bench.max_new_tokens)
     ends = stop_token_ids(tokenizer, template_kwargs=kwargs)
-    groups = EngineSampler(tokenizer, ends, settings, bench.task.split.seed).answers(model, 0, asked, plain=plain)
+    groups = EngineSampler(tokenizer, ends, settings, bench.task.split.seed).answers(model, 0, prompts, plain=plain)
     return [
         Row((*prompt.ids, *answer.ids), (*[False] * len(prompt.ids), *[True] * len(answer.ids)))
-        for prompt, group in zip(asked, groups, strict=True)
+        for prompt, group in zip(prompts, groups, strict=True)
         for answer in group
     ]

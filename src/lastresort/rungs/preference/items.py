@@ -90,11 +90,11 @@ def option_of(objective: PreferenceLoss) -> str:
 
 def course_of(section: PreferenceSettings, objective: PreferenceLoss) -> PreferenceCourse:
     """What the task file says, and what is usual for the objective where it says auto."""
-    usual = _USUAL[objective]
+    defaults = _USUAL[objective]
     return PreferenceCourse(
-        usual.learning_rates if section.learning_rates == "auto" else section.learning_rates,
-        usual.epochs if section.epochs == "auto" else int(section.epochs),
-        usual.batch_size if section.batch_size == "auto" else int(section.batch_size),
+        defaults.learning_rates if section.learning_rates == "auto" else section.learning_rates,
+        defaults.epochs if section.epochs == "auto" else int(section.epochs),
+        defaults.batch_size if section.batch_size == "auto" else int(section.batch_size),
         None if section.beta == "auto" else (_BETA[objective], float(section.beta)),
     )
 
@@ -109,19 +109,19 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         return scorer
     keys = JudgeKeys.model_validate(parameters)
 
-    def opened() -> Model:
+    def open_judge() -> Model:
         return bench.models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
 
-    def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]) -> None:
-        spent = sum((one.spent for one in judged), JudgeCost())
-        asked = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
-        hashed = _hash([dict(parameters), asked])
-        calls, priced = JudgeCalls(**asdict(spent)), keys.price_known
-        bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=calls, priced=priced))
-        if spent.paid_usd:
+    def on_scores(examples: Sequence[Example], answers: Sequence[str], judge_scores: Sequence[JudgeScore]) -> None:
+        cost = sum((one.spent for one in judge_scores), JudgeCost())
+        judged_answers = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
+        hashed = _hash([dict(parameters), judged_answers])
+        calls, price_known = JudgeCalls(**asdict(cost)), keys.price_known
+        bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=calls, priced=price_known))
+        if cost.paid_usd:
             check(bench.stop)
 
-    return replace(scorer.with_model(opened, bench.pay), about=bench.task.about, on_scores=heard)
+    return replace(scorer.with_model(open_judge, bench.pay), about=bench.task.about, on_scores=on_scores)
 
 
 def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
@@ -175,13 +175,13 @@ def given_items(
     )
     rows = list(rendered.rows)
     noun = "pairs" if preferences[0].label is None else "labelled answers"
-    train, held = split_held_out(rows, bench.task.split.seed)
-    if not held:
+    train, held_out = split_held_out(rows, bench.task.split.seed)
+    if not held_out:
         items = _items(rows, loaded.context_tokens)
         return PreferenceItems(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.summary()}")
-    judged = _items(held, loaded.context_tokens)
-    told = f"{len(train)} {noun}, {len(held)} more held out{rendered.summary()}"
-    return PreferenceItems(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
+    judged_items = _items(held_out, loaded.context_tokens)
+    summary = f"{len(train)} {noun}, {len(held_out)} more held out{rendered.summary()}"
+    return PreferenceItems(_items(train, loaded.context_tokens), judged_items[:CROWD], f"{noun} held out", summary)
 
 
 def split_held_out(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], list[PreferredRows]]:
@@ -190,11 +190,11 @@ def split_held_out(rows: list[PreferredRows], seed: int) -> tuple[list[Preferred
 
     if len({preferred.prompt_text for preferred, _ in rows}) < LEAST_HELD_PROMPTS:
         return rows, []
-    train, held = split(rows, lambda row: row[0].prompt_text, HELD_SHARE, seed)
-    labels = {preferred.label for preferred, _ in held}
+    train, held_out = split(rows, lambda row: row[0].prompt_text, HELD_SHARE, seed)
+    labels = {preferred.label for preferred, _ in held_out}
     if len(labels) < len({preferred.label for preferred, _ in rows}):  # nothing to compare there
         return rows, []
-    return train, held
+    return train, held_out
 
 
 def _items(rows: Sequence[tuple[PreferenceRow, tuple[Row, ...]]], limit: int | None) -> tuple[TrainingItem, ...]:
@@ -209,8 +209,8 @@ def _items(rows: Sequence[tuple[PreferenceRow, tuple[Row, ...]]], limit: int | N
     fitted = []
     for item in items:
         row, other = item.rows  # a prompt with another row's answer may be longer than either row
-        cut = Row(other.ids[:limit], other.targets[:limit]) if limit is not None else other
-        fitted.append(replace(item, rows=(row, cut)))
+        cut_row = Row(other.ids[:limit], other.targets[:limit]) if limit is not None else other
+        fitted.append(replace(item, rows=(row, cut_row)))
     return tuple(fitted)
 
 
@@ -260,14 +260,15 @@ def with_room(
     """The reward prompts that leave room for an answer."""
     from lastresort.data.rendering import render_prompt
 
-    asked = reward_prompts(examples)
+    prompts = reward_prompts(examples)
     if context_tokens is None:
-        return tuple(asked)
-    most = context_tokens - new_tokens
+        return tuple(prompts)
+    max_prompt_tokens = context_tokens - new_tokens
     return tuple(
         example
-        for example in asked
-        if len(render_prompt(tokenizer, compose(design, example.input, ()), template_kwargs=template_kwargs)) <= most
+        for example in prompts
+        if len(render_prompt(tokenizer, compose(design, example.input, ()), template_kwargs=template_kwargs))
+        <= max_prompt_tokens
     )
 
 
@@ -314,7 +315,7 @@ def render_preferences(
     template_kwargs: dict[str, Any],
 ) -> RenderedPreferences:
     """Rows with the answers as their targets. Raises DataError where the template refuses a conversation."""
-    found: list[tuple[PreferenceRow, tuple[Row, ...]]] = []
+    rendered: list[tuple[PreferenceRow, tuple[Row, ...]]] = []
     left_out = dict.fromkeys(get_args(PreferenceFault), 0)
     for preferred in preferences:
         rows = _rows(preferred, design, tokenizer, template_kwargs)
@@ -325,8 +326,8 @@ def render_preferences(
         elif len({row.prompt for row in rows}) > 1:
             left_out["prompts_differ"] += 1
         else:
-            found.append((preferred, rows))
-    return RenderedPreferences(tuple(found), left_out)
+            rendered.append((preferred, rows))
+    return RenderedPreferences(tuple(rendered), left_out)
 
 
 def _rows(

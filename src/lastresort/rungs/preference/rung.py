@@ -83,7 +83,7 @@ class PreferenceRung:
         prompt, machine = about + work.input_tokens, work.machine
         parts, rates = len(course.stops(1_000_000)), len(course.learning_rates)
         candidates = rates + parts - 1
-        measured = candidates + (grammar_of(task) is not None) + (not on_sft)
+        n_measured = candidates + (grammar_of(task) is not None) + (not on_sft)
         share = 1 + (rates - 1) / parts
         return (
             _learning(task, work, plan, course, preferences, prompt, share)
@@ -96,7 +96,7 @@ class PreferenceRung:
                 about,
                 work.max_new_tokens,
             ).unscored()
-            + answering("candidates on dev", machine, work.n_dev * measured, prompt, about, work.max_new_tokens)
+            + answering("candidates on dev", machine, work.n_dev * n_measured, prompt, about, work.max_new_tokens)
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
@@ -115,72 +115,86 @@ class PreferenceRung:
         task = bench.task
         supervised = _supervised(bench)
         start = supervised or _base(bench)
-        given = bench.preferences
-        if given is not None and (few := why_too_few(given, "given, without those that dev or test hold")):
+        preferences = bench.preferences
+        if preferences is not None and (few := why_too_few(preferences, "given, without those that dev or test hold")):
             return GivenUp(few)
-        before = bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
-        if (lacking := why_beyond_mending(before, bench.record.lacking_knowledge)) is not None:
+        start_scores = (
+            bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
+        )
+        if (lacking := why_beyond_mending(start_scores, bench.record.lacking_knowledge)) is not None:
             return GivenUp(lacking)
-        plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
-        made = ""
+        plan = plan_of(task, kind_of_preferences(preferences) if preferences else None, on_sft=supervised is not None)
+        samples_note = ""
         if plan.source == "reward" and (alike := rewards_alike(bench, self.name, start)) is not None:
             return GivenUp(alike)
         if plan.source == "samples":
-            best = best_of_samples(bench, self.name, start, before)
+            best = best_of_samples(bench, self.name, start, start_scores)
             if (beyond := best.out_of_reach(task.bar, bench.judged_miss)) is not None:
                 return GivenUp(beyond)
-            own = own_pairs(bench, self.name, start)
-            if few := why_too_few(own.preferences, "sampled", own.summary):
+            sampled = own_pairs(bench, self.name, start)
+            if few := why_too_few(sampled.preferences, "sampled", sampled.summary):
                 return GivenUp(few)
-            given, made = own.preferences, f" ({own.summary}; {best.summary()})"
+            preferences, samples_note = sampled.preferences, f" ({sampled.summary}; {best.summary()})"
         course = course_of(task.preference, plan.objective)
-        trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
+        tuning = PreferenceTraining(bench, self.name, start, plan, course, preferences or ())
 
-        def system(kept: KeptAdapter) -> System:
-            trained = recorded_rendering(bench.record, self.name)
+        def system(adapter: KeptAdapter) -> System:
+            rendering = recorded_rendering(bench.record, self.name)
             return replace(
-                start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="", trained_rendering=trained
+                start,
+                name=adapter.name,
+                adapter=adapter.adapter,
+                fingerprint="",
+                rendering="",
+                trained_rendering=rendering,
             )
 
-        rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
-        systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]
+        rate, adapters = tuning.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
+        systems = [system(candidate) for candidate in (*adapters, *tuning.finish(rate))]
         finding = TrainedOnPreferences(
-            plan, f"{trained.summary()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
+            plan,
+            f"{tuning.summary()}{samples_note}",
+            rate,
+            tuple(course.learning_rates),
+            course.epochs,
+            course.batch_size,
         )
-        found = choose_on_dev(bench, self.name, systems, finding)
-        self._record_drift(bench, found, start, before)
-        return found
+        search = choose_on_dev(bench, self.name, systems, finding)
+        self._record_drift(bench, search, start, start_scores)
+        return search
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         """At a lower learning rate; this training has no replay."""
         assert learning_rate is not None
-        supervised, given = _supervised(bench), bench.preferences
+        supervised, preferences = _supervised(bench), bench.preferences
         start = supervised or _base(bench)
-        plan = plan_of(bench.task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
+        plan = plan_of(
+            bench.task, kind_of_preferences(preferences) if preferences else None, on_sft=supervised is not None
+        )
         if plan.source == "samples":
-            given = own_pairs(bench, self.name, start).preferences
+            preferences = own_pairs(bench, self.name, start).preferences
         course = replace(course_of(bench.task.preference, plan.objective), learning_rates=(learning_rate,))
-        trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
-        kept = trained.to_step(learning_rate, trained_candidate(bench, system.name).stop)
-        if kept is None:
+        tuning = PreferenceTraining(bench, self.name, start, plan, course, preferences or ())
+        adapter = tuning.to_step(learning_rate, trained_candidate(bench, system.name).stop)
+        if adapter is None:
             return None
-        made = replace(system, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="")
+        retrained = replace(system, name=adapter.name, adapter=adapter.adapter, fingerprint="", rendering="")
         grammar = system.decoding.grammar
-        return made if grammar is None else constrain(bench.record, made, grammar)
+        return retrained if grammar is None else constrain(bench.record, retrained, grammar)
 
-    def _record_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
+    def _record_drift(self, bench: Workbench, search: Search, start: System, start_scores: Sequence[ItemScore]) -> None:
         """Record for every candidate how far it moved, and whether its answers got longer."""
-        for candidate in found.candidates:
+        for candidate in search.candidates:
             adapter = candidate.system.adapter
             assert adapter is not None
-            trained = bench.record.last(CandidateMoved, adapter.name)
-            length = answer_lengths(before, bench.dev_scores(self.name, candidate.system))
+            movement = bench.record.last(CandidateMoved, adapter.name)
+            length = answer_lengths(start_scores, bench.dev_scores(self.name, candidate.system))
             name = candidate.system.name
-            if trained is not None and trained.moved is not None and bench.record.last(DriftMeasured, name) is None:
+            if movement is not None and movement.moved is not None and bench.record.last(DriftMeasured, name) is None:
                 drift = DriftMeasured(
-                    rung=self.name, candidate=name, start=start.name, moved=trained.moved, length=length
+                    rung=self.name, candidate=name, start=start.name, moved=movement.moved, length=length
                 )
                 bench.record.append(drift)
 
@@ -196,9 +210,9 @@ def why_too_few(
     labelled = bool(labels) and labels[0] is not None
     if len(labels) < LEAST_PREFERENCES:
         return TooFewPreferences(len(labels), LEAST_PREFERENCES, labelled, source, sampled)
-    good = sum(map(bool, labels))
-    if labelled and min(good, len(labels) - good) < LEAST_OF_A_KIND:
-        return OneSidedLabels(good, len(labels) - good, LEAST_OF_A_KIND, source, sampled)
+    n_good = sum(map(bool, labels))
+    if labelled and min(n_good, len(labels) - n_good) < LEAST_OF_A_KIND:
+        return OneSidedLabels(n_good, len(labels) - n_good, LEAST_OF_A_KIND, source, sampled)
     return None
 
 
@@ -243,10 +257,14 @@ def _on_sft(task: Task, n_train: int) -> bool:
 
 
 def _replaying(
-    task: Task, work: Workload, plan: PreferencePlan, course: PreferenceCourse, given: int, share: float
+    task: Task, work: Workload, plan: PreferencePlan, course: PreferenceCourse, n_preferences: int, share: float
 ) -> Forecast:
-    """What replay adds. given: preferences of the task's file. share: of a whole training, with the race."""
-    n = 0 if plan.source == "reward" else replay_rows(given or min(work.n_train, MOST_PROMPTS), task.preference.replay)
+    """What replay adds. n_preferences: of the task's file. share: of a whole training, with the race."""
+    n = (
+        0
+        if plan.source == "reward"
+        else replay_rows(n_preferences or min(work.n_train, MOST_PROMPTS), task.preference.replay)
+    )
     if not n:
         return Forecast(0, 0, 0, 0.0, 0.0)
     row, machine = REPLAY_PROMPT_TOKENS + REPLAY_TOKENS, work.machine
@@ -271,16 +289,16 @@ def _learning(
         n = round(work.n_train * samples * epochs)
         row = prompt + work.max_new_tokens
         groups = answering("groups", machine, n, prompt, prompt, work.max_new_tokens).unscored()
-        trained = training(label, machine, n, 1, row, prompt, course.batch_size * samples)
-        return sum(verdicts(task, work, n), groups + trained)
+        training_forecast = training(label, machine, n, 1, row, prompt, course.batch_size * samples)
+        return sum(verdicts(task, work, n), groups + training_forecast)
     if plan.source == "samples":
-        asked = min(work.n_train, MOST_PROMPTS)
-        first = min(work.n_dev, MOST_ASKED) * max(BEST_OF, samples)
-        sampled = answering("best of samples on dev", machine, first, prompt, prompt, work.max_new_tokens)
-        sampled += answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
+        n_prompts = min(work.n_train, MOST_PROMPTS)
+        n_dev_answers = min(work.n_dev, MOST_ASKED) * max(BEST_OF, samples)
+        sampling = answering("best of samples on dev", machine, n_dev_answers, prompt, prompt, work.max_new_tokens)
+        sampling += answering("samples", machine, n_prompts * samples, prompt, prompt, work.max_new_tokens)
         row = 2 * (prompt + work.output_tokens)
         beginning, batch, lengths = about + prompt, course.batch_size, work.lengths
-        return sampled + training(label, machine, asked, epochs + 0.5, row, beginning, batch, lengths=lengths)
+        return sampling + training(label, machine, n_prompts, epochs + 0.5, row, beginning, batch, lengths=lengths)
     return forecast_of_given(label, work, preferences, epochs, course.batch_size)
 
 

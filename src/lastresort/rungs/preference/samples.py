@@ -59,49 +59,49 @@ class BestOfSamples:
         return f"the best of {self.samples} samples scored {self.best:.1%} on {self.n} dev items"
 
 
-def best_of_samples(bench: Workbench, rung: str, start: System, before: Sequence[ItemScore]) -> BestOfSamples:
+def best_of_samples(bench: Workbench, rung: str, start: System, start_scores: Sequence[ItemScore]) -> BestOfSamples:
     """Sample several answers to dev, item after item, until the rule of the test decides whether the best of them reach the bar.
     The answer that the system gave anyway counts among them.
 
     A pair's better answer is at most the best of its samples, so where not even these reach the bar, training on them has
     nothing to learn it from. It is no proof: what is learnt on one prompt can help on another.
 
-    before: scores of the answers given anyway, by dev item.
+    start_scores: of the answers given anyway, by dev item.
     """
-    known = bench.record.last(BestSampled, rung)
-    if known is None:
-        known = _best_sampled(bench, rung, start, before)
-        bench.record.append(known)
+    best_sampled = bench.record.last(BestSampled, rung)
+    if best_sampled is None:
+        best_sampled = _best_sampled(bench, rung, start, start_scores)
+        bench.record.append(best_sampled)
     return BestOfSamples(
-        known.samples,
-        fmean(known.alone),
-        fmean(known.best),
-        len(known.best),
-        _judged(bench, rung, known.best),
+        best_sampled.samples,
+        fmean(best_sampled.alone),
+        fmean(best_sampled.best),
+        len(best_sampled.best),
+        _judge_best(bench, rung, best_sampled.best),
     )
 
 
-def _judged(bench: Workbench, rung: str, best: Sequence[float]) -> Judgement | None:
+def _judge_best(bench: Workbench, rung: str, best: Sequence[float]) -> Judgement | None:
     return judge_scores_on_dev(bench, rung, best, min(len(bench.dev), MOST_ASKED))
 
 
-def _best_sampled(bench: Workbench, rung: str, start: System, before: Sequence[ItemScore]) -> BestSampled:
+def _best_sampled(bench: Workbench, rung: str, start: System, start_scores: Sequence[ItemScore]) -> BestSampled:
     count = max(BEST_OF, bench.task.preference.samples)
-    asked = bench.dev[:MOST_ASKED] if bench.dev_groups() is None else bench.dev  # half a group proves nothing
-    greedy = {item.id: item.score for item in before}
-    bench.progress.stage(f"{rung}: best of {count} samples of {start.name}", len(asked) * count)
+    examples = bench.dev[:MOST_ASKED] if bench.dev_groups() is None else bench.dev  # half a group proves nothing
+    greedy = {item.id: item.score for item in start_scores}
+    bench.progress.stage(f"{rung}: best of {count} samples of {start.name}", len(examples) * count)
     size = bench.models.open(start).batch_size
-    alone, best, answers, so_far = list[float](), list[float](), list[Answer](), list[float]()
-    for first in range(0, len(asked), size):
-        batch = asked[first : first + size]
-        sampled = _sampled(bench, start, batch, count, so_far)
-        alone += [samples[0].score for samples in sampled.samples]
+    alone, best, answers, all_scores = list[float](), list[float](), list[Answer](), list[float]()
+    for offset in range(0, len(examples), size):
+        batch = examples[offset : offset + size]
+        batch_samples = _sampled(bench, start, batch, count, all_scores)
+        alone += [samples[0].score for samples in batch_samples.samples]
         best += [
             max(greedy.get(example.id, 0.0), *(sample.score for sample in samples))
-            for example, samples in zip(batch, sampled.samples, strict=True)
+            for example, samples in zip(batch, batch_samples.samples, strict=True)
         ]
-        answers += sampled.answers
-        if _judged(bench, rung, best) is not None:
+        answers += batch_samples.answers
+        if _judge_best(bench, rung, best) is not None:
             break
     return BestSampled(
         rung=rung,
@@ -116,42 +116,44 @@ def _best_sampled(bench: Workbench, rung: str, start: System, before: Sequence[I
 
 def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
     """Sample `preference.samples` answers of the system to each prompt, at temperature 1, and pair them by their scores."""
-    known = bench.record.last(SamplesPaired, rung)
-    if known is None:
-        known = _made(bench, rung, start)
-        bench.record.append(known)
-    return SampledPreferences(noted_pairs(known, bench.train), known.counts.summary())
+    samples_paired = bench.record.last(SamplesPaired, rung)
+    if samples_paired is None:
+        samples_paired = _pair_samples(bench, rung, start)
+        bench.record.append(samples_paired)
+    return SampledPreferences(noted_pairs(samples_paired, bench.train), samples_paired.counts.summary())
 
 
-def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
+def noted_pairs(samples_paired: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
     """train: the examples that it speaks of."""
     prompts = {example.id: example for example in train}
-    return tuple(_preferred(prompts[pair.example], pair) for pair in known.pairs)
+    return tuple(_preferred(prompts[pair.example], pair) for pair in samples_paired.pairs)
 
 
-def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
+def _pair_samples(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     rows, conflicting = one_row_a_prompt(bench.train)
-    asked = with_room(bench.answerer(start), rows, MOST_PROMPTS)
-    bench.progress.stage(f"{rung}: samples of {start.name}", len(asked) * bench.task.preference.samples)
+    examples = with_room(bench.answerer(start), rows, MOST_PROMPTS)
+    bench.progress.stage(f"{rung}: samples of {start.name}", len(examples) * bench.task.preference.samples)
     size = bench.models.open(start).batch_size
-    samples, answers, so_far = list[list[Sample]](), list[Answer](), list[float]()
-    for first in range(0, len(asked), size):
-        sampled = _sampled(bench, start, asked[first : first + size], bench.task.preference.samples, so_far)
-        samples += sampled.samples
-        answers += sampled.answers
-    paired = pairs_from_samples(samples)
+    samples, answers, all_scores = list[list[Sample]](), list[Answer](), list[float]()
+    for offset in range(0, len(examples), size):
+        batch_samples = _sampled(
+            bench, start, examples[offset : offset + size], bench.task.preference.samples, all_scores
+        )
+        samples += batch_samples.samples
+        answers += batch_samples.answers
+    pairing = pairs_from_samples(samples)
     pairs = tuple(
         RankedPair(
-            example=asked[pair.prompt].id,
+            example=examples[pair.prompt].id,
             chosen=RankedAnswer(**asdict(pair.chosen)),
             rejected=RankedAnswer(**asdict(pair.rejected)),
         )
-        for pair in paired.pairs
+        for pair in pairing.pairs
     )
     return SamplesPaired(
         rung=rung,
         pairs=pairs,
-        counts=replace(paired.counts, conflicting=conflicting),
+        counts=replace(pairing.counts, conflicting=conflicting),
         tokens_in=sum(answer.prompt_tokens for answer in answers),
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
@@ -170,44 +172,48 @@ def rewards_alike(bench: Workbench, rung: str, start: System) -> RewardsAlike | 
     answers to the same prompt are rewarded differently. Where train has too few prompts, they are asked again, but what was
     not seen is bounded by the different ones, as answers to the same prompt are not independent.
     """
-    known = bench.record.last(GroupsDrawn, rung)
-    if known is None:
-        known = _drawn(bench, rung, start)
-        bench.record.append(known)
-    if known.differ or not known.groups:
+    groups_drawn = bench.record.last(GroupsDrawn, rung)
+    if groups_drawn is None:
+        groups_drawn = _draw_groups(bench, rung, start)
+        bench.record.append(groups_drawn)
+    if groups_drawn.differ or not groups_drawn.groups:
         return None
-    return RewardsAlike(known.groups, known.prompts, known.samples, unseen_share(known.prompts, 0.05))
+    return RewardsAlike(
+        groups_drawn.groups, groups_drawn.prompts, groups_drawn.samples, unseen_share(groups_drawn.prompts, 0.05)
+    )
 
 
-def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
+def _draw_groups(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
     from lastresort.train.rewards import Rewards
 
     task, count = bench.task, bench.task.preference.samples
-    free = replace(start, decoding=replace(start.decoding, grammar=None))  # as training samples
-    prompted = reward_prompts(bench.train)
+    unconstrained = replace(start, decoding=replace(start.decoding, grammar=None))  # as training samples
+    examples = reward_prompts(bench.train)
     rewards = Rewards(
         task.reward,
-        columns_of(prompted),
+        columns_of(examples),
         json_schema=task.output.json_schema,
         choices=task.output.choices,
         wrap=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
     )
     bench.progress.stage(f"{rung}: does the reward tell samples of {start.name} apart?", None)
-    drawn, prompts, differ, answers = 0, set[str](), False, list[Answer]()
+    n_groups, prompts, differ, answers = 0, set[str](), False, list[Answer]()
     try:
-        rewards.check(prompted)
-        fitting = with_room(bench.answerer(start), prompted, MOST_PROMPTS)
+        rewards.check(examples)
+        fitting = with_room(bench.answerer(start), examples, MOST_PROMPTS)
         for round_, batch in _batches(fitting, GROUPS_AT_ONCE, MOST_GROUPS):
             groups: list[set[float]] = [set() for _ in batch]
-            for found in samples_of(bench.answerer(free), batch, count, first=round_ * count, stop=bench.stop):
-                answers += found
-                scored = rewards.score(batch, [answer.text for answer in found])
-                for group, one in zip(groups, scored, strict=True):
-                    group.add(one.total)
+            for batch_answers in samples_of(
+                bench.answerer(unconstrained), batch, count, first=round_ * count, stop=bench.stop
+            ):
+                answers += batch_answers
+                batch_rewards = rewards.score(batch, [answer.text for answer in batch_answers])
+                for group, reward in zip(groups, batch_rewards, strict=True):
+                    group.add(reward.total)
                 differ = any(len(group) > 1 for group in groups)
                 if differ:
                     break
-            drawn += len(batch)
+            n_groups += len(batch)
             prompts |= {normalised(example.input_text) for example in batch}
             if differ:
                 break
@@ -215,7 +221,7 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
         rewards.close()
     return GroupsDrawn(
         rung=rung,
-        groups=drawn,
+        groups=n_groups,
         prompts=len(prompts),
         samples=count,
         differ=differ,
@@ -227,11 +233,11 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
 
 def _batches(prompts: Sequence[Example], size: int, most: int) -> Iterator[tuple[int, Sequence[Example]]]:
     """`most` prompts in batches, from the first on again where there are fewer; with how often they came before."""
-    left, round_ = most if prompts else 0, 0
-    while left > 0:
-        for first in range(0, min(left, len(prompts)), size):
-            yield round_, prompts[first : min(first + size, left)]
-        left, round_ = left - len(prompts), round_ + 1
+    n_left, round_ = most if prompts else 0, 0
+    while n_left > 0:
+        for offset in range(0, min(n_left, len(prompts)), size):
+            yield round_, prompts[offset : min(offset + size, n_left)]
+        n_left, round_ = n_left - len(prompts), round_ + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,17 +248,19 @@ class _Sampled:
     answers: list[Answer]
 
 
-def _sampled(bench: Workbench, start: System, batch: Sequence[Example], count: int, so_far: list[float]) -> _Sampled:
-    """So many scored samples to each example. so_far: all scores, to which these are added."""
-    made = _Sampled([[] for _ in batch], [])
-    for found in samples_of(bench.answerer(start), batch, count, stop=bench.stop):
-        scores = scores_of(bench.scorer, [answer.text for answer in found], batch)
-        for place, answer, score in zip(made.samples, found, scores, strict=True):
-            place.append(Sample(answer.text, score, answer.finish == "stop"))
-        made.answers.extend(found)
-        so_far += scores
-        bench.progress.advance(len(batch), note=mean_so_far(so_far))
-    return made
+def _sampled(
+    bench: Workbench, start: System, batch: Sequence[Example], count: int, all_scores: list[float]
+) -> _Sampled:
+    """So many scored samples to each example. all_scores: of all batches, to which these are added."""
+    sampled = _Sampled([[] for _ in batch], [])
+    for batch_answers in samples_of(bench.answerer(start), batch, count, stop=bench.stop):
+        scores = scores_of(bench.scorer, [answer.text for answer in batch_answers], batch)
+        for example_samples, answer, score in zip(sampled.samples, batch_answers, scores, strict=True):
+            example_samples.append(Sample(answer.text, score, answer.finish == "stop"))
+        sampled.answers.extend(batch_answers)
+        all_scores += scores
+        bench.progress.advance(len(batch), note=mean_so_far(all_scores))
+    return sampled
 
 
 def _preferred(example: Example, pair: RankedPair) -> PreferenceRow:

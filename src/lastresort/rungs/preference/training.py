@@ -81,8 +81,8 @@ class PreferenceLap:
 
     def train(self, bench: Workbench) -> Path | None:
         training = PreferenceTraining(bench, self.rung, self.start, self.plan, self.course, self.preferences)
-        kept = training.to_first_stop(self.rate)
-        return None if kept is None else kept.adapter
+        adapter = training.to_first_stop(self.rate)
+        return None if adapter is None else adapter.adapter
 
 
 def start_elsewhere(start: System) -> System:
@@ -115,27 +115,33 @@ class PreferenceTraining:
         """
         rates = self._course.learning_rates
         self._train_ahead(rates)
-        first = {
-            rate: kept for rate, kept in zip(rates, self._laps([(rate, 0) for rate in rates]), strict=True) if kept
+        first_laps = {
+            rate: adapter
+            for rate, adapter in zip(rates, self._laps([(rate, 0) for rate in rates]), strict=True)
+            if adapter
         }
-        if not first:
+        if not first_laps:
             raise DataError(
                 f"preference training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)})",
                 where="preference.learning_rates",
                 expected="a finite loss",
                 remedy="Add a lower one and start a new run.",
             )
-        best = next(iter(first)) if len(first) == 1 else max(first, key=lambda rate: score(first[rate]))
-        return best, list(first.values())
+        best = (
+            next(iter(first_laps))
+            if len(first_laps) == 1
+            else max(first_laps, key=lambda rate: score(first_laps[rate]))
+        )
+        return best, list(first_laps.values())
 
     def _train_ahead(self, rates: Sequence[float]) -> None:
         """Those that lack their first stop, at workers, where there are any. Groups are sampled and judged by this process."""
-        missing = [rate for rate in rates if not self._known(rate, 0)]
+        missing = [rate for rate in rates if not self._is_recorded(rate, 0)]
         if self._plan.source == "reward" or not missing:
             return
         self._replay()  # the same rows for all of them
-        own = self._rung, start_elsewhere(self._start), self._plan, self._course, tuple(self._preferences)
-        self._bench.train_ahead([PreferenceLap(*own, rate) for rate in missing])
+        lap_fields = self._rung, start_elsewhere(self._start), self._plan, self._course, tuple(self._preferences)
+        self._bench.train_ahead([PreferenceLap(*lap_fields, rate) for rate in missing])
 
     def to_first_stop(self, rate: float) -> KeptAdapter | None:
         """Train one learning rate up to there; None if it diverged."""
@@ -145,7 +151,7 @@ class PreferenceTraining:
         """Train to the end. Returns what is kept after the first stop, without candidates that diverged."""
         laps = self._laps([(rate, number) for number in range(1, len(self._stops()))])
         self._early.report()
-        return [kept for kept in laps if kept]
+        return [adapter for adapter in laps if adapter]
 
     def to_step(self, rate: float, step: int) -> KeptAdapter | None:
         """Train one learning rate to the stop at this step; None if it diverged before."""
@@ -154,38 +160,38 @@ class PreferenceTraining:
 
     def summary(self) -> str:
         """What it learned from, in words."""
-        planned = self._bench.record.last(StopsPlanned, self._rung)
-        return planned.learns_from if planned is not None else ""
+        stops_planned = self._bench.record.last(StopsPlanned, self._rung)
+        return stops_planned.learns_from if stops_planned is not None else ""
 
-    def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[KeptAdapter | None]:
+    def _laps(self, stops: Sequence[tuple[float, int]]) -> list[KeptAdapter | None]:
         """Each learning rate trained to the stop of this number; None if it diverged. Loads the model only if needed."""
         with ExitStack() as stack:
             trainee: _Trainee | None = None
-            found = []
-            for rate, number in wanted:
-                if not self._known(rate, number):
+            adapters = []
+            for rate, number in stops:
+                if not self._is_recorded(rate, number):
                     trainee = trainee or stack.enter_context(self._loaded())
                     self._lap(trainee, rate, number)
-                found.append(self._kept(rate, number))
-            return found
+                adapters.append(self._kept_adapter(rate, number))
+            return adapters
 
     def _stops(self) -> list[int]:
-        planned = self._bench.record.last(StopsPlanned, self._rung)
-        assert planned is not None, "the first laps plan the stops"
-        return list(planned.stops)
+        stops_planned = self._bench.record.last(StopsPlanned, self._rung)
+        assert stops_planned is not None, "the first laps plan the stops"
+        return list(stops_planned.stops)
 
-    def _known(self, rate: float, number: int) -> bool:
+    def _is_recorded(self, rate: float, number: int) -> bool:
         if self._bench.record.last(StopsPlanned, self._rung) is None:
             return False
-        trained = self._bench.record.last(CandidateMoved, self._name(rate, number))
-        return trained is not None and (
-            trained.moved is None or (self._folder(rate, number) / "adapter_config.json").is_file()
+        movement = self._bench.record.last(CandidateMoved, self._name(rate, number))
+        return movement is not None and (
+            movement.moved is None or (self._folder(rate, number) / "adapter_config.json").is_file()
         )
 
-    def _kept(self, rate: float, number: int) -> KeptAdapter | None:
-        trained = self._bench.record.last(CandidateMoved, self._name(rate, number))
-        assert trained is not None
-        return None if trained.moved is None else KeptAdapter(self._name(rate, number), self._folder(rate, number))
+    def _kept_adapter(self, rate: float, number: int) -> KeptAdapter | None:
+        movement = self._bench.record.last(CandidateMoved, self._name(rate, number))
+        assert movement is not None
+        return None if movement.moved is None else KeptAdapter(self._name(rate, number), self._folder(rate, number))
 
     def _name(self, rate: float, number: int) -> str:
         return f"{run_name(self._plan, rate)}-step{self._stops()[number]}"
@@ -197,7 +203,7 @@ class PreferenceTraining:
         from lastresort.train.adapters.adapters import adapted, save_adapter
         from lastresort.train.loop.loop import Diverged
 
-        bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
+        bench, name, stop = self._bench, self._name(rate, number), self._stops()[number]
         run = TuningRun(
             self._rung,
             run_name(self._plan, rate),
@@ -217,30 +223,30 @@ class PreferenceTraining:
         self._watch(trainee, run.name)
         try:
             with self._source(trainee, run.name) as source:
-                trained = train_to(bench, run, trainee.model, source, until, max_new_tokens=bench.max_new_tokens)
+                trained_steps = train_to(bench, run, trainee.model, source, stop, max_new_tokens=bench.max_new_tokens)
         except Diverged as error:
             bench.say(self._rung, RateDroppedOut(rate, str(error)))
             bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=None))
             return
-        self._early.add(run.name, trained.step, trainee.model)
+        self._early.add(run.name, trained_steps.step, trainee.model)
         bench.progress.stage(f"{self._rung}: how far {name} has moved", None)
-        far = measure_movement(
+        movement = measure_movement(
             bench,
             self._start,
             trainee.loaded,
             trainee.model,
             trainee.start,
             trainee.given,
-            plain=trained.path == "plain",
+            plain=trained_steps.path == "plain",
             odds=self._plan.objective == "orpo",
         )
         save_adapter(trainee.model, self._folder(rate, number))
-        record_training(bench, run, trained)
-        kept = CandidateTrained(
-            rung=self._rung, candidate=name, run=run.name, learning_rate=rate, stop=until, unit="step"
+        record_training(bench, run, trained_steps)
+        candidate = CandidateTrained(
+            rung=self._rung, candidate=name, run=run.name, learning_rate=rate, stop=stop, unit="step"
         )
-        record_candidate(bench.record, kept)
-        bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=far))
+        record_candidate(bench.record, candidate)
+        bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=movement))
 
     def _watch(self, trainee: _Trainee, run: str) -> None:
         """Prepare to measure how far the model moves from its base."""
@@ -265,15 +271,15 @@ class PreferenceTraining:
         else:
             loaded = load_to_train(bench, quantize="nf4" if self._in_4_bits else "no")
             model = attach_adapter(loaded.model, self._adapter(), base_name=name, seed=seed)
-        before = start.trained_rendering
-        record_rendering(bench.record, self._rung, loaded, start.template_kwargs, before=before)
-        given = None
+        start_rendering = start.trained_rendering
+        record_rendering(bench.record, self._rung, loaded, start.template_kwargs, before=start_rendering)
+        preference_items = None
         if self._plan.source != "reward":
-            given = given_items(bench, start, loaded, self._preferences)
+            preference_items = given_items(bench, start, loaded, self._preferences)
         rows = rendered_replay(loaded, replay, start.template_kwargs)
         weights = StartWeights(model)
         general = replay_items(bench, self._rung, model, rows, bench.task.preference)
-        trainee = _Trainee(model, weights, loaded, given, general)
+        trainee = _Trainee(model, weights, loaded, preference_items, general)
         self._record_stops(trainee)
         yield trainee
 
@@ -292,14 +298,14 @@ class PreferenceTraining:
         if self._bench.record.last(StopsPlanned, self._rung) is not None:
             return
         steps = total_steps(self._size(trainee), self._settings(1.0))
-        told = trainee.given.summary if trainee.given is not None else self._told_of_groups(trainee)
+        learns_from = trainee.given.summary if trainee.given is not None else self._groups_summary(trainee)
         if trainee.replay:
-            held = " held to the base" if trainee.replay[0].held else ""
-            told = f"{told}; {len(trainee.replay)} rows of replay{held}"
+            held_note = " held to the base" if trainee.replay[0].held else ""
+            learns_from = f"{learns_from}; {len(trainee.replay)} rows of replay{held_note}"
         stops = tuple(self._course.stops(steps))
-        self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, learns_from=told))
+        self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, learns_from=learns_from))
 
-    def _told_of_groups(self, trainee: _Trainee) -> str:
+    def _groups_summary(self, trainee: _Trainee) -> str:
         return f"{self._size(trainee)} prompts, {self._bench.task.preference.samples} answers to each"
 
     @contextmanager

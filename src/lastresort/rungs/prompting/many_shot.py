@@ -32,20 +32,20 @@ def try_more_shots(bench: Workbench, race: Race) -> MoreShotsTried | None:
     if five is None:
         return None
     pool = shots_of(bench.train, bench.task.split.seed)
-    before, tried = five, list[str]()
+    previous, tried_names = five, list[str]()
     end: ShotsEnd | None = None
     for k in MORE:
-        system = with_shots(before, k, pool)
-        end = _entered(race, system, before, len(pool))
+        system = with_shots(previous, k, pool)
+        end = _enter(race, system, previous, len(pool))
         if system.name in race.items:
-            tried.append(system.name)
+            tried_names.append(system.name)
         if end is not None:
             break
-        before = system
-    return MoreShotsTried(five.name, tuple(tried), end or "MOST") if tried else None
+        previous = system
+    return MoreShotsTried(five.name, tuple(tried_names), end or "MOST") if tried_names else None
 
 
-def _entered(race: Race, system: System, before: System, n_train: int) -> ShotsEnd | None:
+def _enter(race: Race, system: System, previous: System, n_train: int) -> ShotsEnd | None:
     """Enter a system where it may. Why no larger one follows, None where one does."""
     prompt = system.prompt
     if race.chance_of_met() >= PREDICTED:
@@ -55,22 +55,22 @@ def _entered(race: Race, system: System, before: System, n_train: int) -> ShotsE
     race.join([system])
     if system.name not in race.items:
         return "NO_ROOM"
-    return None if _ahead(race, system, before) else "NOT_AHEAD"
+    return None if _ahead(race, system, previous) else "NOT_AHEAD"
 
 
 def _five_that_helped(race: Race) -> System | None:
     """Of two the fixed ones, unless the nearest are ahead: they cost more (see above)."""
     systems = [race.systems[name] for name in race.items]
-    without = [system for system in systems if not system.prompt.k]
+    zero_shot = [system for system in systems if not system.prompt.k]
     fewer = [system for system in systems if 0 < system.prompt.k < FIVE]
-    helped = {
+    helpful = {
         five.prompt.selection: five
         for five in systems
         if five.prompt.k == FIVE
-        and all(_ahead(race, five, other) for other in without)
+        and all(_ahead(race, five, other) for other in zero_shot)
         and not any(_ahead(race, other, five) for other in fewer)
     }
-    fixed, nearest = helped.get("fixed"), helped.get("nearest")
+    fixed, nearest = helpful.get("fixed"), helpful.get("nearest")
     if fixed is None or nearest is None:
         return fixed or nearest
     return nearest if _ahead(race, nearest, fixed) else fixed

@@ -59,18 +59,20 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
     task = bench.task
     if task.prompting.optimise == "off" or race.nothing_left() is not None:
         return NewPrompts()
-    found = bench.record.last(PromptOptimised, rung)
-    if found is None:
-        kept = why_kept(task, len(bench.train)) or _by_the_race(bench, race)
-        if kept is not None:
-            return NewPrompts(findings=(kept,))
-        written = _optimised(bench, rung, race)
-        if isinstance(written, UsdTooSmall):
-            return NewPrompts(findings=(written,))
-        found = written
-        bench.record.append(found)
-    finding = PromptRewritten(**{one.name: getattr(found, one.name) for one in fields(PromptRewritten)})
-    return NewPrompts(_entering(bench, race, found.best) if found.better else (), (finding,))
+    prompt_optimised = bench.record.last(PromptOptimised, rung)
+    if prompt_optimised is None:
+        reason = why_kept(task, len(bench.train)) or _by_the_race(bench, race)
+        if reason is not None:
+            return NewPrompts(findings=(reason,))
+        result = _optimised(bench, rung, race)
+        if isinstance(result, UsdTooSmall):
+            return NewPrompts(findings=(result,))
+        prompt_optimised = result
+        bench.record.append(prompt_optimised)
+    finding = PromptRewritten(
+        **{field.name: getattr(prompt_optimised, field.name) for field in fields(PromptRewritten)}
+    )
+    return NewPrompts(_entering(bench, race, prompt_optimised.best) if prompt_optimised.better else (), (finding,))
 
 
 def lacks_gepa(task: Task) -> bool:
@@ -119,11 +121,11 @@ def _by_the_race(bench: Workbench, race: Race) -> PromptKept | None:
     """Why none is optimised, by what the hand-made prompts scored on dev."""
     task, best, groups = bench.task, race.choose().name, bench.dev_groups()
     if task.prompting.optimise == "auto":
-        kept = without_headroom(
+        no_headroom = without_headroom(
             race.items, PLAIN, best, binary=bench.scorer.binary, groups=groups, seed=task.split.seed
         )
-        if kept is not None:
-            return kept
+        if no_headroom is not None:
+            return no_headroom
     chance = race.chance_of_met()
     return NoNeedToOptimise(best, chance) if chance >= PREDICTED else None
 
@@ -149,15 +151,15 @@ def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | Usd
 
 def _reflector(bench: Workbench) -> AbstractContextManager[Model]:
     """An endpoint gets a client of its own, also where it is the task's model: one that does not ask again for what is late."""
-    task, own = bench.task, bench.task.reflect_model == bench.task.model
-    if own and not is_endpoint(task.model):
+    task, same_model = bench.task, bench.task.reflect_model == bench.task.model
+    if same_model and not is_endpoint(task.model):
         return nullcontext(bench.models.open(_zero_shot(bench, task.about, written_by="task")))
-    prices = task.use if own else task.prompting
+    prices = task.use if same_model else task.prompting
     return bench.models.another(
         absolute_name(task.reflect_model, task.folder),
         prompt_price=prices.prompt_price or 0.0,
         output_price=prices.output_price or 0.0,
-        template_kwargs=task.chat_template_kwargs if own else None,
+        template_kwargs=task.chat_template_kwargs if same_model else None,
         patience=RetryPolicy(repeat_late=False),
     )
 
@@ -228,7 +230,7 @@ def _p(
     """Two-sided p of a difference on the items that both answered."""
     n = min(len(plain), len(other))
     a, b = [item.score for item in plain[:n]], [item.score for item in other[:n]]
-    shared = None if groups is None else list(groups[:n])
+    shared_groups = None if groups is None else list(groups[:n])
     binary = binary and groups is None
-    change = paired_differences(a, b, binary=binary, groups=shared)
+    change = paired_differences(a, b, binary=binary, groups=shared_groups)
     return min(1.0, 2 * min(p_above_zero(way, binary=binary, seed=seed) for way in (change, -change)))

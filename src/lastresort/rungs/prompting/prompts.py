@@ -19,32 +19,34 @@ REASONING_TOKENS = 128  # for reasoning before the answer
 
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:
     """The systems of this rung, in no particular order. Few-shot ones only if train has enough examples."""
-    described = instruction(task)
+    text = instruction(task)
     decoding = prompting_decoding(task, max_new_tokens)
     grammar = grammar_of(task)
     pool = shots_of(train, task.split.seed)
-    plain = PromptDesign(described)
+    plain = PromptDesign(text)
     designs = {PLAIN: plain, "structured": PromptDesign(sections_of(task.about, task), layout="sections")}
     for k in (3, 5):
         if len(pool) >= k:
             designs[f"few-shot-{k}"] = replace(plain, shots=pool[:k], k=k)
         if len(pool) > k:
             designs[f"nearest-{k}"] = replace(plain, shots=pool[:NEAREST_POOL], k=k, selection="nearest")
-    found = [
+    systems = [
         System(name, model, design, decoding, template_kwargs=task.chat_template_kwargs)
         for name, design in designs.items()
     ]
-    reasoned = replace(decoding, max_new_tokens=max_new_tokens + REASONING_TOKENS)
+    reasoning_decoding = replace(decoding, max_new_tokens=max_new_tokens + REASONING_TOKENS)
     thinking = replace(plain, reasoning=True)
-    found.append(System("chain-of-thought", model, thinking, reasoned, template_kwargs=task.chat_template_kwargs))
+    systems.append(
+        System("chain-of-thought", model, thinking, reasoning_decoding, template_kwargs=task.chat_template_kwargs)
+    )
     if grammar is not None:
         constrained = replace(decoding, grammar=grammar)
-        found += [
+        systems += [
             replace(system, name=f"{system.name}+constrained", decoding=constrained)
-            for system in found
+            for system in systems
             if system.name == PLAIN
         ]
-    return found
+    return systems
 
 
 def with_shots(system: System, k: int, pool: Sequence[Shot]) -> System:
@@ -97,13 +99,13 @@ def shots_of(train: Sequence[Example], seed: int) -> tuple[Shot, ...]:
     """Train as shots, shuffled by seed: first one example of each different answer, then the rest."""
     order = list(train)
     random.Random(f"shots:{seed}").shuffle(order)
-    seen: set[str] = set()
-    first: list[Example] = []
+    seen_outputs: set[str] = set()
+    first_of_output: list[Example] = []
     rest: list[Example] = []
     for example in order:
-        (rest if example.output in seen else first).append(example)
-        seen.add(example.output)
-    return tuple(Shot(example.input, example.output) for example in first + rest)
+        (rest if example.output in seen_outputs else first_of_output).append(example)
+        seen_outputs.add(example.output)
+    return tuple(Shot(example.input, example.output) for example in first_of_output + rest)
 
 
 def sections_of(about: str, task: Task) -> str:

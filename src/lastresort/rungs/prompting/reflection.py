@@ -42,18 +42,18 @@ def feedback(item: ItemScore, output: Format) -> str:
         return "The answer is right."
     if item.finish == "refused":
         return "There is no answer: instruction and input together are longer than the assistant can read."
-    found = []
+    sentences = []
     if item.finish == "length":
-        found.append("The answer was cut off, since it is longer than an answer may be.")
+        sentences.append("The answer was cut off, since it is longer than an answer may be.")
     if form := _form(item, output):
-        found.append(form)
+        sentences.append(form)
     elif differences := _fields(item):
-        found.append(differences)
+        sentences.append(differences)
     elif item.expected.strip():
-        found.append(f"Expected {_quoted(item.expected)}, got {_quoted(item.answer)}.")
-    if item.score > 0 or not found:
-        found.append(f"The score is {item.score:.2f} of 1.")
-    return " ".join(found)
+        sentences.append(f"Expected {_quoted(item.expected)}, got {_quoted(item.answer)}.")
+    if item.score > 0 or not sentences:
+        sentences.append(f"The score is {item.score:.2f} of 1.")
+    return " ".join(sentences)
 
 
 def _form(item: ItemScore, output: Format) -> str:
@@ -83,14 +83,16 @@ def _fields(item: ItemScore) -> str:
         return ""
     if not isinstance(expected, dict) or not isinstance(got, dict):
         return ""
-    right, said = dict(leaves(expected)), dict(leaves(got))
-    wrong = [
-        f"{'.'.join(path)}: expected {_value(right, path)}, got {_value(said, path)}"
-        for path in dict.fromkeys([*right, *said])
-        if path not in right or path not in said or not same_json(right[path], said[path])
+    right_fields, answer_fields = dict(leaves(expected)), dict(leaves(got))
+    wrong_fields = [
+        f"{'.'.join(path)}: expected {_value(right_fields, path)}, got {_value(answer_fields, path)}"
+        for path in dict.fromkeys([*right_fields, *answer_fields])
+        if path not in right_fields
+        or path not in answer_fields
+        or not same_json(right_fields[path], answer_fields[path])
     ]
-    more = "; …" if len(wrong) > MOST_FIELDS else ""
-    return f"Wrong fields: {'; '.join(wrong[:MOST_FIELDS])}{more}." if wrong else ""
+    more = "; …" if len(wrong_fields) > MOST_FIELDS else ""
+    return f"Wrong fields: {'; '.join(wrong_fields[:MOST_FIELDS])}{more}." if wrong_fields else ""
 
 
 def _value(fields: dict[tuple[str, ...], object], path: tuple[str, ...]) -> str:
@@ -134,8 +136,8 @@ def copied_rows(instruction: str, plain: str, rows: Sequence[Example]) -> Copied
     labels, are nobody's, unless there is one for each input, in the same order. Case, punctuation and line breaks do not count; a
     character of a script without spaces is a word. plain: the instruction before, whose words and examples are the task's own.
     """
-    text, own = _words(instruction), _words(plain)
-    runs = frozenset(_runs(text, MOST_SHARED_WORDS + 1)) - frozenset(_runs(own, MOST_SHARED_WORDS + 1))
+    text, plain_words = _words(instruction), _words(plain)
+    runs = frozenset(_runs(text, MOST_SHARED_WORDS + 1)) - frozenset(_runs(plain_words, MOST_SHARED_WORDS + 1))
     sides = [(tuple(_words(row.input_text)), tuple(_words(row.output))) for row in rows]
     for side in itertools.chain.from_iterable(sides):
         shared = next((run for run in _runs(side, MOST_SHARED_WORDS + 1) if run in runs), None)
@@ -143,8 +145,8 @@ def copied_rows(instruction: str, plain: str, rows: Sequence[Example]) -> Copied
             return CopiedRows("shares words", " ".join(shared))
     listed = _listed(text, sides)
     if listed:
-        known = _listed(own, sides)
-        listed = [row for row in listed if row not in known]
+        listed_before = _listed(plain_words, sides)
+        listed = [row for row in listed if row not in listed_before]
     if len(listed) < LISTED_ROWS or sum(len(asked) for asked, _ in listed) < LISTED_WORDS:
         return None
     return CopiedRows("lists rows", " ".join(itertools.chain(*listed[0])))
@@ -166,36 +168,37 @@ def _listed(text: Sequence[str], rows: Sequence[Row]) -> list[Row]:
     answers = {place for answer in {answer for _, answer in rows} for place in _places(text, answer)} - inputs
     outermost = _outermost(inputs | answers)
     in_input = {word for place in outermost if place in inputs for word in range(*place)}
-    others = [0, *itertools.accumulate(word not in in_input for word in range(len(text)))]  # words before, of no input
+    # Those of no input.
+    words_before = [0, *itertools.accumulate(word not in in_input for word in range(len(text)))]
 
     def words_of(place: Place) -> Words:
         return tuple(text[slice(*place)])
 
     def between(one: Place, other: Place) -> int:
         first, second = sorted((one, other))
-        return others[second[0]] - others[first[1]]
+        return words_before[second[0]] - words_before[first[1]]
 
-    told = set[Row]()
+    listed = set[Row]()
     runs = [(kind, list(places)) for kind, places in itertools.groupby(outermost, inputs.__contains__)]
     for (input_first, one), (_, other) in itertools.pairwise(runs):
         asked, named = (one, other) if input_first else (other, one)
         nearest, *further = named if input_first else named[::-1]
         alone = not further or between(nearest, further[0]) > NAMED_WORDS or words_of(nearest) == words_of(further[0])
         if alone:
-            told |= {(words_of(i), words_of(nearest)) for i in asked if between(i, nearest) <= NEAR_WORDS}
+            listed |= {(words_of(i), words_of(nearest)) for i in asked if between(i, nearest) <= NEAR_WORDS}
         in_order = all(between(*pair) <= IN_ORDER_WORDS for pair in itertools.pairwise(named))
         if len(asked) == len(named) and in_order and between(one[-1], other[0]) <= NEAR_WORDS:
-            told |= {(words_of(i), words_of(answer)) for i, answer in zip(asked, named, strict=True)}
-    return [row for row in dict.fromkeys(rows) if row in told]
+            listed |= {(words_of(i), words_of(answer)) for i, answer in zip(asked, named, strict=True)}
+    return [row for row in dict.fromkeys(rows) if row in listed]
 
 
 def _outermost(places: Iterable[Place]) -> list[Place]:
     """Those that no other one holds, in the order of the text."""
-    found = list[Place]()
+    outermost = list[Place]()
     for place in sorted(places, key=lambda place: (place[0], -place[1])):
-        if not found or place[1] > found[-1][1]:
-            found.append(place)
-    return found
+        if not outermost or place[1] > outermost[-1][1]:
+            outermost.append(place)
+    return outermost
 
 
 def _places(text: Sequence[str], run: Sequence[str]) -> list[Place]:

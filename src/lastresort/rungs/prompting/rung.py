@@ -55,16 +55,16 @@ class PromptingRung:
         def asking(name: str, label: str, n: int, machine: Machine = work.machine) -> Forecast:
             shots, shared_shots = (_SHOTS | _MORE_SHOTS).get(name, (0, 0))
             shot = work.input_tokens + work.output_tokens + SHOT_TOKENS
-            shared = work.instruction_tokens + shared_shots * shot
+            shared_tokens = work.instruction_tokens + shared_shots * shot
             prompt = work.instruction_tokens + work.input_tokens + shots * shot
             thinking = name == "chain-of-thought"
-            shared, prompt = (tokens + thinking * REASONING_REQUEST_TOKENS for tokens in (shared, prompt))
-            new = work.max_new_tokens + thinking * REASONING_TOKENS
-            return answering(label, machine, n, prompt, shared, new)
+            shared_tokens, prompt = (tokens + thinking * REASONING_REQUEST_TOKENS for tokens in (shared_tokens, prompt))
+            new_tokens = work.max_new_tokens + thinking * REASONING_TOKENS
+            return answering(label, machine, n, prompt, shared_tokens, new_tokens)
 
         def expense(name: str) -> tuple[float, float, int]:
-            found = asking(name, name, work.n_dev, usual)
-            return found.seconds or 0.0, found.usd or 0.0, found.tokens_in + 4 * found.tokens_out
+            forecast = asking(name, name, work.n_dev, usual)
+            return forecast.seconds or 0.0, forecast.usd or 0.0, forecast.tokens_in + 4 * forecast.tokens_out
 
         names = [system.name for system in variants(task, (), work.max_new_tokens, task.model)]
         alive = sorted([*names, *_SHOTS], key=expense, reverse=True)
@@ -94,16 +94,16 @@ class PromptingRung:
         systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
         race = Race(bench, self.name, systems, "ways of prompting")
         race.run()
-        more = try_more_shots(bench, race)
-        written = new_prompts(bench, self.name, race)
-        race.join(written.systems)
-        searched = race.conclude(grammar_of(bench.task))
-        grown = () if more is None else (more,)
-        return replace(searched, findings=(*searched.findings, *grown, *written.findings))
+        more_shots = try_more_shots(bench, race)
+        rewritten = new_prompts(bench, self.name, race)
+        race.join(rewritten.systems)
+        search = race.conclude(grammar_of(bench.task))
+        shot_findings = () if more_shots is None else (more_shots,)
+        return replace(search, findings=(*search.findings, *shot_findings, *rewritten.findings))
 
 
-def _not_counted(name: str, label: str, found: Forecast) -> Forecast:
-    usd = f", {found.usd:.2f} USD" if found.usd else ""
-    line = f"{label}: {found.tokens_in} prompt tokens{usd}, not counted"
-    uncounted = Uncounted(name, found.tokens_in, found.seconds, found.usd)
+def _not_counted(name: str, label: str, forecast: Forecast) -> Forecast:
+    usd = f", {forecast.usd:.2f} USD" if forecast.usd else ""
+    line = f"{label}: {forecast.tokens_in} prompt tokens{usd}, not counted"
+    uncounted = Uncounted(name, forecast.tokens_in, forecast.seconds, forecast.usd)
     return Forecast(0, 0, 0, 0.0, 0.0, (line,), uncounted=(uncounted,))

@@ -52,12 +52,12 @@ def forecast_optimising(task: Task, work: Workload) -> Forecast:
         work.instruction_tokens,
         work.max_new_tokens,
     )
-    shown = SHOWN * (work.input_tokens + 2 * work.output_tokens + FEEDBACK_TOKENS)
+    shown_tokens = SHOWN * (work.input_tokens + 2 * work.output_tokens + FEEDBACK_TOKENS)
     reflecting = answering(
         f"GEPA, reflections by {task.reflect_model}",
         replace(work.reflecting or work.machine, thinking_tokens=thoughts_of(task)),
         reflections,
-        work.instruction_tokens + REQUEST_TOKENS + shown,
+        work.instruction_tokens + REQUEST_TOKENS + shown_tokens,
         0,
         REFLECTION_TOKENS,
     ).unscored()
@@ -129,10 +129,10 @@ class Spending:
     def _new_verdicts(self) -> float:
         """USD of the verdicts since the last look, also of those that came from the cache."""
         batches = self._record.all(AnswersJudged)
-        new = [item.usd for batch in batches[self._seen :] for item in batch.items]
+        new_usd = [item.usd for batch in batches[self._seen :] for item in batch.items]
         self._seen = len(batches)
-        self._verdicts_usd = max([self._verdicts_usd, *new])
-        return sum(new)
+        self._verdicts_usd = max([self._verdicts_usd, *new_usd])
+        return sum(new_usd)
 
     def _count(self, tokens_in: int, tokens_out: int, seconds: float, usd: float) -> None:
         self.tokens_in, self.tokens_out = self.tokens_in + tokens_in, self.tokens_out + tokens_out
@@ -142,8 +142,8 @@ class Spending:
 def _judged_in_race(record: Record) -> list[AnswersJudged]:
     """Verdicts before the last measurement: the race records one for all that a candidate answers, the search records none."""
     events = [event for _, event in record.since()]
-    last = max((at for at, event in enumerate(events) if isinstance(event, CandidateMeasured)), default=0)
-    return [event for event in events[:last] if isinstance(event, AnswersJudged)]
+    race_end = max((at for at, event in enumerate(events) if isinstance(event, CandidateMeasured)), default=0)
+    return [event for event in events[:race_end] if isinstance(event, AnswersJudged)]
 
 
 def longest_prompt_tokens(plain: str, form: str, rows: Sequence[Example]) -> int:

@@ -86,13 +86,13 @@ def rows_of(train: Sequence[Example], calls: int, seed: int) -> OptimiserRows:
     order = list(train)
     random.Random(f"optimise:{seed}").shuffle(order)
     n = kept_rows(len(order), calls)
-    whole: dict[str, list[Example]] = {}
+    rows_by_group: dict[str, list[Example]] = {}
     for row, group in zip(order, groups_of(order) or (), strict=False):
-        whole.setdefault(group, []).append(row)
-    if len(whole) < 2:
+        rows_by_group.setdefault(group, []).append(row)
+    if len(rows_by_group) < 2:
         return OptimiserRows(tuple(order[n : n + MOST_LEARNED]), tuple(order[:n]))
     learned, kept = list[Example](), list[Example]()
-    for rows in whole.values():
+    for rows in rows_by_group.values():
         if not kept:
             kept = rows[:n]
         else:
@@ -132,7 +132,7 @@ class GepaAdapter:
         """The rows, answered with the candidate's instruction and scored."""
         from gepa.core.adapter import EvaluationBatch
 
-        items = self._answered(batch, candidate[INSTRUCTION])
+        items = self._answer(batch, candidate[INSTRUCTION])
         scores = [item.score for item in items]
         return EvaluationBatch([item.answer for item in items], scores, items if capture_traces else None)
 
@@ -155,7 +155,7 @@ class GepaAdapter:
     ) -> dict[str, str]:
         """A new instruction; nothing where it may not be tried, or is not new."""
         try:
-            text = self._reflected(candidate[INSTRUCTION], reflective_dataset[INSTRUCTION])
+            text = self._reflect(candidate[INSTRUCTION], reflective_dataset[INSTRUCTION])
         except CandidateError:
             self.stopped = "cut" if "cut" in self._unwritten else "no room"
             return {}
@@ -168,8 +168,8 @@ class GepaAdapter:
         if copied is not None:
             self.proposed[text] = ProposedPrompt(text=text, refused=copied.kind, copied=copied.words)
             return {}
-        longer = estimated_tokens(text) - estimated_tokens(self._plain)
-        if not self.spent.fits(self.spent.trial_usd(len(self._rows.kept), longer)):
+        longer_tokens = estimated_tokens(text) - estimated_tokens(self._plain)
+        if not self.spent.fits(self.spent.trial_usd(len(self._rows.kept), longer_tokens)):
             self.stopped = "usd"
             return {}
         self.proposed[text] = ProposedPrompt(text=text)
@@ -177,21 +177,21 @@ class GepaAdapter:
 
     def stops(self, state: Any) -> bool:
         """Whether to end before the next step, so that no limit is passed within one."""
-        kept = len(self._rows.kept)
+        n_kept = len(self._rows.kept)
         if self.stopped is None and max(state.program_full_scores_val_set) >= 1:
             self.stopped = "all right"
-        if self.stopped is None and self.spent.calls + calls_of_a_step(kept) > self._bench.task.prompting.calls:
+        if self.stopped is None and self.spent.calls + calls_of_a_step(n_kept) > self._bench.task.prompting.calls:
             self.stopped = "calls"
-        if self.stopped is None and not self.spent.fits(self.spent.step_usd(kept, self._thoughts)):
+        if self.stopped is None and not self.spent.fits(self.spent.step_usd(n_kept, self._thoughts)):
             self.stopped = "usd"
         return self.stopped is not None or self.failure is not None
 
-    def _answered(self, rows: Sequence[Example], instruction: str) -> list[ItemScore]:
-        found = self._bench.scores_of(MeasureJob(0, self._written(instruction), tuple(rows), refused_is_wrong=True))
-        self.spent.answered(found)
-        return found
+    def _answer(self, rows: Sequence[Example], instruction: str) -> list[ItemScore]:
+        items = self._bench.scores_of(MeasureJob(0, self._written(instruction), tuple(rows), refused_is_wrong=True))
+        self.spent.answered(items)
+        return items
 
-    def _reflected(self, instruction: str, records: Sequence[Mapping[str, Any]]) -> str:
+    def _reflect(self, instruction: str, records: Sequence[Mapping[str, Any]]) -> str:
         """The instruction that the reflecting model writes, "" where it was cut, timed out or would cost too much.
 
         An endpoint does not say whether its model thinks before it writes, within the same limit: after a cut text it gets room for
@@ -199,12 +199,12 @@ class GepaAdapter:
         """
         from gepa.strategies.instruction_proposal import InstructionProposalSignature
 
-        asked = {
+        request = {
             "current_instruction_doc": instruction,
             "dataset_with_feedback": records,
             "prompt_template": REQUEST.replace("<form>", f': "{self._form}"' if self._form else ""),
         }
-        prompt = (Message("user", InstructionProposalSignature.prompt_renderer(asked)),)
+        prompt = (Message("user", InstructionProposalSignature.prompt_renderer(request)),)
         if not self.spent.fits(self.spent.reflection_usd(estimated_prompt_tokens(prompt), self._thoughts)):
             self.stopped = "usd"
             return ""
@@ -301,13 +301,13 @@ def optimised(
     rows = rows_of(bench.train, calls, seed)
     longest = longest_prompt_tokens(plain, form, rows.learned)
     spending = Spending(bench.task, bench.record, raced, prompt_tokens=longest)
-    needed = spending.start_usd(len(rows.kept), thoughts_of(bench.task))
-    if spending.usd_limit is not None and not spending.fits(needed):
-        return UsdTooSmall(spending.usd_limit, needed)
+    needed_usd = spending.start_usd(len(rows.kept), thoughts_of(bench.task))
+    if spending.usd_limit is not None and not spending.fits(needed_usd):
+        return UsdTooSmall(spending.usd_limit, needed_usd)
     adapter = GepaAdapter(bench, rung, rows, plain, form, written, reflector, spending)
     bench.progress.stage(f"{rung}: optimising the prompt on rows of train", calls)
     bench.at(rung, "optimised")
-    found = gepa.optimize(
+    result = gepa.optimize(
         seed_candidate={INSTRUCTION: plain},
         trainset=list(rows.learned),
         valset=list(rows.kept),
@@ -323,7 +323,7 @@ def optimised(
     assert adapter.stopped is not None, "it only ends where a limit is reached"
     scores = {
         candidate[INSTRUCTION]: float(score)
-        for candidate, score in zip(found.candidates, found.val_aggregate_scores, strict=True)
+        for candidate, score in zip(result.candidates, result.val_aggregate_scores, strict=True)
     }
     best = max(scores, key=lambda text: (scores[text], -len(text)))
     best = best if scores[best] > scores[plain] else plain

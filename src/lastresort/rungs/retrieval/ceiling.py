@@ -59,17 +59,17 @@ def right_passages(store: Store, examples: Sequence[Example]) -> dict[Conversati
     each kind of search; at most MOST_PASSAGES. Raises DataError for an unknown name.
     """
     labels = Labels.of_store(store)
-    found: dict[Conversation, tuple[Chunk, ...]] = {}
+    passages: dict[Conversation, tuple[Chunk, ...]] = {}
     for example in examples:
         key, question = conversation(example.input), question_of(example.input)
-        named = sorted({chunk for chunks in labels.resolve(example.passages) for chunk in chunks})
-        if not named:
-            found[key] = _union(store, question)
-        elif len(named) == 1:
-            found[key] = chunks_named(store, named)
+        names = sorted({chunk for chunks in labels.resolve(example.passages) for chunk in chunks})
+        if not names:
+            passages[key] = _union(store, question)
+        elif len(names) == 1:
+            passages[key] = chunks_named(store, names)
         else:
-            found[key] = _likeliest(store, question, chunks_named(store, named))
-    return found
+            passages[key] = _likeliest(store, question, chunks_named(store, names))
+    return passages
 
 
 def measure_ceiling(
@@ -86,25 +86,25 @@ def measure_ceiling(
     If several passages are shown and all systems are below the bar, the likeliest passage alone is tried, too: a small model may
     get lost among several passages. closed_book: the same items answered without passages.
     """
-    found = _Measured()
-    named = all(example.passages for example in bench.dev)
+    measured = _Measured()
+    all_named = all(example.passages for example in bench.dev)
 
     def measure(passages: Passages, given: GivenPassages) -> None:
         systems = [replace(base, name=f"{base.name}+{_NAMES[given]}", retriever=retriever) for base in bases]
-        _measure(bench, rung, systems, passages, given, grammar, found)
+        _measure(bench, rung, systems, passages, given, grammar, measured)
 
     several = any(len(passages[conversation(example.input)]) > 1 for example in bench.dev)
-    measure(passages, "right" if named else "likeliest")
-    if several and _out_of_reach(found.judged, found.dropped):
+    measure(passages, "right" if all_named else "likeliest")
+    if several and _out_of_reach(measured.judged, measured.dropped):
         measure({key: chunks[-1:] for key, chunks in passages.items()}, "likeliest_one")
-    best = max(found.items.values(), key=mean_score, default=[])
-    wrong = {item.id for item in closed_book if item.score < 1}
-    right = {item.id for item in best if item.score >= 1}
-    return Ceiling(found.judged, found.dropped, frozenset(right & wrong), named)
+    best = max(measured.items.values(), key=mean_score, default=[])
+    wrong_ids = {item.id for item in closed_book if item.score < 1}
+    right_ids = {item.id for item in best if item.score >= 1}
+    return Ceiling(measured.judged, measured.dropped, frozenset(right_ids & wrong_ids), all_named)
 
 
-def _out_of_reach(judged: Mapping[str, Judgement], dropped: Mapping[str, str]) -> bool:
-    return {judgement.outcome for judgement in judged.values()} == {"NOT_MET"} and not dropped
+def _out_of_reach(judgements: Mapping[str, Judgement], dropped: Mapping[str, str]) -> bool:
+    return {judgement.outcome for judgement in judgements.values()} == {"NOT_MET"} and not dropped
 
 
 def _measure(
@@ -114,7 +114,7 @@ def _measure(
     passages: Passages,
     given: GivenPassages,
     grammar: Grammar | None,
-    found: _Measured,
+    measured: _Measured,
 ) -> None:
     """Answer dev by each of the systems with these passages, and with constrained decoding if that may help."""
     results = _results(bench, rung, systems, passages, given)
@@ -122,43 +122,43 @@ def _measure(
     for system in systems:
         items = results[system.name]
         if isinstance(items, JobFailure):
-            found.dropped[system.name] = str(items.error())
+            measured.dropped[system.name] = str(items.error())
             continue
-        found.items[system.name] = items
-        judged = judge_on_dev(bench, rung, items)
-        assert judged is not None, "a whole set is always judged"
-        found.judged[system.name] = judged
-        free = grammar is not None and system.decoding.grammar is None
-        if free and failures(items)["format"] and judged.outcome != "MET":
+        measured.items[system.name] = items
+        judgement = judge_on_dev(bench, rung, items)
+        assert judgement is not None, "a whole set is always judged"
+        measured.judged[system.name] = judgement
+        unconstrained = grammar is not None and system.decoding.grammar is None
+        if unconstrained and failures(items)["format"] and judgement.outcome != "MET":
             decoding = replace(system.decoding, grammar=grammar)
             constrained.append(replace(system, name=f"{system.name}+constrained", decoding=decoding))
     if constrained:
-        _measure(bench, rung, constrained, passages, given, grammar, found)
+        _measure(bench, rung, constrained, passages, given, grammar, measured)
 
 
 def _results(
     bench: Workbench, rung: str, systems: Sequence[System], passages: Passages, given: GivenPassages
 ) -> dict[str, list[ItemScore] | JobFailure]:
     """Each system's result on dev; also refused if its model does not support its decoding."""
-    refused: dict[str, list[ItemScore] | JobFailure] = {}
+    refusals: dict[str, list[ItemScore] | JobFailure] = {}
     for system in systems:
         try:
             bench.models.check(system)
         except CandidateError as error:
-            refused[system.name] = JobFailure.of(error)
-    asked = [system for system in systems if system.name not in refused]
-    return refused | bench.dev_results(rung, asked, 0, len(bench.dev), staged=True, passages=passages, given=given)
+            refusals[system.name] = JobFailure.of(error)
+    supported = [system for system in systems if system.name not in refusals]
+    return refusals | bench.dev_results(rung, supported, 0, len(bench.dev), staged=True, passages=passages, given=given)
 
 
 def _union(store: Store, question: str) -> tuple[Chunk, ...]:
     """The top results of each kind of search in turn, each passage once."""
     rankings = [search(store, question, k=MOST_PASSAGES, mode=mode) for mode in ("hybrid", "vector", "text")]
-    found: dict[str, Chunk] = {}
-    for place in range(MOST_PASSAGES):
+    chunks: dict[str, Chunk] = {}
+    for rank in range(MOST_PASSAGES):
         for hits in rankings:
-            if place < len(hits):
-                found.setdefault(hits[place].chunk.id, hits[place].chunk)
-    return tuple(reversed(list(found.values())[:MOST_PASSAGES]))
+            if rank < len(hits):
+                chunks.setdefault(hits[rank].chunk.id, hits[rank].chunk)
+    return tuple(reversed(list(chunks.values())[:MOST_PASSAGES]))
 
 
 def _likeliest(store: Store, question: str, chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:

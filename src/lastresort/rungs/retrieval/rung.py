@@ -67,20 +67,20 @@ def knowledge_store(bench: Workbench) -> tuple[Store, str]:
     Raises DataError where the documents cannot be read, or the copy is no longer what it was.
     """
     folder = bench.folder / "store"
-    noted = bench.record.last(StoreBuilt)
-    if noted is None:
-        noted = _built(bench, folder)
-        bench.record.append(noted)
+    store_built = bench.record.last(StoreBuilt)
+    if store_built is None:
+        store_built = _built(bench, folder)
+        bench.record.append(store_built)
     store = open_store(folder)
-    found = content_hash(store)
-    if found != noted.contents:
+    contents = content_hash(store)
+    if contents != store_built.contents:
         raise DataError(
             "the store differs from the one this run began with",
             where=str(folder),
-            expected=f"contents {noted.contents[:16]}, not {found[:16]}",
+            expected=f"contents {store_built.contents[:16]}, not {contents[:16]}",
             remedy="Start a new run without --resume.",
         )
-    return store, found
+    return store, contents
 
 
 def store_settings(task: Task) -> StoreSettings:
@@ -92,44 +92,44 @@ def cut_for(task: Task) -> CutDocuments:
     """The documents of a task as its store cuts them, but for the embedder's count of tokens; none without `knowledge`."""
     if task.knowledge is None:
         return CutDocuments()
-    read = read_documents(task.knowledge)
-    cut = cut_documents(read.documents, store_settings(task).chunks, estimated_tokens)
-    return replace(cut, skipped=tuple(skip.path for skip in read.skipped))
+    reading = read_documents(task.knowledge)
+    documents = cut_documents(reading.documents, store_settings(task).chunks, estimated_tokens)
+    return replace(documents, skipped=tuple(skip.path for skip in reading.skipped))
 
 
 def _built(bench: Workbench, folder: Path) -> StoreBuilt:
     task = bench.task
     assert task.knowledge is not None, "the rung is skipped without knowledge"
-    began = time.monotonic()
+    start_s = time.monotonic()
     reading = read_documents(task.knowledge, progress=bench.progress)
     embedder = open_embedder(absolute_name(task.retrieval.embedder, task.folder))
     settings = store_settings(task)
-    shared = (bench.shared or bench.folder) / "stores" / _key(task.knowledge, embedder, settings)
-    with _turn(shared, bench.progress, bench.stop):
-        store = open_or_create_store(shared, embedder, settings)
-        done = update(store, reading.documents, progress=bench.progress)
-        copy_store(shared, folder)
+    shared_store = (bench.shared or bench.folder) / "stores" / _key(task.knowledge, embedder, settings)
+    with _turn(shared_store, bench.progress, bench.stop):
+        store = open_or_create_store(shared_store, embedder, settings)
+        changes = update(store, reading.documents, progress=bench.progress)
+        copy_store(shared_store, folder)
     for skipped in reading.skipped:
         bench.say("retrieval", SkippedFile(path=skipped.path, reason=skipped.reason))
     return StoreBuilt(
-        **asdict(done),
+        **asdict(changes),
         documents=store.manifest.documents,
         chunks=store.manifest.chunks,
         skipped=tuple(SkippedFile(path=skipped.path, reason=skipped.reason) for skipped in reading.skipped),
         embedder=task.retrieval.embedder,
         embedder_fingerprint=embedder.fingerprint,
         contents=content_hash(store),
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - start_s, 3),
         disk_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         vector_bytes=store.manifest.chunks * store.manifest.dimensions * FLOAT_BYTES,
     )
 
 
 @contextmanager
-def _turn(shared: Path, progress: Progress, stop: Stop) -> Iterator[None]:
+def _turn(shared_store: Path, progress: Progress, stop: Stop) -> Iterator[None]:
     """Runs that want the same store take turns: who comes second finds it built. A request to stop ends the wait."""
-    shared.parent.mkdir(parents=True, exist_ok=True)
-    path, waits = shared.with_name(f"{shared.name}.lock"), False
+    shared_store.parent.mkdir(parents=True, exist_ok=True)
+    path, waits = shared_store.with_name(f"{shared_store.name}.lock"), False
     with ExitStack() as stack:
         while True:
             try:
@@ -145,8 +145,8 @@ def _turn(shared: Path, progress: Progress, stop: Stop) -> Iterator[None]:
 
 def _key(knowledge: Path, embedder: Embedder, settings: StoreSettings) -> str:
     """Name of the folder that stores of these documents, embedder and settings share."""
-    what = f"{knowledge.resolve()}\0{embedder.fingerprint}\0{settings}"
-    return hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:16]
+    text = f"{knowledge.resolve()}\0{embedder.fingerprint}\0{settings}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def passage_tokens(task: Task) -> float:
@@ -217,14 +217,14 @@ class RetrievalRung:
         name = reranker_name(bench.task)
         reranker = None if name is None else open_reranker(name)
         pinned = "" if reranker is None else reranker.fingerprint
-        found = Retriever(bench.folder / "store", 1, reranker=name, contents=contents, reranker_fingerprint=pinned)
-        measured = _measure_search(bench, store, reranker)
+        retriever = Retriever(bench.folder / "store", 1, reranker=name, contents=contents, reranker_fingerprint=pinned)
+        searches = _measure_search(bench, store, reranker)
         bases = base_systems(bench)
-        ceiling = self._ceiling(bench, store, bases, found)
+        ceiling = self._ceiling(bench, store, bases, retriever)
         if ceiling.below_the_bar:
             return GivenUp(OutOfReach(bench.task.bar, ceiling.named, ceiling.systems, bench.judged_miss))
         systems = [
-            replace(base, name=f"{base.name}+{k}-passage{'s' if k > 1 else ''}", retriever=replace(found, k=k))
+            replace(base, name=f"{base.name}+{k}-passage{'s' if k > 1 else ''}", retriever=replace(retriever, k=k))
             for k in bench.task.retrieval.k
             for base in bases
         ]
@@ -232,18 +232,18 @@ class RetrievalRung:
         race.run()
         if (nothing := race.nothing_left()) is not None:
             return GivenUp(nothing)
-        searched = race.conclude(grammar_of(bench.task))
+        search = race.conclude(grammar_of(bench.task))
         passages = WithPassages(ceiling.named, ceiling.systems, ceiling.dropped)
-        return replace(searched, findings=(*searched.findings, SearchAlone(tuple(measured)), passages))
+        return replace(search, findings=(*search.findings, SearchAlone(tuple(searches)), passages))
 
-    def _ceiling(self, bench: Workbench, store: Store, bases: Sequence[System], found: Retriever) -> Ceiling:
+    def _ceiling(self, bench: Workbench, store: Store, bases: Sequence[System], retriever: Retriever) -> Ceiling:
         """Measured and recorded once per run."""
         closed = self._closed_book(bench, bases[0])
-        passages = right_passages(store, (*bench.dev, *_shown(bases, bench.train)))
-        ceiling = measure_ceiling(bench, self.name, bases, found, passages, closed, grammar_of(bench.task))
+        passages = right_passages(store, (*bench.dev, *_shot_examples(bases, bench.train)))
+        ceiling = measure_ceiling(bench, self.name, bases, retriever, passages, closed, grammar_of(bench.task))
         if bench.record.last(CeilingMeasured) is None:
             labelled = sum(bool(example.passages) for example in bench.dev)
-            measured = CeilingMeasured(
+            ceiling_measured = CeilingMeasured(
                 labelled=labelled,
                 n=len(bench.dev),
                 closed_book=mean_score(closed),
@@ -251,18 +251,18 @@ class RetrievalRung:
                 dropped=ceiling.dropped,
                 knowledge=tuple(sorted(ceiling.knowledge)),
             )
-            bench.record.append(measured)
+            bench.record.append(ceiling_measured)
         return ceiling
 
     def _closed_book(self, bench: Workbench, plain: System) -> list[ItemScore]:
         """Dev answered without passages: by the prompt that prompting chose, else by the plain one."""
-        chosen = bench.record.last(SystemFrozen, "prompting")
-        if chosen is not None:
-            items = bench.record.dev_items("prompting", chosen.name)
+        frozen = bench.record.last(SystemFrozen, "prompting")
+        if frozen is not None:
+            items = bench.record.dev_items("prompting", frozen.name)
             if len(items) == len(bench.dev):
                 return list(items.values())
             try:  # its race ended before the end of dev
-                return self._measure_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen.name)))
+                return self._measure_closed_book(bench, load_system(bench.candidate_folder("prompting", frozen.name)))
             except CandidateError as error:
                 bench.say(self.name, PlainClosedBook(str(error)))
         return self._measure_closed_book(bench, plain)
@@ -282,18 +282,18 @@ def base_systems(bench: Workbench) -> list[System]:
     if len(pool) >= SHOTS:
         designs[f"few-shot-{SHOTS}"] = replace(plain, shots=pool[:SHOTS], k=SHOTS)
     kwargs = task.chat_template_kwargs
-    found = [
+    systems = [
         System(name, bench.models.base_name, design, decoding, template_kwargs=kwargs)
         for name, design in designs.items()
     ]
-    chosen = bench.record.last(SystemFrozen, "prompting")
-    if chosen is not None:
-        system = load_system(bench.candidate_folder("prompting", chosen.name))
+    frozen = bench.record.last(SystemFrozen, "prompting")
+    if frozen is not None:
+        system = load_system(bench.candidate_folder("prompting", frozen.name))
         if system.prompt.k > CHOSEN_SHOTS:
             system = with_shots(system, CHOSEN_SHOTS, pool)
-        if all((system.prompt, system.decoding) != (base.prompt, base.decoding) for base in found):
-            found.append(system)
-    return found
+        if all((system.prompt, system.decoding) != (base.prompt, base.decoding) for base in systems):
+            systems.append(system)
+    return systems
 
 
 def reranker_name(task: Task) -> str | None:
@@ -301,19 +301,19 @@ def reranker_name(task: Task) -> str | None:
     return None if name is None else absolute_name(name, task.folder)
 
 
-def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
+def _shot_examples(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
     """The training examples used as shots whose passages are named."""
-    shown = {
+    shot_inputs = {
         conversation(shot.input) for base in bases if base.prompt.selection == "fixed" for shot in base.prompt.shots
     }
-    return [example for example in train if example.passages and conversation(example.input) in shown]
+    return [example for example in train if example.passages and conversation(example.input) in shot_inputs]
 
 
 def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -> Sequence[SearchScores]:
     """How well each kind of search finds the passages that dev names; nothing if dev names none."""
-    known = bench.record.last(SearchesMeasured)
-    if known is not None:
-        return known.searches
+    searches_measured = bench.record.last(SearchesMeasured)
+    if searches_measured is not None:
+        return searches_measured.searches
     questions = [question_of(example.input) for example in bench.dev]
     passages = [example.passages for example in bench.dev]
     searches: list[SearchScores] = []

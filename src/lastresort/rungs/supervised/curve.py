@@ -76,30 +76,32 @@ def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps:
     """Measure the system after a third of its training, say what a straight line makes of it, and where that ends below the bar ask
     whether to go on. None where it does not. Raises StopRequestedError where the user answers no.
     """
-    seen = bench.record.last(CurveSeen, rung)
-    if seen is None:
-        seen = _measured(bench, rung, system, step, steps)
-        bench.record.append(seen)
-    if not seen.below:
+    curve = bench.record.last(CurveSeen, rung)
+    if curve is None:
+        curve = _measure_third(bench, rung, system, step, steps)
+        bench.record.append(curve)
+    if not curve.below:
         return None
-    bar, judged = bench.missed_below, bench.correction is not None
-    found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bar, judged, ERROR)
-    bench.say(rung, found)
+    bar, is_judged = bench.missed_below, bench.correction is not None
+    finding = CurveBelowBar(
+        curve.step, curve.steps, curve.n, curve.score, curve.before, curve.end, bar, is_judged, ERROR
+    )
+    bench.say(rung, finding)
     if bench.task.limits.hours is None:
-        bench.ask_to_go_on(rung, ABOUT, bench.in_words(rung, TrainOn(found)))
-    return found
+        bench.ask_to_go_on(rung, ABOUT, bench.in_words(rung, TrainOn(finding)))
+    return finding
 
 
-def _measured(bench: Workbench, rung: str, system: System, step: int, steps: int) -> CurveSeen:
+def _measure_third(bench: Workbench, rung: str, system: System, step: int, steps: int) -> CurveSeen:
     groups = bench.dev_groups()
     n = min(len(bench.dev), MOST_SEEN) if groups is None else len(bench.dev)  # half a group proves nothing
     bench.progress.stage(f"{rung}: {system.name} on dev, a third of the way", n)
     bench.keep(rung, system)
-    found = bench.dev_results(rung, [system], 0, n)[system.name]
-    if not isinstance(found, list):
-        raise found.error()
-    now, before = [item.score for item in found], _untrained(bench, n)
-    line = straight_on(now, before, bench.missed_below, seed=bench.task.split.seed, groups=groups)
+    items = bench.dev_results(rung, [system], 0, n)[system.name]
+    if not isinstance(items, list):
+        raise items.error()
+    scores, untrained_scores = [item.score for item in items], _untrained(bench, n)
+    line = straight_on(scores, untrained_scores, bench.missed_below, seed=bench.task.split.seed, groups=groups)
     return CurveSeen.from_fields_of(
         line,
         rung=rung,
@@ -107,7 +109,7 @@ def _measured(bench: Workbench, rung: str, system: System, step: int, steps: int
         step=step,
         steps=steps,
         n=n,
-        before=None if before is None else sum(before) / n,
+        before=None if untrained_scores is None else sum(untrained_scores) / n,
     )
 
 
@@ -118,6 +120,6 @@ def _untrained(bench: Workbench, n: int) -> list[float] | None:
     task = bench.task
     if bench.models.tuned_name != bench.models.base_name or instruction(task) != task.about.strip():
         return None
-    asked = bench.record.dev_items("prompting", PLAIN)
-    scores = [asked[example.id].score for example in bench.dev[:n] if example.id in asked]
+    zero_shot_items = bench.record.dev_items("prompting", PLAIN)
+    scores = [zero_shot_items[example.id].score for example in bench.dev[:n] if example.id in zero_shot_items]
     return scores if len(scores) == n else None

@@ -60,14 +60,14 @@ class PretrainedModel:
 def pretrained(bench: Workbench, rung: str, section: FullSettings) -> PretrainedModel:
     """The base after the task's knowledge, once a run. Raises DataError where it diverges or the documents cannot be read."""
     folder = bench.folder / "models" / "pretrained"
-    noted = bench.record.last(TextLearned, rung)
-    if noted is None or not WholeMethod().saved(folder):
+    recorded = bench.record.last(TextLearned, rung)
+    if recorded is None or not WholeMethod().saved(folder):
         learned = _train(bench, rung, section, folder)
-        if noted is None:
+        if recorded is None:
             bench.record.append(learned)
         shutil.rmtree(bench.folder / "checkpoints" / NAME, ignore_errors=True)
     else:
-        learned = noted
+        learned = recorded
     return PretrainedModel(folder, learned)
 
 
@@ -104,16 +104,16 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
     early.open(loaded, model, [row.ids for row in rows], epochs=section.text_epochs, looks=1)
     early.start(NAME, model)
     try:
-        trained = train_to(bench, run, model, completions(rows), total_steps(len(rows), settings))
+        trained_steps = train_to(bench, run, model, completions(rows), total_steps(len(rows), settings))
     except Diverged as error:
         raise DataError(
             f"pretraining on the knowledge diverged ({error.found})",
             where="full.text_learning_rate",
             remedy="Lower it and start a new run.",
         ) from error
-    early.add(NAME, trained.step, model)
+    early.add(NAME, trained_steps.step, model)
     early.report()
-    record_training(bench, run, trained)
+    record_training(bench, run, trained_steps)
     method.save(loaded, model, folder)
     tokens = sum(sum(row.targets) for row in text)
     return TextLearned(
@@ -131,8 +131,8 @@ def _documents(bench: Workbench) -> list[Any]:
     from lastresort.knowledge.reading import read_documents
 
     assert bench.task.knowledge is not None
-    found = read_documents(bench.task.knowledge, progress=bench.progress).documents
-    return [TextDocument(document.text, document.id) for document in found]
+    texts = read_documents(bench.task.knowledge, progress=bench.progress).documents
+    return [TextDocument(document.text, document.id) for document in texts]
 
 
 def _text_rows(loaded: Any, documents: list[Any]) -> list[Any]:
@@ -157,8 +157,8 @@ class FullRung:
             return stale
         if len(train) < LEAST_ROWS:
             return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
-        found = too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
-        return found or smallest_pass_too_large(task, train)
+        reason = too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
+        return reason or smallest_pass_too_large(task, train)
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """As for the rung sft, with the training of all weights, after pretraining if there is knowledge."""
@@ -170,16 +170,18 @@ class FullRung:
         passes = kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
         label = f"training of all weights, {rates} learning rates raced"
-        before = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
+        preparation = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
         if pretraining_reason(task, None) is not None:
             text = _text_tokens(task.knowledge) // ROW_TOKENS + 1
             rows, epochs_of_text = text + replay, section.text_epochs
             mean = (text * ROW_TOKENS + replay * (REPLAY_PROMPT_TOKENS + REPLAY_TOKENS)) / rows
             batch = rows_a_step(rows, epochs_of_text)
-            before += training("pretraining", machine, rows, epochs_of_text, mean, 0, batch, operations=ALL_WEIGHTS)
+            preparation += training(
+                "pretraining", machine, rows, epochs_of_text, mean, 0, batch, operations=ALL_WEIGHTS
+            )
         rows, batch, lengths = work.n_train + replay, section.batch_size, work.lengths
         return (
-            before
+            preparation
             + training(label, machine, rows, epochs, row, about, batch, operations=ALL_WEIGHTS, lengths=lengths)
             + answering("loss on dev", machine, work.n_dev * (kept + losses_of_race(rates)), row, about, 0)
             + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
@@ -194,14 +196,14 @@ class FullRung:
         task = bench.task
         lacking = bench.record.lacking_knowledge
         why = pretraining_reason(task, None if lacking is None else len(lacking))
-        start, before = None, None
+        start, pretraining = None, None
         if why is not None:
-            first = pretrained(bench, self.name, task.full)
-            start, before = first.folder, Pretraining(first.learned, why)
-        trained = SupervisedTraining(bench, self.name, task.full, WholeMethod(start))
-        rate = trained.race()
-        kept = trained.finish(rate)
-        trained.close()
+            pretrained_model = pretrained(bench, self.name, task.full)
+            start, pretraining = pretrained_model.folder, Pretraining(pretrained_model.learned, why)
+        tuning = SupervisedTraining(bench, self.name, task.full, WholeMethod(start))
+        rate = tuning.race()
+        folders = tuning.finish(rate)
+        tuning.close()
         for checkpoint in (bench.folder / "checkpoints").glob("full-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)  # three times the model; what is kept is in models/
         systems = [
@@ -211,17 +213,17 @@ class FullRung:
                 adapter=None,
                 tuned_from=bench.models.tuned_name,
             )
-            for folder in kept
+            for folder in folders
         ]
-        return choose_on_dev(bench, self.name, systems, trained.findings(rate, before))
+        return choose_on_dev(bench, self.name, systems, tuning.findings(rate, pretraining))
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         """From the same start as the search, with what was pretrained."""
         section, lacking = bench.task.full, bench.record.lacking_knowledge
-        first = pretraining_reason(bench.task, None if lacking is None else len(lacking)) is not None
-        method = WholeMethod(pretrained(bench, self.name, section).folder if first else None)
+        pretrains = pretraining_reason(bench.task, None if lacking is None else len(lacking)) is not None
+        method = WholeMethod(pretrained(bench, self.name, section).folder if pretrains else None)
         return retrain(bench, self.name, section, method, system, replay=replay, learning_rate=learning_rate)
 
 

@@ -51,14 +51,16 @@ class Retrainable(Rung, Protocol):
 def scale_system(bench: Workbench, system: System, scale: float) -> System:
     """The system with its trained weights at this scale, saved below the run. Raises CandidateError if the adapter has no alpha."""
     name = scaled_name(system.name, scale)
-    trained = bench.record.last(CandidateTrained, system.name)
+    training = bench.record.last(CandidateTrained, system.name)
     if system.adapter is not None:
-        made = replace(_unmeasured(system, name), adapter=_adapter(bench, system.adapter, scale, name))
+        scaled = replace(_unmeasured(system, name), adapter=_adapter(bench, system.adapter, scale, name))
     else:
-        made = replace(_unmeasured(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
-    if trained is not None:
-        record_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale * trained.scale}))
-    return made
+        scaled = replace(
+            _unmeasured(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve())
+        )
+    if training is not None:
+        record_candidate(bench.record, training.model_copy(update={"candidate": name, "scale": scale * training.scale}))
+    return scaled
 
 
 def _unmeasured(system: System, name: str) -> System:
@@ -82,24 +84,24 @@ def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
     folder = bench.folder / method.folder / name
     if not method.saved(folder):
         bench.progress.stage(f"scaling what was trained to {scale:g}", None)
-        trained = load_to_train(bench, weights=model, precision="float32", quantize="no", keep_on_cpu=True)
+        tuned = load_to_train(bench, weights=model, precision="float32", quantize="no", keep_on_cpu=True)
         base = load_to_train(bench, precision="float32", quantize="no", keep_on_cpu=True)
-        scale_weights(base.model, trained.model, scale)
-        method.save(trained, trained.model, folder)
+        scale_weights(base.model, tuned.model, scale)
+        method.save(tuned, tuned.model, folder)
     return folder
 
 
 def training_of(bench: Workbench, name: str) -> RepeatableTraining:
     """The training behind a candidate that the rung's search kept."""
-    trained = trained_candidate(bench, name)
-    return RepeatableTraining(trained.learning_rate, trained.replay, earlier_checkpoints(bench.record, trained))
+    candidate = trained_candidate(bench, name)
+    return RepeatableTraining(candidate.learning_rate, candidate.replay, earlier_checkpoints(bench.record, candidate))
 
 
 def trained_candidate(bench: Workbench, name: str) -> CandidateTrained:
     """The record of a candidate that was trained in this run."""
-    found = bench.record.last(CandidateTrained, name)
-    assert found is not None, f"{name} was trained in this run"
-    return found
+    candidate = bench.record.last(CandidateTrained, name)
+    assert candidate is not None, f"{name} was trained in this run"
+    return candidate
 
 
 def retrain(
@@ -113,16 +115,16 @@ def retrain(
     learning_rate: float | None,
 ) -> System | None:
     """As `Retrainable.retrain`. method: of the rung."""
-    before = trained_candidate(bench, system.name)
-    rate = learning_rate or before.learning_rate
+    candidate = trained_candidate(bench, system.name)
+    rate = learning_rate or candidate.learning_rate
     if replay is not None:
         section = section.model_copy(update={"replay": replay})
         method = replace(method, prefix=f"{method.prefix}replay{100 * replay:g}-")
     training = SupervisedTraining(bench, rung, section, method)
-    reached = bench.record.last(TrainingReached, before.run)
-    stop = training.stop_at(before.unit, before.stop, of_steps=None if reached is None else reached.steps)
-    more = "" if replay is None else f"replay{100 * replay:g}-"
-    name = f"{method.name}-{more}lr{rate:g}-{stop.unit}{stop.number}"
+    reached = bench.record.last(TrainingReached, candidate.run)
+    stop = training.stop_at(candidate.unit, candidate.stop, of_steps=None if reached is None else reached.steps)
+    replay_part = "" if replay is None else f"replay{100 * replay:g}-"
+    name = f"{method.name}-{replay_part}lr{rate:g}-{stop.unit}{stop.number}"
     folder = bench.folder / method.folder / name
     loss = training.to_stop(rate, stop, folder)
     training.close()
@@ -130,15 +132,17 @@ def retrain(
         shutil.rmtree(bench.folder / "checkpoints" / training.run_name(rate), ignore_errors=True)
     if not math.isfinite(loss):
         return None
-    made = _system(bench, rung, system, name, folder)
-    return made if before.scale == 1 else scale_system(bench, made, before.scale)
+    retrained = _system(bench, rung, system, name, folder)
+    return retrained if candidate.scale == 1 else scale_system(bench, retrained, candidate.scale)
 
 
 def _system(bench: Workbench, rung: str, system: System, name: str, folder: Path) -> System:
     """With constrained decoding if the system before has it."""
-    made = replace(
+    retrained = replace(
         system, name=name, rendering="", fingerprint="", trained_rendering=recorded_rendering(bench.record, rung)
     )
-    made = replace(made, model=str(folder.resolve())) if system.tuned_from else replace(made, adapter=folder)
+    retrained = (
+        replace(retrained, model=str(folder.resolve())) if system.tuned_from else replace(retrained, adapter=folder)
+    )
     grammar = system.decoding.grammar
-    return made if grammar is None else constrain(bench.record, made, grammar)
+    return retrained if grammar is None else constrain(bench.record, retrained, grammar)

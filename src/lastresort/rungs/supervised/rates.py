@@ -42,7 +42,7 @@ def race(
                 remedy="Add a lower one and start a new run.",
             )
         keep = 1 if share == RACE_ENDS[-1] else max(1, math.ceil(len(alive) / 2))
-        alive = [one.rate for one in laps[:keep]]
+        alive = [lap.rate for lap in laps[:keep]]
     return alive[0]
 
 
@@ -50,8 +50,8 @@ def raced_beyond(rates: int) -> float:
     """Training beyond one full run that a race of so many rates costs, as a share of a full run."""
     if rates == 1:
         return 0.0
-    left = math.ceil(rates / 2)
-    return RACE_ENDS[0] * (rates - 1) + (RACE_ENDS[1] - RACE_ENDS[0]) * (left - 1)
+    n_left = math.ceil(rates / 2)
+    return RACE_ENDS[0] * (rates - 1) + (RACE_ENDS[1] - RACE_ENDS[0]) * (n_left - 1)
 
 
 def losses_of_race(rates: int) -> int:

@@ -47,9 +47,9 @@ def replay_of(bench: Workbench, rung: str, n: int, prompts: ReplayPrompts = "eve
     """n replay rows, made once; fewer if the base answered with nothing or in the task's form. rung: which pays for them."""
     if not n:
         return Replay()
-    known = recorded_replay(bench.record, n, prompts)
-    if known is not None:
-        return known
+    recorded = recorded_replay(bench.record, n, prompts)
+    if recorded is not None:
+        return recorded
     bench.progress.stage(f"{rung}: replay rows from the base model", n)
     form, model = _form(bench), bench.models.open(_base(bench))
     replay = generate_replay(
@@ -68,7 +68,7 @@ def replay_of(bench: Workbench, rung: str, n: int, prompts: ReplayPrompts = "eve
         )
         for example, end in zip(replay.examples, replay.ends, strict=True)
     )
-    made = ReplayMade(
+    replay_made = ReplayMade(
         rung=rung,
         asked=n,
         prompts=prompts,
@@ -77,7 +77,7 @@ def replay_of(bench: Workbench, rung: str, n: int, prompts: ReplayPrompts = "eve
         tokens_out=replay.tokens_out,
         seconds=replay.seconds,
     )
-    bench.record.append(made)
+    bench.record.append(replay_made)
     return replay
 
 
@@ -115,17 +115,19 @@ def rendered_replay(loaded: Loaded, replay: Replay, template_kwargs: JsonObject)
 
 def recorded_replay(record: Record, n: int, prompts: ReplayPrompts = "everyday") -> Replay | None:
     """The replay rows of a request for n of these prompts in the record, None if there was none."""
-    known = next((made for made in record.all(ReplayMade) if (made.asked, made.prompts) == (n, prompts)), None)
-    if known is None:
+    replay_made = next(
+        (event for event in record.all(ReplayMade) if (event.asked, event.prompts) == (n, prompts)), None
+    )
+    if replay_made is None:
         return None
-    examples = tuple(Example(row.id, _prompt(row), row.answer) for row in known.rows)
-    return Replay(examples, tuple(row.end for row in known.rows))
+    examples = tuple(Example(row.id, _prompt(row), row.answer) for row in replay_made.rows)
+    return Replay(examples, tuple(row.end for row in replay_made.rows))
 
 
 def _prompts(bench: Workbench, model: Model, n: int, kind: ReplayPrompts) -> list[tuple[Message, ...]]:
-    asked = [] if is_free_text(_form(bench)) else _counter(bench, model, round(n * COUNTER_SHARE))
-    general = general_prompts(n - len(asked), bench.task.split.seed, kind)
-    return [*((Message("user", text),) for text in general), *asked]
+    counter = [] if is_free_text(_form(bench)) else _counter(bench, model, round(n * COUNTER_SHARE))
+    general = general_prompts(n - len(counter), bench.task.split.seed, kind)
+    return [*((Message("user", text),) for text in general), *counter]
 
 
 def _counter(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:

@@ -102,24 +102,24 @@ class SftRung:
     def search(self, bench: Workbench) -> Search:
         task = bench.task
         weighed = task.sft.select == "mildest"
-        trained = SupervisedTraining(bench, self.name, task.sft, method_of(task), weighed=weighed, look_early=True)
-        rate = trained.race()
-        early = self._below_the_bar(bench, trained, rate)
-        kept = trained.finish(rate)
-        trained.close()
-        systems = [tuned_system(bench, self.name, folder) for folder in kept]
+        tuning = SupervisedTraining(bench, self.name, task.sft, method_of(task), weighed=weighed, look_early=True)
+        rate = tuning.race()
+        early = self._below_the_bar(bench, tuning, rate)
+        folders = tuning.finish(rate)
+        tuning.close()
+        systems = [tuned_system(bench, self.name, folder) for folder in folders]
         if weighed:
             scaled = [scale for scale in KEPT_SCALES if _is_measured(bench, scaled_name(systems[-1].name, scale))]
             systems += [scale_system(bench, systems[-1], scale) for scale in scaled]
-        found = choose_on_dev(bench, self.name, systems, trained.findings(rate), weighed=weighed)
-        return found if early is None else replace(found, findings=(*found.findings, early))
+        search = choose_on_dev(bench, self.name, systems, tuning.findings(rate), weighed=weighed)
+        return search if early is None else replace(search, findings=(*search.findings, early))
 
-    def _below_the_bar(self, bench: Workbench, trained: SupervisedTraining, rate: float) -> CurveBelowBar | None:
+    def _below_the_bar(self, bench: Workbench, tuning: SupervisedTraining, rate: float) -> CurveBelowBar | None:
         """What the first third shows, where the rest takes long."""
-        third = trained.third(rate)
-        if third is None or not rest_is_long(bench, trained.run_name(rate)):
+        third = tuning.third(rate)
+        if third is None or not rest_is_long(bench, tuning.run_name(rate)):
             return None
-        trained.close()  # the model that answers takes its room
+        tuning.close()  # the model that answers takes its room
         return look_at_curve(bench, self.name, tuned_system(bench, self.name, third.folder), third.step, third.steps)
 
     def retrain(

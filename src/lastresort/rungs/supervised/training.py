@@ -128,12 +128,12 @@ class SupervisedTraining:
 
     def _laps(self, rates: Sequence[float], until: int) -> list[Lap]:
         """A round of the race: those that lack it train at workers, where there are any, and else here."""
-        missing = [rate for rate in rates if self._known(rate, until, self._raced_folder(rate, until)) is None]
+        missing = [rate for rate in rates if self._recorded_lap(rate, until, self._raced_folder(rate, until)) is None]
         if len(missing) > 1 and self._bench.train_laps is not None:
             self.close()  # the workers need its room
             method = self._method.resolved()
-            own = self._rung, self._section, method, self._seed, self._look_early, self._given_steps
-            self._bench.train_ahead([SupervisedLap(*own, rate, until) for rate in missing])
+            lap_fields = self._rung, self._section, method, self._seed, self._look_early, self._given_steps
+            self._bench.train_ahead([SupervisedLap(*lap_fields, rate, until) for rate in missing])
         return [self._lap(rate, until, self._raced_folder(rate, until), watched=False) for rate in rates]
 
     def train_lap(self, rate: float, until: int) -> Path | None:
@@ -153,20 +153,20 @@ class SupervisedTraining:
         """Train to the end. Returns the folders of the candidates kept, each named after its candidate: those after each epoch of
         the second half, or after shares of the training where they are weighed.
         """
-        kept = []
+        folders = []
         for stop in self._kept_stops():
             name = f"{self._method.name}-lr{rate:g}-{stop.unit}{stop.number}"
             folder = self._bench.folder / self._method.folder / name
             if math.isfinite(self.to_stop(rate, stop, folder)):
-                kept.append(folder)
+                folders.append(folder)
         self._early.report()
-        if not kept:
+        if not folders:
             raise DataError(
                 f"training diverged at learning rate {rate:g} after the race",
                 where=f"{self._rung}.learning_rates",
                 remedy="Leave it out and start a new run.",
             )
-        return kept
+        return folders
 
     def _kept_stops(self) -> list[KeptStop]:
         if self._distance is None:
@@ -187,7 +187,7 @@ class SupervisedTraining:
         """
         loss = self._lap(rate, stop.step, folder).dev_loss
         if math.isfinite(loss):
-            trained = CandidateTrained(
+            candidate = CandidateTrained(
                 rung=self._rung,
                 candidate=folder.name,
                 run=self.run_name(rate),
@@ -196,7 +196,7 @@ class SupervisedTraining:
                 unit=stop.unit,
                 replay=self._section.replay,
             )
-            record_candidate(self._bench.record, trained)
+            record_candidate(self._bench.record, candidate)
         return loss
 
     def run_name(self, rate: float) -> str:
@@ -243,7 +243,7 @@ class SupervisedTraining:
         """Train one learning rate up to a step, and keep the model if a folder is given. watched: None as the whole training is."""
         from lastresort.train.loop.loop import Diverged
 
-        if (lap := self._known(rate, until, folder)) is not None:
+        if (lap := self._recorded_lap(rate, until, folder)) is not None:
             return lap
         try:
             lap = Lap(rate, until, self._train(rate, until, folder, self._watched if watched is None else watched))
@@ -256,12 +256,14 @@ class SupervisedTraining:
             record.append(LapTrained(rung=self._rung, name=key, rate=lap.rate, step=lap.step, dev_loss=loss))
         return lap
 
-    def _known(self, rate: float, until: int, folder: Path | None) -> Lap | None:
+    def _recorded_lap(self, rate: float, until: int, folder: Path | None) -> Lap | None:
         """A lap that is in the record, with its model where one is kept."""
-        known = self._bench.record.last(LapTrained, self._key(rate, until))
-        if known is None or (folder is not None and known.dev_loss is not None and not self._method.saved(folder)):
+        lap_trained = self._bench.record.last(LapTrained, self._key(rate, until))
+        if lap_trained is None or (
+            folder is not None and lap_trained.dev_loss is not None and not self._method.saved(folder)
+        ):
             return None
-        return Lap(rate, until, math.inf if known.dev_loss is None else known.dev_loss)
+        return Lap(rate, until, math.inf if lap_trained.dev_loss is None else lap_trained.dev_loss)
 
     def _key(self, rate: float, until: int) -> str:
         return f"{self._method.prefix}{rate:g}@{until}"
@@ -280,19 +282,19 @@ class SupervisedTraining:
         try:
             if folder is not None and watched:
                 self._watch(loaded, model, name)
-            trained = train_to(bench, run, model, self._items(model, rows), until)
-            with pinned(trained.threads):
-                loss = self._dev_loss(model, plain=trained.path == "plain")
+            trained_steps = train_to(bench, run, model, self._items(model, rows), until)
+            with pinned(trained_steps.threads):
+                loss = self._dev_loss(model, plain=trained_steps.path == "plain")
                 if folder is not None and watched:
-                    self._early.add(name, trained.step, model)
+                    self._early.add(name, trained_steps.step, model)
                 if folder is not None and watched and self._distance is not None:
                     self._measure_distance(folder.name, loaded, model, last=until == self._steps())
             if folder is not None:
                 self._method.save(loaded, model, folder)
         finally:
             self._loaded = self._method.end(loaded, model)
-        bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
-        record_training(bench, run, trained)
+        bench.record.add_curve_point(name, trained_steps.step, {"dev_loss": loss})
+        record_training(bench, run, trained_steps)
         return loss
 
     def _measure_distance(self, candidate: str, loaded: Loaded, model: Any, *, last: bool) -> None:
@@ -305,8 +307,8 @@ class SupervisedTraining:
         """The task's rows, and those of replay with the loss that the task chose for them."""
         from lastresort.train.loop.batches import completions
 
-        own, general = rows[: len(rows) - self._replay_rows], rows[len(rows) - self._replay_rows :]
-        return [*completions(own), *replay_items(self._bench, self._rung, model, general, self._section)]
+        task_rows, general = rows[: len(rows) - self._replay_rows], rows[len(rows) - self._replay_rows :]
+        return [*completions(task_rows), *replay_items(self._bench, self._rung, model, general, self._section)]
 
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
         """Prepare to measure how far the model moves from its base."""
@@ -383,9 +385,9 @@ class SupervisedTraining:
         total, count = 0.0, 0
         with torch.no_grad():
             for rows in split_passes(self._dev_rows, MOST_PASS_TOKENS):
-                found = target_logps(model, rows, plain=plain).per_token
-                total -= float(found.sum())
-                count += len(found)
+                logps = target_logps(model, rows, plain=plain).per_token
+                total -= float(logps.sum())
+                count += len(logps)
                 self._bench.progress.advance(0)  # a worker shows that it does not hang
         return total / count
 
