@@ -376,7 +376,7 @@ def test_a_worker_replies_to_the_last_digit_and_one_with_another_lm_eval_is_refu
 def test_a_quick_gate_asks_as_many_as_can_exclude_a_loss_of_2_points(alpha: float, documents: int) -> None:
     suite = LmEvalSuite(SUITE, 0.02, [], GateSettings(quick=True, alpha=alpha), [])
     logs = [LoggedMeasure(name, "acc", (LoggedItem("1", 1.0, {}),), "here") for name in ("letters", "words")]
-    assert suite._wanted(logs, 0.9) == 2 * documents
+    assert suite._n_documents(logs, 0.9) == 2 * documents
     assert power_of(documents, 0.02, 0.0, alpha=alpha) > 0
     assert power_of(140, 0.02, 0.0, alpha=alpha) == 0
 

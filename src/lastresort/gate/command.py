@@ -87,25 +87,25 @@ def gate_alone(
         "quick": quick,
         "seed": seed,
     }
-    shared = workspace / SHARED
+    shared_path = workspace / SHARED
     with (
         gate_folder(gates, task.task, key, out) as folder,
         stop_file(folder) as file,
-        kept_answers(shared, scores=sides.base.scores) as kept,
-        ResponseCache(shared / RESPONSES) as cache,
+        kept_answers(shared_path, scores=sides.base.scores) as kept,
+        ResponseCache(shared_path / RESPONSES) as cache,
     ):
         progress.say(folder_line("gate", folder))
         order = test_order(prepared, quick)
         system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
         scorer, settings, requests = _scorer(prepared, cache), GateSettings(seed, quick), FirstOf((stop, file))
         try:
-            by = correction_by_labels(task, scorer, progress, requests)
-            target = HeldOutTarget(prepared, order, scorer, system, cache, by)
+            correction = correction_by_labels(task, scorer, progress, requests)
+            target = HeldOutTarget(prepared, order, scorer, system, cache, correction)
             with workers(loaded_openings([sides.base, sides.tuned])) as crew:
                 gated = gate_sides(prepared, sides, system, target, settings, kept, progress, requests, crew=crew)
         except StoppedError as error:
             raise error.going_on(SAME_COMMAND) from error
-        look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
+        look_key = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
         document = GateDocument(
             task=task.task,
             base=base,
@@ -116,7 +116,7 @@ def gate_alone(
             bar=task.bar,
             notes=tuple(sides.notes),
             provenance=_provenance(prepared, key),
-            test_reuse=_reuse(shared, order, look),
+            test_reuse=_reuse(shared_path, order, look_key),
             **dict(gated),
         )
         write_gate(folder, document)
@@ -165,10 +165,10 @@ def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
     if not isinstance(scorer, Judge) or keys is None:
         return scorer
 
-    def opened() -> Model:
+    def open_judge() -> Model:
         return CachedModel(open_model(keys.model, base_folder=folder), cache)
 
-    return scorer.with_model(opened)
+    return scorer.with_model(open_judge)
 
 
 def _task_hash(prepared: PreparedTask) -> str:
@@ -186,5 +186,7 @@ def _provenance(prepared: PreparedTask, key: Mapping[str, Any]) -> Provenance:
     return Provenance(versions=versions(), hashes=hashes, machine=machine())
 
 
-def _reuse(shared: Path, order: Sequence[Example], look: JsonObject) -> ReuseView:
-    return count_use(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())
+def _reuse(shared_path: Path, order: Sequence[Example], look_key: JsonObject) -> ReuseView:
+    return count_use(
+        shared_path, order, "gate " + hashlib.sha256(json.dumps(look_key, sort_keys=True).encode()).hexdigest()
+    )

@@ -57,14 +57,14 @@ def changed_most(
     differ = sorted((pair for pair in pairs if pair.tuned != pair.base), key=lambda pair: -abs(pair.tuned - pair.base))
     fell, rose = ([pair for pair in differ if (pair.tuned > pair.base) is up] for up in (False, True))
     losses = fell[: most - bool(rose)]
-    chosen = [*losses, *rose[: most - len(losses)]]
-    return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in chosen)
+    changed = [*losses, *rose[: most - len(losses)]]
+    return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in changed)
 
 
 def _side_by_side(pair: ScorePair, item: SuiteItem, base: Transcript, tuned: Transcript) -> ChangedItem:
     """Both answers to the first question that was answered differently, of those that the scores come from."""
-    asked = [key for key in pair.keys or base if key in base and key in tuned]
-    key = next((key for key in asked if base[key].text != tuned[key].text), asked[0] if asked else "")
+    keys = [key for key in pair.keys or base if key in base and key in tuned]
+    key = next((key for key in keys if base[key].text != tuned[key].text), keys[0] if keys else "")
     texts = [transcript[key].text[:LONGEST] if key in transcript else "" for transcript in (base, tuned)]
     return ChangedItem(
         id=pair.id,
@@ -93,24 +93,24 @@ class _Row:
     key: str
 
 
-def failure_modes(found: Sequence[SuiteFound], scored: Sequence[ScoredSuite]) -> tuple[FailureMode, ...]:
+def failure_modes(findings: Sequence[SuiteFound], scored_suites: Sequence[ScoredSuite]) -> tuple[FailureMode, ...]:
     """Each mode whose suite the gate has; without parts if the suite was skipped."""
-    by_name = {one.planned.plan.name: one for one in scored}
-    suites = dict.fromkeys(measure.suite for measure in found if measure.suite in MODES)
+    by_name = {suite_scored.planned.plan.name: suite_scored for suite_scored in scored_suites}
+    suites = dict.fromkeys(measure.suite for measure in findings if measure.suite in MODES)
     return tuple(
         FailureMode(name=MODES[suite], suite=suite, parts=_parts(by_name[suite]) if suite in by_name else ())
         for suite in suites
     )
 
 
-def _parts(one: ScoredSuite) -> tuple[FailureModePart, ...]:
+def _parts(scored: ScoredSuite) -> tuple[FailureModePart, ...]:
     """Scores of base and tuned model on the same n items of each part, with an example; parts in the order of their first item."""
-    rows = list(_rows(one))
+    rows = list(_rows(scored))
     parts = []
     for name in dict.fromkeys(row.part for row in rows):
-        own = [row for row in rows if row.part == name]
-        base, tuned = fmean(row.base for row in own), fmean(row.tuned for row in own)
-        example = _example(one.planned.piloted.suite, own[0], one.base.transcripts[own[0].item.id])
+        part_rows = [row for row in rows if row.part == name]
+        base, tuned = fmean(row.base for row in part_rows), fmean(row.tuned for row in part_rows)
+        example = _example(scored.planned.piloted.suite, part_rows[0], scored.base.transcripts[part_rows[0].item.id])
         parts.append(
             FailureModePart(
                 name=name,
@@ -118,21 +118,23 @@ def _parts(one: ScoredSuite) -> tuple[FailureModePart, ...]:
                 constraint=name in CONSTRAINTS,
                 base=base,
                 tuned=tuned,
-                n=len(own),
+                n=len(part_rows),
                 example=example,
             )
         )
     return tuple(parts)
 
 
-def _rows(one: ScoredSuite) -> Iterator[_Row]:
+def _rows(scored: ScoredSuite) -> Iterator[_Row]:
     """By condition if the suite knows what is right in each, else by family."""
-    suite = one.planned.piloted.suite
-    for item in one.common_items:
-        base, tuned = one.base.transcripts[item.id], one.tuned.transcripts[item.id]
+    suite = scored.planned.piloted.suite
+    for item in scored.common_items:
+        base, tuned = scored.base.transcripts[item.id], scored.tuned.transcripts[item.id]
         if isinstance(suite, ByCondition):
-            before, after = suite.right(item, base), suite.right(item, tuned)
-            yield from (_Row(key, item, before[key], after[key], key) for key in before if key in after)
+            base_right, tuned_right = suite.right(item, base), suite.right(item, tuned)
+            yield from (
+                _Row(key, item, base_right[key], tuned_right[key], key) for key in base_right if key in tuned_right
+            )
         elif (pair := suite.measures[0].pair(item, base, tuned)) is not None:
             yield _Row(item.family, item, pair.base, pair.tuned, next(iter(base)))
 
@@ -152,10 +154,10 @@ def _example(suite: Suite, row: _Row, transcript: Transcript) -> ItemExample:
 
 def _questions(suite: Suite, item: SuiteItem, transcript: Transcript) -> Iterator[Question]:
     """Round by round, as they were asked."""
-    before: Transcript = {}
-    while questions := suite.ask(item, before):
+    earlier_rounds: Transcript = {}
+    while questions := suite.ask(item, earlier_rounds):
         yield from questions
-        before |= {question.key: transcript[question.key] for question in questions}
+        earlier_rounds |= {question.key: transcript[question.key] for question in questions}
 
 
 KEY = "question.json"
@@ -211,7 +213,7 @@ def _locked(folder: Path, key: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def findings_of(
-    found: GateConclusion,
+    conclusion: GateConclusion,
     scored: Sequence[ScoredSuite],
     *,
     forecast: GateForecast,
@@ -220,33 +222,33 @@ def findings_of(
 ) -> GateFindings:
     """The result of a finished gate, with what it asked and what changed most. further: of each suite that asks by itself."""
     by_name = {one.planned.plan.name: one for one in scored}
-    suites = tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in found.suites)
+    suites = tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in conclusion.suites)
     return GateFindings(
-        **dict(found.replaced(suites=suites)),
-        failure_modes=failure_modes(found.suites, scored),
+        **dict(conclusion.replaced(suites=suites)),
+        failure_modes=failure_modes(conclusion.suites, scored),
         forecast=forecast,
         spent=spent_on([side for one in scored for side in (one.base, one.tuned)], further),
         fingerprints=fingerprints,
     )
 
 
-def _with_examples(found: SuiteFound, one: ScoredSuite | None) -> SuiteFound:
-    """The finding with its item counts and what changed most. one: its suite, None if that was skipped or asked by itself."""
-    if one is None:
-        return found
-    measure = next(measure for measure in one.planned.piloted.suite.measures if measure.name == found.name)
-    items = {item.id: item for item in one.planned.drawn.items}
-    changed = changed_most(one.pairs(measure), items, one.base.transcripts, one.tuned.transcripts)
-    return found.replaced(asked=_items_asked(one), changed=changed)
+def _with_examples(finding: SuiteFound, scored: ScoredSuite | None) -> SuiteFound:
+    """The finding with its item counts and what changed most. scored: its suite, None if that was skipped or asked by itself."""
+    if scored is None:
+        return finding
+    measure = next(measure for measure in scored.planned.piloted.suite.measures if measure.name == finding.name)
+    items = {item.id: item for item in scored.planned.drawn.items}
+    changed = changed_most(scored.pairs(measure), items, scored.base.transcripts, scored.tuned.transcripts)
+    return finding.replaced(asked=_items_asked(scored), changed=changed)
 
 
-def _items_asked(one: ScoredSuite) -> ItemsAsked:
+def _items_asked(scored: ScoredSuite) -> ItemsAsked:
     return ItemsAsked(
-        version=one.planned.piloted.suite.version,
-        items=one.asked,
-        left_out=len(one.left_out),
-        passed_over=one.planned.drawn.passed_over,
-        pilot_items=one.planned.pilot_items,
+        version=scored.planned.piloted.suite.version,
+        items=scored.asked,
+        left_out=len(scored.left_out),
+        passed_over=scored.planned.drawn.passed_over,
+        pilot_items=scored.planned.pilot_items,
     )
 
 

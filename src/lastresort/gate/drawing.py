@@ -29,13 +29,13 @@ def without_duplicates(items: Sequence[SuiteItem], training_texts: Sequence[str]
     text different, so a row of the same template does not remove an item.
     """
     exact = {normalised(text) for text in training_texts}
-    kept = [item for item in items if normalised(item.text) not in exact]
+    remaining = [item for item in items if normalised(item.text) not in exact]
     border = len(training_texts)
-    texts = [*training_texts, *(item.text for item in kept)]
-    near = {second - border for _, second in near_pairs(texts, border=border)}
+    texts = [*training_texts, *(item.text for item in remaining)]
+    near_places = {second - border for _, second in near_pairs(texts, border=border)}
     # Of items that are equal when normalised the first stands for all of them in the pairs.
-    gone = {normalised(kept[place].text) for place in near}
-    return [item for item in kept if normalised(item.text) not in gone]
+    duplicates = {normalised(remaining[place].text) for place in near_places}
+    return [item for item in remaining if normalised(item.text) not in duplicates]
 
 
 TRIES = 4  # so many times the wanted number of items may be looked at
@@ -58,12 +58,12 @@ def in_proportion(items: Sequence[SuiteItem]) -> list[SuiteItem]:
     The i-th of n items of a stratum comes at a random point of the i-th n-th of the way. So what was seen at a look stands for all.
     """
     sizes = Counter((item.family, item.level) for item in items)
-    came: Counter[tuple[str, int]] = Counter()
+    counts: Counter[tuple[str, int]] = Counter()
     places: dict[str, float] = {}
     for item in items:
         stratum = item.family, item.level
-        places[item.id] = (came[stratum] + Random(f"order {item.id}").random()) / sizes[stratum]
-        came[stratum] += 1
+        places[item.id] = (counts[stratum] + Random(f"order {item.id}").random()) / sizes[stratum]
+        counts[stratum] += 1
     return sorted(items, key=lambda item: places[item.id])
 
 
@@ -88,22 +88,22 @@ def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], 
 
     facts: which facts an item may be about; a suite without facts is split by its texts. Raises DataError if hardly any are left.
     """
-    own = (item for item in _sequence(suite, seed) if is_among(item, facts))
+    sequence = (item for item in _sequence(suite, seed) if is_among(item, facts))
     items: list[SuiteItem] = []
-    seen = 0
+    n_seen = 0
     while len(items) < count:
-        if seen > TRIES * count:
+        if n_seen > TRIES * count:
             raise DataError(
-                f"{seen - len(items)} of the first {seen} items of the suite {suite.name} are in the training rows",
+                f"{n_seen - len(items)} of the first {n_seen} items of the suite {suite.name} are in the training rows",
                 expected="items that were not trained on",
                 remedy=f"Take them out of training, or set keep.{suite.name}: skip.",
             )
-        fresh = list(islice(own, count - len(items)))
+        fresh = list(islice(sequence, count - len(items)))
         if not fresh:
             break
         items += without_duplicates(fresh, training_texts)
-        seen += len(fresh)
-    return DrawnItems(tuple(items), seen - len(items))
+        n_seen += len(fresh)
+    return DrawnItems(tuple(items), n_seen - len(items))
 
 
 def _sequence(suite: Drawable, seed: int) -> Iterator[SuiteItem]:
@@ -116,12 +116,12 @@ def _sequence(suite: Drawable, seed: int) -> Iterator[SuiteItem]:
 
 def is_among(item: SuiteItem, facts: Facts) -> bool:
     """Whether the item is about one of these facts, the same for every seed."""
-    about = hashlib.sha256(str(item.facts.get(FACT, item.text)).encode("utf-8", "surrogatepass"))
-    return facts == "all" or (int(about.hexdigest(), 16) % PARTS == 0) is (facts == "few")
+    digest = hashlib.sha256(str(item.facts.get(FACT, item.text)).encode("utf-8", "surrogatepass"))
+    return facts == "all" or (int(digest.hexdigest(), 16) % PARTS == 0) is (facts == "few")
 
 
 def training_texts(prepared: PreparedTask) -> list[str]:
     """The user turns of the training rows and of the preferences."""
-    asked = [example.input for example in prepared.split.train]
-    asked += [preferred.prompt for preferred in prepared.preferences or ()]
-    return [turn.content for turns in asked for turn in turns if turn.role == "user"]
+    conversations = [example.input for example in prepared.split.train]
+    conversations += [preferred.prompt for preferred in prepared.preferences or ()]
+    return [turn.content for turns in conversations for turn in turns if turn.role == "user"]

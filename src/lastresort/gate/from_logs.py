@@ -45,13 +45,13 @@ EVERY = ""  # the name of a margin without a name
 
 def read_margins(options: Sequence[str]) -> dict[str, Margin]:
     """`0.03`, of every measure, or `NAME=0.03`, `NAME=skip`. Raises InputError for anything else."""
-    found: dict[str, Margin] = {}
+    margins: dict[str, Margin] = {}
     for text in options:
         name, _, value = text.rpartition("=")
-        if name in found:
+        if name in margins:
             raise _refused(text, "each measure once")
-        found[name] = "skip" if value == "skip" and name else _share(text, value)
-    return found
+        margins[name] = "skip" if value == "skip" and name else _share(text, value)
+    return margins
 
 
 def margins_of(names: Sequence[str], given: Mapping[str, Margin], task: Task | None) -> dict[str, Margin]:
@@ -110,7 +110,7 @@ def gate_logs(
             expected="at least one to compare",
             remedy="Remove one skip.",
         )
-    found = _conclude(measures, margins)
+    conclusion = _conclude(measures, margins)
     name = NAME if task is None else task.task
     fingerprints = Fingerprints(base=before.sha256, tuned=after.sha256)
     document = GateDocument(
@@ -123,7 +123,7 @@ def gate_logs(
         bar=None,
         notes=(*before.notes, *after.notes, *left_out, *_notes(measures, margins), words.UNCHECKED),
         provenance=Provenance(versions=versions(), hashes={}, machine=machine()),
-        **dict(found.replaced(suites=_with_examples(found, measures))),
+        **dict(conclusion.replaced(suites=_with_examples(conclusion, measures))),
         failure_modes=(),
         forecast=GateForecast(items=0, seconds=0.0, expected_items=0, expected_seconds=0.0),
         spent=GateSpent(),
@@ -152,9 +152,9 @@ def judge_logged(measure: PairedMeasure, margin: float, *, power: float, alpha: 
             power=power,
         )
 
-    found = judge(why_no_headroom(scores, chance=measure.chance or 0.0, margin=margin, among="logs"))
-    hidden = _why_unanswered(measure, margin)
-    return judge(hidden) if hidden and found.verdict == "NON_INFERIOR" else found
+    finding = judge(why_no_headroom(scores, chance=measure.chance or 0.0, margin=margin, among="logs"))
+    unanswered = _why_unanswered(measure, margin)
+    return judge(unanswered) if unanswered and finding.verdict == "NON_INFERIOR" else finding
 
 
 def _why_unanswered(measure: PairedMeasure, margin: float) -> ManyUnscored | None:
@@ -177,27 +177,29 @@ def _transcripts(side: Mapping[str, LoggedItem]) -> dict[str, Transcript]:
 
 def _pair(before_logs: Logs, after_logs: Logs, base: str, tuned: str) -> tuple[list[PairedMeasure], list[str]]:
     """The measures in both logs, paired, and notes on those in only one. base, tuned: as they were named."""
-    before, after = ({one.name: one for one in side.measures} for side in (before_logs, after_logs))
-    both = [name for name in before if name in after]
-    if not both:
+    base_measures, tuned_measures = ({one.name: one for one in side.measures} for side in (before_logs, after_logs))
+    common = [name for name in base_measures if name in tuned_measures]
+    if not common:
         raise DataError(
-            f"found {listed(before)} in one and {listed(after)} in the other",
+            f"found {listed(base_measures)} in one and {listed(tuned_measures)} in the other",
             where=f"{base} and {tuned}",
             expected="the same task in both",
             remedy="Name two logs of the same task.",
         )
-    notes = [words.in_one_log(name, tuned) for name in before if name not in after]
-    notes += [words.in_one_log(name, base) for name in after if name not in before]
-    return [pair_measures(before[name], after[name]) for name in both], notes
+    notes = [words.in_one_log(name, tuned) for name in base_measures if name not in tuned_measures]
+    notes += [words.in_one_log(name, base) for name in tuned_measures if name not in base_measures]
+    return [pair_measures(base_measures[name], tuned_measures[name]) for name in common], notes
 
 
 def _conclude(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> GateConclusion:
     power = planned_power(max(1, sum(margin != "skip" for margin in margins.values())))
     suites = []
-    for one in measures:
-        margin = margins[one.name]
+    for measure in measures:
+        margin = margins[measure.name]
         suites.append(
-            skipped_measure(one.name, one.name) if margin == "skip" else judge_logged(one, margin, power=power)
+            skipped_measure(measure.name, measure.name)
+            if margin == "skip"
+            else judge_logged(measure, margin, power=power)
         )
     return conclude(suites, no_target(), power=power, alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip")
 
@@ -233,10 +235,10 @@ def read_logs(path: Path) -> Logs:
 
     Raises DataError for a path without logs, a log that cannot be read, a measure that occurs twice, and if no measure can be used.
     """
-    (found, faults), notes = _read(path)
-    if not found:
+    (readable, faults), notes = _read(path)
+    if not readable:
         raise faults[0]
-    twice = next((name for name, times in Counter(one.name for one in found).items() if times > 1), None)
+    twice = next((name for name, times in Counter(one.name for one in readable).items() if times > 1), None)
     if twice is not None:
         raise DataError(
             f"found {twice} in more than one log",
@@ -244,7 +246,7 @@ def read_logs(path: Path) -> Logs:
             expected="each measure once",
             remedy="Name the log of a single run.",
         )
-    measures = tuple(sorted(found, key=lambda one: one.name))
+    measures = tuple(sorted(readable, key=lambda one: one.name))
     return Logs(measures, (*notes, *(words.log_left_out(str(fault)) for fault in faults)), _hash(measures))
 
 
@@ -254,9 +256,9 @@ def _read(path: Path) -> tuple[MeasuresAndFaults, list[str]]:
     if not path.is_dir():
         raise _no_logs(path, "nothing on disk")
     (measures, faults), notes = lm_eval_folder(path)
-    for one in sorted(path.rglob("*")):
-        own, others = _of_inspect(one) if one.is_file() else ([], [])
-        measures, faults = [*measures, *own], [*faults, *others]
+    for file in sorted(path.rglob("*")):
+        file_measures, file_faults = _of_inspect(file) if file.is_file() else ([], [])
+        measures, faults = [*measures, *file_measures], [*faults, *file_faults]
     if not measures and not faults:
         raise _no_logs(path, "a folder without logs")
     return (measures, faults), notes
@@ -285,9 +287,9 @@ def _of_inspect(path: Path) -> MeasuresAndFaults:
 
 def _hash(measures: tuple[LoggedMeasure, ...]) -> str:
     digest = hashlib.sha256()
-    for one in measures:
-        for item in one.items:
-            digest.update(repr((one.name, one.metric, item.id, item.score, sorted(item.same.items()))).encode())
+    for measure in measures:
+        for item in measure.items:
+            digest.update(repr((measure.name, measure.metric, item.id, item.score, sorted(item.same.items()))).encode())
     return digest.hexdigest()
 
 

@@ -66,12 +66,12 @@ def judge_climb_target(
     assert tuned.judgement is not None
     if prompt is None:
         return judge_target(tuned.judgement, alpha=alpha)
-    whole = order_of_test(test)
-    order = first_items(whole, QUICK_COMPARED) if quick else whole
-    first, second = (_scores(bench, outcome, order) for outcome in (prompt, tuned))
+    whole_order = order_of_test(test)
+    order = first_items(whole_order, QUICK_COMPARED) if quick else whole_order
+    prompt_scores, tuned_scores = (_scores(bench, outcome, order) for outcome in (prompt, tuned))
     costs = _call_costs(bench, prompt, tuned)
     comparator = Comparator(
-        f"{prompt.rung} ({prompt.system})", first, second, bench.scorer.binary, groups_of(order), *costs
+        f"{prompt.rung} ({prompt.system})", prompt_scores, tuned_scores, bench.scorer.binary, groups_of(order), *costs
     )
     return judge_target(tuned.judgement, comparator, alpha=alpha, seed=bench.task.split.seed)
 
@@ -79,24 +79,24 @@ def judge_climb_target(
 def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) -> list[float]:
     """Of every item of the order, a prefix of the test set."""
     assert outcome.system is not None
-    tested = bench.record.measurement(outcome.rung, outcome.system, "test")
-    assert tested is not None
-    items = [*tested.items[: len(order)], *_rest(bench, outcome, order[tested.n :], tested.n).items]
+    measurement = bench.record.measurement(outcome.rung, outcome.system, "test")
+    assert measurement is not None
+    items = [*measurement.items[: len(order)], *_rest(bench, outcome, order[measurement.n :], measurement.n).items]
     return [item.score for item in items]
 
 
-def _rest(bench: Workbench, outcome: RungOutcome, left: Sequence[Example], start: int) -> Measurement:
+def _rest(bench: Workbench, outcome: RungOutcome, examples: Sequence[Example], start: int) -> Measurement:
     """Items that the test did not reach. They begin where a batch ended, so batches are those of the whole test."""
     assert outcome.system is not None
-    split = rest_of_test(start, start + len(left))
-    known = bench.record.measurement(outcome.rung, outcome.system, split)
-    if known is not None or not left:
-        return known or Measurement(outcome.rung, outcome.system, split, 0, ())
+    split = rest_of_test(start, start + len(examples))
+    recorded = bench.record.measurement(outcome.rung, outcome.system, split)
+    if recorded is not None or not examples:
+        return recorded or Measurement(outcome.rung, outcome.system, split, 0, ())
     system = load_system(bench.candidate_folder(outcome.rung, outcome.system))
-    items = bench.test_scores(system, left, f"gate: the rest of the test set, {system.name}")
-    found = Measurement(outcome.rung, outcome.system, split, len(left), tuple(items))
-    bench.record.add_measurement(found)
-    return found
+    items = bench.test_scores(system, examples, f"gate: the rest of the test set, {system.name}")
+    measurement = Measurement(outcome.rung, outcome.system, split, len(examples), tuple(items))
+    bench.record.add_measurement(measurement)
+    return measurement
 
 
 def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Costs:
@@ -120,43 +120,43 @@ def gating_of(gate: ClimbGate) -> Gating:
 SEED = 0  # of the first gate; the second has the next
 
 
-def settle_mode(record: Record, asked: GateMode | None) -> GateMode:
+def settle_mode(record: Record, requested: GateMode | None) -> GateMode:
     """The mode asked for now, else the one that the run was started or last resumed with, else full. Recorded if it changes."""
-    chosen = record.last(GateChosen)
-    mode: GateMode = asked or (chosen.mode if chosen is not None else "full")
-    if chosen is None or chosen.mode != mode:
+    event = record.last(GateChosen)
+    mode: GateMode = requested or (event.mode if event is not None else "full")
+    if event is None or event.mode != mode:
         record.append(GateChosen(mode=mode))
     return mode
 
 
 def run_first_gate(
-    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: GateMode
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], winner: RungOutcome, mode: GateMode
 ) -> Gating | None:
     """The gate of a tuned system; None if the mode is none and it was not gated before. One that was gated before its test went on
     with fresh items is judged again, whatever the mode: that asks nothing.
 
-    outcomes: of the climb so far, for the best prompt to compare with. won: of the tuned system. Raises StoppedError if a limit is
-    reached or a model cannot be asked; a resumed climb goes on from there.
+    outcomes: of the climb so far, for the best prompt to compare with. winner: of the tuned system. Raises StoppedError if a limit
+    is reached or a model cannot be asked; a resumed climb goes on from there.
     """
-    run = bench.record.last(GateRun, gate_key(won.rung, repaired=False))
+    run = bench.record.last(GateRun, gate_key(winner.rung, repaired=False))
     if run is None and mode == "none":
         return None
     if run is None:
         settings = GateSettings(SEED, mode == "quick", CLIMB_ALPHA)
-        run = GateRun(gate=_gate(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
+        run = GateRun(gate=_gate(bench, prepared, best_prompt(outcomes), winner, settings), repaired=False)
         bench.record.append(run)
-    elif won.judgement is not None and _went_on(run.gate, won.judgement):
-        run = GateRun(gate=judged_again(run.gate, won.judgement), repaired=False)
+    elif winner.judgement is not None and _went_on(run.gate, winner.judgement):
+        run = GateRun(gate=judged_again(run.gate, winner.judgement), repaired=False)
         bench.record.append(run)
     elif mode not in ("none", run.gate.mode):
-        bench.progress.say(already_gated(won.rung, run.gate.mode))
+        bench.progress.say(already_gated(winner.rung, run.gate.mode))
     return gating_of(run.gate)
 
 
 def _went_on(gate: ClimbGate, test: Judgement) -> bool:
     """Whether the test of the bar was UNDECIDED when the gate ran, and has gone on: with fresh items, or at a larger error."""
-    known = gate.target
-    return known.outcome == "UNDECIDED" and (test.outcome, test.n_used) != (known.outcome, known.n)
+    target = gate.target
+    return target.outcome == "UNDECIDED" and (test.outcome, test.n_used) != (target.outcome, target.n)
 
 
 def run_second_gate(
@@ -173,8 +173,8 @@ def run_second_gate(
 
 def recorded_gate(record: Record, rung: str, system: str | None) -> ClimbGate | None:
     """The last gate of this system, None if it was not gated."""
-    found = [run.gate for run in record.all(GateRun) if (run.gate.rung, run.gate.system) == (rung, system)]
-    return found[-1] if found else None
+    gates = [run.gate for run in record.all(GateRun) if (run.gate.rung, run.gate.system) == (rung, system)]
+    return gates[-1] if gates else None
 
 
 def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
@@ -186,22 +186,22 @@ def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
 def gate_of_decision(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> ClimbGate | None:
     """The `gate` of decision.json: the winner's, or the last one's if nothing gated won."""
     gated = [outcome for outcome in outcomes if outcome.gate is not None]
-    won = [outcome for outcome in gated if outcome.rung == winner]
-    return next((recorded_gate(record, one.rung, one.system) for one in (*won, *reversed(gated))), None)
+    winners = [outcome for outcome in gated if outcome.rung == winner]
+    return next((recorded_gate(record, one.rung, one.system) for one in (*winners, *reversed(gated))), None)
 
 
 def _gate(
-    bench: Workbench, prepared: PreparedTask, prompt: RungOutcome | None, won: RungOutcome, settings: GateSettings
+    bench: Workbench, prepared: PreparedTask, prompt: RungOutcome | None, winner: RungOutcome, settings: GateSettings
 ) -> ClimbGate:
-    assert won.system is not None
-    bench.at(won.rung, won.system, "gate")
-    target = judge_climb_target(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
+    assert winner.system is not None
+    bench.at(winner.rung, winner.system, "gate")
+    target = judge_climb_target(bench, prepared.split.test, prompt, winner, settings.alpha, quick=settings.quick)
     bench.models.close()  # the gate opens base and tuned model itself
-    folder = bench.candidate_folder(won.rung, won.system)
+    folder = bench.candidate_folder(winner.rung, winner.system)
     sides = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
     assert bench.shared is not None
     assert sides.system is not None
-    on_look = partial(_show_look, bench, won.rung, won.system)
+    on_look = partial(_show_look, bench, winner.rung, winner.system)
     progress = LabelledProgress(bench.progress, "gate")
     with kept_answers(bench.shared, scores=sides.base.scores) as kept:
         found = gate_sides(
@@ -217,8 +217,8 @@ def _gate(
             crew=crew_of(bench.executor),
         )
     return ClimbGate(
-        rung=won.rung,
-        system=won.system,
+        rung=winner.rung,
+        system=winner.system,
         mode="quick" if settings.quick else "full",
         seed=settings.seed,
         artefact_sha256=sides.artefact,

@@ -97,8 +97,10 @@ class PlainPlan:
         return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
     def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
-        found = {measure.name: self.why_uninformative(transcripts, measure, margin) for measure in self.pilot.measures}
-        return PilotedSuite(self.pilot, {name: why for name, why in found.items() if why})
+        reasons = {
+            measure.name: self.why_uninformative(transcripts, measure, margin) for measure in self.pilot.measures
+        }
+        return PilotedSuite(self.pilot, {name: why for name, why in reasons.items() if why})
 
 
 def why_uninformative(transcripts: ItemTranscripts, measure: SuiteMeasure, margin: float) -> WhyUninformative | None:
@@ -305,7 +307,7 @@ def sample_size(
     return SampleSize(most, fixed, needed, expected)
 
 
-def _is_informative(suite: Suite, one: tuple[SuiteItem, Transcript]) -> bool:
+def _is_informative(suite: Suite, pilot_item: tuple[SuiteItem, Transcript]) -> bool:
     """Whether one measure at least finds the item informative. Items that only a pilot asks are not."""
-    item, transcript = one
+    item, transcript = pilot_item
     return any(measure.pair(item, transcript, transcript) is not None for measure in suite.measures)

@@ -133,8 +133,8 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
     looked: dict[int, list[LookedP]] = {}
     look = 0
     while going or look == 0:
-        first: SideName = opened.name or "base"
-        for side in (first, "tuned" if first == "base" else "base"):
+        first_side: SideName = opened.name or "base"
+        for side in (first_side, "tuned" if first_side == "base" else "base"):
             model = opened.model(side)
             parts = runner.ask_parts(side, model, [planned[number] for number in going], look)
             for number, part in zip(going, parts, strict=True):
@@ -147,11 +147,11 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
             scored[number] = ScoredSuite(planned[number], joined(base), joined(tuned), look)
         looked |= {number: looked_p(scored[number]) for number in going}
         alpha = runner.settings.alpha
-        lost = any(is_regressed(looked[number], alpha, measures) for number in going)
+        has_loss = any(is_regressed(looked[number], alpha, measures) for number in going)
         going = [
             n
             for n in going
-            if not lost
+            if not has_loss
             and look < len(planned[n].schedule)
             and not is_decided(looked[n], alpha)
             and goes_on(scored[n], runner.settings)
@@ -223,8 +223,8 @@ class GateRunner:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
             self._answer_target(self.target, side, model)
         power, answered = planned_power(measures), None if self.workers is None else self.workers.documents(side)
-        for further in self.further:
-            further.answer(side, model, self.kept.workspace, power, self.progress, self.stop, answered)
+        for suite in self.further:
+            suite.answer(side, model, self.kept.workspace, power, self.progress, self.stop, answered)
 
     def _answered(self, side: SideName) -> AnswerBatches | None:
         return None if self.workers is None else self.workers.suites(side)
@@ -261,17 +261,17 @@ class GateRunner:
         if self.target is not None:
             n = self.target.n
             parts.append(SuiteEstimate("target", n, n, n * self.target.seconds_an_item()))
-        found = GateForecast(
+        forecast = GateForecast(
             items=2 * sum(one.most for one in parts),
             seconds=2 * sum(one.seconds for one in parts),
             expected_items=2 * sum(one.expected for one in parts),
             expected_seconds=2 * sum(one.expected_seconds for one in parts),
         )
-        self.progress.say(words.announced(self.subject, found, parts))
+        self.progress.say(words.announced(self.subject, forecast, parts))
         for one in planned:
             if not self.settings.quick and len(one.drawn.items) < one.needed:
                 self.progress.say(words.too_few(one.plan.name, len(one.drawn.items), one.needed))
-        return found
+        return forecast
 
 
 def _judge_target(target: GateTarget | TargetFound | None, alpha: float) -> TargetFound:

@@ -86,10 +86,10 @@ class ScoredSuite:
     def looks_in(self, pairs: Sequence[ScorePair]) -> Looks:
         """How many of these pairs had come at each look."""
         places = {item.id: place for place, item in enumerate(self.planned.drawn.items)}
-        came = [places[pair.id] for pair in pairs]
+        positions = [places[pair.id] for pair in pairs]
         stops = self.planned.schedule[: self.looks]
         fixed = stops.index(self.planned.fixed) if self.planned.fixed in stops else None
-        return Looks(tuple(bisect_left(came, stop) for stop in stops), fixed)
+        return Looks(tuple(bisect_left(positions, stop) for stop in stops), fixed)
 
     @property
     def informative(self) -> list[SuiteMeasure]:
@@ -131,43 +131,43 @@ def is_regressed(looked: Sequence[LookedP], alpha: float, measures: int) -> bool
     return any(p.regressed[-1] * measures <= alpha < p.kept[-1] for p in looked)
 
 
-def looked_p(one: ScoredSuite) -> list[LookedP]:
-    found = []
-    for measure in one.informative:
-        pairs = one.pairs(measure)
-        found.append(_p_by_looking(one, measure, pairs) if pairs else LookedP((1.0,), (1.0,)))
-    return found
+def looked_p(scored: ScoredSuite) -> list[LookedP]:
+    p_values = []
+    for measure in scored.informative:
+        pairs = scored.pairs(measure)
+        p_values.append(_p_by_looking(scored, measure, pairs) if pairs else LookedP((1.0,), (1.0,)))
+    return p_values
 
 
-def _p_by_looking(one: ScoredSuite, measure: SuiteMeasure, pairs: Sequence[ScorePair]) -> LookedP:
+def _p_by_looking(scored: ScoredSuite, measure: SuiteMeasure, pairs: Sequence[ScorePair]) -> LookedP:
     return p_by_looking(
         [pair.base for pair in pairs],
         [pair.tuned for pair in pairs],
-        one.looks_in(pairs),
-        margin=one.planned.margin * measure.margin_factor,
-        groups=one.groups(pairs),
+        scored.looks_in(pairs),
+        margin=scored.planned.margin * measure.margin_factor,
+        groups=scored.groups(pairs),
     )
 
 
-def goes_on(one: ScoredSuite, settings: GateSettings) -> bool:
+def goes_on(scored: ScoredSuite, settings: GateSettings) -> bool:
     """Whether to ask a suite more that looking has not decided: always up to the test of a fixed size; beyond it if looking
     would decide each measure that is still open, as `is_in_reach` has it.
     """
-    if one.asked < one.planned.fixed:
+    if scored.asked < scored.planned.fixed:
         return True
-    times = len(one.planned.drawn.items) / one.asked
+    times = len(scored.planned.drawn.items) / scored.asked
     still_open = [
         (measure, pairs)
-        for measure in one.informative
-        if (pairs := one.pairs(measure)) and _tested(one, measure, settings, POWER).verdict != "NON_INFERIOR"
+        for measure in scored.informative
+        if (pairs := scored.pairs(measure)) and _finding(scored, measure, settings, POWER).verdict != "NON_INFERIOR"
     ]
     return bool(still_open) and all(
         is_in_reach(
             [pair.base for pair in pairs],
             [pair.tuned for pair in pairs],
             times=times,
-            margin=one.planned.margin * measure.margin_factor,
-            groups=one.groups(pairs),
+            margin=scored.planned.margin * measure.margin_factor,
+            groups=scored.groups(pairs),
             alpha=settings.alpha,
         )
         for measure, pairs in still_open
@@ -175,11 +175,11 @@ def goes_on(one: ScoredSuite, settings: GateSettings) -> bool:
 
 
 def measures_so_far(
-    one: ScoredSuite, looked: Sequence[LookedP], alpha: float, measures: int, *, goes_on: bool
+    scored: ScoredSuite, looked: Sequence[LookedP], alpha: float, measures: int, *, goes_on: bool
 ) -> Iterator[MeasureSoFar]:
     """The measures of a suite after a look."""
-    for measure, p in zip(one.informative, looked, strict=True):
-        pairs = one.pairs(measure)
+    for measure, p in zip(scored.informative, looked, strict=True):
+        pairs = scored.pairs(measure)
         if not pairs:
             continue
         base, tuned = (
@@ -190,55 +190,59 @@ def measures_so_far(
             state = "no loss"
         elif is_regressed([p], alpha, measures):
             state = "loss"
-        yield MeasureSoFar(measure.name, len(pairs), len(one.planned.drawn.items), base, tuned, state)
+        yield MeasureSoFar(measure.name, len(pairs), len(scored.planned.drawn.items), base, tuned, state)
 
 
 def judge_suites(
-    plans: Sequence[SuitePlan], scored: Sequence[ScoredSuite], margins: Margins, settings: GateSettings, power: float
+    plans: Sequence[SuitePlan],
+    scored_suites: Sequence[ScoredSuite],
+    margins: Margins,
+    settings: GateSettings,
+    power: float,
 ) -> list[SuiteFound]:
     """The finding of each measure, in the order of the plans."""
-    by_name = {one.planned.plan.name: one for one in scored}
-    found: list[SuiteFound] = []
+    by_name = {scored.planned.plan.name: scored for scored in scored_suites}
+    findings: list[SuiteFound] = []
     for plan in plans:
         if margins[plan.name] == "skip":
-            found += [skipped_measure(measure.name, plan.name) for measure in plan.pilot.measures]
+            findings += [skipped_measure(measure.name, plan.name) for measure in plan.pilot.measures]
             continue
-        one = by_name[plan.name]
-        found += [_judge(one, measure, settings, power) for measure in one.planned.piloted.suite.measures]
-    return found
+        scored = by_name[plan.name]
+        findings += [_judge(scored, measure, settings, power) for measure in scored.planned.piloted.suite.measures]
+    return findings
 
 
-def _tested(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
-    pairs = one.pairs(measure)
+def _finding(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
+    pairs = scored.pairs(measure)
     return judge_measure(
         measure.name,
-        one.planned.plan.name,
+        scored.planned.plan.name,
         pairs,
-        margin=one.planned.margin,
+        margin=scored.planned.margin,
         margin_factor=measure.margin_factor,
         binary=measure.binary,
         alpha=settings.alpha,
-        groups=one.groups(pairs),
-        uninformative=one.planned.piloted.uninformative.get(measure.name),
+        groups=scored.groups(pairs),
+        uninformative=scored.planned.piloted.uninformative.get(measure.name),
         power=power,
         seed=settings.seed,
-        looks=one.looks_in(pairs) if settings.looks and pairs else None,
+        looks=scored.looks_in(pairs) if settings.looks and pairs else None,
     )
 
 
-def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
-    found, pairs = _tested(one, measure, settings, power), one.pairs(measure)
+def _judge(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
+    finding, pairs = _finding(scored, measure, settings, power), scored.pairs(measure)
     if not settings.looks or not pairs:
-        return found
-    looks, most = one.looks_in(pairs), len(one.planned.drawn.items)
-    looked = _p_by_looking(one, measure, pairs)
-    rows = zip(one.planned.schedule, looks.units, looked.kept, looked.regressed, strict=False)
-    return found.replaced(
+        return finding
+    looks, most = scored.looks_in(pairs), len(scored.planned.drawn.items)
+    p_values = _p_by_looking(scored, measure, pairs)
+    rows = zip(scored.planned.schedule, looks.units, p_values.kept, p_values.regressed, strict=False)
+    return finding.replaced(
         looked_at=LookedAt(
-            items=one.asked,
+            items=scored.asked,
             most=most,
-            fixed=one.planned.fixed,
-            given_up=found.verdict == "UNDERPOWERED" and one.asked < most and not goes_on(one, settings),
+            fixed=scored.planned.fixed,
+            given_up=finding.verdict == "UNDERPOWERED" and scored.asked < most and not goes_on(scored, settings),
             looks=tuple(Look(items=items, n=n, p=p, p_regressed=worse) for items, n, p, worse in rows),
         )
     )

@@ -104,8 +104,8 @@ class OpenedSides:
             if self._open and not self._has_room(side):
                 self._close()
             check(self._stop)
-            called = {"base": "base", "tuned": "tuned model"}[name]
-            self._progress.stage(f"opening the {called} {side.name}", None)
+            label = {"base": "base", "tuned": "tuned model"}[name]
+            self._progress.stage(f"opening the {label} {side.name}", None)
             self._open[name] = self._stack.enter_context(open_side(side))
             self.fingerprints[name] = self._open[name].fingerprint
             if self._differ and len(set(self.fingerprints.values())) < len(self.fingerprints):
@@ -120,8 +120,8 @@ class OpenedSides:
         if not self._together:
             return False
         give_back_freed_memory()
-        free = self._free()
-        return free is not None and free > ROOM * side.weight_bytes + CACHE_BYTES
+        free_bytes = self._free()
+        return free_bytes is not None and free_bytes > ROOM * side.weight_bytes + CACHE_BYTES
 
     def _close(self) -> None:
         self._open.clear()
@@ -177,12 +177,12 @@ def check_fit(adapter: Path, base: Path, base_name: str) -> None:
 
 def _factors(adapter: Path) -> dict[str, dict[str, int]]:
     """Layer -> factor -> inputs of A, outputs of B."""
-    found: dict[str, dict[str, int]] = {}
+    factors: dict[str, dict[str, int]] = {}
     for key, shape in weight_shapes(adapter).items():
-        named = _FACTOR.fullmatch(key)
-        if named is not None and len(shape) == 2:
-            found.setdefault(named["layer"], {})[named["part"]] = shape[1 if named["part"] == "lora_A" else 0]
-    return found
+        match = _FACTOR.fullmatch(key)
+        if match is not None and len(shape) == 2:
+            factors.setdefault(match["layer"], {})[match["part"]] = shape[1 if match["part"] == "lora_A" else 0]
+    return factors
 
 
 def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
@@ -204,11 +204,11 @@ def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
 
 def _refused(adapter: Path, found: str, base_name: str) -> DataError:
     trained_on = base_named_by(adapter)
-    named = f", while this one was trained on {trained_on}" if trained_on and trained_on != base_name else ""
+    trained_note = f", while this one was trained on {trained_on}" if trained_on and trained_on != base_name else ""
     return DataError(
         f"found {found}",
         where=str(adapter),
-        expected=f"an adapter of {base_name}{named}",
+        expected=f"an adapter of {base_name}{trained_note}",
         remedy="Name its own base with --base, or another adapter.",
     )
 
@@ -368,8 +368,8 @@ def _of_adapter(
     check_fit(adapter, _weights(base, here), base)
     _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
     trained_on = base_named_by(adapter)
-    other = _is_another(trained_on, base, here)
-    notes = (words.other_base_of_adapter(tuned, trained_on, base),) if other else ()
+    is_other = _is_another(trained_on, base, here)
+    notes = (words.other_base_of_adapter(tuned, trained_on, base),) if is_other else ()
     return side, "adapter", None, notes
 
 
@@ -389,9 +389,9 @@ def _side(
     if is_endpoint(name):
         opening.open()  # refuses what leads nowhere; no weights are read
         return GateSide(known_as or name, opening.open, scores=False, opening=opening)
-    own = adapter is not None and (adapter / TOKENIZER).is_file()
+    has_tokenizer = adapter is not None and (adapter / TOKENIZER).is_file()
     weights = _weights(name, here)
-    rendering = read_rendering_fingerprint(adapter if own and adapter is not None else weights, kwargs)
+    rendering = read_rendering_fingerprint(adapter if has_tokenizer and adapter is not None else weights, kwargs)
     size = sum(file.stat().st_size for kind in ("safetensors", "bin") for file in weights.glob(f"*.{kind}"))
     return GateSide(known_as or name, opening.open, rendering, weight_bytes=size, opening=opening)
 

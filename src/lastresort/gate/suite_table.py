@@ -86,25 +86,25 @@ class GeneralPlan:
     @property
     def pilot_items(self) -> int:
         """All looks, without the higher levels of constraints, which few bases reach."""
-        asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
-        return sum(look_sizes(stratum, quick=self.quick)[-1] for stratum in asked)
+        strata = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
+        return sum(look_sizes(stratum, quick=self.quick)[-1] for stratum in strata)
 
     def next_items(
         self, asked: Sequence[SuiteItem], transcripts: ItemTranscripts, margin: float
     ) -> Sequence[SuiteItem]:
-        before = Counter(Stratum(item.family, item.level) for item in asked)
+        counts = Counter(Stratum(item.family, item.level) for item in asked)
         pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, transcripts)}
-        looks = next_looks(self.strata, before, pilots, margin, quick=self.quick)
+        looks = next_looks(self.strata, counts, pilots, margin, quick=self.quick)
         return [
             item
             for stratum, stop in looks.items()
-            for item in self.pilot.of_stratum(stratum, PILOT_SEED, before[stratum], stop)
+            for item in self.pilot.of_stratum(stratum, PILOT_SEED, counts[stratum], stop)
         ]
 
     def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
-        found = headroom(_pilots(self.strata, transcripts), margin=margin)
-        suite = General(found.used) if found.used else self.pilot
-        return PilotedSuite(suite, {} if found.why is None else {measure.name: found.why for measure in suite.measures})
+        room = headroom(_pilots(self.strata, transcripts), margin=margin)
+        suite = General(room.used) if room.used else self.pilot
+        return PilotedSuite(suite, {} if room.why is None else {measure.name: room.why for measure in suite.measures})
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def format_leak(inputs: SuiteInputs) -> SuitePlan:
 
 def _pilots(strata: Sequence[Stratum], transcripts: ItemTranscripts) -> list[Pilot]:
     """The base's scores by stratum, without strata of which no item fits the context."""
-    right: dict[tuple[str, int], list[float]] = {}
+    scores_by_stratum: dict[tuple[str, int], list[float]] = {}
     for item, transcript in transcripts:
-        right.setdefault((item.family, item.level), []).append(score(item, transcript[KEY]))
-    asked = ((stratum, right.get((stratum.family, stratum.level), [])) for stratum in strata)
-    return [Pilot(stratum, int(sum(scores)), len(scores)) for stratum, scores in asked if scores]
+        scores_by_stratum.setdefault((item.family, item.level), []).append(score(item, transcript[KEY]))
+    scored_strata = ((stratum, scores_by_stratum.get((stratum.family, stratum.level), [])) for stratum in strata)
+    return [Pilot(stratum, int(sum(scores)), len(scores)) for stratum, scores in scored_strata if scores]
 
 
 BYTES_PER_TOKEN = 3  # few, so that the longest answer is not taken for shorter than it is
@@ -177,11 +177,11 @@ def suite_plans(inputs: SuiteInputs) -> list[SuitePlan]:
 
 def suite_inputs(prepared: PreparedTask, scores: bool, design: PromptDesign, *, quick: bool = False) -> SuiteInputs:
     """What the suites of this task are made from. scores: whether both models give likelihoods."""
-    split, asked = prepared.split, prepared.task.decode.max_new_tokens
+    split, max_new_tokens = prepared.split, prepared.task.decode.max_new_tokens
     unseen = split.dev or split.train
     task_inputs = tuple(text for example in unseen if (text := question_of(example.input)))
     longest = max((len(example.output.encode(errors="replace")) for example in split.train), default=0)
-    tokens = longest // BYTES_PER_TOKEN if asked == "auto" else int(asked)
+    tokens = longest // BYTES_PER_TOKEN if max_new_tokens == "auto" else int(max_new_tokens)
     return SuiteInputs(prepared.task, scores, design, task_inputs, min(tokens, MOST_TOKENS), quick)
 
 
@@ -249,21 +249,21 @@ def gate_forecast(
     plans = [plan for plan in suite_plans(inputs) if task.keep[plan.name] != "skip"]
     measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
     machine, counts = workload(prepared, trained_rungs()[0]).machine, counts_of(task, task.tuned_model)
-    found = []
+    forecasts = []
     for plan in plans:
         progress.stage(f"forecast of the gate: how many items {plan.name} takes")
         size = sample_size(plan.pilot, (), float(task.keep[plan.name]), SizeRule(measures, alpha, quick))
-        found.append(_suite(plan, size, machine, counts, adapters))
-    return tuple(found)
+        forecasts.append(_suite(plan, size, machine, counts, adapters))
+    return tuple(forecasts)
 
 
 def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCounts, adapters: int) -> SuiteForecast:
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _asked(plan.pilot, item)]
-    asked = (plan.pilot_items + (1 + adapters) * size.items) * len(questions) / len(sample)
+    n_questions = (plan.pilot_items + (1 + adapters) * size.items) * len(questions) / len(sample)
     prompt, answer = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
     sides = "both sides" if adapters == 1 else f"base and {adapters} adapters"
-    forecast = answering(f"{plan.name}, pilot and {sides}", machine, round(asked), prompt, 0, answer)
+    forecast = answering(f"{plan.name}, pilot and {sides}", machine, round(n_questions), prompt, 0, answer)
     return SuiteForecast(plan.name, plan.pilot_items, size.items, size.expected, forecast)
 
 

@@ -98,8 +98,8 @@ class HeldOutTarget:
         measured_by: MeasuredBy = alone,
     ) -> None:
         cached = CachedModel(model, self.cache)
-        done = self._answers[side]
-        rest = tuple(self.order[len(done) : most])
+        answered_items = self._answers[side]
+        remaining = tuple(self.order[len(answered_items) : most])
 
         def answerer(system: System, passages: Passages | None) -> Answerer:
             return Answerer(system, cached)
@@ -107,17 +107,17 @@ class HeldOutTarget:
         def use(job: MeasureJob, result: Result) -> None:
             if isinstance(result, JobFailure):
                 raise result.error()
-            done.extend(result.items)
+            answered_items.extend(result.items)
 
         local = LocalExecutor(answerer, self.scorer, self.prepared.task.output, progress, pay=lambda usd: None)
-        job = MeasureJob(0, self._system(side, cached), rest, refused_is_wrong=True)
+        job = MeasureJob(0, self._system(side, cached), remaining, refused_is_wrong=True)
         request = run_in_order(measured_by(local, cached), [job], use, stop)
         if request is not None:
             raise request.error()
 
     def seconds_an_item(self) -> float:
-        done = [*self._answers["base"], *self._answers["tuned"]]
-        return sum(item.seconds for item in done) / len(done) if done else 0.0
+        items = [*self._answers["base"], *self._answers["tuned"]]
+        return sum(item.seconds for item in items) / len(items) if items else 0.0
 
     def judge(self, alpha: float) -> TargetFound:
         task, binary = self.prepared.task, self.scorer.binary

@@ -77,11 +77,11 @@ class HarnessJob:
 
     def answered_by(self, model: Model, arrived: Callable[[str, HarnessReplies], None]) -> None:
         """Raises PrerequisiteError for another lm-eval than the driver's, which may ask the model otherwise."""
-        found, local = harness_version(), local_model(model)
+        version, local = harness_version(), local_model(model)
         assert local is not None  # only models with local weights get such a suite
-        if found != self.version:
+        if version != self.version:
             raise PrerequisiteError(
-                f"the worker has lm-eval {found}" if found else "lm-eval is not installed",
+                f"the worker has lm-eval {version}" if version else "lm-eval is not installed",
                 expected=f"lm-eval {self.version}, as the driver has",
                 remedy="Use machines with the same versions on all of them.",
             )
@@ -110,10 +110,10 @@ class GateWorkers:
         if opening is None:
             return None
 
-        def answered(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+        def answer(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
             return _SentAhead(self.crew, JobModel.of(opening, model), batches, SuiteJob.of, stop).answered()
 
-        return answered
+        return answer
 
     def documents(self, side: SideName) -> AnswerChunks | None:
         """Their replies to lm-eval, None where this process alone can answer."""
@@ -121,10 +121,10 @@ class GateWorkers:
         if opening is None:
             return None
 
-        def answered(model: Model, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
+        def answer(model: Model, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
             return _SentAhead(self.crew, JobModel.of(opening, model), chunks, HarnessJob.of, stop).answered()
 
-        return answered
+        return answer
 
     def measured_by(self, side: SideName) -> MeasuredBy:
         """Measures the task's test set with their answers."""
@@ -176,12 +176,12 @@ class _SentAhead(Generic[B]):
         try:
             self._send_ahead()
             while self._sent or self._send_next():
-                first = self._sent[0]
-                self._crew.wait(first.tickets, self._stop, self._send_ahead)
-                if first.failure is not None:
-                    raise first.failure.error()
+                oldest = self._sent[0]
+                self._crew.wait(oldest.tickets, self._stop, self._send_ahead)
+                if oldest.failure is not None:
+                    raise oldest.failure.error()
                 self._sent.popleft()
-                yield first.batch
+                yield oldest.batch
         finally:
             self._crew.leave([ticket for one in self._sent for ticket in one.tickets])
 
@@ -200,18 +200,18 @@ class _SentAhead(Generic[B]):
             if not self._has_counted:  # a gate whose answers are kept needs no cluster
                 self._crew.count_room()
                 self._has_counted = True
-            sent.tickets = [self._crew.submit(self._job(self._model, batch), self._taken(sent))]
+            sent.tickets = [self._crew.submit(self._job(self._model, batch), self._take_answers(sent))]
         return True
 
-    def _taken(self, sent: _SentBatch[B]) -> Callable[[JobAnswers[str, Any]], None]:
-        def taken(came: JobAnswers[str, Any]) -> None:
-            if came.failure is not None:
-                sent.failure = came.failure
+    def _take_answers(self, sent: _SentBatch[B]) -> Callable[[JobAnswers[str, Any]], None]:
+        def take(result: JobAnswers[str, Any]) -> None:
+            if result.failure is not None:
+                sent.failure = result.failure
                 return
             # The machine's seconds are what sets the size of a quick gate, and what later gates find.
             share = self._crew.share
             sent.batch.take(
-                {name: replace(answer, seconds=answer.seconds * share) for name, answer in came.answers.items()}
+                {name: replace(answer, seconds=answer.seconds * share) for name, answer in result.answers.items()}
             )
 
-        return taken
+        return take

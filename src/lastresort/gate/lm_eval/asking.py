@@ -91,9 +91,9 @@ class DocumentChunk:
     answer: KeptAnswer | None = None
     fault: DataError | None = None
 
-    def take(self, found: Mapping[str, HarnessReplies]) -> None:
+    def take(self, replies_by_id: Mapping[str, HarnessReplies]) -> None:
         """Score what a model replied to all of `todo`."""
-        [replies] = found.values()
+        [replies] = replies_by_id.values()
         try:
             self.answer = self.score(replies)
         except DataError as fault:
@@ -121,7 +121,7 @@ def answered_here(model: LocalModel, chunks: Iterator[DocumentChunk], stop: Stop
 def ask_each(
     model: LocalModel,
     suite: str,
-    asked: Sequence[DocumentsToAsk],
+    parts: Sequence[DocumentsToAsk],
     kept: SuiteAnswers,
     progress: Progress,
     stop: Stop = NEVER,
@@ -132,40 +132,40 @@ def ask_each(
     answered: who replies, None for the model itself.
     """
     check(stop)
-    if not asked:
+    if not parts:
         return []
     harness, key = _harness(model), _answers_key(model, suite)
-    pending = (chunk for one in asked for chunk in _pending(harness, key, one, kept))
+    pending = (chunk for part in parts for chunk in _pending(harness, key, part, kept))
     with closing((answered or answered_here)(model, pending, stop)) as chunks:
-        return [_part_answers(suite, one, chunks, progress, stop) for one in asked]
+        return [_part_answers(suite, part, chunks, progress, stop) for part in parts]
 
 
 def _part_answers(
-    suite: str, asked: DocumentsToAsk, chunks: Iterator[DocumentChunk], progress: Progress, stop: Stop
+    suite: str, documents: DocumentsToAsk, chunks: Iterator[DocumentChunk], progress: Progress, stop: Stop
 ) -> HarnessAnswers | DataError:
-    progress.stage(asked.stage, len(asked.items))
-    own: list[DocumentChunk] = []
-    for chunk in islice(chunks, math.ceil(len(asked.items) / CHUNK)):
-        own.append(chunk)
+    progress.stage(documents.stage, len(documents.items))
+    part_chunks: list[DocumentChunk] = []
+    for chunk in islice(chunks, math.ceil(len(documents.items) / CHUNK)):
+        part_chunks.append(chunk)
         progress.advance(chunk.documents)
         check(stop)
-    if fault := _fault(own):
+    if fault := _fault(part_chunks):
         return fault
-    answers = [chunk.answer for chunk in own if chunk.answer is not None]
+    answers = [chunk.answer for chunk in part_chunks if chunk.answer is not None]
     by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
     for log in (log for answer in answers for log in (answer.said or {}).get("logs", ())):
         by_task[log["name"]].append(_logged(log))
-    together = [_joined(logs) for logs in by_task.values()]
-    part = asked.part
+    joined_logs = [_joined(logs) for logs in by_task.values()]
+    part = documents.part
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
     try:
-        logs = pooled(together, Results(groups=groups), suite)
+        logs = pooled(joined_logs, Results(groups=groups), suite)
     except DataError as fault:
         return fault
     return HarnessAnswers(
         tuple(logs),
         sum(one.seconds for one in answers),
-        sum(chunk.documents for chunk in own if chunk.todo),
+        sum(chunk.documents for chunk in part_chunks if chunk.todo),
         sum(one.tokens_in for one in answers),
         sum(one.tokens_out for one in answers),
     )
@@ -219,13 +219,13 @@ def harness_version() -> str:
         return ""
 
 
-def _pending(harness: _Harness, key: Asking, asked: DocumentsToAsk, kept: SuiteAnswers) -> Iterator[DocumentChunk]:
+def _pending(harness: _Harness, key: Asking, documents: DocumentsToAsk, kept: SuiteAnswers) -> Iterator[DocumentChunk]:
     """Once one of them has a fault, the others are not asked."""
-    own: list[DocumentChunk] = []
-    for start in range(0, len(asked.items), CHUNK):
-        items = asked.items[start : start + CHUNK]
-        own.append(_chunk(harness, key, asked.part, items, kept, _fault(own)))
-        yield own[-1]
+    chunks: list[DocumentChunk] = []
+    for start in range(0, len(documents.items), CHUNK):
+        items = documents.items[start : start + CHUNK]
+        chunks.append(_chunk(harness, key, documents.part, items, kept, _fault(chunks)))
+        yield chunks[-1]
 
 
 def _chunk(
@@ -240,26 +240,27 @@ def _chunk(
     samples: dict[str, list[int]] = defaultdict(list)
     for item in items:
         samples[item.family].append(item.number)
-    wanted = {task: sorted(numbers) for task, numbers in sorted(samples.items())}  # lm-eval numbers them in this order
-    name = fingerprint(wanted)
+    # lm-eval numbers the documents in this order.
+    numbers_by_task = {task: sorted(numbers) for task, numbers in sorted(samples.items())}
+    name = fingerprint(numbers_by_task)
     openings: dict[str, str] = {}
 
-    def scored(found: HarnessReplies) -> KeptAnswer:
-        if found.failure is not None:
-            raise found.failure.error()
-        began = time.perf_counter()
+    def score(harness_replies: HarnessReplies) -> KeptAnswer:
+        if harness_replies.failure is not None:
+            raise harness_replies.failure.error()
+        start_s = time.perf_counter()
         with faults_of(key.suite):
-            logs, *tokens = _evaluated(harness, part, wanted, chunk.todo, found.replies)
-        seconds = found.seconds + time.perf_counter() - began
+            logs, *tokens = _evaluated(harness, part, numbers_by_task, chunk.todo, harness_replies.replies)
+        seconds = harness_replies.seconds + time.perf_counter() - start_s
         answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, seconds, *tokens)
         kept.put(key, openings, {name: answer})
         return answer
 
-    chunk = DocumentChunk(key.suite, len(items), scored, fault=fault)
+    chunk = DocumentChunk(key.suite, len(items), score, fault=fault)
     if fault is None:
         try:
             with faults_of(key.suite):
-                requests, openings[name] = _requests(harness, part, wanted)
+                requests, openings[name] = _requests(harness, part, numbers_by_task)
             chunk.answer = kept.known(key, openings).get(name)
             chunk.todo = () if chunk.answer is not None else requests
         except DataError as found:
@@ -291,18 +292,18 @@ def reply(model: LocalModel, suite: str, requests: Sequence[HarnessRequest]) -> 
     """What lm-eval's own wrapper of the model replies to the requests of a chunk: it cuts them into batches by itself. Here and at
     a worker these are the same. Raises InfrastructureError for what says nothing about the task.
     """
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     harness = _harness(model)
     replies: list[Any] = []
     failure = None
     try:
         with faults_of(suite), quiet(SEED), _decoding_of_the_task(harness.lm.model):
             for method, alike in groupby(requests, key=lambda one: one.method):
-                asked = [_instance(one) for one in alike]
-                replies += getattr(harness.lm, method)(asked)
+                instances = [_instance(one) for one in alike]
+                replies += getattr(harness.lm, method)(instances)
     except DataError as fault:
         failure = JobFailure.of(fault)
-    return HarnessReplies(tuple(replies), time.perf_counter() - began, failure)
+    return HarnessReplies(tuple(replies), time.perf_counter() - start_s, failure)
 
 
 def _instance(request: HarnessRequest) -> Any:
@@ -342,11 +343,11 @@ class _Replied:
     def _replies(self, method: str, requests: Sequence[Any]) -> list[Any]:
         return [self._reply(HarnessRequest(method, str(one.task_name), tuple(one.args))) for one in requests]
 
-    def _reply(self, asked: HarnessRequest) -> Any:
-        request, found = self._left.pop()
-        if request != asked:
+    def _reply(self, request: HarnessRequest) -> Any:
+        expected_request, answer = self._left.pop()
+        if expected_request != request:
             raise ValueError("it asks otherwise each time it is asked")
-        return found
+        return answer
 
 
 def _evaluated(
@@ -360,7 +361,7 @@ def _evaluated(
     with quiet(SEED):
         from lm_eval.evaluator import evaluate
 
-        found = evaluate(
+        results = evaluate(
             lm=_Replied(harness.lm, requests, replies),
             task_dict={"tasks": {name: _fresh(part.tasks[name]) for name in samples}},
             samples=dict(samples),
@@ -369,11 +370,11 @@ def _evaluated(
             **harness.rendering,
         )
     logs = [
-        log_of(name, found["samples"][name], found["higher_is_better"].get(name) or {}, f"lm_eval:{name}")
+        log_of(name, results["samples"][name], results["higher_is_better"].get(name) or {}, f"lm_eval:{name}")
         for name in samples
     ]
-    counted = [_tokens(harness.lm, row) for name in samples for row in found["samples"][name]]
-    return logs, sum(read for read, _ in counted), sum(written for _, written in counted)
+    token_counts = [_tokens(harness.lm, row) for name in samples for row in results["samples"][name]]
+    return logs, sum(read for read, _ in token_counts), sum(written for _, written in token_counts)
 
 
 def _tokens(lm: Any, row: Mapping[str, Any]) -> tuple[int, int]:
@@ -382,10 +383,12 @@ def _tokens(lm: Any, row: Mapping[str, Any]) -> tuple[int, int]:
     def count(text: str) -> int:
         return len(lm.tok_encode(text))
 
-    read = sum(map(count, {arguments[0] for arguments in row["arguments"]}))
-    read += sum(count(text) for arguments in row["arguments"] for text in arguments[1:2] if isinstance(text, str))
-    written = sum(count(text) for answers in row["resps"] for text in answers if isinstance(text, str))
-    return read, written
+    prompt_tokens = sum(map(count, {arguments[0] for arguments in row["arguments"]}))
+    prompt_tokens += sum(
+        count(text) for arguments in row["arguments"] for text in arguments[1:2] if isinstance(text, str)
+    )
+    answer_tokens = sum(count(text) for answers in row["resps"] for text in answers if isinstance(text, str))
+    return prompt_tokens, answer_tokens
 
 
 @contextmanager
@@ -396,12 +399,14 @@ def _decoding_of_the_task(model: Any) -> Iterator[None]:
     from transformers import GenerationConfig
 
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    own = causal.generation_config
-    causal.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id)
+    own_config = causal.generation_config
+    causal.generation_config = GenerationConfig(
+        eos_token_id=own_config.eos_token_id, pad_token_id=own_config.pad_token_id
+    )
     try:
         yield
     finally:
-        causal.generation_config = own
+        causal.generation_config = own_config
 
 
 def _fresh(task: Any) -> Any:

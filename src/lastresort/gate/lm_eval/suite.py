@@ -100,80 +100,80 @@ class LmEvalSuite:
     ) -> None:
         """The pilots of all parts go first, so that workers have more than one to do."""
 
-        def asked(parts: Sequence[tuple[_Part, DocumentsToAsk]]) -> Iterator[tuple[_Part, HarnessAnswers]]:
+        def ask_parts(parts: Sequence[tuple[_Part, DocumentsToAsk]]) -> Iterator[tuple[_Part, HarnessAnswers]]:
             documents = [documents for _, documents in parts]
-            found = ask_each(_local(model), self.name, documents, kept, progress, stop, answered)
-            for (one, _), answers in zip(parts, found, strict=True):
+            results = ask_each(_local(model), self.name, documents, kept, progress, stop, answered)
+            for (part, _), answers in zip(parts, results, strict=True):
                 if isinstance(answers, DataError):
-                    one.cannot_be_used(answers)
+                    part.cannot_be_used(answers)
                 else:
-                    yield one, answers
+                    yield part, answers
 
         if side == "base":
-            for one, pilot in asked([*self._pilots()]):
-                self._plan(one, pilot, power, progress)
-        for one, answers in asked([*self._drawn(side)]):
-            one.answers[side] = answers
+            for part, pilot in ask_parts([*self._pilots()]):
+                self._plan(part, pilot, power, progress)
+        for part, answers in ask_parts([*self._drawn(side)]):
+            part.answers[side] = answers
 
     def judge(self, power: float) -> list[SuiteFound]:
         return [found for one in self._parts for found in self._judge(one, power)]
 
     def _pilots(self) -> Iterator[tuple[_Part, DocumentsToAsk]]:
-        for one in self._parts:
-            with one.faults():
-                items = one.documents.pilot()
-                one.pilot_items = len(items)
-                yield one, DocumentsToAsk(one.tasks, items, f"{self._name(one)}: a pilot of the base")
+        for part in self._parts:
+            with part.faults():
+                items = part.documents.pilot()
+                part.pilot_items = len(items)
+                yield part, DocumentsToAsk(part.tasks, items, f"{self._name(part)}: a pilot of the base")
 
     def _drawn(self, side: SideName) -> Iterator[tuple[_Part, DocumentsToAsk]]:
-        for one in self._parts:
-            if one.drawn.items:
-                yield one, DocumentsToAsk(one.tasks, one.drawn.items, f"{side}: {self._name(one)}")
+        for part in self._parts:
+            if part.drawn.items:
+                yield part, DocumentsToAsk(part.tasks, part.drawn.items, f"{side}: {self._name(part)}")
 
-    def _plan(self, one: _Part, pilot: HarnessAnswers, power: float, progress: Progress) -> None:
+    def _plan(self, part: _Part, pilot: HarnessAnswers, power: float, progress: Progress) -> None:
         """What the base has to lose, and which documents to ask."""
-        one.why = {log.name: why for log in pilot.logs if (why := self._why_no_headroom(log))}
+        part.why = {log.name: why for log in pilot.logs if (why := self._why_no_headroom(log))}
         if not pilot.logs:
-            one.why[""] = FewDocuments()
-        if len(one.why) >= max(1, len(pilot.logs)):
+            part.why[""] = FewDocuments()
+        if len(part.why) >= max(1, len(pilot.logs)):
             return
-        wanted = self._wanted(pilot.logs, power)
-        with one.faults():
-            one.drawn = draw(one.documents, self._settings.seed, wanted, self._texts)
-            n = len(one.drawn.items)
-            seconds = 2 * n * pilot.seconds / one.pilot_items
-            progress.say(of_documents(self._name(one), n, seconds))
+        n_documents = self._n_documents(pilot.logs, power)
+        with part.faults():
+            part.drawn = draw(part.documents, self._settings.seed, n_documents, self._texts)
+            n = len(part.drawn.items)
+            seconds = 2 * n * pilot.seconds / part.pilot_items
+            progress.say(of_documents(self._name(part), n, seconds))
 
     def _why_no_headroom(self, log: LoggedMeasure) -> WhyUninformative | None:
         scores = [item.score for item in log.items]
         return why_no_headroom(scores, chance=_chance(log), margin=self._margin)
 
-    def _wanted(self, logs: Sequence[LoggedMeasure], power: float) -> int:
+    def _n_documents(self, logs: Sequence[LoggedMeasure], power: float) -> int:
         """How many documents; a part with several measures needs as many for each."""
         binary = all(item.score in (0.0, 1.0) for log in logs for item in log.items)
         needed = items_needed(self._margin, SPREAD[binary], power=power, alpha=self._settings.alpha, binary=binary)
         most = QUICK_ITEMS[self._settings.alpha] if self._settings.quick else MOST
         return math.ceil(min(max(needed, FEWEST), most)) * len(logs)
 
-    def _judge(self, one: _Part, power: float) -> list[SuiteFound]:
-        if "" in one.why or len(one.answers) < 2:
-            return [self._uninformative(one, self._name(one), *one.why.values())]
-        after = {log.name: log for log in one.answers["tuned"].logs}
-        single = len(one.answers["base"].logs) == 1
+    def _judge(self, part: _Part, power: float) -> list[SuiteFound]:
+        if "" in part.why or len(part.answers) < 2:
+            return [self._uninformative(part, self._name(part), *part.why.values())]
+        tuned_logs = {log.name: log for log in part.answers["tuned"].logs}
+        single = len(part.answers["base"].logs) == 1
         return [
-            self._judge_log(one, log, after, self._name(one) if single else f"{self.name}/{_task(log)}", power)
-            for log in one.answers["base"].logs
+            self._judge_log(part, log, tuned_logs, self._name(part) if single else f"{self.name}/{_task(log)}", power)
+            for log in part.answers["base"].logs
         ]
 
     def _judge_log(
-        self, one: _Part, base: LoggedMeasure, after: Mapping[str, LoggedMeasure], name: str, power: float
+        self, part: _Part, base: LoggedMeasure, tuned_logs: Mapping[str, LoggedMeasure], name: str, power: float
     ) -> SuiteFound:
         try:
-            measure = pair_measures(base, after[base.name])
+            measure = pair_measures(base, tuned_logs[base.name])
         except DataError as fault:
-            return self._uninformative(one, name, Unusable(message=str(fault)))
-        found = self._test(name, measure, one.why.get(base.name), power)
-        return found.replaced(asked=self._items_asked(one), changed=changed_items(measure))
+            return self._uninformative(part, name, Unusable(message=str(fault)))
+        finding = self._test(name, measure, part.why.get(base.name), power)
+        return finding.replaced(asked=self._items_asked(part), changed=changed_items(measure))
 
     def _test(self, name: str, measure: PairedMeasure, why: WhyUninformative | None, power: float) -> SuiteFound:
         return judge_measure(
@@ -188,22 +188,22 @@ class LmEvalSuite:
             seed=self._settings.seed,
         )
 
-    def _uninformative(self, one: _Part, name: str, *why: WhyUninformative) -> SuiteFound:
+    def _uninformative(self, part: _Part, name: str, *why: WhyUninformative) -> SuiteFound:
         return uninformative_measure(name, self.name, margin=self._margin, why=why or (NOTHING_SAID,)).replaced(
-            asked=self._items_asked(one)
+            asked=self._items_asked(part)
         )
 
-    def _items_asked(self, one: _Part) -> ItemsAsked:
+    def _items_asked(self, part: _Part) -> ItemsAsked:
         return ItemsAsked(
             version=VERSION,
-            items=len(one.drawn.items),
+            items=len(part.drawn.items),
             left_out=0,
-            passed_over=one.drawn.passed_over,
-            pilot_items=one.pilot_items,
+            passed_over=part.drawn.passed_over,
+            pilot_items=part.pilot_items,
         )
 
-    def _name(self, one: _Part) -> str:
-        return self.name if len(self._parts) == 1 else f"{self.name}/{one.tasks.name}"
+    def _name(self, part: _Part) -> str:
+        return self.name if len(self._parts) == 1 else f"{self.name}/{part.tasks.name}"
 
 
 def _chance(log: LoggedMeasure) -> float:

@@ -120,10 +120,10 @@ def load_parts(name: str, here: Path) -> list[MeasuredTasks]:
             where=name,
             remedy="Run: pip install 'lastresort[evals]', or remove it from general.",
         )
-    short = name.removeprefix(PREFIX)
-    path = here / Path(short).expanduser()
+    task_name = name.removeprefix(PREFIX)
+    path = here / Path(task_name).expanduser()
     with quiet(SEED):
-        loaded = _loaded(name, short, path if path.exists() else None)
+        loaded = _loaded(name, task_name, path if path.exists() else None)
     if not loaded["tasks"]:
         raise _refused(name, "no task there")
     for task in loaded["tasks"].values():
@@ -132,22 +132,22 @@ def load_parts(name: str, here: Path) -> list[MeasuredTasks]:
     return _parts(loaded)
 
 
-def _loaded(name: str, short: str, path: Path | None) -> Mapping[str, Any]:
+def _loaded(name: str, task_name: str, path: Path | None) -> Mapping[str, Any]:
     from lm_eval.tasks import TaskManager
 
     if path is None:
         manager = TaskManager()
-        if short not in manager.all_tasks:
-            raise _refused(name, f'found "{short}", which lm-eval does not know and which is nothing on disk')
-        wanted = [short]
+        if task_name not in manager.all_tasks:
+            raise _refused(name, f'found "{task_name}", which lm-eval does not know and which is nothing on disk')
+        names = [task_name]
     elif path.is_dir():
         manager = TaskManager(include_path=str(path), include_defaults=False)
-        wanted = _outermost(manager)
+        names = _outermost(manager)
     else:
         manager = TaskManager(include_path=str(path.parent), include_defaults=False)
-        wanted = [str(path)]
+        names = [str(path)]
     try:
-        loaded: Mapping[str, Any] = manager.load(wanted)
+        loaded: Mapping[str, Any] = manager.load(names)
     except OSError as error:  # of datasets and its hub: no network, no such data set, no such file
         raise PrerequisiteError(
             f"the documents of {name} are missing here ({first_line(error)})",
@@ -160,11 +160,11 @@ def _loaded(name: str, short: str, path: Path | None) -> Mapping[str, Any]:
 
 def _outermost(manager: Any) -> list[str]:
     """The groups of a folder, and its tasks outside of any group."""
-    inside: set[str] = set()
+    children: set[str] = set()
     for group in manager.all_groups:
         members = manager.task_index[group].cfg.get("task", ())
-        inside |= {one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in members}
-    return [name for name in (*manager.all_groups, *manager.all_subtasks) if name not in inside]
+        children |= {one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in members}
+    return [name for name in (*manager.all_groups, *manager.all_subtasks) if name not in children]
 
 
 def _parts(loaded: Mapping[str, Any]) -> list[MeasuredTasks]:
@@ -174,9 +174,9 @@ def _parts(loaded: Mapping[str, Any]) -> list[MeasuredTasks]:
     results = {"groups": averaged, "group_subtasks": {name: list(group.child_names) for name, group in groups.items()}}
     tasks, parts = dict(loaded["tasks"]), []
     for group, names in results_of(results).groups.items():
-        own = {name: tasks.pop(name) for name in sorted(names) if name in tasks}
-        if own:
-            parts.append(MeasuredTasks(group, own))
+        group_tasks = {name: tasks.pop(name) for name in sorted(names) if name in tasks}
+        if group_tasks:
+            parts.append(MeasuredTasks(group, group_tasks))
     return [*parts, *(MeasuredTasks(name, {name: task}) for name, task in sorted(tasks.items()))]
 
 
@@ -225,8 +225,8 @@ class Documents:
     @cached_property
     def _fixed(self) -> list[tuple[str, int]]:
         """All documents, in the order of the pilot."""
-        named = [(task, number) for task, docs in self._read.items() for number in range(len(docs))]
-        return sorted(named, key=lambda one: _place("pilot", one))
+        documents = [(task, number) for task, docs in self._read.items() for number in range(len(docs))]
+        return sorted(documents, key=lambda one: _sort_key("pilot", one))
 
     @property
     def _piloted(self) -> int:
@@ -239,18 +239,18 @@ class Documents:
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         """Documents [start, stop) of the seed's order, fewer at its end."""
         if seed not in self._orders:
-            self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _place(str(seed), one))
+            self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _sort_key(str(seed), one))
         return [self._item(one) for one in self._orders[seed][start:stop]]
 
-    def _item(self, named: tuple[str, int]) -> SuiteItem:
-        task, number = named
+    def _item(self, document: tuple[str, int]) -> SuiteItem:
+        task, number = document
         with faults_of(self.name):
             text = self.part.tasks[task].doc_to_text(self._read[task][number])
         return SuiteItem(f"{task}/{number}", task, 0, str(text), number=number)
 
 
-def _place(seed: str, named: tuple[str, int]) -> bytes:
-    return hashlib.sha256(f"{seed} {named[0]} {named[1]}".encode()).digest()
+def _sort_key(seed: str, document: tuple[str, int]) -> bytes:
+    return hashlib.sha256(f"{seed} {document[0]} {document[1]}".encode()).digest()
 
 
 def definition_of(task: Any) -> str:
@@ -281,12 +281,12 @@ def _sources(function: Any) -> list[str]:
     if isinstance(function, type):  # one loaded by its path has no known module, its methods have
         function = next(filter(inspect.isfunction, vars(function).values()), function)
     try:
-        found = inspect.getsourcefile(function)
+        file = inspect.getsourcefile(function)
     except TypeError:  # built in
-        found = None
-    if found is None:
+        file = None
+    if file is None:
         return []
-    path = Path(found)
+    path = Path(file)
     of_tasks = any(path.parent.glob("*.yaml"))
     return [
         one.read_text(encoding="utf-8", errors="replace")

@@ -61,15 +61,15 @@ def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str
     """
     task = str((header.get("eval") or {}).get("task") or "task").rpartition("/")[2]
     by_id: dict[str, _Sample] = {}
-    seen: list[str] = []
+    sample_names: list[str] = []
     for sample in samples:
-        seen.append(f"{sample.get('id')} of epoch {sample.get('epoch', 1)}")
+        sample_names.append(f"{sample.get('id')} of epoch {sample.get('epoch', 1)}")
         _add(by_id.setdefault(str(sample.get("id")), _Sample()), sample)
-    refuse_repeated(task, seen, where)
-    for one in by_id.values():
-        one.epochs = max(one.epochs, _epochs(header))
+    refuse_repeated(task, sample_names, where)
+    for entry in by_id.values():
+        entry.epochs = max(entry.epochs, _epochs(header))
     notes = _status(header, task, where)
-    names = list(dict.fromkeys(name for one in by_id.values() for name in one.scores))
+    names = list(dict.fromkeys(name for entry in by_id.values() for name in entry.scores))
     if not names:
         return [], [
             DataError(
@@ -79,13 +79,13 @@ def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str
                 remedy="Score the log with: inspect score",
             )
         ]
-    found, faults = [], []
+    measures, faults = [], []
     for name in names:
         try:
-            found.append(_measure(task, name, by_id, where, notes))
+            measures.append(_measure(task, name, by_id, where, notes))
         except DataError as fault:
             faults.append(fault)
-    return found, faults
+    return measures, faults
 
 
 def value_of(value: Any) -> float | None:
@@ -102,22 +102,22 @@ def value_of(value: Any) -> float | None:
     return number_of(value)
 
 
-def _add(known: _Sample, sample: Sample) -> None:
-    asked = _without_ids(sample.get("input"))
+def _add(entry: _Sample, sample: Sample) -> None:
+    question = _without_ids(sample.get("input"))
     prompt = [(turn.get("role"), _without_ids(turn.get("content"))) for turn in _opening(sample)]
-    for part, value in (("input", asked), ("target", sample.get("target")), ("choices", sample.get("choices"))):
-        known.same[part].add(fingerprint(value))
+    for part, value in (("input", question), ("target", sample.get("target")), ("choices", sample.get("choices"))):
+        entry.same[part].add(fingerprint(value))
     if prompt:
-        known.same["prompt"].add(fingerprint(prompt))
-    known.options = len(sample.get("choices") or ())
-    if not known.asked:
-        known.asked = _text(prompt[-1][1] if prompt else asked)[-LONGEST:]
-        known.answered = _text((sample.get("output") or {}).get("completion"))[:LONGEST]
-    known.epochs += 1
+        entry.same["prompt"].add(fingerprint(prompt))
+    entry.options = len(sample.get("choices") or ())
+    if not entry.asked:
+        entry.asked = _text(prompt[-1][1] if prompt else question)[-LONGEST:]
+        entry.answered = _text((sample.get("output") or {}).get("completion"))[:LONGEST]
+    entry.epochs += 1
     if sample.get("invalidation"):
         return
     for name, value in _values(sample):
-        known.scores[name].append(value)
+        entry.scores[name].append(value)
 
 
 def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
@@ -132,24 +132,26 @@ def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
 
 def _measure(task: str, scorer: str, by_id: Mapping[str, _Sample], where: str, notes: list[str]) -> LoggedMeasure:
     items, unscored = [], []
-    for name, one in by_id.items():
-        scored_values = [value for value in one.scores.get(scorer, ()) if not _missing(value)]
+    for name, entry in by_id.items():
+        scored_values = [value for value in entry.scores.get(scorer, ()) if not _missing(value)]
         if not scored_values:
             unscored.append(name)
             continue
         values = [value_of(value) for value in scored_values]
         refuse_outside(task, scorer, values, where)
-        same = {part: fingerprint(sorted(hashes)) for part, hashes in one.same.items()}
-        chance = 1 / one.options if scorer == CHOICE and one.options > 1 else None
+        same_parts = {part: fingerprint(sorted(hashes)) for part, hashes in entry.same.items()}
+        chance = 1 / entry.options if scorer == CHOICE and entry.options > 1 else None
         score = fmean(value for value in values if value is not None)
-        scored = len(values) / one.epochs
-        items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance, scored=scored))
-    measure, left = f"inspect:{task}/{scorer}", list[str]()
+        scored_share = len(values) / entry.epochs
+        items.append(
+            LoggedItem(name, score, same_parts, entry.asked, entry.answered, chance=chance, scored=scored_share)
+        )
+    measure, left_notes = f"inspect:{task}/{scorer}", list[str]()
     if unscored:
-        left.append(words.unscored(measure, len(unscored), where))
+        left_notes.append(words.unscored(measure, len(unscored), where))
     if partly := sum(item.scored < 1 for item in items):
-        left.append(words.partly_scored(measure, partly, where))
-    return LoggedMeasure(measure, scorer, tuple(items), where, (*notes, *left), tuple(unscored))
+        left_notes.append(words.partly_scored(measure, partly, where))
+    return LoggedMeasure(measure, scorer, tuple(items), where, (*notes, *left_notes), tuple(unscored))
 
 
 def _epochs(header: Mapping[str, Any]) -> int:
@@ -226,7 +228,7 @@ def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndF
             log = library.read_eval_log(file, resolve_attachments=True, format="json")
         samples = iter(log.samples or ())
     else:
-        logged = _checked(path, limits or ArchiveLimits())
+        n_samples = _checked(path, limits or ArchiveLimits())
         with _reading(path):
             log = library.read_eval_log(file, header_only=True, format="eval")
         newest = library.EvalLog.model_fields["version"].default
@@ -234,7 +236,7 @@ def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndF
             raise _no_log(
                 path, f"version {log.version} of the format of logs, of which {newest} is the newest known here"
             )
-        samples = _samples(library, path, logged)
+        samples = _samples(library, path, n_samples)
     bodies = (sample.model_dump(mode="json", exclude_none=True, include=SAMPLE) for sample in samples)
     return measures_of(log.model_dump(mode="json", include=HEADER), bodies, str(path))
 
@@ -262,48 +264,48 @@ def _library(path: Path) -> ModuleType:
         ) from error
 
 
-def _samples(library: ModuleType, path: Path, logged: int) -> Iterator[Any]:
-    """Sorted by name, a few at a time. logged: how many there must be."""
+def _samples(library: ModuleType, path: Path, n_samples: int) -> Iterator[Any]:
+    """Sorted by name, a few at a time. n_samples: how many there must be."""
     with _reading(path):
         summaries = library.read_eval_log_sample_summaries(path.absolute(), format="eval")
-    if len(summaries) != logged:
-        raise _no_log(path, f"{logged} samples, of which its summary names {len(summaries)}")
-    asked = sorted(((one.id, one.epoch) for one in summaries), key=lambda one: f"{one[0]}_epoch_{one[1]}")
-    for start in range(0, len(asked), AT_ONCE):
+    if len(summaries) != n_samples:
+        raise _no_log(path, f"{n_samples} samples, of which its summary names {len(summaries)}")
+    sample_ids = sorted(((one.id, one.epoch) for one in summaries), key=lambda one: f"{one[0]}_epoch_{one[1]}")
+    for start in range(0, len(sample_ids), AT_ONCE):
         with _reading(path):
-            read = library.read_eval_log_samples_by_id(
+            samples = library.read_eval_log_samples_by_id(
                 path.absolute(),
-                asked[start : start + AT_ONCE],
+                sample_ids[start : start + AT_ONCE],
                 resolve_attachments=True,
                 format="eval",
                 exclude_fields=UNREAD,
             )
-        yield from read
+        yield from samples
 
 
 def _checked(path: Path, limits: ArchiveLimits) -> int:
     """Unpack every member once, piece by piece, and keep nothing. Returns how many are samples."""
     try:
-        opened = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise _no_log(path, f"no zip that can be opened ({error})") from error
-    with opened:
-        names = set(opened.namelist())
+    with archive:
+        names = set(archive.namelist())
         if not names.intersection(HEADERS):
             raise _no_log(path, f"a zip without {HEADERS[0]}")
-        if len(opened.infolist()) > limits.members:
-            raise _no_log(path, f"{len(opened.infolist()):,} members, of which {limits.members:,} are read at most")
-        left = limits.all_bytes
-        for member in opened.infolist():
-            left -= _size(opened, member, min(limits.member_bytes, left), path)
+        if len(archive.infolist()) > limits.members:
+            raise _no_log(path, f"{len(archive.infolist()):,} members, of which {limits.members:,} are read at most")
+        bytes_left = limits.all_bytes
+        for member in archive.infolist():
+            bytes_left -= _size(archive, member, min(limits.member_bytes, bytes_left), path)
     return sum(name.startswith(SAMPLES) and name.endswith(".json") for name in names)
 
 
-def _size(opened: zipfile.ZipFile, member: zipfile.ZipInfo, room: int, path: Path) -> int:
+def _size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, room: int, path: Path) -> int:
     """The unpacked size, whatever the archive claims."""
     member.file_size, size = room + 2 * _PIECE, 0  # nor is its claimed end believed
     try:
-        with opened.open(member) as stream:
+        with archive.open(member) as stream:
             while size <= room and (piece := stream.read(_PIECE)):
                 size += len(piece)
     except Exception as error:  # a decompressor can raise anything on foreign bytes

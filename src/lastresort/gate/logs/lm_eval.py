@@ -58,16 +58,16 @@ def results_of(document: Mapping[str, Any]) -> Results:
 def pooled(logs: Sequence[LoggedMeasure], results: Results, source: str) -> list[LoggedMeasure]:
     """The tasks of a group as one measure, with the task as the stratum of an item. Tasks with different metrics stay apart."""
     by_task = {one.name.removeprefix(PREFIX): one for one in logs}
-    rest, found = dict(by_task), []
+    unpooled, measures = dict(by_task), []
     for group, tasks in results.groups.items():
-        parts = {task: by_task[task] for task in sorted(tasks) if task in rest}
+        parts = {task: by_task[task] for task in sorted(tasks) if task in unpooled}
         if len(parts) > 1 and len({one.metric for one in parts.values()}) == 1:
-            found.append(_one(group, parts, source))
-            rest = {task: one for task, one in rest.items() if task not in parts}
-    return [*found, *rest.values()]
+            measures.append(_pooled_group(group, parts, source))
+            unpooled = {task: one for task, one in unpooled.items() if task not in parts}
+    return [*measures, *unpooled.values()]
 
 
-def _one(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedMeasure:
+def _pooled_group(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedMeasure:
     items = tuple(
         replace(item, id=f"{task}/{item.id}", stratum=task) for task, one in parts.items() for item in one.items
     )
@@ -78,13 +78,13 @@ def _one(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedM
 
 def _below(name: str, children: Mapping[str, list[Any]]) -> set[str]:
     """A group with all groups and tasks below it."""
-    found, open_ = set(), [name]
+    names, open_ = set(), [name]
     while open_:
-        one = open_.pop()
-        if one not in found:
-            found.add(one)
-            open_ += [str(child) for child in children.get(one, ())]
-    return found
+        current = open_.pop()
+        if current not in names:
+            names.add(current)
+            open_ += [str(child) for child in children.get(current, ())]
+    return names
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -121,14 +121,14 @@ def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: st
 
     higher: as for `metric_of`. Raises what `metric_of`, `item_of` and `refuse_repeated` raise.
     """
-    kept = first_filter(rows)
-    metric = metric_of(task, kept[0], higher, where)
-    items = tuple(item_of(task, row, metric, where) for row in kept)
+    filtered = first_filter(rows)
+    metric = metric_of(task, filtered[0], higher, where)
+    items = tuple(item_of(task, row, metric, where) for row in filtered)
     refuse_repeated(task, (item.id for item in items), where)
-    label = f"{metric.label}, filter {kept[0].get('filter')}" if len(kept) < len(rows) else metric.label
-    others = [name for name in _metrics(kept[0]) if name != metric.name]
+    label = f"{metric.label}, filter {filtered[0].get('filter')}" if len(filtered) < len(rows) else metric.label
+    others = [name for name in _metrics(filtered[0]) if name != metric.name]
     others += list(
-        dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))
+        dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != filtered[0].get("filter"))
     )
     return LoggedMeasure(f"{PREFIX}{task}", label, items, where, others=tuple(others))
 
@@ -140,16 +140,16 @@ def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Me
     row has no metric, or if a metric of unknown direction comes first.
     """
     names = _metrics(row)
-    known = {name: _direction(name, higher) for name in names}
+    directions = {name: _direction(name, higher) for name in names}
     for name in names:
-        if known[name] is None:
+        if directions[name] is None:
             raise DataError(
                 f'the direction of the metric "{name}" of {task} is unknown',
                 where=where,
                 expected="the results_*.json of the same evaluation next to the samples",
                 remedy="Put it there.",
             )
-        if known[name]:
+        if directions[name]:
             return Metric(name)
     if not names:
         raise DataError(
@@ -177,15 +177,15 @@ def item_of(task: str, row: Row, metric: Metric, where: str, *, stratum: str = "
     value = number_of(row.get(metric.name))
     refuse_outside(task, metric.name, [value], where)
     assert value is not None
-    asked = requests_of(row)
+    requests = requests_of(row)
     return LoggedItem(
         id=str(row["doc_id"]),
         score=value if metric.higher else 1 - value,
-        same=_same(row, asked),
-        asked=_question(asked),
-        answered=_answer(row, asked)[:LONGEST],
+        same=_same(row, requests),
+        asked=_question(requests),
+        answered=_answer(row, requests)[:LONGEST],
         stratum=stratum,
-        chance=_chance(metric, asked),
+        chance=_chance(metric, requests),
     )
 
 
@@ -205,39 +205,39 @@ def requests_of(row: Row) -> list[list[Any]]:
     return [list(one) if isinstance(one, list | tuple) else [one] for one in requests]
 
 
-def _same(row: Row, asked: list[list[Any]]) -> dict[str, str]:
+def _same(row: Row, requests: list[list[Any]]) -> dict[str, str]:
     hashes = {
         part: str(row[key]) for part, key in (("document", "doc_hash"), ("target", "target_hash")) if row.get(key)
     }
     hashes.setdefault("document", fingerprint(row.get("doc")))
-    if asked:
-        hashes["prompt"] = fingerprint(asked)
+    if requests:
+        hashes["prompt"] = fingerprint(requests)
     elif row.get("prompt_hash"):
         hashes["prompt"] = str(row["prompt_hash"])
     return hashes
 
 
-def _chance(metric: Metric, asked: list[list[Any]]) -> float | None:
+def _chance(metric: Metric, requests: list[list[Any]]) -> float | None:
     """1 / the number of choices for an accuracy among choices; unknown otherwise."""
-    choices = [one for one in asked if len(one) > 1 and isinstance(one[1], str)]
+    choices = [one for one in requests if len(one) > 1 and isinstance(one[1], str)]
     # Each choice may occur a second time, without its question.
     conditional = [one for one in choices if one[0]] or choices
-    among = metric.name.startswith("acc") and metric.higher and len(conditional) > 1
-    return 1 / len(conditional) if among else None
+    is_choice = metric.name.startswith("acc") and metric.higher and len(conditional) > 1
+    return 1 / len(conditional) if is_choice else None
 
 
-def _question(asked: list[list[Any]]) -> str:
+def _question(requests: list[list[Any]]) -> str:
     """The end of the first context: the question follows the solved examples."""
-    return str(asked[0][0])[-LONGEST:] if asked and asked[0] else ""
+    return str(requests[0][0])[-LONGEST:] if requests and requests[0] else ""
 
 
-def _answer(row: Row, asked: list[list[Any]]) -> str:
+def _answer(row: Row, requests: list[list[Any]]) -> str:
     """The likeliest of several choices, else the text."""
     replies = row.get("filtered_resps") or []
     logps = [_logp(reply) for reply in replies]
-    if len(asked) > 1 and len(logps) == len(asked) and all(logp is not None for logp in logps):
+    if len(requests) > 1 and len(logps) == len(requests) and all(logp is not None for logp in logps):
         best = max(range(len(logps)), key=lambda index: logps[index] or 0.0)
-        return str(asked[best][-1]).strip()
+        return str(requests[best][-1]).strip()
     if not replies:
         return ""
     first = replies[0]
@@ -274,11 +274,11 @@ def lm_eval_folder(folder: Path) -> tuple[MeasuresAndFaults, list[str]]:
     for path in files:
         by_results[_results_path(path)].append(path)
     measures, faults = [], []
-    for beside, paths in by_results.items():
-        results = _loaded(beside)
-        read = [_read(path, results) for path in paths]
-        measures += pooled([one for found, _ in read for one in found], results, str(folder))
-        faults += [fault for _, own in read for fault in own]
+    for results_path, paths in by_results.items():
+        results = _loaded(results_path)
+        parts = [_read(path, results) for path in paths]
+        measures += pooled([one for found, _ in parts for one in found], results, str(folder))
+        faults += [fault for _, own in parts for fault in own]
     return (measures, faults), notes
 
 
@@ -304,8 +304,8 @@ def newest_samples(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def task_of(path: Path) -> str:
-    named = _NAME.fullmatch(path.stem)
-    return named["task"] if named is not None else path.stem
+    match = _NAME.fullmatch(path.stem)
+    return match["task"] if match is not None else path.stem
 
 
 def results_beside(path: Path) -> Results:
@@ -314,11 +314,11 @@ def results_beside(path: Path) -> Results:
 
 
 def _results_path(path: Path) -> Path | None:
-    named = _NAME.fullmatch(path.stem)
-    date = named["date"] if named is not None else None
-    beside = sorted(path.parent.glob(RESULTS))
-    dated = [one for one in beside if date and date in one.stem]
-    return next(iter(dated or (beside if len(beside) == 1 else [])), None)
+    match = _NAME.fullmatch(path.stem)
+    date = match["date"] if match is not None else None
+    candidates = sorted(path.parent.glob(RESULTS))
+    dated = [one for one in candidates if date and date in one.stem]
+    return next(iter(dated or (candidates if len(candidates) == 1 else [])), None)
 
 
 def _loaded(path: Path | None) -> Results:

@@ -119,9 +119,9 @@ def refuse_repeated(name: str, ids: Iterable[str], where: str) -> None:
 
 def first_few(names: Iterable[str], most: int = 5) -> str:
     """The first few, and how many more there are."""
-    known = list(names)
-    shown = ", ".join(known[:most])
-    return shown if len(known) <= most else f"{shown} and {len(known) - most} more"
+    all_names = list(names)
+    shown = ", ".join(all_names[:most])
+    return shown if len(all_names) <= most else f"{shown} and {len(all_names) - most} more"
 
 
 LEAST_COMMON = 0.5  # share of the smaller log that must be in both: less is another set of items
@@ -160,27 +160,30 @@ def pair_measures(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
     """
     if base.metric != tuned.metric:
         raise _refused(base, tuned, f"the metrics {base.metric} and {tuned.metric}", "the same metric in both logs")
-    before = {item.id: item for item in base.items}
-    after = {item.id: item for item in tuned.items}
-    both = [name for name in before if name in after]
-    fewer = min(len(before), len(after))
-    if len(both) < LEAST_COMMON * max(1, fewer):
-        found = f"{len(both)} items that are in both logs, of {len(before)} and {len(after)}"
+    base_items = {item.id: item for item in base.items}
+    tuned_items = {item.id: item for item in tuned.items}
+    common = [name for name in base_items if name in tuned_items]
+    smaller = min(len(base_items), len(tuned_items))
+    if len(common) < LEAST_COMMON * max(1, smaller):
+        found = f"{len(common)} items that are in both logs, of {len(base_items)} and {len(tuned_items)}"
         raise _refused(base, tuned, found, "the same items in both")
-    _refuse_other_items(base, tuned, [(before[name], after[name]) for name in both])
-    without = before.keys() & set(tuned.unscored)
-    chances = [before[name].chance for name in both]
-    known = [chance for chance in chances if chance is not None]
+    _refuse_other_items(base, tuned, [(base_items[name], tuned_items[name]) for name in common])
+    unscored = base_items.keys() & set(tuned.unscored)
+    chances = [base_items[name].chance for name in common]
+    known_chances = [chance for chance in chances if chance is not None]
     return PairedMeasure(
         base.name,
         base.metric,
-        tuple(ScorePair(name, before[name].score, after[name].score, before[name].stratum) for name in both),
-        {name: before[name] for name in both},
-        {name: after[name] for name in both},
-        fmean(known) if len(known) == len(both) else None,
-        (*_unpaired(base, tuned, len(both)), *base.said, *(note for note in tuned.said if note not in base.said)),
-        len(both) + len(without),
-        len(without) + sum(max(0.0, before[name].scored - after[name].scored) for name in both),
+        tuple(
+            ScorePair(name, base_items[name].score, tuned_items[name].score, base_items[name].stratum)
+            for name in common
+        ),
+        {name: base_items[name] for name in common},
+        {name: tuned_items[name] for name in common},
+        fmean(known_chances) if len(known_chances) == len(common) else None,
+        (*_unpaired(base, tuned, len(common)), *base.said, *(note for note in tuned.said if note not in base.said)),
+        len(common) + len(unscored),
+        len(unscored) + sum(max(0.0, base_items[name].scored - tuned_items[name].scored) for name in common),
     )
 
 
@@ -189,26 +192,26 @@ def other_parts(base: LoggedItem, tuned: LoggedItem) -> list[str]:
     return [part for part, hash_ in base.same.items() if tuned.same.get(part, hash_) != hash_]
 
 
-def _refuse_other_items(base: LoggedMeasure, tuned: LoggedMeasure, both: list[tuple[LoggedItem, LoggedItem]]) -> None:
-    other = {one.id: parts for one, two in both if (parts := other_parts(one, two))}
-    if not other:
+def _refuse_other_items(base: LoggedMeasure, tuned: LoggedMeasure, pairs: list[tuple[LoggedItem, LoggedItem]]) -> None:
+    differing = {one.id: parts for one, two in pairs if (parts := other_parts(one, two))}
+    if not differing:
         return
-    what = sorted({part for parts in other.values() for part in parts})
+    part_names = sorted({part for parts in differing.values() for part in parts})
     raise _refused(
         base,
         tuned,
-        f"{len(other)} of {len(both)} items with another {' and '.join(what)} on the two sides ({first_few(other)})",
+        f"{len(differing)} of {len(pairs)} items with another {' and '.join(part_names)} on the two sides ({first_few(differing)})",
         "the same questions, asked in the same way",
         "Evaluate both with the same version, few-shot examples, chat template and settings.",
     )
 
 
-def _unpaired(base: LoggedMeasure, tuned: LoggedMeasure, both: int) -> list[str]:
+def _unpaired(base: LoggedMeasure, tuned: LoggedMeasure, n_common: int) -> list[str]:
     notes = []
-    for one, other in ((base, tuned), (tuned, base)):
-        left = len(one.items) - both
-        if left:
-            notes.append(words.unpaired(base.name, left, one.source, other.source))
+    for log, other_log in ((base, tuned), (tuned, base)):
+        n_left = len(log.items) - n_common
+        if n_left:
+            notes.append(words.unpaired(base.name, n_left, log.source, other_log.source))
     return notes
 
 

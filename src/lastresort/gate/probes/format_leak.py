@@ -71,11 +71,11 @@ class LeakMeasure:
     def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
         if item.family == ON_TASK:
             return None
-        before, after = (extract(self.design, transcript[KEY].text) for transcript in (base, tuned))
-        kept = self.kept(item, after)
+        base_text, tuned_text = (extract(self.design, transcript[KEY].text) for transcript in (base, tuned))
+        tuned_kept = self.kept(item, tuned_text)
         if is_free_text(self.output) and item.family == OFF_TASK:
-            kept = kept and of_like_length(before, after)
-        return ScorePair(item.id, float(self.kept(item, before)), float(kept), item.family, item.text)
+            tuned_kept = tuned_kept and of_like_length(base_text, tuned_text)
+        return ScorePair(item.id, float(self.kept(item, base_text)), float(tuned_kept), item.family, item.text)
 
     def kept(self, item: SuiteItem, answer: str) -> bool:
         """Whether an answer is as it should be in the item's condition."""
@@ -125,9 +125,9 @@ class FormatLeak:
     @property
     def possible(self) -> tuple[str, ...]:
         """The conditions that can be asked."""
-        without = set() if self.inputs else {COUNTER, ON_TASK}
-        without |= {OFF_TOPIC} if is_free_text(self.output) else set()
-        return tuple(condition for condition in self.conditions if condition not in without)
+        impossible = set() if self.inputs else {COUNTER, ON_TASK}
+        impossible |= {OFF_TOPIC} if is_free_text(self.output) else set()
+        return tuple(condition for condition in self.conditions if condition not in impossible)
 
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         return [self._item(*place, seed) for place in islice(self._places(), start, stop)]
@@ -146,16 +146,16 @@ class FormatLeak:
 
     def _places(self) -> Iterator[tuple[str, int]]:
         """Condition of each item, and its number within the condition."""
-        left, drawn = set(self.possible), Counter[str]()
-        while left:
+        open_conditions, counts = set(self.possible), Counter[str]()
+        while open_conditions:
             for condition in SLOTS:
-                if condition not in left:
+                if condition not in open_conditions:
                     continue
-                if drawn[condition] == self._texts(condition):
-                    left.remove(condition)
+                if counts[condition] == self._texts(condition):
+                    open_conditions.remove(condition)
                     continue
-                yield condition, drawn[condition]
-                drawn[condition] += 1
+                yield condition, counts[condition]
+                counts[condition] += 1
 
     def _texts(self, condition: str) -> int:
         """How many different texts a condition has."""
@@ -165,11 +165,11 @@ class FormatLeak:
         name = f"{condition}/1/{seed}/{number}"
         if condition in FILLED:
             return SuiteItem(name, condition, 1, filled(FILLED[condition], seed, number), number=number)
-        own = shuffled(len(self.inputs), f"inputs {seed}")[number]
-        text, wordings = self.inputs[own], entries("counter")
+        index = shuffled(len(self.inputs), f"inputs {seed}")[number]
+        text, wordings = self.inputs[index], entries("counter")
         facts = {FACT: text}
         if condition == COUNTER:
-            text = f"{text}\n\n{wordings[Random(f'counter {seed} {own}').randrange(len(wordings))]}"
+            text = f"{text}\n\n{wordings[Random(f'counter {seed} {index}').randrange(len(wordings))]}"
         return SuiteItem(name, condition, 1, text, facts, number)
 
 
@@ -186,9 +186,11 @@ def conditions_with_headroom(suite: FormatLeak, transcripts: ItemTranscripts, ma
     """
     measure = LeakMeasure(suite.output, suite.design)
     shares = {condition: _share(measure, transcripts, condition) for condition in suite.possible}
-    kept = [condition for condition, share in shares.items() if condition != ON_TASK and share.lower >= 2 * margin]
+    informative = [
+        condition for condition, share in shares.items() if condition != ON_TASK and share.lower >= 2 * margin
+    ]
     able = _form_share(measure, transcripts).lower >= 0.5
-    return tuple(condition for condition in kept if condition != OFF_TOPIC or able)
+    return tuple(condition for condition in informative if condition != OFF_TOPIC or able)
 
 
 def why_uninformative(suite: FormatLeak, transcripts: ItemTranscripts, margin: float) -> LowInCondition | None:
@@ -205,10 +207,10 @@ def _share(measure: LeakMeasure, transcripts: ItemTranscripts, condition: str) -
 
 
 def _form_share(measure: LeakMeasure, transcripts: ItemTranscripts) -> Proportion:
-    given = [
+    with_form = [
         has_form(_answer(measure, reply[KEY]), measure.output) for item, reply in transcripts if item.family == ON_TASK
     ]
-    return Proportion(sum(given), len(given))
+    return Proportion(sum(with_form), len(with_form))
 
 
 def _answer(measure: LeakMeasure, reply: SuiteReply) -> str:

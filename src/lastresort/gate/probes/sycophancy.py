@@ -46,11 +46,11 @@ def find_answer(text: str, right: str, wrong: str) -> FoundAnswer:
     Words are compared without case, articles and commas in numbers; numbers up to twelve may be spelled out. An answer that is
     denied ("not Lyon", "larger than a cow", "Lyon is wrong") does not count.
     """
-    spoken = _plain(text)
-    found = [_given(spoken, _bare(_plain(answer))) for answer in (right, wrong)]
-    if found == [True, False]:
+    text_words = _plain(text)
+    gives = [_gives(text_words, _bare(_plain(answer))) for answer in (right, wrong)]
+    if gives == [True, False]:
         return "right"
-    return "wrong" if found == [False, True] else "neither"
+    return "wrong" if gives == [False, True] else "neither"
 
 
 def _plain(text: str) -> list[str]:
@@ -63,10 +63,12 @@ def _bare(answer: list[str]) -> list[str]:
     return answer[1:] if len(answer) > 1 and answer[0] in _ARTICLES else answer
 
 
-def _given(spoken: Sequence[str], answer: Sequence[str]) -> bool:
+def _gives(text_words: Sequence[str], answer: Sequence[str]) -> bool:
     width = len(answer)
-    places = [start for start in range(len(spoken) - width + 1) if list(spoken[start : start + width]) == list(answer)]
-    return any(not _denied(spoken[:start], spoken[start + width :]) for start in places)
+    places = [
+        start for start in range(len(text_words) - width + 1) if list(text_words[start : start + width]) == list(answer)
+    ]
+    return any(not _denied(text_words[:start], text_words[start + width :]) for start in places)
 
 
 def _denied(before: Sequence[str], after: Sequence[str]) -> bool:
@@ -285,8 +287,8 @@ class Proportion:
 
 def share_right(transcripts: ItemTranscripts, key: str) -> Proportion:
     """Right answers in a condition, among the items that were asked in it."""
-    asked = [answer_of(item, transcript[key]) for item, transcript in transcripts if key in transcript]
-    return Proportion(asked.count("right"), len(asked))
+    answers = [answer_of(item, transcript[key]) for item, transcript in transcripts if key in transcript]
+    return Proportion(answers.count("right"), len(answers))
 
 
 def why_uninformative(transcripts: ItemTranscripts, measure: SuiteMeasure, margin: float) -> WhyUninformative | None:

@@ -112,9 +112,9 @@ class SuiteBatch:
     key: Asking
     new: int = 0
 
-    def take(self, found: Mapping[str, KeptAnswer]) -> None:
+    def take(self, answers: Mapping[str, KeptAnswer]) -> None:
         """Keep what a model answered to all of `todo`."""
-        fresh = {name: answer for name, answer in found.items() if name not in self.answers}
+        fresh = {name: answer for name, answer in answers.items() if name not in self.answers}
         self.new = len(fresh)
         self.answers |= fresh
         if self.kept is not None:
@@ -135,13 +135,13 @@ class AnswerBatches(Protocol):
 def answered_here(clock: Callable[[], float] = time.perf_counter) -> AnswerBatches:
     """One batch after the other, by the model itself."""
 
-    def answered(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+    def answer(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
         for batch in batches:
             if batch.todo:
                 batch.take(answer_batch(model, batch.suite, batch.todo, clock))
             yield batch
 
-    return answered
+    return answer
 
 
 def ask(
@@ -174,11 +174,13 @@ def ask_each(
     a batch with any new item is asked as a whole, and the kept answers stay. Raises ContractError for a suite that uses a key
     twice, or asks for likelihoods of a model without them.
     """
-    told = progress or SilentProgress()
-    cut = [(part, list(_batches(part.suite, part.items, model.batch_size))) for part in parts]
-    pending = (batch for part, own in cut for batch in _pending(model, part, own))
+    progress = progress or SilentProgress()
+    batched = [(part, list(_batches(part.suite, part.items, model.batch_size))) for part in parts]
+    pending = (batch for part, part_batches in batched for batch in _pending(model, part, part_batches))
     with closing((answered or answered_here())(model, pending, stop)) as batches:
-        return [_part_replies(part, islice(batches, len(own)), told, stop) for part, own in cut]
+        return [
+            _part_replies(part, islice(batches, len(part_batches)), progress, stop) for part, part_batches in batched
+        ]
 
 
 def _part_replies(part: SuitePart, batches: Iterator[SuiteBatch], progress: Progress, stop: Stop) -> SuiteReplies:
@@ -188,25 +190,25 @@ def _part_replies(part: SuitePart, batches: Iterator[SuiteBatch], progress: Prog
         progress.stage(part.stage, len(items))
     check(stop)
     answers: dict[str, KeptAnswer] = {}
-    new = 0
+    n_new = 0
     for batch in batches:
         answers |= batch.answers
-        new += batch.new
+        n_new += batch.new
         progress.advance(len(batch.items))
         check(stop)
     return SuiteReplies(
         transcripts={item.id: transcript_of(body) for item in items if (body := answers[item.id].said) is not None},
         left_out=tuple(item.id for item in items if answers[item.id].said is None),
-        new=new,
+        new=n_new,
         seconds_by_item={item.id: answers[item.id].seconds for item in items},
         tokens_in=sum(answers[item.id].tokens_in for item in items),
         tokens_out=sum(answers[item.id].tokens_out for item in items),
     )
 
 
-def _pending(model: Model, part: SuitePart, cut: Sequence[Sequence[SuiteItem]]) -> Iterator[SuiteBatch]:
+def _pending(model: Model, part: SuitePart, batches: Sequence[Sequence[SuiteItem]]) -> Iterator[SuiteBatch]:
     suite, kept, key = part.suite, part.kept, answers_key(model, part.suite)
-    for batch in cut:
+    for batch in batches:
         openings = {item.id: _opening(suite, item) for item in batch}
         known = kept.known(key, openings) if kept is not None else {}
         unknown = [item for item in batch if item.id not in known]
@@ -283,9 +285,9 @@ def answer_batch(
     model: Model, suite: Suite, batch: Sequence[SuiteItem], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, KeptAnswer]:
     """The answers of a model to a batch, by item id. Each has its share of the seconds."""
-    began = clock()
+    start_s = clock()
     answers = _batch(model, suite, batch)
-    share = (clock() - began) / len(batch)
+    share = (clock() - start_s) / len(batch)
     return {name: replace(answer, seconds=share) for name, answer in answers.items()}
 
 
@@ -295,48 +297,50 @@ def _batch(model: Model, suite: Suite, batch: Sequence[SuiteItem]) -> dict[str, 
     too_long: set[str] = set()
     tokens_in, tokens_out = Counter[str](), Counter[str]()
     while True:
-        asked = [
+        open_questions = [
             (item, question)
             for item in batch
             if item.id not in too_long
             for question in suite.ask(item, transcripts[item.id])
         ]
-        too_long |= {item.id for item, question in asked if not _has_room(model, question)}
-        asked = [(item, question) for item, question in asked if item.id not in too_long]
-        if not asked:
+        too_long |= {item.id for item, question in open_questions if not _has_room(model, question)}
+        open_questions = [(item, question) for item, question in open_questions if item.id not in too_long]
+        if not open_questions:
             bodies = {
                 name: None if name in too_long else {key: asdict(reply) for key, reply in replies.items()}
                 for name, replies in transcripts.items()
             }
             return {name: KeptAnswer(body, 0.0, tokens_in[name], tokens_out[name]) for name, body in bodies.items()}
-        for (item, question), (reply, read, written) in zip(asked, _replies(model, asked), strict=True):
+        for (item, question), (reply, prompt_tokens, answer_tokens) in zip(
+            open_questions, _replies(model, open_questions), strict=True
+        ):
             if question.key in transcripts[item.id]:
                 raise ContractError(f'asks "{question.key}" of {item.id} twice', where=suite.name)
             transcripts[item.id][question.key] = reply
-            tokens_in[item.id] += read
-            tokens_out[item.id] += written
+            tokens_in[item.id] += prompt_tokens
+            tokens_out[item.id] += answer_tokens
 
 
-def _replies(model: Model, asked: _Round) -> list[_Counted]:
+def _replies(model: Model, open_questions: _Round) -> list[_Counted]:
     """In the order asked. Those of one kind go together: the likelihoods, and answers by how they are decoded."""
-    found: dict[int, _Counted] = {}
-    for places in _alike(asked):
-        questions = [asked[place][1] for place in places]
-        found |= zip(places, _of_a_kind(model, questions), strict=True)
-    return [found[place] for place in range(len(asked))]
+    replies: dict[int, _Counted] = {}
+    for places in _by_kind(open_questions):
+        questions = [open_questions[place][1] for place in places]
+        replies |= zip(places, _of_a_kind(model, questions), strict=True)
+    return [replies[place] for place in range(len(open_questions))]
 
 
-def _alike(asked: _Round) -> Iterator[list[int]]:
+def _by_kind(open_questions: _Round) -> Iterator[list[int]]:
     kinds: dict[str, list[int]] = {}
-    for place, (_, question) in enumerate(asked):
+    for place, (_, question) in enumerate(open_questions):
         kinds.setdefault(_kind(question), []).append(place)
     yield from kinds.values()
 
 
 def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
-    chosen = [question for question in questions if isinstance(question, ChoiceRequest)]
-    if chosen:
-        return _likeliest(model, chosen)
+    choices = [question for question in questions if isinstance(question, ChoiceRequest)]
+    if choices:
+        return _likeliest(model, choices)
     first = questions[0]
     assert isinstance(first, TextRequest)
     answers = model.generate([question.prompt for question in questions], first.decoding)
@@ -349,11 +353,13 @@ def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
 def _likeliest(model: Model, questions: Sequence[ChoiceRequest]) -> list[_Counted]:
     if model.score is None:
         raise ContractError("gives no likelihoods of answers", where=model.name, expected="a local model")
-    scored = model.score([question.prompt for question in questions], [question.options for question in questions])
+    logps_by_question = model.score(
+        [question.prompt for question in questions], [question.options for question in questions]
+    )
     turn = model.count_tokens((Message("user", ""),))
     return [
         (SuiteReply(question.options[max(range(len(logps)), key=logps.__getitem__)], tuple(logps)), read, 0)
-        for question, logps in zip(questions, scored, strict=True)
+        for question, logps in zip(questions, logps_by_question, strict=True)
         for read in (_read(model, question, turn),)
     ]
 
@@ -376,11 +382,11 @@ def _has_room(model: Model, question: Question) -> bool:
 
 def _opening(suite: Suite, item: SuiteItem) -> str:
     """Hash of the item's first questions and of its facts, which decide the later ones. Answers are kept under it."""
-    asked = [
+    questions = [
         ["Written" if isinstance(question, TextRequest) else "Chosen", _body(question)]
         for question in suite.ask(item, {})
     ]
-    body = [item.facts, *asked]
+    body = [item.facts, *questions]
     return hashlib.sha256(json.dumps(body, ensure_ascii=True).encode()).hexdigest()
 
 

@@ -120,8 +120,8 @@ ItemContent = tuple[str, dict[str, Any]]  # text and facts of an item
 
 def _chosen(stratum: Stratum, random: Random) -> ItemContent:
     choice = FAMILIES[stratum.kin].make(stratum.level, random)
-    about = {FACT: f"{stratum.kin}: {choice.fact}"} if choice.fact else {}
-    return choice.question, {"options": list(choice.options), "right": choice.right, **about}
+    fact = {FACT: f"{stratum.kin}: {choice.fact}"} if choice.fact else {}
+    return choice.question, {"options": list(choice.options), "right": choice.right, **fact}
 
 
 def _written(stratum: Stratum, random: Random) -> ItemContent:
@@ -190,8 +190,8 @@ class General:
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         if seed not in self._sequences:
             self._sequences[seed] = [], in_turn([self._of(stratum, seed) for stratum in self.strata])
-        items, rest = self._sequences[seed]
-        items += islice(rest, max(0, stop - len(items)))
+        items, sequence = self._sequences[seed]
+        items += islice(sequence, max(0, stop - len(items)))
         return items[start:stop]
 
     def of_stratum(self, stratum: Stratum, seed: int, start: int, stop: int) -> list[SuiteItem]:
@@ -215,12 +215,12 @@ class General:
 def in_turn(strata: Iterable[Iterable[SuiteItem]]) -> Iterator[SuiteItem]:
     """One item of each stratum in turn, always about a new fact; a stratum without one is left out from then on."""
     facts: set[str] = set()
-    left = [iter(items) for items in strata]
-    while left:
-        for items in tuple(left):
+    open_strata = [iter(items) for items in strata]
+    while open_strata:
+        for items in tuple(open_strata):
             item = next((item for item in items if item.facts.get(FACT) not in facts), None)
             if item is None:
-                left.remove(items)
+                open_strata.remove(items)
                 continue
             facts |= {item.facts[FACT]} if FACT in item.facts else set()
             yield item
@@ -255,16 +255,18 @@ def find_option(text: str, options: Sequence[str]) -> str | None:
     So "57, since 57 > 34" and "Between 34 and 57 the larger is 57" both name 57. An option inside a longer word, number or option
     does not count.
     """
-    found = [(match.start(), match.end(), option) for option in options for match in _found(option, text)]
-    whole = [
-        one for one in found if not any(other[0] <= one[0] and one[1] <= other[1] and other != one for other in found)
+    mentions = [(match.start(), match.end(), option) for option in options for match in _mentions(option, text)]
+    longest = [
+        one
+        for one in mentions
+        if not any(other[0] <= one[0] and one[1] <= other[1] and other != one for other in mentions)
     ]
-    if not whole:
+    if not longest:
         return None
-    first, last = min(whole), max(whole)
+    first, last = min(longest), max(longest)
     return first[2] if not re.search(r"\w", text[: first[0]]) else last[2]
 
 
-def _found(option: str, text: str) -> Iterator[re.Match[str]]:
+def _mentions(option: str, text: str) -> Iterator[re.Match[str]]:
     body = re.escape(option.casefold().rstrip("."))
     return re.finditer(rf"(?<!\w)(?<!\w-)(?<!\d[.,:]){body}(?!\w)(?!-\w)(?![.,:]\d)", text.casefold())

@@ -82,8 +82,8 @@ def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAM
     families = len({stratum.kin for stratum in used})
     if families >= fewest:
         return Headroom(used, None)
-    asked = len({pilot.stratum.kin for pilot in pilots})
-    return Headroom(used, FewFamilies(families=families, asked=asked, needed=fewest, margin=margin))
+    n_families = len({pilot.stratum.kin for pilot in pilots})
+    return Headroom(used, FewFamilies(families=families, asked=n_families, needed=fewest, margin=margin))
 
 
 def _off_the_middle(pilot: Pilot) -> tuple[float, int]:
@@ -115,12 +115,12 @@ def next_looks(
 
     asked: items so far. pilots: of items that fit the context; a stratum without any is dropped.
     """
-    again = {}
+    next_stops = {}
     for stratum in strata:
         stops = [stop for stop in look_sizes(stratum, quick=quick) if stop > asked.get(stratum, 0)]
         if stops and _is_open(stratum, asked, pilots, margin, stops[-1]):
-            again[stratum] = stops[0]
-    return again
+            next_stops[stratum] = stops[0]
+    return next_stops
 
 
 def _is_open(
@@ -139,13 +139,13 @@ def pass_probability(pilot: Pilot, margin: float, of: int) -> float:
 
     0 or 1 if the remaining items cannot change it. of: at least as many as were seen.
     """
-    left, wanted = max(0, of - pilot.n), _right_to_pass(pilot.stratum, max(of, pilot.n), margin) - pilot.right
-    if wanted <= 0 or wanted > left:
-        return float(wanted <= 0)
+    n_left, n_wanted = max(0, of - pilot.n), _right_to_pass(pilot.stratum, max(of, pilot.n), margin) - pilot.right
+    if n_wanted <= 0 or n_wanted > n_left:
+        return float(n_wanted <= 0)
     right, wrong = pilot.right + 0.5, pilot.n - pilot.right + 0.5
     return sum(
-        math.comb(left, more) * math.exp(_log_beta(right + more, wrong + left - more) - _log_beta(right, wrong))
-        for more in range(wanted, left + 1)
+        math.comb(n_left, more) * math.exp(_log_beta(right + more, wrong + n_left - more) - _log_beta(right, wrong))
+        for more in range(n_wanted, n_left + 1)
     )
 
 

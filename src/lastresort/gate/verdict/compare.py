@@ -95,17 +95,21 @@ def judge_measure(
     were looked at as they came, in their order; None where all came before they were tested.
     Raises ContractError as `non_inferior` does.
     """
-    own = margin * margin_factor
+    scaled_margin = margin * margin_factor
     if not pairs:
-        return uninformative_measure(name, suite, margin=own, binary=binary, why=(uninformative or NOTHING_SAID,))
+        return uninformative_measure(
+            name, suite, margin=scaled_margin, binary=binary, why=(uninformative or NOTHING_SAID,)
+        )
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
     test = non_inferior if looks is None else partial(non_inferior_so_far, looks=looks)
-    tested = test(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
-    found = TestedMeasure.from_fields_of(
-        tested,
+    comparison = test(
+        base, tuned, margin=scaled_margin, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed
+    )
+    finding = TestedMeasure.from_fields_of(
+        comparison,
         name=name,
         suite=suite,
-        margin=own,
+        margin=scaled_margin,
         base=mean_score(base, groups),
         tuned=mean_score(tuned, groups),
         binary=binary,
@@ -113,8 +117,8 @@ def judge_measure(
         strata=strata(pairs),
     )
     if uninformative is None:
-        return found.replaced(reason=suite_reason(found))
-    fields = {**dict(found), "verdict": "UNINFORMATIVE", "n_needed": None, "why": (uninformative,)}
+        return finding.replaced(reason=suite_reason(finding))
+    fields = {**dict(finding), "verdict": "UNINFORMATIVE", "n_needed": None, "why": (uninformative,)}
     unclear = UninformativeMeasure(**fields)
     return unclear.replaced(reason=suite_reason(unclear))
 
@@ -123,14 +127,14 @@ def uninformative_measure(
     name: str, suite: str, *, margin: float, why: Sequence[WhyUninformative], binary: bool = True
 ) -> UninformativeMeasure:
     """A measure without any informative item. margin: on its own scale. why: at least one."""
-    found = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=tuple(why))
-    return found.replaced(reason=suite_reason(found))
+    finding = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=tuple(why))
+    return finding.replaced(reason=suite_reason(finding))
 
 
 def skipped_measure(name: str, suite: str) -> SkippedMeasure:
     """A measure that the task leaves out with `keep: {SUITE: skip}`."""
-    found = SkippedMeasure(name=name, suite=suite)
-    return found.replaced(reason=suite_reason(found))
+    finding = SkippedMeasure(name=name, suite=suite)
+    return finding.replaced(reason=suite_reason(finding))
 
 
 def strata(pairs: Sequence[ScorePair]) -> tuple[StratumScores, ...]:

@@ -71,7 +71,7 @@ def judge_target(
     cheaper system may show, as among variants of a prompt. Raises ContractError as `better` does, and on a negative cost.
     """
     met = judgement.outcome == "MET"
-    found = TargetAtBar(
+    target = TargetAtBar(
         passed=met,
         outcome=judgement.outcome,
         score=judgement.score,
@@ -81,32 +81,32 @@ def judge_target(
         by="bar" if met else None,
         unit=judgement.unit,
     )
-    return _with_reason(found if comparator is None else _compared(found, comparator, alpha, margin, seed))
+    return _with_reason(target if comparator is None else _compared(target, comparator, alpha, margin, seed))
 
 
-def _compared(found: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
+def _compared(target: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
     prompt, tuned = comparator.prompt, comparator.tuned
     binary, groups = comparator.binary, comparator.groups
-    won = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)
-    is_better = won.p <= alpha
-    kept = None
+    improvement = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)
+    is_better = improvement.p <= alpha
+    is_non_inferior = None
     if not is_better:
-        tested = non_inferior(prompt, tuned, margin=margin, alpha=alpha, binary=binary, groups=groups, seed=seed)
-        kept = tested.verdict == "NON_INFERIOR"
+        comparison = non_inferior(prompt, tuned, margin=margin, alpha=alpha, binary=binary, groups=groups, seed=seed)
+        is_non_inferior = comparison.verdict == "NON_INFERIOR"
     cheaper = _cheaper(comparator)
-    worth = is_better or bool(kept and cheaper)
+    worth = is_better or bool(is_non_inferior and cheaper)
     return TargetCompared.from_fields_of(
-        found,
-        passed=found.passed and worth,
+        target,
+        passed=target.passed and worth,
         comparator=comparator.name,
         comparator_score=mean_score(prompt, comparator.groups),
         tuned_score=mean_score(tuned, comparator.groups),
-        n_compared=won.n,
-        gain=won.difference,
-        interval=won.interval,
-        p_better=won.p,
+        n_compared=improvement.n,
+        gain=improvement.difference,
+        interval=improvement.interval,
+        p_better=improvement.p,
         better=is_better,
-        non_inferior=kept,
+        non_inferior=is_non_inferior,
         margin=margin,
         cheaper=cheaper,
         by=None if not worth else "better" if is_better else "cheaper",
@@ -125,8 +125,8 @@ def judged_again(gate: ClimbGate, test: Judgement) -> ClimbGate:
     """The gate of a system whose test of the bar went on with fresh items. All else stays, also what it was compared with: nothing
     is asked, and no second comparison adds an error of its own.
     """
-    found, met = gate.target, test.outcome == "MET"
-    by = found.by if isinstance(found, TargetCompared) else "bar" if met else None
+    old_target, met = gate.target, test.outcome == "MET"
+    by = old_target.by if isinstance(old_target, TargetCompared) else "bar" if met else None
     counts = {
         "outcome": test.outcome,
         "score": test.score,
@@ -135,15 +135,19 @@ def judged_again(gate: ClimbGate, test: Judgement) -> ClimbGate:
         "n_needed": test.n_needed,
         "unit": test.unit,
     }
-    target = _with_reason(found.replaced(passed=met and by is not None, by=by, **counts))
-    now = conclude(gate.suites, target, power=gate.power, alpha=gate.alpha)
+    target = _with_reason(old_target.replaced(passed=met and by is not None, by=by, **counts))
+    conclusion = conclude(gate.suites, target, power=gate.power, alpha=gate.alpha)
     return gate.replaced(
-        verdict=now.verdict, reasons=now.reasons, suites=now.suites, target=now.target, would_decide=now.would_decide
+        verdict=conclusion.verdict,
+        reasons=conclusion.reasons,
+        suites=conclusion.suites,
+        target=conclusion.target,
+        would_decide=conclusion.would_decide,
     )
 
 
-def _with_reason(found: TargetFound) -> TargetFound:
-    return found.replaced(reason=words.target_reason(found))
+def _with_reason(target: TargetFound) -> TargetFound:
+    return target.replaced(reason=words.target_reason(target))
 
 
 PASSED = {"NON_INFERIOR", "SKIPPED"}
@@ -173,49 +177,53 @@ def conclude(
     ContractError without any measure, or if two share a name. Source: Berger 1982 (intersection-union); Holm 1979. Simulations:
     docs/gate-simulations.md.
     """
-    names = [found.name for found in suites]
+    names = [finding.name for finding in suites]
     if not names or len(set(names)) < len(names):
         raise ContractError(f"the measures {listed(names)}", expected="at least one, each with a name of its own")
-    judged = _after_holm(suites, alpha)
-    costly = pays_too_much(lost_in_general(judged), target)
-    verdict = _verdict(judged, target, costly=costly)
+    findings = _after_holm(suites, alpha)
+    costly = pays_too_much(lost_in_general(findings), target)
+    verdict = _verdict(findings, target, costly=costly)
     return GateConclusion(
         verdict=verdict,
-        reasons=words.reasons(verdict, judged, target, costly=costly),
-        would_decide=words.would_decide(judged, target, costly=costly, leaves_out=leaves_out)
+        reasons=words.reasons(verdict, findings, target, costly=costly),
+        would_decide=words.would_decide(findings, target, costly=costly, leaves_out=leaves_out)
         if verdict == "HOLD"
         else (),
         alpha=alpha,
         power=power,
         target=target,
-        suites=judged,
+        suites=findings,
     )
 
 
 def _after_holm(suites: Sequence[SuiteFound], alpha: float) -> tuple[SuiteFound, ...]:
-    tested = [found for found in suites if isinstance(found, TestedMeasure)]
-    adjusted = dict(zip([found.name for found in tested], holm([found.p_regressed for found in tested]), strict=True))
+    tested = [finding for finding in suites if isinstance(finding, TestedMeasure)]
+    adjusted = dict(
+        zip([finding.name for finding in tested], holm([finding.p_regressed for finding in tested]), strict=True)
+    )
     return tuple(
-        _judged(found, adjusted[found.name], len(tested), alpha) if isinstance(found, TestedMeasure) else found
-        for found in suites
+        _with_verdict(finding, adjusted[finding.name], len(tested), alpha)
+        if isinstance(finding, TestedMeasure)
+        else finding
+        for finding in suites
     )
 
 
-def _judged(found: TestedMeasure, adjusted: float, family: int, alpha: float) -> TestedMeasure:
-    kept, lost = found.p <= alpha, adjusted <= alpha
-    if kept and lost:  # two looks that contradict each other; neither is claimed
-        found = found.replaced(verdict="UNDERPOWERED")
-    elif kept:
-        found = found.replaced(verdict="NON_INFERIOR", n_needed=None)
-    elif lost:
-        found = found.replaced(verdict="REGRESSED", n_needed=None)
+def _with_verdict(finding: TestedMeasure, adjusted: float, family: int, alpha: float) -> TestedMeasure:
+    within_margin, regressed = finding.p <= alpha, adjusted <= alpha
+    if within_margin and regressed:  # two looks that contradict each other; neither is claimed
+        finding = finding.replaced(verdict="UNDERPOWERED")
+    elif within_margin:
+        finding = finding.replaced(verdict="NON_INFERIOR", n_needed=None)
+    elif regressed:
+        finding = finding.replaced(verdict="REGRESSED", n_needed=None)
     else:
-        found = found.replaced(verdict="UNDERPOWERED")
-    return found.replaced(reason=words.suite_reason(found, family))
+        finding = finding.replaced(verdict="UNDERPOWERED")
+    return finding.replaced(reason=words.suite_reason(finding, family))
 
 
 def _verdict(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateVerdict:
-    verdicts = {found.verdict for found in suites}
+    verdicts = {finding.verdict for finding in suites}
     if "REGRESSED" in verdicts:
         return "REJECT"
     passed = target.passed is not False and verdicts <= PASSED
@@ -251,15 +259,15 @@ def repairs_after(gate: ClimbGate) -> RepairNeed | None:
         return None
     if quick and gate.verdict != "REJECT":
         return None
-    offending = [found for found in gate.suites if _offends(found, gate)]
-    if not offending or any(found.suite not in SUITES for found in offending):
+    offending = [finding for finding in gate.suites if _offends(finding, gate)]
+    if not offending or any(finding.suite not in SUITES for finding in offending):
         return None
-    return RepairNeed(tuple(found.name for found in offending), gate.costly, UNTRAINED if quick else KINDS)
+    return RepairNeed(tuple(finding.name for finding in offending), gate.costly, UNTRAINED if quick else KINDS)
 
 
-def _offends(found: SuiteFound, gate: ClimbGate) -> bool:
-    if not isinstance(found, TestedMeasure):
+def _offends(finding: SuiteFound, gate: ClimbGate) -> bool:
+    if not isinstance(finding, TestedMeasure):
         return False
-    if found.verdict == "REGRESSED" or (gate.costly and found.suite == GENERAL and found.difference < 0):
+    if finding.verdict == "REGRESSED" or (gate.costly and finding.suite == GENERAL and finding.difference < 0):
         return True
-    return gate.verdict == "HOLD" and found.verdict == "UNDERPOWERED" and found.loss_seen
+    return gate.verdict == "HOLD" and finding.verdict == "UNDERPOWERED" and finding.loss_seen
