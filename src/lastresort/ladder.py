@@ -1,8 +1,11 @@
 """The ladder: its rungs, from the cheapest to the most expensive, each with every fact that other parts know of it.
 
-A new rung is a class with the methods of `rungs.rung.Rung` in a file of its own (skip_reason, forecast, search), and a row here, at
-the place where it belongs by cost. The climb, the dry run, the advice and the reports read this table.
-Its reason to skip is a value of `records.rungs`, a new one if none of those fits, with its words in `report.words.rungs`.
+A new rung touches these places:
+
+    a file in `rungs`   a class with the methods of `rungs.rung.Rung`: skip_reason, forecast, search
+    `RUNGS`             a row, where the rung belongs by cost; the climb, `init`, `plan`, the advice and the reports read it
+    `records.rungs`     a reason to skip or a finding, if none of those there fits; its words are in `report.words.rungs`
+    `spec.sections`     its settings, if it has any; their key is a field of `spec.task.Task`
 
 Plain values and `module:name` strings, so that reading the table imports no rung.
 """

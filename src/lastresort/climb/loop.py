@@ -9,11 +9,12 @@ For each rung of the task's ladder, in order:
     decide    the next rung, or stop                                            `climb.decide.next_step`
 
 `next_step` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
-gate asks whether that system broke anything else (`review`, which `app.climb` hands in: the gate, then repairs). A rejected system
-may not win, so the loop decides again, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
+gate asks whether that system broke anything else. It comes as an argument (`Review`), since the gate is a layer above the climb:
+`app.climb._gate_and_repair` makes it of `gate.in_climb.run_first_gate` and `after.repair`. A rejected system may not win, so the
+loop decides again, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
 
-All judgement is in `climb.decide`, which is pure. A new rung is a class with the methods of `rungs.rung.Rung` and a row in
-`ladder`; nothing here names one.
+All judgement is in `climb.decide`, which is pure. Nothing here names a rung: `ladder` says which places a new
+one touches.
 
 Every finished piece is in the record before the next begins, so a climb that was killed goes on with `--resume` and reaches the
 same decision.

@@ -1,4 +1,7 @@
-"""A rung, and the workbench it gets: the task, train and dev. The test set stays with the climb."""
+"""A rung, and the workbench it gets: the task, train and dev. The test set stays with the climb.
+
+No rung calls the gate: `climb.loop` does, once a tuned system would win, with the `Review` that `app.climb` makes.
+"""
 
 from __future__ import annotations
 
