@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ from lastresort.engine.forest import Row
 from lastresort.evals.scorers import SCORERS, Scorer
 from lastresort.evals.scorers.scorer import AnswerForm, ScorerEntry
 from lastresort.gate.plans import PlainPlan, SuiteInputs
+from lastresort.hardware.cards import known_cards
+from lastresort.hardware.find import shape_named
+from lastresort.hardware.plan.plan import PlanInputs, plan
+from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.interop.exporting import TARGETS, ExportTarget
 from lastresort.interop.exporting.job import ExportFiles, ExportJob
 from lastresort.ladder import RUNGS, RungFacts
@@ -129,6 +134,18 @@ def test_a_dry_run_knows_a_new_rung_that_trains_and_a_new_suite(
     assert found.gate is not None
     assert [suite.name for suite in found.gate.suites] == ["general", "sycophancy", "format_leak", "manners"]
     assert found.gate.suites[-1].items > 0
+
+
+def test_a_plan_of_the_ladder_has_each_rung_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNGS, "exercise", replace(ROW, winner="adapter", learns="examples"))
+    inputs = PlanInputs(Setup("qlora"), True, Cards(known_cards()["h100"]), False, {}, None)
+    rows = plan(shape_named("smollm2-135m"), inputs).ladder
+    assert [(row.rung, row.method, row.learning) for row in rows] == [
+        ("sft", "qlora", "sft"),
+        ("preference", "qlora", "dpo"),
+        ("full", "full", "sft"),
+        ("exercise", "qlora", "sft"),
+    ]
 
 
 class Brief:

@@ -21,6 +21,7 @@ from lastresort.data.duplicates import usual_spellings
 from lastresort.data.split import UnitSize, fill, least_dev
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
+from lastresort.ladder import COST_RUNG, PREFERENCE_RUNG, PROMPT_RUNG, RUNGS, STORE_RUNG
 
 MOST_LABELS, LONGEST_LABEL = 60, 80  # characters
 SHORT_WORDS = 6
@@ -102,7 +103,9 @@ SCORES: dict[AnswerKind, str] = {
 }
 BARS: dict[AnswerKind, float] = {"labels": 0.85, "json": 0.8, "number": 0.7, "short": 0.7, "text": 0.4}
 GRADED = frozenset({"rouge_l"})
-LADDERS = (("prompting", "sft", "preference", "full"), ("prompting", "sft", "full"), ("prompting", "sft"))
+LADDER = tuple(rung for rung in RUNGS if rung != STORE_RUNG)  # a draft names no documents
+# The shorter ones for fewer test items, which more rungs divide among them.
+LADDERS = (LADDER, tuple(rung for rung in LADDER if rung != PREFERENCE_RUNG), (PROMPT_RUNG, COST_RUNG))
 CONFIDENCE, LOWEST_BAR, STEP = 0.95, 0.5, 0.05
 TEST_SHARE = 0.3
 TEST_SHARES = (0.7, 0.5, 0.35, 0.25)  # of the usual size, where groups do not fit that

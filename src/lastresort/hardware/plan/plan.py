@@ -37,6 +37,7 @@ from lastresort.hardware.plan.memory import MemoryTerm
 from lastresort.hardware.plan.setup import METHODS, Cards, Setup
 from lastresort.hardware.plan.time import Offer, TrainingWork, for_all, offers, training_time, usd
 from lastresort.hardware.shape import ModelShape
+from lastresort.ladder import RUNGS, trained_rungs, trains_all
 
 SHOWN_OFFERS = 3
 NODE_CARDS = 8  # the most in one machine, usually
@@ -152,22 +153,27 @@ def _offer(one: Offer) -> CardOffer:
 
 def _ladder(shape: ModelShape, setup: Setup, inputs: PlanInputs) -> tuple[RungRow, ...]:
     """What each rung that trains would need, and the cheapest cards for it and for all up to it."""
-    adapters = replace(setup, method="lora" if setup.trains_all else setup.method, learning="sft")
-    rungs = {"sft": adapters, "preference": replace(adapters, learning="dpo"), "full": replace(adapters, method="full")}
-    found, so_far = [], []
-    for name, own in rungs.items():
-        so_far.append(own)
-        alone, together = (for_all(shape, setups, inputs.prices, inputs.job) for setups in ([own], so_far))
-        found.append(
+    rows, setups = list[RungRow](), list[Setup]()
+    for name in trained_rungs():
+        rung_setup = _rung_setup(name, setup)
+        setups.append(rung_setup)
+        alone, together = (for_all(shape, some, inputs.prices, inputs.job) for some in ([rung_setup], setups))
+        rows.append(
             RungRow(
                 rung=name,
-                method=own.method,
-                learning=own.learning,
+                method=rung_setup.method,
+                learning=rung_setup.learning,
                 cheapest=None if alone is None else _offer(alone),
                 cheapest_up_to_here=None if together is None else _offer(together),
             )
         )
-    return tuple(found)
+    return tuple(rows)
+
+
+def _rung_setup(rung: str, setup: Setup) -> Setup:
+    """How the rung trains where a plan is asked for `setup`; preferences as pairs."""
+    method = "full" if trains_all(rung) else "lora" if setup.trains_all else setup.method
+    return replace(setup, method=method, learning="dpo" if RUNGS[rung].learns == "preferences" else "sft")
 
 
 def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
