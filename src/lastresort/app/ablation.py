@@ -38,23 +38,23 @@ class Ablation:
     limit: str
     connect: Connect | None = None
 
-    def studied(self, made: SyntheticRows, progress: Progress, stop: Stop = NEVER) -> Study:
+    def studied(self, synthetic_rows: SyntheticRows, progress: Progress, stop: Stop = NEVER) -> Study:
         """Train with and without the rows, for what is left of the money. The same call goes on.
 
         Raises BudgetError where the rows took all of it and a paid judge is still to be asked, and what `run_study` does.
         """
-        task = self.task.model_copy(update={"examples": made.sources.with_synthetic(made.path)})
+        task = self.task.model_copy(update={"examples": synthetic_rows.sources.with_synthetic(synthetic_rows.path)})
         if self.limit_usd is not None and _pays_judge(task):
-            left = self.limit_usd - made.tally.usd
-            if left <= 0:
+            usd_left = self.limit_usd - synthetic_rows.tally.usd
+            if usd_left <= 0:
                 raise BudgetError(
-                    f"{made.tally.usd:.2f} USD are spent on rows",
+                    f"{synthetic_rows.tally.usd:.2f} USD are spent on rows",
                     where=self.limit,
                     expected=f"less than {self.limit_usd:g}: the study asks a judge",
                     remedy="Raise it.",
                     resume=SAME_COMMAND,
                 )
-            task = task.model_copy(update={"limits": task.limits.model_copy(update={"usd": left})})
+            task = task.model_copy(update={"limits": task.limits.model_copy(update={"usd": usd_left})})
         try:
             return run_study(replace(self._request, task=task), progress, stop, self.connect)
         except BudgetError as error:
@@ -90,7 +90,7 @@ def planned_ablation(
     task, out = given_task(request.task, dict(request.settings)), rows_file(request)
     rows = tuple(path for path in task.examples.synthetic if path.resolve() != out.resolve())
     name = f"{task.task}-synthetic"
-    found = Ablation(
+    ablation = Ablation(
         task=task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": rows})}),
         seeds=seeds,
         folder=STUDIES / (name if out.stem == name else f"{name}-{out.stem}"),
@@ -100,22 +100,22 @@ def planned_ablation(
         connect=connect,
     )
     judge = task.score.judge
-    if found.limit_usd is not None and judge is not None and not judge.price_known:
+    if ablation.limit_usd is not None and judge is not None and not judge.price_known:
         raise InputError(
-            f"a limit of {found.limit_usd:g} USD without the prices of the judge {judge.model}",
-            where=found.limit,
+            f"a limit of {ablation.limit_usd:g} USD without the prices of the judge {judge.model}",
+            where=ablation.limit,
             expected="what its tokens cost, since the study asks it",
             remedy="Add prompt_price and output_price under score.judge, in USD per million tokens.",
         )
     # Nobody would watch a connection for the hours in which an endpoint writes the rows.
-    study = ready_study(found._request, progress, stop, connect if made_at_workers(request) else None)
+    study = ready_study(ablation._request, progress, stop, connect if made_at_workers(request) else None)
     if go_on is not None and _pays_judge(task) and not go_on(_question(study), stop):
         raise StopRequestedError(
             "nobody agreed to the paid calls of the judge",
             where=f'{task.path.name}, key "score.judge"',
             remedy="Answer y, or add --yes. Nothing was spent.",
         )
-    return found
+    return ablation
 
 
 def _pays_judge(task: Task) -> bool:
@@ -126,9 +126,9 @@ def _pays_judge(task: Task) -> bool:
 def _question(study: PlannedStudy) -> str:
     from lastresort.study.run import forecast_of_verdicts
 
-    judge, known = study.prepared.task.score.judge, forecast_of_verdicts(study)
+    judge, verdicts_forecast = study.prepared.task.score.judge, forecast_of_verdicts(study)
     assert judge is not None, "only a judge is asked about"
-    usd = known.usd if known is not None and judge.price_known else None
+    usd = verdicts_forecast.usd if verdicts_forecast is not None and judge.price_known else None
     return words.question(study.answers, judge.model, usd)
 
 

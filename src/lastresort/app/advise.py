@@ -157,14 +157,14 @@ def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[
     a question.
     """
     say("Press Enter to skip a question, q to stop.")
-    asked: set[str] = set()
+    asked_names: set[str] = set()
     while True:
-        question = _next(open_facts(facts), asked)
+        question = _next(open_facts(facts), asked_names)
         if question is None:
             return facts
-        asked.add(question.fact)
-        answered, value = _answer(question, read, say)
-        if not answered:
+        asked_names.add(question.fact)
+        has_answer, value = _answer(question, read, say)
+        if not has_answer:
             return facts
         if value is not None:
             facts = replace(facts, **{question.fact: value})

@@ -103,7 +103,7 @@ def climb(
         rules = rules_of(prepared.task, settle_options(record, settings, until))
         if not begins:
             refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs), record)
-        asked = settle_request(record, compare, prepared, rules.until)
+        comparison = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":
             check_further_suites(prepared.task)  # before the model is loaded and a judge is paid
@@ -130,11 +130,11 @@ def climb(
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)
                 conclusion = concluded(bench, rules, outcomes, why)
-                if asked.names:
+                if comparison.names:
                     # Decided before the comparison, whatever becomes of it.
                     _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
                     # Time and memory of this process are compared.
-                    compare_ways(with_workers(bench, None), prepared, asked, conclusion.winner, ledger)
+                    compare_ways(with_workers(bench, None), prepared, comparison, conclusion.winner, ledger)
             finally:
                 try:
                     budget.note()
@@ -154,21 +154,21 @@ def _keep_options(record: Record, finished: Finish) -> bool:
     whether others were.
     """
     options = (finished.options.chosen, finished.options.gate, finished.options.ways)
-    replaced = [one for one in options if one is not None and one != record.last(type(one))]
-    for one in replaced:
-        record.append(one)
-    return bool(replaced)
+    old_events = [event for event in options if event is not None and event != record.last(type(event))]
+    for event in old_events:
+        record.append(event)
+    return bool(old_events)
 
 
 def _gate_and_repair(
-    bench: Workbench, prepared: PreparedTask, mode: GateMode, outcomes: Sequence[RungOutcome], won: RungOutcome
+    bench: Workbench, prepared: PreparedTask, mode: GateMode, outcomes: Sequence[RungOutcome], winner: RungOutcome
 ) -> RungOutcome | None:
     """The outcome of the tuned system that would win, after its gate and repairs; None where no gate is to run."""
-    found = run_first_gate(bench, prepared, outcomes, won, mode)
-    if found is None:
+    gating = run_first_gate(bench, prepared, outcomes, winner, mode)
+    if gating is None:
         return None
-    bench.progress.say(gate_line(won.rung, found.verdict, found.cause))
-    return after_repairs(bench, prepared, outcomes, replace(won, gate=found), mode)
+    bench.progress.say(gate_line(winner.rung, gating.verdict, gating.cause))
+    return after_repairs(bench, prepared, outcomes, replace(winner, gate=gating), mode)
 
 
 def _decide(
@@ -219,5 +219,5 @@ def _tested_on(prepared: PreparedTask) -> tuple[Example, ...]:
 
 
 def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:
-    won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
-    return write_winner(bench, won, None if won is None else gated_artefact(bench.record, won))
+    winner = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
+    return write_winner(bench, winner, None if winner is None else gated_artefact(bench.record, winner))

@@ -67,9 +67,10 @@ def columns_of(
         if len(facts) < 2:
             raise _too_few(facts, rows, data)
         if ask is None:
-            then = choose_columns(facts, len(rows), given_input=chosen.candidates[0].name, given_output=target)
+            next_choice = choose_columns(facts, len(rows), given_input=chosen.candidates[0].name, given_output=target)
             raise _unclear(
-                [chosen, then] if chosen.side == "input" and isinstance(then, OpenColumns) else [chosen], data
+                [chosen, next_choice] if chosen.side == "input" and isinstance(next_choice, OpenColumns) else [chosen],
+                data,
             )
         name = ask(chosen) or chosen.candidates[0].name
         source, target = (name, target) if chosen.side == "input" else (source, name)
@@ -86,28 +87,30 @@ def _too_few(facts: Sequence[ColumnFacts], rows: Sequence[RawRow], data: Path) -
 def only_plausible(data: Path) -> Ask:
     """Answers with the most plausible column, without a person. Raises InputError where several are equally so."""
 
-    def answer(found: OpenColumns) -> str:
-        if found.likely > 1:
-            raise _unclear([found], data)
-        return found.candidates[0].name
+    def answer(column: OpenColumns) -> str:
+        if column.likely > 1:
+            raise _unclear([column], data)
+        return column.candidates[0].name
 
     return answer
 
 
-def _unclear(found: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
-    """found: what is open, the first of it with all columns that it could be."""
-    columns = found[0].candidates
+def _unclear(open_columns: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
+    """open_columns: what is open, the first of it with all columns that it could be."""
+    columns = open_columns[0].candidates
     listed = [f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in columns[:MOST_COLUMNS_SHOWN]]
     more = len(columns) - len(listed)
-    options = " and ".join(f"--{one.side} COLUMN" for one in found)
-    remedy = f"Name {'it' if len(found) == 1 else 'them'} with {options}"
-    if all(one.likely == 1 for one in found):
-        remedy += ", or give --yes to take " + " and ".join(f'"{one.candidates[0].name}"' for one in found)
-    what = f"column is the {found[0].side}" if len(found) == 1 else "columns are the input and the output"
+    options = " and ".join(f"--{one.side} COLUMN" for one in open_columns)
+    remedy = f"Name {'it' if len(open_columns) == 1 else 'them'} with {options}"
+    if all(one.likely == 1 for one in open_columns):
+        remedy += ", or give --yes to take " + " and ".join(f'"{one.candidates[0].name}"' for one in open_columns)
+    question = (
+        f"column is the {open_columns[0].side}" if len(open_columns) == 1 else "columns are the input and the output"
+    )
     return OpenColumnsError(
-        f"cannot tell which {what}",
+        f"cannot tell which {question}",
         where=str(data),
-        expected=f"{'one' if len(found) == 1 else 'two'} of {'; '.join(listed)}"
+        expected=f"{'one' if len(open_columns) == 1 else 'two'} of {'; '.join(listed)}"
         + (f"; and {more} more" if more else ""),
         remedy=f"{remedy}.",
     )
@@ -116,20 +119,21 @@ def _unclear(found: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
 def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, given: Mapping[str, str | None]) -> None:
     """given: by option."""
     names = [one.name for one in facts]
-    wrong = {option: name for option, name in given.items() if name is not None and name not in names}
-    if not wrong:
+    unknown = {option: name for option, name in given.items() if name is not None and name not in names}
+    if not unknown:
         return
     source, target = _detected(facts, rows)
     others = {"--input": target, "--output": source}
-    near = {
-        option: nearest_column(name, [one for one in names if one != others[option]]) for option, name in wrong.items()
+    nearest = {
+        option: nearest_column(name, [one for one in names if one != others[option]])
+        for option, name in unknown.items()
     }
     remedies = [
-        f'write {option} "{name}"' if name else f"name one of them with {option}" for option, name in near.items()
+        f'write {option} "{name}"' if name else f"name one of them with {option}" for option, name in nearest.items()
     ]
     raise InputError(
-        " and ".join(f'no column "{name}"' for name in wrong.values()),
-        where=" and ".join(wrong),
+        " and ".join(f'no column "{name}"' for name in unknown.values()),
+        where=" and ".join(unknown),
         expected=", ".join(names),
         remedy=f"{capital(' and '.join(remedies))}.",
     )
@@ -137,7 +141,7 @@ def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, given: Mapping[str,
 
 def _detected(facts: Sequence[ColumnFacts], rows: int) -> tuple[str, str] | tuple[None, None]:
     """Input and output, with the most plausible column where the input is open."""
-    found = choose_columns(facts, rows)
-    if isinstance(found, OpenColumns) and found.side == "input" and found.candidates:
-        found = choose_columns(facts, rows, given_input=found.candidates[0].name)
-    return (None, None) if isinstance(found, OpenColumns) else found
+    choice = choose_columns(facts, rows)
+    if isinstance(choice, OpenColumns) and choice.side == "input" and choice.candidates:
+        choice = choose_columns(facts, rows, given_input=choice.candidates[0].name)
+    return (None, None) if isinstance(choice, OpenColumns) else choice

@@ -127,8 +127,8 @@ def text_of_run(record: Record, folder: Path, within: Path) -> str:
     if path.is_file() and not settings:
         try:
             says = json.loads(json.dumps(load_task(path).resolved()))
-            same = {key: value for key, value in says.items() if key in ran} == ran  # limits are in no record
+            is_same = {key: value for key, value in says.items() if key in ran} == ran  # limits are in no record
         except LastresortError:
-            same = not ran
-        text = read_text(path) if same else text
+            is_same = not ran
+        text = read_text(path) if is_same else text
     return moved(text, path.parent, folder)

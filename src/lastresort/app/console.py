@@ -49,9 +49,9 @@ def progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield LineProgress()
         return
-    shown = LiveProgress(SafeConsole(stderr=True))
-    with shown.live:
-        yield shown
+    live = LiveProgress(SafeConsole(stderr=True))
+    with live.live:
+        yield live
 
 
 class LiveProgress:
@@ -95,8 +95,8 @@ class LiveProgress:
     def drawn(self) -> RenderableType:
         """As it is now: time goes on between two reports."""
         stage, since = self._stage, self._clock() - self._shown_at
-        now = stage.model_copy(update={"label": safe_text(stage.label)})
-        return run_at_work(self._view, now, self._note, since)
+        shown_stage = stage.model_copy(update={"label": safe_text(stage.label)})
+        return run_at_work(self._view, shown_stage, self._note, since)
 
 
 class LineProgress:
@@ -131,11 +131,11 @@ class LineProgress:
         self._say_in_time(stage)
 
     def _say_in_time(self, stage: Stage) -> None:
-        now = time.monotonic()
-        if stage_left_s(stage) is not None and now - self._said >= LINE_EVERY_S:
+        now_s = time.monotonic()
+        if stage_left_s(stage) is not None and now_s - self._said >= LINE_EVERY_S:
             note = f", {self._note}" if self._note else ""
             self.say(spaced(f"{stage.label}: {rate_line(stage)}{note}"))
-            self._said = now
+            self._said = now_s
 
     def say(self, text: str) -> None:
         print_note(text)

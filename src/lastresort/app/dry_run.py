@@ -54,58 +54,60 @@ MARGIN = 0.1  # from the bar, of the scores that a test set should be able to te
 def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
     """None for a rung that trains nothing, a model whose shape is not known, and a machine that does not say
     how much memory it has."""
-    planned, room = planned_rung(task, rung, work), free_memory_bytes()
-    if planned is None or room is None:
+    training, room = planned_rung(task, rung, work), free_memory_bytes()
+    if training is None or room is None:
         return None
     cards = card_count()
-    division = divide(task.tune.processes, planned, cards)
-    whole, too_large = planned.loaded_bytes, division.sharded and base_beyond_card(planned)
-    planned, _ = divided_plan(planned, division, None)
+    division = divide(task.tune.processes, training, cards)
+    loaded_bytes, too_large = training.loaded_bytes, division.sharded and base_beyond_card(training)
+    training, _ = divided_plan(training, division, None)
     if division.count > 1 and not cards:  # this process has a copy of its own
-        room = max(0, room - whole) // division.count
-    memory = planned.memory
-    fits = planned.needed_bytes <= room and not too_large
+        room = max(0, room - loaded_bytes) // division.count
+    memory = training.memory
+    fits = training.needed_bytes <= room and not too_large
     return RungMemory(
-        method=planned.setup.method,
-        bytes=planned.needed_bytes,
+        method=training.setup.method,
+        bytes=training.needed_bytes,
         parts={kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
         free_bytes=room,
         fits=fits,
-        sentence=of_base_beyond_a_card(planned, whole)
+        sentence=of_base_beyond_a_card(training, loaded_bytes)
         if too_large
-        else of_memory(planned, room, None if fits else lowered(planned, room), rung, fits=fits),
+        else of_memory(training, room, None if fits else lowered(training, room), rung, fits=fits),
     )
 
 
 def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     """What the figures rest on, a sentence for each model that works."""
-    found = []
+    sentences = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
-        found.append(of_assumption(model, counts.summary, machine))
+        sentences.append(of_assumption(model, counts.summary, machine))
     divided = {of_training_cards(workload(prepared, rung).machine) for rung in rungs} - {""}
-    return [*found, *divided]
+    return [*sentences, *divided]
 
 
 def _of_rows(prepared: PreparedTask) -> list[str]:
     """What rows share that belong to no group, and which were made from passages that changed, in a sentence each."""
-    shared = [f"{capital(shared_source(note))}." for note in prepared.notes if isinstance(note, RowsShareSource)]
-    changed = [changed_passages(note) for note in prepared.notes if isinstance(note, RowsFromChangedPassages)]
-    return [*shared, *changed]
+    shared_sources = [
+        f"{capital(shared_source(note))}." for note in prepared.notes if isinstance(note, RowsShareSource)
+    ]
+    changed_sources = [changed_passages(note) for note in prepared.notes if isinstance(note, RowsFromChangedPassages)]
+    return [*shared_sources, *changed_sources]
 
 
 def missing(task: Task, rungs: Sequence[str], *, gated: bool, run: Path | None = None) -> list[str]:
     """What the climb would stop for before anything is spent. rungs: that apply. gated: whether a gate may run. run: that would go
     on.
     """
-    found = [MISSING_GEPA] if lacks_gepa(task) else []
+    obstacles = [MISSING_GEPA] if lacks_gepa(task) else []
     try:
         with nullcontext() if run is None else Record.open(run, read_only=True) as record:
             refuse_beyond_cards(task, rungs, record)
     except PrerequisiteError as error:
-        found.append(str(error))
+        obstacles.append(str(error))
     names = lm_eval_names(task) if gated else []
-    return found if not names or find_spec("lm_eval") is not None else [*found, of_missing_lm_eval(names)]
+    return obstacles if not names or find_spec("lm_eval") is not None else [*obstacles, of_missing_lm_eval(names)]
 
 
 def dry_run(
@@ -123,20 +125,20 @@ def dry_run(
     progress.stage("reading the examples")
     prepared = prepare(task, run_code=False)
     rules = rules_of(task, until)
-    asked = compare or ComparisonRequest()
-    refuse_impossible(asked, prepared, rules.until)
+    comparison = compare or ComparisonRequest()
+    refuse_impossible(comparison, prepared, rules.until)
     rungs = tuple(_rung(prepared, name, progress) for name in rules.rungs)
     applying = [rung.name for rung in rungs if rung.applies]
     parts = [rung.forecast for rung in rungs]
-    compared = forecast_of(asked, prepared) if asked.names else None
-    parts.append(compared)
-    judged = forecast_of_judge(prepared, _total(parts).answers + len(labelled_cases(task, prepared.scorer)))
-    parts.append(judged)
-    gated, quick = None, None
+    comparison_forecast = forecast_of(comparison, prepared) if comparison.names else None
+    parts.append(comparison_forecast)
+    judge_forecast = forecast_of_judge(prepared, _total(parts).answers + len(labelled_cases(task, prepared.scorer)))
+    parts.append(judge_forecast)
+    full_gate, quick = None, None
     if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
-        gated = _gate(prepared, gate or "full", progress)
-        quick = _gate(prepared, "quick", progress) if gated.mode == "full" else None
-        parts.append(gated.forecast)
+        full_gate = _gate(prepared, gate or "full", progress)
+        quick = _gate(prepared, "quick", progress) if full_gate.mode == "full" else None
+        parts.append(full_gate.forecast)
     split = prepared.split
     return DryRun(
         task=task.task,
@@ -150,15 +152,15 @@ def dry_run(
         ),
         shares=prepared.shares,
         rungs=rungs,
-        compare=compared,
+        compare=comparison_forecast,
         test=power_needed(prepared, applying),
-        gate=gated,
+        gate=full_gate,
         quick_gate=quick,
-        judge=judged,
+        judge=judge_forecast,
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
-        missing=tuple(missing(task, applying, gated=gated is not None, run=run)),
+        missing=tuple(missing(task, applying, gated=full_gate is not None, run=run)),
     )
 
 
@@ -182,21 +184,21 @@ def power_needed(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | N
     above, below = min(1.0, task.bar + MARGIN), max(0.0, task.bar - MARGIN)
     strictest = min(reversed(tested), key=shares.__getitem__)
 
-    def needed(rate: float, rung: str) -> int:
+    def n_items(rate: float, rung: str) -> int:
         errors = errors_of_items(task, shares[rung], FALSE_NOT_MET)
         return items_against_bar(rate, bar=task.bar, alpha=errors.alpha, beta=errors.beta)
 
-    first = errors_of_items(task, shares[tested[0]], FALSE_NOT_MET)
+    first_errors = errors_of_items(task, shares[tested[0]], FALSE_NOT_MET)
     return DryRunTest(
         bar=task.bar,
-        least=smallest_deciding_test(task.bar, first.alpha),
+        least=smallest_deciding_test(task.bar, first_errors.alpha),
         above=above,
         first=tested[0],
-        to_meet=needed(above, tested[0]),
+        to_meet=n_items(above, tested[0]),
         strictest=strictest,
-        to_meet_strictest=needed(above, strictest),
+        to_meet_strictest=n_items(above, strictest),
         below=below,
-        to_miss=needed(below, tested[0]),
+        to_miss=n_items(below, tested[0]),
         labels=labels_correct(task),
     )
 

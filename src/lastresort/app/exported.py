@@ -94,14 +94,14 @@ class ExportRows:
 
 def supervised_rows(source: ExportSource, rung: str) -> ExportRows:
     task, split = source.prepared.task, source.prepared.split
-    left_out = source.record.last(RowsTooLong)
-    too_long = frozenset(() if left_out is None else left_out.train)
-    own = [example for example in split.train if example.id not in too_long]
+    rows_too_long = source.record.last(RowsTooLong)
+    too_long = frozenset(() if rows_too_long is None else rows_too_long.train)
+    examples = [example for example in split.train if example.id not in too_long]
     section = task.full if trains_all(rung) else task.sft
-    replay = _replay(source, len(own), source.trained.replay or 0.0, section.replay_prompts)
+    replay = _replay(source, len(examples), source.trained.replay or 0.0, section.replay_prompts)
     design = PromptDesign(task.about.strip())
     rows = (
-        *_supervised_rows(design, own),
+        *_supervised_rows(design, examples),
         *(_supervised_row(example.input, example.output) for example in replay.examples),
     )
     source.check_count(len(rows))
@@ -124,21 +124,21 @@ def _replay(source: ExportSource, rows: int, share: float, prompts: ReplayPrompt
     size = replay_size(rows, share, prompts)
     if not size:
         return Replay()
-    found = recorded_replay(source.record, size, prompts)
-    if found is None:
+    replay = recorded_replay(source.record, size, prompts)
+    if replay is None:
         raise DataError(
             f"the record does not hold the {size} rows of replay",
             where=str(source.run),
             expected="those of the training",
         )
-    return found
+    return replay
 
 
 def _replay_notes(replay: Replay, *, held: bool) -> list[str]:
     if not replay.examples:
         return []
-    cut = sum(not end for end in replay.ends)
-    return words.of_replay_export(len(replay.examples), cut, held=held)
+    n_cut = sum(not end for end in replay.ends)
+    return words.of_replay_export(len(replay.examples), n_cut, held=held)
 
 
 def _supervised_start(source: ExportSource, rung: str) -> Mapping[str, Any]:
@@ -161,20 +161,23 @@ def preference_rows(source: ExportSource, rung: str) -> ExportRows:
     train, held = split_held_out(list(rendered.rows), source.prepared.task.split.seed)
     replay = source.noted.replay_rows or 0
     source.check_count(len(train) + replay)
-    used = [preferred for preferred, _ in train]
-    rows, held_out = _preference_rows(design, used), _preference_rows(design, [preferred for preferred, _ in held])
-    notes = [*_preference_notes(used), *([words.replay_not_exported(replay)] if replay else [])]
+    train_preferences = [preferred for preferred, _ in train]
+    rows, held_out = (
+        _preference_rows(design, train_preferences),
+        _preference_rows(design, [preferred for preferred, _ in held]),
+    )
+    notes = [*_preference_notes(train_preferences), *([words.replay_not_exported(replay)] if replay else [])]
     return ExportRows(rows, held_out, tuple(notes), start)
 
 
 def _preferences(source: ExportSource, rung: str) -> Sequence[PreferenceRow]:
     if source.noted.learns_from == "samples":
-        known = source.record.last(SamplesPaired, rung)
-        if known is None:
+        samples_paired = source.record.last(SamplesPaired, rung)
+        if samples_paired is None:
             raise DataError(
                 "the record does not hold the samples", where=str(source.run), expected="those of the training"
             )
-        return noted_pairs(known, source.prepared.split.train)
+        return noted_pairs(samples_paired, source.prepared.split.train)
     return source.prepared.preferences or ()
 
 
@@ -189,9 +192,9 @@ def _preference_row(design: PromptDesign, preferred: PreferenceRow) -> Row:
     return {"messages": messages([*prompt, *preferred.answers[0]]), "label": preferred.label}
 
 
-def _preference_notes(used: Sequence[PreferenceRow]) -> list[str]:
-    cut = sum(not all(preferred.ends) for preferred in used)
-    return [words.of_cut_rows(cut)] if cut else []
+def _preference_notes(preferences: Sequence[PreferenceRow]) -> list[str]:
+    n_cut = sum(not all(preferred.ends) for preferred in preferences)
+    return [words.of_cut_rows(n_cut)] if n_cut else []
 
 
 def _preference_start(source: ExportSource, rung: str) -> dict[str, Any]:
@@ -206,16 +209,17 @@ def _preference_start(source: ExportSource, rung: str) -> dict[str, Any]:
 
 def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
     task, train = source.prepared.task, source.prepared.split.train
-    opened = source.record.last(ModelOpened)
-    assert opened is not None, "a run that trained has opened its model"
-    new_tokens = opened.max_new_tokens
+    model_opened = source.record.last(ModelOpened)
+    assert model_opened is not None, "a run that trained has opened its model"
+    new_tokens = model_opened.max_new_tokens
     tokenizer, limit = source.tokenizer()
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
-    asked = with_room(train, design, tokenizer, limit, kwargs, new_tokens)
-    source.check_count(len(asked))
-    columns = columns_of(asked)
+    examples = with_room(train, design, tokenizer, limit, kwargs, new_tokens)
+    source.check_count(len(examples))
+    columns = columns_of(examples)
     rows = tuple(
-        prompt_row(compose(design, example.input, ()), example, dict(columns.get(example.id, {}))) for example in asked
+        prompt_row(compose(design, example.input, ()), example, dict(columns.get(example.id, {})))
+        for example in examples
     )
     reading = ReadContext(task.folder)
     keys = {
@@ -224,8 +228,8 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
         "group_size": task.preference.samples,
         "max_new_tokens": new_tokens,
     }
-    formed = task.output.json_schema is not None or task.output.choices is not None
-    notes = (words.form_not_exported(),) if formed else ()
+    has_form = task.output.json_schema is not None or task.output.choices is not None
+    notes = (words.form_not_exported(),) if has_form else ()
     return ExportRows(rows, (), notes, keys)
 
 
@@ -238,18 +242,18 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
     with Record.open(run, read_only=True) as record:
         decision = decision_in(record)
         refuse_changed_run(record, decision)
-        name, chosen = _chosen(run, record, decision, rung)
-        system = measured_system(run, record, name, chosen)
-        trained, noted = _training(run, record, chosen)
+        name, candidate = _chosen(run, record, decision, rung)
+        system = measured_system(run, record, name, candidate)
+        candidate_trained, reached = _training(run, record, candidate)
         preferring = RUNGS[name].learns == "preferences"
         unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")
         path, _, prepared = read_again(run, record, task_file, without=unused)
         base = absolute_name(prepared.task.tuned_model, path.parent)
-        source = ExportSource(run, record, prepared, noted, trained, system, base)
+        source = ExportSource(run, record, prepared, reached, candidate_trained, system, base)
         rows = preference_rows(source, name) if preferring else supervised_rows(source, name)
-        document = {**_document(noted, source), **rows.keys}
+        document = {**_document(reached, source), **rows.keys}
         layers = layers_in(system.adapter) if system.adapter is not None else ()
-        notes = (*rows.notes, *_kept_differently(noted, trained))
+        notes = (*rows.notes, *_kept_differently(reached, candidate_trained))
         title = f"{decision.task}, {name} of a climb"
         return ExportableTraining(
             title, document, rows.train, rows.held_out, layers, context_of(str(document["model"])), notes
@@ -258,63 +262,65 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
 
 def _chosen(run: Path, record: Record, decision: RunView, rung: str | None) -> tuple[str, str]:
     """The rung and the name of its system."""
-    tested = {one.name: one.chosen for one in decision.rungs if one.chosen is not None}
-    trained = [name for name in tested if trains(name)]
+    candidate_by_rung = {one.name: one.chosen for one in decision.rungs if one.chosen is not None}
+    trained_names = [name for name in candidate_by_rung if trains(name)]
     if rung is None:
-        return _winner(run, decision, tested, trained)
-    if rung in trained:
-        return rung, str(tested[rung])
-    others = f"; {listed(trained)} did" if trained else ""
+        return _winner(run, decision, candidate_by_rung, trained_names)
+    if rung in trained_names:
+        return rung, str(candidate_by_rung[rung])
+    trained_note = f"; {listed(trained_names)} did" if trained_names else ""
     raise InputError(
-        f"the rung {rung} trained nothing in this climb{others}",
+        f"the rung {rung} trained nothing in this climb{trained_note}",
         where=str(run),
         expected="a rung that trained",
-        remedy=f"Name {listed(trained, 'or')}." if trained else "Climb further.",
+        remedy=f"Name {listed(trained_names, 'or')}." if trained_names else "Climb further.",
     )
 
 
-def _winner(run: Path, decision: RunView, tested: Mapping[str, str], trained: list[str]) -> tuple[str, str]:
+def _winner(
+    run: Path, decision: RunView, candidate_by_rung: Mapping[str, str], trained_names: list[str]
+) -> tuple[str, str]:
     winner = decision.winner
     system = load_system(run / winner.path) if winner is not None and winner.path is not None else None
-    rungs = [name for name in trained if system is not None and tested[name] == system.name]
+    rungs = [name for name in trained_names if system is not None and candidate_by_rung[name] == system.name]
     if rungs and winner is not None and winner.kind in ("adapter", "merged"):
-        return rungs[0], tested[rungs[0]]
-    what = "no system won" if system is None else f"the winner is {system.name}, which was not tuned"
+        return rungs[0], candidate_by_rung[rungs[0]]
+    reason = "no system won" if system is None else f"the winner is {system.name}, which was not tuned"
     remedy = (
-        f"Add --rung {trained[0]} to export what {listed(trained)} trained."
-        if trained
+        f"Add --rung {trained_names[0]} to export what {listed(trained_names)} trained."
+        if trained_names
         else "Nothing was trained in it."
     )
-    raise InputError(what, where=str(run), expected="a winner that was trained", remedy=remedy)
+    raise InputError(reason, where=str(run), expected="a winner that was trained", remedy=remedy)
 
 
-def _training(run: Path, record: Record, chosen: str) -> tuple[CandidateTrained, TrainingReached]:
+def _training(run: Path, record: Record, candidate: str) -> tuple[CandidateTrained, TrainingReached]:
     """What the candidate came of, and how far that training went."""
-    trained = record.last(CandidateTrained, chosen)
-    noted = None if trained is None else record.last(TrainingReached, trained.run)
-    if trained is None or noted is None:
-        raise of_another_version(run, f"the record does not say how {chosen} was trained")
-    return trained, noted
+    candidate_trained = record.last(CandidateTrained, candidate)
+    reached = None if candidate_trained is None else record.last(TrainingReached, candidate_trained.run)
+    if candidate_trained is None or reached is None:
+        raise of_another_version(run, f"the record does not say how {candidate} was trained")
+    return candidate_trained, reached
 
 
-def _document(noted: TrainingReached, source: ExportSource) -> dict[str, Any]:
+def _document(reached: TrainingReached, source: ExportSource) -> dict[str, Any]:
     """Keys of a training file."""
-    found: dict[str, Any] = {"model": source.base}
-    objective, adapter = noted.settings.objective, noted.settings.adapter
+    document: dict[str, Any] = {"model": source.base}
+    objective, adapter = reached.settings.objective, reached.settings.adapter
     options = dict(objective.options)
-    found["objective"] = {objective.name: options} if options else objective.name
-    found |= noted.settings.model_dump(exclude={"objective", "adapter"})
-    rest = adapter.model_dump(mode="json", exclude={"kind", "quantize"})
-    found["adapter"] = "full" if adapter.choice == "full" else {"kind": adapter.choice, **rest}
-    found["chat_template_kwargs"] = dict(source.prepared.task.chat_template_kwargs)
-    return found
+    document["objective"] = {objective.name: options} if options else objective.name
+    document |= reached.settings.model_dump(exclude={"objective", "adapter"})
+    adapter_keys = adapter.model_dump(mode="json", exclude={"kind", "quantize"})
+    document["adapter"] = "full" if adapter.choice == "full" else {"kind": adapter.choice, **adapter_keys}
+    document["chat_template_kwargs"] = dict(source.prepared.task.chat_template_kwargs)
+    return document
 
 
-def _kept_differently(noted: TrainingReached, trained: CandidateTrained) -> list[str]:
+def _kept_differently(reached: TrainingReached, candidate_trained: CandidateTrained) -> list[str]:
     """Notes where the climb did not keep the end of the training, or changed it afterwards."""
-    found, whole = list[str](), noted.settings.epochs if trained.unit == "epoch" else noted.steps
-    if trained.stop < whole:
-        found.append(words.of_checkpoint_kept(trained.unit, trained.stop, whole))
-    if trained.scale != 1:
-        found.append(words.of_scale_kept(trained.scale))
-    return found
+    notes, last_stop = list[str](), reached.settings.epochs if candidate_trained.unit == "epoch" else reached.steps
+    if candidate_trained.stop < last_stop:
+        notes.append(words.of_checkpoint_kept(candidate_trained.unit, candidate_trained.stop, last_stop))
+    if candidate_trained.scale != 1:
+        notes.append(words.of_scale_kept(candidate_trained.scale))
+    return notes

@@ -86,12 +86,12 @@ def write_train_split(task: Task) -> TrainSplit:
     source = task.examples.all or task.examples.train
     assert source is not None, "the task file names all or train"
     split = prepare(task, run_code=False, begins=False).split
-    kept = {(example.source, example.row) for example in split.train}
+    train_places = {(example.source, example.row) for example in split.train}
     rows = read_rows(source)
     text = "".join(
         json.dumps(row.values, ensure_ascii=False, default=str) + "\n"
         for row in rows
-        if (str(source), row.number) in kept
+        if (str(source), row.number) in train_places
     )
     stem = stem_of(source)
     path = task.folder / f"{stem}{SUFFIX}"
@@ -111,35 +111,35 @@ def held_out_rows(file: TrainingFile) -> list[HeldOutRows | UnreadTask]:
     if not tasks or file.need == "text":
         return []
     inputs = _inputs(file)
-    found: list[HeldOutRows | UnreadTask] = []
+    results: list[HeldOutRows | UnreadTask] = []
     for task in tasks:
         if isinstance(task, UnreadTask):
-            found.append(task)
+            results.append(task)
             continue
         try:
             split, _ = read_split(task)
             dev, test = _repeated(inputs, split, task)
         except LastresortError as error:
-            found.append(UnreadTask(task.path.name, str(error)))
+            results.append(UnreadTask(task.path.name, str(error)))
             continue
-        found.append(HeldOutRows(task.path.name, len(inputs), dev, test))
-    return found
+        results.append(HeldOutRows(task.path.name, len(inputs), dev, test))
+    return results
 
 
 def refuse_held_out(file: TrainingFile, task: Task | None) -> None:
     """Raises InputError for a training whose rows a task next to it holds out, or may hold out. task: of the same rows, whose train
     split can be named instead; None where there is none.
     """
-    for found in held_out_rows(file):
-        if isinstance(found, UnreadTask):
+    for result in held_out_rows(file):
+        if isinstance(result, UnreadTask):
             raise InputError(
-                found.said.rstrip("."),
+                result.said.rstrip("."),
                 expected="tasks next to the training whose dev and test items are known",
                 remedy="Correct that file, or move it to another folder.",
             )
-        if found.leaks:
+        if result.leaks:
             raise InputError(
-                f"found {found.dev} dev items and {found.test} test items of {found.task} among the {found.rows} training rows",
+                f"found {result.dev} dev items and {result.test} test items of {result.task} among the {result.rows} training rows",
                 where=f'{file.path.name}, key "data"',
                 expected="rows that a gate or a climb of that task is not tested on",
                 remedy=_train_split_named(task) or "Name other rows.",
@@ -158,15 +158,15 @@ def _train_split_named(task: Task | None) -> str:
 
 def _repeated(inputs: Sequence[tuple[Message, ...]], split: Split, task: Task) -> tuple[int, int]:
     """How many of the inputs are in dev, and how many in test. What a climb of the task trains on itself is in neither."""
-    near = len(inputs) + len(split.train) <= MOST_NEAR
-    trained = clean(split, held_passages(task, split)).split.train if near else split.train
-    held = {normalised(item.input_text) for item in (*split.dev, *split.test)}
-    own = {normalised(example.input_text) for example in trained} - held
-    given = [Example(str(number), turns, "") for number, turns in enumerate(inputs)]
-    given = [one for one in given if normalised(one.input_text) not in own]
-    forms = [replace(one, input=form) for one in given for form in _forms(one.input)]
+    finds_near = len(inputs) + len(split.train) <= MOST_NEAR
+    train_rows = clean(split, held_passages(task, split)).split.train if finds_near else split.train
+    held_inputs = {normalised(item.input_text) for item in (*split.dev, *split.test)}
+    train_inputs = {normalised(example.input_text) for example in train_rows} - held_inputs
+    examples = [Example(str(number), turns, "") for number, turns in enumerate(inputs)]
+    examples = [one for one in examples if normalised(one.input_text) not in train_inputs]
+    forms = [replace(one, input=form) for one in examples for form in _forms(one.input)]
     dev, test = ([replace(item, input=_bare(item.input)) for item in part] for part in (split.dev, split.test))
-    if not near:
+    if not finds_near:
         bare = {normalised(item.input_text) for item in (*dev, *test)}
         forms = [form for form in forms if normalised(form.input_text) in bare]
     leaks = find_leaks(forms, dev, test)
@@ -176,8 +176,8 @@ def _repeated(inputs: Sequence[tuple[Message, ...]], split: Split, task: Task) -
 
 def _forms(turns: tuple[Message, ...]) -> list[tuple[Message, ...]]:
     """An input without its system turns, and its last user turn where other turns come before it."""
-    whole = _bare(turns)
-    return [whole] if len(whole) == 1 or whole[-1].role != "user" else [whole, whole[-1:]]
+    bare_turns = _bare(turns)
+    return [bare_turns] if len(bare_turns) == 1 or bare_turns[-1].role != "user" else [bare_turns, bare_turns[-1:]]
 
 
 def _bare(turns: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -187,19 +187,19 @@ def _bare(turns: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def files_that_hold_out(file: TrainingFile) -> list[Path]:
     """All that `held_out_rows` reads of the tasks in the folder of a training: their files, and those of their rows."""
-    found = []
+    paths = []
     for task in _tasks_next_to(file):
         if isinstance(task, UnreadTask):
-            found.append(file.folder / task.task)
+            paths.append(file.folder / task.task)
         else:
-            found += [task.path, *task.examples.files]
-    return found
+            paths += [task.path, *task.examples.files]
+    return paths
 
 
 def _yaml_files(file: TrainingFile) -> list[Path]:
     """Without hidden ones, which a program keeps for itself."""
-    found = [*file.folder.glob("[!.]*.yaml"), *file.folder.glob("[!.]*.yml")]
-    return sorted(path for path in found if path.is_file() and path != file.path)
+    paths = [*file.folder.glob("[!.]*.yaml"), *file.folder.glob("[!.]*.yml")]
+    return sorted(path for path in paths if path.is_file() and path != file.path)
 
 
 def _tasks_next_to(file: TrainingFile) -> Iterator[Task | UnreadTask]:

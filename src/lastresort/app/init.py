@@ -148,44 +148,44 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     left_out = without_empty_rows(request, columns, rows)
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
-    whose = group_column(facts, len(rows), columns or ())
-    names_groups = whose is not None and all(isinstance(row.values[whose.name], str | int) for row in rows)
+    group_facts = group_column(facts, len(rows), columns or ())
+    names_groups = group_facts is not None and all(isinstance(row.values[group_facts.name], str | int) for row in rows)
     examples = examples_of(_used(rows, columns), request.data)
     beside = {
         part: path
         for part, stems in (("dev", DEV_STEMS), ("test", TEST_STEMS))
         if (path := _beside(request.data, stems))
     }
-    counted = {part: len(read_rows(path)) for part, path in beside.items()}
+    row_counts = {part: len(read_rows(path)) for part, path in beside.items()}
     outputs = [one.output for one in examples]
     as_in_file = None if columns is None else _as_in_header(columns, rows[0].header)
 
     def drafter(group: str | None) -> Callable[..., TaskDraft]:
         grouped = examples if group is None else examples_of(_used(rows, columns, group), request.data, group_by=group)
-        together, has_groups = unit_sizes(grouped, SplitSettings().seed), groups_of(grouped) is not None
+        units, has_groups = unit_sizes(grouped, SplitSettings().seed), groups_of(grouped) is not None
         # Whether a test file of its own has groups shows once it is read with the task.
         has_groups = has_groups and "test" not in beside
-        return partial(_draft, outputs, together, has_groups, as_in_file, counted, beside, request, group)
+        return partial(_draft, outputs, units, has_groups, as_in_file, row_counts, beside, request, group)
 
     ungrouped: Ungrouped = "files" if names_groups else "type"
-    group = whose.name if whose and names_groups and not beside else None
-    drafted = drafter(group)
+    group = group_facts.name if group_facts and names_groups and not beside else None
+    draft_again = drafter(group)
     try:
-        found = drafted()
+        task_draft = draft_again()
     except FewUnitsError as error:
         if group is None:
             raise
         ungrouped = error.cause
-        drafted = drafter(None)
-        found = drafted()
-    schema = _schema_file(request.task_file) if found.answers.schema is not None else None
+        draft_again = drafter(None)
+        task_draft = draft_again()
+    schema = _schema_file(request.task_file) if task_draft.answers.schema is not None else None
     if schema is not None and schema.exists():
         raise InputError(
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task (task_file)."
         )
-    facts_of_draft = _facts(found, request, beside, schema, whose.name if whose else None, left_out)
+    facts_of_draft = _facts(task_draft, request, beside, schema, group_facts.name if group_facts else None, left_out)
     facts_of_draft = replace(facts_of_draft, ungrouped=ungrouped)
-    return _written(found, drafted, request, facts_of_draft, schema, left_out)
+    return _written(task_draft, draft_again, request, facts_of_draft, schema, left_out)
 
 
 def without_empty_rows(
@@ -196,19 +196,19 @@ def without_empty_rows(
     """
     rows = read_rows(request.data) if rows is None else rows
     shape = known_shape(rows)
-    known = SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None
-    keys = known if columns is None else own_names(rows, columns)
+    shape_keys = SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None
+    keys = shape_keys if columns is None else own_names(rows, columns)
     if keys is None:
         return None
     filled = [row for row in rows if not no_answer(row.values.get(keys[1]))]
-    kept = [row for row in filled if not no_question(row.values.get(keys[0]))]
-    if not kept or len(kept) == len(rows):
+    complete = [row for row in filled if not no_question(row.values.get(keys[0]))]
+    if not complete or len(complete) == len(rows):
         return None
-    missing = len(filled) - len(kept), len(rows) - len(filled)
+    missing = len(filled) - len(complete), len(rows) - len(filled)
     if request.leave_out_empty:
         stem, suffix = stem_of(request.data), ".csv" if rows[0].in_table else ".jsonl"
         copy = free_path(request.task_file.parent, f"{stem}-complete", suffix)
-        return LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
+        return LeftOut(complete, copy, _as_file(complete), rows_without(*missing))
     try:
         examples_of(_used(rows, columns), request.data)
     except DataError as error:
@@ -300,41 +300,41 @@ def _schema_file(task_file: Path) -> Path:
 
 
 def _facts(
-    found: TaskDraft,
+    task_draft: TaskDraft,
     request: InitRequest,
     beside: dict[str, Path],
     schema: Path | None,
     group: str | None,
     left_out: LeftOut | None,
 ) -> DraftFacts:
-    here = request.task_file.absolute().parent
+    task_folder = request.task_file.absolute().parent
     paths = {"train": request.data if left_out is None else left_out.copy, **beside}
-    names = {part: os.path.relpath(path.absolute(), here).replace(os.sep, "/") for part, path in paths.items()}
-    answers, schema_of_answers = found.answers, found.answers.schema or {}
+    names = {part: os.path.relpath(path.absolute(), task_folder).replace(os.sep, "/") for part, path in paths.items()}
+    answers, schema_of_answers = task_draft.answers, task_draft.answers.schema or {}
     required = schema_of_answers.get("required", ())
     return DraftFacts(
         name=_name(request),
         data=request.data.name,
         examples=names if beside else names["train"],
-        rows=found.rows,
-        source=next((name for name in (found.columns or ())[:1] if name.lower() in NOUNS), "text"),
+        rows=task_draft.rows,
+        source=next((name for name in (task_draft.columns or ())[:1] if name.lower() in NOUNS), "text"),
         kind=answers.kind,
-        score=found.score,
-        bar=found.bar,
+        score=task_draft.score,
+        bar=task_draft.bar,
         majority=answers.majority,
         most_frequent=answers.labels[0] if answers.labels else "",
-        ladder=found.ladder,
-        untested=tuple(rung for rung in LADDERS[0] if rung not in found.ladder),
-        dev=found.dev,
-        test=found.test,
+        ladder=task_draft.ladder,
+        untested=tuple(rung for rung in LADDERS[0] if rung not in task_draft.ladder),
+        dev=task_draft.dev,
+        test=task_draft.test,
         labels=answers.labels,
         respelt=answers.respelt,
         keys=tuple(required),
         optional=tuple(key for key in schema_of_answers.get("properties", ()) if key not in required),
         schema_file=schema.name if schema else None,
-        columns=found.columns,
+        columns=task_draft.columns,
         group=group,
-        grouped=found.group_by is not None,
+        grouped=task_draft.group_by is not None,
         left_out="" if left_out is None else left_out.what,
     )
 
@@ -350,20 +350,20 @@ def _name(request: InitRequest) -> str:
 
 def _plain(text: str, others: str) -> str:
     """others: a pattern of the letters that a name cannot hold."""
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    return re.sub(others, "-", plain).strip("._-")[:80] or "task"
+    ascii_text = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return re.sub(others, "-", ascii_text).strip("._-")[:80] or "task"
 
 
 def _written(
-    found: TaskDraft,
-    drafted: Callable[[Collection[str], int, bool], TaskDraft],
+    task_draft: TaskDraft,
+    draft_again: Callable[[Collection[str], int, bool], TaskDraft],
     request: InitRequest,
     facts: DraftFacts,
     schema: Path | None,
     left_out: LeftOut | None,
 ) -> Drafted:
-    """With the ladder that a climb of these rows would try, and the bar that its test items can show. drafted: the same draft
-    without some rungs, for so many test items, or groups.
+    """With the ladder that a climb of these rows would try, and the bar that its test items can show. draft_again: the same
+    draft without some rungs, for so many test items, or groups.
     """
     from lastresort.app.dry_run import power_needed
     from lastresort.climb.prepare import data_report, prepare
@@ -375,7 +375,7 @@ def _written(
     try:
         with disk_errors(request.task_file):
             if schema is not None:
-                write_atomically(schema, json.dumps(found.answers.schema, ensure_ascii=False, indent=2) + "\n")
+                write_atomically(schema, json.dumps(task_draft.answers.schema, ensure_ascii=False, indent=2) + "\n")
             if left_out is not None:
                 write_atomically(left_out.copy, left_out.text)
             write_atomically(request.task_file, task_text(facts))
@@ -383,23 +383,24 @@ def _written(
         whys = {rung: find_rung(rung).skip_reason(prepared.task, prepared.split.train) for rung in LADDERS[0]}
         skipped = {rung: why for rung, why in whys.items() if why is not None}
         # A test file may have groups where the others have none.
-        fitting = drafted(skipped, prepared.n_units, groups_of(prepared.split.test) is not None)
-        if skipped or fitting != found:
-            found = fitting
-            untested = tuple(rung for rung in LADDERS[0] if rung not in (*found.ladder, *skipped))
-            facts = replace(facts, bar=found.bar, ladder=found.ladder, untested=untested, skipped=skipped)
+        fitting_draft = draft_again(skipped, prepared.n_units, groups_of(prepared.split.test) is not None)
+        if skipped or fitting_draft != task_draft:
+            task_draft = fitting_draft
+            untested = tuple(rung for rung in LADDERS[0] if rung not in (*task_draft.ladder, *skipped))
+            facts = replace(facts, bar=task_draft.bar, ladder=task_draft.ladder, untested=untested, skipped=skipped)
             with disk_errors(request.task_file):
                 write_atomically(request.task_file, task_text(facts))
             prepared = prepare(load_task(request.task_file), run_code=False, begins=False)
         refuse_few_items(prepared)
-        test, n = power_needed(prepared, found.ladder), prepared.n_units
+        test, n = power_needed(prepared, task_draft.ladder), prepared.n_units
         few = None if test is None or n >= test.enough else FewItems(n, test.enough)
         report = data_report(prepared, None, None)
     except LastresortError as error:
         for path in files:
             path.unlink(missing_ok=True)
-        if isinstance(error, SplitError) and found.dev is not None:  # the keys that it names have gone with the draft
+        if isinstance(error, SplitError) and task_draft.dev is not None:
+            # The keys that it names have gone with the draft.
             remedy = "Add labelled examples with other inputs."
             raise SplitError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
         raise
-    return Drafted(found, request.task_file, files, report, left_out, few)
+    return Drafted(task_draft, request.task_file, files, report, left_out, few)

@@ -67,19 +67,19 @@ def scorer_of(record: Record) -> str:
     """The name of the run's scorer, "" where its task does not say."""
     from lastresort.records.events.run import TaskRead
 
-    read = record.last(TaskRead)
-    score = None if read is None else read.task.get("score")
+    task_read = record.last(TaskRead)
+    score = None if task_read is None else task_read.task.get("score")
     return score if isinstance(score, str) else str(next(iter(score), "")) if isinstance(score, dict) else ""
 
 
-def score_reason(record: Record, found: RecordedItem) -> ScoreReason:
+def score_reason(record: Record, recorded_item: RecordedItem) -> ScoreReason:
     from lastresort.climb.judging import answer_hash
     from lastresort.records.events.run import JudgeOpened
 
     scorer, judge = scorer_of(record), record.last(JudgeOpened)
     if judge is None:
         return ScoreReason(scorer)
-    verdicts = record.verdicts_on(found.item.id, answer_hash(found.item.answer))
+    verdicts = record.verdicts_on(recorded_item.item.id, answer_hash(recorded_item.item.answer))
     return ScoreReason(scorer, judge.model, judge.asks == "comparison", verdicts)
 
 
@@ -102,7 +102,7 @@ class RenderedTokens:
 
 
 def remade_prompt(
-    record: Record, found: RecordedItem, within: Path, examples: HeldOutExamples | None = None
+    record: Record, recorded_item: RecordedItem, within: Path, examples: HeldOutExamples | None = None
 ) -> RemadePrompt | None:
     """None where the run does not hold the system any more.
 
@@ -115,17 +115,17 @@ def remade_prompt(
     from lastresort.systems.compose import KnownPassages, compose, conversation
     from lastresort.systems.files import FILE, candidate_folder, load_system
 
-    folder = candidate_folder(record.folder, found.system.rung, found.system.candidate)
+    folder = candidate_folder(record.folder, recorded_item.system.rung, recorded_item.system.candidate)
     if not (folder / FILE).is_file():
         return None
     system = load_system(folder)
-    example = _example(record, found, within, examples or HeldOutExamples())
-    turns = (Message("user", found.item.input),) if example is None else example.input
+    example = _example(record, recorded_item, within, examples or HeldOutExamples())
+    turns = (Message("user", recorded_item.item.input),) if example is None else example.input
     [shots] = shots_for(system.prompt, [turns], lambda: NearestShots(system.prompt.shots))
-    wanted, retriever = found.item.passages, system.retriever
-    held = {} if retriever is None else {chunk.id: chunk for chunk in chunks_on_disk(retriever.store, wanted)}
-    passages = tuple(held[name] for name in wanted if name in held)
-    known = KnownPassages({conversation(turns): passages}, lambda turns: ())
+    chunk_ids, retriever = recorded_item.item.passages, system.retriever
+    chunks = {} if retriever is None else {chunk.id: chunk for chunk in chunks_on_disk(retriever.store, chunk_ids)}
+    passages = tuple(chunks[name] for name in chunk_ids if name in chunks)
+    known_passages = KnownPassages({conversation(turns): passages}, lambda turns: ())
     return RemadePrompt(
         system=system,
         folder=folder,
@@ -133,13 +133,13 @@ def remade_prompt(
             system.prompt,
             turns,
             shots,
-            None if retriever is None else known,
+            None if retriever is None else known_passages,
             "" if retriever is None else retriever.request,
         ),
         passages=passages,
         as_read=example is not None,
         row=0 if example is None else example.row,
-        lost=tuple(name for name in wanted if name not in held),
+        lost=tuple(name for name in chunk_ids if name not in chunks),
         shots_lack_passages=retriever is not None and bool(shots),
     )
 
@@ -153,34 +153,34 @@ def rendered_tokens(prompt: RemadePrompt, answer: str) -> RenderedTokens | None:
     from lastresort.models.tokenizer import tokenizer_on_disk
 
     system = prompt.system
-    read = tokenizer_on_disk(system.model, prompt.folder)
-    if read is None:
+    on_disk = tokenizer_on_disk(system.model, prompt.folder)
+    if on_disk is None:
         return None
-    tokenizer, arguments = read.tokenizer, system.template_kwargs
-    asked = render_prompt(tokenizer, prompt.turns, template_kwargs=arguments)
-    ids, targets = tuple(asked), (False,) * len(asked)
+    tokenizer, arguments = on_disk.tokenizer, system.template_kwargs
+    prompt_ids = render_prompt(tokenizer, prompt.turns, template_kwargs=arguments)
+    ids, targets = tuple(prompt_ids), (False,) * len(prompt_ids)
     if answer.strip():
         row: Sequence[Message] = (*prompt.turns, Message("assistant", answer))
-        whole = render_training(tokenizer, row, trained_turns="last", template_kwargs=arguments)
-        ids, targets = whole.ids, whole.targets
-    shown = [
+        rendered = render_training(tokenizer, row, trained_turns="last", template_kwargs=arguments)
+        ids, targets = rendered.ids, rendered.targets
+    shown_tokens = [
         ShownToken(token, str(tokenizer.decode([token])), target and prompt.tuned)
         for token, target in zip(ids[:MOST_TOKENS], targets, strict=False)
     ]
-    return RenderedTokens(len(asked), tuple(shown), max(0, len(ids) - MOST_TOKENS))
+    return RenderedTokens(len(prompt_ids), tuple(shown_tokens), max(0, len(ids) - MOST_TOKENS))
 
 
-def _example(record: Record, found: RecordedItem, within: Path, examples: HeldOutExamples) -> Example | None:
+def _example(record: Record, recorded_item: RecordedItem, within: Path, examples: HeldOutExamples) -> Example | None:
     """The example as its file holds it, None where that is not there any more or not as the run read it."""
     from lastresort.records.view import task_file_of
 
     try:
         if not task_file_of(record, record.folder).resolve().is_relative_to(within.resolve()):
             return None
-        those = examples.of(record).get(found.item.id, ())
+        examples_of_id = examples.of(record).get(recorded_item.item.id, ())
     except LastresortError:
         return None
-    return next((one for one in those if one.input_text == found.item.input), None)
+    return next((one for one in examples_of_id if one.input_text == recorded_item.item.input), None)
 
 
 @dataclass(slots=True)
@@ -193,20 +193,27 @@ class HeldOutExamples:
         """Raises LastresortError where the files are not as the run read them."""
         from lastresort.after.recheck.finished import read_again
 
-        known = self._known.get(record.folder)
-        if known is not None and known[0] == _state(record, known[1]):
-            return known[2]
+        known_run = self._known.get(record.folder)
+        if known_run is not None and known_run[0] == _state(record, known_run[1]):
+            return known_run[2]
         path, _, prepared = read_again(record.folder, record, without=_UNREAD)
-        named = prepared.task.examples
-        paths = (path, *(one for one in (named.all, named.train, named.dev, named.test) if one is not None))
-        found: dict[str, list[Example]] = {}
+        example_files = prepared.task.examples
+        paths = (
+            path,
+            *(
+                one
+                for one in (example_files.all, example_files.train, example_files.dev, example_files.test)
+                if one is not None
+            ),
+        )
+        by_id: dict[str, list[Example]] = {}
         for one in (*prepared.split.dev, *prepared.split.test):
-            found.setdefault(one.id, []).append(one)
+            by_id.setdefault(one.id, []).append(one)
         self._known.pop(record.folder, None)
-        self._known[record.folder] = _state(record, paths), paths, found
+        self._known[record.folder] = _state(record, paths), paths, by_id
         for oldest in list(self._known)[:-MOST_RUNS]:
             self._known.pop(oldest, None)
-        return found
+        return by_id
 
 
 def _state(record: Record, paths: Sequence[Path]) -> object:

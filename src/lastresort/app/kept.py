@@ -48,12 +48,12 @@ def append_row(path: Path, row: JsonObject) -> int:
     replaced and not what it leads to, and InfrastructureError for the disk.
     """
     with writing(path):
-        before = _text(path)
-        if before and not before.endswith("\n"):
-            before += "\n"
-        if before.endswith(f"\n{_line(row)}") or before == _line(row):
+        old_text = _text(path)
+        if old_text and not old_text.endswith("\n"):
+            old_text += "\n"
+        if old_text.endswith(f"\n{_line(row)}") or old_text == _line(row):
             raise InputError("this is its last row already, so it was not added again", where=path.name)
-        text = before + _line(row)
+        text = old_text + _line(row)
         write_atomically(path, text)
         return sum(bool(line.strip()) for line in text.split("\n"))
 
@@ -66,7 +66,7 @@ def write_rows(path: Path, rows: Sequence[JsonObject]) -> None:
 
 def rows_in(path: Path) -> list[JsonObject]:
     """The rows of the file, none where it is missing. Raises DataError for a line that is no JSON object."""
-    found: list[JsonObject] = []
+    rows: list[JsonObject] = []
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -76,8 +76,8 @@ def rows_in(path: Path) -> list[JsonObject]:
             raise _not_a_row(path, number, error.reason) from error
         if not isinstance(row, dict):
             raise _not_a_row(path, number, "no object")
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ class HeldInputs:
 
     def split_of(self, turns: Sequence[JsonObject]) -> str:
         """In which split the conversation, or one message of its user, is an input, "" where in none."""
-        said = [str(turn["content"]) for turn in turns]
-        texts = ["\n".join(said), *(str(turn["content"]) for turn in turns if turn["role"] == "user")]
-        found = [self.splits[key] for key in map(normalised, texts) if key in self.splits]
-        return max(found, default="")  # test before dev
+        contents = [str(turn["content"]) for turn in turns]
+        texts = ["\n".join(contents), *(str(turn["content"]) for turn in turns if turn["role"] == "user")]
+        splits = [self.splits[key] for key in map(normalised, texts) if key in self.splits]
+        return max(splits, default="")  # test before dev
 
 
 def turns_as_input(turns: list[JsonObject]) -> Json:

@@ -80,7 +80,7 @@ def row_of(drawing: Drawing, card: RatingCard, mark: str) -> JsonObject:
     if mark not in drawing.marks:
         raise InputError(f'found the mark "{mark[:20]}"', expected=f"one of {', '.join(drawing.marks)}")
     item, other = card.found.item, card.other
-    noted: JsonObject = {
+    origin: JsonObject = {
         "run": drawing.run,
         "system": drawing.system,
         "against": drawing.against,
@@ -90,10 +90,10 @@ def row_of(drawing: Drawing, card: RatingCard, mark: str) -> JsonObject:
         "score": item.score,
     }
     if other is None:
-        return {"input": item.input, "answer": item.answer, "grade": _GRADE[mark], **noted}
+        return {"input": item.input, "answer": item.answer, "grade": _GRADE[mark], **origin}
     label = "tie" if mark == "tie" else "a" if (mark == "A") != card.swapped else "b"
     scores: JsonObject = {"score_against": other.item.score, "shown_first": "b" if card.swapped else "a"}
-    return {"input": item.input, "a": item.answer, "b": other.item.answer, "label": label, **noted, **scores}
+    return {"input": item.input, "a": item.answer, "b": other.item.answer, "label": label, **origin, **scores}
 
 
 def preference_of(row: JsonObject) -> JsonObject | None:
@@ -129,11 +129,11 @@ class MarkFiles:
         """Take back the last mark of this drawing, and return it; None where there is none."""
         with writing(self.path(drawing)):
             rows = rows_in(self.path(drawing))
-            own = [place for place, row in enumerate(rows) if _is_of(row, drawing)]
-            if not own:
+            own_places = [place for place, row in enumerate(rows) if _is_of(row, drawing)]
+            if not own_places:
                 return None
-            self._write(drawing, [row for place, row in enumerate(rows) if place != own[-1]])
-            return rows[own[-1]]
+            self._write(drawing, [row for place, row in enumerate(rows) if place != own_places[-1]])
+            return rows[own_places[-1]]
 
     def complete(self) -> None:
         """Write the preferences again where their file is older than the pairs: a page was killed after it had written these.
@@ -157,8 +157,8 @@ class MarkFiles:
             self._prefer(rows)
 
     def _prefer(self, rows: list[JsonObject]) -> None:
-        found = [preference for row in rows if (preference := preference_of(row)) is not None]
-        write_rows(self.folder / PREFERENCES, found)
+        preferences = [preference for row in rows if (preference := preference_of(row)) is not None]
+        write_rows(self.folder / PREFERENCES, preferences)
 
 
 def _identity(row: JsonObject) -> tuple[object, ...]:
@@ -200,8 +200,8 @@ def preferred(rows: Sequence[JsonObject]) -> Preferred:
 
 
 def _by_score(row: JsonObject) -> str:
-    own, other = _score(row, "score"), _score(row, "score_against")
-    return "tie" if own == other else "a" if own > other else "b"
+    score, other_score = _score(row, "score"), _score(row, "score_against")
+    return "tie" if score == other_score else "a" if score > other_score else "b"
 
 
 def _score(row: JsonObject, key: str) -> float:

@@ -97,9 +97,9 @@ def make_plan(request: PlanRequest) -> Plan:
     cards, here = _cards(request.gpu, one_of("--sharing", request.sharing, SHARINGS))
     shape = find_shape(str(request.model), Path.cwd())
     inputs = _inputs(request, setup, cards, here)
-    found = plan(shape, inputs)
-    picture = plan_chart(bars(shape, found, inputs), found.setup.method, marks(found), answer(found))
-    return Plan(found, f"{picture}\n")
+    document = plan(shape, inputs)
+    picture = plan_chart(bars(shape, document, inputs), document.setup.method, marks(document), answer(document))
+    return Plan(document, f"{picture}\n")
 
 
 def needs_torch(request: PlanRequest) -> bool:
@@ -117,7 +117,7 @@ def plan_options(file: TrainingFile, within: Path) -> dict[str, str]:
     model = Path(file.model)
     below = model.is_absolute() and model.is_relative_to(within)
     methods = "full" if adapter.kind == "none" else "qlora" if adapter.quantize else "lora"
-    found = {
+    options = {
         "model": f"./{model.relative_to(within).as_posix()}" if below else file.model,
         "method": methods,
         "objective": {"pairs": "dpo", "groups": "grpo"}.get(settings.objective.need, "sft"),
@@ -129,8 +129,8 @@ def plan_options(file: TrainingFile, within: Path) -> dict[str, str]:
         "checkpointing": "on" if settings.checkpointing else "off",
     }
     if adapter.target in TARGETS:
-        found["target"] = str(adapter.target)
-    return found | ({} if file.max_tokens is None else {"tokens": str(file.max_tokens)})
+        options["target"] = str(adapter.target)
+    return options | ({} if file.max_tokens is None else {"tokens": str(file.max_tokens)})
 
 
 def write_picture(path: Path, plan: Plan) -> None:

@@ -77,12 +77,12 @@ class Servable:
 
     def with_others(self, rungs: Sequence[str]) -> Servable:
         """To be served with the systems of these rungs. Raises InputError for a rung that has none."""
-        known = {one.key: one for one in self.others}
-        if unknown := [rung for rung in rungs if rung not in known]:
+        by_key = {system.key: system for system in self.others}
+        if unknown := [rung for rung in rungs if rung not in by_key]:
             raise InputError(
-                f'found "{unknown[0][:40]}"', expected=f"some of {', '.join(known)}", remedy="Reload the page."
+                f'found "{unknown[0][:40]}"', expected=f"some of {', '.join(by_key)}", remedy="Reload the page."
             )
-        reaches = {name for rung in rungs for name in known[rung].reaches}
+        reaches = {name for rung in rungs for name in by_key[rung].reaches}
         return replace(self, opened=tuple(rungs), reaches=tuple(sorted({*self.reaches, *reaches})))
 
 
@@ -92,59 +92,61 @@ def servable(run: Path) -> Servable | None:
     """
     with Record.open(run, read_only=True) as record:
         view = view_in(record)
-        frozen = {event.rung: event for event in record.all(SystemFrozen)}
+        frozen_by_rung = {event.rung: event for event in record.all(SystemFrozen)}
         gates = [event.gate for event in record.all(GateRun)]
         proposed = record.all(CandidateProposed)
         facts = {(one.rung, one.name): facts_in(record, one.rung, one.name) for one in proposed}
-    candidates = _candidates(run, view, frozen, gates)
+    candidates = _candidates(run, view, frozen_by_rung, gates)
     winner = view.winner
     if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
-        others = _others(run, facts, frozen, gates, but=artefact_sha256(run / winner.path))
+        others = _others(run, facts, frozen_by_rung, gates, but=artefact_sha256(run / winner.path))
         # `serve` checks its files.
-        found = _servable(run, load_system(run / winner.path), held=winner.held, is_winner=True)
+        servable_system = _servable(run, load_system(run / winner.path), held=winner.held, is_winner=True)
         return replace(
-            found,
+            servable_system,
             bar_note=BAR_NOTES.get(view.winner_verdict),
             others=(*(one for one in others if one.key != PROMPT_RUNG), *candidates),
             measured_tokens=max(
-                found.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPT_RUNG), 0
+                servable_system.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPT_RUNG), 0
             ),
         )
-    tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
-    for event in (frozen[rung] for rung in reversed(tested) if rung in frozen):
+    tested_rungs = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
+    for event in (frozen_by_rung[rung] for rung in reversed(tested_rungs) if rung in frozen_by_rung):
         folder = candidate_folder(run, event.rung, event.name)
         if (folder / FILE).is_file():
-            found = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
-            return replace(found, others=(*_others(run, facts, frozen, gates, but=event.sha256), *candidates))
+            servable_system = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
+            return replace(
+                servable_system, others=(*_others(run, facts, frozen_by_rung, gates, but=event.sha256), *candidates)
+            )
     return None
 
 
 def _others(
     run: Path,
     facts: Mapping[tuple[str, str], CandidateFacts | None],
-    frozen: Mapping[str, SystemFrozen],
+    frozen_by_rung: Mapping[str, SystemFrozen],
     gates: Sequence[ClimbGate],
     but: str,
 ) -> tuple[TestedSystem, ...]:
     """What the rungs tested, without the system of this hash. `serve` checks their files."""
     return tuple(
-        one
-        for event in (frozen[rung] for rung in RUNGS if rung in frozen)
+        system
+        for event in (frozen_by_rung[rung] for rung in RUNGS if rung in frozen_by_rung)
         if event.sha256 != but
-        and (one := _tested(run, gates, event.rung, event.name, facts.get((event.rung, event.name)))) is not None
+        and (system := _tested(run, gates, event.rung, event.name, facts.get((event.rung, event.name)))) is not None
     )
 
 
 def _candidates(
-    run: Path, view: RunView, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate]
+    run: Path, view: RunView, frozen_by_rung: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate]
 ) -> list[TestedSystem]:
     """What was measured on dev alone, the best of a rung first. `serve` checks their files."""
     return [
         one
         for rung in view.rungs
-        for made in sorted(rung.candidates, key=lambda one: -one.dev.score)
-        if (rung.name not in frozen or frozen[rung.name].name != made.name)
-        and (one := _tested(run, gates, rung.name, made.name, made.facts, made.dev.score)) is not None
+        for candidate in sorted(rung.candidates, key=lambda one: -one.dev.score)
+        if (rung.name not in frozen_by_rung or frozen_by_rung[rung.name].name != candidate.name)
+        and (one := _tested(run, gates, rung.name, candidate.name, candidate.facts, candidate.dev.score)) is not None
     ]
 
 
@@ -155,8 +157,8 @@ def _tested(
     system = _readable(candidate_folder(run, rung, name))
     if system is None:
         return None
-    held, tokens = is_uncleared(gates, rung, name), system.decoding.max_new_tokens
-    return TestedSystem(rung, name, held, _reached(system), tokens, dev, facts)
+    is_held, tokens = is_uncleared(gates, rung, name), system.decoding.max_new_tokens
+    return TestedSystem(rung, name, is_held, _reached(system), tokens, dev, facts)
 
 
 def _readable(folder: Path) -> System | None:

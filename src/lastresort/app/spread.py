@@ -77,11 +77,11 @@ def study_on_ray(
             yield None
             return
 
-        needed = training_room(task, task.ladder[-1], prepared, cluster.room)
-        workers = cluster.workers(needed)
+        worker_room = training_room(task, task.ladder[-1], prepared, cluster.room)
+        workers = cluster.workers(worker_room)
 
         def trainers(shown: Progress) -> Crew:
-            room, threads = workers.capacity(), _forecast_threads(needed)
+            room, threads = workers.capacity(), _forecast_threads(worker_room)
             shown.say(training_workers_line(room, workers.needs, cluster.address, threads))
             return _trainers(workers, shown)
 
@@ -118,23 +118,23 @@ def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
 
     def laps_of(rung: str) -> tuple[str, Workers | None]:
         try:
-            needed = training_room(prepared.task, rung, prepared, cluster.room)
+            worker_room = training_room(prepared.task, rung, prepared, cluster.room)
         except PrerequisiteError as error:
             return no_card_line(cluster.address, error.found), None
-        workers = cluster.workers(needed)
+        workers = cluster.workers(worker_room)
         room = workers.capacity()
         if room < 2:
             return laps_here_line(workers.needs, cluster.address), None
-        threads = _forecast_threads(needed)
+        threads = _forecast_threads(worker_room)
         return training_workers_line(room, workers.needs, cluster.address, threads), workers
 
     return started
 
 
-def _forecast_threads(needed: WorkerRoom) -> int | None:
+def _forecast_threads(worker_room: WorkerRoom) -> int | None:
     """How many threads a forecast of one process counts, where a worker that trains has fewer."""
     is_set = any(os.environ.get(name) for name in SET_BY_USER)  # then both have as many
-    return cores() if not needed.cards and not is_set and needed.threads < cores() else None
+    return cores() if not worker_room.cards and not is_set and worker_room.threads < cores() else None
 
 
 def _trainers(workers: Workers, shown: Progress) -> Crew:
@@ -182,9 +182,9 @@ class _Cluster:
 
     def answering(self, shown: Progress) -> Workers:
         """Those that answer; it is said what they are."""
-        found = self.workers(self.room)
-        shown.say(workers_line(found.capacity(), found.needs, self.address))
-        return found
+        workers = self.workers(self.room)
+        shown.say(workers_line(workers.capacity(), workers.needs, self.address))
+        return workers
 
 
 def _measured_at(cluster: _Cluster) -> MakeExecutor:
@@ -241,8 +241,8 @@ def training_room(task: Task, rung: str, prepared: PreparedTask, answering: Work
         if not division.sharded:
             _refuse_more_than_a_card(planned)
         return room
-    own = planned.loaded_bytes if count > 1 else 0
-    return replace(room, memory_bytes=max(room.memory_bytes, count * planned.needed_bytes + own))
+    loaded_bytes = planned.loaded_bytes if count > 1 else 0
+    return replace(room, memory_bytes=max(room.memory_bytes, count * planned.needed_bytes + loaded_bytes))
 
 
 def _refuse_more_than_a_card(planned: PlannedTraining) -> None:

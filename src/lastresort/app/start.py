@@ -31,8 +31,8 @@ PLACES = (PACKAGE / "examples", PACKAGE.parent.parent / "examples")
 def example_tasks() -> dict[str, Path]:
     """Name -> task file. Raises PrerequisiteError where none came with the program."""
     for place in PLACES:
-        if found := {path.parent.name: path for path in sorted(place.glob("*/task.yaml"))}:
-            return found
+        if tasks := {path.parent.name: path for path in sorted(place.glob("*/task.yaml"))}:
+            return tasks
     raise PrerequisiteError(
         "no examples", where=str(PLACES[0]), expected="those of the wheel", remedy="Install lastresort again."
     )
@@ -90,10 +90,10 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     if request.resume:
         given, request = request.settings, _with_recorded_settings(request)
         _refuse_recorded_code(request, given)
-        if kept := {key: value for key, value in request.settings.items() if key not in given}:
+        if recorded_settings := {key: value for key, value in request.settings.items() if key not in given}:
             from lastresort.report.words.progress import kept_settings_line
 
-            progress.say(kept_settings_line(kept))
+            progress.say(kept_settings_line(recorded_settings))
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
@@ -154,9 +154,9 @@ def _with_recorded_options(request: ClimbRequest) -> ClimbRequest:
     if request.run is None:
         return request
     with Record.open(request.run, read_only=True) as record:
-        chosen, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
-    if request.until is None and chosen is not None:
-        request = replace(request, until=chosen.until)
+        options, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
+    if request.until is None and options is not None:
+        request = replace(request, until=options.until)
     if request.gate is None and gate is not None:
         request = replace(request, gate=gate.mode)
     if request.compare is None and ways is not None and ways.names:
@@ -174,10 +174,10 @@ def _refuse_recorded_code(request: ClimbRequest, given: Mapping[str, Any]) -> No
     code, endpoints = code_of(task), endpoints_of(task)
     if not code and not endpoints:
         return
-    own = given_task(request.task, dict(given))
+    user_task = given_task(request.task, dict(given))
     remedy = "If the run is yours, name the setting again with --set."
-    refuse_code(code, code_of(own), where=str(request.run), remedy=remedy)
-    if foreign := endpoints - endpoints_of(own):
+    refuse_code(code, code_of(user_task), where=str(request.run), remedy=remedy)
+    if foreign := endpoints - endpoints_of(user_task):
         raise InputError(
             f"the run was started with the endpoint {sorted(foreign)[0]}, which your task file does not name",
             where=str(request.run),

@@ -164,9 +164,9 @@ def _began(request: StudyRequest, task: Task, folder: Path) -> StudyBegan:
     from lastresort.climb.identity import relative_path
     from lastresort.records.events.run import StudyBegan
 
-    placed = relative_path(task.path, folder) if isinstance(request.task, Path) else None
+    task_path = relative_path(task.path, folder) if isinstance(request.task, Path) else None
     workers = request.ray is not None
-    return StudyBegan(study=request.kind, task=placed, options=tuple(_options(request)), workers=workers)
+    return StudyBegan(study=request.kind, task=task_path, options=tuple(_options(request)), workers=workers)
 
 
 def _options(request: StudyRequest) -> Iterator[str]:

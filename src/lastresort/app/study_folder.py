@@ -76,12 +76,12 @@ def study_in(folder: Path) -> StudyFolder | None:
     """
     from lastresort.study.rows import rows_kept
 
-    seen = next(follow(folder))
-    if seen.study is None:
+    snapshot = next(follow(folder))
+    if snapshot.study is None:
         return None
-    document = _document(folder / DOCUMENT) if seen.state == "finished" else None
-    done = None if seen.study.keys is None or document is not None else rows_kept(folder, seen.study.keys)
-    return StudyFolder(folder, seen.study, seen.state, seen.stopped_by, done, document)
+    document = _document(folder / DOCUMENT) if snapshot.state == "finished" else None
+    done = None if snapshot.study.keys is None or document is not None else rows_kept(folder, snapshot.study.keys)
+    return StudyFolder(folder, snapshot.study, snapshot.state, snapshot.stopped_by, done, document)
 
 
 def redraw(found: StudyFolder) -> None:

@@ -122,25 +122,25 @@ def synth_data(
             )
             try:
                 if crew is None:
-                    ended = make(teacher)
+                    ending = make(teacher)
                 else:
                     at_workers = AnsweredAhead(teacher, setup.opening, crew, stop)
-                    ended = make(at_workers.model, at_workers.expect)
+                    ending = make(at_workers.model, at_workers.expect)
             except StoppedError as error:
                 raise error.going_on(SAME_COMMAND) from error
             except TooLongError as error:
                 raise TooLongError(error.found, where=error.where, expected=error.expected, remedy=_SHORTER) from error
-        return _result(setup, journal, ended, progress)
+        return _result(setup, journal, ending, progress)
 
 
-def _ask_before_paying(setup: _Setup, made: Tally, progress: Progress, stop: Stop, go_on: GoOn | None) -> None:
+def _ask_before_paying(setup: _Setup, tally: Tally, progress: Progress, stop: Stop, go_on: GoOn | None) -> None:
     """Raises StopRequestedError where the answer is no."""
-    if len(made.rows) >= setup.n:
+    if len(tally.rows) >= setup.n:
         return
-    found = setup.forecast(made)
-    for line in words.notes(found, agreement_off=setup.agreement_off):
+    estimate = setup.forecast(tally)
+    for line in words.notes(estimate, agreement_off=setup.agreement_off):
         progress.say(line)
-    if setup.paid and go_on is not None and not go_on(words.question(found), stop):
+    if setup.paid and go_on is not None and not go_on(words.question(estimate), stop):
         raise StopRequestedError(
             "nobody agreed to the paid calls",
             where=str(setup.out),
@@ -204,25 +204,25 @@ class _Setup:
     def forecast(self, made: Tally) -> SynthForecast:
         """Of the rows that are still to be made. The rows of `made` are known already."""
         recipe, task, n = self.recipe, self.prepared.task, max(0, self.n - len(made.rows))
-        some = replace(recipe, n=len(made.rows) + len(KINDS) * PER_REQUEST)
-        planned, _ = planned_batch(some, self.known, made, Turns(recipe.seeds, made.shown), SpendingLimits())
-        prompts = {one.kind: request_turns(one, recipe.instruction) for one in reversed(planned)}
-        wanted = [max(0, self.known.missing(label)) for label in self.known.wanted] or [n]
-        found = forecast(recipe, wanted, list(prompts.values()), self.limits.prices)
-        usd = found.usd if recipe.priced else None
-        same = self.name == absolute_name(task.tuned_model, task.folder)
-        first = {kind: prompts[kind] for kind in recipe.kinds if n and kind in prompts}
-        sent = bool(recipe.seeds.passages) and is_paid(self.teacher)
+        batch_recipe = replace(recipe, n=len(made.rows) + len(KINDS) * PER_REQUEST)
+        batch, _ = planned_batch(batch_recipe, self.known, made, Turns(recipe.seeds, made.shown), SpendingLimits())
+        prompts = {one.kind: request_turns(one, recipe.instruction) for one in reversed(batch)}
+        n_by_label = [max(0, self.known.missing(label)) for label in self.known.wanted] or [n]
+        estimate = forecast(recipe, n_by_label, list(prompts.values()), self.limits.prices)
+        usd = estimate.usd if recipe.priced else None
+        is_same_model = self.name == absolute_name(task.tuned_model, task.folder)
+        first_prompts = {kind: prompts[kind] for kind in recipe.kinds if n and kind in prompts}
+        sends_passages = bool(recipe.seeds.passages) and is_paid(self.teacher)
         return SynthForecast(
             self.teacher,
             n,
             recipe.kinds,
-            found.requests,
-            found.answers,
+            estimate.requests,
+            estimate.answers,
             usd,
-            first,
-            same,
-            sent,
+            first_prompts,
+            is_same_model,
+            sends_passages,
             recipe.seeds.protection,
         )
 
@@ -240,9 +240,9 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     refuse_unknown_model(name, task.folder, "--teacher" if request.teacher is not None else None)
     prices = prices_of(task, teacher, (request.prompt_price, request.output_price))
     limit_usd = limit_of(task, request.usd, teacher, prices)
-    read = prepare(without_out, run_code=run_code, begins=False)
-    written = tuple(row for row in read.split.train if not row.synthetic)
-    prepared = replace(read, task=task, split=replace(read.split, train=written))
+    prepared_task = prepare(without_out, run_code=run_code, begins=False)
+    real_rows = tuple(row for row in prepared_task.split.train if not row.synthetic)
+    prepared = replace(prepared_task, task=task, split=replace(prepared_task.split, train=real_rows))
     n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
     why = why_no_agreement(prepared, run_code=run_code)
     from_documents = any(KINDS[kind].needs_passages for kind in request.kinds)
@@ -360,9 +360,9 @@ def _header(setup: _Setup, fingerprint: str) -> Header:
     )
 
 
-def _result(setup: _Setup, journal: Journal, ended: Ending, progress: Progress) -> SyntheticRows:
-    found = journal.tally
-    labels = Counter(row.output for row in found.rows) if setup.recipe.seeds.by_label else Counter[str]()
+def _result(setup: _Setup, journal: Journal, ending: Ending, progress: Progress) -> SyntheticRows:
+    tally = journal.tally
+    labels = Counter(row.output for row in tally.rows) if setup.recipe.seeds.by_label else Counter[str]()
     return SyntheticRows(
         path=setup.out,
         journal=journal.path,
@@ -370,20 +370,20 @@ def _result(setup: _Setup, journal: Journal, ended: Ending, progress: Progress) 
         sources=setup.prepared.task.examples,
         teacher=setup.teacher,
         n=setup.n,
-        ended=ended,
-        tally=found,
+        ended=ending,
+        tally=tally,
         in_file=journal.rows_in_file(),
         labels=dict(labels.most_common()),
-        diversity=_diversity(setup, found, progress),
-        usd=found.usd if setup.recipe.priced else None,
+        diversity=_diversity(setup, tally, progress),
+        usd=tally.usd if setup.recipe.priced else None,
     )
 
 
-def _diversity(setup: _Setup, found: Tally, progress: Progress) -> Diversity | None:
+def _diversity(setup: _Setup, tally: Tally, progress: Progress) -> Diversity | None:
     """None where there are too few rows, or no embedder is there."""
     from lastresort.knowledge.embedder import open_embedder
 
-    rows = ["\n".join(turn.content for turn in row.turns) for row in found.rows]
+    rows = ["\n".join(turn.content for turn in row.turns) for row in tally.rows]
     train = [row.input_text for row in setup.prepared.split.train]
     try:
         embedder = open_embedder(setup.prepared.task.retrieval.embedder)

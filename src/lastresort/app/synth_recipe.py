@@ -103,14 +103,14 @@ def known_of(prepared: PreparedTask, recipe: Recipe, balance: Balance) -> SeenRo
     split = prepared.split
     labels = labels_of(split.train, prepared.task.output.choices)
     by_name = any(KINDS[kind].needs_labels for kind in recipe.kinds)
-    made = [label for label in labels if by_name or recipe.seeds.by_label[label]]
-    wanted = wanted_rows(split.train, made, recipe.n, balance)
-    held = (*split.dev, *split.test)
-    known = SeenRows(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
+    made_labels = [label for label in labels if by_name or recipe.seeds.by_label[label]]
+    n_by_label = wanted_rows(split.train, made_labels, recipe.n, balance)
+    held_out = (*split.dev, *split.test)
+    seen_rows = SeenRows(split.train, held_out, _answer_fault(prepared, labels), n_by_label, free_answers=not labels)
     for row in prepared.as_read.train:
         if row.synthetic:
-            known.remember(row.input[-1].content)
-    return known
+            seen_rows.remember(row.input[-1].content)
+    return seen_rows
 
 
 def seed_rows(prepared: PreparedTask, seed: int) -> SeedRows:
@@ -139,13 +139,13 @@ def task_hash(task: Task, about: str) -> str:
     judge, score = task.score.judge, task.resolved()["score"]
     if judge is not None:
         score = judge.model_copy(update={"prompt_price": None, "output_price": None}).written(task.folder)
-    known = [about, task.output.choices, task.output.json_schema, score]
-    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    parts = [about, task.output.choices, task.output.json_schema, score]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def rows_hash(rows: Sequence[Example]) -> str:
-    said = "".join(content_hash(row.input, row.output) for row in rows)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    text = "".join(content_hash(row.input, row.output) for row in rows)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def why_no_agreement(prepared: PreparedTask, *, run_code: bool) -> str | None:
@@ -216,36 +216,38 @@ def _seed_passages(
     prepared: PreparedTask, seeds: SeedRows, seed: int
 ) -> tuple[tuple[Chunk, ...], PassageProtection | None]:
     """There are none where answers are labels, or where no row shows what a question looks like."""
-    task, read = prepared.task, prepared.as_read
+    task, as_read = prepared.task, prepared.as_read
     if task.knowledge is None or seeds.by_label or not any(map(stands_alone, seeds.rows)):
         return (), None
-    return seed_passages(cut_for(task), (*read.dev, *read.test), seed)
+    return seed_passages(cut_for(task), (*as_read.dev, *as_read.test), seed)
 
 
 def _varied(seeds: SeedRows, n: int, seed: int) -> list[Example]:
     """n rows, with as many different labels as there are."""
     random = Random(f"synthetic shots:{seed}")
     labels = [rows for rows in seeds.by_label.values() if rows]
-    first = [random.choice(list(rows)) for rows in random.sample(labels, min(n, len(labels)))]
+    one_a_label = [random.choice(list(rows)) for rows in random.sample(labels, min(n, len(labels)))]
     others = random.sample(seeds.rows, min(len(seeds.rows), 2 * n))
-    return different([*first, *others])[:n]
+    return different([*one_a_label, *others])[:n]
 
 
 def _longest_tokens(rows: Sequence[Example]) -> tuple[int, int]:
     """Of nearly all last turns, and of nearly all answers."""
-    place = int(0.99 * (len(rows) - 1))
+    index = int(0.99 * (len(rows) - 1))
     inputs = sorted(estimated_tokens(row.input[-1].content) for row in rows)
-    return inputs[place], sorted(estimated_tokens(row.output) for row in rows)[place]
+    return inputs[index], sorted(estimated_tokens(row.output) for row in rows)[index]
 
 
 def _blind_tokens(blind: PromptDesign, seeds: SeedRows, train: Sequence[Example]) -> int:
     """Of the longest prompt for an answer: the earlier turns of a row shown, an input as long as the filter lets through, and a
     passage.
     """
-    most = max(sum(estimated_tokens(turn.content) for turn in row.input[:-1]) for row in seeds.rows)
+    most_earlier_tokens = max(sum(estimated_tokens(turn.content) for turn in row.input[:-1]) for row in seeds.rows)
     without_input = estimated_prompt_tokens(compose(blind, (Message("user", ""),), blind.shots))
     passages = (estimated_tokens(render_passages([passage])) + PASSAGE_TOKENS for passage in seeds.passages)
-    return without_input + max(passages, default=0) + most + math.ceil(LONGER * _longest_tokens(train)[0])
+    return (
+        without_input + max(passages, default=0) + most_earlier_tokens + math.ceil(LONGER * _longest_tokens(train)[0])
+    )
 
 
 def _spelt(prepared: PreparedTask) -> Callable[[str], str]:
@@ -269,17 +271,19 @@ def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Ex
     output, scorer = prepared.task.output, prepared.scorer
     checks = output_checks(tuple(labels) or output.choices, output.json_schema)
     reads = SCORERS[prepared.task.score.name].reads
-    scored: list[bool] = []  # whether the scorer takes answers like those of train, once it was tried
+    takes_train_answers: list[bool] = []  # whether the scorer takes answers like those of train, once it was tried
 
     def fault(example: Example) -> str | None:
         for words, _, check in checks:
-            if (found := check(example.output)) is not None:
-                return f"{words}: {found}"
+            if (reason := check(example.output)) is not None:
+                return f"{words}: {reason}"
         if reads is not None and format_ok(example.output, scorer=prepared.task.score.name) is False:
             return f"is no {reads}"
-        scored[:] = scored or [isinstance(scorer, AsksAModel) or _takes_answers_of_train(prepared)]
+        takes_train_answers[:] = takes_train_answers or [
+            isinstance(scorer, AsksAModel) or _takes_answers_of_train(prepared)
+        ]
         try:
-            check_right_answers(scorer, (example,) if scored[0] else ())
+            check_right_answers(scorer, (example,) if takes_train_answers[0] else ())
         except DataError as error:
             return error.found
         return None
@@ -303,11 +307,11 @@ def _supports(prepared: PreparedTask) -> Callable[[str, Example], bool]:
 
 def _says_the_same(answer: str, example: Example) -> bool:
     """The same text when normalised, or nearly the same words with all numbers and negations equal."""
-    said, wanted = answer.strip(), example.output
-    if normalised(said) == normalised(wanted):
+    answer_text, right_text = answer.strip(), example.output
+    if normalised(answer_text) == normalised(right_text):
         return True
-    same_facts = numbers_and_negations(said) == numbers_and_negations(wanted)
-    return same_facts and build_scorer("token_f1", {})(said, example) >= SAME_WORDS
+    same_facts = numbers_and_negations(answer_text) == numbers_and_negations(right_text)
+    return same_facts and build_scorer("token_f1", {})(answer_text, example) >= SAME_WORDS
 
 
 def _agrees(prepared: PreparedTask) -> Callable[[str, Example], bool]:
@@ -316,9 +320,9 @@ def _agrees(prepared: PreparedTask) -> Callable[[str, Example], bool]:
     reads_json = SCORERS[prepared.task.score.name].reads == "json" or prepared.task.output.json_schema is not None
 
     def agrees(answer: str, example: Example) -> bool:
-        said = json_part(answer) if reads_json else answer.strip()
+        answer_text = json_part(answer) if reads_json else answer.strip()
         try:
-            return float(scorer(said, example)) >= (1.0 if scorer.binary else GRADED_AGREES)
+            return float(scorer(answer_text, example)) >= (1.0 if scorer.binary else GRADED_AGREES)
         except DataError:
             return False
 

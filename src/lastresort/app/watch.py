@@ -55,22 +55,22 @@ def follow(
 
     Raises DataError where there is no run, or its record is damaged.
     """
-    fold, seen, stage = Fold(), 0, None
+    fold, last_number, stage = Fold(), 0, None
     with Record.open(folder, read_only=True) as record:
         while True:
             working = is_held(folder)  # before the record is read, so that it holds what a process wrote at its end
-            new = list(record.since(seen))
-            for number, event in new:
+            new_events = list(record.since(last_number))
+            for number, event in new_events:
                 fold.take(event)
-                seen = number
-            before, stage = stage, record.stage()
+                last_number = number
+            last_stage, stage = stage, record.stage()
             view = view_of(fold)
             if not working:
                 state: State = "finished" if fold.finished else "stopped"
-                yield Snapshot(tuple(event for _, event in new), view, stage, state, fold.stopped_by, fold.study)
+                yield Snapshot(tuple(event for _, event in new_events), view, stage, state, fold.stopped_by, fold.study)
                 return
-            if new or stage != before:
-                yield Snapshot(tuple(event for _, event in new), view, stage, "running", study=fold.study)
+            if new_events or stage != last_stage:
+                yield Snapshot(tuple(event for _, event in new_events), view, stage, "running", study=fold.study)
             sleep(every_s)
 
 
@@ -112,12 +112,12 @@ def trainings_below(folder: Path) -> list[TrainingNow]:
     """Those that wrote into a folder of their own in this one, named by it, the newest first. A link is none."""
     from lastresort.train.files.run_folder import BEGUN
 
-    begun: dict[Path, float] = {}
+    begun_at: dict[Path, float] = {}
     for path in folder.iterdir():
         with suppress(OSError):  # of another user, or removed meanwhile
             if not path.is_symlink():
-                begun[path] = (path / BEGUN).stat().st_mtime
-    return [_training_in(path, path.name) for path in sorted(begun, key=begun.__getitem__, reverse=True)]
+                begun_at[path] = (path / BEGUN).stat().st_mtime
+    return [_training_in(path, path.name) for path in sorted(begun_at, key=begun_at.__getitem__, reverse=True)]
 
 
 def _training_in(output: Path, stem: str) -> TrainingNow:
@@ -125,10 +125,10 @@ def _training_in(output: Path, stem: str) -> TrainingNow:
 
     working = is_held(output)
     try:
-        logged = StepLog(output / LOG).lines()
+        log_lines = StepLog(output / LOG).lines()
     except LastresortError as error:
         return TrainingNow(stem, "running" if working else "stopped", output, fault=str(error))
-    curve = tuple({key: value for key, value in line.items() if type(value) in (int, float)} for line in logged)
+    curve = tuple({key: value for key, value in line.items() if type(value) in (int, float)} for line in log_lines)
     stopping = working and (output / STOP).exists()
     if working:
         return TrainingNow(stem, "running", output, curve, stopping=stopping)
@@ -137,5 +137,5 @@ def _training_in(output: Path, stem: str) -> TrainingNow:
             return TrainingNow(stem, "finished", output, curve, finished_record(output))
         except LastresortError as error:
             return TrainingNow(stem, "stopped", output, curve, fault=str(error))
-    begun = (output / BEGUN).is_file()
-    return TrainingNow(stem, "stopped" if begun else "new", output, curve)
+    has_begun = (output / BEGUN).is_file()
+    return TrainingNow(stem, "stopped" if has_begun else "new", output, curve)

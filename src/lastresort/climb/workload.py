@@ -118,9 +118,8 @@ def _training_cards(task: Task, rung: str, work: Workload) -> int:
     if not cards:
         return 1
     rung_setup = _setup(task, rung, work)
-    samples = (
-        rung_setup is not None and rung_setup.setup.learning == "grpo"
-    )  # in one process, also with a shape that no plan knows
+    # In one process, also with a shape that no plan knows.
+    samples = rung_setup is not None and rung_setup.setup.learning == "grpo"
     return 1 if samples else divide(task.tune.processes, planned_rung(task, rung, work), cards).count
 
 
