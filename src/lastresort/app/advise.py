@@ -97,12 +97,12 @@ def give_advice(request: AdviceRequest, ask: Callable[[Facts], Facts] | None = N
     Raises InputError for a fact that is unknown, unreadable, or stated by the task file; TaskError and DataError for a task that
     cannot be read.
     """
-    name, known, notes = _known(request)
-    facts = _with_given(known, request.facts)
+    name, stated, notes = _known(request)
+    facts = _with_given(stated, request.facts)
     if ask is not None:
         facts = ask(facts)
     if request.task is not None:
-        notes = (*notes, *_missing_from_task(known, facts))
+        notes = (*notes, *_missing_from_task(stated, facts))
     return Recommendation(advise(facts), name, notes)
 
 
@@ -113,17 +113,17 @@ def _known(request: AdviceRequest) -> tuple[str | None, Facts, tuple[str, ...]]:
     from lastresort.advice.task_facts import facts_of
 
     task = given_task(request.task, dict(request.settings))
-    found = facts_of(task)
-    return task.task, found.facts, found.notes
+    task_facts = facts_of(task)
+    return task.task, task_facts.facts, task_facts.notes
 
 
-def _with_given(known: Facts, given: Sequence[tuple[str, Any]]) -> Facts:
-    facts = known
+def _with_given(stated: Facts, given: Sequence[tuple[str, Any]]) -> Facts:
+    facts = stated
     for name, value in given:
         question = question_of(name)
-        if getattr(known, question.fact) is not None:
+        if getattr(stated, question.fact) is not None:
             raise InputError(
-                f"--fact {question.fact}, which the task file already states ({getattr(known, question.fact)})",
+                f"--fact {question.fact}, which the task file already states ({getattr(stated, question.fact)})",
                 expected="a fact that it does not state",
                 remedy="Leave it out, or leave TASK out to see what would follow.",
             )
@@ -138,12 +138,12 @@ def _as_typed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _missing_from_task(known: Facts, facts: Facts) -> tuple[str, ...]:
+def _missing_from_task(stated: Facts, facts: Facts) -> tuple[str, ...]:
     """A note on facts that belong in the task file, since a climb cannot know them otherwise."""
     keys = [
         key
         for fact, key in KEYS.items()
-        if getattr(known, fact) is None and getattr(facts, fact) not in (None, False, "none")
+        if getattr(stated, fact) is None and getattr(facts, fact) not in (None, False, "none")
     ]
     if not keys:
         return ()
@@ -170,8 +170,8 @@ def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[
             facts = replace(facts, **{question.fact: value})
 
 
-def _next(questions: tuple[OpenQuestion, ...], asked: set[str]) -> FactQuestion | None:
-    return next((one.question for one in questions if one.question.fact not in asked), None)
+def _next(questions: tuple[OpenQuestion, ...], asked_names: set[str]) -> FactQuestion | None:
+    return next((one.question for one in questions if one.question.fact not in asked_names), None)
 
 
 def _answer(question: FactQuestion, read: Callable[[str], str | None], say: Callable[[str], None]) -> tuple[bool, Any]:

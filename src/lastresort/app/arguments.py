@@ -57,24 +57,24 @@ def _bound(
     """What it is called with: paths as `Path`, numbers as Python's own."""
     from inspect import Parameter, signature
 
-    named, types = signature(function), _types(function)
-    if all(one.kind is not Parameter.VAR_KEYWORD for one in named.parameters.values()):
-        _refuse_unknown(function.__name__, kwargs, [name for name in named.parameters if name != "self"])
+    call, types = signature(function), _types(function)
+    if all(one.kind is not Parameter.VAR_KEYWORD for one in call.parameters.values()):
+        _refuse_unknown(function.__name__, kwargs, [name for name in call.parameters if name != "self"])
     try:
-        given = named.bind(*args, **kwargs)
+        bound = call.bind(*args, **kwargs)
     except TypeError as error:
         raise InputError(
             str(error), where=f"{function.__name__}(…)", remedy=f"help({function.__name__}) shows what it takes."
         ) from None
-    for name, value in given.arguments.items():
+    for name, value in bound.arguments.items():
         if name not in types:
             continue
-        if named.parameters[name].kind is Parameter.VAR_POSITIONAL:
+        if call.parameters[name].kind is Parameter.VAR_POSITIONAL:
             where = f"{function.__name__}(*{name})"
-            given.arguments[name] = tuple(_taken(one, types[name], where, name) for one in value)
+            bound.arguments[name] = tuple(_taken(one, types[name], where, name) for one in value)
         else:
-            given.arguments[name] = _taken(value, types[name], f"{function.__name__}({name}=…)", name)
-    return given.args, given.kwargs
+            bound.arguments[name] = _taken(value, types[name], f"{function.__name__}({name}=…)", name)
+    return bound.args, bound.kwargs
 
 
 @cache
@@ -83,10 +83,10 @@ def _types(function: Callable[..., object]) -> Mapping[str, object]:
     from lastresort import stop, types
     from lastresort.spec.task import Task
 
-    written = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
-    known = {**vars(types), **vars(stop), "Task": Task}
-    found = get_type_hints(SimpleNamespace(__annotations__=written), function.__globals__, known)
-    return {name: kind for name, kind in found.items() if kind is not Any}
+    type_names = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+    names = {**vars(types), **vars(stop), "Task": Task}
+    hints = get_type_hints(SimpleNamespace(__annotations__=type_names), function.__globals__, names)
+    return {name: kind for name, kind in hints.items() if kind is not Any}
 
 
 def _refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -39,19 +39,19 @@ def environment(own: Mapping[str, str], reaches: Iterable[str] = ()) -> dict[str
     from lastresort.models.endpoint import parse_endpoint
     from lastresort.spec.training import TRACKERS
 
-    passed, hosts, trackers = set(passed_names(own)), list[Host](), list[str]()
+    passed_keys, hosts, trackers = set(passed_names(own)), list[Host](), list[str]()
     for name in reaches:
         if name in TRACKERS:
             trackers.append(f"{name.upper()}_")
             continue
         endpoint = parse_endpoint(name)
         hosts.append(endpoint.host)
-        passed |= {endpoint.key_name, *(_OF_OPENAI if endpoint.is_openai else ())}
-    found = {k: v for k, v in own.items() if k in passed or k.startswith(tuple(trackers)) or _is_needed(k)}
+        passed_keys |= {endpoint.key_name, *(_OF_OPENAI if endpoint.is_openai else ())}
+    variables = {k: v for k, v in own.items() if k in passed_keys or k.startswith(tuple(trackers)) or _is_needed(k)}
     keys = (
         [(of, key) for of, key in keys_by_host(own).items() if any(of.covers(host) for host in hosts)] if hosts else []
     )
-    return {**found, **({KEYS: ",".join(f"{of}={key}" for of, key in keys)} if keys else {})}
+    return {**variables, **({KEYS: ",".join(f"{of}={key}" for of, key in keys)} if keys else {})}
 
 
 def _is_needed(name: str) -> bool:

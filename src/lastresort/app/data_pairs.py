@@ -161,33 +161,33 @@ def _paired(
     prepared = prepare(task, begins=False)
     sampled: SampledAnswers | None = None
     if (order := request.order) is not None:
-        sampled, found, left = _of_model(request, order, prepared, progress, stop, go_on)
+        sampled, pairs, left_out = _of_model(request, order, prepared, progress, stop, go_on)
     elif request.samples is not None:
-        found, left = _of_file(request, prepared, progress, stop)
+        pairs, left_out = _of_file(request, prepared, progress, stop)
     else:
-        found, left = _of_run(request, prepared)
-    kept, more = _different(found, request.most)
-    left = replace(left, **more)
-    if not kept:
+        pairs, left_out = _of_run(request, prepared)
+    kept_pairs, more = _different(pairs, request.most)
+    left_out = replace(left_out, **more)
+    if not kept_pairs:
         raise DataError(
-            f"no pair is left ({left.sentence})",
+            f"no pair is left ({left_out.sentence})",
             where=str(request.samples or request.run or request.model),
             expected="samples of which the scorer takes some as better than others",
             remedy="Sample more answers to each row, from a model that is sometimes right"
             + (", or add --own-answers." if request.run is None and not request.own_answers else "."),
         )
-    shape = _write(out, kept)
-    preferences = [PreferenceRow(pair.example.input, _answers(pair), "") for pair in kept]
+    shape = _write(out, kept_pairs)
+    preferences = [PreferenceRow(pair.example.input, _answers(pair), "") for pair in kept_pairs]
     return PairedFile(
         path=out,
         task_file=task.path,
         shape=shape,
-        pairs=len(kept),
-        prompts=len({pair.example.id for pair in kept}),
-        chosen_characters=fmean(len(pair.chosen.text) for pair in kept),
-        rejected_characters=fmean(len(pair.rejected.text) for pair in kept),
+        pairs=len(kept_pairs),
+        prompts=len({pair.example.id for pair in kept_pairs}),
+        chosen_characters=fmean(len(pair.chosen.text) for pair in kept_pairs),
+        rejected_characters=fmean(len(pair.rejected.text) for pair in kept_pairs),
         longer=check_preferences(preferences, 0, {}).longer,
-        left_out=left,
+        left_out=left_out,
         sampled=sampled,
     )
 
@@ -229,10 +229,17 @@ def _of_file(
 ) -> tuple[list[ScoredPair], SamplesLeftOut]:
     _refuse_judge(prepared)
     assert request.samples is not None, "checked before"
-    found = sort_samples(read_samples(request.samples), prepared.split)
-    left = SamplesLeftOut(held_out=found.held_out, ambiguous=found.ambiguous, unknown=found.unknown, blank=found.blank)
-    of_train = [(example, [_Text(one.text, one.whole) for one in samples]) for example, samples in found.of_train]
-    return _scored(request, prepared, of_train, left, progress, stop, resume=NOTHING_KEPT)
+    sorted_samples = sort_samples(read_samples(request.samples), prepared.split)
+    left_out = SamplesLeftOut(
+        held_out=sorted_samples.held_out,
+        ambiguous=sorted_samples.ambiguous,
+        unknown=sorted_samples.unknown,
+        blank=sorted_samples.blank,
+    )
+    of_train = [
+        (example, [_Text(one.text, one.whole) for one in samples]) for example, samples in sorted_samples.of_train
+    ]
+    return _scored(request, prepared, of_train, left_out, progress, stop, resume=NOTHING_KEPT)
 
 
 def _refuse_judge(prepared: PreparedTask) -> None:
@@ -256,7 +263,7 @@ def _scored(
     request: PairsRequest,
     prepared: PreparedTask,
     of_train: Sequence[tuple[Example, Sequence[_Text]]],
-    left: SamplesLeftOut,
+    left_out: SamplesLeftOut,
     progress: Progress,
     stop: Stop,
     *,
@@ -271,18 +278,18 @@ def _scored(
         check(stop, resume=resume)
         texts = [sample.text for sample in samples]
         scores = scores_of(scorer, texts, [example] * len(texts))
-        own = [Sample(s.text, score, s.whole) for s, score in zip(samples, scores, strict=True)]
+        row_samples = [Sample(s.text, score, s.whole) for s, score in zip(samples, scores, strict=True)]
         if request.own_answers and max(scores) < 1 <= (score := float(scorer(example.output, example))):
-            own.append(Sample(example.output, score))
-        gaps = [sample.score for sample in own]
+            row_samples.append(Sample(example.output, score))
+        gaps = [sample.score for sample in row_samples]
         if 0 < max(gaps) - min(gaps) < request.margin:
             within += 1
         else:
-            scored.append((example, own))
+            scored.append((example, row_samples))
         progress.advance()
     paired = pairs_from_samples([samples for _, samples in scored], most=None)
     pairs = [ScoredPair(scored[pair.prompt][0], pair.chosen, pair.rejected) for pair in paired.pairs]
-    return pairs, _with_counts(replace(left, within=within), paired.counts)
+    return pairs, _with_counts(replace(left_out, within=within), paired.counts)
 
 
 def _of_model(
@@ -294,38 +301,39 @@ def _of_model(
     go_on: GoOn | None,
 ) -> tuple[SampledAnswers, list[ScoredPair], SamplesLeftOut]:
     _refuse_judge(prepared)
-    found = sample_model(order, prepared, progress, stop, go_on)
+    model_samples = sample_model(order, prepared, progress, stop, go_on)
     texts = [
-        (row, [_Text(one.text, one.finish == "stop") for one in own if one.text.strip()]) for row, own in found.answers
+        (row, [_Text(one.text, one.finish == "stop") for one in row_samples if one.text.strip()])
+        for row, row_samples in model_samples.answers
     ]
-    blank = found.sampled.n * len(texts) - sum(len(own) for _, own in texts)
-    left = SamplesLeftOut(blank=blank, no_room=found.no_room, conflicting=found.conflicting)
-    of_train = [(row, own) for row, own in texts if own]
-    return found.sampled, *_scored(request, prepared, of_train, left, progress, stop, resume=SAME_COMMAND)
+    blank = model_samples.sampled.n * len(texts) - sum(len(row_samples) for _, row_samples in texts)
+    left_out = SamplesLeftOut(blank=blank, no_room=model_samples.no_room, conflicting=model_samples.conflicting)
+    of_train = [(row, row_samples) for row, row_samples in texts if row_samples]
+    return model_samples.sampled, *_scored(request, prepared, of_train, left_out, progress, stop, resume=SAME_COMMAND)
 
 
 def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:
     assert request.run is not None, "checked before"
     with Record.open(request.run, read_only=True) as record:
-        known = record.last(SamplesPaired, PREFERENCE_RUNG)
-        if known is None:
+        samples_paired = record.last(SamplesPaired, PREFERENCE_RUNG)
+        if samples_paired is None:
             raise InputError(
                 "this run made no pairs of its own samples",
                 where=str(request.run),
                 expected="a run that reached the rung preference without pairs or rewards of yours",
                 remedy="Name a file with --samples.",
             )
-        _refuse_another_task(record, known.pairs, prepared, request.run)
+        _refuse_another_task(record, samples_paired.pairs, prepared, request.run)
     train = {row.id: row for row in prepared.split.train}
     pairs, within = list[ScoredPair](), set[str]()
-    for pair in known.pairs:
+    for pair in samples_paired.pairs:
         if pair.chosen.score - pair.rejected.score < request.margin:
             within.add(pair.example)
         else:
             sides = (Sample(side.text, side.score, side.whole) for side in (pair.chosen, pair.rejected))
             pairs.append(ScoredPair(train[pair.example], *sides))
-    left = SamplesLeftOut(within=len(within), conflicting=known.counts.conflicting)
-    return pairs, _with_counts(left, known.counts)
+    left_out = SamplesLeftOut(within=len(within), conflicting=samples_paired.counts.conflicting)
+    return pairs, _with_counts(left_out, samples_paired.counts)
 
 
 _DECIDES = ("examples", "columns", "split", "output", "score")  # of a task: which rows it has, and what a score means
@@ -334,8 +342,8 @@ _DECIDES = ("examples", "columns", "split", "output", "score")  # of a task: whi
 def _refuse_another_task(record: Record, pairs: Sequence[RankedPair], prepared: PreparedTask, run: Path) -> None:
     """The record has the ids of the rows alone, which another task may give to other rows."""
     task, files = record.last(TaskRead), record.last(FilesRead)
-    known = ({} if task is None else task.task), ({} if files is None else files.files)
-    changed = differing(known, (prepared.task.resolved(), prepared.files), _DECIDES)
+    of_run = ({} if task is None else task.task), ({} if files is None else files.files)
+    changed = differing(of_run, (prepared.task.resolved(), prepared.files), _DECIDES)
     if not changed and not {pair.example for pair in pairs} <= {example.id for example in prepared.split.train}:
         changed = ["the rows of train"]
     if task is None or files is None or changed:
@@ -349,9 +357,9 @@ def _refuse_another_task(record: Record, pairs: Sequence[RankedPair], prepared: 
         )
 
 
-def _with_counts(left: SamplesLeftOut, counts: PromptCounts) -> SamplesLeftOut:
+def _with_counts(left_out: SamplesLeftOut, counts: PromptCounts) -> SamplesLeftOut:
     return replace(
-        left, all_right=counts.all_right, all_wrong=counts.all_wrong, ties=counts.ties, unusable=counts.unusable
+        left_out, all_right=counts.all_right, all_wrong=counts.all_wrong, ties=counts.ties, unusable=counts.unusable
     )
 
 
@@ -359,20 +367,20 @@ def _different(pairs: Sequence[ScoredPair], most: int) -> tuple[list[ScoredPair]
     """At most so many pairs of each prompt, and how many were left out, by the names of SamplesLeftOut: without those whose answers
     are nearly the same, and without cut answers, since a file of pairs cannot say that their end is not to be trained.
     """
-    kept: dict[str, list[ScoredPair]] = {}
-    left = Counter[str]()
+    by_prompt: dict[str, list[ScoredPair]] = {}
+    left_out = Counter[str]()
     for pair in pairs:
-        own = kept.setdefault(pair.example.id, [])
+        prompt_pairs = by_prompt.setdefault(pair.example.id, [])
         chosen, rejected = pair.chosen.text, pair.rejected.text
         if not (pair.chosen.whole and pair.rejected.whole):
-            left["cut"] += 1
+            left_out["cut"] += 1
         elif normalised(chosen) == normalised(rejected) or near_pairs([chosen, rejected]):
-            left["alike"] += 1
-        elif len(own) == most:
-            left["beyond"] += 1
+            left_out["alike"] += 1
+        elif len(prompt_pairs) == most:
+            left_out["beyond"] += 1
         else:
-            own.append(pair)
-    return [pair for own in kept.values() for pair in own], dict(left)
+            prompt_pairs.append(pair)
+    return [pair for prompt_pairs in by_prompt.values() for pair in prompt_pairs], dict(left_out)
 
 
 def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:

@@ -170,7 +170,7 @@ def _opened(order: SampleOrder, prepared: PreparedTask, cache: Cache) -> Iterato
         model.close()
 
 
-def _ask_before_paying(found: PairsForecast, stop: Stop, go_on: GoOn) -> None:
+def _ask_before_paying(forecast: PairsForecast, stop: Stop, go_on: GoOn) -> None:
     """Raises StopRequestedError where the answer is no."""
-    if found.asked and found.usd != 0 and not go_on(words.samples_question(found), stop):
+    if forecast.asked and forecast.usd != 0 and not go_on(words.samples_question(forecast), stop):
         raise StopRequestedError("nobody agreed to the paid calls", where="--model", remedy="Answer y, or add --yes.")

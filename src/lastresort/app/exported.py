@@ -63,13 +63,13 @@ class ExportSource:
 
     def tokenizer(self) -> tuple[Any, int | None]:
         """Of the base, with the model's context. Raises PrerequisiteError where it is not local."""
-        found = tokenizer_on_disk(self.base, self.run)
-        if found is None:
+        on_disk = tokenizer_on_disk(self.base, self.run)
+        if on_disk is None:
             raise PrerequisiteError(
                 "the tokenizer of the model is not on this machine, and is needed to tell which rows fit its context",
                 where=self.base,
             )
-        return found.tokenizer, found.context_tokens
+        return on_disk.tokenizer, on_disk.context_tokens
 
     def check_count(self, rows: int) -> None:
         """Raises DataError unless as many rows were trained on."""

@@ -80,10 +80,10 @@ def study_on_ray(
         worker_room = training_room(task, task.ladder[-1], prepared, cluster.room)
         workers = cluster.workers(worker_room)
 
-        def trainers(shown: Progress) -> Crew:
+        def trainers(progress: Progress) -> Crew:
             room, threads = workers.capacity(), _forecast_threads(worker_room)
-            shown.say(training_workers_line(room, workers.needs, cluster.address, threads))
-            return _trainers(workers, shown)
+            progress.say(training_workers_line(room, workers.needs, cluster.address, threads))
+            return _trainers(workers, progress)
 
         if cluster.address == LOCAL and not workers.capacity():  # which never grows
             progress.say(trains_here_line(workers.needs))
@@ -107,14 +107,14 @@ def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
     """A cluster with room for fewer than two trainings gets none: this process is as quick. So it is where one card cannot hold
     one, whatever this process then does about it.
     """
-    said = set[str]()
+    said_lines = set[str]()
 
-    def started(rung: str, shown: Progress) -> Crew | None:
+    def start(rung: str, progress: Progress) -> Crew | None:
         line, workers = laps_of(rung)
-        if line not in said:
-            said.add(line)
-            shown.say(line)
-        return None if workers is None else _trainers(workers, shown)
+        if line not in said_lines:
+            said_lines.add(line)
+            progress.say(line)
+        return None if workers is None else _trainers(workers, progress)
 
     def laps_of(rung: str) -> tuple[str, Workers | None]:
         try:
@@ -128,7 +128,7 @@ def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
         threads = _forecast_threads(worker_room)
         return training_workers_line(room, workers.needs, cluster.address, threads), workers
 
-    return started
+    return start
 
 
 def _forecast_threads(worker_room: WorkerRoom) -> int | None:
@@ -137,9 +137,9 @@ def _forecast_threads(worker_room: WorkerRoom) -> int | None:
     return cores() if not worker_room.cards and not is_set and worker_room.threads < cores() else None
 
 
-def _trainers(workers: Workers, shown: Progress) -> Crew:
+def _trainers(workers: Workers, progress: Progress) -> Crew:
     take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
-    return Crew(workers, lines_to(shown.say), kind=TRAININGS)
+    return Crew(workers, lines_to(progress.say), kind=TRAININGS)
 
 
 @contextmanager
@@ -180,10 +180,10 @@ class _Cluster:
             settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
         return RayWorkers(self.ray, room, settings, driver_bytes=self.room.memory_bytes if self.address == LOCAL else 0)
 
-    def answering(self, shown: Progress) -> Workers:
+    def answering(self, progress: Progress) -> Workers:
         """Those that answer; it is said what they are."""
         workers = self.workers(self.room)
-        shown.say(workers_line(workers.capacity(), workers.needs, self.address))
+        progress.say(workers_line(workers.capacity(), workers.needs, self.address))
         return workers
 
 

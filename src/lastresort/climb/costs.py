@@ -51,7 +51,7 @@ def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) 
         test_items = items.get(outcome.rung, [])
         if answered_items := _answered_items(test_items):
             common = [item for item in answered_items if item.id in shared_ids] or answered_items
-            systems.append(_priced(task, fold, outcome, common, test_items))
+            systems.append(_priced_system(task, fold, outcome, common, test_items))
     return systems
 
 
@@ -93,7 +93,7 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
     return is_paid(task.model) or (is_endpoint(task.model) and has_prices)
 
 
-def _priced(
+def _priced_system(
     task: Task, fold: Fold, outcome: RungOutcome, items: Sequence[ItemScore], test_items: Sequence[ItemScore]
 ) -> MeasuredSystem:
     """fold: of the run, where the rung trains. items: over which the means are. test_items: all test answers."""

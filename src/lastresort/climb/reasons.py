@@ -101,12 +101,12 @@ def extra_reasons(
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
-    reasons += [_paired(bench, lower, upper) for lower, upper in itertools.pairwise(tested)]
+    reasons += [_neighbours_compared(bench, lower, upper) for lower, upper in itertools.pairwise(tested)]
     for outcome in tested:
         search = bench.record.last(RungSearched, outcome.rung)
         if search is not None and search.findings and outcome.verdict != "MET":
             reasons.append(SearchedOnDev(outcome.rung, search.findings))
-        reasons += _refused(bench.record, outcome)
+        reasons += _refused_inputs(bench.record, outcome)
         reasons += _answers_moved(bench.record, outcome)
     if learning_rungs := tuple(outcome.rung for outcome in tested if RUNGS[outcome.rung].learns == "examples"):
         reasons += _training_rows(bench, learning_rungs)
@@ -162,12 +162,12 @@ def _answers_moved(record: Record, outcome: RungOutcome) -> list[Reason]:
     return [AnswersMoved(outcome.rung, drift)] if drift is not None and drift.rung == outcome.rung else []
 
 
-def _refused(record: Record, outcome: RungOutcome) -> list[Reason]:
+def _refused_inputs(record: Record, outcome: RungOutcome) -> list[Reason]:
     n_refused = sum(item.finish == "refused" for item in _test_of(record, outcome).items)
     return [InputsTooLong(outcome.rung, n_refused)] if n_refused else []
 
 
-def _paired(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> Reason:
+def _neighbours_compared(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> Reason:
     """How the two rungs did on the items that both answered. No test: where each stopped depended on its results."""
     lower_test, upper_test = (_test_of(bench.record, outcome) for outcome in (lower, upper))
     scores = {item.id: item.score for item in lower_test.items}
@@ -212,7 +212,7 @@ def would_change(
 def _items(outcomes: Sequence[RungOutcome], labelled: int) -> list[Change]:
     """How many test items, or labelled cases, would settle what is open."""
     changes: list[Change] = []
-    for rung, judgement in _tested(outcomes):
+    for rung, judgement in _judgements(outcomes):
         if judgement.outcome == "UNDECIDED" and judgement.n_needed is not None:
             changes.append(MoreTestItems(rung, judgement.n_needed, judgement.n_available, judgement.unit))
         elif judgement.judged is not None and judgement.judged.labels_needed is not None:
@@ -233,11 +233,11 @@ def _gate(outcomes: Sequence[RungOutcome]) -> list[Change]:
 def _bar(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion) -> list[Change]:
     """Bars that the intervals do not exclude: below which a cheaper rung might do, above which the winner is not shown to."""
     changes: list[Change] = []
-    below = [(rung, judgement) for rung, judgement in _tested(outcomes) if judgement.outcome == "NOT_MET"]
+    below = [(rung, judgement) for rung, judgement in _judgements(outcomes) if judgement.outcome == "NOT_MET"]
     if below:
         rung, judgement = max(below, key=lambda pair: pair[1].interval[1])
         changes.append(LowerBar(rung, judgement.interval[1], rules.bar))
-    winner_judgement = next((judgement for rung, judgement in _tested(outcomes) if rung == conclusion.winner), None)
+    winner_judgement = next((judgement for rung, judgement in _judgements(outcomes) if rung == conclusion.winner), None)
     if winner_judgement is not None and winner_judgement.outcome == "MET" and conclusion.winner is not None:
         changes.append(HigherBar(conclusion.winner, max(winner_judgement.interval[0], rules.bar)))
     return changes
@@ -265,5 +265,5 @@ def _world(conclusion: Conclusion, *, knowledge: bool) -> list[Change]:
     return [*changes, ChangedDocuments()] if conclusion.winner is not None and knowledge else changes
 
 
-def _tested(outcomes: Sequence[RungOutcome]) -> list[tuple[str, Judgement]]:
+def _judgements(outcomes: Sequence[RungOutcome]) -> list[tuple[str, Judgement]]:
     return [(outcome.rung, outcome.judgement) for outcome in outcomes if outcome.judgement is not None]

@@ -252,11 +252,13 @@ def counts_of(task: Task, model: str) -> TokenCounts:
         return TokenCounts(estimated_tokens, _SCRIPTED, "as four bytes a token, as the scripted model counts")
     folder = None if is_endpoint(model) else _folder(model, task.folder)
     if folder is None or not (folder / "tokenizer_config.json").is_file():
-        return TokenCounts(_estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token, as no tokenizer is here")
+        return TokenCounts(
+            _tokens_by_bytes, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token, as no tokenizer is here"
+        )
     tokenizer = _tokenizer(folder)
     if tokenizer is None:
         return TokenCounts(
-            _estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
+            _tokens_by_bytes, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
         )
     return TokenCounts(_lengths(folder), _template(tokenizer, task), f"by the tokenizer of {model}")
 
@@ -319,5 +321,5 @@ def _template(tokenizer: Any, task: Task) -> int:
     return max(0, len(prompt) - len(tokenizer(word, add_special_tokens=False)["input_ids"]))
 
 
-def _estimated(text: str) -> int:
+def _tokens_by_bytes(text: str) -> int:
     return -(-len(text.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)

@@ -213,11 +213,11 @@ def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> 
     return notes
 
 
-def _with_examples(found: GateConclusion, measures: Sequence[PairedMeasure]) -> tuple[SuiteFound, ...]:
-    by_name = {one.name: one for one in measures}
+def _with_examples(conclusion: GateConclusion, measures: Sequence[PairedMeasure]) -> tuple[SuiteFound, ...]:
+    by_name = {measure.name: measure for measure in measures}
     return tuple(
-        one if one.verdict == "SKIPPED" else one.replaced(changed=changed_items(by_name[one.name]))
-        for one in found.suites
+        finding if finding.verdict == "SKIPPED" else finding.replaced(changed=changed_items(by_name[finding.name]))
+        for finding in conclusion.suites
     )
 
 

@@ -215,7 +215,7 @@ class GateRunner:
             SuitePart(one.piloted.suite, one.part(look), self.kept.of(side, one.plan.name), one.stage(side, look))
             for one in planned
         ]
-        return ask_each(model, parts, progress=self.progress, stop=self.stop, answered=self._answered(side))
+        return ask_each(model, parts, progress=self.progress, stop=self.stop, answered=self._batch_answers(side))
 
     def ask_once(self, side: SideName, model: Model, measures: int) -> None:
         """The test set, then the further suites."""
@@ -226,7 +226,7 @@ class GateRunner:
         for suite in self.further:
             suite.answer(side, model, self.kept.workspace, power, self.progress, self.stop, answered)
 
-    def _answered(self, side: SideName) -> AnswerBatches | None:
+    def _batch_answers(self, side: SideName) -> AnswerBatches | None:
         return None if self.workers is None else self.workers.suites(side)
 
     def _answer_target(self, target: GateTarget, side: SideName, model: Model, most: int | None = None) -> None:
@@ -234,7 +234,7 @@ class GateRunner:
         target.answer(side, model, self.progress, most, self.stop, measured_by)
 
     def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
-        kept, answered = self.kept.of("base", plan.name), self._answered("base")
+        kept, answered = self.kept.of("base", plan.name), self._batch_answers("base")
         pilot = run_pilot(model, plan, margin, kept, self.progress, self.stop, answered)
         piloted = plan.after_pilot(pilot.transcripts, margin)
         settings = self.settings

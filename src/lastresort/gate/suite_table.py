@@ -259,7 +259,7 @@ def gate_forecast(
 
 def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCounts, adapters: int) -> SuiteForecast:
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
-    questions = [question for item in sample for question in _asked(plan.pilot, item)]
+    questions = [question for item in sample for question in _all_questions(plan.pilot, item)]
     n_questions = (plan.pilot_items + (1 + adapters) * size.items) * len(questions) / len(sample)
     prompt, answer = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
     sides = "both sides" if adapters == 1 else f"base and {adapters} adapters"
@@ -267,7 +267,7 @@ def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCou
     return SuiteForecast(plan.name, plan.pilot_items, size.items, size.expected, forecast)
 
 
-def _asked(suite: Suite, item: SuiteItem) -> Iterator[Question]:
+def _all_questions(suite: Suite, item: SuiteItem) -> Iterator[Question]:
     """All rounds of a model that answers right wherever the item holds the right answer."""
     transcript: Transcript = {}
     while questions := suite.ask(item, transcript):

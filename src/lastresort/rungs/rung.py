@@ -136,13 +136,13 @@ class Workbench:
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""
-        return self._shared().alpha_of_rung(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
+        return self._error_shares().alpha_of_rung(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
 
     def alpha_of_repair(self, rung: str) -> float:
         """The error of a false MET at which a repaired system of the rung is tested."""
-        return self._shared().alpha_of_repair(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
+        return self._error_shares().alpha_of_repair(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
 
-    def _shared(self) -> ErrorShared:
+    def _error_shares(self) -> ErrorShared:
         error_shares = self.record.last(ErrorShared)
         assert error_shares is not None, "shared before anything is measured"
         return error_shares

@@ -154,7 +154,7 @@ def _part_answers(
     answers = [chunk.answer for chunk in part_chunks if chunk.answer is not None]
     by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
     for log in (log for answer in answers for log in (answer.said or {}).get("logs", ())):
-        by_task[log["name"]].append(_logged(log))
+        by_task[log["name"]].append(_measure_of(log))
     joined_logs = [_joined(logs) for logs in by_task.values()]
     part = documents.part
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
@@ -250,7 +250,7 @@ def _chunk(
             raise harness_replies.failure.error()
         start_s = time.perf_counter()
         with faults_of(key.suite):
-            logs, *tokens = _evaluated(harness, part, numbers_by_task, chunk.todo, harness_replies.replies)
+            logs, *tokens = _evaluate(harness, part, numbers_by_task, chunk.todo, harness_replies.replies)
         seconds = harness_replies.seconds + time.perf_counter() - start_s
         answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, seconds, *tokens)
         kept.put(key, openings, {name: answer})
@@ -350,7 +350,7 @@ class _Replied:
         return answer
 
 
-def _evaluated(
+def _evaluate(
     harness: _Harness,
     part: MeasuredTasks,
     samples: Mapping[str, list[int]],
@@ -415,7 +415,7 @@ def _fresh(task: Any) -> Any:
     return task
 
 
-def _logged(body: Mapping[str, Any]) -> LoggedMeasure:
+def _measure_of(body: Mapping[str, Any]) -> LoggedMeasure:
     items = tuple(LoggedItem(**one) for one in body["items"])
     return LoggedMeasure(body["name"], body["metric"], items, body["source"], tuple(body["notes"]))
 

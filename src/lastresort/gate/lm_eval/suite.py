@@ -112,7 +112,7 @@ class LmEvalSuite:
         if side == "base":
             for part, pilot in ask_parts([*self._pilots()]):
                 self._plan(part, pilot, power, progress)
-        for part, answers in ask_parts([*self._drawn(side)]):
+        for part, answers in ask_parts([*self._drawn_documents(side)]):
             part.answers[side] = answers
 
     def judge(self, power: float) -> list[SuiteFound]:
@@ -125,7 +125,7 @@ class LmEvalSuite:
                 part.pilot_items = len(items)
                 yield part, DocumentsToAsk(part.tasks, items, f"{self._name(part)}: a pilot of the base")
 
-    def _drawn(self, side: SideName) -> Iterator[tuple[_Part, DocumentsToAsk]]:
+    def _drawn_documents(self, side: SideName) -> Iterator[tuple[_Part, DocumentsToAsk]]:
         for part in self._parts:
             if part.drawn.items:
                 yield part, DocumentsToAsk(part.tasks, part.drawn.items, f"{side}: {self._name(part)}")

@@ -228,7 +228,7 @@ def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndF
             log = library.read_eval_log(file, resolve_attachments=True, format="json")
         samples = iter(log.samples or ())
     else:
-        n_samples = _checked(path, limits or ArchiveLimits())
+        n_samples = _count_samples(path, limits or ArchiveLimits())
         with _reading(path):
             log = library.read_eval_log(file, header_only=True, format="eval")
         newest = library.EvalLog.model_fields["version"].default
@@ -283,7 +283,7 @@ def _samples(library: ModuleType, path: Path, n_samples: int) -> Iterator[Any]:
         yield from samples
 
 
-def _checked(path: Path, limits: ArchiveLimits) -> int:
+def _count_samples(path: Path, limits: ArchiveLimits) -> int:
     """Unpack every member once, piece by piece, and keep nothing. Returns how many are samples."""
     try:
         archive = zipfile.ZipFile(path)

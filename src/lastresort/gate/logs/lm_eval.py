@@ -275,7 +275,7 @@ def lm_eval_folder(folder: Path) -> tuple[MeasuresAndFaults, list[str]]:
         by_results[_results_path(path)].append(path)
     measures, faults = [], []
     for results_path, paths in by_results.items():
-        results = _loaded(results_path)
+        results = _results_at(results_path)
         parts = [_read(path, results) for path in paths]
         measures += pooled([one for found, _ in parts for one in found], results, str(folder))
         faults += [fault for _, own in parts for fault in own]
@@ -310,7 +310,7 @@ def task_of(path: Path) -> str:
 
 def results_beside(path: Path) -> Results:
     """The results of the same evaluation; empty if they are not next to the samples."""
-    return _loaded(_results_path(path))
+    return _results_at(_results_path(path))
 
 
 def _results_path(path: Path) -> Path | None:
@@ -321,7 +321,7 @@ def _results_path(path: Path) -> Path | None:
     return next(iter(dated or (candidates if len(candidates) == 1 else [])), None)
 
 
-def _loaded(path: Path | None) -> Results:
+def _results_at(path: Path | None) -> Results:
     if path is None:
         return Results()
     try:

@@ -202,8 +202,10 @@ def why_uninformative(suite: FormatLeak, transcripts: ItemTranscripts, margin: f
 
 
 def _share(measure: LeakMeasure, transcripts: ItemTranscripts, condition: str) -> Proportion:
-    kept = [measure.kept(item, _answer(measure, reply[KEY])) for item, reply in transcripts if item.family == condition]
-    return Proportion(sum(kept), len(kept))
+    keeps = [
+        measure.kept(item, _answer(measure, reply[KEY])) for item, reply in transcripts if item.family == condition
+    ]
+    return Proportion(sum(keeps), len(keeps))
 
 
 def _form_share(measure: LeakMeasure, transcripts: ItemTranscripts) -> Proportion:

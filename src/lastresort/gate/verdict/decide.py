@@ -81,10 +81,10 @@ def judge_target(
         by="bar" if met else None,
         unit=judgement.unit,
     )
-    return _with_reason(target if comparator is None else _compared(target, comparator, alpha, margin, seed))
+    return _with_reason(target if comparator is None else _compare(target, comparator, alpha, margin, seed))
 
 
-def _compared(target: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
+def _compare(target: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
     prompt, tuned = comparator.prompt, comparator.tuned
     binary, groups = comparator.binary, comparator.groups
     improvement = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)

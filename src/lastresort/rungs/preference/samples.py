@@ -94,7 +94,7 @@ def _best_sampled(bench: Workbench, rung: str, start: System, start_scores: Sequ
     alone, best, answers, all_scores = list[float](), list[float](), list[Answer](), list[float]()
     for offset in range(0, len(examples), size):
         batch = examples[offset : offset + size]
-        batch_samples = _sampled(bench, start, batch, count, all_scores)
+        batch_samples = _sample_batch(bench, start, batch, count, all_scores)
         alone += [samples[0].score for samples in batch_samples.samples]
         best += [
             max(greedy.get(example.id, 0.0), *(sample.score for sample in samples))
@@ -126,7 +126,7 @@ def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
 def noted_pairs(samples_paired: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
     """train: the examples that it speaks of."""
     prompts = {example.id: example for example in train}
-    return tuple(_preferred(prompts[pair.example], pair) for pair in samples_paired.pairs)
+    return tuple(_preference_row(prompts[pair.example], pair) for pair in samples_paired.pairs)
 
 
 def _pair_samples(bench: Workbench, rung: str, start: System) -> SamplesPaired:
@@ -136,7 +136,7 @@ def _pair_samples(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     size = bench.models.open(start).batch_size
     samples, answers, all_scores = list[list[Sample]](), list[Answer](), list[float]()
     for offset in range(0, len(examples), size):
-        batch_samples = _sampled(
+        batch_samples = _sample_batch(
             bench, start, examples[offset : offset + size], bench.task.preference.samples, all_scores
         )
         samples += batch_samples.samples
@@ -241,18 +241,18 @@ def _batches(prompts: Sequence[Example], size: int, most: int) -> Iterator[tuple
 
 
 @dataclass(frozen=True, slots=True)
-class _Sampled:
+class _BatchSamples:
     """samples: of each example. answers: all of them."""
 
     samples: list[list[Sample]]
     answers: list[Answer]
 
 
-def _sampled(
+def _sample_batch(
     bench: Workbench, start: System, batch: Sequence[Example], count: int, all_scores: list[float]
-) -> _Sampled:
+) -> _BatchSamples:
     """So many scored samples to each example. all_scores: of all batches, to which these are added."""
-    sampled = _Sampled([[] for _ in batch], [])
+    sampled = _BatchSamples([[] for _ in batch], [])
     for batch_answers in samples_of(bench.answerer(start), batch, count, stop=bench.stop):
         scores = scores_of(bench.scorer, [answer.text for answer in batch_answers], batch)
         for example_samples, answer, score in zip(sampled.samples, batch_answers, scores, strict=True):
@@ -263,7 +263,7 @@ def _sampled(
     return sampled
 
 
-def _preferred(example: Example, pair: RankedPair) -> PreferenceRow:
+def _preference_row(example: Example, pair: RankedPair) -> PreferenceRow:
     return PreferenceRow(
         example.input,
         tuple((Message("assistant", side.text),) for side in (pair.chosen, pair.rejected)),

@@ -170,7 +170,7 @@ class PreferenceTraining:
             adapters = []
             for rate, number in stops:
                 if not self._is_recorded(rate, number):
-                    trainee = trainee or stack.enter_context(self._loaded())
+                    trainee = trainee or stack.enter_context(self._trainee())
                     self._lap(trainee, rate, number)
                 adapters.append(self._kept_adapter(rate, number))
             return adapters
@@ -256,7 +256,7 @@ class PreferenceTraining:
         self._early.start(run, trainee.model, is_base=self._start.adapter is None)
 
     @contextmanager
-    def _loaded(self) -> Iterator[_Trainee]:
+    def _trainee(self) -> Iterator[_Trainee]:
         """The model at its start, with what it learns from; the stops are recorded."""
         from lastresort.train.adapters.adapters import attach_adapter, unfreeze_adapter
         from lastresort.train.loop.optimizers import StartWeights

@@ -64,7 +64,7 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
         reason = why_kept(task, len(bench.train)) or _by_the_race(bench, race)
         if reason is not None:
             return NewPrompts(findings=(reason,))
-        result = _optimised(bench, rung, race)
+        result = _optimise(bench, rung, race)
         if isinstance(result, UsdTooSmall):
             return NewPrompts(findings=(result,))
         prompt_optimised = result
@@ -130,7 +130,7 @@ def _by_the_race(bench: Workbench, race: Race) -> PromptKept | None:
     return NoNeedToOptimise(best, chance) if chance >= PREDICTED else None
 
 
-def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | UsdTooSmall:
+def _optimise(bench: Workbench, rung: str, race: Race) -> PromptOptimised | UsdTooSmall:
     task = bench.task
     parameters = parameter_count(task.reflect_model, task.folder)
     if parameters is not None and parameters < LEAST_PARAMETERS:

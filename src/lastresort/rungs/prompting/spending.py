@@ -31,9 +31,9 @@ def thoughts_of(task: Task) -> int:
     return room_to_think(task.prompting.reasoning_effort)
 
 
-def calls_of_a_step(kept: int) -> int:
+def calls_of_a_step(n_kept: int) -> int:
     """At most: an instruction answers the rows shown, is reflected on, the new one answers them too, then the kept ones."""
-    return 2 * SHOWN + 1 + kept
+    return 2 * SHOWN + 1 + n_kept
 
 
 def forecast_optimising(task: Task, work: Workload) -> Forecast:
@@ -42,8 +42,8 @@ def forecast_optimising(task: Task, work: Workload) -> Forecast:
 
     As many of them as possible reflect: a step whose proposal is refused ends after the rows shown and the reflection.
     """
-    kept, calls = kept_rows(work.n_train, task.prompting.calls), task.prompting.calls
-    reflections = max(0, calls - kept) // (SHOWN + 1)
+    n_kept, calls = kept_rows(work.n_train, task.prompting.calls), task.prompting.calls
+    reflections = max(0, calls - n_kept) // (SHOWN + 1)
     rows = answering(
         f"GEPA, unless the hand-made prompts leave no room: at most {calls} calls, of which rows of train",
         work.machine,
@@ -86,22 +86,22 @@ class Spending:
         self._verdicts_usd = max((item.usd for batch in _judged_in_race(record) for item in batch.items), default=0.0)
         self._reflection_usd = 0.0
 
-    def start_usd(self, kept: int, thoughts: int = 0) -> float:
+    def start_usd(self, n_kept: int, thoughts: int = 0) -> float:
         """Of the kept rows and one step, before anything is answered. thoughts: as in `step_usd`."""
-        return kept * self._row_usd() + self.step_usd(kept, thoughts)
+        return n_kept * self._row_usd() + self.step_usd(n_kept, thoughts)
 
-    def step_usd(self, kept: int, thoughts: int = 0) -> float:
+    def step_usd(self, n_kept: int, thoughts: int = 0) -> float:
         """Of the next step. thoughts: tokens that a reflection may think."""
-        rows = calls_of_a_step(kept) - 1
+        rows = calls_of_a_step(n_kept) - 1
         return rows * self._row_usd() + max(self._reflection_usd, self.reflection_usd(self._prompt_tokens, thoughts))
 
     def reflection_usd(self, prompt_tokens: int, thoughts: int) -> float:
         """Of one that is as long as it may be."""
         return prompt_tokens * self._prices[0] + (REFLECTION_TOKENS + thoughts) * self._prices[1]
 
-    def trial_usd(self, kept: int, longer_tokens: int) -> float:
+    def trial_usd(self, n_kept: int, longer_tokens: int) -> float:
         """Of a new instruction on the rows shown and the kept ones. longer_tokens: than the plain one."""
-        return (SHOWN + kept) * (self._row_usd() + max(0, longer_tokens) * self._prompt_price)
+        return (SHOWN + n_kept) * (self._row_usd() + max(0, longer_tokens) * self._prompt_price)
 
     def fits(self, usd: float) -> bool:
         return self.usd_limit is None or self.usd + self._judged_usd + usd <= self.usd_limit

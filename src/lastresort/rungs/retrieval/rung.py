@@ -159,12 +159,12 @@ def passage_tokens(task: Task) -> float:
     if sum(path.stat().st_size for path in files) > MOST_BYTES_CUT or any(path.suffix == ".pdf" for path in files):
         return float(task.retrieval.chunk_tokens)
     settings = store_settings(task).chunks
-    found = [
+    chunk_tokens = [
         estimated_tokens(chunk.embedded)
         for document in read_documents(task.knowledge).documents
         for chunk in chunk_document(document, settings, estimated_tokens)
     ]
-    return sum(found) / len(found)
+    return sum(chunk_tokens) / len(chunk_tokens)
 
 
 SHOTS = 3
@@ -195,14 +195,14 @@ class RetrievalRung:
                 label, work.machine, n, shared + work.input_tokens + k * passage, shared, work.max_new_tokens
             )
 
-        shown = (0, SHOTS, CHOSEN_SHOTS) if "prompting" in task.ladder else (0, SHOTS)
-        ways = [(k, shots) for k in task.retrieval.k for shots in shown]
+        shot_counts = (0, SHOTS, CHOSEN_SHOTS) if "prompting" in task.ladder else (0, SHOTS)
+        ways = [(k, shots) for k in task.retrieval.k for shots in shot_counts]
         alive = sorted(ways, key=lambda way: way[0] * (1 + way[1]), reverse=True)
         costliest = alive[0]
         total = Forecast(0, 0, 0, 0.0, 0.0)
         if "prompting" not in task.ladder:
             total += asking("closed book, on dev", work.n_dev, 0, 0)
-        for shots in (*shown, *shown[-1:]) if grammar_of(task) is not None else shown:
+        for shots in (*shot_counts, *shot_counts[-1:]) if grammar_of(task) is not None else shot_counts:
             total += asking(f"with the right passages, {shots} shots, on dev", work.n_dev, MOST_PASSAGES, shots)
         for start, stop in stretches(work.n_dev, len(alive)):
             for k, shots in alive:

@@ -100,7 +100,7 @@ def _measure_third(bench: Workbench, rung: str, system: System, step: int, steps
     items = bench.dev_results(rung, [system], 0, n)[system.name]
     if not isinstance(items, list):
         raise items.error()
-    scores, untrained_scores = [item.score for item in items], _untrained(bench, n)
+    scores, untrained_scores = [item.score for item in items], _untrained_scores(bench, n)
     line = straight_on(scores, untrained_scores, bench.missed_below, seed=bench.task.split.seed, groups=groups)
     return CurveSeen.from_fields_of(
         line,
@@ -113,7 +113,7 @@ def _measure_third(bench: Workbench, rung: str, system: System, step: int, steps
     )
 
 
-def _untrained(bench: Workbench, n: int) -> list[float] | None:
+def _untrained_scores(bench: Workbench, n: int) -> list[float] | None:
     """What the model that is tuned scored on the same items with the prompt it is tuned with: that of zero-shot, unless this adds
     choices or a schema. None where it did not answer all of them.
     """

@@ -165,9 +165,9 @@ class FullRung:
         about = work.about_tokens
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, section = about + work.input_tokens, work.machine, task.full
-        rates, kept = len(section.learning_rates), len(kept_epochs(section.epochs))
+        rates, n_kept = len(section.learning_rates), len(kept_epochs(section.epochs))
         replay = replay_size(work.n_train, section.replay, section.replay_prompts)
-        passes = kept + (grammar_of(task) is not None)
+        passes = n_kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
         label = f"training of all weights, {rates} learning rates raced"
         preparation = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
@@ -183,7 +183,7 @@ class FullRung:
         return (
             preparation
             + training(label, machine, rows, epochs, row, about, batch, operations=ALL_WEIGHTS, lengths=lengths)
-            + answering("loss on dev", machine, work.n_dev * (kept + losses_of_race(rates)), row, about, 0)
+            + answering("loss on dev", machine, work.n_dev * (n_kept + losses_of_race(rates)), row, about, 0)
             + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )

@@ -81,9 +81,9 @@ class SftRung:
         """
         sft = task.sft
         weighed = sft.select == "mildest"
-        rates, kept = len(sft.learning_rates), len(KEPT_SHARES) if weighed else len(kept_epochs(sft.epochs))
-        passes = kept + len(KEPT_SCALES) * weighed + (grammar_of(task) is not None)
-        losses = kept + losses_of_race(rates)
+        rates, n_kept = len(sft.learning_rates), len(KEPT_SHARES) if weighed else len(kept_epochs(sft.epochs))
+        passes = n_kept + len(KEPT_SCALES) * weighed + (grammar_of(task) is not None)
+        losses = n_kept + losses_of_race(rates)
         epochs = sft.epochs * (1 + raced_beyond(rates))
         return (
             forecast_of_training(task, work, f"training, {rates} learning rates raced", epochs=epochs, losses=losses)
