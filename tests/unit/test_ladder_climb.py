@@ -18,19 +18,21 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.climb.identity import merged_settings, settle_options
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import longer_answers, max_new_tokens
-from lastresort.errors import InfrastructureError, TaskError
+from lastresort.errors import InfrastructureError, StopRequestedError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
 from lastresort.records.events.after_test import GateChosen, WayMeasured
-from lastresort.records.events.run import OptionsChosen
+from lastresort.records.events.run import ClimbResumed, OptionsChosen
 from lastresort.records.events.search import CandidateMeasured, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
+from lastresort.records.view import fold_of
 from lastresort.report.words.progress import line_of
 from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
+from lastresort.stop import StopRequest
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
 from lastresort.types import Message, SilentProgress
@@ -151,6 +153,28 @@ def test_a_changed_task_is_not_resumed(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.7"), encoding="utf-8")
     with pytest.raises(TaskError, match=r"differs from the one this run began with, in bar.*without --resume"):
         climb(load_task(path), tmp_path / "runs" / "run")
+
+
+def test_a_resume_that_is_refused_leaves_a_run_that_was_stopped_as_it_was(tmp_path: Path) -> None:
+    """It is not called one that died: nothing went on with it."""
+    folder, path = tmp_path / "run", scripted_task(tmp_path / "task", quality=GOOD_SHOTS)
+    script, changed = tmp_path / "task" / "script.json", {"bar: 0.8": "bar: 0.7", '"unknown"': '"no idea"'}
+    stop = SimpleNamespace(requested=lambda: StopRequest("signal", "a signal asks to stop"))
+    with pytest.raises(StopRequestedError):
+        climb(load_task(path), folder, stop=stop)
+    for file, (old, new) in zip((path, script), changed.items(), strict=True):
+        before = file.read_text()
+        file.write_text(before.replace(old, new), encoding="utf-8")
+        with pytest.raises(TaskError, match="began with"):
+            climb(load_task(path), folder)
+        with Record.open(folder) as record:
+            assert fold_of(record).stopped_by == "signal"
+            assert record.last(ClimbResumed) is None
+        file.write_text(before, encoding="utf-8")
+    with pytest.raises(StopRequestedError):
+        climb(load_task(path), folder, stop=stop)
+    with Record.open(folder) as record:
+        assert len(record.all(ClimbResumed)) == 1
 
 
 def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

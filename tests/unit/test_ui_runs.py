@@ -211,7 +211,7 @@ def test_the_time_that_a_run_lay_dead_or_finished_does_not_count_from_the_moment
     run = finished_run(tmp_path)
     yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds")
     edit(run, f"DELETE FROM event WHERE kind IN ({lost})", f"UPDATE event SET at = '{yesterday}'", rechain=True)
-    with stop_file(run) as file, Record.open(run) as record, noted_stop(record, file):
+    with stop_file(run) as file, Record.open(run) as record, noted_stop(record, file, begins=False):
         before = worked_s(record)
         assert clock_of(record).at(datetime.now(UTC)) < before + 60
         Budget.of(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), record, time.monotonic)

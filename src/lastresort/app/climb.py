@@ -27,7 +27,7 @@ from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
-from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
+from lastresort.climb.workspace import LEDGER, RESPONSES, note_resumed, noted_stop, run_lock, shared_folder
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
@@ -93,7 +93,7 @@ def climb(
         run_lock(run),
         stop_file(run) as file,
         Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record,
-        noted_stop(record, file),
+        noted_stop(record, file, begins=begins),
     ):
         note_shares(record, prepared.shares)
         refuse_another_task(record, prepared, run)
@@ -120,6 +120,7 @@ def climb(
                 finally:
                     models.close()
                 raise
+            note_resumed(record)
             bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
                 take_laps(bench)

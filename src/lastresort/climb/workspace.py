@@ -156,16 +156,24 @@ def run_lock(run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def noted_stop(record: Record, file: StopFile) -> Iterator[None]:
+def noted_stop(record: Record, file: StopFile, *, begins: bool) -> Iterator[None]:
     """Record a climb that ends inside because somebody asked for it, or a limit did, so that nobody takes it for one that died; and
-    that it goes on, where it had stopped or died. Of one that had finished that is noted with its first work: it may be refused.
-    Raises DataError where the record is that of a study.
+    that it goes on, where it had died. Of one that had finished that is noted with its first work, and of one that had stopped by
+    `note_resumed`: they may be refused. begins: whether the run is new. Raises DataError where the record is that of a study.
     """
     refuse_study(record)
-    if record.newest() != (0, 0) and not fold_of(record).finished:
+    fold = fold_of(record)
+    if not begins and not fold.finished and fold.stopped_by is None:
         record.append(ClimbResumed())
     with noted_end(record, file):
         yield
+
+
+def note_resumed(record: Record) -> None:
+    """Record that a climb which had stopped goes on, once nothing refuses it any more: one that is refused stays stopped."""
+    fold = fold_of(record)
+    if not fold.finished and fold.stopped_by is not None:
+        record.append(ClimbResumed())
 
 
 @contextmanager
