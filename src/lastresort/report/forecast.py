@@ -10,7 +10,7 @@ from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
 from lastresort.report.words.answer import of_left_out
 from lastresort.report.words.progress import limit_line
-from lastresort.report.words.verdicts import shared_error
+from lastresort.report.words.verdicts import error_rate, shared_error
 from lastresort.report.words.wording import count, counted, duration, forecast_figures, listed, round_percent, spaced
 from lastresort.rungs.forecast import Forecast
 
@@ -33,17 +33,19 @@ class DryRunExamples(JsonDocument):
 
 class DryRunTest(JsonDocument):
     """What the test set can tell. to_meet: test items by which a true score of `above` is shown to meet the bar, with power 0.8, at
-    `first`, the first rung. to_meet_strictest: likewise at `strictest`, whose planned share of the error is the smallest. to_miss:
-    by which one of `below` is shown to miss it, at any rung. least: by which a perfect score is shown to
-    meet the bar at the first rung. labels: whether people's labels have their part of the errors.
+    `first`, the first rung, whose planned share of the error is `first_share`. to_meet_strictest: likewise at `strictest`, whose
+    planned share, `strictest_share`, is the smallest. to_miss: by which one of `below` is shown to miss it, at any rung. least: by
+    which a perfect score is shown to meet the bar at the first rung. labels: whether people's labels have their part of the errors.
     """
 
     bar: float
     least: int
     above: float
     first: str
+    first_share: float
     to_meet: int
     strictest: str
+    strictest_share: float
     to_meet_strictest: int
     below: float
     to_miss: int
@@ -215,14 +217,15 @@ def power_of(found: DryRun) -> list[str]:
     test, n = found.test, found.examples.test
     if test is None:
         return []
-    most = test.to_meet_strictest
-    late = f", and at {test.strictest}, whose planned share of the error rate is the smallest, about {count(most)}"
+    most, smallest = test.to_meet_strictest, error_rate(test.strictest_share)
+    late = f", and at {test.strictest}, whose planned error rate of {smallest} is the smallest, about {count(most)}"
     labels = " People's labels of the judge have half of each error rate, which is counted here; how far they move the bar is not."
     sentence = (
-        f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
-        f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. To show that a "
-        f"true score of {round_percent(test.below)} misses the bar takes about {count(test.to_miss)}. These sizes give 80% power. "
-        f"At {test.first}, even a perfect score needs {counted(test.least, 'test item')}.{labels if test.labels else ''}"
+        f"At {test.first}, with its planned error rate of {error_rate(test.first_share)}, a system that truly scores "
+        f"{round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} to be shown to meet the bar of "
+        f"{round_percent(test.bar)}{late if most > test.to_meet else ''}. To show that a true score of {round_percent(test.below)} "
+        f"misses the bar takes about {count(test.to_miss)}. These sizes give 80% power.{_passed_on(found, test)} At {test.first}, "
+        f"even a perfect score needs {counted(test.least, 'test item')}.{labels if test.labels else ''}"
     )
     if n >= test.enough:
         return [f"{sentence} The test set has {count(n)}."]
@@ -231,6 +234,14 @@ def power_of(found: DryRun) -> list[str]:
         f"{sentence} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
         f"examples{' ' if found.examples.test_file else ', '}{more}."
     ]
+
+
+def _passed_on(found: DryRun, test: DryRunTest) -> str:
+    """Why a rung's planned error rate is not the one that the split names, as a sentence; empty where it is."""
+    planned = {test.first: test.first_share, test.strictest: test.strictest_share}
+    if all(error_rate(found.shares[rung]) == error_rate(share) for rung, share in planned.items()):
+        return ""
+    return " What the test items cannot use of a planned rate is passed on to later tests, so the split above differs."
 
 
 def _details(found: DryRun) -> list[str]:
