@@ -304,6 +304,22 @@ def test_wording(found: str, text: str) -> None:
             "the sequential test after each group puts the true score at 83.0% or more",
         ),
         (
+            "sequence",
+            "MET",
+            0.81,
+            (0.82, 0.9),
+            "the sequential test after each group puts the true score at 81.0% or more; "
+            "the interval shows more, so quote that",
+        ),
+        (
+            "sequence",
+            "NOT_MET",
+            0.75,
+            (0.6, 0.74),
+            "the sequential test after each group puts the true score at 75.0% or less; "
+            "the interval shows more, so quote that",
+        ),
+        (
             "exact",
             "MET",
             0.805,

@@ -134,6 +134,7 @@ def _context(story: Story) -> dict[str, object]:
         "headline": headline(story.decision),
         "next_step": next_step(story.decision, story.resume.text, story.resume.stand_ins),
         "band": verdicts.of_band(story.errors, story.labels_errors),
+        "quote_the_band": verdicts.QUOTE_THE_BAND,
         "reused": story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         "ladder_finding": titles.of_ladder(story.decision),
         "cost_finding": titles.of_cost(story.total, _seconds(story), story.ran_s, over=story.decision.decided),

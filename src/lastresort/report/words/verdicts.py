@@ -232,7 +232,9 @@ def beyond(n_available: int, unit: str) -> str:
 
 
 def how_decided(test: BarTest, bar: float) -> str:
-    """Which rule gave the verdict and what it showed; empty for an UNDECIDED. Says why the interval can still include the bar."""
+    """Which rule gave the verdict and what it showed; empty for an UNDECIDED. Says why the interval can still include the bar, and
+    which of the two to quote where the interval shows more.
+    """
     decided = test.decided
     if decided is None:
         return ""
@@ -246,7 +248,9 @@ def how_decided(test: BarTest, bar: float) -> str:
     limit = f"{percent(decided.limit)} or {'more' if test.verdict == 'MET' else 'less'}"
     shown = f"{rule} puts the true score at {limit}"
     if not low <= bar <= high:
-        return shown
+        end, sharper = (low, low > decided.limit) if test.verdict == "MET" else (high, high < decided.limit)
+        said = sharper and percent(end) != percent(decided.limit)
+        return f"{shown}; the interval shows more, so quote that" if said else shown
     if exact:
         return f"{shown}; the interval is wider and includes the bar, because it holds after every item"
     error = percent(decided.error)
@@ -256,6 +260,12 @@ def how_decided(test: BarTest, bar: float) -> str:
 BEYOND_BAND = (
     "A run can be MET or NOT MET although its interval includes the bar: the test is sharper than the interval. The test's own "
     "limit is shown below it."
+)
+
+
+QUOTE_THE_BAND = (
+    "Quote the band. The rule behind a verdict is given below with a limit of its own, tighter or looser than the band: quote "
+    "that only where the band includes the bar."
 )
 
 
