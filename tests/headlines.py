@@ -39,18 +39,20 @@ def decided(answer: value.Answer, n: int) -> RunView:
 def forms(kind: type[value.Answer]) -> list[list[value.Answer]]:
     """The answers of a kind, over all rungs that it can name, by what its sentence says."""
     yes_no, rungs = (False, True), tuple(RUNGS)
+    gates = ((False, False), (True, False), (False, True))  # held, ungated
     pairs = [(first, last) for n, first in enumerate(rungs) for last in rungs[n + 1 :]]
     if kind is value.NothingApplies:
         return [[value.NothingApplies()]]
     if kind is value.BarMet:
-        met = product(yes_no, yes_no, (SCORE, 0.9333))
+        met = product(yes_no, gates, (SCORE, 0.9333))
         return [
-            [value.BarMet(r, score, BAR, trains(r), open_below, held and trains(r)) for r in rungs]
-            for open_below, held, score in met
+            [value.BarMet(r, score, BAR, trains(r), open_below, *(one and trains(r) for one in gate)) for r in rungs]
+            for open_below, gate, score in met
         ]
     if kind is value.Leads:
         return [
-            [value.Leads(rung, SCORE, BAR, trains(rung), held and trains(rung)) for rung in rungs] for held in yes_no
+            [value.Leads(rung, SCORE, BAR, trains(rung), *(one and trains(rung) for one in gate)) for rung in rungs]
+            for gate in gates
         ]
     if kind is value.StillOpen:
         judged = [JudgedBar(SCORE, (0.8, 1.0), 0.95, 0.7, explained=e, estimated=s) for e in yes_no for s in yes_no]
@@ -77,6 +79,7 @@ def forms(kind: type[value.Answer]) -> list[list[value.Answer]]:
     assert kind is value.CheapestOfSeveral, f"no headlines of {kind.__name__} here"
     ends = ((True, True), (False, True), (False, False))
     return [
-        [value.CheapestOfSeveral(first, last, wins, comparable, BAR) for first, last in pairs]
+        [value.CheapestOfSeveral(first, last, wins, comparable, BAR, ungated and wins) for first, last in pairs]
         for wins, comparable in ends
+        for ungated in yes_no
     ]

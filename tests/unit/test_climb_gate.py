@@ -18,13 +18,16 @@ from lastresort.cli.main import app
 from lastresort.errors import BudgetError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.gate.in_climb import QUICK_COMPARED
+from lastresort.records.decision import NOT_GATED
 from lastresort.records.events.after_test import GateRun
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.story import gather
+from lastresort.report.words.answer import how_to_use
 from lastresort.rungs import rung as rungs
 from lastresort.stop import Stop
 from lastresort.systems.files import load_system
+from lastresort.systems.running import winner_status
 from tuning_support import Cut, CutAt
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
@@ -188,6 +191,9 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     first = gated_climb(tmp_path, quality(SAFE), task=taller, until="sft", gate="none")
     assert first.decision.as_json()["gate"] is None
     assert "No gate was run: what else tuning changed was not measured." in reason_lines(first.decision.as_json())
+    assert first.decision.as_json()["answer"].startswith("Yes, but no gate ran: SFT reaches ")
+    assert how_to_use(first.decision, first.run)[0] == NOT_GATED
+    assert winner_status(first.run).notes == (NOT_GATED,)
     with Record.open(first.run) as record:
         gate = rejected.decision.as_json()["gate"]
         suites = [
@@ -200,6 +206,7 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     validate_decision(found)
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]
     assert (found["stopped_at"], found["gate"]["rung"], found["meets_bar"]) == ("preference", "preference", True)
+    assert winner_status(first.run).notes == ()
     assert found["answer"].startswith("Yes: preference tuning reaches ")
     assert any(reason.startswith("sft: the gate rejects it: ") for reason in reason_lines(found))
 

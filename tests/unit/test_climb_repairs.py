@@ -301,7 +301,7 @@ def test_an_untuned_winner_that_was_kept_below_the_bar_is_said_to_miss_it(spoile
     decision = spoiled.decision
     assert (decision.stopped_at, decision.winner_verdict, decision.provisional) == ("prompting", "NOT_MET", False)
     assert how_to_use(decision, spoiled.run)[0] == MISSES
-    assert winner_status(spoiled.run).bar_note == MISSES
+    assert winner_status(spoiled.run).notes == (MISSES,)
 
 
 @pytest.mark.slow

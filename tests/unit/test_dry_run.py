@@ -195,7 +195,9 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
         f", and at {strictest}, whose planned error rate of {100 * planned[strictest]:.2g}% is the smallest, about {most}. To show "
         "that a true score of 50%" in told
     )
-    passed_on = "What the test items cannot use of a planned rate is passed on to later tests, so the split above differs."
+    passed_on = (
+        "What the test items cannot use of a planned rate is passed on to later tests, so the split above differs."
+    )
     assert found["shares"]["prompting"] < planned["prompting"]
     assert f"These sizes give 80% power. {passed_on} At prompting, even" in told
     assert passed_on not in shown({**found, "shares": planned}, verbose=False)

@@ -64,6 +64,7 @@ def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> No
         "tuned": False,
         "provisional": False,
         "held": False,
+        "ungated": False,
     }
     assert " against a bar of 80%" in decision["answer"]
     assert decision["rungs"][0]["test"]["n_used"] < 120  # a clear case stops early

@@ -67,7 +67,9 @@ def test_after_the_bar_is_met_a_cheaper_tuned_model_is_tried_and_wins(usual: Cli
     assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
     assert decision["winner"]["kind"] == "adapter"
     assert load_system(found.run / "winner").name == "tuned"
-    assert decision["answer"] == ("Yes, to save money: SFT has cheaper calls. For the bar of 80%, prompting is enough.")
+    assert (
+        decision["answer"] == "Yes, to save money, but no gate ran: SFT is cheaper; for the bar, prompting is enough."
+    )
     assert any("the climb went on to SFT. The plan puts 1,000 calls" in reason for reason in reason_lines(decision))
     assert any(reason.startswith("No gate was run") for reason in reason_lines(decision))
 

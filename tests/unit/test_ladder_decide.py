@@ -90,7 +90,7 @@ def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
     low, high = judged("prompting", "NOT_MET", 0.16), judged("sft", "MET", 0.91)
     found = conclude(RULES, [low, skipped("retrieval"), high], Stopped("MET", "sft"))
     assert (found.verdict, found.stopped_at, found.winner) == ("MET", "sft", "sft")
-    assert found.answer == BarMet("sft", 0.91, 0.8, tuned=True)
+    assert found.answer == BarMet("sft", 0.91, 0.8, tuned=True, ungated=True)
     assert low.judgement is not None
     assert high.judgement is not None
     assert found.reasons == (
@@ -195,14 +195,14 @@ def test_every_path_ends_and_is_consistent() -> None:
 def test_a_met_above_an_undecided_rung_is_provisional_and_a_no_stays_a_no() -> None:
     below = judged("prompting", "UNDECIDED", 0.7, n_needed=900)
     found = conclude(RULES, [below, judged("retrieval", "NOT_MET", 0.4), judged("sft", "MET", 0.95)])
-    assert found.answer == BarMet("sft", 0.95, 0.8, tuned=True, provisional=True)
+    assert found.answer == BarMet("sft", 0.95, 0.8, tuned=True, provisional=True, ungated=True)
     untuned = conclude(RULES, [below, judged("retrieval", "MET", 0.85)])
     assert untuned.answer == BarMet("retrieval", 0.85, 0.8, tuned=False, provisional=True)
 
 
 def test_the_last_of_several_undecided_rungs_leads() -> None:
     outcomes = [judged("prompting", "UNDECIDED", 0.7, 900), skipped("retrieval"), judged("sft", "UNDECIDED", 0.82, 400)]
-    assert conclude(RULES, outcomes).answer == Leads("sft", 0.82, 0.8, tuned=True)
+    assert conclude(RULES, outcomes).answer == Leads("sft", 0.82, 0.8, tuned=True, ungated=True)
 
 
 TALL = Rules(("prompting", "sft", "preference"), bar=0.8)
@@ -216,14 +216,16 @@ def gated(rung: str, verdict: Outcome, score: float, gate: Gating) -> RungOutcom
     return replace(judged(rung, verdict, score), gate=gate)
 
 
-def test_what_ships_is_answered_as_without_a_gate_and_the_reasons_say_so() -> None:
+def test_what_ships_is_answered_as_without_a_gate_but_that_one_ran_and_the_reasons_say_so() -> None:
     plain, shipped = ([LOW, judged("sft", "MET", 0.9)], [LOW, gated("sft", "MET", 0.9, SHIP)])
     assert next_step(TALL, shipped) == next_step(TALL, plain)
     why = Stopped("MET", "sft")
     found, before = conclude(TALL, shipped, why), conclude(TALL, plain, why)
     gate = GateDecided("sft", "SHIP", SHIP.cause)
     assert found.reasons == (*before.reasons[:2], gate, why)
-    assert replace(found, reasons=()) == replace(before, reasons=())
+    assert isinstance(before.answer, BarMet)
+    assert before.answer.ungated
+    assert replace(found, reasons=()) == replace(before, reasons=(), answer=replace(before.answer, ungated=False))
 
 
 def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
@@ -297,7 +299,7 @@ def test_collecting_more_examples_names_no_winner_after_a_rejection() -> None:
     assert next_step(rules, outcomes).rung is None
     found = conclude(rules, outcomes)
     assert (found.winner, found.stopped_at) == (None, "preference")
-    assert found.answer == Leads("preference", 0.85, 0.8, tuned=True)
+    assert found.answer == Leads("preference", 0.85, 0.8, tuned=True, ungated=True)
 
 
 @pytest.mark.parametrize("gate", [HOLD, REJECT])

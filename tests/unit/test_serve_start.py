@@ -23,12 +23,12 @@ from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Model
-from lastresort.records.decision import BAR_NOTES
+from lastresort.records.decision import BAR_NOTES, NOT_GATED
 from lastresort.serve import owner, start
 from lastresort.serve.opening import ServeRequest
 from lastresort.serve.start import ServedName, Serving, serve
 from lastresort.systems.files import folder_sha256, save_system
-from lastresort.systems.running import open_system
+from lastresort.systems.running import open_system, winner_status
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Grammar, Message
 from models_support import save_tiny
@@ -260,6 +260,18 @@ def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_so(tmp_path: Path)
         (run / "decision.json").write_text(json.dumps({**decision, **tested}))
         with serving(ServeRequest(run)) as (_, log):
             assert set(log) & set(BAR_NOTES.values()) == {note}
+
+
+def test_a_tuned_winner_that_no_gate_looked_at_is_called_so(tmp_path: Path) -> None:
+    run = saved(tmp_path, held=False)
+    decision = json.loads((run / "decision.json").read_text())
+    winner = {**decision["winner"], "kind": "adapter"}
+    for gate, notes in ("SHIP", ()), (None, (NOT_GATED,)):
+        tested = {"stopped_at": "sft", "rungs": [{"name": "sft", "gate": gate, "test": {"verdict": "MET"}}]}
+        (run / "decision.json").write_text(json.dumps({**decision, **tested, "winner": winner}))
+        assert winner_status(run).notes == notes
+        with serving(ServeRequest(run)) as (_, log):
+            assert [line for line in log if line == NOT_GATED] == [*notes]
 
 
 def test_the_command_says_where_it_serves(

@@ -27,7 +27,7 @@ from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import held
-from lastresort.records.decision import BAR_NOTES, RunView
+from lastresort.records.decision import BAR_NOTES, NOT_GATED, RunView
 from lastresort.records.decision_parts import PromptFacts, Weights
 from lastresort.records.events.run import ClimbDecided
 from lastresort.records.events.search import CandidateProposed, SystemFrozen
@@ -480,18 +480,26 @@ def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> Non
     site.close()
 
 
-def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_so(opened: tuple[Site, TestClient]) -> None:
+def test_a_winner_that_is_not_shown_to_meet_the_bar_or_was_not_gated_is_called_so(
+    opened: tuple[Site, TestClient],
+) -> None:
     """Before its model is opened, and while it answers."""
     site, page = opened
     run = site.workspace.runs / "routing-1"
     decided = read_decision(run)
-    for verdict, note in ("MET", None), *BAR_NOTES.items():
+    ungated: dict[str, object] = {"name": "sft", "stopped_at": "sft"}  # tuned, and no gate ran
+    cases: list[tuple[str, dict[str, object], str | None]] = [
+        ("MET", {}, None),
+        *((verdict, {}, note) for verdict, note in BAR_NOTES.items()),
+        ("MET", ungated, NOT_GATED),
+    ]
+    for verdict, won, note in cases:
         rungs = tuple(
-            rung.model_copy(update={"test": rung.test and rung.test.model_copy(update={"verdict": verdict})})
+            rung.model_copy(update={"test": rung.test and rung.test.model_copy(update={"verdict": verdict}), **won})
             for rung in decided.rungs
         )
         with Record.open(run) as record:
-            record.append(ClimbDecided(decision=decided.model_copy(update={"rungs": rungs})))
+            record.append(ClimbDecided(decision=decided.model_copy(update={"rungs": rungs, **won})))
         (run / "decision.json").unlink(missing_ok=True)
         process = site.own(ServingProcesses, ServingProcesses)
         process._start = started
@@ -499,7 +507,7 @@ def test_a_winner_that_is_not_shown_to_meet_the_bar_is_called_so(opened: tuple[S
         page.post("/runs/routing-1/talk/open")
         until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens")
         for shown in shut, page.get("/runs/routing-1/talk/state").text:
-            assert {one for one in BAR_NOTES.values() if one in shown} == ({note} if note else set())
+            assert {one for one in (*BAR_NOTES.values(), NOT_GATED) if one in shown} == ({note} if note else set())
         page.post("/runs/routing-1/talk/close")
 
 

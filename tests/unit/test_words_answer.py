@@ -102,6 +102,18 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
             "Yes, to save money: SFT has cheaper calls. For the bar of 80%, prompting is enough.",
         ),
         (
+            value.CheapestOfSeveral("prompting", "sft", last_wins=True, comparable=True, bar=0.8, ungated=True),
+            "Yes, to save money, but no gate ran: SFT is cheaper; for the bar, prompting is enough.",
+        ),
+        (
+            value.BarMet("sft", 0.91, 0.8, tuned=True, provisional=True, ungated=True),
+            "Provisionally yes, but no gate ran: SFT reaches 91% against a bar of 80%.",
+        ),
+        (
+            value.Leads("sft", 0.82, 0.8, tuned=True, ungated=True),
+            "Provisionally yes, but no gate ran: SFT scored 82% against a bar of 80%.",
+        ),
+        (
             value.CheapestOfSeveral("prompting", "sft", last_wins=False, comparable=True, bar=0.8),
             "No: prompting meets the bar of 80%. SFT does, too, but its calls are no cheaper.",
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from lastresort.climb.shared_run import asks_endpoint
 from lastresort.errors import DataError, InputError
 from lastresort.ladder import PROMPT_RUNG, RUNGS, trains
-from lastresort.records.decision import BAR_NOTES, RunView
+from lastresort.records.decision import RunView, winner_notes
 from lastresort.records.decision_parts import CandidateFacts
 from lastresort.records.events.after_test import GateRun
 from lastresort.records.events.search import CandidateProposed, SystemFrozen
@@ -51,8 +51,8 @@ class Servable:
 
     held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
     rungs tested, and what was measured on dev alone. opened: those of them that are served, too, by their key. measured_tokens: the
-    limit of an answer when it was measured, the larger one of the winner and the best prompt. bar_note: of a winner that is not
-    shown to meet the bar, what to say of it.
+    limit of an answer when it was measured, the larger one of the winner and the best prompt. notes: what to say of the winner,
+    such as that it is not shown to meet the bar.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Servable:
     others: tuple[TestedSystem, ...] = ()
     opened: tuple[str, ...] = ()
     measured_tokens: int = 0
-    bar_note: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def held_ones(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def servable(run: Path) -> Servable | None:
         servable_system = _servable(run, load_system(run / winner.path), held=winner.held, is_winner=True)
         return replace(
             servable_system,
-            bar_note=BAR_NOTES.get(view.winner_verdict),
+            notes=winner_notes(view.winner_verdict, ungated=view.winner_ungated),
             others=(*(one for one in others if one.key != PROMPT_RUNG), *candidates),
             measured_tokens=max(
                 servable_system.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPT_RUNG), 0

@@ -198,7 +198,7 @@ def chat_command(
     if once is not None and not once.strip():
         raise InputError("found no text", where="--once", expected="an input to answer", remedy="Write one.")
     running, form = open_system(run, allow_held=allow_held, approve=confirmed), answer_form(run)
-    if note := winner_status(run).bar_note:
+    for note in winner_status(run).notes:
         print_note(note)
     if once is not None:
         print_answer(running, once, form)

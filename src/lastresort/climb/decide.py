@@ -75,6 +75,11 @@ class RungOutcome:
     def held(self) -> bool:
         return self.gate is not None and self.gate.verdict == "HOLD"
 
+    @property
+    def ungated(self) -> bool:
+        """Tuned, and no gate ran."""
+        return trains(self.rung) and self.gate is None
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -199,9 +204,9 @@ def _answer(
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     if met is not None:
         provisional = any(one is not met and one.verdict == "UNDECIDED" and not one.rejected for one in tested)
-        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held)
+        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held, met.ungated)
     if leader is not None:
-        return Leads(leader.rung, leader.score, rules.bar, trains(leader.rung), leader.held)
+        return Leads(leader.rung, leader.score, rules.bar, trains(leader.rung), leader.held, leader.ungated)
     if not tested:
         return NothingApplies()
     still_open = [outcome for outcome in tested if outcome.verdict == "UNDECIDED" and not outcome.rejected]
@@ -226,7 +231,8 @@ def _cheapest_answer(
     rules: Rules, tested: Sequence[RungOutcome], winner: RungOutcome, cheapest: Cheapest
 ) -> CheapestOfSeveral:
     met = [outcome for outcome in tested if outcome.verdict == "MET" and not outcome.rejected]
-    return CheapestOfSeveral(met[0].rung, met[-1].rung, winner is not met[0], cheapest.rung is not None, rules.bar)
+    first, last, last_wins, comparable = met[0].rung, met[-1].rung, winner is not met[0], cheapest.rung is not None
+    return CheapestOfSeveral(first, last, last_wins, comparable, rules.bar, winner.ungated)
 
 
 def _first_met(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:

@@ -118,7 +118,7 @@ def extra_reasons(
         ]
     if any(trains(outcome.rung) for outcome in tested) and (stale := stale_weights(bench.task)) is not None:
         reasons.append(stale)
-    if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if trains(outcome.rung)):
+    if any(outcome.rung == conclusion.winner and outcome.ungated for outcome in tested):
         reasons.append(NotGated())
     reasons += prepared.notes
     reasons += _not_honoured(bench.task)

@@ -255,7 +255,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
             *launch.notes,
             *notes,
             *([sentence(HELD)] if winner.status.held else []),
-            *filter(None, [winner.status.bar_note]),
+            *winner.status.notes,
         ),
     )
 

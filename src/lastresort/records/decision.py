@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from lastresort.ladder import WinnerKind
+from lastresort.ladder import WinnerKind, trains
 from lastresort.records.decision_parts import (
     BreakEven,
     CandidateFacts,
@@ -44,6 +44,12 @@ BAR_NOTES: dict[Outcome | None, str] = {
     "UNDECIDED": PROVISIONAL,
     "NOT_MET": MISSES,
 }  # by the verdict of a winner's own test
+NOT_GATED = "No gate ran for this winner: what else tuning changed was not measured."
+
+
+def winner_notes(verdict: Outcome | None, *, ungated: bool) -> tuple[str, ...]:
+    """What to say wherever a winner is used: that it is not shown to meet the bar, that it was tuned and no gate ran."""
+    return (*filter(None, [BAR_NOTES.get(verdict)]), *([NOT_GATED] if ungated else []))
 
 
 class CandidateView(JsonDocument):
@@ -293,6 +299,13 @@ class RunView(JsonDocument):
         if self.winner is None or self.winner.path is None:
             return None
         return next((one.test.verdict for one in self.rungs if one.name == self.stopped_at and one.test), None)
+
+    @property
+    def winner_ungated(self) -> bool:
+        """Whether the winner was tuned and no gate ran."""
+        if self.winner is None or self.winner.path is None:
+            return False
+        return any(one.name == self.stopped_at and trains(one.name) and one.gate is None for one in self.rungs)
 
     @property
     def open_rungs(self) -> tuple[str, ...]:

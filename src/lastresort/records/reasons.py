@@ -76,7 +76,9 @@ class NothingApplies:
 
 @dataclass(frozen=True, slots=True)
 class BarMet:
-    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner."""
+    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner. ungated: it is
+    tuned, and no gate ran.
+    """
 
     rung: str
     score: float
@@ -84,17 +86,21 @@ class BarMet:
     tuned: bool
     provisional: bool = False
     held: bool = False
+    ungated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Leads:
-    """No rung is shown to meet the bar; the last one scored at or above it and wins provisionally."""
+    """No rung is shown to meet the bar; the last one scored at or above it and wins provisionally. held, ungated: as in
+    `BarMet`.
+    """
 
     rung: str
     score: float
     bar: float
     tuned: bool
     held: bool = False
+    ungated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +151,16 @@ class NoneMet:
 
 @dataclass(frozen=True, slots=True)
 class CheapestOfSeveral:
-    """Several rungs meet the bar. first: the lowest. last: the highest. comparable: False where prices are missing."""
+    """Several rungs meet the bar. first: the lowest. last: the highest. comparable: False where prices are missing. ungated: of the
+    winner, as in `BarMet`.
+    """
 
     first: str
     last: str
     last_wins: bool
     comparable: bool
     bar: float
+    ungated: bool = False
 
 
 Answer = NothingApplies | BarMet | Leads | StillOpen | GateRejected | NotFinished | NoneMet | CheapestOfSeveral

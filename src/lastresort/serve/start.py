@@ -80,7 +80,7 @@ def serve(
 
         log(words.OPENING)
         served = open_served(request, approve=approve, log=log)
-        if note := winner_status(request.run).bar_note:
+        for note in winner_status(request.run).notes:
             log(note)
         models = {one.name: one.answerer.model for one in served}
         owners = open_owners(models, slots=request.slots, longest_tokens=request.longest_tokens)

@@ -15,8 +15,8 @@ from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
-from lastresort.records.decision import BAR_NOTES, HELD, RunView
 from lastresort.records.decision import FILE_NAME as DECISION
+from lastresort.records.decision import HELD, RunView, winner_notes
 from lastresort.records.document import document_text
 from lastresort.records.events.run import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
@@ -131,22 +131,25 @@ def load_winner(folder: Path) -> System:
 
 @dataclass(frozen=True, slots=True)
 class WinnerStatus:
-    """What a run says of its winner. held: by the gate. verdict: of its own test against the bar, None where there is none."""
+    """What a run says of its winner. held: by the gate. verdict: of its own test against the bar, None where there is none.
+    ungated: it was tuned, and no gate ran.
+    """
 
     held: bool = False
     verdict: Outcome | None = None
+    ungated: bool = False
 
     @property
-    def bar_note(self) -> str | None:
-        """What to say of a winner that is not shown to meet the bar; None for any other."""
-        return BAR_NOTES.get(self.verdict)
+    def notes(self) -> tuple[str, ...]:
+        """What to say of it where it is used; nothing of one that is shown to meet the bar and was gated or not tuned."""
+        return winner_notes(self.verdict, ungated=self.ungated)
 
 
 def winner_status(folder: Path) -> WinnerStatus:
     """Of a run's winner, or of a saved system, by the run next to it. Raises DataError for a damaged run."""
     saved = folder if (folder / FILE).is_file() else folder / "winner"
     winner = _decided_winner(saved.absolute())
-    return WinnerStatus() if winner is None else WinnerStatus(winner.held, winner.verdict)
+    return WinnerStatus() if winner is None else WinnerStatus(winner.held, winner.verdict, winner.ungated)
 
 
 def _load_checked(folder: Path) -> tuple[System, bool]:
@@ -228,13 +231,14 @@ def decision_on_disk(run: Path) -> bytes | None:
 
 
 class _Winner(BaseModel):
-    """As decisions of any version have it. verdict: of its own test against the bar."""
+    """As decisions of any version have it. verdict: of its own test against the bar. ungated: as in `WinnerStatus`."""
 
     kind: str
     path: str | None
     sha256: str | None
     held: bool
     verdict: Outcome | None = None
+    ungated: bool = False
 
 
 class _RungTest(BaseModel):
@@ -244,6 +248,7 @@ class _RungTest(BaseModel):
 class _Rung(BaseModel):
     name: str
     test: _RungTest | None = None
+    gate: str | None = None
 
 
 class _Decision(BaseModel):
@@ -280,7 +285,14 @@ def _winner_in(decision: RunView) -> _Winner | None:
     won = decision.winner
     if won is None:
         return None
-    return _Winner(kind=won.kind, path=won.path, sha256=won.sha256, held=won.held, verdict=decision.winner_verdict)
+    return _Winner(
+        kind=won.kind,
+        path=won.path,
+        sha256=won.sha256,
+        held=won.held,
+        verdict=decision.winner_verdict,
+        ungated=decision.winner_ungated,
+    )
 
 
 def _winner_by_file(run: Path) -> _Winner | None:
@@ -297,9 +309,12 @@ def _winner_by_file(run: Path) -> _Winner | None:
             expected="a decision written by lastresort",
             remedy="Restore it from a copy.",
         ) from error
-    tests = {rung.name: rung.test for rung in decision.rungs}
-    test = tests.get(decision.stopped_at or "")
-    return decision.winner.model_copy(update={"verdict": None if test is None else test.verdict})
+    won = next((rung for rung in decision.rungs if rung.name == decision.stopped_at), _Rung(name=""))
+    ungated = decision.winner.kind in _WEIGHTS and won.name != "" and won.gate is None
+    return decision.winner.model_copy(update={"verdict": won.test and won.test.verdict, "ungated": ungated})
+
+
+_WEIGHTS = {"adapter": "adapter", "merged": "model"}  # of a tuned winner: their folder, by its kind
 
 
 def _refuse_changed(folder: Path, kind: str, sha256: str) -> None:
@@ -307,7 +322,7 @@ def _refuse_changed(folder: Path, kind: str, sha256: str) -> None:
         now = folder_sha256(folder)
     if now == sha256:
         return
-    weights = {"adapter": "adapter", "merged": "model"}.get(kind)
+    weights = _WEIGHTS.get(kind)
     regate = f", or gate the present files: `lastresort gate TASK --tuned {folder / weights}`" if weights else ""
     raise DataError(
         "the files of this winner are not those that its run measured",

@@ -9,7 +9,7 @@ from lastresort.ladder import MARGIN_ONLY
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
-from lastresort.records.decision import BAR_NOTES, RunView
+from lastresort.records.decision import RunView, winner_notes
 from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.records.document import Statement
 from lastresort.records.measurement import BarTest
@@ -90,14 +90,14 @@ def _met(answer: value.BarMet) -> str:
         rest = "there is little left for tuning to gain" if answer.score >= MARGIN_ONLY else "tuning is not needed"
         return f"No: {rung} reaches {score} against a bar of {bar}, so {rest}."
     sure = "Provisionally yes" if answer.provisional else "Yes"
-    return f"{sure}{_not_cleared(held=answer.held)}: {rung} reaches {score} against a bar of {bar}."
+    return f"{sure}{_not_cleared(answer)}: {rung} reaches {score} against a bar of {bar}."
 
 
 def _leads(answer: value.Leads) -> str:
     yes = "yes" if answer.tuned else "no"
     scored = f"{rung_in_prose(answer.rung)} scored {percent(answer.score)} against a bar of {percent(answer.bar)}"
-    rest = "" if answer.held else ", on too few test items to be sure"
-    return f"Provisionally {yes}{_not_cleared(held=answer.held)}: {scored}{rest}."
+    rest = "" if answer.held or answer.ungated else ", on too few test items to be sure"
+    return f"Provisionally {yes}{_not_cleared(answer)}: {scored}{rest}."
 
 
 def _rejected(answer: value.GateRejected) -> str:
@@ -111,27 +111,28 @@ def _rejected(answer: value.GateRejected) -> str:
 
 def _cheapest(answer: value.CheapestOfSeveral) -> str:
     first, last, bar = rung_in_prose(answer.first), rung_in_prose(answer.last), percent(answer.bar)
+    if answer.last_wins and answer.ungated:
+        return f"Yes, to save money, but no gate ran: {last} is cheaper; for the bar, {first} is enough."
     if answer.last_wins:
         return f"Yes, to save money: {last} has cheaper calls. For the bar of {bar}, {first} is enough."
     cheaper = "its calls are no cheaper" if answer.comparable else "is not shown to be cheaper"
     return f"No: {first} meets the bar of {bar}. {capital(last)} does, too, but {cheaper}."
 
 
-def _not_cleared(*, held: bool) -> str:
-    return ", but not yet cleared to ship" if held else ""
+def _not_cleared(answer: value.BarMet | value.Leads) -> str:
+    return ", but not yet cleared to ship" if answer.held else ", but no gate ran" if answer.ungated else ""
 
 
 def how_to_use(decision: RunView, run: Path) -> list[str]:
-    """A line with the commands that use the winner, where there is one that may ship. The line before says if it is not shown to
-    meet the bar.
+    """A line with the commands that use the winner, where there is one that may ship. The lines before say if it is not shown to
+    meet the bar, and if no gate ran.
     """
     commands = [command.removeprefix("lastresort ") for command in commands_to_use(decision, run)]
     if not commands:
         return []
     chat, serve, handoff = commands
     use = f"use it: lastresort {chat}, {serve}, or {handoff}"
-    note = BAR_NOTES.get(decision.winner_verdict)
-    return [use] if note is None else [note, use]
+    return [*winner_notes(decision.winner_verdict, ungated=decision.winner_ungated), use]
 
 
 def commands_to_use(decision: RunView, run: Path) -> tuple[str, ...]:
