@@ -255,6 +255,7 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path) -> None:
     assert first.asked == ItemsAsked(version=3, items=31, left_out=0, passed_over=1, pilot_items=8)
     assert first.n == 31
     assert first.changed
+    assert [one.notes for one in done.suites] == [("lm_eval:letters is judged by acc, not by acc_norm.",), ()]
     base, tuned = (suite._parts[0].answers[side].logs[0].items for side in ("base", "tuned"))
     assert first.base == pytest.approx(sum(item.score for item in base) / 31)
     assert first.tuned == pytest.approx(sum(item.score for item in tuned) / 31)

@@ -14,7 +14,7 @@ from lastresort.gate.in_climb import gating_of
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict.compare import judge_measure, skipped_measure, uninformative_measure
 from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
-from lastresort.records.gate import ClimbGate, GateConclusion, SuiteFound, TargetFound
+from lastresort.records.gate import ClimbGate, GateConclusion, GateDocument, SuiteFound, TargetFound
 from lastresort.records.uninformative import (
     FewDocuments,
     FewFamilies,
@@ -26,7 +26,7 @@ from lastresort.records.uninformative import (
     Unusable,
     WhyUninformative,
 )
-from lastresort.report.gate import finding
+from lastresort.report.gate import finding, reasons, warnings
 from lastresort.types import Judgement
 
 
@@ -320,3 +320,12 @@ def test_why_a_measure_says_nothing_is_a_value_and_its_words(why: list[WhyUninfo
     assert type(found).model_validate_json(found.model_dump_json()) == found
     assert found.why == tuple(why)
     assert found.reason == f"blank: uninformative for this base model, so it does not pass: {text}."
+
+
+def test_what_is_to_be_said_of_a_measure_is_said_once() -> None:
+    told = gate_found()
+    told["suites"][0]["notes"] = ["lm_eval:letters is judged by acc, not by acc_norm."]
+    gate = ClimbGate.model_validate(told)
+    assert reasons(gate)[-1] == "lm_eval:letters is judged by acc, not by acc_norm."
+    alone = GateDocument.model_construct(notes=("Another base.",), suites=gate.suites, test_reuse=None)
+    assert warnings(alone)[:2] == ["Another base.", "lm_eval:letters is judged by acc, not by acc_norm."]

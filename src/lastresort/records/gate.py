@@ -113,9 +113,9 @@ class _Measure(JsonDocument):
     told. p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger", before Holm. loss_seen: a loss is
     shown, of whatever size. spread: mean squared difference, of 0/1 scores the share of items that differ, from which another
     gate is planned. binary: whether scores are 0 or 1. strata: shown, never voted. looked_at: None where all items were asked
-    before it was tested. why: of an UNINFORMATIVE. reason: the
-    verdict in words, with its figures. asked: None where it was not asked here. changed: those whose score fell most, then
-    those whose score rose most.
+    before it was tested. why: of an UNINFORMATIVE. reason: the verdict in words, with its figures. asked: None where it was not
+    asked here. changed: those whose score fell most, then those whose score rose most. notes: on how lm-eval scored it, such as
+    which of several metrics counts.
     """
 
     name: Sentence
@@ -140,6 +140,7 @@ class _Measure(JsonDocument):
     reason: str = ""
     asked: ItemsAsked | None = None
     changed: tuple[ChangedItem, ...] = ()
+    notes: tuple[Sentence, ...] = ()
 
     @property
     def passed(self) -> bool:

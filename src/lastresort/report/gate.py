@@ -101,8 +101,8 @@ def table(gate: GateFindings) -> list[GateCells]:
 
 
 def reasons(gate: ClimbGate) -> list[str]:
-    """All but the first, which is the headline."""
-    return [stopped(reason) for reason in gate.reasons[1:]]
+    """All but the first, which is the headline, and what else is to be said of its measures."""
+    return [stopped(line) for line in (*gate.reasons[1:], *(note for suite in gate.suites for note in suite.notes))]
 
 
 def _share(value: float | None) -> str:
@@ -142,7 +142,7 @@ def gate_text(document: GateDocument) -> RenderableType:
 
 def warnings(document: GateDocument) -> list[str]:
     """What else a reader must know."""
-    found = list(document.notes)
+    found = [*document.notes, *(note for suite in document.suites for note in suite.notes)]
     asked = {suite.suite: suite.asked for suite in document.suites if suite.asked is not None}
     for name, items in asked.items():
         found += [f"{name}: {told}" for told in not_scored(items)]

@@ -417,7 +417,8 @@ def _fresh(task: Any) -> Any:
 
 def _measure_of(body: Mapping[str, Any]) -> LoggedMeasure:
     items = tuple(LoggedItem(**one) for one in body["items"])
-    return LoggedMeasure(body["name"], body["metric"], items, body["source"], tuple(body["notes"]))
+    notes, others = tuple(body["notes"]), tuple(body["others"])
+    return LoggedMeasure(body["name"], body["metric"], items, body["source"], notes, others=others)
 
 
 def _joined(logs: Sequence[LoggedMeasure]) -> LoggedMeasure:

@@ -173,7 +173,7 @@ class LmEvalSuite:
         except DataError as fault:
             return self._uninformative(part, name, Unusable(message=str(fault)))
         finding = self._test(name, measure, part.why.get(base.name), power)
-        return finding.replaced(asked=self._items_asked(part), changed=changed_items(measure))
+        return finding.replaced(asked=self._items_asked(part), changed=changed_items(measure), notes=measure.notes)
 
     def _test(self, name: str, measure: PairedMeasure, why: WhyUninformative | None, power: float) -> SuiteFound:
         return judge_measure(

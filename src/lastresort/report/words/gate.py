@@ -223,8 +223,8 @@ def unfinished_log(measure: str, log: str, status: str) -> str:
 
 
 def judged_by(measure: str, metric: str, others: Sequence[str]) -> str:
-    """others: metrics and filters that the log holds, too."""
-    return f"{measure} is judged by {metric}; the log also holds {', '.join(others)}."
+    """others: metrics and filters that its log or task has, too."""
+    return f"{measure} is judged by {metric}, not by {', '.join(others)}."
 
 
 def newest_used(folder: str, tasks: str) -> str:
