@@ -118,7 +118,8 @@ def test_outputs_outside_the_choices_say_which_one_was_meant() -> None:
     assert finding.severity == "error"
     unused = report.finding("labels_unused")
     assert unused is not None
-    assert unused.says == 'no row has the label "Support", which is among the choices'
+    assert unused.says == "1 of the choices is the label of no row"
+    assert unused.details == ('"Support"',), "named once"
     assert report.finding("labels_unseen") is None, "the same, said once"
     assert report.labels["Billing"] == {"train": 1, "dev": 0, "test": 0}
 

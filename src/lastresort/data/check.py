@@ -332,7 +332,7 @@ def _unseen_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding
 
 def _unused_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     unused = [f'"{short(label)}"' for label, sides in labels.items() if not any(sides.values())]
-    says = f"no row has the label {''.join(unused[:1])}, which is among the choices", "no row has {n} of the choices"
+    says = "1 of the choices is the label of no row", "{n} of the choices are the label of no row"
     yield from _finding("labels_unused", "warning", says, (), unused)
 
 
