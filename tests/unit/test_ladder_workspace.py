@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 
 from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
-from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError, TaskError
+from lastresort.errors import (
+    DataError,
+    InfrastructureError,
+    InputError,
+    PrerequisiteError,
+    StopRequestedError,
+    TaskError,
+)
 from lastresort.records.database import Database, connect
 from lastresort.records.document import Statement
 from lastresort.records.events.run import ClimbFinished, ClimbStopped, ModelOpened
 from lastresort.records.events.search import RungGivenUp
 from lastresort.records.record import Record
 from lastresort.records.record_file import RecordGoneError
+from lastresort.systems.running import winner_status
 
 
 def begun(run: Path) -> Path:
@@ -77,6 +85,26 @@ def test_a_run_that_was_stopped_before_its_first_rung_is_the_one_that_goes_on(tm
         record.append(ClimbStopped(by="signal"))
     begun(tmp_path / "a-3")
     assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-2"
+
+
+@pytest.mark.parametrize(
+    ("instead", "remedy"), [(", or start a new run without --resume", " without --resume."), ("", "Wait for it.")]
+)
+def test_a_run_that_a_process_holds_names_what_the_command_can_do_instead(
+    instead: str, remedy: str, tmp_path: Path
+) -> None:
+    with run_lock(tmp_path), pytest.raises(InputError) as refusal, run_lock(tmp_path, instead=instead):
+        pass
+    assert str(refusal.value).endswith(remedy)
+
+
+def test_a_winner_that_is_not_decided_yet_says_whether_to_follow_its_run_or_to_finish_it(tmp_path: Path) -> None:
+    run = begun(tmp_path / "a-1")
+    with pytest.raises(DataError, match=r"Finish it with `lastresort climb TASK --resume .*a-1`\.$"):
+        winner_status(run)
+    at_work = r"A process is climbing it now: `lastresort watch .*a-1` shows how far it is\.$"
+    with run_lock(run), pytest.raises(DataError, match=at_work):
+        winner_status(run)
 
 
 @pytest.mark.parametrize("error", [DataError, PrerequisiteError, InfrastructureError])

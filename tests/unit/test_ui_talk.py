@@ -525,7 +525,13 @@ def test_without_a_winner_it_is_the_best_prompt_that_was_tested_never_a_tuned_on
     assert found is not None
     assert found.folder.parent.name == "prompting"
     assert not found.is_winner
+    assert found.decided
     assert found.reaches == ()
+    with Record.open(run) as record:
+        record.append(ClimbDecided(decision=view.model_copy(update={"verdict": None})))
+    going = servable(run)
+    assert going is not None
+    assert not going.decided
     save_system(replace(SAVED, model="http://elsewhere.example/v1#theirs"), found.folder)
     with pytest.raises(DataError, match="not those that the climb measured"):
         servable(run)

@@ -52,7 +52,7 @@ class Servable:
     held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
     rungs tested, and what was measured on dev alone. opened: those of them that are served, too, by their key. measured_tokens: the
     limit of an answer when it was measured, the larger one of the winner and the best prompt. notes: what to say of the winner,
-    such as that it is not shown to meet the bar.
+    such as that it is not shown to meet the bar. decided: whether the run has.
     """
 
     folder: Path
@@ -64,6 +64,7 @@ class Servable:
     opened: tuple[str, ...] = ()
     measured_tokens: int = 0
     notes: tuple[str, ...] = ()
+    decided: bool = True
 
     @property
     def held_ones(self) -> tuple[str, ...]:
@@ -115,9 +116,8 @@ def servable(run: Path) -> Servable | None:
         folder = candidate_folder(run, event.rung, event.name)
         if (folder / FILE).is_file():
             servable_system = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
-            return replace(
-                servable_system, others=(*_others(run, facts, frozen_by_rung, gates, but=event.sha256), *candidates)
-            )
+            others = (*_others(run, facts, frozen_by_rung, gates, but=event.sha256), *candidates)
+            return replace(servable_system, others=others, decided=view.decided)
     return None
 
 

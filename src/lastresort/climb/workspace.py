@@ -148,9 +148,9 @@ def _began(run: Path) -> bool:
 
 
 @contextmanager
-def run_lock(run: Path) -> Iterator[None]:
-    """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends."""
-    remedy = "Wait for it, or start a new run without --resume."
+def run_lock(run: Path, *, instead: str = ", or start a new run without --resume") -> Iterator[None]:
+    """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends. instead: of waiting."""
+    remedy = f"Wait for it{instead}."
     with lock.held(run, "another process is climbing this run", expected="one process a run", remedy=remedy):
         yield
 

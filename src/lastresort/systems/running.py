@@ -14,7 +14,7 @@ from lastresort.foreign import DOCUMENT, parse_json, read_content
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
-from lastresort.records.atomic import disk_errors, settle_folder
+from lastresort.records.atomic import disk_errors, is_held, settle_folder
 from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.records.decision import HELD, RunView, winner_notes
 from lastresort.records.document import document_text
@@ -270,11 +270,14 @@ def _decided_winner(folder: Path) -> _Winner | None:
             refuse_changed_run(record, None)
         winner = None if decided is None else _winner_in(decided.decision)
         if decided is None and folder.name == "winner":
+            remedy = f"Finish it with `lastresort climb TASK --resume {run}`."
+            if is_held(run):
+                remedy = f"A process is climbing it now: `lastresort watch {run}` shows how far it is."
             raise DataError(
                 "the run has not decided yet, so this is not its winner",
                 where=str(folder),
                 expected="the winner of a run with a decision",
-                remedy=f"Follow it with `lastresort watch {run}`, or finish it with `lastresort climb TASK --resume {run}`.",
+                remedy=remedy,
             )
     else:
         winner = _winner_by_file(run)

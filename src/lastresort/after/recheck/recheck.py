@@ -37,7 +37,7 @@ def recheck(
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
-    with Record.open(run) as record, run_lock(run), stop_file(run) as file:
+    with Record.open(run) as record, run_lock(run, instead=""), stop_file(run) as file:
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
         stops, cache = FirstOf((stop, file)), shared_folder(run) / RESPONSES
