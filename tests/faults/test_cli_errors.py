@@ -371,7 +371,7 @@ def test_a_run_without_a_winner_says_so_where_one_is_wanted_and_calls_nothing_pr
     assert no_winner(Path("r"), untested).remedy == "`lastresort report r` says why, and what may help."
     page = re.sub("<[^>]*>", "", Path("r/report.html").read_text("utf-8"))
     assert "PROVISIONAL" not in page
-    assert "Nothing won, and a verdict below is UNDECIDED. No rung is left to try." in page
+    assert "Nothing won, and a test is UNDECIDED. No rung is left to try." in page
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(

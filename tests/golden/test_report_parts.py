@@ -345,7 +345,7 @@ def test_how_it_was_decided(by: str, verdict: str, limit: float, interval: tuple
 def test_of_a_climb_without_a_winner_no_score_is_said_to_have_led_on() -> None:
     """It may lie above the bar, where the gate rejected what had it."""
     said = verdicts.provisional("item", collects=False, met=False, won=False)
-    assert said == "Nothing won, and a verdict below is UNDECIDED. No rung is left to try."
+    assert said == "Nothing won, and a test is UNDECIDED. No rung is left to try."
 
 
 def test_figures_of_the_provenance_are_named_in_words() -> None:

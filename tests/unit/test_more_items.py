@@ -468,7 +468,7 @@ def test_a_rung_below_that_leads_after_all_takes_no_met_away(tmp_path: Path, mon
     decision = went_on.decision
     validate_decision(decision.as_json())
     page = went_on.report.read_text(encoding="utf-8")
-    assert "Provisional: a verdict below is UNDECIDED. It takes nothing from the rung that meets the bar." in page
+    assert "Provisional: a test is UNDECIDED. It takes nothing from the rung that meets the bar." in page
     assert "and stops otherwise" not in page
     below, above = (rung.test for rung in decision.rungs)
     assert below is not None

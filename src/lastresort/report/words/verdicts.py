@@ -327,7 +327,7 @@ def provisional(
     the last UNDECIDED, where a judge scores.
     """
     state = "Provisional: a" if won else "Nothing won, and a"
-    return f"{state} verdict below is UNDECIDED. {_goes_on(unit, collects, met, won, until, judged)}"
+    return f"{state} test is UNDECIDED. {_goes_on(unit, collects, met, won, until, judged)}"
 
 
 def _goes_on(unit: str, collects: bool, met: bool, won: bool, until: str | None, judged: JudgedBar | None) -> str:
@@ -336,7 +336,9 @@ def _goes_on(unit: str, collects: bool, met: bool, won: bool, until: str | None,
     if collects:
         return "The climb stopped so that more examples can be collected."
     if met:
-        return f"It takes nothing from the rung that meets the bar. {more} would show whether this one does, too."
+        return (
+            f"It takes nothing from the rung that meets the bar. {more} would show whether the undecided one does, too."
+        )
     corrected = judged is None or judged.corrects
     if until is not None:
         by_score = "On the score alone, the climb would go on to the next rung, but it" if corrected else "The climb"
