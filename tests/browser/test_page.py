@@ -283,7 +283,7 @@ def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_pat
     """Nothing is wider than the window, the picture is one for its width, and every figure has its name."""
     finished_run(tmp_path)
     finished_run(tmp_path, "routing-2", bar=0.5)
-    names = ["Verdict", "Score", "Bar", "Test items", "Stopped at", "Gate"]
+    names = ["Verdict", "Score", "Bar", "Test items", "Rung", "Gate"]
     with served_page(tmp_path) as (link, _):
         address = f"{link}compare?run=routing-1&run=routing-2"
         with opened(browser, address, width=390) as seen:

@@ -201,8 +201,11 @@ def test_open_columns_are_chosen_by_a_person(page: TestClient, site: Site) -> No
     assert upload(page, "odd.csv", rows) == (204, "/new/odd/columns")
     assert page.get("/new/odd").headers["location"] == "/new/odd/columns"
     assert "0, 1, 2" in page.get("/new/odd/columns").text
+    again = "Drafting again replaces the text."
+    assert again not in page.get("/new/odd/columns").text
     assert page.post("/new/odd/columns", data={"source": "alpha", "target": ""}).status_code == 422
     found = page.post("/new/odd/columns", data={"source": "alpha", "target": "beta"})
+    assert again in page.get("/new/odd/columns").text
     assert found.headers["hx-redirect"] == "/new/odd"
     assert "input: alpha, output: beta" in text_of(site, "odd")
     page.post("/new/odd/columns", data={"source": "alpha", "target": "gamma"})

@@ -29,6 +29,8 @@ def test_the_page_says_what_the_command_says(page: TestClient) -> None:
     assert "lastresort plan --model qwen2.5-7b --gpu=l40s --tokens=2048 --rows=2000" in shown
     assert "<svg" in shown
     assert "<style" not in shown, "the policy forbids inline styles"
+    assert "Not with <code>train</code>: <code>lastresort train</code> " in shown
+    assert "`" not in shown
 
 
 def test_the_whole_page_holds_the_form_with_what_the_address_says(page: TestClient) -> None:

@@ -88,7 +88,14 @@ def router() -> APIRouter:
         text = drafts.text_of(data.parent) or ""
         used = drafts.columns_in(text) or ((found.input, found.output) if text and found.shape else None)
         return site.draw(
-            request, "new_columns.html.j2", name=name, data=data.name, found=found, shown=values_shown, used=used
+            request,
+            "new_columns.html.j2",
+            name=name,
+            data=data.name,
+            found=found,
+            shown=values_shown,
+            used=used,
+            written=text != "",
         )
 
     @routes.post("/new/{name}/columns")
