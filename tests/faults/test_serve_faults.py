@@ -220,6 +220,8 @@ def test_a_model_that_raises_in_mid_stream_ends_the_stream_with_the_error() -> N
         two = server.chat("talk", stream=True, n=2)
         assert events(two.text)[-1] == "[DONE]"
         until(lambda: is_idle(server))
+    cut = r"\S+ POST /v1/chat/completions 200 \d+\.\d+s winner cut: model_unavailable"
+    assert any(re.fullmatch(cut, line) for line in server.lines)
 
 
 def test_a_fault_of_our_own_is_one_answer_without_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

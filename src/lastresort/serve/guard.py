@@ -36,12 +36,13 @@ Log = Callable[[str], None]
 
 @dataclass(slots=True)
 class RequestNotes:
-    """What the access log says of a request besides its status. model: "" as long as none was found. request, answers: their
-    contents, for --log-bodies.
+    """What the access log says of a request besides its status. model: "" as long as none was found. cut: where a stream ended with
+    an error, which one; its status was sent before. request, answers: their contents, for --log-bodies.
     """
 
     model: str = ""
     usage: Usage | None = None
+    cut: str = ""
     request: str = ""
     answers: list[str] = field(default_factory=list)
 
@@ -131,7 +132,8 @@ class Guard:
         usage = notes.usage
         model = f" {notes.model}" if notes.model else ""
         tokens = f" {usage.prompt_tokens}+{usage.completion_tokens} tokens" if usage is not None else ""
-        self._log(f"{at} {scope['method']} {path} {status} {seconds:.3f}s{model}{tokens}")
+        cut = f" cut: {notes.cut}" if notes.cut else ""
+        self._log(f"{at} {scope['method']} {path} {status} {seconds:.3f}s{model}{tokens}{cut}")
         if self._settings.log_bodies and notes.request:
             self._log(f"  request: {_one_line(notes.request)}")
             for answer in notes.answers:

@@ -305,9 +305,10 @@ async def _events(
             is_first = False
         if _with_usage(request):
             yield as_event(replies.counted(growing.usage))
-    except Refusal as refusal:
+        notes.usage = growing.usage
+    except Refusal as refusal:  # an answer that was cut has counted nothing
+        notes.cut = refusal.code or str(refusal.status)
         yield b"data: " + refusal.body + b"\n\n"
-    notes.usage = growing.usage
     yield DONE
 
 
