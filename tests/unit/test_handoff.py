@@ -535,7 +535,7 @@ def test_the_command(
     request = f"--request {tmp_path / 'o' / 'request.json'}"
     assert said.out.splitlines()[-1] == f"verify: lastresort verify {run} http://127.0.0.1:4000/v1 {request}"
     readme = (tmp_path / "o" / "README.md").read_text(encoding="utf-8")
-    assert "`lastresort verify RUN http://127.0.0.1:4000/v1 --request request.json`" in readme
+    assert "`lastresort verify ../tickets http://127.0.0.1:4000/v1 --request request.json`" in readme
     assert "LiteLLM passes requests on" in said.err
     assert lastresort(monkeypatch, "handoff", str(run), "--to", "litellm", "--merged") == 2
     assert "has no adapter" in capsys.readouterr().err

@@ -272,7 +272,7 @@ def test_what_is_printed_and_written_for_the_proxy_names_it(
     readme = (run / "handoff-vllm" / "README.md").read_text(encoding="utf-8")
     assert "- Ask the proxy: `python client.py 'your input'`" in readme
     assert (
-        "the proxy and the server behind it answer as measured: `lastresort verify RUN http://127.0.0.1:8100/v1`"
+        "the proxy and the server behind it answer as measured: `lastresort verify .. http://127.0.0.1:8100/v1`"
         in readme
     )
 

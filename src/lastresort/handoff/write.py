@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -298,7 +299,7 @@ def _texts(job: Handover, launch: Launch, found: HandedOver) -> Mapping[str, str
 
 
 def _readme(found: HandedOver, composed: bool) -> str:
-    typed = found.commands("RUN" if found.run is not None else None)
+    typed = found.commands(None if found.run is None else os.path.relpath(found.run, found.folder))
     composing = ", or `docker compose up`" if composed else ""
     asked = f'- Ask it: `{typed.ask}`, or replace "{INPUT}" in {REQUEST} and run `sh {CURL}`.'
     lines = [f"# {found.model} on {found.title}"]

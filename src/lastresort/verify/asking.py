@@ -16,6 +16,7 @@ from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.evals.measure import CountedAnswers
 from lastresort.evals.scorers import Scorer, scores_of
 from lastresort.models.api.model import ApiModel
+from lastresort.models.api.refusals import NotServedError
 from lastresort.models.api.replies import Reply
 from lastresort.models.cached import Cache, CachedModel
 from lastresort.records.measurement import ItemScore
@@ -91,7 +92,7 @@ class AnswersUntilDone:
 def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -> str:
     """A hash of the server's answers to the first items and its counts of their tokens.
 
-    Raises InfrastructureError if none of them is answered, TaskError where the server takes no such request.
+    Raises InfrastructureError if none of them is answered, TaskError where the server takes no such request or has no such model.
     """
     seen: list[Reply | str] = []
     lost: InfrastructureError | None = None
@@ -100,6 +101,9 @@ def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -
             seen += model.replies([sender.prompt(example.input)], sender.system.decoding)
         except CandidateError:
             seen.append("refused")
+        except NotServedError as error:
+            remedy = "Correct --model, or the address."
+            raise TaskError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
         except InfrastructureError as error:
             lost = error
     if lost is not None and not seen:

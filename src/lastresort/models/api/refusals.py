@@ -44,6 +44,14 @@ class UnsupportedParameter(TaskError):
         super().__init__(f"the model refuses {parameter}{message}", where=where, remedy=remedy)
 
 
+class NotServedError(TaskError):
+    """The server knows no such model, or nothing is at this address."""
+
+    def __init__(self, message: str, *, where: str) -> None:
+        remedy = "Correct the model's name or the address under `model`."
+        super().__init__(f"the server does not know this model or address (404{message})", where=where, remedy=remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class CommandDenied:
     """A command that a server refused. message: its own words, "" if there were none."""
@@ -93,11 +101,7 @@ def error_of_status(
             remedy=key_remedy,
         )
     if status == 404:
-        return TaskError(
-            f"the server does not know this model or address (404{message})",
-            where=where,
-            remedy="Correct the model's name or the address under `model`.",
-        )
+        return NotServedError(message, where=where)
     parameter = error.param if error.code in _UNSUPPORTED and isinstance(error.param, str) else ""
     if parameter and not (format_sent and parameter.startswith("response_format")):
         return UnsupportedParameter(redacted(parameter, redact)[:60], message, where=where)
