@@ -21,7 +21,7 @@ from endpoint_support import Endpoint, Handler, Step, completion, serving
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError, StopRequestedError
-from lastresort.report.verify import AnswerMissing, VerifyDocument, verify_text
+from lastresort.report.verify import AnswerMissing, VerifyDocument, cells, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
 from lastresort.report.words.verify import longer
 from lastresort.stop import StopRequest
@@ -247,6 +247,12 @@ def test_the_terminal_shows_differing_answers_side_by_side(
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_both_answers_of_a_pair_say_that_they_were_cut(run: Path, server: Endpoint) -> None:
+    (first, *_) = lr.verify(run, url_of(server), n=4).document.differing
+    cut = cells(first.replaced(recorded="a", served="a", recorded_finish="length", finish="length", recorded_score=0.0))
+    assert cut["measured"] == cut["served"] == "a (0%, cut at the limit of tokens)"
+
+
 def test_a_refused_key_names_the_address_and_whose_key_it_is(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -352,3 +358,13 @@ def test_a_winner_that_reads_documents_sends_its_passages(tmp_path: Path, server
 )
 def test_counts_of_prompt_tokens_in_words(offsets: list[int], said: str) -> None:
     assert longer(offsets) == f"the server {said}"
+
+
+def test_a_model_that_the_server_does_not_know_is_one_of_the_command(
+    run: Path, server: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.otherwise = lambda handler, request: handler.send(404, {"error": {"message": "no such model"}})
+    assert verify(monkeypatch, str(run), url_of(server), "--model", "gpt-4o", "--n", "4") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "does not know this model or address (404" in said
+    assert said.endswith("Correct --model, or the address.")

@@ -83,8 +83,14 @@ class ScoresCompared(JsonDocument):
     n_needed: Positive | None
 
 
+AnswerEnd = Literal["stop", "length", "refused"]
+ENDS: dict[AnswerEnd, str] = {"stop": "", "length": ", cut at the limit of tokens", "refused": ", refused"}
+
+
 class DifferingAnswer(JsonDocument):
-    """finish: stop, length, or refused where the server took no such request; then `served` is what it said."""
+    """finish: stop, length, or refused where the server took no such request; then `served` is what it said. recorded_finish: of
+    the answer that was measured.
+    """
 
     id: str
     input: str
@@ -93,7 +99,8 @@ class DifferingAnswer(JsonDocument):
     served: str
     recorded_score: Share
     served_score: Share
-    finish: Literal["stop", "length", "refused"]
+    finish: AnswerEnd
+    recorded_finish: AnswerEnd
 
 
 class AnswerMissing(JsonDocument):
@@ -181,11 +188,10 @@ def _scores(document: VerifyDocument) -> Table:
 
 def cells(one: DifferingAnswer) -> dict[str, str]:
     """One differing answer, by name."""
-    finish = {"stop": "", "length": ", cut at the limit of tokens", "refused": ", refused"}[one.finish]
     return {
         "input": shortened(f"{one.id}: {one.input}"),
-        "measured": f"{shortened(one.recorded)} ({percent(one.recorded_score, 0)})",
-        "served": f"{shortened(one.served)} ({percent(one.served_score, 0)}{finish})",
+        "measured": f"{shortened(one.recorded)} ({percent(one.recorded_score, 0)}{ENDS[one.recorded_finish]})",
+        "served": f"{shortened(one.served)} ({percent(one.served_score, 0)}{ENDS[one.finish]})",
     }
 
 

@@ -20,6 +20,7 @@ from lastresort.records.measurement import REST, ItemScore, whole_of
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.verify import (
+    ENDS,
     AnswerMissing,
     CauseTested,
     DifferingAnswer,
@@ -37,8 +38,19 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.running import no_winner
 from lastresort.types import Example, Progress, SilentProgress, Unit
 from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
-from lastresort.verify.causes import CAUSES, TRIED, Case, open_measured, tested
-from lastresort.verify.outcome import ALPHA, MARGIN, POWER, SPREAD, ServedScores, ServedVerdict, judge, least, needed
+from lastresort.verify.causes import CAUSES, FEWEST, TRIED, Case, open_measured, tested
+from lastresort.verify.outcome import (
+    ALPHA,
+    MARGIN,
+    POWER,
+    SPREAD,
+    ServedScores,
+    ServedVerdict,
+    judge,
+    least,
+    needed,
+    rounding_explains,
+)
 from lastresort.verify.server import FIRST_PATIENCE, PATIENCE, VerifiedServer, connect
 
 WINNER = "winner"
@@ -179,7 +191,7 @@ class _Verification:
         served = list(ask(sender, kept, items, self.scorer, self.progress, self.stop))
         compared = self._judged(served)
         answers = [one for one in served if isinstance(one, ServedAnswer)]
-        causes = self._causes(sender, answers)
+        causes = self._causes(sender, answers, worse=compared.worse)
         note = self._left_out(sender, answers)
         kept.forget()
         return self._written(served, compared, causes, note, enough, time.monotonic() - began)
@@ -194,9 +206,10 @@ class _Verification:
         groups = groups_of([one.example for one in served])
         return judge(ServedScores(recorded, scores, self.scorer.binary, groups, seed))
 
-    def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer]) -> tuple[CauseTested, ...]:
-        differing = [one for one in answers if not one.same_text and not one.refused]
-        if not differing:
+    def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer], *, worse: bool) -> tuple[CauseTested, ...]:
+        """worse: a loss is shown, which has a cause however few answers differ."""
+        differing = _to_examine(answers)
+        if len(differing) < FEWEST or (not worse and rounding_explains(len(differing), len(answers))):
             return ()
         system, folder = self.winner.system, self.finished.folder / WINNER
         self.progress.stage("looking for the cause: loading the measured model", len(CAUSES))
@@ -267,6 +280,8 @@ class _Verification:
         explaining = [one.cause for one in causes if one.explains]
         known = [one for one in causes if one.explains is not None]
         reasons += [words.causes_reason(explaining, len(known))] if causes else []
+        few = 0 if causes else len(_to_examine(answers))
+        reasons += [words.too_few_reason(few, len(answers))] if few else []
         found = self.finished.decision
         return VerifyDocument(
             run=self.finished.folder.resolve().name,
@@ -316,6 +331,10 @@ class _Verification:
         )
 
 
+def _to_examine(answers: Sequence[ServedAnswer]) -> list[ServedAnswer]:
+    return [one for one in answers if not one.same_text and not one.refused]
+
+
 def _loss(one: ServedAnswer) -> float:
     """Items that lost come first; others keep their order."""
     return one.score - one.recorded.score
@@ -329,6 +348,7 @@ def _differing(one: ServedAnswer) -> DifferingAnswer:
         recorded=one.recorded.answer,
         served=one.refused or one.answer.text,
         recorded_score=one.recorded.score,
+        recorded_finish=next(end for end in ENDS if end == one.recorded.finish),
         served_score=one.score,
         finish="refused" if one.refused else one.answer.finish,
     )

@@ -21,7 +21,7 @@ TITLES: dict[CauseName, str] = {
     "FORM": "the form of the answer is not enforced",
     "ENDED_EARLY": "answers end early",
     "ADAPTER": "the tuned weights are not applied",
-    "PRECISION": "another precision or quantisation",
+    "PRECISION": "other rounding, by the precision, a quantisation or, in 16 bits, the batch",
 }
 REMEDIES: dict[CauseName, str] = {
     "SYSTEM_PROMPT": "Send the system prompt, and serve the model with its own chat template, which keeps system turns.",
@@ -34,6 +34,7 @@ REMEDIES: dict[CauseName, str] = {
     "ADAPTER": "Load the adapter and name it as the model, or serve merged weights.",
     "PRECISION": "Serve in the precision that was measured, or climb and gate the quantised model itself.",
 }
+IN_16_BITS = ("bfloat16", "float16")
 BARE_CHOICES = "Use a server that takes bare choices (vLLM: structured_outputs), or lastresort serve."
 SEND_PROMPT = "Verify with --send prompt, or let the server put the winner's prompt around each input."
 
@@ -156,6 +157,33 @@ def causes_reason(found: list[CauseName], tried: int) -> str:
     return f"No cause found: of {counted(tried, 'cause')} that could be tested, none explains the differing answers."
 
 
+def too_few_reason(differing: int, n: int) -> str:
+    return (
+        f"{count(differing)} of {counted(n, 'answer')} {'differs' if differing == 1 else 'differ'}: too few to look for a cause. "
+        "In 16 bits rounding depends on the batch, which changes a few answers of any server."
+    )
+
+
+def no_fault(precision: str) -> str:
+    """The measured model answers as the server does."""
+    here = "The measured model answers so on this machine, too, so there is nothing to change at the server."
+    return f"{here} {_by_batch(precision)}" if precision in IN_16_BITS else here
+
+
+def of_rounding(precision: str) -> str:
+    """The server's answers are near ties of the model that was measured in this precision."""
+    if precision not in IN_16_BITS:
+        return REMEDIES["PRECISION"]
+    return (
+        f"{_by_batch(precision)} If the server computes in {precision} and quantises nothing, there is nothing to change. "
+        "Otherwise serve so, or climb and gate the quantised model itself."
+    )
+
+
+def _by_batch(precision: str) -> str:
+    return f"The run measured in {precision}, where rounding depends on what else is in the batch."
+
+
 def samples_note(temperature: float) -> str:
     return f"The winner samples (temperature {temperature:g}), so its answers need not be the same text twice; only scores count."
 
@@ -198,6 +226,10 @@ def as_measured(m: int, n: int, when: str) -> str:
 
 def _are(m: int) -> str:
     return "is" if m == 1 else "are"
+
+
+def _do(m: int) -> str:
+    return "does" if m == 1 else "do"
 
 
 # Why a cause is not tested.
@@ -250,6 +282,10 @@ def tried_seeds(requests: int, times: int) -> str:
     return f"{counted(requests, 'request')} {times} times each with other seeds"
 
 
+def and_alone(tried: str) -> str:
+    return f"{tried}, and one at a time"
+
+
 def and_no_penalties(tried: str) -> str:
     return f"{tried}, and requests that switch penalties off"
 
@@ -270,9 +306,13 @@ def of_system(same: int, n: int, unread: bool | None, reproduced_without: int | 
 
 
 def of_whole_prompt(right: int, n: int, anyway: int) -> str:
-    """anyway: answers that are as measured if the same is sent again."""
-    seen = as_measured(right, n, "once the server gets the whole prompt")
-    return f"{seen}, and {anyway} if the same is sent again" if anyway else seen
+    """anyway: of these, answers that are as measured without it, too."""
+    return _regained(right, n, "once the server gets the whole prompt", anyway)
+
+
+def _regained(right: int, n: int, when: str, anyway: int) -> str:
+    seen = as_measured(right, n, when)
+    return f"{seen}, and {count(anyway)} of them without that, too" if anyway else seen
 
 
 def of_second_start(same: int, n: int, offsets: list[int]) -> str:
@@ -304,17 +344,28 @@ def so_it_samples(seen: str) -> str:
     return f"{seen}, so the server samples with settings of its own"
 
 
-def none_of_the_same(seen: str) -> str:
-    """Of answers that are the same text, none varies."""
-    return f"{seen}, and none of those whose answer is the same text, as where rounding depends on the batch"
+def of_alone(varying: int, n: int, controls_varying: int = 0, controls: int = 0) -> str:
+    """Requests that are sent one at a time with other seeds. controls: those whose answer was the same text."""
+    seen = f"sent one at a time, {count(varying)} of {count(n)} {_do(varying)}"
+    if not varying:
+        return f"{seen}, as where rounding depends on the batch"
+    if not controls:
+        return seen
+    return f"{seen}, and {count(controls_varying)} of {count(controls)} whose answer was the same text"
+
+
+def of_one_seed(by_seed: int, n: int, *, draws: bool) -> str:
+    seen = f"{count(by_seed)} of {count(n)} {_do(by_seed)} with other seeds and not with one"
+    return seen if draws else f"{seen}, as where rounding depends on the batch and others use the server"
 
 
 def takes_no_penalties(seen: str) -> str:
     return f"{seen}; the server takes no penalties in a request"
 
 
-def of_penalties(seen: str, right: int, n: int) -> str:
-    return f"{seen}; {as_measured(right, n, 'once penalties are switched off')}"
+def of_penalties(seen: str, right: int, n: int, anyway: int) -> str:
+    """anyway: as in `of_whole_prompt`."""
+    return f"{seen}; {_regained(right, n, 'once penalties are switched off', anyway)}"
 
 
 def of_form(invalid: int, n: int) -> str:
@@ -348,8 +399,8 @@ def of_base(same: int, n: int) -> str:
     return f"{of_tried(same, n)} {_are(same)} what the base model answers"
 
 
-def of_measured_alone(same: int, n: int) -> str:
-    return f"{of_tried(same, n)} {_are(same)} what the measured model answers here, alone and not in a batch"
+def of_measured_again(same: int, n: int) -> str:
+    return f"{of_tried(same, n)} {_are(same)} what the measured model answers here, in a batch of these"
 
 
 def of_first_token(near: int, n: int) -> str:

@@ -10,7 +10,7 @@ from lastresort.report.verify import CauseTested
 from lastresort.report.words.verify import TITLES, CauseName, experiment_failed, samples_note
 from lastresort.types import Progress
 from lastresort.verify.causes import prompts, settings, weights
-from lastresort.verify.causes.case import TRIED, Case, open_measured, untested
+from lastresort.verify.causes.case import FEWEST, TRIED, Case, open_measured, untested
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +50,4 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
             yield found
 
 
-__all__ = ["CAUSES", "TRIED", "Case", "open_measured", "tested"]
+__all__ = ["CAUSES", "FEWEST", "TRIED", "Case", "open_measured", "tested"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,15 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import extract
 from lastresort.systems.running import open_answerer
 from lastresort.systems.system import System
-from lastresort.types import Decoding
+from lastresort.types import Decoding, JsonObject
 from lastresort.verify.asking import ServedAnswer
 
 if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
 
 TRIED = 8  # differing answers in each experiment, and as many controls
+TIMES = 3  # that a request is sent again
+FEWEST = 2  # answers that a cause must explain: one can be a coincidence
 NEARLY_ALL = 0.8
 
 
@@ -91,7 +93,7 @@ def _is_downloaded(hub_id: str) -> bool:
 
 @dataclass(frozen=True)
 class Case:
-    """Differing answers, at least one and at most `TRIED`, and whom to ask about them.
+    """Differing answers, at least `FEWEST` and at most `TRIED`, and whom to ask about them.
 
     controls: answers that are the same text; a fault that gives the differing ones must give these too, since labels are easily
     hit by chance. system: the winner as it was measured. sender: sends its items. composer: composes its whole prompts. local: the
@@ -169,6 +171,52 @@ class Case:
     ) -> list[Reply]:
         return self.api.replies(prompts, decoding or self.sender.system.decoding, extra=extra, without=without)
 
+    def alone(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding | None = None,
+        *,
+        other_seeds: bool = False,
+        extra: JsonObject | None = None,
+    ) -> list[list[Reply]]:
+        """The replies to each request that is sent `TIMES` times, each once the one before it is answered: nothing that is sent
+        here can be in its batch and change how it is rounded. other_seeds: another one each time.
+        """
+        decoding = decoding or self.sender.system.decoding
+        times = [replace(decoding, seed=decoding.seed + time) if other_seeds else decoding for time in range(TIMES)]
+        return [[self.replies([prompt], one, extra=extra)[0] for one in times] for prompt in prompts]
+
+    def regained(
+        self, prompts: Sequence[Prompt], decoding: Decoding | None = None, *, extra: JsonObject | None = None
+    ) -> tuple[int, int]:
+        """How many answers are as measured with a change of the request, and how many of these without it, too.
+
+        Near a tie an answer can become the measured one in any other batch. If most do, each is therefore sent alone: it counts as
+        regained if it is as measured each of `TIMES` times. Without the change it must then never be. On a server that others use
+        and that puts either token first by chance, one answer is so in 1 of 128 cases.
+        """
+        items, replies = self.differing, self.replies(prompts, decoding, extra=extra)
+        places = [
+            place
+            for place, reply in enumerate(replies)
+            if self.text(reply, decoding) == items[place].recorded.answer.strip()
+        ]
+        if not self.most(len(places)):
+            return len(places), 0
+        with_it = self.alone([prompts[place] for place in places], decoding, extra=extra)
+        right = [
+            place
+            for place, times in zip(places, with_it, strict=True)
+            if self._as_measured(place, times, decoding) == TIMES
+        ]
+        without = self.alone([self.sendings[place] for place in right])
+        anyway = sum(self._as_measured(place, times) > 0 for place, times in zip(right, without, strict=True))
+        return len(right), anyway
+
+    def _as_measured(self, place: int, replies: Sequence[Reply], decoding: Decoding | None = None) -> int:
+        measured = self.differing[place].recorded.answer.strip()
+        return sum(self.text(reply, decoding) == measured for reply in replies)
+
     def text(self, reply: Reply, decoding: Decoding | None = None) -> str:
         """What counts as its answer."""
         grammar = (decoding or self.sender.system.decoding).grammar
@@ -177,9 +225,6 @@ class Case:
     def as_served(self, texts: Sequence[str]) -> int:
         """How many are what the server answered."""
         return sum(text == one.answer.text for text, one in zip(texts, self.differing, strict=False))
-
-    def as_recorded(self, texts: Sequence[str]) -> int:
-        return sum(text == one.recorded.answer.strip() for text, one in zip(texts, self.differing, strict=False))
 
     def reproduced(self, texts: Sequence[str]) -> tuple[int, bool]:
         """texts: of the faulty measured model, to `prompts`. How many differing answers are the server's and come of the fault, and
@@ -192,8 +237,8 @@ class Case:
         return hit, self.most(hit) and sum(same) >= NEARLY_ALL * len(items)
 
     def most(self, found: int, n: int | None = None) -> bool:
-        """At least half."""
-        return found > 0 and 2 * found >= (self.n if n is None else n)
+        """At least half, and no single one."""
+        return found >= FEWEST and 2 * found >= (self.n if n is None else n)
 
 
 def found(cause: CauseName, explains: bool | None, tried: str, seen: str, *, remedy: str = "") -> CauseTested:

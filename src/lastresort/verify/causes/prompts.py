@@ -47,9 +47,7 @@ def system_prompt(case: Case) -> CauseTested | None:
 def _whole_prompt(case: Case) -> CauseTested:
     if case.same_counts:
         return found("SYSTEM_PROMPT", False, words.TRIED_COUNTS, words.longer(case.offsets))
-    replies = case.replies(case.prompts[: case.n], case.decoding)
-    right = case.as_recorded([case.text(reply, case.decoding) for reply in replies])
-    anyway = case.as_recorded([case.text(reply) for reply in case.again])  # as where rounding depends on the batch
+    right, anyway = case.regained(case.prompts[: case.n], case.decoding)
     seen = words.of_whole_prompt(right, case.n, anyway)
     tried = words.TRIED_WHOLE_PROMPT
     return found("SYSTEM_PROMPT", case.most(right - anyway), tried, seen, remedy=words.SEND_PROMPT)

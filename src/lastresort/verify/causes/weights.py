@@ -54,25 +54,30 @@ def _by_base(case: Case, texts: Sequence[str]) -> CauseTested:
 
 
 def precision(case: Case) -> CauseTested:
-    """Was the server's first other token nearly as likely as the measured one? Does another precision give its answers?"""
+    """Was the server's first other token nearly as likely as the measured one? Does another precision give its answers?
+
+    In 16 bits the server may well compute as measured: another batch rounds otherwise, which the remedy says.
+    """
     if case.explained:
         return untested("PRECISION", words.EXPLAINED)
     if isinstance(case.local, str):
         return untested("PRECISION", case.local)
-    same = case.as_served(case.plain)
+    same, measured_in = case.as_served(case.plain), case.local.model.precision
     if case.most(same):
-        return found("PRECISION", True, words.TRIED_AGAIN, words.of_measured_alone(same, case.n))
+        seen, remedy = words.of_measured_again(same, case.n), words.no_fault(measured_in)
+        return found("PRECISION", True, words.TRIED_AGAIN, seen, remedy=remedy)
     gaps = _gaps(case, case.local)
     if not gaps:
         return untested("PRECISION", words.NO_TOKEN)
     near = sum(gap <= NEAR_NATS for gap in gaps)
     tried, seen = words.TRIED_TOKEN, words.of_first_token(near, len(gaps))
     explains = near >= NEARLY_ALL * len(gaps)
+    remedy = words.of_rounding(measured_in) if explains else ""
     other = _other_precision(case) if explains else _four_bits(case, gaps)
     if other is None:
-        return found("PRECISION", explains, tried, seen)
+        return found("PRECISION", explains, tried, seen, remedy=remedy)
     tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
-    return found("PRECISION", explains or other.explains, tried, seen)
+    return found("PRECISION", explains or other.explains, tried, seen, remedy=remedy)
 
 
 def _gaps(case: Case, local: Measured) -> list[float]:
