@@ -134,11 +134,11 @@ def dry_run(
     parts.append(comparison_forecast)
     judge_forecast = forecast_of_judge(prepared, _total(parts).answers + len(labelled_cases(task, prepared.scorer)))
     parts.append(judge_forecast)
-    full_gate, quick = None, None
+    planned_gate, quick_gate = None, None
     if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
-        full_gate = _gate(prepared, gate or "full", progress)
-        quick = _gate(prepared, "quick", progress) if full_gate.mode == "full" else None
-        parts.append(full_gate.forecast)
+        planned_gate = _gate(prepared, gate or "full", progress)
+        quick_gate = _gate(prepared, "quick", progress) if planned_gate.mode == "full" else None
+        parts.append(planned_gate.forecast)
     split = prepared.split
     return DryRun(
         task=task.task,
@@ -154,13 +154,13 @@ def dry_run(
         rungs=rungs,
         compare=comparison_forecast,
         test=power_needed(prepared, applying),
-        gate=full_gate,
-        quick_gate=quick,
+        gate=planned_gate,
+        quick_gate=quick_gate,
         judge=judge_forecast,
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
-        missing=tuple(missing(task, applying, gated=full_gate is not None, run=run)),
+        missing=tuple(missing(task, applying, gated=planned_gate is not None, run=run)),
     )
 
 

@@ -169,15 +169,15 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
 
     ungrouped: Ungrouped = "files" if names_groups else "type"
     group = group_facts.name if group_facts and names_groups and not beside else None
-    draft_again = drafter(group)
+    make_draft = drafter(group)
     try:
-        task_draft = draft_again()
+        task_draft = make_draft()
     except FewUnitsError as error:
         if group is None:
             raise
         ungrouped = error.cause
-        draft_again = drafter(None)
-        task_draft = draft_again()
+        make_draft = drafter(None)
+        task_draft = make_draft()
     schema = _schema_file(request.task_file) if task_draft.answers.schema is not None else None
     if schema is not None and schema.exists():
         raise InputError(
@@ -185,7 +185,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         )
     facts_of_draft = _facts(task_draft, request, beside, schema, group_facts.name if group_facts else None, left_out)
     facts_of_draft = replace(facts_of_draft, ungrouped=ungrouped)
-    return _written(task_draft, draft_again, request, facts_of_draft, schema, left_out)
+    return _written(task_draft, make_draft, request, facts_of_draft, schema, left_out)
 
 
 def without_empty_rows(

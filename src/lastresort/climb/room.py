@@ -66,7 +66,7 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
             _refuse_items(_answerer_of(task, models, models.tuned_name, instruction(task)), split, max_new_tokens)
         return []
     tuned = _answerer_of(task, models, models.tuned_name, task.about.strip())
-    _refuse_items(tuned, split, max_new_tokens, trained_items=split.dev)
+    _refuse_items(tuned, split, max_new_tokens, loss_items=split.dev)
     limit = tuned.model.context_tokens
     long = [example for example in split.train if limit is not None and _trained_tokens(tuned, example) > limit]
     if len(split.train) - len(long) < LEAST_ROWS <= len(split.train):
@@ -155,17 +155,17 @@ def _answerer_of(task: Task, models: OpenModels, name: str, about: str) -> Answe
     return Answerer(system, models.open(system))
 
 
-def _refuse_items(answerer: Answerer, split: Split, new_tokens: int, trained_items: Sequence[Example] = ()) -> None:
-    """trained_items: items whose right answer must fit too, since the loss on it is measured."""
+def _refuse_items(answerer: Answerer, split: Split, new_tokens: int, loss_items: Sequence[Example] = ()) -> None:
+    """loss_items: items whose right answer must fit too, since the loss on it is measured."""
     model: Model = answerer.model
     limit = model.context_tokens
     if limit is None:
         return
-    trained_ids = {example.id for example in trained_items}
+    loss_ids = {example.id for example in loss_items}
     for example in (*split.dev, *split.test):
         prompt_tokens = model.count_tokens(answerer.prompt(example.input))
         needed = prompt_tokens + new_tokens
-        if example.id in trained_ids:
+        if example.id in loss_ids:
             needed = max(needed, _trained_tokens(answerer, example))
         if needed > limit:
             raise DataError(

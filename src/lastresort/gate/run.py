@@ -147,11 +147,11 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
             scored[number] = ScoredSuite(planned[number], joined(base), joined(tuned), look)
         looked |= {number: looked_p(scored[number]) for number in going}
         alpha = runner.settings.alpha
-        has_loss = any(is_regressed(looked[number], alpha, measures) for number in going)
+        has_regressed = any(is_regressed(looked[number], alpha, measures) for number in going)
         going = [
             n
             for n in going
-            if not has_loss
+            if not has_regressed
             and look < len(planned[n].schedule)
             and not is_decided(looked[n], alpha)
             and goes_on(scored[n], runner.settings)

@@ -179,8 +179,8 @@ class Race:
     def _drop_shown_worse(self) -> None:
         """Never the one against which there is least evidence."""
         evidence = self._evidence_not_best()
-        leader = min(self._alive, key=lambda name: (evidence[name], self._cost[name]))
-        worse = [name for name in self._alive if name != leader and evidence[name] >= 1 / self._not_best]
+        spared = min(self._alive, key=lambda name: (evidence[name], self._cost[name]))
+        worse = [name for name in self._alive if name != spared and evidence[name] >= 1 / self._not_best]
         self._shown.update(worse)
         self._alive = [name for name in self._alive if name not in worse]
 

@@ -82,8 +82,8 @@ def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAM
     families = len({stratum.kin for stratum in used})
     if families >= fewest:
         return Headroom(used, None)
-    n_families = len({pilot.stratum.kin for pilot in pilots})
-    return Headroom(used, FewFamilies(families=families, asked=n_families, needed=fewest, margin=margin))
+    families_asked = len({pilot.stratum.kin for pilot in pilots})
+    return Headroom(used, FewFamilies(families=families, asked=families_asked, needed=fewest, margin=margin))
 
 
 def _off_the_middle(pilot: Pilot) -> tuple[float, int]:
