@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError, InputError
+from lastresort.records.training import TrainedSteps
 from lastresort.stop import StopRequest
 from lastresort.train.adapters.adapters import (
     adapters_in_base_precision,
@@ -183,6 +184,11 @@ def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
     assert trained.check.gradient_difference is not None, "the check was made"
     assert trained.check.ok == right
     assert paths == (["plain", "packed"] if right else ["plain", "plain"])
+
+
+def test_what_a_checkpoint_holds_has_the_same_name_in_the_record_of_a_training() -> None:
+    """A field that has a default there and is renamed on one side alone would take its default without a word."""
+    assert {one.name for one in fields(CheckpointState)} - {"run"} <= TrainedSteps.model_fields.keys()
 
 
 def test_a_checkpoint_of_another_run_is_not_continued_and_that_is_said(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 from pydantic import ValidationError
 
+from lastresort.evals.evidence.noninferiority import NonInferiority
 from lastresort.records.document import Count, JsonDocument, Share
+from lastresort.records.gate import TestedMeasure
+from lastresort.records.measurement import BarTest
+from lastresort.types import Judgement
 
 
 class Part(JsonDocument):
@@ -54,3 +58,13 @@ def test_a_field_without_a_default_has_to_come_from_somewhere() -> None:
 def test_what_is_no_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="other"):
         Part.from_fields_of(MeasuredPart("a", 0.5), other=1)
+
+
+@pytest.mark.parametrize(
+    ("document", "value", "otherwise"), [(BarTest, Judgement, {"outcome"}), (TestedMeasure, NonInferiority, set())]
+)
+def test_what_a_test_found_has_the_same_name_in_its_document(
+    document: type[JsonDocument], value: type[Judgement] | type[NonInferiority], otherwise: set[str]
+) -> None:
+    """A field that has a default there and is renamed on one side alone would take its default without a word."""
+    assert {one.name for one in fields(value)} - otherwise <= document.model_fields.keys()
