@@ -177,7 +177,7 @@ def test_a_climb_whose_laps_train_at_workers_decides_as_one_process(kind: str, t
     assert training._workers == {}
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_the_driver_goes_on_with_threads_of_its_own_and_whole_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +355,7 @@ class OnABadDisk(AtOnce):
         return news
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_a_lap_whose_record_is_damaged_is_trained_again(tmp_path: Path, alone: tuple[Raced, dict[str, bytes]]) -> None:
     """Where it is taken over, and where a climb that was cut off goes on. A rollback journal works on a shared disk."""
     left = tmp_path / "run" / LAPS / "000-lr0.001" / FILE_NAME

@@ -64,7 +64,7 @@ def in_order(rows: Sequence[Row], count: int) -> list[list[Row]]:
     return [[row for row, owner in zip(rows, owners, strict=True) if owner == place] for place in range(count)]
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_computed_tokens_of_the_largest_part() -> None:
     drawn: dict[str, Draw] = {
         "16 prompts of 100 to 300 tokens, 4 answers to each": (16, (100, 300), 0),
