@@ -203,3 +203,19 @@ def piece_of(vocabulary: int) -> int:
 def vocabulary_of(head: Head) -> int:
     weight = getattr(head.module, "weight", None)
     return int(weight.shape[0]) if isinstance(weight, Tensor) else 100_000
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that processes hold in shards, which all of them ask for alike; another one as it is."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def back_into_shards(model: nn.Module) -> None:
+    """Let go of what was gathered for a pass without a backward, at the end of which FSDP does so."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

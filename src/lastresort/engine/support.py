@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lastresort.engine.attention import Attends, ForestKernel, Packed, enable
 from lastresort.engine.forest import Row, plan_forest
 from lastresort.engine.kernel_choice import HeadShape, candidates, kernel_named, trial
-from lastresort.engine.parts import Head, Parts, take_apart, trunk_hidden
+from lastresort.engine.parts import Head, Parts, back_into_shards, take_apart, trunk_hidden, whole
 from lastresort.errors import ContractError
 
 # Of the probe's logits (relative, by norm), of a first batch's loss (nats), of its gradient (relative, by norm).
@@ -158,8 +158,7 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
         loss = torch.cat([losses_of(part, plain=plain) for part in parts])
         if not (trained and loss.requires_grad):
             return loss.detach(), None
-        seen = torch.autograd.grad(loss.mean(), trained, allow_unused=True)
-        return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(trained, seen, strict=True)]
+        return loss.detach(), _gradients(loss.mean(), trained)
 
     expected, expected_gradients = computed(plain=True)
     try:
@@ -195,6 +194,19 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
     )
 
 
+def _gradients(loss: Tensor, trained: Sequence[nn.Parameter]) -> list[Tensor]:
+    """By a backward, which torch.autograd.grad is not to FSDP; gradients that are there already stay as they are."""
+    kept = [parameter.grad for parameter in trained]
+    try:
+        for parameter in trained:
+            parameter.grad = None
+        torch.autograd.backward(loss)
+        return [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    finally:
+        for parameter, grad in zip(trained, kept, strict=True):
+            parameter.grad = grad
+
+
 def _apart(a: Sequence[Tensor] | None, b: Sequence[Tensor]) -> float:
     """Norm of the difference over the norm of b. None means all zeros, which need no memory."""
     norm = sum(_square(y) for y in b)
@@ -204,7 +216,7 @@ def _apart(a: Sequence[Tensor] | None, b: Sequence[Tensor]) -> float:
 
 def _square(x: Tensor) -> float:
     """Of the norm: without a second tensor as large as this one, which may be an embedding."""
-    return float(torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))) ** 2
+    return float(whole(torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)))) ** 2
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -366,3 +378,4 @@ def _still(causal: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+        back_into_shards(causal)

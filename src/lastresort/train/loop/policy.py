@@ -15,6 +15,7 @@ from torch import Tensor
 from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_evenly, split_units
 from lastresort.engine.logp import TargetLogps, row_sums, target_logps
+from lastresort.engine.parts import back_into_shards
 from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed, support, why_plain_batch
 from lastresort.train.adapters.adapters import adapters_in_base_precision
 from lastresort.train.loop.batches import TrainingItem
@@ -75,6 +76,7 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+        back_into_shards(model)
 
 
 def unit_sums(
@@ -144,6 +146,7 @@ class Policy:
             rows = checked_rows(items, self.max_pass_tokens, longest=longest_packed(self.model))
             with adapters_in_base_precision(self.model), recomputing(self.model):
                 found = self.processes.each(lambda: check_first_batch(self.model, rows))
+            back_into_shards(self.model)
             self._take_path(next((check for check in found if not check.ok), found[0]))
 
     @property
