@@ -57,10 +57,11 @@ class Sent:
 
 @dataclass(frozen=True)
 class Cut:
-    """What happens in the midst of the first process's checkpoint after so many steps: it is killed, or the disk is full."""
+    """What happens in the midst of a process's checkpoint after so many steps: it is killed, or the disk is full."""
 
     steps: int
     by: Literal["kill", "full disk"]
+    place: int = 0
 
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -227,7 +228,7 @@ def commands(
     forks = []
     for place in range(count):
         environment = {**known, "RANK": str(place), "LOCAL_RANK": str(place)} if count > 1 else {"OMP_NUM_THREADS": "1"}
-        late_s, own = (save_s, cut) if place == 0 else (0, None)
+        late_s, own = save_s if place == 0 else 0, cut if cut is not None and cut.place == place else None
         given = (list(arguments), environment, folder, place, sent, late_s, own)
         forks.append(_FORKS.Process(target=_command, args=given))
     try:
@@ -300,7 +301,7 @@ def _cut_checkpoint(cut: Cut) -> None:
 
     def saved(tensors: Mapping[str, Any], path: str, **more: Any) -> None:
         save_file(tensors, path, **more)
-        begun.extend([path] if path.endswith(OPTIMIZER) else [])
+        begun.extend([path] if Path(path).name.startswith(Path(OPTIMIZER).stem) else [])
         if len(begun) == cut.steps:
             os.truncate(path, Path(path).stat().st_size // 2)
             if cut.by == "kill":

@@ -29,7 +29,7 @@ from lastresort.train.loop.batches import Batch, DataSet, TrainingItem, completi
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import StepSeen, train
 from lastresort.train.loop.policy import Policy
-from lastresort.train.loop.processes import Processes, ProcessLost, join, shard_base
+from lastresort.train.loop.processes import Processes, ProcessLost, into_shards, join
 from lastresort.train.loop.reference import ReferenceStore, reference_of_run
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import SilentProgress
@@ -212,7 +212,7 @@ def in_shards(folder: Path, place: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     processes = Processes(place, 2, sharded=True)
     for name in SHARDED:
-        model = shard_base(model_of(name), processes)
+        model = into_shards(model_of(name), processes)
         layers = model.get_base_model().model.layers
         held = sum(p.to_local().numel() for p in layers.parameters() if isinstance(p, DTensor))
         whole = sum(p.numel() for p in layers.parameters() if isinstance(p, DTensor))
@@ -222,7 +222,11 @@ def in_shards(folder: Path, place: int) -> dict[str, Any]:
         if place == 0:
             save_adapter(model, folder / "sharded" / f"{name}-adapter")
     run(
-        "qlora", folder / "left in shards", model=shard_base(model_of("qlora"), processes), processes=processes, until=2
+        "qlora",
+        folder / "left in shards",
+        model=into_shards(model_of("qlora"), processes),
+        processes=processes,
+        until=2,
     )
     return found
 
@@ -230,7 +234,7 @@ def in_shards(folder: Path, place: int) -> dict[str, Any]:
 def fails_in_shards(folder: Path, place: int) -> None:
     """The second process fails where the first one may be waiting for its part of a layer, and cannot tell it."""
     processes = Processes(place, 2, sharded=True)
-    model, source = shard_base(model_of("dpo"), processes), FailsInTheSecond(items_of("dpo"), 3, 3)
+    model, source = into_shards(model_of("dpo"), processes), FailsInTheSecond(items_of("dpo"), 3, 3)
     try:
         with processes.connected():
             run("dpo", folder / "ends", source, model=model, processes=processes, checkpoint_every_s=0)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from lastresort.errors import InfrastructureError
+from lastresort.errors import DataError, InfrastructureError
 from lastresort.records.atomic import replace_file, replace_folder
-from lastresort.train.loop.checkpoints import OPTIMIZER, CheckpointState, load_checkpoint, save_checkpoint
+from lastresort.train.adapters.adapters import trainable
+from lastresort.train.loop.checkpoints import (
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    CheckpointState,
+    _optimizer_state,
+    load_checkpoint,
+    save_checkpoint,
+    save_part,
+)
+from lastresort.train.loop.processes import Processes
 from processes_support import Program
 
 FULL = """
@@ -116,6 +129,44 @@ def test_a_checkpoint_before_the_first_step_holds_no_state(tmp_path: Path) -> No
     assert not optimizer.state
 
 
+def in_parts(folder: Path, steps: int, count: int) -> Path:
+    """As so many processes write it that hold the rows of each tensor as FSDP cuts them."""
+    model, optimizer = trained(steps)
+    whole = {WEIGHTS: dict(model.state_dict()), OPTIMIZER: _optimizer_state(optimizer, trainable(model))}
+    folder.mkdir()
+    for place in range(count):
+        for name, tensors in whole.items():
+            most = {key: -(-len(value) // count) for key, value in tensors.items() if value.ndim}
+            rows = {key: tensors[key][place * n : (place + 1) * n] for key, n in most.items()}
+            save_part(folder / name, {**tensors, **rows}, Processes(place, count))
+    (folder / STATE).write_text(json.dumps(asdict(CheckpointState(steps, "r", 10, 20, 1.5))))
+    return folder
+
+
+def test_one_process_goes_on_from_the_parts_of_three(tmp_path: Path) -> None:
+    """Of two rows the third holds none."""
+    model, optimizer = trained(0)
+    folder = in_parts(tmp_path / "c", 3, 3)
+    assert load_checkpoint(folder, model, optimizer, "r") == CheckpointState(3, "r", 10, 20, 1.5)
+    expected, whole = trained(3)
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+        for key, value in whole.state[theirs].items():
+            assert torch.equal(optimizer.state[ours][key], value)
+
+
+@pytest.mark.parametrize("name", ["weights-1-of-3", "weights-2-of-3", "optimizer-3-of-3"])
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_part_that_is_missing_or_cut_short_is_said(name: str, how: str, tmp_path: Path) -> None:
+    part = in_parts(tmp_path / "c", 3, 3) / f"{name}.safetensors"
+    if how == "gone":
+        part.unlink()
+    else:
+        os.truncate(part, part.stat().st_size - 1)
+    with pytest.raises(DataError, match="the checkpoint is cut short or damaged"):
+        load_checkpoint(tmp_path / "c", *trained(0), "r")
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_state_goes_to_the_device_of_its_parameter(fused: bool, tmp_path: Path) -> None:
     """The meta device stands for CUDA. A fused optimizer keeps its step there too; another keeps it on the CPU."""
@@ -136,7 +187,7 @@ from lastresort.train.loop import checkpoints, reference
 path = Path(sys.argv[1])
 os.mkfifo(path)
 assert reference._read(path, "r", begun=False) is None
-for read in (checkpoints._read_tensors, lambda path: reference._read(path, "r", begun=True)):
+for read in (lambda path: checkpoints._checked(path).__enter__(), lambda path: reference._read(path, "r", begun=True)):
     try:
         read(path)
     except DataError as error:

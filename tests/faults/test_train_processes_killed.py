@@ -140,12 +140,16 @@ def test_a_base_in_shards_is_killed_and_goes_on_with_another_number(adapter: str
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize("shards", [False, True], ids=["whole", "shards"])
-def test_a_signal_to_one_of_them_stops_both_at_the_same_step(shards: bool, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shards", "keys"), [(False, {}), (True, {}), (True, {"adapter": "full"})], ids=["whole", "shards", "all in shards"]
+)
+def test_a_signal_to_one_of_them_stops_both_at_the_same_step(
+    shards: bool, keys: dict[str, str], model: Path, tmp_path: Path
+) -> None:
     """To the second, as where one of several machines is taken away. It waits until the first has saved, since a launcher ends all
     as soon as one of them ends.
     """
-    file, said = file_for(tmp_path, model, checkpoint_every_s=3600), tmp_path / "said"
+    file, said = file_for(tmp_path, model, checkpoint_every_s=3600, **keys), tmp_path / "said"
     sent = Sent(2, [1], signal.SIGTERM)
     asked = commands(["train", str(file)], said, sent=sent, shards=shards, save_s=1)
     assert [code for code, _, _ in asked] == [4, 4]
@@ -194,6 +198,54 @@ def test_all_weights_go_on_in_another_number_of_processes(model: Path, tmp_path:
         (tmp_path / name).mkdir()
         trained(tmp_path / name, model, *own, adapter="full", epochs=3)
     equal_up_to_rounding(tmp_path / "cut", tmp_path / "whole", MODEL)
+
+
+@pytest.mark.slow
+def test_all_weights_in_shards_go_on_in_another_number_of_processes(model: Path, tmp_path: Path) -> None:
+    """Two processes with half of the weights each, one with all, two with halves; the model saved is that of one process."""
+    files = [file_for(tmp_path / name, model, adapter="full", epochs=3) for name in ("cut", "whole")]
+    lives = [(2, Sent(2, [0, 1])), (1, Sent(4, [0])), (2, None)]
+    for number, (count, sent) in enumerate(lives):
+        said, more = tmp_path / f"said-{number}", ["--resume"] if number else []
+        ends = commands(["train", str(files[0]), *more], said, count=count, sent=sent, shards=count == 2)
+        assert [code for code, _, _ in ends] == ([0, 0] if sent is None else [-9] * count), ends
+        kept = sorted(path.name for path in (tmp_path / "cut" / "out" / "checkpoint").glob("weights*"))
+        assert kept == (
+            ["weights-1-of-2.safetensors", "weights-2-of-2.safetensors"] if count == 2 else ["weights.safetensors"]
+        )
+    assert [code for code, _, _ in commands(["train", str(files[1])], tmp_path / "said", count=1)] == [0]
+    assert [record(tmp_path / name / "out")["trained"]["sharded"] for name in ("cut", "whole")] == [True, False]
+    equal_up_to_rounding(tmp_path / "cut", tmp_path / "whole", MODEL)
+    saved = [sorted(path.name for path in (tmp_path / name / "out" / "model").iterdir()) for name in ("cut", "whole")]
+    assert saved[0] == saved[1]
+
+
+@pytest.mark.sampled_slow(2)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("by", ["kill", "full disk"])
+def test_a_part_of_a_checkpoint_that_does_not_become_whole_leaves_the_one_before(
+    by: Literal["kill", "full disk"], place: int, model: Path, tmp_path: Path
+) -> None:
+    """In whichever process it happens, the checkpoint after the third step stays, in both parts, and both go on from it."""
+    file, said = file_for(tmp_path, model, adapter="full", epochs=3), tmp_path / "said"
+    ends = commands(["train", str(file)], said, shards=True, cut=Cut(4, by, place))
+    if by == "kill":
+        assert (ends[place][0], ends[1 - place][0]) == (-9, 4), ends
+        told_once(ends[1 - place][2], 1 - place)
+    else:
+        assert [code for code, _, _ in ends] == [4, 4], ends
+        full = f"Error: {tmp_path / 'out' / 'checkpoint'}: the disk is full."
+        assert ends[0][2].count("Error") == ends[0][2].count(full) == 1
+        assert ends[1][1:] == ("", "")
+        assert not list((tmp_path / "out").glob("checkpoint.new"))
+    assert steps_done(tmp_path) == 3
+    assert [code for code, _, _ in commands(["train", str(file), "--resume"], said, shards=True)] == [0, 0]
+    whole = tmp_path / "whole"
+    alone = commands(["train", str(file_for(whole, model, adapter="full", epochs=3))], said, count=1)
+    assert [code for code, _, _ in alone] == [0]
+    equal_up_to_rounding(tmp_path, whole, MODEL)
+    assert not list((tmp_path / "out").glob("checkpoint.new"))
 
 
 @pytest.mark.release

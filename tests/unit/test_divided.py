@@ -95,8 +95,9 @@ def task(folder: Path, **tune: Any) -> Task:
         (4, "llama-3-70b", H100, "lora", 8, Division(4, sharded=True)),
         ("auto", "llama-3-70b", H100, "lora", 8, Division(8, sharded=True)),
         ("auto", "llama-3-70b", H100, "lora", 1, Division()),
-        ("auto", "llama-3-8b", H100, "full", 8, Division()),  # trained weights are not cut
-        (4, "llama-3-8b", H100, "full", 8, Division(4)),  # and skipped, see below
+        ("auto", "llama-3-8b", H100, "full", 8, Division(8, sharded=True)),
+        (4, "llama-3-8b", H100, "full", 8, Division(4, sharded=True)),
+        ("auto", "qwen3-0.6b", H100, "full", 8, Division()),
         (2, "llama-3-70b", Card("cpu", 8 * GIB), "lora", 0, Division(2)),  # shards would save nothing there
         ("auto", "llama-3-70b", Card("cpu", 8 * GIB), "lora", 0, Division()),
     ],
@@ -185,6 +186,26 @@ def test_a_rung_is_not_skipped_for_what_the_plan_may_be_wrong_by(
             full, "card_here", lambda *, processor, share=share: Card("near", int(skip.needed_bytes / share))
         )
         assert (smallest_pass_too_large(found, [row]) is not None) == skipped
+
+
+@pytest.mark.parametrize(
+    ("model", "card", "cards", "in_shards"),
+    [
+        ("llama-3-8b", "h100", 1, 1),
+        ("llama-3-8b", "h100", 4, None),
+        ("llama-3-8b", "l40s", 2, 2),
+        ("llama-3-70b", "b200", 8, 1),  # in shards it would fit, but no card holds the model to answer
+    ],
+)
+def test_all_weights_fit_several_cards_in_shards(
+    model: str, card: str, cards: int, in_shards: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load_task(tiny_task(tmp_path, ladder=["full"], tune={"processes": "auto"}))
+    monkeypatch.setattr(full, "card_here", lambda *, processor: known_cards()[card])
+    monkeypatch.setattr(full, "known_shape", lambda *_: find_shape(model, Path()))
+    monkeypatch.setattr(divided, "card_count", lambda: cards)
+    skip = smallest_pass_too_large(found, [Example("a", (Message("user", "?"),), "!")])
+    assert (None if skip is None else skip.cards) == in_shards
 
 
 def questions_read(path: Path) -> tuple[Example, ...]:

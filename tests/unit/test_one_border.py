@@ -86,7 +86,6 @@ ALLOWED = {
     "train/groups/groups.py": "cuts its own log, which it reads line by line",
     "train/groups/server.py": "hashes the adapter that it wrote itself",
     "train/loop/checkpoints.py": "reads weights in a file that `foreign` opened",
-    "train/loop/reference.py": "reads what it wrote itself, in a file that `foreign` opened",
     "train/loop/spawn.py": "reads what the processes send that it started",
     "train/loop/spawned.py": "reads what the process sends that started it",
     "train/watch/early_warnings.py": "reads a file of the package",

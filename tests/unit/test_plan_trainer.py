@@ -25,11 +25,12 @@ from lastresort.train.loop.processes import check_shardable
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("learning", "need"), [("sft", "rows"), ("dpo", "pairs"), ("grpo", "groups")])
-def test_what_train_refuses_to_shard_is_beyond_it(method: Any, learning: Any, need: str) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "paged_adamw_8bit"])
+def test_what_train_refuses_to_shard_is_beyond_it(method: Any, learning: Any, need: str, optimizer: Any) -> None:
     file: Any = SimpleNamespace(
         path=Path("t.yaml"),
-        start_from=None,
-        settings=SimpleNamespace(adapter=SimpleNamespace(choice=method)),
+        trains_all=method == "full",
+        settings=SimpleNamespace(optimizer=optimizer),
         need=need,
         objective=learning,
     )
@@ -40,8 +41,10 @@ def test_what_train_refuses_to_shard_is_beyond_it(method: Any, learning: Any, ne
     except InputError:
         refused = True
     cards = Cards(known_cards()["h100"], 4, "fsdp")
-    assert (beyond_our_trainer(Setup(method, learning=learning), cards) is not None) is refused
-    assert beyond_our_trainer(Setup(method, learning=learning), replace(cards, sharing="ddp")) is None
+    setup = Setup(method, learning=learning, optimizer=optimizer)
+    assert (beyond_our_trainer(setup, cards) is not None) is refused
+    assert refused == (learning == "grpo" or (method, optimizer) == ("full", "paged_adamw_8bit"))
+    assert beyond_our_trainer(setup, replace(cards, sharing="ddp")) is None
 
 
 def test_a_plan_names_the_host_memory_of_a_sharded_base_in_4_bits() -> None:
@@ -121,7 +124,10 @@ def test_one_card_for_several_rungs_has_room_for_each() -> None:
 
 def test_cards_for_several_rungs_say_what_each_of_them_needs_there() -> None:
     shape, prices = shape_named("llama-3-8b"), {"l40s": Price(1.0, None, "yours")}
-    setups = [Setup("lora", row_tokens=8192, batch=4, compute="float32"), Setup("full", batch=4)]
+    setups = [
+        Setup("lora", row_tokens=8192, batch=4, compute="float32"),
+        Setup("full", batch=4, optimizer="paged_adamw_8bit"),
+    ]
     alone = [for_all(shape, [setup], prices, None) for setup in setups]
     assert [one and one.cards.count for one in alone] == [4, 4]
     for order in (setups, setups[::-1]):

@@ -13,8 +13,8 @@ import pytest
 from lastresort.engine.forest import Row, plan_forest, split_evenly
 from lastresort.hardware.cards import known_cards
 from lastresort.hardware.find import shape_named
-from lastresort.hardware.plan.fit import host_memory_bytes, largest_batch
-from lastresort.hardware.plan.memory import SCALE_BYTES, weight_bytes
+from lastresort.hardware.plan.fit import gib, host_memory_bytes, largest_batch
+from lastresort.hardware.plan.memory import SCALE_BYTES, training_memory, weight_bytes
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.shape import ModelShape
 
@@ -104,6 +104,20 @@ def test_what_shards_of_70b_are_good_for() -> None:
     one, two = (largest_batch(shape, Setup("qlora"), Cards(card, count, "fsdp")) for count in (1, 2))
     for text in (PAGE, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
         assert f"holds {one} rows of 1,024 tokens in a pass on one card of 48 GB, and {two} on each of two" in text
+
+
+def test_all_weights_in_shards() -> None:
+    rows = table("all weights of")
+    assert len(rows) == 5
+    for model, count, *cells in rows:
+        found = training_memory(shape_named(model), Setup("full"), Cards(known_cards()["h100"], int(count), "fsdp"))
+        held, gathered = found.of("weights", "gradients", "optimizer"), found.of("buffers")
+        assert cells == [
+            size(n) for n in (held, gathered, found.per_card_bytes - held - gathered, found.per_card_bytes)
+        ]
+        if (model, count) == ("llama-3-8b", "8"):
+            told = f"8B takes {gib(found.per_card_bytes)} on each of 8 cards"
+            assert told in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def size(count: float) -> str:

@@ -144,23 +144,30 @@ def test_fsdp_2_shards() -> None:
 @pytest.mark.parametrize(
     ("objective", "keys", "found"),
     [
-        ("sft", {"adapter": "full"}, "FSDP with adapter: full"),
-        ("grpo", {"reward": [{"regex": "a"}]}, "FSDP with objective: grpo, whose answers differ in length"),
+        (
+            "sft",
+            {"adapter": "full", "optimizer": "paged_adamw_8bit"},
+            "FSDP with adapter: full and optimizer: paged_adamw_8bit.*expected optimizer: adamw. Take adamw, or an adapter",
+        ),
+        (
+            "grpo",
+            {"reward": [{"regex": "a"}]},
+            "FSDP with objective: grpo, whose answers differ in length.*expected a training on rows.* Launch with torchrun",
+        ),
     ],
 )
 def test_what_shards_cannot_train_is_refused(objective: str, keys: dict[str, Any], found: str, tmp_path: Path) -> None:
     file = load_training(training_file(tmp_path, objective, model="embedded", **keys))
-    with pytest.raises(
-        InputError, match=rf"{found}.*expected an adapter that is trained on rows.* Launch with torchrun"
-    ):
+    with pytest.raises(InputError, match=found):
         check_shardable(file, Processes(0, 2, sharded=True))
     check_shardable(file, Processes(0, 2))
 
 
-def test_an_adapter_is_trained_in_shards_also_from_another(tmp_path: Path) -> None:
+def test_all_weights_and_adapters_are_trained_in_shards_also_from_another(tmp_path: Path) -> None:
     write = partial(training_file, tmp_path, model="embedded")
     for keys in (
         {"adapter": "dora"},
+        {"adapter": "full"},
         {"adapter": "qlora", "precision": None},
         {"adapter": None, "start_from": "sft/adapter"},
     ):

@@ -40,6 +40,11 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
         "has 16.0 GiB",
     ),
     (
+        rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True, cards=4),
+        "training all weights needs 18.0 GiB on each of 4 cards by the plan, even in shards and with one row in a pass, and a card "
+        "has 16.0 GiB",
+    ),
+    (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 90, on_card=False),
         "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and this machine has 16.0 GiB",
     ),

@@ -110,20 +110,23 @@ def load_local(
     template_kwargs: JsonObject | None = None,
     quantize: Quantize = "auto",
     keep_on_cpu: bool = False,
+    without_weights: bool = False,
 ) -> Loaded:
     """Load weights (safetensors only, no code of the model's own) and tokenizer. An adapter stays unmerged.
 
     quantize: "nf4" loads the base in 4 bits, with bfloat16 unless another precision is given. "auto" does so for an adapter
-    trained that way. keep_on_cpu: the caller moves it to the device, piece by piece. A pathlib.Path, or text that names
-    something on disk, is local and never touches the network. Other text is a hub id.
+    trained that way. keep_on_cpu: the caller moves it to the device, piece by piece. without_weights: they are on the meta device,
+    and another process has them. A pathlib.Path, or text that names something on disk, is local and never touches the network.
+    Other text is a hub id.
     Raises TaskError if it is not a model, PrerequisiteError or InfrastructureError if a hub id cannot be downloaded.
     """
     folder = weights_folder(folder_or_id)
     device = chosen_device()
     in_4_bits, precision = resolve_precision(quantize, precision, adapter)
     dtype = chosen_dtype(precision, device)
-    place = torch.device("cpu") if keep_on_cpu else device
-    model, tokenizer = _read(folder, dtype, nf4_arguments(dtype, place) if in_4_bits else {})
+    place = torch.device("meta") if without_weights else torch.device("cpu") if keep_on_cpu else device
+    arguments = nf4_arguments(dtype, place) if in_4_bits else {}
+    model, tokenizer = _read(folder, dtype, arguments, without_weights=without_weights)
     if in_4_bits:
         keep_exact(model)
         unmap_weights(model)
@@ -237,13 +240,18 @@ def context_tokens(config: Any, tokenizer: Any) -> int | None:
     return min(known) if known else None
 
 
-def _read(folder: Path, dtype: torch.dtype, arguments: JsonObject) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _read(folder: Path, dtype: torch.dtype, arguments: JsonObject, *, without_weights: bool) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     with loading(folder, "a causal language model with its tokenizer"):
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
-        )
+        if without_weights:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return model, without_length_warning(tokenizer)
 

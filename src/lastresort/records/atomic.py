@@ -336,7 +336,7 @@ def replace_file(new: Path, final: Path) -> None:
     Raises InfrastructureError when the disk refuses.
     """
     try:
-        _sync_file(new)
+        sync_file(new)
         new.replace(final)
         _sync_folder(final.parent)
     except OSError as error:
@@ -396,11 +396,12 @@ def sync_below(folder: Path) -> None:
         if path.is_dir():
             _sync_folder(path)
         else:
-            _sync_file(path)
+            sync_file(path)
     _sync_folder(folder)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Wait until it is on the disk. Raises OSError."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -59,12 +59,14 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class SmallestPassTooLarge:
-    """needed_bytes: by the plan, with one row of so many tokens in a pass. memory_bytes: of a card, else of the machine."""
+    """needed_bytes: by the plan, with one row of so many tokens in a pass, on each of `cards`, which hold it in shards.
+    memory_bytes: of a card, else of the machine."""
 
     needed_bytes: int
     memory_bytes: int
     row_tokens: int
     on_card: bool
+    cards: int = 1
 
 
 LacksMemory = TooLarge | SmallestPassTooLarge

@@ -84,7 +84,7 @@ class FirstBatch(JsonDocument):
 class TrainedSteps(JsonDocument):
     """How far a training got. seconds: over all its sessions, with the reference and the items held out. path: "packed" or "plain",
     with its reason. check: None where no batch was compared. processes: of the last session. sharded: each held a share of the
-    frozen base. threads: of a training on a processor, from its first step on; None where that was not noted.
+    frozen base, or of all weights. threads: of a training on a processor, from its first step on; None where that was not noted.
     """
 
     step: Count

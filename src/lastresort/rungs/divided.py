@@ -1,6 +1,7 @@
 """A training of a rung in several processes: how many, what each of them holds, and the model afterwards.
 
-The task says how many (`tune.processes`). Where the plan says that a training does not fit one card, the base is cut into shards.
+The task says how many (`tune.processes`). Where the plan says that a training does not fit one card, it is cut into shards: the
+frozen base of an adapter, or all weights with their gradients and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """How a training is divided over processes. sharded: each holds a share of the frozen base."""
+    """How a training is divided over processes. sharded: each holds a share of the frozen base, or of all weights."""
 
     count: int = 1
     sharded: bool = False
@@ -35,7 +36,7 @@ class Division:
 
 def divide(wanted: int | Literal["auto"], planned: PlannedTraining | None, cards: int) -> Division:
     """wanted: processes; auto takes all cards where one is not enough. planned: the training on one card, None where there is no
-    plan. cards: that torch sees, 0 on a processor, where shards save nothing. The base goes into shards where one card is not
+    plan. cards: that torch sees, 0 on a processor, where shards save nothing. The model goes into shards where one card is not
     enough for the training, and our trainer can cut it. What samples as it trains (GRPO) does so in one process.
     """
     if planned is not None and planned.setup.learning == "grpo":
@@ -67,6 +68,12 @@ def card_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def cards_of_training(task: Task) -> int:
+    """Over how many a training of the task can be divided; 1 on a processor, too."""
+    wanted, cards = task.tune.processes, card_count()
+    return max(1, cards if wanted == "auto" else min(wanted, cards))
 
 
 def refuse_more_than_cards(task: Task) -> None:

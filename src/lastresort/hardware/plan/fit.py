@@ -85,13 +85,11 @@ def beyond_our_trainer(setup: Setup, cards: Cards) -> str | None:
     if cards.count == 1 or cards.sharing == "ddp":
         return None
     if cards.sharing != "fsdp":
-        return (
-            f"`lastresort train` does not support {cards.sharing}, only torchrun, and FSDP 2 for the base of an adapter"
-        )
-    if setup.method == "full":
-        return "`lastresort train` shards only the frozen base of an adapter, not trained weights"
+        return f"`lastresort train` does not support {cards.sharing}, only torchrun and FSDP 2"
+    if setup.method == "full" and setup.optimizer != "adamw":
+        return f"`lastresort train` does not shard the state of {setup.optimizer}"
     if setup.learning == "grpo":
-        return "`lastresort train` does not shard a base for objectives on groups"
+        return "`lastresort train` does not shard a model for objectives on groups"
     return None
 
 

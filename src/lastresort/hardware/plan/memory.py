@@ -266,12 +266,23 @@ def buffers(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
         formula = f"{widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
         yield MemoryTerm("buffers", "dequantised layer", setup.number_bytes * size, formula, "one layer at a time")
     pieces = cards.share("weights")
-    if pieces > 1:
-        whole = weight_bytes(shape, setup.method, setup.number_bytes if not setup.trains_all else 4)
-        inside = whole - setup.number_bytes * shape.embedding_parameters if not setup.trains_all else whole
-        layer = inside // shape.layers
-        formula = f"{GATHERED_LAYERS} of {shape.layers} layers, gathered from {pieces} cards"
-        yield MemoryTerm("buffers", "gathered layers", GATHERED_LAYERS * layer, formula, "the one in use and the next")
+    if pieces == 1:
+        return
+    layer = (
+        _inside_bytes(shape, setup.method, TRAINED_BYTES if setup.trains_all else setup.number_bytes) // shape.layers
+    )
+    formula = f"{GATHERED_LAYERS} of {shape.layers} layers, gathered from {pieces} cards"
+    yield MemoryTerm("buffers", "gathered layers", GATHERED_LAYERS * layer, formula, "the one in use and the next")
+    if setup.trains_all:
+        size = TRAINED_BYTES * shape.embedding_parameters
+        formula = (
+            f"embedding and output layer, gathered: {billions(shape.embedding_parameters)} x {TRAINED_BYTES} bytes"
+        )
+        yield MemoryTerm("buffers", "gathered embeddings", size, formula, "from the forward to the end of the backward")
+        formula = (
+            f"of {GATHERED_LAYERS} layers, the embedding and the output layer, before they are summed over the cards"
+        )
+        yield MemoryTerm("buffers", "gradients of what is gathered", GATHERED_LAYERS * layer + size, formula)
 
 
 def logits(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
@@ -286,12 +297,17 @@ def logits(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     )
 
 
-def summed(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
-    """At the end of the backward of a tied embedding: the gradients of its two uses are summed."""
-    if setup.trains_all and shape.tied:
-        size = shape.embedding_parameters
+def summed(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
+    """At the end of the backward: the gradients of a tied embedding's two uses are summed, and in shards those of the cards."""
+    if not setup.trains_all:
+        return
+    size, freed = shape.embedding_parameters, "activations are freed by then"
+    if shape.tied:
         formula = f"of its two uses, on top of their sum: 2 x {size / 1e6:,.0f} million x 4 bytes"
-        yield MemoryTerm("buffers", "gradients of the embedding", 8 * size, formula, "activations are freed by then")
+        yield MemoryTerm("buffers", "gradients of the embedding", 8 * size, formula, freed)
+    if cards.share("weights") > 1:
+        formula = f"embedding and output layer, a copy to be summed: {size / 1e6:,.0f} million x 4 bytes"
+        yield MemoryTerm("buffers", "gradients on their way", 4 * size, formula, freed)
 
 
 def sampling(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
@@ -348,9 +364,9 @@ _PREFILLED_TOKENS = 1536  # prompts read in one pass before answers are decoded
 
 def training_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
     """The peak of a step, which is its largest phase: sampling answers (grpo), forward and backward, or summing the gradients of
-    a tied embedding."""
+    the embedding."""
     kept = list(held(shape, setup, cards))
-    step = max([*activations(shape, setup), *logits(shape, setup)], list(summed(shape, setup)), key=_bytes)
+    step = max([*activations(shape, setup), *logits(shape, setup)], list(summed(shape, setup, cards)), key=_bytes)
     drawn = list(sampling(shape, setup))
     server = [part for part in drawn if part.kind == "server"]
     drawn = [part for part in drawn if part.kind != "server"]

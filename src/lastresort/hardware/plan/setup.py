@@ -97,8 +97,8 @@ class Cards:
     """Equal cards, and what each of several holds.
 
     ddp: the whole model, and rows of its own. zero1, zero2, zero3 (Rajbhandari et al. 2020): a share of the optimizer's state; of
-    the gradients too; of the weights too. fsdp: as zero3; the frozen base of an adapter as `train` cuts it, adapters and
-    embeddings whole.
+    the gradients too; of the weights too. fsdp: as zero3, and as `train` does it; with an adapter the frozen layers,
+    adapters and embeddings whole.
     """
 
     card: Card

@@ -56,8 +56,13 @@ def clause(skip: value.Skip) -> str:
             return f"{n} training rows are too few (at least {least}, better {advised} to 5,000)"
         case value.TooLarge():
             return _too_large(skip)
-        case value.SmallestPassTooLarge(needed, memory, _, on_card):
+        case value.SmallestPassTooLarge(needed, memory, _, on_card, cards):
             there = "one card, which has to hold all of it, has" if on_card else "this machine has"
+            if cards > 1:
+                return (
+                    f"training all weights needs {gib(needed)} on each of {cards} cards by the plan, even in shards and with one "
+                    f"row in a pass, and a card has {gib(memory)}"
+                )
             return f"training all weights needs {gib(needed)} by the plan, even with one row in a pass, and {there} {gib(memory)}"
         case value.NoKnowledge():
             return "the task names no knowledge to retrieve from"
@@ -384,7 +389,8 @@ def of_base_beyond_a_card(planned: PlannedTraining, loaded_bytes: int) -> str:
 def _divided(planned: PlannedTraining) -> str:
     if planned.cards.count == 1:
         return ""
-    shards = ", with a share of the base" if planned.cards.sharing == "fsdp" else ""
+    shared = "all weights" if planned.setup.trains_all else "the base"
+    shards = f", with a share of {shared}" if planned.cards.sharing == "fsdp" else ""
     return f" in each of {planned.cards.count} processes{shards}"
 
 

@@ -156,9 +156,8 @@ def training_lines(record: TrainingRecord, objective: str, output: Path) -> list
         if trained.computed_tokens > trained.nominal_tokens
         else ""
     )
-    together = (
-        f" on {trained.processes} processes{', the base in shards' * trained.sharded}" if trained.processes > 1 else ""
-    )
+    shards = f", {'all weights' if record.saved.kind == 'model' else 'the base'} in shards" if trained.sharded else ""
+    together = f" on {trained.processes} processes{shards}" if trained.processes > 1 else ""
     lines = [
         f"{objective}: {data.items} {data.what}, {trained.step} steps{together} in {spaced(duration(trained.seconds))}; "
         f"the steps alone took {spaced(duration(steps_s))}, {trained.nominal_tokens / max(steps_s, 1e-9):,.0f} nominal tokens/s",

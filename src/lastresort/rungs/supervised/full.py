@@ -21,6 +21,7 @@ from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens
 from lastresort.records.events.training import TextLearned, TrainingFacts
 from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, SmallestPassTooLarge, TooFewRows, TooLarge
+from lastresort.rungs.divided import base_beyond_card, cards_of_training
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
@@ -157,7 +158,9 @@ class FullRung:
             return stale
         if len(train) < LEAST_ROWS:
             return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
-        reason = too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
+        memory = machine_memory_bytes()
+        together = None if memory is None else cards_of_training(task) * memory
+        reason = too_large(parameter_count(task.tuned_model, task.folder), together)
         return reason or smallest_pass_too_large(task, train)
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
@@ -252,9 +255,9 @@ def too_large(parameters: int | None, memory_bytes: int | None) -> TooLarge | No
 
 
 def smallest_pass_too_large(task: Task, train: Sequence[Example]) -> SmallestPassTooLarge | None:
-    """Why training all weights fits no card here, whatever the passes and however many cards there are, as trained weights are not
-    divided over them. None where it may fit, as the plan can be too high, or the model's shape or the memory is not known. Rows are
-    taken to be as long as the longest of train, within the model's context.
+    """Why training all weights fits no card here, whatever the passes: in shards, where the task may divide it over several cards
+    and one of them can hold the whole model, which answers there. None where it may fit, as the plan can be too high, or the
+    model's shape or the memory is not known. Rows are taken to be as long as the longest of train, within the model's context.
     """
     card, shape = card_here(processor=True), known_shape(task.tuned_model, task.folder)
     if card is None or shape is None:
@@ -263,10 +266,14 @@ def smallest_pass_too_large(task: Task, train: Sequence[Example]) -> SmallestPas
     tokens = estimated_tokens(task.about) + longest
     tokens = tokens if shape.context_tokens is None else min(tokens, shape.context_tokens)
     setup = Setup("full", row_tokens=tokens, checkpointing=True, compute="float32")
-    needed = PlannedTraining(shape, setup, Cards(card), tokens, tokens, tokens).needed_bytes
+    planned = PlannedTraining(shape, setup, Cards(card), tokens, tokens, tokens)
+    count = 1 if card.is_cpu or base_beyond_card(planned) else cards_of_training(task)
+    if count > 1:
+        planned = replace(planned, cards=Cards(card, count, "fsdp"))
+    needed = planned.needed_bytes
     if needed <= TOO_HIGH * card.memory_bytes:
         return None
-    return SmallestPassTooLarge(needed, card.memory_bytes, tokens, on_card=not card.is_cpu)
+    return SmallestPassTooLarge(needed, card.memory_bytes, tokens, on_card=not card.is_cpu, cards=count)
 
 
 def _text_tokens(path: Path | None) -> int:

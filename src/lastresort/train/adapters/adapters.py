@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -278,10 +278,11 @@ def _sort_targets(path: Path) -> None:
         write_atomically(path, json.dumps(config, indent=2))
 
 
-def save_trained(model: Any, tokenizer: Any, folder: Path) -> None:
+def save_trained(model: Any, tokenizer: Any, folder: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
     """What was trained: the adapter, or, where all weights were, a whole model with its tokenizer, in place of `folder`.
 
-    It is on the disk when this returns. Raises InfrastructureError when the disk refuses.
+    weights: of a whole model, None for those that it has. It is on the disk when this returns. Raises InfrastructureError when the
+    disk refuses.
     """
     fresh = folder.with_name(f".{folder.name}.new")
     with disk_errors(folder):
@@ -290,7 +291,7 @@ def save_trained(model: Any, tokenizer: Any, folder: Path) -> None:
         if is_adapter(model):
             save_adapter(model, fresh)
         else:
-            model.save_pretrained(str(fresh))
+            model.save_pretrained(str(fresh), state_dict=weights)
             tokenizer.save_pretrained(str(fresh))
     replace_folder(fresh, folder)
 

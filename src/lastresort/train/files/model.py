@@ -75,10 +75,12 @@ def name_model(file: TrainingFile) -> NamedModel:
     return NamedModel(folder, name, read.tokenizer, read.context_tokens, note)
 
 
-def open_for_training(file: TrainingFile, named: NamedModel, *, keep_on_cpu: bool = False) -> OpenedModel:
+def open_for_training(
+    file: TrainingFile, named: NamedModel, *, keep_on_cpu: bool = False, without_weights: bool = False
+) -> OpenedModel:
     """Weights in memory with fresh adapters, with those of start_from, or all of them to be trained.
 
-    keep_on_cpu: as `load_local` takes it.
+    keep_on_cpu, without_weights: as `load_local` takes them.
     All weights are trained in float32 unless the file says otherwise: in bfloat16 most small updates round to nothing.
     """
     import_bitsandbytes()  # quietly, before PEFT does it with a warning
@@ -91,6 +93,7 @@ def open_for_training(file: TrainingFile, named: NamedModel, *, keep_on_cpu: boo
         template_kwargs=dict(file.chat_template_kwargs),
         quantize=file.settings.adapter.quantize or "auto",
         keep_on_cpu=keep_on_cpu,
+        without_weights=without_weights,
     )
     if file.start_from is not None:
         model = unfreeze_adapter(loaded.model, named.name)

@@ -50,11 +50,11 @@ from lastresort.train.files.run_folder import (
     withdraw,
 )
 from lastresort.train.loop.batches import Batches, TrainingItem, steps_per_epoch
-from lastresort.train.loop.checkpoints import STATE
+from lastresort.train.loop.checkpoints import STATE, whole_weights
 from lastresort.train.loop.launch import unused_settings
 from lastresort.train.loop.loop import StepSeen, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
-from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
+from lastresort.train.loop.processes import Processes, check_shardable, into_shards, join
 from lastresort.train.settings import TrainingFile
 from lastresort.train.watch.early_warnings import own_tokens, watch_size
 from lastresort.train.watch.kept import ANSWERS, baseline_in, look_every, measured, task_prompts, warning
@@ -110,7 +110,8 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
                 progress.say(warned)
         progress.stage("loading the model", None)
         with memory_errors(lambda: memory_advice(file, room, begun=False)):
-            opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
+            sent = processes.sharded and file.trains_all and not processes.main
+            opened = open_for_training(file, named, keep_on_cpu=processes.sharded, without_weights=sent)
         for told in opened.reach(file):
             progress.say(told)
         processes.each(lambda: None)  # all are ready, before anything is written
@@ -176,7 +177,7 @@ def _train(run: _ReadyRun, progress: Progress, processes: Processes, stop: Stop)
             processes.from_main(lambda: watch.follow(_figures_of(run, progress)))
             watch.look_every = look_every(settings.epochs)
         trained = train(
-            shard_base(run.opened.model, processes),
+            into_shards(run.opened.model, processes),
             run.source,
             settings,
             folder=folder / CHECKPOINT,
@@ -189,7 +190,7 @@ def _train(run: _ReadyRun, progress: Progress, processes: Processes, stop: Stop)
             progress=progress,
             processes=processes,
         )
-    return processes.from_main(lambda: _finish(run, trained, watch))
+    return processes.from_main(lambda: _finish(run, trained, watch, in_shards=processes.trains_shards))
 
 
 def _figures_of(run: _ReadyRun, progress: Progress) -> Callable[[], dict[str, float]] | None:
@@ -214,13 +215,16 @@ def _figures_of(run: _ReadyRun, progress: Progress) -> Callable[[], dict[str, fl
     return lambda: base.figures(model)
 
 
-def _finish(run: _ReadyRun, trained: TrainedSteps, watch: _Watch) -> TrainingRecord:
-    """Save what was trained, then the record, by which a finished run is known."""
-    file = run.file
+def _finish(run: _ReadyRun, trained: TrainedSteps, watch: _Watch, *, in_shards: bool) -> TrainingRecord:
+    """Save what was trained, then the record, by which a finished run is known. in_shards: no process has all of the weights, but
+    the last checkpoint.
+    """
+    file, model = run.file, run.opened.model
     place: Literal["model", "adapter"] = "model" if file.trains_all else "adapter"
     watch.progress.stage(f"saving the {place}", None)
     with quiet_transformers():
-        save_trained(run.opened.model, run.named.tokenizer, file.output / place)
+        weights = whole_weights(file.output / CHECKPOINT, model) if in_shards else None
+        save_trained(model, run.named.tokenizer, file.output / place, weights)
     lines = watch.log.lines()
     record = TrainingRecord(
         file=dict(file.resolved),

@@ -1,25 +1,32 @@
-"""Checkpoints: adapter weights and optimizer state as safetensors, written whole or not at all.
+"""Checkpoints: trained weights and optimizer state as safetensors, written whole or not at all.
 
 A run that goes on from one ends with the same weights as a run that was never cut: the order of rows is a function of the
 step, and the optimizer's state is kept exactly.
+
+What every process holds whole, the main one writes. Of weights that are trained in shards each process writes the rows that it
+holds, `weights-1-of-2.safetensors`, and the main one the state, when all have written: nothing is gathered. Any number of processes
+goes on from them, since each reads its rows from whichever files hold them.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from lastresort.engine.support import FirstBatchCheck
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.foreign import opened, read_json
 from lastresort.hardware.memory import give_back_freed_memory
-from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
+from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, sync_file
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.loop.processes import Processes
 from lastresort.types import Progress
@@ -53,7 +60,7 @@ class CheckpointState:
 
 class Checkpoints:
     """The checkpoint of one run in `folder`, renewed every so many seconds, or less often where it takes long to save; with 0 after
-    each step. The main process writes it, and all read it.
+    each step. All processes call alike, though the main one alone may write, and all read it.
     """
 
     def __init__(
@@ -95,41 +102,166 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        return self._clock() - self._saved_at > self._rest_s
+        due = self._clock() - self._saved_at > self._rest_s
+        return self._processes.from_main(lambda: due) if self._processes.trains_shards else due
 
     def save(self, state: CheckpointState) -> None:
-        began = self._clock()
-        if self._processes.main:
-            save_checkpoint(self._folder, self._model, self._optimizer, state)
+        began, parts = self._clock(), self._processes.trains_shards
+        if parts or self._processes.main:
+            writers = self._processes if parts else Processes()
+            save_checkpoint(self._folder, self._model, self._optimizer, state, writers)
             give_back_freed_memory()
         self._saved_at = self._clock()
         if self._every_s:
             self._rest_s = max(self._every_s, TRAINED_FOR_SAVED * (self._saved_at - began))
 
 
-def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state: CheckpointState) -> None:
-    """Replace the checkpoint in `folder` by the present state. Raises InfrastructureError when the disk refuses: what was written
-    by then, up to a whole model, is then removed, so that it does not keep the disk full.
+def save_checkpoint(
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: Any,
+    state: CheckpointState,
+    writers: Processes | None = None,
+) -> None:
+    """Replace the checkpoint in `folder` by the present state. writers: processes that each hold a part, all of which call this;
+    None for this one, which holds all. Raises InfrastructureError when the disk refuses: what was written by then, up to a whole
+    model, is then removed, so that it does not keep the disk full.
     """
-    from safetensors.torch import save_file
+    writers, fresh = writers or Processes(), _fresh(folder)
+    try:
+        writers.from_main(lambda: shutil.rmtree(fresh, ignore_errors=True))
+        refused = writers.each(lambda: _refused_part(folder, trainable(model), optimizer, writers))
+        if (error := next(filter(None, refused), None)) is not None:
+            raise writers.known_to_all(error)
+        if writers.main:
+            with disk_errors(folder):
+                (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+            replace_folder(fresh, folder)
+    finally:
+        if writers.main:
+            shutil.rmtree(fresh, ignore_errors=True)
 
+
+def _refused_part(
+    folder: Path, named: Sequence[tuple[str, torch.nn.Parameter]], optimizer: Any, writers: Processes
+) -> InfrastructureError | None:
+    """Write this process's part. What the disk says is returned, for all to hear it when none writes any more."""
     fresh = _fresh(folder)
-    shutil.rmtree(fresh, ignore_errors=True)
-    named = trainable(model)
-    weights = {name: parameter.detach().contiguous() for name, parameter in named}
     try:
         with disk_errors(folder):
-            fresh.mkdir(parents=True)
-            save_file(weights, str(fresh / WEIGHTS))
-            save_file(_optimizer_state(optimizer, named), str(fresh / OPTIMIZER))
-            (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
-        replace_folder(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True, exist_ok=True)
+            save_part(fresh / WEIGHTS, {name: parameter.detach() for name, parameter in named}, writers)
+            save_part(fresh / OPTIMIZER, _optimizer_state(optimizer, named), writers)
+            if writers.count > 1:  # of another machine the main process cannot do this before the folder gets its name
+                for path in (fresh / WEIGHTS, fresh / OPTIMIZER):
+                    sync_file(part_of(path, writers.place, writers.count))
+    except InfrastructureError as error:
+        return error
+    return None
 
 
 def _fresh(folder: Path) -> Path:
     return folder.with_name(folder.name + ".new")
+
+
+def save_part(path: Path, tensors: Mapping[str, Tensor], writers: Processes, run: str | None = None) -> None:
+    """Write what this process holds of the tensors: of those in shards its rows. run: what they belong to, see `KeptTensors.run`.
+
+    Raises OSError or SafetensorError where the disk refuses.
+    """
+    from safetensors.torch import save_file
+
+    held = {name: own_rows(tensor).contiguous() for name, tensor in tensors.items()}
+    more = {} if run is None else {"metadata": {"run": run}}
+    save_file(held, str(part_of(path, writers.place, writers.count)), **more)
+
+
+def own_rows(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(path: Path, place: int, count: int) -> Path:
+    """Where a process among so many writes its part."""
+    return path if count == 1 else path.with_name(f"{path.stem}-{place + 1}-of-{count}{path.suffix}")
+
+
+def parts_of(path: Path) -> Iterator[Path]:
+    """The files that should hold what `path` holds of one process, in the order of their rows; `path` itself where none does."""
+    firsts = [] if path.is_file() else path.parent.glob(f"{path.stem}-1-of-*{path.suffix}")
+    counts = [first.stem.rpartition("-")[2] for first in firsts]
+    count = max((int(one) for one in counts if one.isdecimal()), default=1)
+    return (part_of(path, place, count) for place in range(count))
+
+
+def remove_parts(path: Path) -> None:
+    """Of any number of processes."""
+    for old in (path, *path.parent.glob(f"{path.stem}-*-of-*{path.suffix}")):
+        old.unlink(missing_ok=True)
+
+
+class KeptTensors:
+    """Tensors by name, of which one file holds all, or several the rows of one process each."""
+
+    def __init__(self, files: Sequence[Any]) -> None:
+        self._files = files
+        self.names: list[str] = list(files[0].keys())
+
+    @property
+    def run(self) -> str | None:
+        """What all of them belong to; None where they do not say the same."""
+        runs = {(file.metadata() or {}).get("run") for file in self._files}
+        return runs.pop() if len(runs) == 1 else None
+
+    def get(self, name: str, like: Tensor | None = None) -> Tensor:
+        """In shards where `like` is so, of which no more is read than this process holds. What has no rows, such as a number of
+        steps, is whole in each file.
+        """
+        if not self._files[0].get_slice(name).get_shape():
+            return self._files[0].get_tensor(name)  # type: ignore[no-any-return]
+        if not isinstance(like, DTensor):
+            pieces = [file.get_tensor(name) for file in self._files]
+            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        held = own_rows(like)
+        rows = torch.cat([torch.empty(0, *like.shape[1:], dtype=like.dtype), *self._pieces(name, *_rows_held(like))])
+        return DTensor.from_local(
+            rows.to(held.device),
+            like.device_mesh,
+            like.placements,
+            run_check=False,
+            shape=like.shape,
+            stride=like.stride(),
+        )
+
+    def _pieces(self, name: str, begin: int, end: int) -> Iterator[Tensor]:
+        """The rows from `begin` to before `end`, from one file after the other."""
+        first = 0
+        for file in self._files:
+            part = file.get_slice(name)
+            rows = part.get_shape()[0]
+            if begin < first + rows and first < end:
+                yield part[max(begin - first, 0) : min(end - first, rows)]
+            first += rows
+
+
+def _rows_held(tensor: DTensor) -> tuple[int, int]:
+    """The first and the end of those that this process holds, as FSDP cuts them."""
+    rows, count = tensor.shape[0], tensor.device_mesh.size()
+    begin = min(tensor.device_mesh.get_local_rank() * -(-rows // count), rows)
+    return begin, begin + own_rows(tensor).shape[0]
+
+
+@contextmanager
+def kept_tensors(path: Path) -> Iterator[KeptTensors]:
+    """What `save_part` wrote there. Raises OSError, InputError or SafetensorError where a file is missing or cut short."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        files = []
+        for part in parts_of(path):
+            stack.enter_context(opened(part))  # a FIFO would be waited for
+            files.append(stack.enter_context(safe_open(str(part), framework="pt")))
+        yield KeptTensors(files)
 
 
 def _optimizer_state(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]]) -> dict[str, torch.Tensor]:
@@ -143,7 +275,7 @@ def _optimizer_state(optimizer: Any, named: Sequence[tuple[str, torch.nn.Paramet
             if not isinstance(value, torch.Tensor):
                 kept[f"{name}|{key}{NUMBER}"] = torch.tensor(value)
                 continue
-            tensor = value.contiguous()
+            tensor = own_rows(value).contiguous()
             kept[f"{name}|{key}"] = tensor.clone() if tensor.data_ptr() in written else tensor
             written.add(tensor.data_ptr())
     return kept
@@ -162,18 +294,27 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: s
     state = _read_state(folder / STATE)
     if state.run != run:
         return None
-    kept = _read_tensors(folder / OPTIMIZER)
     load_weights(folder, model)
-    _restore(optimizer, trainable(model), kept)
+    with _checked(folder / OPTIMIZER) as kept:
+        _restore(optimizer, trainable(model), kept)
     return state
 
 
 def load_weights(folder: Path, model: torch.nn.Module) -> None:
     """Put the weights of the checkpoint into the model. Raises DataError where their file is cut short."""
-    weights = _read_tensors(folder / WEIGHTS)
-    with torch.no_grad():
+    with torch.no_grad(), _checked(folder / WEIGHTS) as weights:
         for name, parameter in trainable(model):
-            parameter.copy_(weights[name])
+            parameter.copy_(weights.get(name, parameter))
+
+
+def whole_weights(folder: Path, model: torch.nn.Module) -> dict[str, Tensor]:
+    """Everything that a file of the model holds, its trained weights as the checkpoint has them. model: in shards; no other process
+    is asked. Raises DataError where a file is cut short.
+    """
+    with _checked(folder / WEIGHTS) as weights:
+        trained = {name: weights.get(name) for name, _ in trainable(model)}
+    others = {name: value for name, value in model.state_dict().items() if not isinstance(value, DTensor)}
+    return {**others, **trained}
 
 
 def _read_state(path: Path) -> CheckpointState:
@@ -185,16 +326,15 @@ def _read_state(path: Path) -> CheckpointState:
         raise _damaged(path) from error
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+@contextmanager
+def _checked(path: Path) -> Iterator[KeptTensors]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        with opened(path):  # a FIFO would be waited for
-            found: dict[str, torch.Tensor] = load_file(str(path))
+        with kept_tensors(path) as found:
+            yield found
     except (SafetensorError, InputError, OSError) as error:
         raise _damaged(path) from error
-    return found
 
 
 def _damaged(path: Path) -> DataError:
@@ -206,7 +346,7 @@ def _damaged(path: Path) -> DataError:
     )
 
 
-def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], kept: Mapping[str, torch.Tensor]) -> None:
+def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], kept: KeptTensors) -> None:
     """Hand the state to the optimizer, which puts each value where it needs it: a fused one its step on the device too. On a
     processor it would keep what safetensors maps of the file, which then takes room on the disk after the next checkpoint, too.
     """
@@ -214,14 +354,11 @@ def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], ke
     numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
     state: dict[int, dict[str, Any]] = {}
     for name, parameter in named:
-        prefix = f"{name}|"
-        own = {
-            key.removeprefix(prefix): value.clone() if parameter.device.type == "cpu" else value
-            for key, value in kept.items()
-            if key.startswith(prefix)
-        }
-        if own:
-            state[numbers[id(parameter)]] = {
-                key.removesuffix(NUMBER): value.item() if key.endswith(NUMBER) else value for key, value in own.items()
-            }
+        for key in (key for key in kept.names if key.startswith(f"{name}|")):
+            value, what = kept.get(key, parameter), key.removeprefix(f"{name}|")
+            own = state.setdefault(numbers[id(parameter)], {})
+            if what.endswith(NUMBER):
+                own[what.removesuffix(NUMBER)] = value.item()
+            else:
+                own[what] = value.clone() if parameter.device.type == "cpu" else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -83,7 +83,7 @@ def _share(policy: Policy, batch: Batch, loss_of: BatchLoss, base: Base | None) 
     far = () if base is None else base.far_of(items)
     for part, result in policy.passes([item.trained for item in items], far):
         loss = loss_of.loss([own[i] for i in part], result.per_token, result.row, share.seen)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss * policy.processes.divided_by)
         share.loss += float(loss.detach())
         share.computed_tokens += result.computed_tokens
         share.nominal_tokens += result.nominal_tokens

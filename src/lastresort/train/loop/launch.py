@@ -56,7 +56,7 @@ def refused_command(environment: Mapping[str, str], command: str) -> InputError 
 
 
 def shards(environment: Mapping[str, str]) -> bool:
-    """Whether the base is to be cut into shards, one a process (FSDP2). Raises InputError for other ways to share a model."""
+    """Whether the model is to be cut into shards, one a process (FSDP2). Raises InputError for other ways to share a model."""
     for name, what in OTHER_TRAINERS.items():
         if _on(environment, name):
             raise _refused(f"accelerate is set to {what}")
@@ -72,7 +72,7 @@ def _refused(found: str) -> InputError:
     return InputError(
         found,
         where="accelerate launch",
-        expected="data parallel processes, or FSDP 2 for the frozen base of an adapter",
+        expected="data parallel processes, or FSDP 2",
         remedy="Launch with torchrun, `accelerate launch --multi_gpu`, or `accelerate launch --use_fsdp --fsdp_version 2`.",
     )
 

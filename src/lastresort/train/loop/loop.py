@@ -169,7 +169,8 @@ def train(
         model.train()
         for step in range(state.step, last):
             if stop is not None and (request := _first_request(stop, processes)) is not None:
-                processes.from_main(save)  # a launcher ends all as soon as one of them ends
+                with processes.together():  # a launcher ends all as soon as one of them ends
+                    save()
                 here = replace(request, found=f"{request.found}, in step {step + 1} of {count}")
                 raise processes.known_to_all(here.error())
             started = clock()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lastresort.engine.parts import whole
 from lastresort.errors import PrerequisiteError
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.settings import Optimizer, TrainSettings
@@ -80,7 +81,7 @@ def take_step(optimizer: Any, rate: float, max_grad_norm: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = rate * group[_TIMES]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)))
     if math.isfinite(norm):
         optimizer.step()
     optimizer.zero_grad()

@@ -3,9 +3,10 @@
 Every exchange carries each process's error, if it has one, so a process that fails never leaves the others waiting, however many
 exchanges ahead they are. A process that dies silently breaks the connection, which is an error too.
 
-FSDP2 shards the frozen base of an adapter: each process keeps a share of every layer, and all gather a layer to use it, so all must
-make the same number of passes; `passes` sees to that. Adapters are small and whole in every process, trained and saved as without
-shards.
+FSDP2 shards the frozen base of an adapter, or all weights where all are trained: each process keeps a share of every layer, and all
+gather a layer to use it, so all must make the same number of passes; `passes` sees to that. Adapters are small and whole in every
+process, trained and saved as without shards. Of weights that are trained in shards FSDP sums the gradients in each backward, and a
+process holds its rows of the gradient and of the optimizer's state, too.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
 
 
 class Processes:
-    """This process among those of its run. place: 0 is the main one, which alone writes and reports. count: of all. sharded: each
-    holds a share of the frozen base instead of the whole of it.
+    """This process among those of its run. place: 0 is the main one, which alone reports, and writes but for checkpoints in shards.
+    count: of all. sharded: each holds a share of the model instead of the whole of it.
 
     Every method that exchanges something is called by all of them, in the same order.
     """
 
     def __init__(self, place: int = 0, count: int = 1, *, sharded: bool = False) -> None:
         self.place, self.count, self.sharded = place, count, sharded
-        self._layers_in_shards = False
+        self._layers_in_shards = self.trains_shards = False
         self._known_to_all: LastresortError | None = None
 
     @property
@@ -87,13 +88,20 @@ class Processes:
         return [by_number[number] for number in range(len(by_number))]
 
     @property
+    def divided_by(self) -> int:
+        """What FSDP divides the sum of the processes' gradients by, which the losses are multiplied by for that."""
+        return self.count if self.trains_shards else 1
+
+    @property
     def most(self) -> Callable[[int], int] | None:
         """Number -> the largest of the processes' numbers; None where nobody needs to know."""
         return (lambda own: max(self._exchange(None, own))) if self.sharded else None
 
-    def layers_are_in_shards(self) -> None:
-        """From here on a process may be waiting for its part of a layer: it hears that another has ended, but not why."""
-        self._layers_in_shards = True
+    def layers_are_in_shards(self, *, trained: bool) -> None:
+        """From here on a process may be waiting for its part of a layer: it hears that another has ended, but not why. trained:
+        whether what is in shards is trained, so that no process holds all of what a checkpoint needs.
+        """
+        self._layers_in_shards, self.trains_shards = True, trained
 
     def known_to_all(self, error: LastresortError) -> LastresortError:
         """The error, which every process raises by itself, so that none has to tell the others."""
@@ -105,8 +113,10 @@ class Processes:
         return not self.main and error is self._known_to_all
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the processes; a parameter without one in a process counts as 0 there."""
-        if self.count == 1:
+        """Replace each gradient by its sum over the processes; a parameter without one in a process counts as 0 there. FSDP has
+        summed those of trained shards.
+        """
+        if self.count == 1 or self.trains_shards:
             return
         import torch
 
@@ -209,33 +219,38 @@ def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn
 
 
 def check_shardable(file: TrainingFile, processes: Processes) -> None:
-    """Raise InputError for a training that cannot go on a sharded base."""
+    """Raise InputError for a training that cannot go on in shards."""
     if not processes.sharded:
         return
-    kind = "an adapter" if file.start_from is not None else file.settings.adapter.choice
-    found = "adapter: full" if kind == "full" else None
     if file.need == "groups":
-        found = f"objective: {file.objective}, whose answers differ in length among the processes"
-    if found is not None:
         raise InputError(
-            f"FSDP with {found}",
+            f"FSDP with objective: {file.objective}, whose answers differ in length among the processes",
             where=str(file.path),
-            expected="an adapter that is trained on rows, pairs or labels",
+            expected="a training on rows, pairs or labels",
             remedy="Launch with torchrun: each process then holds a whole model.",
+        )
+    if file.trains_all and file.settings.optimizer != "adamw":
+        raise InputError(
+            f"FSDP with adapter: full and optimizer: {file.settings.optimizer}, whose state is not cut into shards",
+            where=str(file.path),
+            expected="optimizer: adamw",
+            remedy="Take adamw, or an adapter.",
         )
 
 
-def shard_base(model: Any, processes: Processes) -> Any:
-    """Cut the frozen weights of every layer of a PEFT model's base into shards; returns the model, on its device.
+def into_shards(model: Any, processes: Processes) -> Any:
+    """Cut a model into shards; returns it, on its device. Of a PEFT model the frozen weights of every layer: embeddings, the output
+    layer and the quantisation scales of a base in 4 bits stay whole. Where all weights are trained, each of them: they are those of
+    the main process, and the others may have them on the meta device.
 
-    Embeddings, the output layer and the quantisation scales of a base in 4 bits stay whole. Raises InputError for a model whose
-    layers are not known.
+    Raises InputError for a model whose layers are not known.
     """
     if not processes.sharded:
         return model
     import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
 
     from lastresort.engine.parts import take_apart
 
@@ -243,20 +258,64 @@ def shard_base(model: Any, processes: Processes) -> Any:
     trunk: Any = parts.trunk
     names = set(getattr(parts.causal, "_no_split_modules", None) or ())
     layers = [module for module in trunk.modules() if type(module).__name__ in names]
+    unknown = InputError(
+        f"the layers of {type(parts.causal).__name__} are not known",
+        where="accelerate launch",
+        expected="a model in layers that can be cut into shards",
+        remedy="Launch with torchrun.",
+    )
     if not layers:
-        raise InputError(
-            f"the layers of {type(parts.causal).__name__} are not known",
-            where="accelerate launch",
-            expected="a base in layers that can be cut into shards",
-            remedy="Launch with torchrun.",
-        )
+        raise unknown
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    mesh = init_device_mesh(device.type, (processes.count,))
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        for layer in layers:
+            _receive(layer, device, processes)
+            fully_shard(layer, mesh=mesh)
+        _receive(model, device, processes)
+        with _as_children(trunk, [child for child in parts.causal.children() if child is not trunk]):
+            # Gathered from the trunk's forward to the end of its backward, since the output layer works in between.
+            fully_shard(trunk, mesh=mesh, reshard_after_forward=False)
+        if not all(isinstance(parameter, DTensor) for parameter in model.parameters()):
+            raise unknown  # whose gradient nobody would sum
+        processes.layers_are_in_shards(trained=True)
+        return model
     if quantized_base_of(model) is not None:
         separate_scales(model, device)
-    mesh = init_device_mesh(device.type, (processes.count,))
     for layer in layers:
         fully_shard(layer, mesh=mesh, ignored_params={p for p in layer.parameters() if p.requires_grad})
     whole = {p for p in trunk.parameters() if p.requires_grad or not hasattr(p, "device_mesh")}
     fully_shard(trunk, mesh=mesh, ignored_params=whole)
-    processes.layers_are_in_shards()
+    processes.layers_are_in_shards(trained=False)
     return model.to(device)
+
+
+def _receive(module: torch.nn.Module, device: torch.device, processes: Processes) -> None:
+    """What of the module is not in shards yet becomes whole on the device of every process, as the main process has it."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    found = [one for one in (*module.parameters(), *module.buffers()) if not isinstance(one, DTensor)]
+    kinds = processes.from_main(lambda: [one.dtype for one in found])
+    for one, dtype in zip(found, kinds, strict=True):
+        if one.is_meta:
+            made = torch.empty(one.shape, dtype=dtype, device=device)
+            kept = torch.nn.Parameter(made) if isinstance(one, torch.nn.Parameter) else made
+            # In place, so that tied weights stay one.
+            torch.utils.swap_tensors(one, kept)  # type: ignore[no-untyped-call]
+        else:
+            one.data = one.data.to(device, dtype)
+        torch.distributed.broadcast(one.data, 0)
+
+
+@contextmanager
+def _as_children(trunk: torch.nn.Module, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """The modules belong to the trunk inside, as FSDP gathers for a forward what is below it: the output layer, too."""
+    names = [f"outside_{number}" for number in range(len(modules))]
+    for name, module in zip(names, modules, strict=True):
+        trunk.add_module(name, module)
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(trunk, name)

@@ -11,7 +11,7 @@ step. Its hidden states are computed for each batch, so that nothing has to be k
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +23,15 @@ from torch import Tensor
 from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_units
 from lastresort.engine.logp import target_states
-from lastresort.engine.parts import Head, take_apart
+from lastresort.engine.parts import Head, take_apart, whole
 from lastresort.errors import DataError, InputError
-from lastresort.foreign import opened
 from lastresort.records.atomic import disk_errors, replace_file
-from lastresort.train.adapters.adapters import adapters_in_base_precision, in_16_bits, is_adapter
+from lastresort.train.adapters.adapters import adapters_in_base_precision, in_16_bits, is_adapter, trainable
 from lastresort.train.loop.batches import Batch, Batches, TrainingItem, fingerprint
+from lastresort.train.loop.checkpoints import kept_tensors, part_of, remove_parts, save_part
 from lastresort.train.loop.optimizers import StartWeights, trainable_copies
 from lastresort.train.loop.policy import IDLE, Policy, evaluating
+from lastresort.train.loop.processes import Processes
 from lastresort.train.settings import Objective
 from lastresort.types import Progress
 
@@ -126,40 +127,42 @@ def _read_logps(path: Path, run: str, begun: bool) -> list[float] | None:
 
 
 def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
-    _write(path, {"logps": torch.tensor(logps, dtype=torch.float64)}, run)
+    _write(path, {"logps": torch.tensor(logps, dtype=torch.float64)}, run, Processes())
 
 
 def reference_weights(policy: Policy, store: ReferenceStore) -> StartWeights:
     """To put in for a moment while training goes on."""
-    return StartWeights(policy.model, policy.processes.main_first(lambda: _kept_weights(policy.model, store)))
+    return StartWeights(policy.model, policy.processes.main_first(lambda: _kept_weights(policy, store)))
 
 
-def _kept_weights(model: torch.nn.Module, store: ReferenceStore) -> dict[str, Tensor]:
-    path = store.folder_for("reference") / WEIGHTS
-    kept = _read(path, store.run, store.begun)
+def _kept_weights(policy: Policy, store: ReferenceStore) -> dict[str, Tensor]:
+    """In shards each process keeps its rows."""
+    path, writers = store.folder_for("reference") / WEIGHTS, policy.processes
+    kept = _read(path, store.run, store.begun, dict(trainable(policy.model)))
     if kept is None:
-        kept = trainable_copies(model)
-        _write(path, kept, store.run)
+        kept = trainable_copies(policy.model)
+        _write(path, kept, store.run, writers if writers.trains_shards else Processes())
     return kept
 
 
-def _write(path: Path, tensors: dict[str, Tensor], run: str) -> None:
-    from safetensors.torch import save_file
-
+def _write(path: Path, tensors: Mapping[str, Tensor], run: str, writers: Processes) -> None:
     fresh = path.with_suffix(".new")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(fresh), metadata={"run": run})
-    replace_file(fresh, path)
+        if writers.main:
+            remove_parts(path)  # of another run
+        save_part(fresh, tensors, writers, run)
+    replace_file(part_of(fresh, writers.place, writers.count), part_of(path, writers.place, writers.count))
 
 
-def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:
-    from safetensors import SafetensorError, safe_open
+def _read(path: Path, run: str, begun: bool, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor] | None:
+    """like: by name what they are read for, of which this process may hold a share."""
+    from safetensors import SafetensorError
 
     try:
-        with opened(path), safe_open(str(path), framework="pt") as file:
-            if (file.metadata() or {}).get("run") == run:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open is no mapping
+        with kept_tensors(path) as kept:
+            if kept.run == run:
+                return {name: kept.get(name, (like or {}).get(name)) for name in kept.names}
     except (OSError, InputError, SafetensorError):
         pass  # not there, or cut short: computed again while the model still is the reference
     if begun:
@@ -170,6 +173,12 @@ def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:
             remedy="Remove the checkpoint to start again.",
         )
     return None
+
+
+def _whole_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """Frozen, in every process, also of a module in shards."""
+    weights = {id(one): torch.nn.Parameter(whole(one.detach()).clone(), False) for one in module.parameters()}
+    return copy.deepcopy(module, weights)
 
 
 class Base:
@@ -184,7 +193,7 @@ class Base:
             head = take_apart(policy.model).head
             if any(parameter.requires_grad for parameter in head.module.parameters()):
                 with self._weights.inside():
-                    self._head = replace(head, module=copy.deepcopy(head.module).requires_grad_(False))
+                    self._head = replace(head, module=_whole_copy(head.module))
 
     def far_of(self, items: Sequence[TrainingItem]) -> list[Far | None]:
         """Of each item the base at its targets, None for an item that is not held. Every process calls this alike, each with the

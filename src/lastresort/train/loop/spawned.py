@@ -192,15 +192,15 @@ def _ended(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainingE
 
 def _trained(job: SpawnedTraining, wire: _Wire, processes: Processes) -> TrainedSteps:
     from lastresort.train.loop.loop import train
-    from lastresort.train.loop.processes import shard_base
+    from lastresort.train.loop.processes import into_shards
 
     progress: Progress = wire if processes.main else SilentProgress()
     with processes.together(), processes.connected():
         progress.stage("loading the model", None)
-        model = _opened(job, keep_on_cpu=processes.sharded)
+        model = _opened(job, processes)
         processes.each(lambda: None)  # all are ready
         return train(
-            shard_base(model, processes),
+            into_shards(model, processes),
             job.items,
             job.settings,
             folder=job.folder,
@@ -216,7 +216,7 @@ def _trained(job: SpawnedTraining, wire: _Wire, processes: Processes) -> Trained
         )
 
 
-def _opened(job: SpawnedTraining, *, keep_on_cpu: bool) -> Any:
+def _opened(job: SpawnedTraining, processes: Processes) -> Any:
     """As the process that started this one opened it. Raises DataError where it is not the same any more."""
     from lastresort.models.loading import load_local
     from lastresort.train.adapters.adapters import attach_adapter, unfreeze_adapter
@@ -229,7 +229,11 @@ def _opened(job: SpawnedTraining, *, keep_on_cpu: bool) -> Any:
         adapter=wanted.start,
         template_kwargs=dict(wanted.template_kwargs),
         quantize=wanted.quantize,
-        keep_on_cpu=keep_on_cpu,
+        keep_on_cpu=processes.sharded,
+        without_weights=processes.sharded
+        and job.settings.adapter.kind == "none"
+        and wanted.start is None
+        and not processes.main,
     )
     if loaded.fingerprint != wanted.fingerprint:
         raise DataError(
