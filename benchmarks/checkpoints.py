@@ -1,6 +1,6 @@
-"""How long a checkpoint of all weights takes, and how much of that is the disk: one process that holds all of it, as
-`lastresort train` writes it, and two with half each, which the trainer does not do: gathered to the first, or each its own half,
-with torch.distributed.checkpoint (DCP).
+"""How long a checkpoint of all weights takes, and how much of that is the disk: one process that holds all of it, and two that hold
+half each and write their own rows, both as `lastresort train` does it. To compare: two that gather all of it to the first, and two
+that each write their half with torch.distributed.checkpoint (DCP).
 
     OMP_NUM_THREADS=1 python -m benchmarks.checkpoints [--layers 40] [--folder .]
 
@@ -31,6 +31,7 @@ from torch.distributed.tensor import DTensor
 from lastresort.hardware.memory import PeakMemory
 from lastresort.records.atomic import sync_below
 from lastresort.train.loop.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+from lastresort.train.loop.processes import Processes
 
 WIDTH, BLOCK_BYTES = 2_048, 1 << 26
 SAVED = CheckpointState(1, "run", 0, 0, 0.0)
@@ -101,14 +102,19 @@ def together(place: int, port: int, folder: Path, layers: int) -> None:
             sync_below(folder / "gathered")
         torch.distributed.barrier()
 
-    def write_own() -> None:
+    def write_dcp() -> None:
         weights, moments = get_state_dict(model, optimizer)
-        dcp.save({"weights": weights, "moments": moments}, checkpoint_id=str(folder / "own"))
+        dcp.save({"weights": weights, "moments": moments}, checkpoint_id=str(folder / "dcp"))
 
-    for name, work in (("two, gathered to the first", write_gathered), ("two, each its half", write_own)):
+    def write_own() -> None:
+        save_checkpoint(folder / "own", model, optimizer, SAVED, Processes(place, 2))
+        torch.distributed.barrier()
+
+    ways = (("gathered to the first", write_gathered), ("each its half, DCP", write_dcp), ("each its rows", write_own))
+    for name, work in ways:
         for _ in range(2):
             if place == 0:
-                timed(name, size_bytes(layers), work)
+                timed(f"two, {name}", size_bytes(layers), work)
             else:
                 work()
     torch.distributed.destroy_process_group()
