@@ -296,6 +296,16 @@ def _receive(module: torch.nn.Module, device: torch.device, processes: Processes
     from torch.distributed.tensor import DTensor
 
     found = [one for one in (*module.parameters(), *module.buffers()) if not isinstance(one, DTensor)]
+    shapes = processes.each(lambda: [tuple(one.shape) for one in found])
+    if any(other != shapes[0] for other in shapes):
+        raise processes.known_to_all(
+            InputError(
+                f"the weights of {type(module).__name__} are not those that its config.json describes",
+                where="accelerate launch",
+                expected="the same in every process, of which the first alone reads them",
+                remedy="Launch with torchrun, or save the model once with transformers' save_pretrained.",
+            )
+        )
     kinds = processes.from_main(lambda: [one.dtype for one in found])
     for one, dtype in zip(found, kinds, strict=True):
         if one.is_meta:
