@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lastresort.engine.attention import Attends
 from lastresort.errors import ContractError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +208,24 @@ def vocabulary_of(head: Head) -> int:
     return int(weight.shape[0]) if isinstance(weight, Tensor) else 100_000
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that processes hold in shards, which all of them ask for alike; another one as it is."""
+def in_shards(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether processes hold a tensor in shards. Never where torch is built without what connects them."""
+    if not torch.distributed.is_available():
+        return False
     from torch.distributed.tensor import DTensor
 
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that processes hold in shards, which all of them ask for alike; another one as it is."""
+    return tensor.full_tensor() if in_shards(tensor) else tensor
 
 
 def back_into_shards(model: nn.Module) -> None:
     """Let go of what was gathered for a pass without a backward, at the end of which FSDP does so."""
+    if not torch.distributed.is_available():
+        return
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():

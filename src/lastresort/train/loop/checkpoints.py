@@ -11,17 +11,20 @@ goes on from them, since each reads its rows from whichever files hold them.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import mkstemp
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from lastresort.engine.parts import in_shards
 from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.foreign import opened, read_json
@@ -30,6 +33,9 @@ from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.loop.processes import Processes
 from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 STATE, OPTIMIZER, WEIGHTS = "state.json", "optimizer.safetensors", "weights.safetensors"
 NUMBER = "|number"
@@ -81,8 +87,11 @@ class Checkpoints:
         """How far the run is, its weights and its optimizer's state restored; step 0 without a checkpoint. A checkpoint of another
         run is reported, since this run will replace it.
 
-        Raises DataError where its files are cut short, or where the processes see different ones.
+        Raises DataError where its files are cut short, where the processes see different ones, or where each has to write a part
+        and they have no folder in common.
         """
+        if self._processes.trains_shards:
+            _require_one_folder(self._folder.parent, self._processes)
         found = self._processes.main_first(
             lambda: load_checkpoint(self._folder, self._model, self._optimizer, self._run)
         )
@@ -116,6 +125,39 @@ class Checkpoints:
             self._rest_s = max(self._every_s, TRAINED_FOR_SAVED * (self._saved_at - began))
 
 
+def _require_one_folder(folder: Path, processes: Processes) -> None:
+    """Each process leaves a file there, which the main one looks for: without it no checkpoint would ever be whole."""
+    own: list[Path] = []
+
+    def leave() -> None:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            number, name = mkstemp(dir=folder, prefix=".seen-")
+            os.close(number)
+            own.append(Path(name))
+
+    try:
+        left = processes.each(lambda: (_refused(leave), [path.name for path in own]))
+        if (error := next((refused for refused, _ in left if refused is not None), None)) is not None:
+            raise processes.known_to_all(error)
+        names = [name for _, found in left for name in found]
+        missing = processes.from_main(
+            lambda: [place for place, name in enumerate(names) if not (folder / name).is_file()]
+        )
+    finally:
+        for path in own:
+            path.unlink(missing_ok=True)
+    if missing:
+        raise processes.known_to_all(
+            DataError(
+                f"the first process does not see what process {missing[0]} writes there",
+                where=str(folder),
+                expected="one folder that all of them see, since each writes its part of a checkpoint",
+                remedy="Put the output on a disk that all machines share.",
+            )
+        )
+
+
 def save_checkpoint(
     folder: Path,
     model: torch.nn.Module,
@@ -128,33 +170,44 @@ def save_checkpoint(
     model, is then removed, so that it does not keep the disk full.
     """
     writers, fresh = writers or Processes(), _fresh(folder)
-    try:
-        writers.from_main(lambda: shutil.rmtree(fresh, ignore_errors=True))
-        refused = writers.each(lambda: _refused_part(folder, trainable(model), optimizer, writers))
-        if (error := next(filter(None, refused), None)) is not None:
-            raise writers.known_to_all(error)
+
+    def write_part() -> None:
+        _write_part(folder, trainable(model), optimizer, writers)
+
+    def take_place() -> None:
         if writers.main:
             with disk_errors(folder):
                 (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
             replace_folder(fresh, folder)
+
+    try:
+        writers.from_main(lambda: shutil.rmtree(fresh, ignore_errors=True))
+        for work in (write_part, take_place):  # what the disk says of either, all hear when none writes any more
+            refused = writers.each(partial(_refused, work))
+            if (error := next(filter(None, refused), None)) is not None:
+                raise writers.known_to_all(error)
     finally:
         if writers.main:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _refused_part(
+def _write_part(
     folder: Path, named: Sequence[tuple[str, torch.nn.Parameter]], optimizer: Any, writers: Processes
-) -> InfrastructureError | None:
-    """Write this process's part. What the disk says is returned, for all to hear it when none writes any more."""
+) -> None:
     fresh = _fresh(folder)
+    with disk_errors(folder):
+        fresh.mkdir(parents=True, exist_ok=True)
+        save_part(fresh / WEIGHTS, {name: parameter.detach() for name, parameter in named}, writers)
+        save_part(fresh / OPTIMIZER, _optimizer_state(optimizer, named), writers)
+        if writers.count > 1:  # of another machine the main process cannot do this before the folder gets its name
+            for path in (fresh / WEIGHTS, fresh / OPTIMIZER):
+                sync_file(part_of(path, writers.place, writers.count))
+
+
+def _refused(work: Callable[[], None]) -> InfrastructureError | None:
+    """What the disk says of the work."""
     try:
-        with disk_errors(folder):
-            fresh.mkdir(parents=True, exist_ok=True)
-            save_part(fresh / WEIGHTS, {name: parameter.detach() for name, parameter in named}, writers)
-            save_part(fresh / OPTIMIZER, _optimizer_state(optimizer, named), writers)
-            if writers.count > 1:  # of another machine the main process cannot do this before the folder gets its name
-                for path in (fresh / WEIGHTS, fresh / OPTIMIZER):
-                    sync_file(part_of(path, writers.place, writers.count))
+        work()
     except InfrastructureError as error:
         return error
     return None
@@ -178,7 +231,7 @@ def save_part(path: Path, tensors: Mapping[str, Tensor], writers: Processes, run
 
 def own_rows(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if in_shards(tensor) else tensor
 
 
 def part_of(path: Path, place: int, count: int) -> Path:
@@ -219,9 +272,11 @@ class KeptTensors:
         """
         if not self._files[0].get_slice(name).get_shape():
             return self._files[0].get_tensor(name)  # type: ignore[no-any-return]
-        if not isinstance(like, DTensor):
+        if like is None or not in_shards(like):
             pieces = [file.get_tensor(name) for file in self._files]
             return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        from torch.distributed.tensor import DTensor
+
         held = own_rows(like)
         rows = torch.cat([torch.empty(0, *like.shape[1:], dtype=like.dtype), *self._pieces(name, *_rows_held(like))])
         return DTensor.from_local(
@@ -313,7 +368,7 @@ def whole_weights(folder: Path, model: torch.nn.Module) -> dict[str, Tensor]:
     """
     with _checked(folder / WEIGHTS) as weights:
         trained = {name: weights.get(name) for name, _ in trainable(model)}
-    others = {name: value for name, value in model.state_dict().items() if not isinstance(value, DTensor)}
+    others = {name: value for name, value in model.state_dict().items() if not in_shards(value)}
     return {**others, **trained}
 
 
