@@ -57,7 +57,7 @@ def clause(skip: value.Skip) -> str:
         case value.TooLarge():
             return _too_large(skip)
         case value.SmallestPassTooLarge(needed, memory, _, on_card, cards):
-            there = "one card, which has to hold all of it, has" if on_card else "this machine has"
+            there = "one card has" if on_card else "this machine has"
             if cards > 1:
                 return (
                     f"training all weights needs {gib(needed)} on each of {cards} cards by the plan, even in shards and with one "
