@@ -86,7 +86,7 @@ def _asked(found: OpenColumns) -> str | None:
 
 def demo_command(
     name: str = typer.Argument("harbour", help="Which example.", metavar="[NAME]"),
-    gate: str = typer.Option("quick", "--gate", metavar=GATE_MODES, help="How to check a tuned model; see climb."),
+    gate: str = typer.Option("full", "--gate", metavar=GATE_MODES, help="How to check a tuned model; see climb."),
     run: Path | None = typer.Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
     list_: bool = typer.Option(False, "--list", help="List the examples and where their files are. Runs nothing."),
 ) -> None:
