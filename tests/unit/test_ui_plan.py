@@ -29,7 +29,12 @@ def test_the_page_says_what_the_command_says(page: TestClient) -> None:
     assert "lastresort plan --model qwen2.5-7b --gpu=l40s --tokens=2048 --rows=2000" in shown
     assert "<svg" in shown
     assert "<style" not in shown, "the policy forbids inline styles"
-    assert "Not with <code>train</code>: <code>lastresort train</code> " in shown
+    assert "`" not in shown
+
+
+def test_what_the_trainer_cannot_do_is_said_with_code_as_code(page: TestClient) -> None:
+    shown = page.get("/plan?model=qwen2.5-72b&objective=grpo").text
+    assert "Not with <code>train</code>: <code>lastresort train</code> does not shard a model for objectives" in shown
     assert "`" not in shown
 
 

@@ -253,7 +253,7 @@ def _refuse_more_than_a_card(planned: PlannedTraining) -> None:
         raise PrerequisiteError(
             f"weights, gradients and the optimizer's state take {gib(least)}, and the card here has {gib(there)}",
             where="--ray",
-            expected="a training that fits one card, or is divided over several by tune.processes",
+            expected="a training that fits one card or is divided over several by tune.processes",
             remedy=capital(
                 f"{smaller}name a smaller model, or set tune.processes to auto on a machine of several cards."
             ),
