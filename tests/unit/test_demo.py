@@ -44,7 +44,7 @@ def test_the_list_runs_nothing(
 
 @pytest.mark.parametrize(
     ("words", "name", "gate", "run"),
-    [([], "harbour", "quick", None), (["voice", "--gate", "none", "--run", "here"], "voice", "none", Path("here"))],
+    [([], "harbour", "full", None), (["voice", "--gate", "none", "--run", "here"], "voice", "none", Path("here"))],
 )
 def test_the_climb_gets_the_task_the_gate_and_the_run(
     monkeypatch: pytest.MonkeyPatch, words: list[str], name: str, gate: str, run: Path | None
