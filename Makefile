@@ -1,6 +1,6 @@
-# make demo   install with the embedded model and climb the harbour example (10 to 14 minutes seen on two idle cores)
-# make test   run the fast tests (8 to 9 minutes on two idle cores)
-# make test-slow  run those that train, climb, kill and resume, as CI does (about 21 minutes)
+# make demo   install with the embedded model and climb the harbour example (about 18 minutes on two idle cores)
+# make test   run the fast tests (7 to 8 minutes on two idle cores)
+# make test-slow  run those that train, climb, kill and resume, as CI does (about 20 minutes)
 # make test-all   run every test: the two above and their variations, before a release (about an hour)
 # make coverage  the tests, and what share of src they run, file by file (slower than make test)
 # make check  format, lint, types, import contracts
