@@ -367,4 +367,4 @@ def test_a_model_that_the_server_does_not_know_is_one_of_the_command(
     assert verify(monkeypatch, str(run), url_of(server), "--model", "gpt-4o", "--n", "4") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "does not know this model or address (404" in said
-    assert said.endswith("Correct --model, or the address.")
+    assert said.endswith("Correct the model's name (--model, or that of the request), or the address.")

@@ -102,7 +102,7 @@ def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -
         except CandidateError:
             seen.append("refused")
         except NotServedError as error:
-            remedy = "Correct --model, or the address."
+            remedy = "Correct the model's name (--model, or that of the request), or the address."
             raise TaskError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
         except InfrastructureError as error:
             lost = error

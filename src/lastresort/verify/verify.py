@@ -39,6 +39,7 @@ from lastresort.systems.running import no_winner
 from lastresort.types import Example, Progress, SilentProgress, Unit
 from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, FEWEST, TRIED, Case, open_measured, tested
+from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.outcome import (
     ALPHA,
     MARGIN,
@@ -209,9 +210,11 @@ class _Verification:
     def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer], *, worse: bool) -> tuple[CauseTested, ...]:
         """worse: a loss is shown, which has a cause however few answers differ."""
         differing = _to_examine(answers)
-        if len(differing) < FEWEST or (not worse and rounding_explains(len(differing), len(answers))):
-            return ()
         system, folder = self.winner.system, self.finished.folder / WINNER
+        certain = sum(beyond_rounding(one, system) for one in differing)
+        rounds = system.decoding.temperature == 0 and certain < FEWEST and not worse
+        if len(differing) < FEWEST or (rounds and rounding_explains(len(differing), _answered(answers))):
+            return ()
         self.progress.stage("looking for the cause: loading the measured model", len(CAUSES))
         local = open_measured(system, folder)
         case = Case(
@@ -280,8 +283,8 @@ class _Verification:
         explaining = [one.cause for one in causes if one.explains]
         known = [one for one in causes if one.explains is not None]
         reasons += [words.causes_reason(explaining, len(known))] if causes else []
-        few = 0 if causes else len(_to_examine(answers))
-        reasons += [words.too_few_reason(few, len(answers))] if few else []
+        few = 0 if causes or self.winner.system.decoding.temperature > 0 else len(_to_examine(answers))
+        reasons += [words.too_few_reason(few, _answered(answers))] if few else []
         found = self.finished.decision
         return VerifyDocument(
             run=self.finished.folder.resolve().name,
@@ -335,6 +338,10 @@ def _to_examine(answers: Sequence[ServedAnswer]) -> list[ServedAnswer]:
     return [one for one in answers if not one.same_text and not one.refused]
 
 
+def _answered(answers: Sequence[ServedAnswer]) -> int:
+    return sum(not one.refused for one in answers)
+
+
 def _loss(one: ServedAnswer) -> float:
     """Items that lost come first; others keep their order."""
     return one.score - one.recorded.score
@@ -348,7 +355,7 @@ def _differing(one: ServedAnswer) -> DifferingAnswer:
         recorded=one.recorded.answer,
         served=one.refused or one.answer.text,
         recorded_score=one.recorded.score,
-        recorded_finish=next(end for end in ENDS if end == one.recorded.finish),
+        recorded_finish=next((end for end in ENDS if end == one.recorded.finish), "stop"),
         served_score=one.score,
         finish="refused" if one.refused else one.answer.finish,
     )

@@ -175,8 +175,8 @@ def of_rounding(precision: str) -> str:
     if precision not in IN_16_BITS:
         return REMEDIES["PRECISION"]
     return (
-        f"{_by_batch(precision)} If the server computes in {precision} and quantises nothing, there is nothing to change. "
-        "Otherwise serve so, or climb and gate the quantised model itself."
+        f"{_by_batch(precision)} If the server computes in {precision}, quantises nothing and does not sample, there is nothing to "
+        "change. Otherwise serve so, or climb and gate the quantised model itself."
     )
 
 
@@ -340,8 +340,10 @@ def of_seeds(varying: int, n: int, temperature: float) -> str:
     )
 
 
-def so_it_samples(seen: str) -> str:
-    return f"{seen}, so the server samples with settings of its own"
+def so_it_samples(seen: str, *, compared: bool) -> str:
+    """compared: with answers that were the same text."""
+    others = "" if compared else ", or others use it and rounding depends on the batch"
+    return f"{seen}, so the server samples with settings of its own{others}"
 
 
 def of_alone(varying: int, n: int, controls_varying: int = 0, controls: int = 0) -> str:
@@ -356,7 +358,11 @@ def of_alone(varying: int, n: int, controls_varying: int = 0, controls: int = 0)
 
 def of_one_seed(by_seed: int, n: int, *, draws: bool) -> str:
     seen = f"{count(by_seed)} of {count(n)} {_do(by_seed)} with other seeds and not with one"
-    return seen if draws else f"{seen}, as where rounding depends on the batch and others use the server"
+    if draws:
+        return seen
+    return (
+        f"{seen}, as where the server samples without heeding seeds, or others use it and rounding depends on the batch"
+    )
 
 
 def takes_no_penalties(seen: str) -> str:

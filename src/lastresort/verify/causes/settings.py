@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lastresort.errors import TaskError
+from lastresort.evals.evidence.bar import least_tail
 from lastresort.evals.scorers import format_ok
 from lastresort.foreign import NotJson, parse_json
 from lastresort.models.api.replies import Reply
 from lastresort.models.api.requests import schema_sent, unwrapped
-from lastresort.models.protocol import Prompt
+from lastresort.models.protocol import Prompt, is_endpoint
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
+from lastresort.systems.system import System
 from lastresort.types import Decoding, Grammar, JsonObject, Message
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes.case import NEARLY_ALL, TIMES, Case, found
 
 REPEATED = 4  # items that are asked again
-SEEDED = 5  # answers that must change with the seed alone to show that it is drawn from
+BY_CHANCE = 3 / 16  # a near tie differs among three batches (3/4), and does not among three others (1/4)
+DRAWN = 0.01  # the chance of as many that change with the seed alone where nothing is drawn
 NEUTRAL: tuple[JsonObject, ...] = (  # the first that a server takes; repeat_penalty is llama.cpp's name
     {"repetition_penalty": 1.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
     {"presence_penalty": 0.0, "frequency_penalty": 0.0},
@@ -49,7 +52,7 @@ def settings(case: Case) -> CauseTested:
         samples, alone = _samples(case)
         tried, seen = words.and_alone(tried), words.both_seen(seen, alone)
         if samples:
-            return found("SETTINGS", True, tried, words.so_it_samples(seen))
+            return found("SETTINGS", True, tried, words.so_it_samples(seen, compared=bool(case.controls)))
     regained = _without_penalties(case)
     if regained is None:
         return found("SETTINGS", False, tried, words.takes_no_penalties(seen))
@@ -72,11 +75,13 @@ def _samples(case: Case) -> tuple[bool, str]:
     """Whether the server draws its answers, and what was seen. Each request is sent alone, so that no batch changes.
 
     It draws if most differing answers still change with the seed, and either nearly all that were the same text change as well, or
-    `SEEDED` of the differing ones change with the seed and not without: a request with one seed, sent in the same way, is the same.
+    more of the differing ones change with the seed and never without than chance explains (1%): 5 of 8, 4 of 4, and no number of 2.
+    Where no text was the same, the first alone is enough.
 
-    A server that rounds by its batch gives a request that is alone the same answer each time, so it is never taken for one that
-    samples. If others use it, too, it is not alone. Of 80 items with a share near a tie that either text can win, it was then taken
-    for one in 0% (a share of 10%), .8% (30%), 1% (60%) and 13% (90%) of 1,000 runs each (tests/simulation/test_verify_rates.py).
+    A server that rounds by its batch gives a request that is alone the same answer each time, so it is hardly ever taken for one
+    that samples. If others use it, too, it is not alone. Of 80 items with a share near a tie that either text can win, it was then
+    taken for one in 0% (a share of 10%), .8% (30%), 1% (60%) and 13% (90%) of 1,000 runs each
+    (tests/simulation/test_verify_rates.py).
     """
     changed = [_vary(times) for times in case.alone(case.sendings, other_seeds=True)]
     if not case.most(sum(changed)):
@@ -88,7 +93,7 @@ def _samples(case: Case) -> tuple[bool, str]:
         return True, seen
     anyway = [_vary(times) for times in case.alone(case.sendings)]
     by_seed = sum(one and not other for one, other in zip(changed, anyway, strict=True))
-    draws = by_seed >= SEEDED
+    draws = by_seed >= least_tail(case.n, BY_CHANCE, DRAWN)
     return draws, words.both_seen(seen, words.of_one_seed(by_seed, case.n, draws=draws))
 
 
@@ -163,6 +168,17 @@ def ended_early(case: Case) -> CauseTested:
     ]
     seen = words.of_longer_limit(seen, longer.max_new_tokens, still)
     return found("ENDED_EARLY", True, words.TRIED_LONGER, seen)
+
+
+def beyond_rounding(one: ServedAnswer, system: System) -> bool:
+    """What no rounding does: another number of prompt tokens, an answer without its form, or one that is cut below its limit."""
+    answer, recorded, decoding = one.answer, one.recorded, system.decoding
+    if answer.finish == "length" != recorded.finish and 0 < answer.completion_tokens < decoding.max_new_tokens:
+        return True
+    if decoding.grammar is not None and recorded.format_ok is not False and not _keeps(decoding.grammar, answer.text):
+        return True
+    counted = not is_endpoint(system.model) and recorded.prompt_tokens and answer.prompt_tokens
+    return bool(counted) and answer.prompt_tokens != recorded.prompt_tokens
 
 
 def _ends_early(one: ServedAnswer, limit: int) -> bool:

@@ -64,7 +64,8 @@ def precision(case: Case) -> CauseTested:
         return untested("PRECISION", case.local)
     same, measured_in = case.as_served(case.plain), case.local.model.precision
     if case.most(same):
-        seen, remedy = words.of_measured_again(same, case.n), words.no_fault(measured_in)
+        seen, all_same = words.of_measured_again(same, case.n), same >= NEARLY_ALL * case.n
+        remedy = words.no_fault(measured_in) if all_same else words.of_rounding(measured_in)
         return found("PRECISION", True, words.TRIED_AGAIN, seen, remedy=remedy)
     gaps = _gaps(case, case.local)
     if not gaps:
