@@ -22,6 +22,7 @@ from lastresort.gate.lm_eval.asking import (
     DocumentsToAsk,
     HarnessAnswers,
     HarnessRequest,
+    _measure_of,
     ask_each,
     harness_version,
     reply,
@@ -442,3 +443,7 @@ def test_a_climb_without_lm_eval_is_refused_before_it_opens_a_model(
     assert not calls(tmp_path / "task")
     climbed = start_climb(replace(request, gate="none"), SilentProgress())
     assert climbed.decision.verdict == "MET"
+
+
+def test_kept_answers_from_before_other_metrics_were_kept_are_read() -> None:
+    assert _measure_of({"name": "a", "metric": "acc", "items": [], "source": "s", "notes": []}).others == ()

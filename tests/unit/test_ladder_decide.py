@@ -299,7 +299,7 @@ def test_collecting_more_examples_names_no_winner_after_a_rejection() -> None:
     assert next_step(rules, outcomes).rung is None
     found = conclude(rules, outcomes)
     assert (found.winner, found.stopped_at) == (None, "preference")
-    assert found.answer == Leads("preference", 0.85, 0.8, tuned=True, ungated=True)
+    assert found.answer == Leads("preference", 0.85, 0.8, tuned=True)
 
 
 @pytest.mark.parametrize("gate", [HOLD, REJECT])

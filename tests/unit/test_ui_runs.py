@@ -67,7 +67,7 @@ from lastresort.ui import jobs
 from lastresort.ui import site as site_module
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
-from lastresort.ui.pages.run import _events
+from lastresort.ui.pages.run import _events, now
 from lastresort.ui.pages.runs import figures, row_of, spared
 from lastresort.ui.pages.task_editor import BegunClimbs
 from lastresort.ui.processes import start_process
@@ -491,6 +491,17 @@ def stopped_run(folder: Path, by: StoppedBy) -> Path:
         record.append(ClimbStopped(by=by))
     print_last(folder, "Stopped: the file asks to stop. Go on with --resume.\n")
     return run
+
+
+def test_the_last_words_are_shown_of_a_process_that_died_while_it_took_up_a_stopped_run(tmp_path: Path) -> None:
+    run = stopped_run(tmp_path, "signal")
+    site, _ = page_of(tmp_path)
+    assert now(site, run.name).last == ()
+    with Record.open(run) as record:
+        record.append(BudgetSpent(usd=0.0, seconds=2.0))
+    time.sleep(0.02)  # the clock of files is up to 10 ms behind
+    print_last(tmp_path, "error: the card has no memory left\n")
+    assert "error: the card has no memory left" in now(page_of(tmp_path)[0], run.name).last
 
 
 def test_a_run_that_is_removed_while_it_is_followed_ends_the_stream(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ def climb(
                 finally:
                     models.close()
                 raise
-            note_resumed(record)
             bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
+                note_resumed(record)
                 take_laps(bench)
                 gated = mode != "none"
                 say_lack_of_memory(bench, rules.rungs)

@@ -44,7 +44,7 @@ BAR_NOTES: dict[Outcome | None, str] = {
     "UNDECIDED": PROVISIONAL,
     "NOT_MET": MISSES,
 }  # by the verdict of a winner's own test
-NOT_GATED = "No gate ran for this winner: what else tuning changed was not measured."
+NOT_GATED = "The climb ran no gate for this winner, so it did not measure what else tuning changed."
 
 
 def winner_notes(verdict: Outcome | None, *, ungated: bool) -> tuple[str, ...]:

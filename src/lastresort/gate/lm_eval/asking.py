@@ -417,7 +417,7 @@ def _fresh(task: Any) -> Any:
 
 def _measure_of(body: Mapping[str, Any]) -> LoggedMeasure:
     items = tuple(LoggedItem(**one) for one in body["items"])
-    notes, others = tuple(body["notes"]), tuple(body["others"])
+    notes, others = tuple(body["notes"]), tuple(body.get("others", ()))  # not kept at first
     return LoggedMeasure(body["name"], body["metric"], items, body["source"], notes, others=others)
 
 

@@ -202,7 +202,8 @@ def now(site: Site, name: str) -> Now:
     stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
     resumed = _resumptions(site)
     starting, failed = resumed.is_starting(found), resumed.has_failed(found)
-    died = failed or (stopped and found.stopped_by is None)
+    unended = found.clock is not None and not found.clock.ended  # a later process wrote, and did not stop as asked
+    died = failed or (stopped and (found.stopped_by is None or unended))
     since = resumed[name].log_bytes if failed else 0
     undecided = [] if working or starting or found.fault else _undecided(found.view)
     more = _said_of(one for one in undecided if not _lacks_labels(one[1]))
