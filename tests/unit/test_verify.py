@@ -17,10 +17,12 @@ from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.words import verify as words
 from lastresort.systems.running import load_winner, open_answerer
-from lastresort.types import Answer, Example, SilentProgress
+from lastresort.systems.system import System
+from lastresort.types import Answer, Decoding, Example, Grammar, SilentProgress
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes import Case, tested
 from lastresort.verify.causes.case import Measured
+from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.causes.weights import BLOCK, precision, round_to_four_bits
 from lastresort.verify.outcome import ServedScores, judge, least, needed, rounding_explains
 from lastresort.verify.server import connect
@@ -139,6 +141,24 @@ def test_so_many_answers_must_differ_that_rounding_does_not_explain_them() -> No
         n: next(d for d in range(n + 1) if not rounding_explains(d, n)) for n in (2, 18, 19, 41, 80, 256)
     }
     assert least_differing == {2: 2, 18: 2, 19: 3, 41: 3, 80: 5, 256: 10}
+
+
+def test_what_no_rounding_does_is_a_difference_to_explain_however_few_there_are(run: Path) -> None:
+    winner, ((example, item), *_) = load_winner(run / "winner"), _examples(run)
+    here = replace(winner, model="org/weights", decoding=Decoding(8))
+    same = Answer("other", item.prompt_tokens, 3, "stop")
+    measured = replace(item, finish="stop", format_ok=True)
+
+    def certain(answer: Answer, system: System = here) -> bool:
+        return beyond_rounding(ServedAnswer(example, measured, answer, 0.0), system)
+
+    assert not certain(same)
+    assert certain(replace(same, prompt_tokens=item.prompt_tokens + 1))
+    assert not certain(replace(same, prompt_tokens=0)), "not counted"
+    assert not certain(replace(same, prompt_tokens=1), replace(here, model="http://host/v1#NAME")), "counted by another"
+    assert certain(replace(same, finish="length"))
+    assert not certain(replace(same, finish="length", completion_tokens=8)), "the limit that was measured"
+    assert certain(same, replace(here, decoding=Decoding(8, grammar=Grammar(choices=("a", "b")))))
 
 
 @pytest.mark.sampled(2)
