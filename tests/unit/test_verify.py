@@ -124,7 +124,7 @@ def test_answers_that_change_near_a_tie_alone_are_no_sampling(run: Path) -> None
     assert 2 <= len(found.differing) <= 3
     (settings,) = [one for one in found.causes if one.cause == "SETTINGS"]
     assert settings.explains is False
-    assert "as where rounding depends on the batch and others use the server" in settings.seen
+    assert "or others use it and rounding depends on the batch" in settings.seen
 
 
 def test_one_differing_answer_is_too_few_to_look_for_a_cause(run: Path) -> None:
