@@ -102,7 +102,7 @@ def told(trained: TrainedSteps, seen: list[Any], model: Any) -> dict[str, Any]:
     """held: shares of the weights, of their gradients' place and of AdamW's moments that this process holds."""
     weights: Sequence[Any] = [parameter for _, parameter in trainable(model)]
     assert all(isinstance(one, DTensor) for one in weights)
-    own, all_of_them = (sum(numbers) for numbers in zip(*((one.to_local().numel(), one.numel()) for one in weights)))  # noqa: B905
+    own, all_of_them = sum(one.to_local().numel() for one in weights), sum(one.numel() for one in weights)
     check = trained.check
     return {
         "figures": seen,

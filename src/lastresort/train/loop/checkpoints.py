@@ -271,7 +271,8 @@ class KeptTensors:
         steps, is whole in each file.
         """
         if not self._files[0].get_slice(name).get_shape():
-            return self._files[0].get_tensor(name)  # type: ignore[no-any-return]
+            number: Tensor = self._files[0].get_tensor(name)
+            return number
         if like is None or not in_shards(like):
             pieces = [file.get_tensor(name) for file in self._files]
             return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

@@ -80,7 +80,7 @@ def _samples(case: Case) -> tuple[bool, str]:
 
     A server that rounds by its batch gives a request that is alone the same answer each time, so it is hardly ever taken for one
     that samples. If others use it, too, it is not alone. Of 80 items with a share near a tie that either text can win, it was then
-    taken for one in 0% (a share of 10%), .8% (30%), 1% (60%) and 13% (90%) of 1,000 runs each
+    taken for one in .1% (a share of 10%), .8% (30%), 1% (60%) and 13% (90%) of 1,000 runs each
     (tests/simulation/test_verify_rates.py).
     """
     changed = [_vary(times) for times in case.alone(case.sendings, other_seeds=True)]
@@ -173,7 +173,7 @@ def ended_early(case: Case) -> CauseTested:
 def beyond_rounding(one: ServedAnswer, system: System) -> bool:
     """What no rounding does: another number of prompt tokens, an answer without its form, or one that is cut below its limit."""
     answer, recorded, decoding = one.answer, one.recorded, system.decoding
-    if answer.finish == "length" != recorded.finish and 0 < answer.completion_tokens < decoding.max_new_tokens:
+    if answer.completion_tokens and _is_cut_below(one, decoding.max_new_tokens):
         return True
     if decoding.grammar is not None and recorded.format_ok is not False and not _keeps(decoding.grammar, answer.text):
         return True
@@ -186,4 +186,8 @@ def _ends_early(one: ServedAnswer, limit: int) -> bool:
     text, whole, cut = one.answer.text, one.recorded.answer.strip(), one.answer.finish == "length"
     if len(text) < len(whole) and whole.startswith(text):
         return cut or bool(text)
-    return cut and one.recorded.finish != "length" and one.answer.completion_tokens < limit
+    return _is_cut_below(one, limit)
+
+
+def _is_cut_below(one: ServedAnswer, limit: int) -> bool:
+    return one.answer.finish == "length" != one.recorded.finish and one.answer.completion_tokens < limit
