@@ -19,7 +19,7 @@ from lastresort.engine.parts import back_into_shards, whole
 from lastresort.errors import LastresortError
 from lastresort.train.loop import checkpoints
 from lastresort.train.loop.batches import completions
-from lastresort.train.loop.checkpoints import STATE, CheckpointState, save_checkpoint
+from lastresort.train.loop.checkpoints import STATE, CheckpointState, load_checkpoint, save_checkpoint
 from lastresort.train.loop.loop import train
 from lastresort.train.loop.processes import Processes, into_shards, join
 from lastresort.train.settings import AdapterSettings, TrainSettings
@@ -80,8 +80,27 @@ def test_both_hear_why_parts_cannot_be_written(tmp_path: Path) -> None:
         assert expected in first[name]
         assert first[name].endswith("(first)")
         assert second[name] == first[name].replace(f"{tmp_path}/0", f"{tmp_path}/1").replace("(first)", "(again)")
-    assert not list(tmp_path.rglob(".seen-*"))
     assert not list(tmp_path.rglob("checkpoint.new"))
+
+
+def test_what_a_process_leaves_that_is_killed_while_they_look_for_each_other_goes_with_unfinished_checkpoints(
+    tmp_path: Path,
+) -> None:
+    folder, seen = tmp_path / "checkpoint", list[Path]()
+
+    class Watched(Processes):
+        def from_main(self, make: Callable[[], Any]) -> Any:
+            seen.extend(path for path in tmp_path.rglob("*") if path.is_file())
+            return super().from_main(make)
+
+    checkpoints._require_one_folder(folder, Watched())
+    assert [path.parent for path in seen] == [tmp_path / "checkpoint.new"]
+    assert list(tmp_path.iterdir()) == []
+    seen[0].parent.mkdir()
+    seen[0].touch()
+    model = torch.nn.Linear(1, 1)
+    assert load_checkpoint(folder, model, torch.optim.AdamW(model.parameters()), "run") is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_torch_without_processes_trains_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ class Checkpoints:
         and they have no folder in common.
         """
         if self._processes.trains_shards:
-            _require_one_folder(self._folder.parent, self._processes)
+            _require_one_folder(self._folder, self._processes)
         found = self._processes.main_first(
             lambda: load_checkpoint(self._folder, self._model, self._optimizer, self._run)
         )
@@ -126,13 +126,16 @@ class Checkpoints:
 
 
 def _require_one_folder(folder: Path, processes: Processes) -> None:
-    """Each process leaves a file there, which the main one looks for: without it no checkpoint would ever be whole."""
+    """Each process leaves a file where checkpoints are written, which the main one looks for: without it no checkpoint in `folder`
+    would ever be whole. What a killed one has left there, `load_checkpoint` removes.
+    """
     own: list[Path] = []
+    fresh = _fresh(folder)
 
     def leave() -> None:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            number, name = mkstemp(dir=folder, prefix=".seen-")
+        with disk_errors(folder.parent):
+            fresh.mkdir(parents=True, exist_ok=True)
+            number, name = mkstemp(dir=fresh, prefix="seen-")
             os.close(number)
             own.append(Path(name))
 
@@ -142,16 +145,18 @@ def _require_one_folder(folder: Path, processes: Processes) -> None:
             raise processes.known_to_all(error)
         names = [name for _, found in left for name in found]
         missing = processes.from_main(
-            lambda: [place for place, name in enumerate(names) if not (folder / name).is_file()]
+            lambda: [place for place, name in enumerate(names) if not (fresh / name).is_file()]
         )
     finally:
         for path in own:
             path.unlink(missing_ok=True)
+        with suppress(OSError):  # another process has not removed its own yet
+            fresh.rmdir()
     if missing:
         raise processes.known_to_all(
             DataError(
                 f"the first process does not see what process {missing[0]} writes there",
-                where=str(folder),
+                where=str(folder.parent),
                 expected="one folder that all of them see, since each writes its part of a checkpoint",
                 remedy="Put the output on a disk that all machines share.",
             )
