@@ -206,9 +206,8 @@ def _answer(
         provisional = any(one is not met and one.verdict == "UNDECIDED" and not one.rejected for one in tested)
         return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held, met.ungated)
     if leader is not None:
-        ungated = (
-            leader.ungated and rules.on_undecided != "collect"
-        )  # there nothing has won yet, and the gate is to come
+        # Where items are collected nothing has won yet, and the gate is to come.
+        ungated = leader.ungated and rules.on_undecided != "collect"
         return Leads(leader.rung, leader.score, rules.bar, trains(leader.rung), leader.held, ungated)
     if not tested:
         return NothingApplies()
