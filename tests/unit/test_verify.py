@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lastresort.after.recheck.finished import open_finished
-from lastresort.errors import InfrastructureError, InputError
+from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
+from lastresort.errors import InfrastructureError, InputError, StopRequestedError
+from lastresort.models.api.replies import Reply
 from lastresort.models.local import LocalModel
+from lastresort.models.protocol import Prompt
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.words import verify as words
+from lastresort.stop import StopRequest
 from lastresort.systems.running import load_winner, open_answerer
-from lastresort.systems.system import System
+from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Answer, Decoding, Example, Grammar, SilentProgress
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes import Case, tested
@@ -26,7 +30,7 @@ from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.causes.weights import BLOCK, precision, round_to_four_bits
 from lastresort.verify.outcome import ServedScores, judge, least, needed, rounding_explains
 from lastresort.verify.server import connect
-from lastresort.verify.verify import how_many, the_winner, verify
+from lastresort.verify.verify import how_many, the_winner, to_explain, verify
 from models_support import save_adapter
 from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
 
@@ -149,16 +153,96 @@ def test_what_no_rounding_does_is_a_difference_to_explain_however_few_there_are(
     same = Answer("other", item.prompt_tokens, 3, "stop")
     measured = replace(item, finish="stop", format_ok=True)
 
-    def certain(answer: Answer, system: System = here) -> bool:
-        return beyond_rounding(ServedAnswer(example, measured, answer, 0.0), system)
+    def certain(answer: Answer, system: System = here, *, counted: bool = True) -> bool:
+        return beyond_rounding(ServedAnswer(example, measured, answer, 0.0, counted=counted), system)
 
     assert not certain(same)
     assert certain(replace(same, prompt_tokens=item.prompt_tokens + 1))
-    assert not certain(replace(same, prompt_tokens=0)), "not counted"
+    assert not certain(replace(same, prompt_tokens=item.prompt_tokens + 1), counted=False), "an estimate"
     assert not certain(replace(same, prompt_tokens=1), replace(here, model="http://host/v1#NAME")), "counted by another"
     assert certain(replace(same, finish="length"))
     assert not certain(replace(same, finish="length", completion_tokens=8)), "the limit that was measured"
-    assert certain(same, replace(here, decoding=Decoding(8, grammar=Grammar(choices=("a", "b")))))
+    assert not certain(replace(same, finish="length"), counted=False), "nobody knows where it was cut"
+    choices = replace(here, decoding=Decoding(8, grammar=Grammar(choices=("a", "b"))))
+    assert certain(same, choices)
+    assert not certain(replace(same, finish="length", completion_tokens=8), choices), "too long for its limit"
+
+
+def test_where_rounding_explains_how_many_differ_only_what_it_cannot_do_is_examined(run: Path) -> None:
+    winner, ((example, item), *_) = load_winner(run / "winner"), _examples(run)
+    here = replace(winner, model="org/weights", decoding=Decoding(8))
+    same = ServedAnswer(example, item, Answer(item.answer.strip(), item.prompt_tokens, 3, "stop"), 1.0)
+    tie = replace(same, answer=replace(same.answer, text="other"))
+    longer = replace(tie, answer=replace(tie.answer, prompt_tokens=item.prompt_tokens + 1))
+    assert to_explain([same] * 76 + [tie] * 2 + [longer] * 2, here, worse=False) == [longer] * 2
+    assert to_explain([same] * 76 + [tie] * 2 + [longer] * 2, here, worse=True) == [tie] * 2 + [longer] * 2
+    assert to_explain([same] * 75 + [tie] * 4 + [longer], here, worse=False) == [tie] * 4 + [longer]
+    sampling = replace(here, decoding=Decoding(8, temperature=1.0))
+    assert to_explain([same] * 79 + [tie], sampling, worse=False) == [tie]
+
+
+def test_a_server_that_counts_no_tokens_does_not_count_otherwise(run: Path) -> None:
+    right, wrong = ([item.input for _, item in _examples(run, 20)[3:] if item.score == score] for score in (1, 0))
+    spoiled = server_of(run, unsteady=(right[0], wrong[0]), counts=False)  # one loses, which shows no loss
+    found = verified(run, spoiled, n=20)
+    assert (len(found.differing), found.worse, found.causes) == (2, False, ())
+    assert found.reasons[-1].startswith("2 of 20 answers differ: too few to look for a cause.")
+
+
+def test_of_a_winner_that_samples_no_model_is_opened(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sampling(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
+        winner = the_winner(finished, allow_held=allow_held)
+        return replace(winner, system=replace(winner.system, decoding=Decoding(8, temperature=1.0)))
+
+    monkeypatch.setattr("lastresort.verify.verify.the_winner", sampling)
+    monkeypatch.setattr("lastresort.verify.verify.open_measured", lambda *_: pytest.fail("opened"))
+    found = verified(run, server_of(run), n=8)
+    assert [one.cause for one in found.causes if one.explains is not None] == ["SETTINGS"]
+
+
+class CountedRequests:
+    """A server of which each answer is another, and a stop that is requested after so many requests."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.sent = most, 0
+
+    def replies(self, prompts: Sequence[Prompt], *_: object, **__: object) -> list[Reply]:
+        self.sent += len(prompts)
+        return [Reply(f"{self.sent} {place}", "stop", None, None) for place in range(len(prompts))]
+
+    def requested(self) -> StopRequest | None:
+        return StopRequest("signal", "a signal asked to stop") if self.sent >= self.most else None
+
+
+@pytest.mark.parametrize("most", [13, 30, 50])
+def test_requests_that_are_sent_one_by_one_heed_a_stop(most: int, run: Path) -> None:
+    """The first experiment sends 12 requests at once, then each of 8 three times alone, then 8 that were the same text."""
+    system = System("own", "model", PromptDesign("Route."), Decoding(8))
+    (example, item), *_ = _examples(run)
+    differing = (ServedAnswer(example, item, Answer("other", 1, 1, "stop"), 0.0),) * 8
+    api: Any = CountedRequests(most)
+    sender: Any = SimpleNamespace(system=system, prompt=lambda turns: turns)
+    case = Case(system, "prompt", differing, sender, sender, api, "elsewhere", differing, stop=api)
+    with pytest.raises(StopRequestedError, match="a signal asked to stop"):
+        list(tested(case, SilentProgress()))
+    assert api.sent == most
+
+
+def test_one_near_tie_does_not_speak_for_answers_that_cannot_be_compared(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.verify.causes.weights._other_precision", lambda *_: None)
+    monkeypatch.setattr("lastresort.verify.causes.weights._four_bits", lambda *_: None)
+    winner = load_winner(run / "winner")
+    opened = open_answerer(winner, run / "winner").model
+    assert isinstance(opened, LocalModel)
+    sender = open_answerer(winner, run / "winner")
+    differing = tuple(ServedAnswer(example, item, Answer("", 1, 1, "stop"), 0.0) for example, item in _examples(run))
+    api: Any = None
+    case = Case(winner, "prompt", differing, sender, sender, api, Measured(winner, opened))
+    for near, explains in ((1, False), (2, False), (3, True)):
+        monkeypatch.setattr("lastresort.verify.causes.weights._gaps", lambda *_, near=near: [0.1] * near)
+        assert precision(case).explains is explains
 
 
 @pytest.mark.sampled(2)
@@ -267,12 +351,12 @@ def test_tuned_weights_that_are_not_applied(run: Path, tmp_path: Path) -> None:
     assert [one.cause for one in found if one.explains] == ["ADAPTER"]
 
 
-def _examples(run: Path) -> list[tuple[Example, ItemScore]]:
+def _examples(run: Path, n: int = 6) -> list[tuple[Example, ItemScore]]:
     """The first test items with their recorded answers."""
     with Record.open(run, read_only=True) as record:
         finished = open_finished(run, record)
     assert finished.winner is not None
-    return list(zip(finished.order, finished.winner.items, strict=False))[:6]
+    return list(zip(finished.order, finished.winner.items, strict=False))[:n]
 
 
 @pytest.mark.slow

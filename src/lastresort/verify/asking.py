@@ -31,13 +31,16 @@ IN_A_ROW = 3  # items without an answer, one after the other, after which the se
 
 @dataclass(frozen=True, slots=True)
 class ServedAnswer:
-    """What came back for one item. score: of its answer; the recorded one where the text is the same."""
+    """What came back for one item. score: of its answer; the recorded one where the text is the same. counted: whether the server
+    counts tokens; else those of the answer are estimates.
+    """
 
     example: Example
     recorded: ItemScore
     answer: Answer
     score: float
     refused: str = ""
+    counted: bool = True
 
     @property
     def same_text(self) -> bool:
@@ -89,14 +92,24 @@ class AnswersUntilDone:
         return own
 
 
-def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -> str:
-    """A hash of the server's answers to the first items and its counts of their tokens.
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """salt: a hash of the server's answers to the first items and its counts of their tokens. counts: whether it counts tokens."""
 
-    Raises InfrastructureError if none of them is answered, TaskError where the server takes no such request or has no such model.
+    salt: str
+    counts: bool
+
+
+def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example], stop: Stop) -> Recognised:
+    """By the server's answers to the first items.
+
+    Raises InfrastructureError if none of them is answered, TaskError where the server takes no such request or has no such model,
+    StoppedError if a stop was requested.
     """
     seen: list[Reply | str] = []
     lost: InfrastructureError | None = None
     for example in examples[:FIRST]:
+        check(stop)
         try:
             seen += model.replies([sender.prompt(example.input)], sender.system.decoding)
         except CandidateError:
@@ -109,7 +122,9 @@ def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -
     if lost is not None and not seen:
         raise lost
     parts = [one if isinstance(one, str) else [one.text, one.finish, one.prompt_tokens] for one in seen]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    replies = [one for one in seen if isinstance(one, Reply)]
+    counts = bool(replies) and all(None not in (one.prompt_tokens, one.completion_tokens) for one in replies)
+    return Recognised(hashlib.sha256(json.dumps(parts).encode()).hexdigest(), counts)
 
 
 def ask(
@@ -119,8 +134,10 @@ def ask(
     scorer: Scorer,
     progress: Progress,
     stop: Stop,
+    *,
+    counts: bool,
 ) -> Iterator[Served]:
-    """In the order of the items.
+    """In the order of the items. counts: whether the server counts tokens.
 
     Raises InfrastructureError where the server cannot be reached, StoppedError if a stop was requested.
     """
@@ -137,7 +154,7 @@ def ask(
             if isinstance(one, InfrastructureError) and lost == min(IN_A_ROW, len(items)):
                 raise one
         counted.rest(len(batch))
-        yield from _scored(batch, answered, scorer)
+        yield from _scored(batch, answered, scorer, counts)
 
 
 _REFUSALS = (CandidateError, TaskError)
@@ -161,7 +178,7 @@ def _one_by_one(cached: Answerer, examples: Sequence[Example]) -> Iterator[Outco
 
 
 def _scored(
-    batch: Sequence[tuple[Example, ItemScore]], answered: Sequence[Outcome], scorer: Scorer
+    batch: Sequence[tuple[Example, ItemScore]], answered: Sequence[Outcome], scorer: Scorer, counts: bool
 ) -> Iterator[Served]:
     """The recorded score where the text is the same: nothing differs, whoever judges."""
     other = [
@@ -177,4 +194,5 @@ def _scored(
             yield ServedAnswer(example, recorded, Answer("", 0, 0, "stop"), 0.0, refused=one.found)
         else:
             same = one.text == recorded.answer.strip()
-            yield ServedAnswer(example, recorded, one, recorded.score if same else next(scores))
+            score = recorded.score if same else next(scores)
+            yield ServedAnswer(example, recorded, one, score, counted=counts)

@@ -33,9 +33,10 @@ from lastresort.report.verify import (
 from lastresort.report.words import verify as words
 from lastresort.report.words.verify import Sent
 from lastresort.spec.paths import is_paid
-from lastresort.stop import NEVER, Stop
+from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.running import no_winner
+from lastresort.systems.system import System
 from lastresort.types import Example, Progress, SilentProgress, Unit
 from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, FEWEST, TRIED, Case, open_measured, tested
@@ -186,10 +187,11 @@ class _Verification:
         self.progress.say(plan)
         self.progress.stage("checking which server answers", None)
         sender = self.server.sender(self.winner.system)
-        salt = recognised(sender, self.server.model, [example for example, _ in items])
-        kept = AnswersUntilDone(self.cache, salt)
+        known = recognised(sender, self.server.model, [example for example, _ in items], self.stop)
+        kept = AnswersUntilDone(self.cache, known.salt)
         self.progress.stage(f"{self.server.endpoint}", len(items))
-        served = list(ask(sender, kept, items, self.scorer, self.progress, self.stop))
+        arriving = ask(sender, kept, items, self.scorer, self.progress, self.stop, counts=known.counts)
+        served = list(arriving)
         compared = self._judged(served)
         answers = [one for one in served if isinstance(one, ServedAnswer)]
         causes = self._causes(sender, answers, worse=compared.worse)
@@ -208,15 +210,15 @@ class _Verification:
         return judge(ServedScores(recorded, scores, self.scorer.binary, groups, seed))
 
     def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer], *, worse: bool) -> tuple[CauseTested, ...]:
-        """worse: a loss is shown, which has a cause however few answers differ."""
-        differing = _to_examine(answers)
-        system, folder = self.winner.system, self.finished.folder / WINNER
-        certain = sum(beyond_rounding(one, system) for one in differing)
-        rounds = system.decoding.temperature == 0 and certain < FEWEST and not worse
-        if len(differing) < FEWEST or (rounds and rounding_explains(len(differing), _answered(answers))):
+        system, temperature = self.winner.system, self.winner.system.decoding.temperature
+        differing = to_explain(answers, system, worse=worse)
+        if len(differing) < FEWEST:
             return ()
         self.progress.stage("looking for the cause: loading the measured model", len(CAUSES))
-        local = open_measured(system, folder)
+        # Of a winner that samples no experiment compares texts.
+        local = (
+            words.samples_note(temperature) if temperature > 0 else open_measured(system, self.finished.folder / WINNER)
+        )
         case = Case(
             system=system,
             sent=self.server.sent,
@@ -226,6 +228,7 @@ class _Verification:
             api=self.server.model,
             local=local,
             controls=tuple(one for one in answers if one.same_text and not one.refused)[:TRIED],
+            stop=self.stop,
         )
         try:
             return tuple(tested(case, self.progress))
@@ -242,6 +245,7 @@ class _Verification:
         prompts = [sender.prompt(one.example.input) for one in tried]
         model, decoding = self.server.model, sender.system.decoding
         self.progress.stage("asking without temperature, top_p and seed", None)
+        check(self.stop)
         try:
             named, silent = (model.replies(prompts, decoding, without=keys) for keys in ((), LEFT_OUT))
         except LastresortError:
@@ -332,6 +336,18 @@ class _Verification:
             cost=cost_of([one.answer for one in answers], self._price_known),
             seconds=round(seconds, 3),
         )
+
+
+def to_explain(answers: Sequence[ServedAnswer], system: System, *, worse: bool) -> list[ServedAnswer]:
+    """The differing answers that need a cause: where rounding explains how many differ, those that show what no rounding does.
+
+    worse: a loss is shown, which has a cause however few answers differ.
+    """
+    differing = _to_examine(answers)
+    needs_cause = worse or system.decoding.temperature > 0
+    if needs_cause or not rounding_explains(len(differing), _answered(answers)):
+        return differing
+    return [one for one in differing if beyond_rounding(one, system)]
 
 
 def _to_examine(answers: Sequence[ServedAnswer]) -> list[ServedAnswer]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lastresort.errors import LastresortError
+from lastresort.errors import BudgetError, LastresortError, StopRequestedError
 from lastresort.report.verify import CauseTested
 from lastresort.report.words.verify import TITLES, CauseName, experiment_failed, samples_note
+from lastresort.stop import check
 from lastresort.types import Progress
 from lastresort.verify.causes import prompts, settings, weights
 from lastresort.verify.causes.case import FEWEST, TRIED, Case, open_measured, untested
@@ -34,15 +35,21 @@ CAUSES: dict[CauseName, CauseTest] = {
 
 
 def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
-    """Every cause that can be there, in the order of the table. One whose experiment fails is not tested, and says why."""
+    """Every cause that can be there, in the order of the table. One whose experiment fails is not tested, and says why.
+
+    Raises StoppedError if a stop was requested.
+    """
     for done, (name, cause) in enumerate(CAUSES.items()):
         label = f"looking for the cause, {done + 1} of {len(CAUSES)}: {TITLES[name]}"
         progress.stage(label, len(CAUSES), done)
+        check(case.stop)
         if cause.compares_texts and case.decoding.temperature > 0:
             found: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
         else:
             try:
                 found = cause.test(case)
+            except (StopRequestedError, BudgetError):
+                raise
             except LastresortError as error:
                 found = untested(name, experiment_failed(error))
         if found is not None:

@@ -19,6 +19,7 @@ from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
 from lastresort.report.words.verify import CauseName, Sent
 from lastresort.report.words.wording import sentence
+from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import extract
 from lastresort.systems.running import open_answerer
@@ -97,7 +98,7 @@ class Case:
 
     controls: answers that are the same text; a fault that gives the differing ones must give these too, since labels are easily
     hit by chance. system: the winner as it was measured. sender: sends its items. composer: composes its whole prompts. local: the
-    measured model, or why it is not here. earlier: what was found so far.
+    measured model, or why it is not here. stop: checked before each request. earlier: what was found so far.
     """
 
     system: System
@@ -108,6 +109,7 @@ class Case:
     api: ApiModel
     local: Measured | str
     controls: tuple[ServedAnswer, ...] = ()
+    stop: Stop = NEVER
     earlier: list[CauseTested] = field(default_factory=list)
 
     @property
@@ -169,6 +171,7 @@ class Case:
         extra: Mapping[str, Any] | None = None,
         without: Collection[str] = (),
     ) -> list[Reply]:
+        check(self.stop)
         return self.api.replies(prompts, decoding or self.sender.system.decoding, extra=extra, without=without)
 
     def alone(

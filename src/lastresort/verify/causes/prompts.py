@@ -11,6 +11,7 @@ from lastresort.errors import LastresortError
 from lastresort.models.protocol import Prompt
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
+from lastresort.stop import check
 from lastresort.types import Message
 from lastresort.verify.causes.case import Case, Measured, found, untested
 
@@ -109,6 +110,7 @@ def _templates(case: Case, local: Measured) -> Iterator[tuple[str, int, bool]]:
         **{name: _rendering(tokenizer, ChatTemplate(name, text), prompt=True) for name, text in TEMPLATES.items()},
     }
     for name, render in renderings.items():
+        check(case.stop)
         prompts = [_in_user_turn(prompt) for prompt in case.prompts] if name == _IN_USER else case.prompts
         try:
             yield name, *case.reproduced(local.answers(prompts, case.decoding, render))

@@ -20,7 +20,7 @@ from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes.case import NEARLY_ALL, TIMES, Case, found
 
 REPEATED = 4  # items that are asked again
-BY_CHANCE = 3 / 16  # a near tie differs among three batches (3/4), and does not among three others (1/4)
+BY_CHANCE = 4 / 27  # most of v * (1 - v) * v: what changes with a chance of v changes, does not, and changes again
 DRAWN = 0.01  # the chance of as many that change with the seed alone where nothing is drawn
 NEUTRAL: tuple[JsonObject, ...] = (  # the first that a server takes; repeat_penalty is llama.cpp's name
     {"repetition_penalty": 1.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
@@ -75,12 +75,12 @@ def _samples(case: Case) -> tuple[bool, str]:
     """Whether the server draws its answers, and what was seen. Each request is sent alone, so that no batch changes.
 
     It draws if most differing answers still change with the seed, and either nearly all that were the same text change as well, or
-    more of the differing ones change with the seed and never without than chance explains (1%): 5 of 8, 4 of 4, and no number of 2.
-    Where no text was the same, the first alone is enough.
+    more of the differing ones change with the seed, not without, and with it again than chance explains: 5 of 8, 4 of 4, and no
+    number of 2. Where no text was the same, the first alone is enough.
 
     A server that rounds by its batch gives a request that is alone the same answer each time, so it is hardly ever taken for one
     that samples. If others use it, too, it is not alone. Of 80 items with a share near a tie that either text can win, it was then
-    taken for one in .1% (a share of 10%), .8% (30%), 1% (60%) and 13% (90%) of 1,000 runs each
+    taken for one in .1% (a share of 10%), 0% (30%), .1% (60%) and 11% (90%) of 1,000 runs each
     (tests/simulation/test_verify_rates.py).
     """
     changed = [_vary(times) for times in case.alone(case.sendings, other_seeds=True)]
@@ -91,10 +91,18 @@ def _samples(case: Case) -> tuple[bool, str]:
     seen = words.of_alone(sum(changed), case.n, too, len(same))
     if too >= NEARLY_ALL * len(same):
         return True, seen
-    anyway = [_vary(times) for times in case.alone(case.sendings)]
-    by_seed = sum(one and not other for one, other in zip(changed, anyway, strict=True))
-    draws = by_seed >= least_tail(case.n, BY_CHANCE, DRAWN)
-    return draws, words.both_seen(seen, words.of_one_seed(by_seed, case.n, draws=draws))
+    without = [_vary(times) for times in case.alone(case.sendings)]
+    by_seed = [
+        prompt
+        for prompt, with_seeds, anyway in zip(case.sendings, changed, without, strict=True)
+        if with_seeds and not anyway
+    ]
+    enough = least_tail(case.n, BY_CHANCE, DRAWN)
+    if len(by_seed) >= enough:  # once more, since others may have stopped using the server after the first time
+        again = case.alone(by_seed, other_seeds=True)
+        by_seed = [prompt for prompt, times in zip(by_seed, again, strict=True) if _vary(times)]
+    draws = len(by_seed) >= enough
+    return draws, words.both_seen(seen, words.of_one_seed(len(by_seed), case.n, draws=draws))
 
 
 def _without_penalties(case: Case) -> tuple[int, int] | None:
@@ -171,14 +179,17 @@ def ended_early(case: Case) -> CauseTested:
 
 
 def beyond_rounding(one: ServedAnswer, system: System) -> bool:
-    """What no rounding does: another number of prompt tokens, an answer without its form, or one that is cut below its limit."""
-    answer, recorded, decoding = one.answer, one.recorded, system.decoding
-    if answer.completion_tokens and _is_cut_below(one, decoding.max_new_tokens):
+    """What no rounding does: another number of prompt tokens, an answer without its form, or one that is cut below its limit. At
+    its limit it lacks the form because it is long, which rounding can do.
+    """
+    answer, recorded, grammar = one.answer, one.recorded, system.decoding.grammar
+    if _is_cut_below(one, system.decoding.max_new_tokens):
         return True
-    if decoding.grammar is not None and recorded.format_ok is not False and not _keeps(decoding.grammar, answer.text):
+    whole = answer.finish != "length" and recorded.format_ok is not False
+    if grammar is not None and whole and not _keeps(grammar, answer.text):
         return True
-    counted = not is_endpoint(system.model) and recorded.prompt_tokens and answer.prompt_tokens
-    return bool(counted) and answer.prompt_tokens != recorded.prompt_tokens
+    counted = one.counted and not is_endpoint(system.model) and recorded.prompt_tokens > 0
+    return counted and answer.prompt_tokens != recorded.prompt_tokens
 
 
 def _ends_early(one: ServedAnswer, limit: int) -> bool:
@@ -190,4 +201,6 @@ def _ends_early(one: ServedAnswer, limit: int) -> bool:
 
 
 def _is_cut_below(one: ServedAnswer, limit: int) -> bool:
-    return one.answer.finish == "length" != one.recorded.finish and one.answer.completion_tokens < limit
+    """Without the server's count nobody knows where it was cut."""
+    cut = one.answer.finish == "length" != one.recorded.finish
+    return cut and one.counted and one.answer.completion_tokens < limit
