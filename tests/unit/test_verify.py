@@ -19,7 +19,7 @@ from lastresort.models.protocol import Prompt
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.words import verify as words
-from lastresort.stop import StopRequest
+from lastresort.stop import NEVER, StopRequest
 from lastresort.systems.running import load_winner, open_answerer
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Answer, Decoding, Example, Grammar, SilentProgress
@@ -30,7 +30,7 @@ from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.causes.weights import BLOCK, precision, round_to_four_bits
 from lastresort.verify.outcome import ServedScores, judge, least, needed, rounding_explains
 from lastresort.verify.server import connect
-from lastresort.verify.verify import how_many, the_winner, to_explain, verify
+from lastresort.verify.verify import _Verification, how_many, the_winner, to_explain, verify
 from models_support import save_adapter
 from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
 
@@ -138,6 +138,24 @@ def test_one_differing_answer_is_too_few_to_look_for_a_cause(run: Path) -> None:
         "1 of 12 answers differs: too few to look for a cause. In 16 bits rounding depends on the batch, which changes a few "
         "answers of any server."
     )
+
+
+def test_settings_that_clients_leave_out_are_tried_one_request_at_a_time(run: Path) -> None:
+    """Within a batch a near tie is rounded otherwise each time, whatever the request says."""
+
+    class Rounding(CountedRequests):
+        def replies(self, prompts: Sequence[Prompt], *_: object, **__: object) -> list[Reply]:
+            alone = [Reply("alone", "stop", None, None)]
+            return alone if len(prompts) == 1 else super().replies(prompts)
+
+    with Record.open(run, read_only=True) as record:
+        finished = open_finished(run, record)
+    assert finished.winner is not None
+    server: Any = SimpleNamespace(model=Rounding(99))
+    nothing: Any = None
+    answers = [ServedAnswer(example, item, Answer("a", 1, 1, "stop"), 1.0) for example, item in _examples(run)]
+    verification = _Verification(finished, finished.winner, (), server, nothing, nothing, SilentProgress(), NEVER)
+    assert verification._left_out(open_answerer(finished.winner.system, run / "winner"), answers) == []
 
 
 def test_so_many_answers_must_differ_that_rounding_does_not_explain_them() -> None:
