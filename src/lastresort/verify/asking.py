@@ -73,8 +73,8 @@ class AnswersUntilDone:
         self._keys: set[str] = set()
 
     def get_many(self, keys: Sequence[str], /) -> dict[str, dict[str, Any]]:
-        own = {self._own(key): key for key in keys}
-        return {own[key]: body for key, body in self._cache.get_many(list(own)).items()}
+        by_own_key = {self._own(key): key for key in keys}
+        return {by_own_key[key]: body for key, body in self._cache.get_many(list(by_own_key)).items()}
 
     def put_many(self, bodies: Mapping[str, Mapping[str, Any]], /) -> None:
         self._cache.put_many({self._own(key): body for key, body in bodies.items()})
@@ -87,9 +87,9 @@ class AnswersUntilDone:
         self._cache.forget_many(sorted(self._keys))
 
     def _own(self, key: str) -> str:
-        own = hashlib.sha256(f"verify {self._salt} {key}".encode()).hexdigest()
-        self._keys.add(own)
-        return own
+        own_key = hashlib.sha256(f"verify {self._salt} {key}".encode()).hexdigest()
+        self._keys.add(own_key)
+        return own_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,9 @@ def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example], s
             lost = error
     if lost is not None and not seen:
         raise lost
-    parts = [one if isinstance(one, str) else [one.text, one.finish, one.prompt_tokens] for one in seen]
-    replies = [one for one in seen if isinstance(one, Reply)]
-    counts = bool(replies) and all(None not in (one.prompt_tokens, one.completion_tokens) for one in replies)
+    parts = [reply if isinstance(reply, str) else [reply.text, reply.finish, reply.prompt_tokens] for reply in seen]
+    replies = [reply for reply in seen if isinstance(reply, Reply)]
+    counts = bool(replies) and all(None not in (reply.prompt_tokens, reply.completion_tokens) for reply in replies)
     return Recognised(hashlib.sha256(json.dumps(parts).encode()).hexdigest(), counts)
 
 
@@ -148,11 +148,11 @@ def ask(
         batch = items[start : start + size]
         answered: list[Outcome] = []
         counted = CountedAnswers(progress, every_s=0)
-        for one in _batch(cached, [example for example, _ in batch], counted):
-            answered.append(one)
-            lost = lost + 1 if isinstance(one, InfrastructureError) else 0
-            if isinstance(one, InfrastructureError) and lost == min(IN_A_ROW, len(items)):
-                raise one
+        for outcome in _batch(cached, [example for example, _ in batch], counted):
+            answered.append(outcome)
+            lost = lost + 1 if isinstance(outcome, InfrastructureError) else 0
+            if isinstance(outcome, InfrastructureError) and lost == min(IN_A_ROW, len(items)):
+                raise outcome
         counted.rest(len(batch))
         yield from _scored(batch, answered, scorer, counts)
 
@@ -182,17 +182,17 @@ def _scored(
 ) -> Iterator[Served]:
     """The recorded score where the text is the same: nothing differs, whoever judges."""
     other = [
-        (example, one.text)
-        for (example, recorded), one in zip(batch, answered, strict=True)
-        if isinstance(one, Answer) and one.text != recorded.answer.strip()
+        (example, outcome.text)
+        for (example, recorded), outcome in zip(batch, answered, strict=True)
+        if isinstance(outcome, Answer) and outcome.text != recorded.answer.strip()
     ]
     scores = iter(scores_of(scorer, [text for _, text in other], [example for example, _ in other]) if other else ())
-    for (example, recorded), one in zip(batch, answered, strict=True):
-        if isinstance(one, InfrastructureError):
-            yield MissingAnswer(example, recorded, one.found)
-        elif isinstance(one, _REFUSALS):
-            yield ServedAnswer(example, recorded, Answer("", 0, 0, "stop"), 0.0, refused=one.found)
+    for (example, recorded), outcome in zip(batch, answered, strict=True):
+        if isinstance(outcome, InfrastructureError):
+            yield MissingAnswer(example, recorded, outcome.found)
+        elif isinstance(outcome, _REFUSALS):
+            yield ServedAnswer(example, recorded, Answer("", 0, 0, "stop"), 0.0, refused=outcome.found)
         else:
-            same = one.text == recorded.answer.strip()
+            same = outcome.text == recorded.answer.strip()
             score = recorded.score if same else next(scores)
-            yield ServedAnswer(example, recorded, one, score, counted=counts)
+            yield ServedAnswer(example, recorded, outcome, score, counted=counts)

@@ -80,9 +80,9 @@ def read_ready_request(path: Path) -> ReadyRequest:
 
 def _turns(messages: object) -> Conversation:
     """Empty for what are no turns of text."""
-    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return ()
-    turns = tuple((one.get("role"), one.get("content")) for one in messages)
+    turns = tuple((message.get("role"), message.get("content")) for message in messages)
     return turns if all(isinstance(text, str) for turn in turns for text in turn) else ()
 
 
@@ -121,15 +121,15 @@ def _around(turns: Conversation, expected: Conversation) -> bool:
 def _differences(parameters: JsonObject, measured: Decoding, sent: Sent) -> tuple[str, ...]:
     """Where clients decode otherwise than the run did. A server that composes the prompt itself also fills in what is left out."""
     stop, limit = parameters.get("stop") or [], parameters.get("max_tokens", parameters.get("max_completion_tokens"))
-    found = {
+    settings = {
         "temperature": (parameters.get("temperature"), measured.temperature),
         "max_tokens": (limit, measured.max_new_tokens),
         "stop": ([stop] if isinstance(stop, str) else stop, list(measured.stop)),
     }
     return tuple(
-        words.request_note(key, asked, known)
-        for key, (asked, known) in found.items()
-        if asked != known and (asked or asked == 0 or sent == "prompt")
+        words.request_note(key, sent_value, measured_value)
+        for key, (sent_value, measured_value) in settings.items()
+        if sent_value != measured_value and (sent_value or sent_value == 0 or sent == "prompt")
     )
 
 
@@ -171,8 +171,8 @@ def connect(
     finally:
         listing.close()
     name = model or _only(offered, address)
-    own, endpoint = _is_own(offered, name), parse_endpoint(f"{address}#{name}")
-    sends: Sent = sent or ("input" if own else "prompt")
+    is_own, endpoint = _is_own(offered, name), parse_endpoint(f"{address}#{name}")
+    sends: Sent = sent or ("input" if is_own else "prompt")
     if ready is not None and request is not None:
         refuse_other_prompt(ready, request, winner, sends)
     decoding = _sent(winner, sends).decoding
@@ -180,7 +180,7 @@ def connect(
         endpoint,
         prompt_price=prices[0],
         output_price=prices[1],
-        template_kwargs={} if own or endpoint.is_openai else winner.template_kwargs,
+        template_kwargs={} if is_own or endpoint.is_openai else winner.template_kwargs,
         client=None if ready is None else ClientParameters(ready.parameters, decoding),
         patience=patience,
     )
@@ -229,7 +229,7 @@ def offered_models(model: ApiModel, address: str, *, named: bool) -> tuple[Offer
 def _only(offered: tuple[OfferedModel, ...], address: str) -> str:
     if len(offered) == 1 or (offered and offered[0].owned_by.startswith(OWN)):  # which lists the winner first
         return offered[0].name
-    names = ", ".join(one.name for one in offered[:_NAMES_SHOWN])
+    names = ", ".join(model.name for model in offered[:_NAMES_SHOWN])
     raise InputError(
         f"the server lists {len(offered)} models{f' ({names})' if names else ''}",
         where=address,
@@ -239,4 +239,4 @@ def _only(offered: tuple[OfferedModel, ...], address: str) -> str:
 
 
 def _is_own(offered: tuple[OfferedModel, ...], name: str) -> bool:
-    return any(one.name == name and one.owned_by == OWN for one in offered)
+    return any(model.name == name and model.owned_by == OWN for model in offered)

@@ -136,7 +136,9 @@ def _recorded(finished: FinishedRun, winner: MeasuredWinner) -> list[tuple[Examp
     """The test items with the winner's answers: those of its test, and those that it answered later for the gate."""
     record, name = finished.record, winner.system.name
     splits = [
-        one.split for one in record.measured(winner.rung) if one.candidate == name and whole_of(one.split) == REST
+        measurement.split
+        for measurement in record.measured(winner.rung)
+        if measurement.candidate == name and whole_of(measurement.split) == REST
     ]
     later = [measured for split in splits if (measured := record.measurement(winner.rung, name, split)) is not None]
     by_id = {item.id: item for measured in later for item in measured.items} | {item.id: item for item in winner.items}
@@ -187,16 +189,16 @@ class _Verification:
         self.progress.say(plan)
         self.progress.stage("checking which server answers", None)
         sender = self.server.sender(self.winner.system)
-        known = recognised(sender, self.server.model, [example for example, _ in items], self.stop)
-        kept = AnswersUntilDone(self.cache, known.salt)
+        recognition = recognised(sender, self.server.model, [example for example, _ in items], self.stop)
+        kept_answers = AnswersUntilDone(self.cache, recognition.salt)
         self.progress.stage(f"{self.server.endpoint}", len(items))
-        arriving = ask(sender, kept, items, self.scorer, self.progress, self.stop, counts=known.counts)
+        arriving = ask(sender, kept_answers, items, self.scorer, self.progress, self.stop, counts=recognition.counts)
         served = list(arriving)
         compared = self._judged(served)
-        answers = [one for one in served if isinstance(one, ServedAnswer)]
+        answers = [answer for answer in served if isinstance(answer, ServedAnswer)]
         causes = self._causes(sender, answers, worse=compared.worse)
         note = self._left_out(sender, answers)
-        kept.forget()
+        kept_answers.forget()
         return self._written(served, compared, causes, note, enough, time.monotonic() - began)
 
     @property
@@ -204,9 +206,9 @@ class _Verification:
         return is_paid(self.winner.system.model) and self.finished.task.price_known
 
     def _judged(self, served: Sequence[Served]) -> ServedVerdict:
-        scores = [one.score if isinstance(one, ServedAnswer) else None for one in served]
-        recorded, seed = [one.recorded.score for one in served], self.finished.task.split.seed
-        groups = groups_of([one.example for one in served])
+        scores = [answer.score if isinstance(answer, ServedAnswer) else None for answer in served]
+        recorded, seed = [answer.recorded.score for answer in served], self.finished.task.split.seed
+        groups = groups_of([answer.example for answer in served])
         return judge(ServedScores(recorded, scores, self.scorer.binary, groups, seed))
 
     def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer], *, worse: bool) -> tuple[CauseTested, ...]:
@@ -227,7 +229,7 @@ class _Verification:
             composer=sender if self.server.sent == "prompt" else self.server.composer(system),
             api=self.server.model,
             local=local,
-            controls=tuple(one for one in answers if one.same_text and not one.refused)[:TRIED],
+            controls=tuple(answer for answer in answers if answer.same_text and not answer.refused)[:TRIED],
             stop=self.stop,
         )
         try:
@@ -241,8 +243,8 @@ class _Verification:
         system = self.winner.system
         if system.decoding.temperature > 0:
             return [words.samples_note(system.decoding.temperature)]
-        tried = [one for one in answers if not one.refused][:LEFT_OUT_TRIED]
-        prompts = [sender.prompt(one.example.input) for one in tried]
+        tried = [answer for answer in answers if not answer.refused][:LEFT_OUT_TRIED]
+        prompts = [sender.prompt(answer.example.input) for answer in tried]
         model, decoding = self.server.model, sender.system.decoding
         self.progress.stage("asking without temperature, top_p and seed", None)
         differing = 0
@@ -264,10 +266,10 @@ class _Verification:
         enough: int,
         seconds: float,
     ) -> VerifyDocument:
-        answers = [one for one in served if isinstance(one, ServedAnswer)]
-        missing = [one for one in served if isinstance(one, MissingAnswer)]
-        tested, identical = compared.tested, sum(one.same_text for one in answers)
-        refused = [one for one in answers if one.refused]
+        answers = [answer for answer in served if isinstance(answer, ServedAnswer)]
+        missing = [answer for answer in served if isinstance(answer, MissingAnswer)]
+        tested, identical = compared.tested, sum(answer.same_text for answer in answers)
+        refused = [answer for answer in answers if answer.refused]
         labels = groups_of([example for example, _ in self.items])
         unit: Unit = "item" if labels is None else "group"
         reasons = words.reasons(
@@ -286,15 +288,15 @@ class _Verification:
         )
         reasons += [words.missing_reason(len(missing), spoils=compared.spoilt)] if missing else []
         reasons += [words.refused_reason(len(refused))] if refused else []
-        explaining = [one.cause for one in causes if one.explains]
-        known = [one for one in causes if one.explains is not None]
-        reasons += [words.causes_reason(explaining, len(known))] if causes else []
+        explaining = [cause.cause for cause in causes if cause.explains]
+        tried_causes = [cause for cause in causes if cause.explains is not None]
+        reasons += [words.causes_reason(explaining, len(tried_causes))] if causes else []
         few = 0 if causes or self.winner.system.decoding.temperature > 0 else len(_to_examine(answers))
         reasons += [words.too_few_reason(few, _answered(answers))] if few else []
-        found = self.finished.decision
+        decision = self.finished.decision
         return VerifyDocument(
             run=self.finished.folder.resolve().name,
-            task=found.task,
+            task=decision.task,
             winner=WinnerMeasured(
                 rung=self.winner.rung, kind=self.winner.kind, name=self.winner.system.name, recorded=len(self.items)
             ),
@@ -322,7 +324,7 @@ class _Verification:
             n=len(answers),
             identical=identical,
             refused=len(refused),
-            cut=sum(one.finish == "length" for one in answers),
+            cut=sum(answer.finish == "length" for answer in answers),
             compared=ScoresCompared.from_fields_of(
                 tested,
                 recorded=compared.recorded,
@@ -332,10 +334,10 @@ class _Verification:
                 unit=unit,
                 n_needed=tested.n_needed if tested.verdict == "UNDERPOWERED" else None,
             ),
-            missing=tuple(AnswerMissing(id=one.example.id, because=one.because) for one in missing),
-            differing=tuple(_differing(one) for one in sorted(answers, key=_loss) if not one.same_text),
+            missing=tuple(AnswerMissing(id=answer.example.id, because=answer.because) for answer in missing),
+            differing=tuple(_differing(answer) for answer in sorted(answers, key=_loss) if not answer.same_text),
             causes=causes,
-            cost=cost_of([one.answer for one in answers], self._price_known),
+            cost=cost_of([answer.answer for answer in answers], self._price_known),
             seconds=round(seconds, 3),
         )
 
@@ -349,33 +351,33 @@ def to_explain(answers: Sequence[ServedAnswer], system: System, *, worse: bool) 
     needs_cause = worse or system.decoding.temperature > 0
     if needs_cause or not rounding_explains(len(differing), _answered(answers)):
         return differing
-    return [one for one in differing if beyond_rounding(one, system)]
+    return [answer for answer in differing if beyond_rounding(answer, system)]
 
 
 def _to_examine(answers: Sequence[ServedAnswer]) -> list[ServedAnswer]:
-    return [one for one in answers if not one.same_text and not one.refused]
+    return [answer for answer in answers if not answer.same_text and not answer.refused]
 
 
 def _answered(answers: Sequence[ServedAnswer]) -> int:
-    return sum(not one.refused for one in answers)
+    return sum(not answer.refused for answer in answers)
 
 
-def _loss(one: ServedAnswer) -> float:
+def _loss(served: ServedAnswer) -> float:
     """Items that lost come first; others keep their order."""
-    return one.score - one.recorded.score
+    return served.score - served.recorded.score
 
 
-def _differing(one: ServedAnswer) -> DifferingAnswer:
+def _differing(served: ServedAnswer) -> DifferingAnswer:
     return DifferingAnswer(
-        id=one.example.id,
-        input=one.recorded.input,
-        expected=one.recorded.expected,
-        recorded=one.recorded.answer,
-        served=one.refused or one.answer.text,
-        recorded_score=one.recorded.score,
-        recorded_finish=next((end for end in ENDS if end == one.recorded.finish), "stop"),
-        served_score=one.score,
-        finish="refused" if one.refused else one.answer.finish,
+        id=served.example.id,
+        input=served.recorded.input,
+        expected=served.recorded.expected,
+        recorded=served.recorded.answer,
+        served=served.refused or served.answer.text,
+        recorded_score=served.recorded.score,
+        recorded_finish=next((end for end in ENDS if end == served.recorded.finish), "stop"),
+        served_score=served.score,
+        finish="refused" if served.refused else served.answer.finish,
     )
 
 

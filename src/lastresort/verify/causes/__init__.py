@@ -44,17 +44,17 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
         progress.stage(label, len(CAUSES), done)
         check(case.stop)
         if cause.compares_texts and case.decoding.temperature > 0:
-            found: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
+            result: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
         else:
             try:
-                found = cause.test(case)
+                result = cause.test(case)
             except (StopRequestedError, BudgetError):
                 raise
             except LastresortError as error:
-                found = untested(name, experiment_failed(error))
-        if found is not None:
-            case.earlier.append(found)
-            yield found
+                result = untested(name, experiment_failed(error))
+        if result is not None:
+            case.earlier.append(result)
+            yield result
 
 
 __all__ = ["CAUSES", "FEWEST", "TRIED", "Case", "open_measured", "tested"]

@@ -123,17 +123,17 @@ class Case:
 
     @property
     def explained(self) -> bool:
-        return any(one.explains for one in self.earlier)
+        return any(cause.explains for cause in self.earlier)
 
     @cached_property
     def sendings(self) -> list[Prompt]:
         """As they were sent."""
-        return [self.sender.prompt(one.example.input) for one in self.differing]
+        return [self.sender.prompt(served.example.input) for served in self.differing]
 
     @cached_property
     def prompts(self) -> list[Prompt]:
         """As they were measured: of the differing answers, then of the controls."""
-        return [self.composer.prompt(one.example.input) for one in (*self.differing, *self.controls)]
+        return [self.composer.prompt(served.example.input) for served in (*self.differing, *self.controls)]
 
     @cached_property
     def again(self) -> list[Reply]:
@@ -153,9 +153,9 @@ class Case:
             return []
         pairs = zip(self.again, self.differing, strict=True)
         return [
-            reply.prompt_tokens - one.recorded.prompt_tokens
-            for reply, one in pairs
-            if reply.prompt_tokens is not None and one.recorded.prompt_tokens
+            reply.prompt_tokens - served.recorded.prompt_tokens
+            for reply, served in pairs
+            if reply.prompt_tokens is not None and served.recorded.prompt_tokens
         ]
 
     @property
@@ -186,8 +186,8 @@ class Case:
         here can be in its batch and change how it is rounded. other_seeds: another one each time.
         """
         decoding = decoding or self.sender.system.decoding
-        times = [replace(decoding, seed=decoding.seed + time) if other_seeds else decoding for time in range(TIMES)]
-        return [[self.replies([prompt], one, extra=extra)[0] for one in times] for prompt in prompts]
+        repeats = [replace(decoding, seed=decoding.seed + time) if other_seeds else decoding for time in range(TIMES)]
+        return [[self.replies([prompt], each, extra=extra)[0] for each in repeats] for prompt in prompts]
 
     def regained(
         self, prompts: Sequence[Prompt], decoding: Decoding | None = None, *, extra: JsonObject | None = None
@@ -227,24 +227,24 @@ class Case:
 
     def as_served(self, texts: Sequence[str]) -> int:
         """How many are what the server answered."""
-        return sum(text == one.answer.text for text, one in zip(texts, self.differing, strict=False))
+        return sum(text == served.answer.text for text, served in zip(texts, self.differing, strict=False))
 
     def reproduced(self, texts: Sequence[str]) -> tuple[int, bool]:
         """texts: of the faulty measured model, to `prompts`. How many differing answers are the server's and come of the fault, and
         whether the fault explains them: at least half of these, and nearly all with the controls.
         """
         items = (*self.differing, *self.controls)
-        same = [text == one.answer.text for text, one in zip(texts, items, strict=True)]
+        same = [text == served.answer.text for text, served in zip(texts, items, strict=True)]
         fault = [text != plain for text, plain in zip(texts, self.plain, strict=True)]
-        hit = sum(one and other for one, other in zip(same[: self.n], fault, strict=False))
+        hit = sum(is_same and faulty for is_same, faulty in zip(same[: self.n], fault, strict=False))
         return hit, self.most(hit) and sum(same) >= NEARLY_ALL * len(items)
 
-    def most(self, found: int, n: int | None = None) -> bool:
+    def most(self, count: int, n: int | None = None) -> bool:
         """At least half, and no single one."""
-        return found >= FEWEST and 2 * found >= (self.n if n is None else n)
+        return count >= FEWEST and 2 * count >= (self.n if n is None else n)
 
 
-def found(cause: CauseName, explains: bool | None, tried: str, seen: str, *, remedy: str = "") -> CauseTested:
+def cause_tested(cause: CauseName, explains: bool | None, tried: str, seen: str, *, remedy: str = "") -> CauseTested:
     """With the usual remedy where it explains and none is given."""
     if explains:
         remedy = remedy or words.REMEDIES[cause]

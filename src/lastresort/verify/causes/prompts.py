@@ -13,7 +13,7 @@ from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
 from lastresort.stop import check
 from lastresort.types import Message
-from lastresort.verify.causes.case import Case, Measured, found, untested
+from lastresort.verify.causes.case import Case, Measured, cause_tested, untested
 
 
 def system_prompt(case: Case) -> CauseTested | None:
@@ -38,20 +38,20 @@ def system_prompt(case: Case) -> CauseTested | None:
     tried = words.TRIED_WITHOUT_SYSTEM
     if unread is not None:
         seen = words.of_system(same, case.n, unread, None)
-        return found("SYSTEM_PROMPT", case.most(same) and unread, tried, seen)
+        return cause_tested("SYSTEM_PROMPT", case.most(same) and unread, tried, seen)
     if isinstance(case.local, str):  # a model may answer the same with and without it
         return untested("SYSTEM_PROMPT", words.no_counts_either(case.local))
     given, explains = case.reproduced(case.local.answers(bare, case.decoding))
-    return found("SYSTEM_PROMPT", explains, tried, words.of_system(same, case.n, None, given))
+    return cause_tested("SYSTEM_PROMPT", explains, tried, words.of_system(same, case.n, None, given))
 
 
 def _whole_prompt(case: Case) -> CauseTested:
     if case.same_counts:
-        return found("SYSTEM_PROMPT", False, words.TRIED_COUNTS, words.longer(case.offsets))
+        return cause_tested("SYSTEM_PROMPT", False, words.TRIED_COUNTS, words.longer(case.offsets))
     right, anyway = case.regained(case.prompts[: case.n], case.decoding)
     seen = words.of_whole_prompt(right, case.n, anyway)
     tried = words.TRIED_WHOLE_PROMPT
-    return found("SYSTEM_PROMPT", case.most(right - anyway), tried, seen, remedy=words.SEND_PROMPT)
+    return cause_tested("SYSTEM_PROMPT", case.most(right - anyway), tried, seen, remedy=words.SEND_PROMPT)
 
 
 def _without_system(prompt: Prompt) -> Prompt:
@@ -62,11 +62,11 @@ def doubled_start(case: Case) -> CauseTested | None:
     """One token more in each prompt, and the measured weights answer so with a begin-of-text token before their prompt?"""
     one_more = bool(case.offsets) and all(offset == 1 for offset in case.offsets)
     if case.same_counts:
-        return found("DOUBLED_START", False, words.TRIED_COUNTS, words.longer(case.offsets))
+        return cause_tested("DOUBLED_START", False, words.TRIED_COUNTS, words.longer(case.offsets))
     if isinstance(case.local, str):
         if not case.offsets:
             return untested("DOUBLED_START", words.no_counts_either(case.local))
-        return found("DOUBLED_START", one_more, words.TRIED_COUNTS, words.longer(case.offsets))
+        return cause_tested("DOUBLED_START", one_more, words.TRIED_COUNTS, words.longer(case.offsets))
     start = case.local.model.loaded.tokenizer.bos_token_id
     if start is None:
         return None
@@ -74,7 +74,7 @@ def doubled_start(case: Case) -> CauseTested | None:
     texts = case.local.answers(case.prompts, case.decoding, lambda prompt: [start, *render(prompt)])
     same, explains = case.reproduced(texts)
     seen = words.of_second_start(same, case.n, case.offsets)
-    return found("DOUBLED_START", explains, words.TRIED_SECOND_START, seen)
+    return cause_tested("DOUBLED_START", explains, words.TRIED_SECOND_START, seen)
 
 
 def template(case: Case) -> CauseTested:
@@ -82,17 +82,17 @@ def template(case: Case) -> CauseTested:
     if case.explained:
         return untested("TEMPLATE", words.EXPLAINED)
     if case.same_counts:
-        return found("TEMPLATE", False, words.TRIED_COUNTS, words.longer(case.offsets))
+        return cause_tested("TEMPLATE", False, words.TRIED_COUNTS, words.longer(case.offsets))
     if isinstance(case.local, str):
         if not case.offsets:
             return untested("TEMPLATE", words.no_counts_either(case.local))
     else:
         known = next((tried for tried in _templates(case, case.local) if tried[2]), None)
         if known is not None:
-            return found("TEMPLATE", True, words.TRIED_TEMPLATES, words.of_template(known[1], case.n, known[0]))
+            return cause_tested("TEMPLATE", True, words.TRIED_TEMPLATES, words.of_template(known[1], case.n, known[0]))
     if not case.offsets:
-        return found("TEMPLATE", False, words.TRIED_TEMPLATES, words.no_template(case.offsets))
-    return found("TEMPLATE", True, words.TRIED_TEMPLATES, words.other_counts(case.offsets))
+        return cause_tested("TEMPLATE", False, words.TRIED_TEMPLATES, words.no_template(case.offsets))
+    return cause_tested("TEMPLATE", True, words.TRIED_TEMPLATES, words.other_counts(case.offsets))
 
 
 def _rendered(local: Measured) -> Callable[[Prompt], list[int]]:
@@ -103,10 +103,10 @@ def _rendered(local: Measured) -> Callable[[Prompt], list[int]]:
 def _templates(case: Case, local: Measured) -> Iterator[tuple[str, int, bool]]:
     """Each with how many of the server's answers it gives, and whether it explains them."""
     tokenizer = local.model.loaded.tokenizer
-    own = template_of(tokenizer, local.model.template_kwargs)
+    own_template = template_of(tokenizer, local.model.template_kwargs)
     renderings = {
-        "the model's own, without the opening of the answer": _rendering(tokenizer, own, prompt=False),
-        _IN_USER: _rendering(tokenizer, own, prompt=True),
+        "the model's own, without the opening of the answer": _rendering(tokenizer, own_template, prompt=False),
+        _IN_USER: _rendering(tokenizer, own_template, prompt=True),
         **{name: _rendering(tokenizer, ChatTemplate(name, text), prompt=True) for name, text in TEMPLATES.items()},
     }
     for name, render in renderings.items():

@@ -17,7 +17,7 @@ from lastresort.report.words import verify as words
 from lastresort.systems.system import System
 from lastresort.types import Decoding, Grammar, JsonObject, Message
 from lastresort.verify.asking import ServedAnswer
-from lastresort.verify.causes.case import NEARLY_ALL, TIMES, Case, found
+from lastresort.verify.causes.case import NEARLY_ALL, TIMES, Case, cause_tested
 
 REPEATED = 4  # items that are asked again
 BY_CHANCE = 4 / 27  # most of v * (1 - v) * v: what changes with a chance of v changes, does not, and changes again
@@ -47,18 +47,18 @@ def settings(case: Case) -> CauseTested:
     tried = words.tried_seeds(n, TIMES)
     seen = words.of_seeds(varying, n, case.decoding.temperature)
     if case.decoding.temperature > 0:
-        return found("SETTINGS", varying == 0 and n == REPEATED, tried, seen)
+        return cause_tested("SETTINGS", varying == 0 and n == REPEATED, tried, seen)
     if case.most(varying, n):
         samples, alone = _samples(case)
         tried, seen = words.and_alone(tried), words.both_seen(seen, alone)
         if samples:
-            return found("SETTINGS", True, tried, words.so_it_samples(seen, compared=bool(case.controls)))
+            return cause_tested("SETTINGS", True, tried, words.so_it_samples(seen, compared=bool(case.controls)))
     regained = _without_penalties(case)
     if regained is None:
-        return found("SETTINGS", False, tried, words.takes_no_penalties(seen))
+        return cause_tested("SETTINGS", False, tried, words.takes_no_penalties(seen))
     right, anyway = regained
     seen = words.of_penalties(seen, right, case.n, anyway)
-    return found("SETTINGS", case.most(right - anyway), words.and_no_penalties(tried), seen)
+    return cause_tested("SETTINGS", case.most(right - anyway), words.and_no_penalties(tried), seen)
 
 
 def _varying(case: Case, asked: Sequence[Prompt]) -> int:
@@ -86,7 +86,7 @@ def _samples(case: Case) -> tuple[bool, str]:
     changed = [_vary(times) for times in case.alone(case.sendings, other_seeds=True)]
     if not case.most(sum(changed)):
         return False, words.of_alone(sum(changed), case.n)
-    same = [case.sender.prompt(one.example.input) for one in case.controls]
+    same = [case.sender.prompt(served.example.input) for served in case.controls]
     too = sum(_vary(times) for times in case.alone(same, other_seeds=True))
     seen = words.of_alone(sum(changed), case.n, too, len(same))
     if too >= NEARLY_ALL * len(same):
@@ -120,19 +120,19 @@ def form(case: Case) -> CauseTested | None:
     grammar = case.decoding.grammar
     if grammar is None:
         return None
-    invalid = sum(not _keeps(grammar, one.answer.text) for one in case.differing)
+    invalid = sum(not _keeps(grammar, served.answer.text) for served in case.differing)
     if case.sent == "input":
-        return found("FORM", case.most(invalid), words.TRIED_FORM, words.of_form(invalid, case.n))
+        return cause_tested("FORM", case.most(invalid), words.TRIED_FORM, words.of_form(invalid, case.n))
     if (wrapped := _wrapped(case, grammar)) is not None:
         return wrapped
     odd = Decoding(PROBE_TOKENS, grammar=Grammar(json_schema=PROBE))
-    kept = sum(_is_probe(reply.text) for reply in case.replies(PROBED, odd))
+    probes_kept = sum(_is_probe(reply.text) for reply in case.replies(PROBED, odd))
     n = len(PROBED)
     free = replace(case.decoding, grammar=None)
     same = case.as_served([case.text(reply, case.decoding) for reply in case.replies(case.sendings, free)])
-    seen = words.of_odd_schema(kept, n, invalid, same, case.n)
-    explains = kept < n and (case.most(invalid) or case.most(same))
-    return found("FORM", explains, words.TRIED_ODD_SCHEMA, seen)
+    seen = words.of_odd_schema(probes_kept, n, invalid, same, case.n)
+    explains = probes_kept < n and (case.most(invalid) or case.most(same))
+    return cause_tested("FORM", explains, words.TRIED_ODD_SCHEMA, seen)
 
 
 def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
@@ -145,7 +145,7 @@ def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
     if not explains:
         return None
     seen = words.of_wrapped_choice(same, case.n)
-    return found("FORM", True, words.TRIED_OWN_SCHEMA, seen, remedy=words.BARE_CHOICES)
+    return cause_tested("FORM", True, words.TRIED_OWN_SCHEMA, seen, remedy=words.BARE_CHOICES)
 
 
 def _keeps(grammar: Grammar, text: str) -> bool:
@@ -162,11 +162,11 @@ def _is_probe(text: str) -> bool:
 def ended_early(case: Case) -> CauseTested:
     """Are its answers beginnings of those that were measured? How long do they get if they may be longer?"""
     limit = case.decoding.max_new_tokens
-    short = [place for place, one in enumerate(case.differing) if _ends_early(one, limit)]
+    short = [place for place, served in enumerate(case.differing) if _ends_early(served, limit)]
     cut = sum(case.differing[place].answer.finish == "length" for place in short)
     seen = words.of_ends(len(short), case.n, cut)
     if not case.most(len(short)):
-        return found("ENDED_EARLY", False, words.TRIED_ENDS, seen)
+        return cause_tested("ENDED_EARLY", False, words.TRIED_ENDS, seen)
     longer = replace(case.sender.system.decoding, max_new_tokens=4 * limit)
     replies = case.replies([case.sendings[place] for place in short], longer)
     still = [
@@ -175,32 +175,32 @@ def ended_early(case: Case) -> CauseTested:
         if case.text(reply) == case.differing[place].answer.text and reply.completion_tokens is not None
     ]
     seen = words.of_longer_limit(seen, longer.max_new_tokens, still)
-    return found("ENDED_EARLY", True, words.TRIED_LONGER, seen)
+    return cause_tested("ENDED_EARLY", True, words.TRIED_LONGER, seen)
 
 
-def beyond_rounding(one: ServedAnswer, system: System) -> bool:
+def beyond_rounding(served: ServedAnswer, system: System) -> bool:
     """What no rounding does: another number of prompt tokens, an answer without its form, or one that is cut below its limit. At
     its limit it lacks the form because it is long, which rounding can do.
     """
-    answer, recorded, grammar = one.answer, one.recorded, system.decoding.grammar
-    if _is_cut_below(one, system.decoding.max_new_tokens):
+    answer, recorded, grammar = served.answer, served.recorded, system.decoding.grammar
+    if _is_cut_below(served, system.decoding.max_new_tokens):
         return True
     whole = answer.finish != "length" and recorded.format_ok is not False
     if grammar is not None and whole and not _keeps(grammar, answer.text):
         return True
-    counted = one.counted and not is_endpoint(system.model) and recorded.prompt_tokens > 0
+    counted = served.counted and not is_endpoint(system.model) and recorded.prompt_tokens > 0
     return counted and answer.prompt_tokens != recorded.prompt_tokens
 
 
-def _ends_early(one: ServedAnswer, limit: int) -> bool:
+def _ends_early(served: ServedAnswer, limit: int) -> bool:
     """A beginning of the measured answer, or one that is cut below the limit that was sent. An empty one says nothing."""
-    text, whole, cut = one.answer.text, one.recorded.answer.strip(), one.answer.finish == "length"
+    text, whole, cut = served.answer.text, served.recorded.answer.strip(), served.answer.finish == "length"
     if len(text) < len(whole) and whole.startswith(text):
         return cut or bool(text)
-    return _is_cut_below(one, limit)
+    return _is_cut_below(served, limit)
 
 
-def _is_cut_below(one: ServedAnswer, limit: int) -> bool:
+def _is_cut_below(served: ServedAnswer, limit: int) -> bool:
     """Without the server's count nobody knows where it was cut."""
-    cut = one.answer.finish == "length" != one.recorded.finish
-    return cut and one.counted and one.answer.completion_tokens < limit
+    cut = served.answer.finish == "length" != served.recorded.finish
+    return cut and served.counted and served.answer.completion_tokens < limit

@@ -12,7 +12,7 @@ from typing import Any
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.verify.causes.case import NEARLY_ALL, Case, Measured, found, open_measured, untested
+from lastresort.verify.causes.case import NEARLY_ALL, Case, Measured, cause_tested, open_measured, untested
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
 SPREADS = 2  # of what rounding to 4 bits moves, which it seldom exceeds
@@ -50,7 +50,7 @@ def _of_base(case: Case) -> CauseTested:
 
 def _by_base(case: Case, texts: Sequence[str]) -> CauseTested:
     same, explains = case.reproduced(texts)
-    return found("ADAPTER", explains, words.TRIED_BASE, words.of_base(same, case.n))
+    return cause_tested("ADAPTER", explains, words.TRIED_BASE, words.of_base(same, case.n))
 
 
 def precision(case: Case) -> CauseTested:
@@ -66,7 +66,7 @@ def precision(case: Case) -> CauseTested:
     if case.most(same):
         seen, all_same = words.of_measured_again(same, case.n), same >= NEARLY_ALL * case.n
         remedy = words.no_fault(measured_in) if all_same else words.of_rounding(measured_in)
-        return found("PRECISION", True, words.TRIED_AGAIN, seen, remedy=remedy)
+        return cause_tested("PRECISION", True, words.TRIED_AGAIN, seen, remedy=remedy)
     gaps = _gaps(case, case.local)
     if not gaps:
         return untested("PRECISION", words.NO_TOKEN)
@@ -76,19 +76,19 @@ def precision(case: Case) -> CauseTested:
     remedy = words.of_rounding(measured_in) if explains else ""
     other = _other_precision(case) if explains else _four_bits(case, gaps)
     if other is None:
-        return found("PRECISION", explains, tried, seen, remedy=remedy)
+        return cause_tested("PRECISION", explains, tried, seen, remedy=remedy)
     tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
-    return found("PRECISION", explains or other.explains, tried, seen, remedy=remedy)
+    return cause_tested("PRECISION", explains or other.explains, tried, seen, remedy=remedy)
 
 
 def _gaps(case: Case, local: Measured) -> list[float]:
     """For each answer that differs in a token: how much less likely the server's is, in nats."""
     tokenizer = local.model.loaded.tokenizer
     asked, pairs = [], []
-    for prompt, one in zip(case.prompts, case.differing, strict=False):
+    for prompt, answered in zip(case.prompts, case.differing, strict=False):
         measured, served = (
             tokenizer(text, add_special_tokens=False)["input_ids"]
-            for text in (one.recorded.answer.strip(), one.answer.text)
+            for text in (answered.recorded.answer.strip(), answered.answer.text)
         )
         place = next((i for i, (a, b) in enumerate(zip(measured, served, strict=False)) if a != b), None)
         if place is None:
@@ -99,7 +99,7 @@ def _gaps(case: Case, local: Measured) -> list[float]:
             pairs.append(texts)
     if not asked or local.model.score is None:
         return []
-    return [own - other for own, other in local.model.score(asked, pairs)]
+    return [measured_logp - served_logp for measured_logp, served_logp in local.model.score(asked, pairs)]
 
 
 @dataclass(frozen=True, slots=True)
