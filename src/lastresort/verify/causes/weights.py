@@ -12,7 +12,7 @@ from typing import Any
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.verify.causes.case import NEARLY_ALL, Case, Measured, cause_tested, open_measured, untested
+from lastresort.verify.causes.case import FEWEST, NEARLY_ALL, Case, Measured, cause_tested, open_measured, untested
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
 SPREADS = 2  # of what rounding to 4 bits moves, which it seldom exceeds
@@ -72,7 +72,7 @@ def precision(case: Case) -> CauseTested:
         return untested("PRECISION", words.NO_TOKEN)
     near = sum(gap <= NEAR_NATS for gap in gaps)
     tried, seen = words.TRIED_TOKEN, words.of_first_token(near, len(gaps))
-    explains = case.most(near) and near >= NEARLY_ALL * len(gaps)
+    explains = near >= FEWEST and near >= NEARLY_ALL * len(gaps)
     remedy = words.of_rounding(measured_in) if explains else ""
     other = _other_precision(case) if explains else _four_bits(case, gaps)
     if other is None:
@@ -134,7 +134,7 @@ def _four_bits(case: Case, gaps: Sequence[float]) -> _Coarser | None:
     spread = math.sqrt(sum(move * move for move in moved) / len(moved))
     within = sum(gap <= SPREADS * spread for gap in gaps)
     seen = words.of_four_bits(spread, within, len(gaps), SPREADS, same, case.n)
-    return _Coarser(words.ROUNDED, seen, case.most(within) and within >= NEARLY_ALL * len(gaps))
+    return _Coarser(words.ROUNDED, seen, within >= FEWEST and within >= NEARLY_ALL * len(gaps))
 
 
 @contextmanager
