@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,7 +49,7 @@ class WithAWorseOne(Processes):
 
     def each(self, make: Callable[[], T]) -> list[T]:
         own: Any = make()
-        return [own, replace(own, ok=False, reason="its card computes otherwise")]
+        return [own, own.replaced(ok=False, reason="its card computes otherwise")]
 
 
 def test_a_check_that_fails_in_one_process_counts_in_all() -> None:

@@ -22,8 +22,9 @@ from groups_support import (
 from lastresort.engine.choose import Sampling, choose, random_stream
 from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import generate
-from lastresort.engine.support import FirstBatchCheck, check_first_batch
+from lastresort.engine.support import check_first_batch
 from lastresort.errors import DataError, InputError
+from lastresort.records.training import FirstBatch
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.sampling import member_seed
@@ -240,7 +241,7 @@ def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):
 
 
 def failed(*_):
-    return FirstBatchCheck(1.0, 1.0, False, "packed and plain differ")
+    return FirstBatch.not_compared("packed and plain differ", gradient_difference=1.0)
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked for", "the check failed"])

@@ -16,9 +16,9 @@ import torch
 
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
-from lastresort.engine.support import FirstBatchCheck, check_first_batch
+from lastresort.engine.support import check_first_batch
 from lastresort.errors import BudgetError, DataError, InputError
-from lastresort.records.training import TrainedSteps
+from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.stop import StopRequest
 from lastresort.train.adapters.adapters import (
     adapters_in_base_precision,
@@ -167,8 +167,8 @@ def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
     first = batch_of(0, 8, settings.batch_size, settings.seed)
     if not right:
 
-        def wrong(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
-            return replace(check_first_batch(model, rows), ok=False, reason="packed and plain differ")
+        def wrong(model: Any, rows: Sequence[Row]) -> FirstBatch:
+            return check_first_batch(model, rows).replaced(ok=False, reason="packed and plain differ")
 
         monkeypatch.setattr("lastresort.train.loop.policy.check_first_batch", wrong)
     paths: list[str] = []

@@ -28,12 +28,12 @@ from lastresort.cli.main import app
 from lastresort.climb.budget import Budget
 from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
-from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.gate import suite_table
 from lastresort.models.local import load_local
 from lastresort.records.gate import GateFindings, TargetCompared
+from lastresort.records.training import FirstBatch
 from lastresort.report.commands import set_options
 from lastresort.report.study import ArmSettings, OrpoVsDpoDocument
 from lastresort.report.study_page import shown, standing_alone, study_page
@@ -105,8 +105,8 @@ def items_of(n: int = 7) -> list[TrainingItem]:
     return paired(good, bad)
 
 
-def failing(*_: object) -> FirstBatchCheck:
-    return FirstBatchCheck(1.0, 1.0, False, "packed and plain forward differ on the first batch")
+def failing(*_: object) -> FirstBatch:
+    return FirstBatch.not_compared("packed and plain forward differ on the first batch", gradient_difference=1.0)
 
 
 @pytest.mark.sampled(7)

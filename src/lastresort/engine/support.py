@@ -17,6 +17,7 @@ from lastresort.engine.forest import Row, plan_forest
 from lastresort.engine.kernel_choice import HeadShape, candidates, kernel_named, trial
 from lastresort.engine.parts import Head, Parts, back_into_shards, take_apart, trunk_hidden, whole
 from lastresort.errors import ContractError
+from lastresort.records.training import FirstBatch
 
 # Of the probe's logits (relative, by norm), of a first batch's loss (nats), of its gradient (relative, by norm).
 TOLERANCES = {
@@ -42,29 +43,6 @@ class Support:
     equal_lengths: bool
     kernel: ForestKernel
     passed_over: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FirstBatchCheck:
-    """Packed against plain on a few rows, by the negative log-likelihood of their targets, whatever the objective makes of it.
-
-    loss_difference: largest of a row's mean loss per token, in nats. largest_loss: of these rows, by the plain form; where it is
-    above 1, loss_limit is a share of it, otherwise in nats. gradient_difference: norm of the difference over the norm of the
-    plain gradient, None where nothing is trained; a large one is held against the difference of the plain gradient from that
-    of the same rows one by one, which raises gradient_limit. reason: why not, if not ok. A packed pass that fails counts as
-    having given no gradient; its limits are 0, since nothing is compared. kernel: what computed the packed attention, None where
-    there was none. passed_over: faster kernels, with the reason against each.
-    """
-
-    loss_difference: float
-    gradient_difference: float | None
-    ok: bool
-    reason: str | None
-    kernel: str | None = None
-    passed_over: str = ""
-    largest_loss: float = 0.0
-    loss_limit: float = 0.0
-    gradient_limit: float = 0.0
 
 
 def support(model: Any) -> Support:
@@ -136,7 +114,7 @@ def longest_packed(model: Any) -> int | None:
     return sliding_window(take_apart(model).config)
 
 
-def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
+def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatch:
     """Compare loss and gradients of the packed form with the plain forward; the parameters' gradients stay as they are."""
     from lastresort.engine.logp import target_logps
 
@@ -144,7 +122,7 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
     passed_over = "; ".join(known.passed_over)
     reason = why_plain_batch(known, max(len(row.ids) for row in rows))
     if reason is not None:
-        return FirstBatchCheck(0.0, None, False, reason, passed_over=passed_over)
+        return FirstBatch.not_compared(reason, passed_over)
     trained = [p for p in model.parameters() if p.requires_grad]
 
     def losses_of(some: Sequence[Row], *, plain: bool) -> Tensor:
@@ -167,7 +145,7 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
         raise
     except _FAILURES as error:
         failure = f"the packed form fails on the first batch: {error}"
-        return FirstBatchCheck(0.0, 1.0, False, failure, known.kernel.name, passed_over)
+        return FirstBatch.not_compared(failure, passed_over, gradient_difference=1.0, kernel=known.kernel.name)
     _, loss_limit, gradient_limit = TOLERANCES[next(model.parameters()).dtype]
     difference, largest = float((losses - expected).abs().max()), float(expected.abs().max())
     wrong = not difference <= loss_limit * max(1.0, largest)
@@ -181,16 +159,16 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
             gradient_limit = max(gradient_limit, OWN_DIFFERENCES * own)
         wrong = wrong or not relative <= gradient_limit
     reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}{told})"
-    return FirstBatchCheck(
-        difference,
-        relative,
-        not wrong,
-        reason if wrong else None,
-        known.kernel.name,
-        passed_over,
-        largest,
-        loss_limit,
-        gradient_limit,
+    return FirstBatch(
+        loss_difference=difference,
+        gradient_difference=relative,
+        ok=not wrong,
+        reason=reason if wrong else None,
+        kernel=known.kernel.name,
+        passed_over=passed_over,
+        largest_loss=largest,
+        loss_limit=loss_limit,
+        gradient_limit=gradient_limit,
     )
 
 

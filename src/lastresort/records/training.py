@@ -5,7 +5,7 @@ The events of a climb and training.json hold the same values.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import ConfigDict
 
@@ -66,7 +66,15 @@ class AdaptedLayers(JsonDocument):
 
 
 class FirstBatch(JsonDocument):
-    """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
+    """Packed against plain on a few rows of the first batch, by the negative log-likelihood of their targets, whatever the objective
+    makes of it.
+
+    loss_difference: largest of a row's mean loss per token, in nats. largest_loss: of these rows, by the plain form; where it is
+    above 1, loss_limit is a share of it, otherwise in nats. gradient_difference: norm of the difference over the norm of the
+    plain gradient, None where nothing is trained; a large one is held against the difference of the plain gradient from that
+    of the same rows one by one, which raises gradient_limit. reason: why not, if not ok. kernel: what computed the packed
+    attention, None where there was none. passed_over: faster kernels, with the reason against each.
+    """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
 
@@ -79,6 +87,23 @@ class FirstBatch(JsonDocument):
     largest_loss: float
     loss_limit: float
     gradient_limit: float
+
+    @classmethod
+    def not_compared(
+        cls, reason: str, passed_over: str = "", *, gradient_difference: float | None = None, kernel: str | None = None
+    ) -> Self:
+        """A model without the packed form, or whose packed pass fails, which counts as having given no gradient. Its limits are 0."""
+        return cls(
+            loss_difference=0.0,
+            gradient_difference=gradient_difference,
+            ok=False,
+            reason=reason,
+            kernel=kernel,
+            passed_over=passed_over,
+            largest_loss=0.0,
+            loss_limit=0.0,
+            gradient_limit=0.0,
+        )
 
 
 class TrainedSteps(JsonDocument):

@@ -15,21 +15,23 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from lastresort.engine.parts import in_shards
-from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.foreign import opened, read_json
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, sync_file
+from lastresort.records.training import FirstBatch
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.loop.processes import Processes
 from lastresort.types import Progress
@@ -53,11 +55,11 @@ class CheckpointState:
     computed_tokens: int
     nominal_tokens: int
     seconds: float
-    check: FirstBatchCheck | None = None
+    check: FirstBatch | None = None
     threads: int | None = None
 
     def after(
-        self, computed_tokens: int, nominal_tokens: int, seconds: float, check: FirstBatchCheck | None
+        self, computed_tokens: int, nominal_tokens: int, seconds: float, check: FirstBatch | None
     ) -> CheckpointState:
         """One step later; the tokens are those of the step."""
         computed, nominal = self.computed_tokens + computed_tokens, self.nominal_tokens + nominal_tokens
@@ -182,7 +184,7 @@ def save_checkpoint(
     def take_place() -> None:
         if writers.main:
             with disk_errors(folder):
-                (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+                (fresh / STATE).write_text(json.dumps(to_jsonable_python(state, inf_nan_mode="constants")), encoding="utf-8")
             replace_folder(fresh, folder)
 
     try:
@@ -382,8 +384,8 @@ def _read_state(path: Path) -> CheckpointState:
     try:
         fields = read_json(path, lenient=True)  # a loss may be NaN
         check = fields.pop("check", None)
-        return CheckpointState(**fields, check=None if check is None else FirstBatchCheck(**check))
-    except (InputError, TypeError, AttributeError, OSError) as error:
+        return CheckpointState(**fields, check=None if check is None else FirstBatch(**check))
+    except (InputError, ValidationError, TypeError, AttributeError, OSError) as error:
         raise _damaged(path) from error
 
 

@@ -16,7 +16,8 @@ from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_evenly, split_units
 from lastresort.engine.logp import TargetLogps, row_sums, target_logps
 from lastresort.engine.parts import back_into_shards
-from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed, support, why_plain_batch
+from lastresort.engine.support import check_first_batch, longest_packed, support, why_plain_batch
+from lastresort.records.training import FirstBatch
 from lastresort.train.adapters.adapters import adapters_in_base_precision
 from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.processes import Processes
@@ -132,7 +133,7 @@ class Policy:
         processes: Processes,
         *,
         plain: bool = False,
-        check: FirstBatchCheck | None = None,
+        check: FirstBatch | None = None,
     ) -> None:
         self.model, self.processes, self.max_pass_tokens = model, processes, max_pass_tokens
         self._asked_plain = self._plain = plain
@@ -154,7 +155,7 @@ class Policy:
         """Whether everything of the run takes the plain path: it was asked for, or the check found the packed one wrong."""
         return self._plain
 
-    def _take_path(self, check: FirstBatchCheck | None) -> None:
+    def _take_path(self, check: FirstBatch | None) -> None:
         self.check = check
         if check is not None and not check.ok:
             # Without a gradient to compare, the engine refused the packed form and takes the plain path by itself.
