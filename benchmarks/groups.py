@@ -33,9 +33,11 @@ def prompts_of(n: int) -> list[str]:
 
 def ours(loaded: Any, prompts: list[str], settings: TrainSettings) -> tuple[list[float], list[float], list[float]]:
     """Ends of steps in seconds, mean rewards and mean answer lengths of each step."""
+    from lastresort.spec.score import Reward
+    from lastresort.spec.values import ReadContext
     from lastresort.train.groups.groups import groups_from
     from lastresort.train.loop.loop import StepSeen, train
-    from lastresort.train.settings import GroupSettings, RewardTerm
+    from lastresort.train.settings import GroupSettings
 
     model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
     ends, rewards, lengths = list[float](), list[float](), list[float]()
@@ -49,7 +51,7 @@ def ours(loaded: Any, prompts: list[str], settings: TrainSettings) -> tuple[list
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "reward.py").write_text(REWARD, encoding="utf-8")
-        term = RewardTerm("python", {"file": str(folder / "reward.py"), "function": "vowels"}, 1.0)
+        term = Reward.model_validate({"python": "reward.py:vowels"}, context=ReadContext(folder.resolve()))
         sampling = GroupSettings(group_size=MEMBERS, max_new_tokens=NEW_TOKENS)
         with groups_from(
             examples,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.groups.groups import SampledGroups, groups_from
-from lastresort.train.settings import AdapterSettings, GroupSettings, RewardTerm
-from lastresort.types import Example, Message
+from lastresort.train.settings import AdapterSettings, GroupSettings
+from lastresort.types import Example, Json, Message
 from tiny_model import save_tiny_model
 
 ADAPTER = AdapterSettings(r=4, alpha=8, target="all-linear")
@@ -20,6 +22,15 @@ def spread(completion):
 def letters(completion, **columns):
     return sum(c in "abcdefghijklmnopqrstuvwxyz" for c in completion) / 6
 """
+
+
+@dataclass(frozen=True)
+class RewardTerm:
+    """A reward as a training file describes it."""
+
+    name: str
+    parameters: Mapping[str, Json]
+    weight: float = 1.0
 
 
 def tiny_and_tokenizer(folder: Path, *, dtype: str = "float32", head: float = 1.0) -> tuple[Any, Any]:

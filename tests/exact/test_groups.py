@@ -13,6 +13,7 @@ from groups_support import (
     ADAPTER,
     REWARDS,
     SETTINGS,
+    RewardTerm,
     examples,
     python_reward,
     reward_file,
@@ -30,7 +31,7 @@ from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.sampling import member_seed
 from lastresort.train.loop.loop import train
 from lastresort.train.loop.policy import token_logps
-from lastresort.train.settings import GroupSettings, Objective, RewardTerm, TrainSettings
+from lastresort.train.settings import GroupSettings, Objective, TrainSettings
 
 FIRST = "def first(completion):\n    return float(ord(completion[0]) % 2) if completion else 0.5\n"
 

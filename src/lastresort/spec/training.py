@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
@@ -32,12 +32,12 @@ from lastresort.spec.values import (
     refuse,
 )
 from lastresort.train.settings import (
+    DataFiles,
     Groups,
     GroupSettings,
     LongerRows,
     OnError,
     Optimizer,
-    RewardTerm,
     Schedule,
     TrainedTurns,
     TrainingFile,
@@ -46,6 +46,7 @@ from lastresort.train.settings import (
 )
 from lastresort.types import JsonObject
 
+S = TypeVar("S", TrainSettings, TrainingFile, DataFiles, GroupSettings)
 TRAINING = FileKind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 USUAL, SAMPLING = TrainSettings(learning_rate=0.0), GroupSettings()  # the defaults of the file's keys, and more
@@ -332,45 +333,40 @@ def _refuse_foreign(document: YamlDocument) -> None:
 
 def _training_file(keys: TrainingKeys, path: Path, reading: ReadContext) -> TrainingFile:
     output = keys.output if keys.output is not None else path.with_name(f"{path.stem}-out")
-    settings = TrainSettings(
+    settings = _of_keys(
+        TrainSettings,
+        keys,
         objective=keys.objective.settings,
         adapter=keys.adapter.settings,
         learning_rate=keys.rate,
-        **{name: getattr(keys, name) for name in _OF_THE_LOOP},
     )
-    return TrainingFile(
+    return _of_keys(
+        TrainingFile,
+        keys,
         path=path,
         resolved=_resolved(keys, output, reading),
-        data=keys.data.files,
+        data=_of_keys(DataFiles, keys.data),
         columns={} if keys.columns is None else keys.columns.names,
         settings=settings,
         output=output,
         groups=_groups(keys) if settings.objective.need == "groups" else None,
-        **{name: getattr(keys, name) for name in _OF_THE_FILE},
     )
 
 
 def _groups(keys: TrainingKeys) -> Groups:
     return Groups(
-        reward=tuple(RewardTerm(term.name, term.parameters, term.weight) for term in keys.reward),
-        sampling=GroupSettings(
-            tries=keys.all_tries,
-            **{name: getattr(keys, name) for name in _OF_SAMPLING},
-        ),
+        reward=keys.reward,
+        sampling=_of_keys(GroupSettings, keys, tries=keys.all_tries),
         on_error=keys.on_error,
         limits=keys.limits.settings,
         server=None if keys.server is None else keys.server.plan,
     )
 
 
-def _named_alike(settings: type[TrainSettings | TrainingFile | GroupSettings], *but: str) -> tuple[str, ...]:
-    """The keys of the file that are taken as they are."""
-    return tuple(one.name for one in fields(settings) if one.name in TrainingKeys.model_fields and one.name not in but)
-
-
-_OF_THE_LOOP = _named_alike(TrainSettings, "objective", "adapter", "learning_rate")
-_OF_THE_FILE = _named_alike(TrainingFile, "data", "columns", "output")
-_OF_SAMPLING = _named_alike(GroupSettings, "tries")
+def _of_keys(kind: type[S], keys: Section, /, **others: Any) -> S:
+    """Settings of the keys that have the same names, and `others`, which the file lacks or has otherwise."""
+    alike = [one.name for one in fields(kind) if one.name in type(keys).model_fields and one.name not in others]
+    return kind(**{name: getattr(keys, name) for name in alike}, **others)
 
 
 def _resolved(keys: TrainingKeys, output: Path, reading: ReadContext) -> JsonObject:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from lastresort.errors import InputError
-from lastresort.evals.user_code.process import CodeLimits
+from lastresort.evals.user_code.process import GIB, CodeLimits, limits_in
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.paths import check_model_name, existing_path, relative_name
 from lastresort.spec.sections import Count
@@ -30,16 +30,10 @@ from lastresort.spec.values import (
     to_number,
     unknown_name,
 )
-from lastresort.train.settings import (
-    AdapterSettings,
-    DataFiles,
-    Objective,
-    ServerPlan,
-)
+from lastresort.train.settings import AdapterSettings, Objective, ServerPlan
 from lastresort.types import AdapterChoice, AdapterKind, Json, JsonObject
 
 USUAL = CodeLimits()
-GIB = 1 << 30
 ENDPOINT = "http://host/v1#NAME or openai:NAME"
 
 
@@ -56,8 +50,7 @@ class LimitKeys(Section):
 
     @property
     def settings(self) -> CodeLimits:
-        memory_bytes = None if isinstance(self.memory_gib, str) else max(1, round(self.memory_gib * GIB))
-        return CodeLimits(self.time_s, memory_bytes, self.load_s)
+        return limits_in(dict(self), USUAL)
 
     def written(self, reading: ReadContext) -> JsonObject:
         return dict(self)
@@ -163,10 +156,6 @@ class DataKeys(Section):
             with below("eval"):
                 found |= _held_out(value["eval"], reading)
         return found
-
-    @property
-    def files(self) -> DataFiles:
-        return DataFiles(self.train, self.eval, self.eval_share)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

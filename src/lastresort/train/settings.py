@@ -23,6 +23,8 @@ from lastresort.types import AdapterChoice, AdapterKind, Json, adapter_choice
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lastresort.train.rewards import RewardChoice
+
 Target = Literal["attention", "all-linear"] | tuple[str, ...]
 Optimizer = Literal["adamw", "paged_adamw_8bit"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -175,15 +177,6 @@ class DataFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class RewardTerm:
-    """One term of the reward of group objectives: weight times the value of the scorer of this name."""
-
-    name: str
-    parameters: Mapping[str, Json]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class GroupSettings:
     """How groups are drawn.
 
@@ -238,10 +231,10 @@ class ServerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """What the objectives on groups also need. on_error: whether a reward function that fails stops the run, or counts as 0.
-    server: what samples in place of the engine, None for the engine."""
+    """What the objectives on groups also need. reward: its terms, which are summed. on_error: whether a reward function that fails
+    stops the run, or counts as 0. server: what samples in place of the engine, None for the engine."""
 
-    reward: tuple[RewardTerm, ...]
+    reward: tuple[RewardChoice, ...]
     sampling: GroupSettings
     on_error: OnError
     limits: CodeLimits
