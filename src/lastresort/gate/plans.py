@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import Protocol
 
 from lastresort.evals.evidence.sequential import LOOKING, expected_units, look_schedule
-from lastresort.gate.lm_eval.asking import AnswerChunks
-from lastresort.gate.suites.asking import AnswerBatches, ask
+from lastresort.gate.lm_eval.asking import DocumentChunk
+from lastresort.gate.suites.asking import AnswerBatches, SuiteBatch, ask
 from lastresort.gate.suites.suite import ItemTranscripts, SideName, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power, why_no_headroom
 from lastresort.models.protocol import Model
@@ -147,7 +147,7 @@ def run_pilot(
     kept: SuiteAnswers,
     progress: Progress,
     stop: Stop = NEVER,
-    answered: AnswerBatches | None = None,
+    answered: AnswerBatches[SuiteBatch] | None = None,
 ) -> PilotResult:
     """Ask the base, look by look, until the plan has seen enough. None of these items is scored. answered: as of `ask`."""
     pilot = PilotResult((), (), {})
@@ -180,7 +180,7 @@ class ExternalSuite(Protocol):
         power: float,
         progress: Progress,
         stop: Stop = NEVER,
-        answered: AnswerChunks | None = None,
+        answered: AnswerBatches[DocumentChunk] | None = None,
     ) -> None:
         """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: checked after every batch,
         which is kept by then. answered: who answers, None for the model itself."""
@@ -212,7 +212,7 @@ class SettledSuite:
         power: float,
         progress: Progress,
         stop: Stop = NEVER,
-        answered: AnswerChunks | None = None,
+        answered: AnswerBatches[DocumentChunk] | None = None,
     ) -> None: ...
 
     def judge(self, power: float) -> list[SuiteFound]:

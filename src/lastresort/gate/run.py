@@ -35,7 +35,15 @@ from lastresort.gate.scored import (
     measures_so_far,
 )
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
-from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuitePart, SuiteReplies, ask_each, joined
+from lastresort.gate.suites.asking import (
+    AnswerBatches,
+    KeptAnswers,
+    SuiteBatch,
+    SuitePart,
+    SuiteReplies,
+    ask_each,
+    joined,
+)
 from lastresort.gate.suites.suite import SideName
 from lastresort.gate.target import GateTarget, alone
 from lastresort.gate.verdict.compare import planned_power
@@ -226,7 +234,7 @@ class GateRunner:
         for suite in self.further:
             suite.answer(side, model, self.kept.workspace, power, self.progress, self.stop, answered)
 
-    def _batch_answers(self, side: SideName) -> AnswerBatches | None:
+    def _batch_answers(self, side: SideName) -> AnswerBatches[SuiteBatch] | None:
         return None if self.workers is None else self.workers.suites(side)
 
     def _answer_target(self, target: GateTarget, side: SideName, model: Model, most: int | None = None) -> None:

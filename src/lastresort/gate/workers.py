@@ -11,15 +11,13 @@ the replies here, so neither tasks nor their code travel.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.measure import JobFailure
 from lastresort.gate.lm_eval.asking import (
-    AnswerChunks,
-    AnsweredChunks,
     DocumentChunk,
     HarnessReplies,
     HarnessRequest,
@@ -28,7 +26,7 @@ from lastresort.gate.lm_eval.asking import (
 )
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.sides import GateSide
-from lastresort.gate.suites.asking import AnswerBatches, AnsweredBatches, SuiteBatch, answer_batch
+from lastresort.gate.suites.asking import AnswerBatches, Answered, SuiteBatch, answer_batch
 from lastresort.gate.suites.suite import SideName, Suite, SuiteItem
 from lastresort.gate.target import MeasuredBy, alone
 from lastresort.models.open import ModelOpening, local_model
@@ -40,6 +38,7 @@ from lastresort.scale.work import JobAnswers, JobModel, WorkerJob, is_loaded
 from lastresort.stop import Stop
 
 B = TypeVar("B", SuiteBatch, DocumentChunk)
+MakeJob = Callable[[JobModel, B], WorkerJob[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +103,21 @@ class GateWorkers:
         openings = {name: opening for name, side in sides.items() if (opening := _loaded_opening(side)) is not None}
         return cls(crew, openings)
 
-    def suites(self, side: SideName) -> AnswerBatches | None:
+    def suites(self, side: SideName) -> AnswerBatches[SuiteBatch] | None:
         """Their answers to suites, None where this process alone can answer."""
-        opening = self.openings.get(side)
-        if opening is None:
-            return None
+        return self._answers(side, SuiteJob.of)
 
-        def answer(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
-            return _SentAhead(self.crew, JobModel.of(opening, model), batches, SuiteJob.of, stop).answered()
-
-        return answer
-
-    def documents(self, side: SideName) -> AnswerChunks | None:
+    def documents(self, side: SideName) -> AnswerBatches[DocumentChunk] | None:
         """Their replies to lm-eval, None where this process alone can answer."""
+        return self._answers(side, HarnessJob.of)
+
+    def _answers(self, side: SideName, job: MakeJob[B]) -> AnswerBatches[B] | None:
         opening = self.openings.get(side)
         if opening is None:
             return None
 
-        def answer(model: Model, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
-            return _SentAhead(self.crew, JobModel.of(opening, model), chunks, HarnessJob.of, stop).answered()
+        def answer(model: Model, batches: Iterator[B], stop: Stop) -> Answered[B]:
+            return _SentAhead(self.crew, JobModel.of(opening, model), batches, job, stop).answered()
 
         return answer
 
@@ -163,16 +158,16 @@ class _SentAhead(Generic[B]):
         crew: Crew,
         model: JobModel,
         batches: Iterator[B],
-        job: Callable[[JobModel, B], WorkerJob[str, Any]],
+        job: MakeJob[B],
         stop: Stop,
     ) -> None:
         self._crew, self._model, self._stop = crew, model, stop
         self._batches: Iterator[B] = batches
-        self._job: Callable[[JobModel, B], WorkerJob[str, Any]] = job
+        self._job: MakeJob[B] = job
         self._sent: deque[_SentBatch[B]] = deque()
         self._has_counted = False
 
-    def answered(self) -> Generator[B, None, None]:
+    def answered(self) -> Answered[B]:
         try:
             self._send_ahead()
             while self._sent or self._send_next():

@@ -66,8 +66,8 @@ class AdaptedLayers(JsonDocument):
 
 
 class FirstBatch(JsonDocument):
-    """Packed against plain on a few rows of the first batch, by the negative log-likelihood of their targets, whatever the objective
-    makes of it.
+    """Packed against plain on a few rows of the first batch, by the negative log-likelihood of their targets, whatever the
+    objective makes of it.
 
     loss_difference: largest of a row's mean loss per token, in nats. largest_loss: of these rows, by the plain form; where it is
     above 1, loss_limit is a share of it, otherwise in nats. gradient_difference: norm of the difference over the norm of the
@@ -92,7 +92,7 @@ class FirstBatch(JsonDocument):
     def not_compared(
         cls, reason: str, passed_over: str = "", *, gradient_difference: float | None = None, kernel: str | None = None
     ) -> Self:
-        """A model without the packed form, or whose packed pass fails, which counts as having given no gradient. Its limits are 0."""
+        """Of a model without the packed form, or whose packed pass fails, which counts as having given no gradient."""
         return cls(
             loss_difference=0.0,
             gradient_difference=gradient_difference,

@@ -9,18 +9,18 @@ import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.evals.measure import JobFailure
 from lastresort.gate.lm_eval.tasks import SEED, MeasuredTasks, definition_of, faults_of, quiet
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, fingerprint
-from lastresort.gate.suites.asking import who_answers
+from lastresort.gate.suites.asking import AnswerBatches, Answered, who_answers
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
@@ -100,17 +100,7 @@ class DocumentChunk:
             self.fault = fault
 
 
-class AnswerChunks(Protocol):
-    """Answers the chunks of one part or several."""
-
-    def __call__(self, model: LocalModel, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
-        """Yield each chunk in its order once it is answered. model: the one that is open here."""
-
-
-AnsweredChunks = Generator[DocumentChunk, None, None]
-
-
-def answered_here(model: LocalModel, chunks: Iterator[DocumentChunk], stop: Stop) -> AnsweredChunks:
+def answered_here(model: LocalModel, chunks: Iterator[DocumentChunk], stop: Stop) -> Answered[DocumentChunk]:
     """One chunk after the other, by the model itself."""
     for chunk in chunks:
         if chunk.todo:
@@ -125,7 +115,7 @@ def ask_each(
     kept: SuiteAnswers,
     progress: Progress,
     stop: Stop = NEVER,
-    answered: AnswerChunks | None = None,
+    answered: AnswerBatches[DocumentChunk] | None = None,
 ) -> list[HarnessAnswers | DataError]:
     """Ask every document of each part; a DataError for a part whose scores cannot be used. Chunks are the same for every model,
     because few-shot examples are drawn chunk by chunk. They come part after part, while workers may be ahead at later ones.

@@ -13,10 +13,11 @@ from lastresort.errors import DataError
 from lastresort.evals.evidence.noninferiority import items_needed
 from lastresort.gate.drawing import DrawnItems, draw
 from lastresort.gate.from_logs import changed_items
-from lastresort.gate.lm_eval.asking import VERSION, AnswerChunks, DocumentsToAsk, HarnessAnswers, ask_each
+from lastresort.gate.lm_eval.asking import VERSION, DocumentChunk, DocumentsToAsk, HarnessAnswers, ask_each
 from lastresort.gate.lm_eval.tasks import Documents, MeasuredTasks
 from lastresort.gate.logs.logged import LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
+from lastresort.gate.suites.asking import AnswerBatches
 from lastresort.gate.suites.suite import SideName
 from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, judge_measure, uninformative_measure, why_no_headroom
 from lastresort.models.protocol import Model
@@ -96,7 +97,7 @@ class LmEvalSuite:
         power: float,
         progress: Progress,
         stop: Stop = NEVER,
-        answered: AnswerChunks | None = None,
+        answered: AnswerBatches[DocumentChunk] | None = None,
     ) -> None:
         """The pilots of all parts go first, so that workers have more than one to do."""
 

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from lastresort.embedded import cache_folder
 from lastresort.errors import ContractError
@@ -122,20 +122,16 @@ class SuiteBatch:
             self.answers |= self.kept.known(self.key, self.openings)  # of two gates at once, what the first one kept
 
 
-AnsweredBatches = Generator[SuiteBatch, None, None]
+B = TypeVar("B")
+Answered = Generator[B, None, None]
+# Yields the batches of one suite or several, each in its order once it is answered. The model is the one that is open here.
+AnswerBatches = Callable[[Model, Iterator[B], Stop], Answered[B]]
 
 
-class AnswerBatches(Protocol):
-    """Answers the batches of one suite or several."""
-
-    def __call__(self, model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
-        """Yield each batch in its order once it is answered. model: the one that is open here."""
-
-
-def answered_here(clock: Callable[[], float] = time.perf_counter) -> AnswerBatches:
+def answered_here(clock: Callable[[], float] = time.perf_counter) -> AnswerBatches[SuiteBatch]:
     """One batch after the other, by the model itself."""
 
-    def answer(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+    def answer(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> Answered[SuiteBatch]:
         for batch in batches:
             if batch.todo:
                 batch.take(answer_batch(model, batch.suite, batch.todo, clock))
@@ -152,7 +148,7 @@ def ask(
     *,
     progress: Progress | None = None,
     stop: Stop = NEVER,
-    answered: AnswerBatches | None = None,
+    answered: AnswerBatches[SuiteBatch] | None = None,
 ) -> SuiteReplies:
     """`ask_each` of one suite."""
     [replies] = ask_each(model, [SuitePart(suite, items, kept)], progress=progress, stop=stop, answered=answered)
@@ -165,7 +161,7 @@ def ask_each(
     *,
     progress: Progress | None = None,
     stop: Stop = NEVER,
-    answered: AnswerBatches | None = None,
+    answered: AnswerBatches[SuiteBatch] | None = None,
 ) -> list[SuiteReplies]:
     """Ask the model every item of each part to its end. Replies come part after part, while workers may be ahead at later ones.
 
