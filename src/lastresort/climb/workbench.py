@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workspace import shared_folder
 from lastresort.errors import TaskError
+from lastresort.evals.scorers import Scorer
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.cached import Cache
 from lastresort.models.open import absolute_name
@@ -155,9 +157,7 @@ def open_workbench(
     budget: Budget,
     stop: Stop,
 ) -> Workbench:
-    task = prepared.task
-    kwargs = task.chat_template_kwargs
-    bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
+    task, bare = prepared.task, bare_system(prepared.task, models)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
     judge = ClimbJudge(task, record, models, budget.pay)
@@ -187,25 +187,49 @@ def open_workbench(
             remedy="Start a new run without --resume.",
         )
     judge.check_agreement(scorer, progress, stop)
+    bench = workbench_of(prepared, record, run, models, progress, budget, stop, scorer, model_opened.max_new_tokens)
+    return replace(
+        bench,
+        check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
+        test_units=prepared.n_units,
+    )
+
+
+def bare_system(task: Task, models: OpenModels) -> System:
+    """The base with the task's instruction alone."""
+    prompt, kwargs = PromptDesign(instruction(task)), task.chat_template_kwargs
+    return System("bare", models.base_name, prompt, Decoding(1), template_kwargs=kwargs)
+
+
+def workbench_of(
+    prepared: PreparedTask,
+    record: Record,
+    folder: Path,
+    models: OpenModels,
+    progress: StageWriter,
+    budget: Budget,
+    stop: Stop,
+    scorer: Scorer,
+    max_new_tokens: int,
+) -> Workbench:
+    """What the workbenches of a climb and of a study have in common: all of the task's data but the test set."""
     return Workbench(
-        task=task,
+        task=prepared.task,
         train=tuple(prepared.split.train),
         dev=tuple(prepared.split.dev),
         scorer=scorer,
         record=record,
-        folder=run,
+        folder=folder,
         models=models,
         progress=progress,
-        max_new_tokens=model_opened.max_new_tokens,
+        max_new_tokens=max_new_tokens,
         in_words=note_line,
         stop=stop,
         pay=budget.pay,
         preferences=prepared.preferences,
         hours_left=budget.hours_left,
-        check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
-        shared=shared_folder(run),
+        shared=shared_folder(folder),
         at=progress.at,
-        test_units=prepared.n_units,
     )
 
 

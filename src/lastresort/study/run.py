@@ -15,7 +15,7 @@ from lastresort.climb.identity import without_division
 from lastresort.climb.judging import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
-from lastresort.climb.workbench import StageWriter, open_models
+from lastresort.climb.workbench import StageWriter, bare_system, open_models, workbench_of
 from lastresort.climb.workload import machine_of, workload
 from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
 from lastresort.data.split import Split, groups_of
@@ -28,10 +28,8 @@ from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
 from lastresort.report.words.rungs import of_training_cards
-from lastresort.report.words.training import note_line
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import in_4_bits, method_of, weights_absent
 from lastresort.spec.task import Task
@@ -53,9 +51,9 @@ from lastresort.study.cells import (
 from lastresort.study.gating import StudyGating, forecast_of_gates
 from lastresort.study.grid import Cell, Grid, OptimisedInstruction
 from lastresort.study.rows import CellGate, CellRow, add_row, rows_in
-from lastresort.systems.system import PromptDesign, System
+from lastresort.systems.system import System
 from lastresort.train.loop.spawn import TrainingProcesses
-from lastresort.types import Decoding, JsonObject, Progress, StudyGate
+from lastresort.types import JsonObject, Progress, StudyGate
 
 Concluded = TypeVar("Concluded")
 NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "general", "keep", "use")
@@ -350,10 +348,7 @@ def _opened(
         models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
         try:
             studied = study_task(task, learning)
-            kwargs = task.chat_template_kwargs
-            bare = System(
-                "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs
-            )
+            bare = bare_system(task, models)
             writer.stage(f"opening the model {task.model}", None)
             model = models.open(bare)
             tokens = max_new_tokens(prepared, model)
@@ -367,27 +362,11 @@ def _opened(
                 "tuned": tuned.fingerprint,
                 "max_new_tokens": tokens,
             }
-            bench = Workbench(
-                task=task,
-                train=tuple(example for example in prepared.split.train if example.id not in too_long),
-                dev=tuple(prepared.split.dev),
-                scorer=ClimbJudge(task, record, models, budget.pay).equipped(prepared.scorer),
-                record=record,
-                folder=folder,
-                models=models,
-                progress=writer,
-                max_new_tokens=tokens,
-                in_words=note_line,
-                stop=FirstOf((stop, file, budget)),
-                pay=budget.pay,
-                hours_left=budget.hours_left,
-                shared=shared_folder(folder),
-                preferences=prepared.preferences,
-                at=writer.at,
-                to_resume="Give the same command again",
-                processes=processes,
-            )
-            yield bench, facts
+            scorer = ClimbJudge(task, record, models, budget.pay).equipped(prepared.scorer)
+            stops = FirstOf((stop, file, budget))
+            bench = workbench_of(prepared, record, folder, models, writer, budget, stops, scorer, tokens)
+            train = tuple(example for example in bench.train if example.id not in too_long)
+            yield replace(bench, train=train, to_resume="Give the same command again", processes=processes), facts
         finally:
             budget.note()
             processes.close()
