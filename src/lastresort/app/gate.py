@@ -213,7 +213,7 @@ def recheck_run(
 
     if not run.exists():  # such as the place of a winner
         refuse_no_winner(run)
-    found = recheck(
+    rechecked = recheck(
         run,
         new=_replacement(model, prompt, prompt_price, output_price) if replaces else None,
         documents=knowledge,
@@ -223,7 +223,7 @@ def recheck_run(
         stop=stop,
         approve=approve,
     )
-    return Recheck(found, run / file_name(found.number))
+    return Recheck(rechecked, run / file_name(rechecked.number))
 
 
 def _replacement(
@@ -240,9 +240,9 @@ def _instruction(path: Path) -> str:
     try:
         text = read_text(path).strip()
     except (FileNotFoundError, IsADirectoryError) as error:
-        found = "found no file" if isinstance(error, FileNotFoundError) else "found a folder"
+        fault = "found no file" if isinstance(error, FileNotFoundError) else "found a folder"
         raise InputError(
-            found, where=printable(path), expected="a file with an instruction", remedy="Check the name."
+            fault, where=printable(path), expected="a file with an instruction", remedy="Check the name."
         ) from error
     if not text:
         raise InputError("the file is empty", where=str(path), expected="an instruction", remedy="Write one.")

@@ -69,12 +69,12 @@ class RewardFunction:
             return []
         if self._function.manner["plural"]:
             return self._call(rows)
-        found: list[float | RewardFault] = []
+        outcomes: list[float | RewardFault] = []
         for row in rows:
-            found += self._call([row])
-            if to_first_fault and isinstance(found[-1], RewardFault):
-                return [*found, *[found[-1]] * (len(rows) - len(found))]
-        return found
+            outcomes += self._call([row])
+            if to_first_fault and isinstance(outcomes[-1], RewardFault):
+                return [*outcomes, *[outcomes[-1]] * (len(rows) - len(outcomes))]
+        return outcomes
 
     def close(self) -> None:
         self._function.close()
@@ -120,8 +120,8 @@ class Rewards:
                 "no reward", where="reward", expected="at least one", remedy="Name a function or a scorer."
             )
         self._columns, self._on_error = columns, on_error
-        named = [[reward.name, _wherever(reward.parameters), reward.weight] for reward in wanted]
-        self._identity = [named, dict(columns), json_schema, choices]
+        identities = [[reward.name, _wherever(reward.parameters), reward.weight] for reward in wanted]
+        self._identity = [identities, dict(columns), json_schema, choices]
         self._terms: list[tuple[str, float, RewardFunction | Scorer]] = []
         for reward in wanted:
             if reward.name == "python":
@@ -148,24 +148,24 @@ class Rewards:
             for example in examples:
                 if isinstance(source, RewardFunction):
                     missing = [key for key in needs if key not in self._columns.get(example.id, {})]
-                    found = f'no column "{missing[0]}"' if missing else ""
+                    fault = f'no column "{missing[0]}"' if missing else ""
                 elif isinstance(source, AsksAModel) and not source.needs_output:
-                    found = ""
+                    fault = ""
                 else:
-                    found = "" if example.output else "no expected answer"
-                if found:
-                    remedy = "Add it to the row, or give the parameter a default." if "column" in found else "Add it."
+                    fault = "" if example.output else "no expected answer"
+                if fault:
+                    remedy = "Add it to the row, or give the parameter a default." if "column" in fault else "Add it."
                     raise DataError(
-                        found, where=place_of(example), expected=f"what the reward {name} needs", remedy=remedy
+                        fault, where=place_of(example), expected=f"what the reward {name} needs", remedy=remedy
                     )
 
     def score(self, examples: Sequence[Example], answers: Sequence[str]) -> list[RewardScores]:
         """The rewards of each answer to its example. Raises DataError where a function gives none and that is to stop the run."""
-        found = [self._values(source, examples, answers) for _, _, source in self._terms]
+        columns = [self._values(source, examples, answers) for _, _, source in self._terms]
         scored = []
         for i, example in enumerate(examples):
             values, faults = {}, {}
-            for (name, _, _), column in zip(self._terms, found, strict=True):
+            for (name, _, _), column in zip(self._terms, columns, strict=True):
                 value = column[i]
                 if isinstance(value, RewardFault):
                     faults[name] = value.found
@@ -219,8 +219,8 @@ def place_of(example: Example) -> str:
 def _wherever(parameters: Mapping[str, Json]) -> JsonObject:
     """The parameters without the folder of a file, since a run that was moved is the same run, and without limits, which may be
     raised while it waits."""
-    kept = {key: value for key, value in parameters.items() if key not in LIMIT_KEYS}
-    return {key: Path(str(value)).name if key == "file" else value for key, value in kept.items()}
+    parameters_left = {key: value for key, value in parameters.items() if key not in LIMIT_KEYS}
+    return {key: Path(str(value)).name if key == "file" else value for key, value in parameters_left.items()}
 
 
 def _file_and_function(parameters: Mapping[str, Json]) -> tuple[Path, str]:

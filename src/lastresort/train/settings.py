@@ -198,7 +198,7 @@ class GroupSettings:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, found, ok, expected in (
+        for name, value, ok, expected in (
             ("group_size", self.group_size, self.group_size >= 2, "at least 2, since answers are compared"),
             ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1"),
             ("temperature", self.temperature, self.temperature > 0, "above 0, since answers must differ"),
@@ -209,7 +209,7 @@ class GroupSettings:
             ("stop", "an empty string", "" not in self.stop, "strings that an answer may hold"),
         ):
             if not ok:
-                raise InputError(f"found {found}", where=f"grpo.{name}", expected=expected)
+                raise InputError(f"found {value}", where=f"grpo.{name}", expected=expected)
 
 
 def usual_tries(objective: str) -> int:

@@ -70,12 +70,12 @@ def compared_ways(record: Record, setup: ComparisonSetup) -> tuple[ComparedWay, 
         measured = _measured(record, way, setup.seeds)
         against = _Against((), None) if way is setup.ways[0] else _against(record, reference, measured, setup)
         figures.append(_figures(record, way, measured, against, setup))
-    return tuple(ComparedWay(**dict(found), said=of_way(found, figures[0])) for found in figures)
+    return tuple(ComparedWay(**dict(way), said=of_way(way, figures[0])) for way in figures)
 
 
 def _measured(record: Record, way: Way, seeds: Sequence[int]) -> list[WayMeasured]:
-    found = [record.last(WayMeasured, way_key(way.name, seed)) for seed in seeds]
-    known = [measured for measured in found if measured is not None]
+    by_seed = [record.last(WayMeasured, way_key(way.name, seed)) for seed in seeds]
+    known = [measured for measured in by_seed if measured is not None]
     assert len(known) == len(seeds), "every way and seed is measured before they are compared"
     return known
 
@@ -95,19 +95,19 @@ def _against(
     if len(both) < 2:
         return _Against((), None)
     first, second = ([_scores(record, pair[side]) for pair in both] for side in (0, 1))
-    found = over_seeds(first, second, margin=MARGIN, groups=setup.groups, alpha=setup.alpha, seed=setup.seed)
-    return _Against(tuple(pair[0].seed for pair in both), found)
+    comparison = over_seeds(first, second, margin=MARGIN, groups=setup.groups, alpha=setup.alpha, seed=setup.seed)
+    return _Against(tuple(pair[0].seed for pair in both), comparison)
 
 
 def _figures(
     record: Record, way: Way, measured: Sequence[WayMeasured], against: _Against, setup: ComparisonSetup
 ) -> WayFigures:
-    found = against.found
-    differences = {} if found is None else dict(zip(against.seeds, found.by_seed, strict=True))
-    seeds = tuple(_seed(record, one, differences.get(one.seed)) for one in measured)
+    comparison = against.found
+    differences = {} if comparison is None else dict(zip(against.seeds, comparison.by_seed, strict=True))
+    seeds = tuple(_seed(record, way, differences.get(way.seed)) for way in measured)
     scores = [seed.score for seed in seeds if seed.score is not None]
-    rates = [one.training.learning_rate for one in measured if one.training is not None]
-    units = len(set(setup.groups)) if setup.groups else max((_items(record, one) for one in measured), default=0)
+    rates = [way.training.learning_rate for way in measured if way.training is not None]
+    units = len(set(setup.groups)) if setup.groups else max((_items(record, way) for way in measured), default=0)
     return WayFigures(
         way=way.name,
         made_of=way.made_of,
@@ -115,16 +115,16 @@ def _figures(
         epoch=setup.epoch,
         unit=setup.unit,
         score=sum(scores) / len(scores) if scores else None,
-        n=units if found is None else found.n,
-        difference=None if found is None else found.difference,
-        interval=None if found is None else found.interval,
+        n=units if comparison is None else comparison.n,
+        difference=None if comparison is None else comparison.difference,
+        interval=None if comparison is None else comparison.interval,
         alpha=setup.alpha,
         margin=MARGIN,
-        verdict=None if found is None else found.verdict,
-        seed_sd=None if found is None else found.seed_sd,
+        verdict=None if comparison is None else comparison.verdict,
+        seed_sd=None if comparison is None else comparison.seed_sd,
         seeds=seeds,
-        training=_spent([one.training for one in measured]),
-        answering=_spent([one.answering for one in measured]),
+        training=_spent([way.training for way in measured]),
+        answering=_spent([way.answering for way in measured]),
         cost=_cost(record, way, setup),
     )
 
@@ -172,6 +172,6 @@ def _items(record: Record, measured: WayMeasured) -> int:
 
 
 def _tested(record: Record, measured: WayMeasured) -> Measurement:
-    found = record.measurement(RUNG, measured.key, "test")
-    assert found is not None, "what did not fail was measured"
-    return found
+    measurement = record.measurement(RUNG, measured.key, "test")
+    assert measurement is not None, "what did not fail was measured"
+    return measurement

@@ -106,13 +106,13 @@ def parse_request(text: str, seeds: int = SEEDS) -> ComparisonRequest:
     names = [name.strip() for name in text.split(",")]
     if names == [NONE]:
         return ComparisonRequest((), seeds)
-    found: dict[WayName, Way] = {}
+    ways: dict[WayName, Way] = {}
     for name in names:
         way = next((way for way in WAYS.values() if way.name == name), None)
         if way is None:
             raise _refused(f'found "{name}"', f"some of {listed(WAYS)}", "Name two or more, such as lora,qlora.")
-        found[way.name] = way
-    if len(found) < len(names):
+        ways[way.name] = way
+    if len(ways) < len(names):
         raise _refused(f'found "{text}"', "each name once", "Leave the second one out.")
     if len(names) < 2:
         raise _refused(f'found "{text}" alone', "at least two names", f"Add another of {listed(WAYS, 'or')}.")
@@ -123,8 +123,8 @@ def parse_request(text: str, seeds: int = SEEDS) -> ComparisonRequest:
             expected="at least 2",
             remedy="One seed does not show how much scores vary between seeds.",
         )
-    needed = [way.made_of for way in found.values() if way.made_of is not None]
-    return ComparisonRequest(tuple(dict.fromkeys([*found, *needed])), seeds)
+    needed = [way.made_of for way in ways.values() if way.made_of is not None]
+    return ComparisonRequest(tuple(dict.fromkeys([*ways, *needed])), seeds)
 
 
 def recorded_request(record: Record) -> ComparisonRequest | None:

@@ -113,15 +113,15 @@ def _touched_reasons(items: Sequence[AffectedAnswer], touched: Sequence[Affected
 
 def _score_reasons(items: Sequence[AffectedAnswer]) -> list[str]:
     """Before and after. The items whose passages did not change show what new passages do to them."""
-    found = []
+    reasons = []
     for changed in (False, True):
         part = [item for item in items if bool(item.changed) == changed and item.score_now is not None]
         if part:
             before = sum(item.score for item in part) / len(part)
             now = sum(item.score_now or 0.0 for item in part) / len(part)
             differing = sum(item.differs for item in part)
-            found.append(words.score_reason(len(part), before, now, differing, changed=changed))
-    return found
+            reasons.append(words.score_reason(len(part), before, now, differing, changed=changed))
+    return reasons
 
 
 def _folded(text: str) -> str:
@@ -175,14 +175,14 @@ def recheck_documents(
     if winner.system.retriever is not None and now.changes.any:
         again = _answer_again(finished, winner, now.documents, models, progress)
     items = _items(winner, now, again)
-    found = staleness(f"{winner.rung} ({winner.system.name})", now.changes, items)
+    outcome = staleness(f"{winner.rung} ({winner.system.name})", now.changes, items)
     return RecheckFindings(
         kind="knowledge",
         number=number.number,
-        verdict=found.verdict,
-        yes=found.yes,
-        answer=found.answer,
-        reasons=found.reasons,
+        verdict=outcome.verdict,
+        yes=outcome.yes,
+        answer=outcome.answer,
+        reasons=outcome.reasons,
         notes=(words.scores_note(),) if again else (),
         new=None,
         look=None,
@@ -224,40 +224,40 @@ def _by_passage(
 ) -> _Comparison:
     """The passages of the run's store against those that would be cut today."""
     documents = read_documents(path, progress=progress).documents
-    found = changes(store, documents)
-    assert found.lost_chunks is not None, "a store knows its passages"
+    difference = changes(store, documents)
+    assert difference.lost_chunks is not None, "a store knows its passages"
     labels = Labels.of_store(store)
     texts = {document.id: document.text for document in documents}
-    named: set[str] = set()
+    labelled: set[str] = set()
     changed: dict[str, tuple[str, ...]] = {}
-    told: dict[str, Standing] = {}
+    standings: dict[str, Standing] = {}
     for item, example in zip(winner.items, finished.order, strict=False):
         meant = [_meant(labels, label) for label in example.passages]
-        own = frozenset[str]().union(*meant)
-        named |= {item.id} if meant and all(meant) else set()
-        touched = sorted((own | set(item.passages)) & found.lost_chunks)
+        labelled_chunks = frozenset[str]().union(*meant)
+        labelled |= {item.id} if meant and all(meant) else set()
+        touched = sorted((labelled_chunks | set(item.passages)) & difference.lost_chunks)
         changed[item.id] = tuple(touched)
         if touched:
             chunks = chunks_named(store, touched)
             text = "\n".join(texts.get(document, "") for document in sorted({chunk.document for chunk in chunks}))
-            told[item.id] = standing(item.answer, [chunk.text for chunk in chunks], text)
+            standings[item.id] = standing(item.answer, [chunk.text for chunk in chunks], text)
     key = _key(finished, document_hashes(documents, store))
-    return _Comparison(found, frozenset(named), changed, told, key, documents)
+    return _Comparison(difference, frozenset(labelled), changed, standings, key, documents)
 
 
 def _by_file(
     finished: FinishedRun, winner: MeasuredWinner, before: Mapping[str, str], now: Mapping[str, str]
 ) -> _Comparison:
     """Where the run has no store: which files changed. A label counts as the whole document that it names."""
-    found = file_changes(before, now)
-    touched = {*found.changed, *found.removed}
+    difference = file_changes(before, now)
+    touched = {*difference.changed, *difference.removed}
     pairs = list(zip(winner.items, finished.order, strict=False))
     changed = {
         item.id: tuple(label for label in example.passages if _document(label) in touched) for item, example in pairs
     }
     known = {label for _, example in pairs for label in example.passages if _document(label) in before}
-    named = {item.id for item, example in pairs if example.passages and known.issuperset(example.passages)}
-    return _Comparison(found, frozenset(named), changed, {}, _key(finished, now))
+    labelled = {item.id for item, example in pairs if example.passages and known.issuperset(example.passages)}
+    return _Comparison(difference, frozenset(labelled), changed, {}, _key(finished, now))
 
 
 def _answer_again(

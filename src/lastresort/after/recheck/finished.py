@@ -133,9 +133,9 @@ def read_again(
     task = task_of(YamlDocument(f"{path} as {run} recorded it", values), path)
     code = {key: name for key, name in code_of(task).items() if not key.startswith("general ")}  # no gate runs here
     if run_code and code:
-        own = {} if task_file is None else code_of(load_task(path))
+        now = {} if task_file is None else code_of(load_task(path))
         refuse_code(
-            code, own, where=str(run), remedy="Look at it and, if it is yours, name your task file with --task FILE."
+            code, now, where=str(run), remedy="Look at it and, if it is yours, name your task file with --task FILE."
         )
     prepared = prepare(task, run_code=run_code, begins=False)
     _same_files(prepared, files.files, path)

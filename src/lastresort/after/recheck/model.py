@@ -76,17 +76,17 @@ def compare(
             difference=_rounded(after - before),
             confidence=confidence,
         )
-    found = better(old, now, binary=binary, groups=groups, seed=seed, confidence=confidence)
+    comparison = better(old, now, binary=binary, groups=groups, seed=seed, confidence=confidence)
     return ComparedWithWinner(
-        n=found.n,
+        n=comparison.n,
         unit="item" if groups is None else "group",
         whole=True,
         winner_score=_mean(old, groups),
         score=_mean(now, groups),
-        difference=_rounded(found.difference),
+        difference=_rounded(comparison.difference),
         confidence=confidence,
-        interval=found.interval,
-        p_better=found.p,
+        interval=comparison.interval,
+        p_better=comparison.p,
         p_worse=better(now, old, binary=binary, groups=groups, seed=seed, confidence=confidence).p,
     )
 
@@ -108,10 +108,10 @@ def _rounded(difference: float) -> float:
 def overall(tried: Sequence[SystemTried]) -> tuple[Outcome, SystemTried]:
     """MET where one is, NOT_MET where all are; and the system that decides it."""
     best = max(tried, key=lambda one: one.test.score)
-    met = next((one for one in tried if one.test.verdict == "MET"), None)
+    met = next((prompt for prompt in tried if prompt.test.verdict == "MET"), None)
     if met is not None:
         return "MET", met
-    undecided = [one for one in tried if one.test.verdict == "UNDECIDED"]
+    undecided = [prompt for prompt in tried if prompt.test.verdict == "UNDECIDED"]
     if undecided:
         return "UNDECIDED", max(undecided, key=lambda one: one.test.score)
     return "NOT_MET", best
@@ -152,20 +152,20 @@ def recheck_model(
     wanted = designs(finished, new)
     opened = models.of_run() if new.settled is None else models.of_new(new)
     try:
-        found, dropped = fitting(opened, wanted)
-        if not found:
+        fitting_designs, dropped = fitting(opened, wanted)
+        if not fitting_designs:
             raise CandidateError(
                 f"{new.model or finished.task.model} cannot be measured as the run was: {dropped[0].because}",
                 where=str(finished.folder),
                 remedy="Use another model.",
             )
-        fingerprint = opened.open(found[0].system).fingerprint
-        number, look = _count(finished, new, found, fingerprint)
-        tested = _tested(finished, new, models, opened, found, look, quick=quick, progress=progress)
+        fingerprint = opened.open(fitting_designs[0].system).fingerprint
+        number, look = _count(finished, new, fitting_designs, fingerprint)
+        tested = _tested(finished, new, models, opened, fitting_designs, look, quick=quick, progress=progress)
     finally:
         opened.close()
     items = _winner_items(finished, models, quick=quick, progress=progress)
-    tried = [_tried(finished, models, new, one, items, look) for one in tested]
+    tried = [_tried(finished, models, new, design, items, look) for design in tested]
     winner, (outcome, best) = _winner(finished, items), overall(tried)
     verdict, yes = verdict_of(outcome, winner)
     return RecheckFindings(
@@ -308,13 +308,13 @@ def _notes(
     finished: FinishedRun, new: Replacement, verdict: str, dropped: Sequence[DroppedPrompt], tested: Sequence[_Tested]
 ) -> Iterator[str]:
     """What a reader must know beyond the answer."""
-    own = finished.task.model
-    for one in dropped:
-        yield words.untried(one.name, one.because)
+    old_model = finished.task.model
+    for prompt in dropped:
+        yield words.untried(prompt.name, prompt.because)
     if verdict in ("STILL_NEEDED", "BELOW_BAR", "CANNOT_TELL") and new.model is not None:
-        yield words.chosen_for_another(own, new.model)
+        yield words.chosen_for_another(old_model, new.model)
         if finished.record.last(RungGivenUp, "retrieval") is not None:
-            yield words.retrieval_untried(own, new.model)
+            yield words.retrieval_untried(old_model, new.model)
     if verdict == "NO_LONGER_NEEDED" and finished.task.goal == "cost":
         yield words.cost_unweighed()
     for test in tested:

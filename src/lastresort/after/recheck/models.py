@@ -46,8 +46,8 @@ class Replacement:
 
     @property
     def changes(self) -> tuple[Subject, ...]:
-        named: dict[Subject, object] = {"model": self.model, "prompt": self.prompt}
-        return tuple(name for name, given in named.items() if given is not None)
+        replaced: dict[Subject, object] = {"model": self.model, "prompt": self.prompt}
+        return tuple(name for name, given in replaced.items() if given is not None)
 
     @property
     def subject(self) -> str:
@@ -71,8 +71,8 @@ def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
     Raises InputError where nothing is new.
     """
     task = finished.task
-    own = absolute_name(task.model, task.folder)
-    if new.settled in (None, own) and new.prompt is None:
+    old = absolute_name(task.model, task.folder)
+    if new.settled in (None, old) and new.prompt is None:
         raise InputError(
             f"{new.model or task.model} is the model of the run, so its cached answers would only be read again",
             where="--model",
@@ -80,13 +80,13 @@ def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
             remedy="Name one.",
         )
     rungs = [rung for rung in untrained_rungs() if rung in finished.frozen]
-    found = [Design(rung, finished.candidate(rung)) for rung in rungs] or [Design("prompting", _plain(finished, own))]
-    return [replace(design, system=_with_new(design.system, own, new)) for design in found]
+    tried = [Design(rung, finished.candidate(rung)) for rung in rungs] or [Design("prompting", _plain(finished, old))]
+    return [replace(design, system=_with_new(design.system, old, new)) for design in tried]
 
 
 def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design], list[DroppedPrompt]]:
     """Those that the model can decode, and those that it cannot. Where it cannot enforce the output form, it is tried without."""
-    found: list[Design] = []
+    fits: list[Design] = []
     dropped: list[DroppedPrompt] = []
     for design in wanted:
         system = design.system
@@ -100,9 +100,9 @@ def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design],
             except CandidateError as error:
                 dropped.append(DroppedPrompt(rung=design.rung, name=attempt.name, because=str(error)))
                 continue
-            found.append(Design(design.rung, attempt))
+            fits.append(Design(design.rung, attempt))
             break
-    return found, dropped
+    return fits, dropped
 
 
 def _plain(finished: FinishedRun, model: str) -> System:

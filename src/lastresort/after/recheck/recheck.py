@@ -44,14 +44,14 @@ def recheck(
         models = RecheckModels(finished.prepared, record, cache, progress, stops, approve)
         try:
             if new is not None:
-                found = recheck_model(finished, new, models, quick=quick, progress=progress)
+                result = recheck_model(finished, new, models, quick=quick, progress=progress)
             else:
-                found = recheck_documents(finished, documents, models, progress)
+                result = recheck_documents(finished, documents, models, progress)
         except StoppedError as error:
             raise error.going_on(SAME_COMMAND) from error
         finally:
             models.close()
-        document = _document(finished, found)
+        document = _document(finished, result)
         write_recheck(run, document)
     return document
 

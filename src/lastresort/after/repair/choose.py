@@ -50,17 +50,17 @@ def findings_on(
     where the loss was too large for the gain, general loses at most half of what is won on dev. won: over the best prompt, None
     without one.
     """
-    found = [RepairFinding(kind="BELOW_BAR", value=dev, limit=bar)] if dev < bar else []
+    findings = [RepairFinding(kind="BELOW_BAR", value=dev, limit=bar)] if dev < bar else []
     for measure in measures:
         accepted = (measure.margin or 0.0) * (LEFT if measure.name in needed.offending else 1.0)
         if measure.counts and measure.lost > accepted:
-            found.append(_about("LOST_TOO_MUCH", measure, accepted))
-    found += [RepairFinding(kind="UNSEEN", measure=name) for name in _unseen(measures, needed)]
+            findings.append(_about("LOST_TOO_MUCH", measure, accepted))
+    findings += [RepairFinding(kind="UNSEEN", measure=name) for name in _unseen(measures, needed)]
     lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
     if needed.costly and won is not None and lost > max(0.0, WORTH * won):
-        found.append(RepairFinding(kind="NOT_WORTH", measure=GENERAL, value=lost, limit=won))
-    if found:
-        return tuple(found)
+        findings.append(RepairFinding(kind="NOT_WORTH", measure=GENERAL, value=lost, limit=won))
+    if findings:
+        return tuple(findings)
     offending = [measure for measure in measures if measure.name in needed.offending]
     return tuple(_about("LOST_LITTLE", measure, (measure.margin or 0.0) * LEFT) for measure in offending)
 
@@ -81,7 +81,7 @@ def _unseen(measures: Sequence[RepairMeasure], needed: RepairNeed) -> list[str]:
 
 def best(tried: Sequence[RepairCandidate]) -> RepairCandidate | None:
     """The good one with the highest dev score; of equal ones the one that loses least, then the first. None where none is good."""
-    good = [one for one in tried if one.good]
+    good = [repair for repair in tried if repair.good]
     return max(good, key=lambda one: (one.dev, -sum(max(0.0, m.lost) for m in one.measures)), default=None)
 
 
@@ -109,23 +109,23 @@ class RepairLosses:
         bench = self._bench
         assert bench.shared is not None
         bench.models.close()  # base and tuned model are opened here, one at a time
-        named = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
-        refuse_other_rendering(named.base, named.tuned)
-        plans = self._plans(named)
-        with kept_answers(bench.shared, scores=named.base.scores) as kept:
-            runner = self._runner(kept, named)
+        sides = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+        refuse_other_rendering(sides.base, sides.tuned)
+        plans = self._plans(sides)
+        with kept_answers(bench.shared, scores=sides.base.scores) as answers:
+            runner = self._runner(answers, sides)
             if self._base is None:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
-                self._base = runner.ask_base(named.base, required, bench.task.keep)
-            scored = runner.ask_tuned(named.tuned, self._base)
+                self._base = runner.ask_base(sides.base, required, bench.task.keep)
+            scored = runner.ask_tuned(sides.tuned, self._base)
         measures = tuple(
-            RepairMeasure.from_fields_of(found, counts=found.verdict not in ("UNINFORMATIVE", "SKIPPED"))
-            for found in judge_suites(plans, scored, bench.task.keep, self._settings, POWER)
+            RepairMeasure.from_fields_of(measure, counts=measure.verdict not in ("UNINFORMATIVE", "SKIPPED"))
+            for measure in judge_suites(plans, scored, bench.task.keep, self._settings, POWER)
         )
-        base = [one.base for one in scored]
+        base = [suite.base for suite in scored]
         if any(tried.measures for tried in bench.record.all(RepairTried)):
             base = []
-        return measures, spent_on([*base, *(one.tuned for one in scored)])
+        return measures, spent_on([*base, *(suite.tuned for suite in scored)])
 
     def _plans(self, named: GateSides) -> list[SuitePlan]:
         assert named.system is not None

@@ -72,13 +72,13 @@ class Repair:
 
 def stages(kinds: Collection[RepairKind], training: RepeatableTraining | None) -> list[list[Repair]]:
     """training: what the system came of, None where its rung cannot tell; then there are scales alone."""
-    found = [[Repair("scale", scale) for scale in SCALES]]
+    stages_of_repairs = [[Repair("scale", scale) for scale in SCALES]]
     if training is not None:
-        found.append([Repair("fewer_epochs", number) for number, _ in training.earlier])
+        stages_of_repairs.append([Repair("fewer_epochs", number) for number, _ in training.earlier])
         if training.replay is not None:
-            found += [[Repair("replay", share)] for share in REPLAY if share > training.replay]
-        found.append([Repair("learning_rate", rounded(training.learning_rate * SLOWER))])
-    wanted = ([repair for repair in stage if repair.kind in kinds] for stage in found)
+            stages_of_repairs += [[Repair("replay", share)] for share in REPLAY if share > training.replay]
+        stages_of_repairs.append([Repair("learning_rate", rounded(training.learning_rate * SLOWER))])
+    wanted = ([repair for repair in stage if repair.kind in kinds] for stage in stages_of_repairs)
     return [stage for stage in wanted if stage]
 
 
@@ -162,10 +162,10 @@ def after_repairs(
     tested = bench.record.last(RepairTested, gated.rung)
     if tested is None and (chosen := best(_tried(bench, prepared, outcomes, gated, needed))) is not None:
         tested = _tested(bench, prepared, gated.rung, chosen)
-    found = gated if tested is None else _settled(bench, prepared, outcomes, gated, tested, first)
-    result = result_of(gated.rung, fold_of(bench.record).repairs, first.verdict, wins=found is not gated)
+    outcome = gated if tested is None else _settled(bench, prepared, outcomes, gated, tested, first)
+    result = result_of(gated.rung, fold_of(bench.record).repairs, first.verdict, wins=outcome is not gated)
     bench.progress.say(line(of_reason(result)))
-    return replace(found, repairs=result)
+    return replace(outcome, repairs=result)
 
 
 def _tried(
@@ -176,12 +176,12 @@ def _tried(
     system = load_system(bench.candidate_folder(gated.rung, gated.system))
     making = RepairTrainer(bench, gated.rung, system)
     trying = _Trying(bench, prepared, gated.rung, needed, making, _prompted(bench, outcomes))
-    found: list[RepairCandidate] = []
+    candidates: list[RepairCandidate] = []
     for stage in stages(needed.kinds, trying.making.training()):
-        found += [tried for repair in stage if (tried := trying.tried(repair)) is not None]
-        if any(tried.good for tried in found):
+        candidates += [tried for repair in stage if (tried := trying.tried(repair)) is not None]
+        if any(tried.good for tried in candidates):
             break
-    return found
+    return candidates
 
 
 class _Trying:

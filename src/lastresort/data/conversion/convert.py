@@ -63,9 +63,9 @@ def in_new_shape(content: RowContent, change: ShapeChange, counts: ConversionCou
     counts.written += 1
     if change.writer.kind == "examples" and are_pairs(content.row):
         counts.dropped["rejected"] += 1
-    kept = _without(content, change, counts)
-    counts.equal_answers += kept.kind == "pairs" and kept.answers[0] == kept.answers[1]
-    return _written(kept, change)
+    content_left = _without(content, change, counts)
+    counts.equal_answers += content_left.kind == "pairs" and content_left.answers[0] == content_left.answers[1]
+    return _written(content_left, change)
 
 
 def _renamed(row: RawRow, change: ShapeChange, counts: ConversionCounts) -> RawRow:
@@ -139,11 +139,11 @@ def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts)
     _refuse_drop_of_what_is_read(content, change)
     lost = {key for key in content.further if key in drop}
     further = {key: value for key, value in content.further.items() if key not in drop}
-    prompt, answers, found = content.prompt, content.answers, set(traits_of(content))
-    if "system" in drop and "system" in found:
+    prompt, answers, traits = content.prompt, content.answers, set(traits_of(content))
+    if "system" in drop and "system" in traits:
         prompt = tuple(turn for turn in prompt if turn.role != "system")
         lost.add("system")
-    if "turns" in drop and found & {"turns", "order"}:
+    if "turns" in drop and traits & {"turns", "order"}:
         last = next((turn for turn in reversed(prompt) if turn.role != "system"), None)
         if last is None or last.role != "user":
             raise DataError(
@@ -152,11 +152,11 @@ def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts)
                 expected="a question of the user, which stays with --drop turns",
                 remedy="Write a shape that holds several turns, or remove the row.",
             )
-        kept = (*(turn for turn in prompt if turn.role == "system"), last)
-        if len(kept) < len(prompt):
+        turns_left = (*(turn for turn in prompt if turn.role == "system"), last)
+        if len(turns_left) < len(prompt):
             lost.add("turns")
-        prompt = kept
-    if "keys" in drop and found & {"keys", "answer keys"}:
+        prompt = turns_left
+    if "keys" in drop and traits & {"keys", "answer keys"}:
         prompt = tuple(_bare(turn, content) for turn in prompt)
         answers = tuple(tuple(_bare(turn, content) for turn in answer) for answer in answers)
         lost.add("keys")
@@ -168,11 +168,11 @@ def _refuse_drop_of_what_is_read(content: RowContent, change: ShapeChange) -> No
     """Whoever drops a column must not find it in the new file, as a part of the prompt or under another name."""
     parts = set(get_args(Part)) - ({"rejected"} if content.kind != "examples" else set())
     read = content.row.values.keys() - content.further.keys() - parts - content.row.names.keys()
-    kept = next((name for name in sorted(change.drop) if name in read), None)
-    if kept is not None:
+    read_key = next((name for name in sorted(change.drop) if name in read), None)
+    if read_key is not None:
         raise DataError(
             "found a column of --drop that the prompt or the answer is made of",
-            where=content.row.at(kept),
+            where=content.row.at(read_key),
             expected=f"{', '.join(get_args(Part))}, or a column that is neither",
             remedy="Take it out of --drop, or remove the column from the file.",
         )
@@ -231,7 +231,7 @@ def _field(content: RowContent, trait: str) -> str:
     values = content.row.values
     in_answer = trait in ("answer keys", "answers")
     names = ("completion", "response", "output", "chosen", "messages", "conversations")
-    own = {"system": ("system",), "turns": ("history",), "order": ("history",)}.get(trait, ())
+    own_keys = {"system": ("system",), "turns": ("history",), "order": ("history",)}.get(trait, ())
     prompts = ("messages", "conversations", "prompt", "input", "instruction", "chosen")
-    found = next((key for key in (*own, *(names if in_answer else prompts)) if values.get(key)), None)
-    return content.row.called(found) if found is not None else "its turns"
+    key_of_trait = next((key for key in (*own_keys, *(names if in_answer else prompts)) if values.get(key)), None)
+    return content.row.called(key_of_trait) if key_of_trait is not None else "its turns"

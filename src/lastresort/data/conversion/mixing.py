@@ -88,7 +88,7 @@ def _wanted(
     sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, names: Sequence[str], *, repeat: bool
 ) -> list[float]:
     shares = [portion.share for portion in portions if isinstance(portion, ShareOf)]
-    fixed = [_fixed(*one, repeat=repeat) for one in zip(sizes, portions, names, strict=True)]
+    fixed = [_fixed(*portion, repeat=repeat) for portion in zip(sizes, portions, names, strict=True)]
     if not shares:
         if rows is None:
             return [float(part) for part in fixed]
@@ -221,15 +221,15 @@ class RepeatCounter:
         """Of each file, at the end."""
         import numpy
 
-        found, earlier = [], numpy.empty(0, dtype=numpy.uint64)
+        per_file, earlier = [], numpy.empty(0, dtype=numpy.uint64)
         for hashes in self._hashes:
-            own = _distinct(numpy.array(hashes, dtype=numpy.uint64))
-            within = len(hashes) - len(own)
+            file_hashes = _distinct(numpy.array(hashes, dtype=numpy.uint64))
+            within = len(hashes) - len(file_hashes)
             del hashes[:]
-            both = _distinct(numpy.concatenate((earlier, own)))
-            found.append(Repeats(within, len(earlier) + len(own) - len(both)))
+            both = _distinct(numpy.concatenate((earlier, file_hashes)))
+            per_file.append(Repeats(within, len(earlier) + len(file_hashes) - len(both)))
             earlier = both
-        return tuple(found)
+        return tuple(per_file)
 
 
 def _short_hash(text: str) -> int:

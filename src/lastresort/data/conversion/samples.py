@@ -121,7 +121,7 @@ class SamplesByRow:
 def sort_samples(samples: Iterable[FileSample], split: Split) -> SamplesByRow:
     """Raises DataError for a sample whose id names another item than its prompt."""
     prompts = _TaskPrompts(split)
-    found: dict[str, tuple[Example, list[FileSample]]] = {}
+    by_row: dict[str, tuple[Example, list[FileSample]]] = {}
     strange: list[FileSample] = []
     held_out = ambiguous = blank = 0
     for sample in samples:
@@ -135,9 +135,9 @@ def sort_samples(samples: Iterable[FileSample], split: Split) -> SamplesByRow:
         elif len({(prompt_key(item.input), item.output) for item in items}) > 1:
             ambiguous += 1
         else:
-            found.setdefault(items[0].id, (items[0], []))[1].append(sample)
+            by_row.setdefault(items[0].id, (items[0], []))[1].append(sample)
     near = _near_held_out(strange, split)
-    of_train = tuple((row, tuple(own)) for row, own in found.values())
+    of_train = tuple((row, tuple(row_samples)) for row, row_samples in by_row.values())
     return SamplesByRow(of_train, held_out + near, ambiguous, len(strange) - near, blank)
 
 
@@ -168,20 +168,20 @@ class _TaskPrompts:
 
     def items_of(self, sample: FileSample) -> list[Example]:
         """What the sample answers: several where several items are asked alike, or have its id."""
-        named = self._by_id.get(sample.id or "", [])
+        by_id = self._by_id.get(sample.id or "", [])
         if not sample.prompt:
-            return named
+            return by_id
         alike = (items.get(key(sample.prompt)) for key, items in zip(_KEYS, self._by_key, strict=True))
         asked = next(filter(None, alike), [])
-        both = [item for item in asked if item in named]
-        if asked and named and not both:
+        both = [item for item in asked if item in by_id]
+        if asked and by_id and not both:
             raise DataError(
                 f"found the prompt of one row of the task with the id of another ({sample.id})",
                 where=sample.place,
                 expected="an id and a prompt of the same row",
                 remedy="Leave one of them out.",
             )
-        return both or asked or [item for item in named if self.is_held_out(item)]
+        return both or asked or [item for item in by_id if self.is_held_out(item)]
 
 
 def _near_held_out(samples: Sequence[FileSample], split: Split) -> int:

@@ -60,9 +60,9 @@ def row_sink(path: Path, columns: Sequence[str] = ()) -> Iterator[RowSink]:
     except FileExistsError as error:
         raise _is_there(path) from error
     except OSError as error:
-        found = "the disk is full" if error.errno in FULL else f"could not be written ({error.strerror or error})"
+        fault = "the disk is full" if error.errno in FULL else f"could not be written ({error.strerror or error})"
         remedy = "Free some space, or check the permissions of the folder."
-        raise InfrastructureError(found, where=str(path), remedy=remedy, resume="Run the command again.") from error
+        raise InfrastructureError(fault, where=str(path), remedy=remedy, resume="Run the command again.") from error
 
 
 def refuse_existing(path: Path) -> None:
@@ -219,17 +219,17 @@ class _Parquet:
 
     def _refuse_new_keys(self, row: JsonObject, where: str) -> None:
         """pyarrow leaves out what its schema does not name, without a word."""
-        found = {(column, *inner) for column, value in row.items() for inner in ((), *_keys_of_turns(value))}
+        keys = {(column, *inner) for column, value in row.items() for inner in ((), *_keys_of_turns(value))}
         if self._schema is None:
-            self._known |= found
-        elif new := sorted(found - self._known, key=len):
+            self._known |= keys
+        elif new := sorted(keys - self._known, key=len):
             *column, key = new[0]
             what = f'a turn with the key "{key}", which no turn of' if column else "a column that none of"
-            kept = ", ".join(sorted(name for *of, name in self._known if of == column))
+            known = ", ".join(sorted(name for *of, name in self._known if of == column))
             raise DataError(
                 f"found {what} the rows before it has",
                 where=f'{where}, key "{new[0][0]}"',
-                expected=f"{'the keys of turns' if column else 'the columns'} that the file began with ({kept})",
+                expected=f"{'the keys of turns' if column else 'the columns'} that the file began with ({known})",
                 remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {'keys' if column else key}.",
             )
 

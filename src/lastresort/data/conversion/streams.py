@@ -40,12 +40,12 @@ _LINE = re.compile("[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 def stream_rows(path: Path) -> Iterator[RawRow]:
     """Raises DataError as `read_rows` does, but when it comes to the row that is at fault."""
     kind, packed = file_kind(path)
-    found = False
+    has_rows = False
     for row in _rows(path, kind, packed):
         refuse_long(row)
-        found = True
+        has_rows = True
         yield row
-    if not found:
+    if not has_rows:
         raise no_row(path)
 
 

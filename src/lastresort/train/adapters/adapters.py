@@ -72,7 +72,7 @@ def adapted_layers(modules: Iterable[str]) -> tuple[int, int]:
         layers.setdefault(".".join(parts[:place]), set()).add(layer)
         if "lora_A" in parts:
             with_adapter.add(layer)
-    return len(with_adapter), sum(len(own) for own in layers.values() if own & with_adapter)
+    return len(with_adapter), sum(len(modules) for modules in layers.values() if modules & with_adapter)
 
 
 def target_names(model: torch.nn.Module, target: str | Sequence[str]) -> list[str]:

@@ -116,22 +116,22 @@ def check_fits(adapter: AdapterFolder, base: str, shapes: Mapping[str, tuple[int
         if layer not in shapes:
             raise _refused(adapter.folder, f"{layer} is no linear layer of the base that can be merged", expected)
         if shapes[layer] != (inputs, outputs):
-            found = f"{layer} has {inputs} inputs and {outputs} outputs, but {shapes[layer][0]} and {shapes[layer][1]}"
-            raise _refused(adapter.folder, f"{found} in the base", expected)
+            sizes = f"{layer} has {inputs} inputs and {outputs} outputs, but {shapes[layer][0]} and {shapes[layer][1]}"
+            raise _refused(adapter.folder, f"{sizes} in the base", expected)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
     path = folder / CONFIG
     if not folder.is_dir():
-        found = "this is a file" if folder.exists() else "there is no such folder"
-        raise DataError(found, where=str(folder), expected="an adapter's folder", remedy="Correct the path.")
+        fault = "this is a file" if folder.exists() else "there is no such folder"
+        raise DataError(fault, where=str(folder), expected="an adapter's folder", remedy="Correct the path.")
     if not path.is_file():
-        found = "this is a whole model" if (folder / "config.json").is_file() else f"no {CONFIG} in this folder"
-        raise DataError(found, where=str(folder), expected="an adapter as PEFT saves it", remedy="Name its folder.")
+        fault = "this is a whole model" if (folder / "config.json").is_file() else f"no {CONFIG} in this folder"
+        raise DataError(fault, where=str(folder), expected="an adapter as PEFT saves it", remedy="Name its folder.")
     config = adapter_settings(folder)
     if config.get("peft_type") != "LORA":
-        found = f"found {str(config.get('peft_type'))[:80]}"
-        raise DataError(found, where=f"{path}, peft_type", expected="LORA, which can be merged")
+        fault = f"found {str(config.get('peft_type'))[:80]}"
+        raise DataError(fault, where=f"{path}, peft_type", expected="LORA, which can be merged")
     for key, plain in _PLAIN.items():
         if config.get(key, plain) not in (plain, None, []):
             raise DataError(
@@ -163,10 +163,10 @@ def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     """Layer -> part -> shape."""
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, shape in weight_shapes(folder).items():
-        found = _KEY.fullmatch(key)
-        if found is None:
+        match = _KEY.fullmatch(key)
+        if match is None:
             raise _refused(folder, f"found {key}", "low-rank factors of linear layers alone")
-        parts.setdefault(found["layer"], {})[found["part"]] = shape
+        parts.setdefault(match["layer"], {})[match["part"]] = shape
     if not parts:
         raise _refused(folder, "it holds no layer", "at least one")
     return parts

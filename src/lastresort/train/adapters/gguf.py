@@ -319,7 +319,7 @@ def _placed(folder: Path, config: Any, architecture: str) -> list[_Placed]:
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
     arch = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture)
-    names, found = get_tensor_name_map(arch, config.num_hidden_layers), []
+    names, placed = get_tensor_name_map(arch, config.num_hidden_layers), []
     for file in sorted(folder.glob("*.safetensors")):
         for key, weight in sorted(stored_weights(file).items()):
             if key == "lm_head.weight" and config.tie_word_embeddings:
@@ -327,8 +327,8 @@ def _placed(folder: Path, config: Any, architecture: str) -> list[_Placed]:
             name = names.get_name(key, try_suffixes=(".weight", ".bias"))
             if name is None:
                 raise DataError(f"the weight {key} has no place in a GGUF", where=str(file), expected=architecture)
-            found.append(_Placed(name, file, key, weight.shape))
-    return found
+            placed.append(_Placed(name, file, key, weight.shape))
+    return placed
 
 
 def _values(placed: list[_Placed], config: Any, kind: str) -> Iterator[tuple[_Placed, Tensor]]:

@@ -168,12 +168,12 @@ def unmerged_logits(model: Any, probes: Sequence[Sequence[int]], scale: float) -
 
 def logits_of(model: Any, probes: Sequence[Sequence[int]]) -> Tensor:
     """Logits of all probes, one after the other, on the processor; float32 or wider."""
-    found = []
+    parts = []
     with torch.inference_mode():
         for ids in probes:
             logits = model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0]
-            found.append(logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu())
-    return torch.cat(found)
+            parts.append(logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu())
+    return torch.cat(parts)
 
 
 def compare(merged: Tensor, unmerged: Tensor, base: Tensor, *, texts: int, tolerance: float) -> MergeCheck:
@@ -260,10 +260,10 @@ def merge_adapter(
     that is not empty and settings out of range; TaskError for what is no model; InfrastructureError when the disk refuses.
     """
     _check_request(out, scale, dtype)
-    found = read_adapter(adapter)
+    adapter_folder = read_adapter(adapter)
     source = weights_folder(local_weights(base, Path.cwd()) if isinstance(base, str) else base)
     shapes = linear_shapes(source)
-    check_fits(found, str(base), shapes)
+    check_fits(adapter_folder, str(base), shapes)
     known = read_quantized_base(adapter)
     into = into or ("nf4" if known is not None else "16bit")
     stored = stored_dtype(source)
@@ -274,10 +274,10 @@ def merge_adapter(
     else:
         before = written = dtype or stored
         load_as = max(stored, written, key=lambda name: torch.finfo(DTYPES[name]).bits)
-    probes, unmerged, alone, in_4_bits = _before(source, found, into, before, scale)
+    probes, unmerged, alone, in_4_bits = _before(source, adapter_folder, into, before, scale)
     fresh = out.with_name(f".{out.name}.new")
     try:
-        write_merged(source, found, fresh, load_as=load_as, written=written, scale=scale, in_4_bits=in_4_bits)
+        write_merged(source, adapter_folder, fresh, load_as=load_as, written=written, scale=scale, in_4_bits=in_4_bits)
         give_back_freed_memory()
         merged = logits_of(load_local(fresh, precision=written).model, probes)
         tolerance = max(TOLERANCE[DTYPES[written]], TOLERANCE[DTYPES[before]])
@@ -286,7 +286,7 @@ def merge_adapter(
         replace_folder(fresh, out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return Merged(out, str(base), into, written, scale, len(found.layers), check)
+    return Merged(out, str(base), into, written, scale, len(adapter_folder.layers), check)
 
 
 def check_out(out: Path) -> None:

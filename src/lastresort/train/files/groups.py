@@ -36,8 +36,8 @@ def prepare_groups(
     examples: list[Example] = []
     columns: dict[str, Mapping[str, Json]] = {}
     for path in file.data.train:
-        found, rows = read_prompts(path)
-        examples += found
+        prompts, rows = read_prompts(path)
+        examples += prompts
         columns |= rows
     server, served, ask_tokens = _server(file)
     limit = min((n for n in (file.max_tokens, context_tokens) if n is not None), default=None)

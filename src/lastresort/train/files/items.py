@@ -156,8 +156,8 @@ def _share_key(file: TrainingFile) -> str:
 
 def _place_of_share(file: TrainingFile) -> str:
     origin = file.resolved.get("origin") or {}
-    named = origin.get("file") if origin.get("eval_key") else None
-    return f'{named or file.path}, key "{_share_key(file)}"'
+    origin_file = origin.get("file") if origin.get("eval_key") else None
+    return f'{origin_file or file.path}, key "{_share_key(file)}"'
 
 
 def split_of(
@@ -196,12 +196,12 @@ def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None
     if file.need == "text":
         return _prepare_text(file, tokenizer, limit or TEXT_ROW_TOKENS)
     train, held = split_of(file, read_units(file, file.data.train), read_units(file, file.data.eval))
-    found = _Findings()
-    items = _items(file, _render(file, train, tokenizer, limit, found), limit, "train", found)
-    kept = _render(file, held, tokenizer, limit, found)
-    held_out = _items(file, kept, limit, "eval", found) if held else ()
+    findings = _Findings()
+    items = _items(file, _render(file, train, tokenizer, limit, findings), limit, "train", findings)
+    rendered = _render(file, held, tokenizer, limit, findings)
+    held_out = _items(file, rendered, limit, "eval", findings) if held else ()
     noun = {"pairs": "pairs", "labels": "labelled answers"}.get(file.need, "rows")
-    return TrainingItems(items, held_out, found.all(), len(train) + len(held), noun, limit)
+    return TrainingItems(items, held_out, findings.all(), len(train) + len(held), noun, limit)
 
 
 def _row_tokens(file: TrainingFile, context_tokens: int | None) -> int | None:
@@ -265,7 +265,7 @@ def _render(
 
 def _rows(file: TrainingFile, unit: TrainingUnit, tokenizer: Any) -> tuple[Row, ...]:
     rendered = [_rendered(file, text, tokenizer, unit.place) for text in unit.texts]
-    rows = [Row(one.ids, one.targets) for one in rendered]
+    rows = [Row(row.ids, row.targets) for row in rendered]
     if len({row.prompt for row in rows}) > 1:
         raise DataError(
             "the prompt has other tokens before chosen than before rejected",
@@ -316,10 +316,10 @@ def _items(
             remedy="Look at the data.",
         )
     if file.need == "pairs":
-        return tuple(pairs([one.rows[0] for one in made], [one.rows[1] for one in made]))
+        return tuple(pairs([unit.rows[0] for unit in made], [unit.rows[1] for unit in made]))
     if file.need == "labels":
         return _labelled(file, made, limit, part, found)
-    return tuple(completions([one.rows[0] for one in made]))
+    return tuple(completions([unit.rows[0] for unit in made]))
 
 
 def _where(file: TrainingFile, part: str) -> str:
@@ -330,7 +330,7 @@ def _labelled(
     file: TrainingFile, made: Sequence[_Made], limit: int | None, part: str, found: _Findings
 ) -> tuple[TrainingItem, ...]:
     where = _where(file, part)
-    labels = [bool(one.label) for one in made]
+    labels = [bool(unit.label) for unit in made]
     if part == "train" and len(set(labels)) == 1:
         raise DataError(
             f"all {len(labels)} labels are {str(labels[0]).lower()}",
@@ -338,15 +338,15 @@ def _labelled(
             expected="good and bad answers",
             remedy="Add answers of the other kind, or train on the good ones with objective: sft.",
         )
-    if len({one.rows[0].prompt for one in made}) == 1:
+    if len({unit.rows[0].prompt for unit in made}) == 1:
         raise DataError(
             f"all {len(made)} prompts of {part} are the same",
             where=where,
             expected="at least two different ones, since kto compares a prompt with the answer to another",
             remedy=_more_prompts(file, part),
         )
-    items = labelled([one.rows[0] for one in made], labels)
-    return tuple(_mismatched_fits(item, one.place, limit, found) for item, one in zip(items, made, strict=True))
+    items = labelled([unit.rows[0] for unit in made], labels)
+    return tuple(_mismatched_fits(item, unit.place, limit, found) for item, unit in zip(items, made, strict=True))
 
 
 def _more_prompts(file: TrainingFile, part: str) -> str:
@@ -371,7 +371,7 @@ def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Traini
     documents = [document for path in file.data.train for document in read_documents(path)]
     held = [document for path in file.data.eval for document in read_documents(path)]
     rows = packed_rows(tokenizer, documents, row_tokens)
-    kept = packed_rows(tokenizer, held, row_tokens) if held else []
+    held_rows = packed_rows(tokenizer, held, row_tokens) if held else []
     if file.data.eval_share is not None:
         numbered = list(enumerate(rows))
         train, out = split(
@@ -382,8 +382,8 @@ def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Traini
             f"rows of {row_tokens} tokens",
             _place_of_share(file),
         )
-        rows, kept = [row for _, row in train], [row for _, row in out]
+        rows, held_rows = [row for _, row in train], [row for _, row in out]
     items = completions([Row(row.ids, row.targets) for row in rows])
-    held_out = completions([Row(row.ids, row.targets) for row in kept])
+    held_out = completions([Row(row.ids, row.targets) for row in held_rows])
     noun = f"rows of up to {row_tokens} tokens from {len(documents)} documents"
     return TrainingItems(tuple(items), tuple(held_out), (), len(documents) + len(held), noun, row_tokens)

@@ -85,7 +85,7 @@ def sizes_of(source: Sequence[TrainingItem] | Batches, batch_size: int) -> Sizes
         return Sizes(1, 1)
     first, *rest = (row.ids for rows in units for row in rows)
     shared = min((common_length(first, ids) for ids in rest), default=0)
-    return Sizes(tokens[0], shared + sum(own - shared for own in tokens[:batch_size]))
+    return Sizes(tokens[0], shared + sum(row_tokens - shared for row_tokens in tokens[:batch_size]))
 
 
 def _computed(rows: Sequence[Row]) -> int:
@@ -171,17 +171,17 @@ class Room:
         return f"the plan says that it holds {gib(self.planned.needed_bytes)} (most of it {self.planned.largest_part()}){free}"
 
     def _remedy(self, room_bytes: int, verb: Literal["Set", "Go on"]) -> str:
-        found = lowered(self.planned, room_bytes)
-        if found is None or not found.keys:
+        lowered_plan = lowered(self.planned, room_bytes)
+        if lowered_plan is None or not lowered_plan.keys:
             least = smallest(self.planned)
             how = "with checkpointing and in 4 bits" if least.setup.method == "qlora" else "with checkpointing"
             return f"{NOTHING} Row by row, {how}, it would hold {gib(least.needed_bytes)}."
-        told = f"{found.written()}, with which the plan comes to {gib(found.planned.needed_bytes)}"
+        settings = f"{lowered_plan.written()}, with which the plan comes to {gib(lowered_plan.planned.needed_bytes)}"
         if verb == "Set":
-            return f"Set {told}."
-        if found.same_run:
-            return f"Go on with {told}, by --resume from the last checkpoint."
-        return f"Begin a new run with {told}; this one cannot use them."
+            return f"Set {settings}."
+        if lowered_plan.same_run:
+            return f"Go on with {settings}, by --resume from the last checkpoint."
+        return f"Begin a new run with {settings}; this one cannot use them."
 
 
 @contextmanager
@@ -192,14 +192,14 @@ def memory_errors(answer: Callable[[], MemoryAdvice]) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_lack_of_memory(error):
             raise
-        asked, found = _asked_for(str(error)), answer()
+        asked, advice = _asked_for(str(error)), answer()
         more = f" for {asked} more" if asked else ""
-        told = f": {found.forecast}" if found.forecast else ""
+        forecast = f": {advice.forecast}" if advice.forecast else ""
         raise OutOfMemoryError(
-            f"there is not enough memory{more}{told}",
+            f"there is not enough memory{more}{forecast}",
             where="training",
             expected="a pass that fits",
-            remedy=found.remedy,
+            remedy=advice.remedy,
         ) from error
 
 
@@ -221,8 +221,8 @@ def free_now() -> int | None:
 
 
 def _asked_for(said: str) -> str:
-    found = _BYTES.search(said)
-    if found:
-        return f"{int(found[1]) / (1 << 30):,.1f} GiB"
-    named = _GIB.search(said)
-    return named[1] if named else ""
+    in_bytes = _BYTES.search(said)
+    if in_bytes:
+        return f"{int(in_bytes[1]) / (1 << 30):,.1f} GiB"
+    in_gib = _GIB.search(said)
+    return in_gib[1] if in_gib else ""

@@ -88,22 +88,22 @@ def run_training(file: TrainingFile, *, resume: bool, progress: Progress, stop: 
 
 def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes, stop: Stop) -> TrainingRecord:
     folder, mark = file.output, processes.from_main(lambda: identity(file))
-    found = processes.from_main(lambda: _standing(folder, mark, resume))
-    if found == "finished":
+    state = processes.from_main(lambda: _standing(folder, mark, resume))
+    if state == "finished":
         progress.say(f"{folder} is finished: nothing is left to do")
         return processes.from_main(lambda: finished_record(folder))
-    for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
+    for name in processes.from_main(lambda: changed_code(folder, mark) if state == "begun" else []):
         progress.say(f"{name} has changed since this run began; the remaining steps use the new version")
     processes.from_main(lambda: require_trackers(file.track))
     processes.each(lambda: require_optimizer(file.settings.optimizer))
     check_shardable(file, processes)
-    named = processes.main_first(lambda: name_model(file))
-    if named.note:
-        progress.say(named.note)
-    with _source(file, named, progress) as (source, data):
+    named_model = processes.main_first(lambda: name_model(file))
+    if named_model.note:
+        progress.say(named_model.note)
+    with _source(file, named_model, progress) as (source, data):
         for finding in data.findings:
             progress.say(finding.sentence())
-        room = room_of(file, named, source) if processes.count == 1 else None
+        room = room_of(file, named_model, source) if processes.count == 1 else None
         if room is not None:
             room.refuse_the_impossible()
             if (warned := room.warning()) is not None:
@@ -111,23 +111,23 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
         progress.stage("loading the model", None)
         with memory_errors(lambda: memory_advice(file, room, begun=False)):
             sent = processes.sharded and file.trains_all and not processes.main
-            opened = open_for_training(file, named, keep_on_cpu=processes.sharded, without_weights=sent)
-        for told in opened.reach(file):
-            progress.say(told)
+            opened = open_for_training(file, named_model, keep_on_cpu=processes.sharded, without_weights=sent)
+        for line in opened.reach(file):
+            progress.say(line)
         processes.each(lambda: None)  # all are ready, before anything is written
         mark = replace(mark, base=opened.loaded.fingerprint)
         with ExitStack() as stack:
-            processes.from_main(lambda: _begin(stack, folder, mark, found))
+            processes.from_main(lambda: _begin(stack, folder, mark, state))
             stops = FirstOf((stop, stack.enter_context(stop_file(folder)))) if processes.main else stop
             with memory_errors(lambda: memory_advice(file, room, begun=True)):
-                return _train(_ReadyRun(file, named, opened, source, data), progress, processes, stops)
+                return _train(_ReadyRun(file, named_model, opened, source, data), progress, processes, stops)
 
 
 def _standing(folder: Path, mark: RunIdentity, resume: bool) -> RunState:
-    found = run_state(folder, resume=resume)
-    if found != "new":
+    state = run_state(folder, resume=resume)
+    if state != "new":
         check_same(folder, mark)
-    return found
+    return state
 
 
 def _begin(stack: ExitStack, folder: Path, mark: RunIdentity, found: RunState) -> None:
@@ -304,10 +304,10 @@ class _Watch:
         number = -(-seen.step // self.steps_per_epoch)
         lines = self.log.lines()
         losses = [line["loss"] for line in lines if -(-line["step"] // self.steps_per_epoch) == number]
-        told = f"epoch {number}: loss {sum(losses) / len(losses):.4f}"
+        text = f"epoch {number}: loss {sum(losses) / len(losses):.4f}"
         if seen.evaluated is not None:
-            told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.figures)])
-        self.progress.say(told)
+            text += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.figures)])
+        self.progress.say(text)
         if measured(lines[-1:]):
             self.progress.say(early_told(lines))
             if (alarmed := warning(lines)) is not None:
@@ -337,11 +337,11 @@ def _of_rows(data: TrainingItems) -> TrainingData:
 
 def _epochs(lines: Sequence[Mapping[str, float]], per_epoch: int) -> tuple[dict[str, float], ...]:
     """Mean loss of each epoch, and what was found on the items held out at its end."""
-    found: dict[int, list[Mapping[str, float]]] = {}
+    by_epoch: dict[int, list[Mapping[str, float]]] = {}
     for line in lines:
-        found.setdefault(-(-int(line["step"]) // per_epoch), []).append(line)
+        by_epoch.setdefault(-(-int(line["step"]) // per_epoch), []).append(line)
     return tuple(
-        {"epoch": number, "loss": sum(line["loss"] for line in own) / len(own)}
-        | {key: value for key, value in own[-1].items() if key.startswith("eval_")}
-        for number, own in found.items()
+        {"epoch": number, "loss": sum(line["loss"] for line in epoch_lines) / len(epoch_lines)}
+        | {key: value for key, value in epoch_lines[-1].items() if key.startswith("eval_")}
+        for number, epoch_lines in by_epoch.items()
     )

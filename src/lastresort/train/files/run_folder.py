@@ -208,10 +208,10 @@ def check_same(folder: Path, found: RunIdentity) -> None:
 
 
 def _begun(folder: Path) -> RunIdentity:
-    found = RunIdentity(**read_json(folder / BEGUN, raised=DataError))
-    if not all(isinstance(part, dict) for part in (found.file, found.content, found.code)):
+    begun = RunIdentity(**read_json(folder / BEGUN, raised=DataError))
+    if not all(isinstance(part, dict) for part in (begun.file, begun.content, begun.code)):
         raise TypeError("found no objects")
-    return found
+    return begun
 
 
 def changed_code(folder: Path, found: RunIdentity) -> list[str]:
@@ -300,16 +300,16 @@ class StepLog:
         """What is there; a line that was cut by a kill, or is no step, is left out."""
         if not self._path.is_file():
             return []
-        found = []
+        values = []
         for line in read_text(self._path, ROWS, raised=DataError).splitlines():
             with suppress(NotJson):
-                found.append(parse_json(line, lenient=True))  # a loss may be NaN
-        return [line for line in found if isinstance(line, dict) and type(line.get("step")) in (int, float)]
+                values.append(parse_json(line, lenient=True))  # a loss may be NaN
+        return [line for line in values if isinstance(line, dict) and type(line.get("step")) in (int, float)]
 
     def go_on_at(self, step: int) -> None:
         """Forget what was logged of step `step` and later ones."""
-        kept = [line for line in self.lines() if line["step"] < step]
-        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        earlier = [line for line in self.lines() if line["step"] < step]
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in earlier))
 
     def add(self, line: Mapping[str, float]) -> None:
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
@@ -363,9 +363,9 @@ class Trackers:
             log_with=list(names), project_dir=str(folder / "trackers"), cpu=not torch.cuda.is_available()
         )
         if len(self._accelerator.log_with) < len(names):  # accelerate leaves out, without a word, what it finds unfit
-            told = ", ".join(str(name) for name in names)
+            listed = ", ".join(str(name) for name in names)
             raise PrerequisiteError(
-                f"accelerate cannot use one of {told} here",
+                f"accelerate cannot use one of {listed} here",
                 where="track",
                 remedy="Install its whole package, or remove it.",
             )

@@ -63,13 +63,13 @@ def figures(groups: Sequence[Group], rewards: Sequence[str]) -> dict[str, float]
     """Over all answers of a step, dropped ones too: mean and deviation of the reward, the mean of each reward by name, the
     share of dropped groups, the mean length in tokens, the share of answers cut, and how many rewards failed, if any did."""
     answers = [answer for group in groups for answer in group.answers]
-    scored = [found for group in groups for found in group.scored]
-    totals = [found.total for found in scored]
-    faults = sum(len(found.faults) for found in scored)
+    scored = [answer for group in groups for answer in group.scored]
+    totals = [answer.total for answer in scored]
+    faults = sum(len(answer.faults) for answer in scored)
     return {
         "reward": fmean(totals),
         "reward_std": stdev(totals),
-        **{f"reward_{name}": fmean(found.values[name] for found in scored) for name in rewards},
+        **{f"reward_{name}": fmean(answer.values[name] for answer in scored) for name in rewards},
         "dropped_groups": sum(not group.items for group in groups) / len(groups),
         "answer_length": fmean(len(answer.ids) for answer in answers),
         "cut_answers": sum(answer.cut for answer in answers) / len(answers),
@@ -100,13 +100,13 @@ class CompletionsLog:
     def _cut_from(self, step: int) -> None:
         if not self._path.exists():
             return
-        kept = 0
+        kept_bytes = 0
         with self._path.open("rb+") as file:
             for line in file:
                 if not line.endswith(b"\n") or _step_of(line) >= step:
                     break
-                kept += len(line)
-            file.seek(kept)
+                kept_bytes += len(line)
+            file.seek(kept_bytes)
             file.truncate()
 
 
@@ -228,10 +228,10 @@ class SampledGroups:
     def _shared(self, step: int, numbers: Sequence[int], model: Any, reference: Reference, plain: bool) -> list[Group]:
         """The groups of all processes, in the order of `numbers`. What fails in one process is raised in all of them."""
         processes = _processes()
-        found = processes.each(
+        by_process = processes.each(
             lambda: self._groups(step, numbers[processes.place :: processes.count], model, reference, plain)
         )
-        return [found[i % processes.count][i // processes.count] for i in range(len(numbers))]
+        return [by_process[i % processes.count][i // processes.count] for i in range(len(numbers))]
 
     def _groups(self, step: int, numbers: Sequence[int], model: Any, reference: Reference, plain: bool) -> list[Group]:
         if not numbers:
@@ -240,14 +240,14 @@ class SampledGroups:
         answers = [answer for group in self._sampler.answers(model, step, prompts, plain=plain) for answer in group]
         owners = [prompt for prompt in prompts for _ in range(size)]
         scored = self._rewards.score([prompt.example for prompt in owners], [answer.text for answer in answers])
-        rewards = torch.tensor([found.total for found in scored], dtype=torch.float64)
+        rewards = torch.tensor([scores.total for scores in scored], dtype=torch.float64)
         places = torch.arange(len(prompts)).repeat_interleave(size)
         advantages = group_advantages(rewards, places, scale=ADVANTAGE_SCALE[self._objective]).tolist()
         alike = (rewards.view(-1, size) == rewards.view(-1, size)[:, :1]).all(1).tolist()
-        kept = [i for i in range(len(answers)) if not alike[i // size]]
-        rows = [_row(owners[i].ids, answers[i].ids) for i in kept]
-        old = [answers[i].logps for i in kept]
-        items = dict(zip(kept, _items(rows, [advantages[i] for i in kept], old, reference), strict=True))
+        differing = [i for i in range(len(answers)) if not alike[i // size]]
+        rows = [_row(owners[i].ids, answers[i].ids) for i in differing]
+        old = [answers[i].logps for i in differing]
+        items = dict(zip(differing, _items(rows, [advantages[i] for i in differing], old, reference), strict=True))
         return [
             Group(
                 prompt,

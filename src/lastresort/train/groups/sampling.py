@@ -91,7 +91,7 @@ class EngineSampler:
             rows_at_once=size * len(prompts),
         )
         with adapters_in_base_precision(model):
-            found = generate(
+            generated = generate(
                 model,
                 [prompt.ids for prompt in prompts for _ in range(size)],
                 settings=sampling,
@@ -100,7 +100,7 @@ class EngineSampler:
                 prefixes=prefixes,
                 plain=plain,
             )
-        answers = [self._sampled(answer.tokens) for answer in found]
+        answers = [self._sampled(answer.tokens) for answer in generated]
         return [answers[i : i + size] for i in range(0, len(answers), size)]
 
     def _stopped(self, row: int, tokens: Sequence[int]) -> bool:

@@ -247,8 +247,8 @@ class ServerSampler:
         return Sampled(ids[:limit], text, cut, logps[:limit] if len(logps) == len(ids) else ())
 
     def _tokens_told(self, reply: Reply) -> tuple[tuple[int, ...], str, bool]:
-        told, stops, ended = reply.tokens, self._settings.stop, reply.finish == "stop"
-        ids = told.answer or ()
+        tokens, stops, ended = reply.tokens, self._settings.stop, reply.finish == "stop"
+        ids = tokens.answer or ()
         text = decoded(self._tokenizer, ids)
         if any(stop in text for stop in stops):
             # A server that computes several tokens at once tells some beyond the string.
@@ -256,17 +256,21 @@ class ServerSampler:
                 n for n in range(1, len(ids) + 1) if holds_stop(ids[:n], stops, partial(decoded, self._tokenizer))
             )
             return ids[:length], cut_at_stop(text, stops), True
-        if ended and not _by_string(told) and not (ids and (ids[-1] in self._end_ids or ids[-1] == told.stop_reason)):
+        if (
+            ended
+            and not _by_string(tokens)
+            and not (ids and (ids[-1] in self._end_ids or ids[-1] == tokens.stop_reason))
+        ):
             ids = (*ids, *self._end_ids[:1])
         return ids, text, ended
 
     def _tokens_of_text(self, reply: Reply) -> tuple[tuple[int, ...], str, bool]:
         """What ended the answer is known to some servers: a stop string's own tokens are trained, and where it may have been
         one no end token is."""
-        told, ended = reply.tokens, reply.finish == "stop"
-        by_string = ended and _by_string(told)
-        ids = self._tokenised(f"{reply.text}{told.stop_reason}" if by_string else reply.text)
-        if ended and not by_string and (told.stop_reason is not None or not self._settings.stop):
+        tokens, ended = reply.tokens, reply.finish == "stop"
+        by_string = ended and _by_string(tokens)
+        ids = self._tokenised(f"{reply.text}{tokens.stop_reason}" if by_string else reply.text)
+        if ended and not by_string and (tokens.stop_reason is not None or not self._settings.stop):
             ids = (*ids, *self._end_ids[:1])
         return ids, reply.text, ended
 

@@ -94,12 +94,12 @@ class Checkpoints:
         """
         if self._processes.trains_shards:
             _require_one_folder(self._folder, self._processes)
-        found = self._processes.main_first(
+        loaded = self._processes.main_first(
             lambda: load_checkpoint(self._folder, self._model, self._optimizer, self._run)
         )
-        if found is None and self._processes.main and (self._folder / STATE).is_file():
+        if loaded is None and self._processes.main and (self._folder / STATE).is_file():
             progress.say(f"{self._folder} holds a checkpoint of other settings, data or weights: training starts over")
-        state = found or CheckpointState(0, self._run, 0, 0, 0.0)
+        state = loaded or CheckpointState(0, self._run, 0, 0, 0.0)
         steps = self._processes.each(lambda: state.step)
         if len(set(steps)) > 1:
             raise DataError(
@@ -131,7 +131,7 @@ def _require_one_folder(folder: Path, processes: Processes) -> None:
     """Each process leaves a file where checkpoints are written, which the main one looks for: without it no checkpoint in `folder`
     would ever be whole. What a killed one has left there, `load_checkpoint` removes.
     """
-    own: list[Path] = []
+    own_files: list[Path] = []
     fresh = _fresh(folder)
 
     def leave() -> None:
@@ -139,18 +139,18 @@ def _require_one_folder(folder: Path, processes: Processes) -> None:
             fresh.mkdir(parents=True, exist_ok=True)
             number, name = mkstemp(dir=fresh, prefix="seen-")
             os.close(number)
-            own.append(Path(name))
+            own_files.append(Path(name))
 
     try:
-        left = processes.each(lambda: (_refused(leave), [path.name for path in own]))
+        left = processes.each(lambda: (_refused(leave), [path.name for path in own_files]))
         if (error := next((refused for refused, _ in left if refused is not None), None)) is not None:
             raise processes.known_to_all(error)
-        names = [name for _, found in left for name in found]
+        names = [name for _, process_names in left for name in process_names]
         missing = processes.from_main(
             lambda: [place for place, name in enumerate(names) if not (fresh / name).is_file()]
         )
     finally:
-        for path in own:
+        for path in own_files:
             path.unlink(missing_ok=True)
         with suppress(OSError):  # another process has not removed its own yet
             fresh.rmdir()
@@ -184,7 +184,9 @@ def save_checkpoint(
     def take_place() -> None:
         if writers.main:
             with disk_errors(folder):
-                (fresh / STATE).write_text(json.dumps(to_jsonable_python(state, inf_nan_mode="constants")), encoding="utf-8")
+                (fresh / STATE).write_text(
+                    json.dumps(to_jsonable_python(state, inf_nan_mode="constants")), encoding="utf-8"
+                )
             replace_folder(fresh, folder)
 
     try:
@@ -250,7 +252,7 @@ def parts_of(path: Path) -> Iterator[Path]:
     """The files that should hold what `path` holds of one process, in the order of their rows; `path` itself where none does."""
     firsts = [] if path.is_file() else path.parent.glob(f"{path.stem}-1-of-*{path.suffix}")
     counts = [first.stem.rpartition("-")[2] for first in firsts]
-    count = max((int(one) for one in counts if one.isdecimal()), default=1)
+    count = max((int(number) for number in counts if number.isdecimal()), default=1)
     return (part_of(path, place, count) for place in range(count))
 
 
@@ -331,17 +333,17 @@ def _optimizer_state(optimizer: Any, named: Sequence[tuple[str, torch.nn.Paramet
     """By the parameter's name and the value's own. An optimizer of 8 bits counts its steps by a plain number, and its parameters
     share the tables of what 8 bits mean, which safetensors refuses to write twice.
     """
-    kept: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     written: set[int] = set()
     for name, parameter in named:
         for key, value in optimizer.state.get(parameter, {}).items():
             if not isinstance(value, torch.Tensor):
-                kept[f"{name}|{key}{NUMBER}"] = torch.tensor(value)
+                tensors[f"{name}|{key}{NUMBER}"] = torch.tensor(value)
                 continue
             tensor = own_rows(value).contiguous()
-            kept[f"{name}|{key}"] = tensor.clone() if tensor.data_ptr() in written else tensor
+            tensors[f"{name}|{key}"] = tensor.clone() if tensor.data_ptr() in written else tensor
             written.add(tensor.data_ptr())
-    return kept
+    return tensors
 
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: str) -> CheckpointState | None:
@@ -358,8 +360,8 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: s
     if state.run != run:
         return None
     load_weights(folder, model)
-    with _checked(folder / OPTIMIZER) as kept:
-        _restore(optimizer, trainable(model), kept)
+    with _checked(folder / OPTIMIZER) as tensors:
+        _restore(optimizer, trainable(model), tensors)
     return state
 
 
@@ -394,8 +396,8 @@ def _checked(path: Path) -> Iterator[KeptTensors]:
     from safetensors import SafetensorError
 
     try:
-        with kept_tensors(path) as found:
-            yield found
+        with kept_tensors(path) as tensors:
+            yield tensors
     except (SafetensorError, InputError, OSError) as error:
         raise _damaged(path) from error
 
@@ -419,9 +421,9 @@ def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], ke
     for name, parameter in named:
         for key in (key for key in kept.names if key.startswith(f"{name}|")):
             value, what = kept.get(key, parameter), key.removeprefix(f"{name}|")
-            own = state.setdefault(numbers[id(parameter)], {})
+            values = state.setdefault(numbers[id(parameter)], {})
             if what.endswith(NUMBER):
-                own[what.removesuffix(NUMBER)] = value.item()
+                values[what.removesuffix(NUMBER)] = value.item()
             else:
-                own[what] = value.clone() if parameter.device.type == "cpu" else value
+                values[what] = value.clone() if parameter.device.type == "cpu" else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -78,11 +78,11 @@ class _Share:
 
 
 def _share(policy: Policy, batch: Batch, loss_of: BatchLoss, base: Base | None) -> _Share:
-    own, share = policy.own(batch.items), _Share()
-    items = [batch.items[number] for number in own]
+    own_numbers, share = policy.own(batch.items), _Share()
+    items = [batch.items[number] for number in own_numbers]
     far = () if base is None else base.far_of(items)
     for part, result in policy.passes([item.trained for item in items], far):
-        loss = loss_of.loss([own[i] for i in part], result.per_token, result.row, share.seen)
+        loss = loss_of.loss([own_numbers[i] for i in part], result.per_token, result.row, share.seen)
         torch.autograd.backward(loss * policy.processes.divided_by)
         share.loss += float(loss.detach())
         share.computed_tokens += result.computed_tokens
@@ -124,10 +124,10 @@ class HeldOut:
             return None
         processes = self.policy.processes
         with evaluating(self.policy.model):
-            own = self.policy.own(self.items)
-            progress.stage(f"evaluating {len(self.items):,} items held out", len(own))
+            own_numbers = self.policy.own(self.items)
+            progress.stage(f"evaluating {len(self.items):,} items held out", len(own_numbers))
             loss_of = bind(self.objective, self.items, self.known, self.policy.score)
-            shares = processes.each(lambda: self._share(own, loss_of, progress))
+            shares = processes.each(lambda: self._share(own_numbers, loss_of, progress))
         return Evaluated(sum(loss for loss, _ in shares), merged_figures([seen for _, seen in shares]).means())
 
     def _share(self, own: Sequence[int], loss_of: BatchLoss, progress: Progress) -> tuple[float, BatchFigures]:

@@ -21,15 +21,15 @@ FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
 def process_count(environment: Mapping[str, str]) -> int:
     """How many processes were started together, this one included. Raises InputError for what is no positive whole number."""
     name = next((name for name in COUNT if environment.get(name)), "")
-    found = environment.get(name, "1")
-    if not found.isdecimal() or int(found) < 1:
+    value = environment.get(name, "1")
+    if not value.isdecimal() or int(value) < 1:
         raise InputError(
-            f'found "{found}"',
+            f'found "{value}"',
             where=name,
             expected="the number of processes",
             remedy="Launch with torchrun, or unset it.",
         )
-    return int(found)
+    return int(value)
 
 
 def leads(environment: Mapping[str, str]) -> bool:
@@ -79,27 +79,27 @@ def _refused(found: str) -> InputError:
 
 def unused_settings(environment: Mapping[str, str]) -> list[str]:
     """Settings of accelerate that change nothing here, a sentence each."""
-    found = []
+    lines = []
     precision = environment.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no":
-        found.append(f"accelerate's mixed_precision {precision} is not used: precision in the training file decides")
+        lines.append(f"accelerate's mixed_precision {precision} is not used: precision in the training file decides")
     steps = environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps != "1":
-        found.append(f"accelerate's gradient_accumulation_steps {steps} is not used: batch_size is the whole batch")
+        lines.append(f"accelerate's gradient_accumulation_steps {steps} is not used: batch_size is the whole batch")
     if environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
-        found.append("accelerate's dynamo_backend is not used: nothing is compiled")
+        lines.append("accelerate's dynamo_backend is not used: nothing is compiled")
     if _on(environment, FSDP) and _on(environment, "FSDP_ACTIVATION_CHECKPOINTING"):
-        found.append(
+        lines.append(
             "accelerate's fsdp_activation_checkpointing is not used: checkpointing in the training file decides"
         )
     if _on(environment, FSDP) and _on(environment, "FSDP_OFFLOAD_PARAMS"):
-        found.append("accelerate's fsdp_offload_params is not used: shards stay on their device")
+        lines.append("accelerate's fsdp_offload_params is not used: shards stay on their device")
     if _on(environment, "ACCELERATE_USE_CPU") and "MASTER_ADDR" in environment and "WORLD_SIZE" not in environment:
-        found.append(
+        lines.append(
             "accelerate launch --cpu starts one process, whatever --num_processes says: "
             "torchrun --nproc-per-node N -m lastresort starts several"
         )
-    return found
+    return lines
 
 
 def _on(environment: Mapping[str, str], name: str) -> bool:

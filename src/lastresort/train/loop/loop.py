@@ -148,11 +148,11 @@ def train(
             _checkpoint_activations(model)
         optimizer = build_optimizer(trainable(model), settings)
         checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
-        found = checkpoints.load(progress)
-        state = _with_threads(model, found, processes, progress)
+        loaded = checkpoints.load(progress)
+        state = _with_threads(model, loaded, processes, progress)
 
         def save() -> None:
-            checkpoints.save(state if keeps_threads else replace(state, threads=found.threads))
+            checkpoints.save(state if keeps_threads else replace(state, threads=loaded.threads))
 
         began = clock() - state.seconds
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
@@ -193,7 +193,7 @@ def train(
 
 def _first_request(stop: Stop, processes: Processes) -> StopRequest | None:
     """Of any process, since a signal may reach only those of one machine. All hear it at the same step."""
-    return next((found for found in processes.each(stop.requested) if found is not None), None)
+    return next((request for request in processes.each(stop.requested) if request is not None), None)
 
 
 def _with_threads(model: Any, state: CheckpointState, processes: Processes, progress: Progress) -> CheckpointState:

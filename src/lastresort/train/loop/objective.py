@@ -160,12 +160,12 @@ class _WithReplay:
         score: Score,
     ) -> None:
         self._items = items
-        own = [number for number, item in enumerate(items) if not item.is_replay]
-        self._place = {number: place for place, number in enumerate(own)}
+        not_replayed = [number for number, item in enumerate(items) if not item.is_replay]
+        self._place = {number: place for place, number in enumerate(not_replayed)}
         self._own: BatchLoss | None = None
-        if own:
-            known = None if reference is None else [reference[number] for number in own]
-            self._own = bind(objective, [items[number] for number in own], known, score)
+        if not_replayed:
+            known = None if reference is None else [reference[number] for number in not_replayed]
+            self._own = bind(objective, [items[number] for number in not_replayed], known, score)
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         """Of a held item per_token is -KL(base || policy), as in `_Answers`."""
@@ -177,10 +177,10 @@ class _WithReplay:
         parts = [
             self._replay([n for n in numbers if n not in self._place], per_token[soft], renumbered[row[soft]], seen)
         ]
-        own = [self._place[number] for number in numbers if number in self._place]
-        if own and self._own is not None:
-            found = self._own.loss(own, per_token[~soft], renumbered[row[~soft]], seen)
-            parts.append(found * (len(self._place) / len(self._items)))
+        places = [self._place[number] for number in numbers if number in self._place]
+        if places and self._own is not None:
+            own_loss = self._own.loss(places, per_token[~soft], renumbered[row[~soft]], seen)
+            parts.append(own_loss * (len(self._place) / len(self._items)))
         return torch.stack([part.double() for part in parts]).sum()
 
     def _replay(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
@@ -210,8 +210,8 @@ class _Groups:
         self._tokens = torch.tensor([*(sum(item.rows[0].targets) for item in items), *[0] * dropped])
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
-        own = torch.tensor(list(numbers), device=row.device)[row]
-        advantages = per_token.new_tensor([item.advantage for item in self._items])[own]
+        item_of_token = torch.tensor(list(numbers), device=row.device)[row]
+        advantages = per_token.new_tensor([item.advantage for item in self._items])[item_of_token]
         old = self._old(numbers, per_token.detach(), row)
         options: dict[str, float | Tensor | None] = dict(self._objective.options)
         reference = None
@@ -221,11 +221,11 @@ class _Groups:
         losses = self._objective.function()(per_token, old, advantages, **options)
         variant = cast(Variant, self._objective.name)
         weights = token_weights(
-            own, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
+            item_of_token, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
         )
         if reference is not None:
             apart = k3(per_token.detach(), reference)
-            seen.add(0, kl=(apart / self._tokens.to(row.device)[own]).sum())
+            seen.add(0, kl=(apart / self._tokens.to(row.device)[item_of_token]).sum())
         seen.add(len(numbers), answer_tokens=self._tokens[list(numbers)].sum())
         return (losses * weights).sum()
 
@@ -241,15 +241,15 @@ class _Groups:
 
 def refused_options(objective: Objective) -> ContractError | None:
     """What the objective says of its options, by a call on one row; None where it takes them."""
-    one, count = torch.full((1,), -1.0), torch.ones(1, dtype=torch.long)
-    arguments: tuple[Any, ...] = (one,)
+    logp, count = torch.full((1,), -1.0), torch.ones(1, dtype=torch.long)
+    arguments: tuple[Any, ...] = (logp,)
     more: dict[str, Tensor] = {}
     if objective.need == "pairs":
-        arguments = (PairLogps(one, one, one, one, count, count),)
+        arguments = (PairLogps(logp, logp, logp, logp, count, count),)
     elif objective.need == "labels":
-        arguments = (one, one, torch.ones(1, dtype=torch.bool), torch.zeros(()))
+        arguments = (logp, logp, torch.ones(1, dtype=torch.bool), torch.zeros(()))
     elif objective.need == "groups":
-        arguments, more = (one, one, one), {"per_token_ref_logps": one}
+        arguments, more = (logp, logp, logp), {"per_token_ref_logps": logp}
     try:
         objective.function()(*arguments, **more, **dict(objective.options))
     except ContractError as error:

@@ -106,12 +106,12 @@ class StartWeights:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """The model is at its start inside, and as before afterwards. Gradients and the optimizer's state stay as they are."""
-        own = trainable_copies(self._model)
+        trained = trainable_copies(self._model)
         self.restore()
         try:
             yield
         finally:
-            self._put(own)
+            self._put(trained)
 
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:

@@ -42,12 +42,12 @@ def passes(
     """
     parts = split_units(units, max_pass_tokens)
     rows = [[row for number in part for row in units[number]] for part in parts]
-    made = sum(any(any(row.targets) for row in own) for own in rows)  # what has no targets is not computed
+    made = sum(any(any(row.targets) for row in part_rows) for part_rows in rows)  # what has no targets is not computed
     idle = most(made) - made if most is not None else 0
-    for part, own in zip(parts, rows, strict=True):
+    for part, part_rows in zip(parts, rows, strict=True):
         with adapters_in_base_precision(model):
-            found = target_logps(model, own, plain=plain, far=_far_of(part, units, far))
-        yield part, found
+            result = target_logps(model, part_rows, plain=plain, far=_far_of(part, units, far))
+        yield part, result
     for _ in range(idle):
         with adapters_in_base_precision(model):
             logps = target_logps(model, [IDLE], plain=plain).per_token
@@ -58,12 +58,12 @@ def passes(
 def _far_of(part: Sequence[int], units: Sequence[Sequence[Row]], far: Sequence[Far | None]) -> Far | None:
     """The other model at the rows of a pass; None where none of them is held to it."""
     held = [far[number] if far else None for number in part]
-    known = next((one for one in held if one is not None), None)
+    known = next((far_of_item for far_of_item in held if far_of_item is not None), None)
     if known is None:
         return None
     states: list[Tensor | None] = []
-    for number, one in zip(part, held, strict=True):
-        states += [None] * len(units[number]) if one is None else one.states
+    for number, far_of_item in zip(part, held, strict=True):
+        states += [None] * len(units[number]) if far_of_item is None else far_of_item.states
     return Far(states, known.head)
 
 
@@ -93,27 +93,27 @@ def unit_sums(
 
     on_units: called after each pass with the number of units that it computed.
     """
-    found: list[list[float]] = [[] for _ in units]
+    unit_logps: list[list[float]] = [[] for _ in units]
     with evaluating(model):
         for part, result in passes(model, units, max_pass_tokens, plain=plain, most=most):
             sums = iter(row_sums(result.per_token, result.row, sum(len(units[i]) for i in part)).tolist())
             for i in part:
-                found[i] = [next(sums) for _ in units[i]]
+                unit_logps[i] = [next(sums) for _ in units[i]]
             if on_units is not None:
                 on_units(len(part))
-    return found
+    return unit_logps
 
 
 def token_logps(
     model: Any, rows: Sequence[Row], max_pass_tokens: int, *, plain: bool = False
 ) -> list[tuple[float, ...]]:
     """Log-probabilities in nats of each row's targets under the model as it is now."""
-    found: list[tuple[float, ...]] = [()] * len(rows)
+    row_logps: list[tuple[float, ...]] = [()] * len(rows)
     with evaluating(model):
         for part, result in passes(model, [(row,) for row in rows], max_pass_tokens, plain=plain):
             for place, number in enumerate(part):
-                found[number] = tuple(result.per_token[result.row == place].tolist())
-    return found
+                row_logps[number] = tuple(result.per_token[result.row == place].tolist())
+    return row_logps
 
 
 CHECKED_ITEMS = 4
@@ -146,9 +146,9 @@ class Policy:
         if items and self.check is None and not self._asked_plain:
             rows = checked_rows(items, self.max_pass_tokens, longest=longest_packed(self.model))
             with adapters_in_base_precision(self.model), recomputing(self.model):
-                found = self.processes.each(lambda: check_first_batch(self.model, rows))
+                checks = self.processes.each(lambda: check_first_batch(self.model, rows))
             back_into_shards(self.model)
-            self._take_path(next((check for check in found if not check.ok), found[0]))
+            self._take_path(next((check for check in checks if not check.ok), checks[0]))
 
     @property
     def plain(self) -> bool:
@@ -203,7 +203,7 @@ class Policy:
     def score(self, rows: Sequence[Row]) -> Tensor:
         """Summed log-probabilities of rows under the model as it is now, in nats, [rows], float64."""
         sums = self._sums([(row,) for row in rows])
-        return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
+        return torch.tensor([logp for (logp,) in sums], dtype=torch.float64, device=self.model.device)
 
     def logps_of(
         self,
@@ -252,7 +252,9 @@ def recomputing(model: Any) -> Iterator[None]:
 
     Of the layers alone the mode is another, not of the dropout inside them.
     """
-    layers = [one for one in model.modules() if getattr(one, "gradient_checkpointing", False) and not one.training]
+    layers = [
+        module for module in model.modules() if getattr(module, "gradient_checkpointing", False) and not module.training
+    ]
     for layer in layers:
         layer.training = True
     try:
@@ -294,5 +296,5 @@ def shortened(row: Row, tokens: int) -> Row:
     if last <= tokens:
         return row
     end = max(1, tokens // 2)
-    kept = (*range(max(1, tokens - end)), *range(last - end, last))
-    return Row(tuple(row.ids[i] for i in kept), tuple(row.targets[i] for i in kept))
+    places = (*range(max(1, tokens - end)), *range(last - end, last))
+    return Row(tuple(row.ids[i] for i in places), tuple(row.targets[i] for i in places))

@@ -58,17 +58,17 @@ class Processes:
 
     def from_main(self, make: Callable[[], T]) -> T:
         """What make() returns in the main process, which alone calls it. What it raises is raised in all."""
-        found: T | None = self.each(lambda: make() if self.main else None)[0]
-        return found  # type: ignore[return-value]  # the first is the main one's
+        made: T | None = self.each(lambda: make() if self.main else None)[0]
+        return made  # type: ignore[return-value]  # the first is the main one's
 
     def main_first(self, make: Callable[[], T]) -> T:
         """make() in every process, in the others once the main one is done: they find what it left on the disk."""
         if self.count == 1:
             return make()
-        own: list[T] = []
-        self.from_main(lambda: own.append(make()))
+        made_here: list[T] = []
+        self.from_main(lambda: made_here.append(make()))
         with self.together():
-            return own[0] if own else make()
+            return made_here[0] if made_here else make()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -79,10 +79,10 @@ class Processes:
 
     def share(self, parts: Sequence[Sequence[int]], compute: Callable[[Sequence[int]], list[T]]) -> list[T]:
         """One result for each thing, by its number. parts: of each process the numbers that it computes, by compute(numbers)."""
-        found = self.each(lambda: compute(parts[self.place]))
+        shares = self.each(lambda: compute(parts[self.place]))
         by_number = {
             number: result
-            for part, results in zip(parts, found, strict=True)
+            for part, results in zip(parts, shares, strict=True)
             for number, result in zip(part, results, strict=True)
         }
         return [by_number[number] for number in range(len(by_number))]
@@ -150,14 +150,14 @@ class Processes:
             return [value]
         import torch
 
-        told: list[Any] = [None] * self.count
+        answers: list[Any] = [None] * self.count
         with self._others_alive():
-            torch.distributed.all_gather_object(told, (error, value))
-        failed = next((there for there, _ in told if there is not None), None)
+            torch.distributed.all_gather_object(answers, (error, value))
+        failed = next((there for there, _ in answers if there is not None), None)
         if failed is not None:
             self._known_to_all = failed
             raise failed
-        return [found for _, found in told]
+        return [answer for _, answer in answers]
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -295,8 +295,8 @@ def _receive(module: torch.nn.Module, device: torch.device, processes: Processes
     import torch
     from torch.distributed.tensor import DTensor
 
-    found = [one for one in (*module.parameters(), *module.buffers()) if not isinstance(one, DTensor)]
-    shapes = processes.each(lambda: [tuple(one.shape) for one in found])
+    tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if not isinstance(tensor, DTensor)]
+    shapes = processes.each(lambda: [tuple(tensor.shape) for tensor in tensors])
     if any(other != shapes[0] for other in shapes):
         raise processes.known_to_all(
             InputError(
@@ -306,16 +306,16 @@ def _receive(module: torch.nn.Module, device: torch.device, processes: Processes
                 remedy="Launch with torchrun, or save the model once with transformers' save_pretrained.",
             )
         )
-    kinds = processes.from_main(lambda: [one.dtype for one in found])
-    for one, dtype in zip(found, kinds, strict=True):
-        if one.is_meta:
-            made = torch.empty(one.shape, dtype=dtype, device=device)
-            kept = torch.nn.Parameter(made) if isinstance(one, torch.nn.Parameter) else made
+    kinds = processes.from_main(lambda: [tensor.dtype for tensor in tensors])
+    for tensor, dtype in zip(tensors, kinds, strict=True):
+        if tensor.is_meta:
+            made = torch.empty(tensor.shape, dtype=dtype, device=device)
+            received = torch.nn.Parameter(made) if isinstance(tensor, torch.nn.Parameter) else made
             # In place, so that tied weights stay one.
-            torch.utils.swap_tensors(one, kept)  # type: ignore[no-untyped-call]
+            torch.utils.swap_tensors(tensor, received)  # type: ignore[no-untyped-call]
         else:
-            one.data = one.data.to(device, dtype)
-        torch.distributed.broadcast(one.data, 0)
+            tensor.data = tensor.data.to(device, dtype)
+        torch.distributed.broadcast(tensor.data, 0)
 
 
 @contextmanager

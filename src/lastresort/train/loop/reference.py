@@ -110,20 +110,20 @@ def reference_logps(
     """
     path = store.folder_for(what) / LOGPS
     run = store.run if what == "reference" else f"{store.run} {fingerprint(items)}"
-    kept = policy.processes.from_main(lambda: _read_logps(path, run, store.begun))
-    if kept is None:
+    logps = policy.processes.from_main(lambda: _read_logps(path, run, store.begun))
+    if logps is None:
         with evaluating(policy.model):
             parts = policy.parts_of(items)
         progress.stage(STAGES[what], len(parts[policy.processes.place]))
-        kept = [logp for own in policy.logps_of(items, progress.advance, parts=parts) for logp in own]
-        policy.processes.from_main(lambda: _write_logps(path, run, kept))
-    left = iter(kept)
+        logps = [logp for row_logps in policy.logps_of(items, progress.advance, parts=parts) for logp in row_logps]
+        policy.processes.from_main(lambda: _write_logps(path, run, logps))
+    left = iter(logps)
     return [[next(left) for _ in item.rows] for item in items]
 
 
 def _read_logps(path: Path, run: str, begun: bool) -> list[float] | None:
-    kept = _read(path, run, begun)
-    return None if kept is None else kept["logps"].tolist()
+    tensors = _read(path, run, begun)
+    return None if tensors is None else tensors["logps"].tolist()
 
 
 def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
@@ -138,11 +138,11 @@ def reference_weights(policy: Policy, store: ReferenceStore) -> StartWeights:
 def _kept_weights(policy: Policy, store: ReferenceStore) -> dict[str, Tensor]:
     """In shards each process keeps its rows."""
     path, writers = store.folder_for("reference") / WEIGHTS, policy.processes
-    kept = _read(path, store.run, store.begun, dict(trainable(policy.model)))
-    if kept is None:
-        kept = trainable_copies(policy.model)
-        _write(path, kept, store.run, writers if writers.trains_shards else Processes())
-    return kept
+    weights = _read(path, store.run, store.begun, dict(trainable(policy.model)))
+    if weights is None:
+        weights = trainable_copies(policy.model)
+        _write(path, weights, store.run, writers if writers.trains_shards else Processes())
+    return weights
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], run: str, writers: Processes) -> None:
@@ -160,9 +160,9 @@ def _read(path: Path, run: str, begun: bool, like: Mapping[str, Tensor] | None =
     from safetensors import SafetensorError
 
     try:
-        with kept_tensors(path) as kept:
-            if kept.run == run:
-                return {name: kept.get(name, (like or {}).get(name)) for name in kept.names}
+        with kept_tensors(path) as tensors:
+            if tensors.run == run:
+                return {name: tensors.get(name, (like or {}).get(name)) for name in tensors.names}
     except (OSError, InputError, SafetensorError):
         pass  # not there, or cut short: computed again while the model still is the reference
     if begun:
@@ -177,7 +177,7 @@ def _read(path: Path, run: str, begun: bool, like: Mapping[str, Tensor] | None =
 
 def _whole_copy(module: torch.nn.Module) -> torch.nn.Module:
     """Frozen, in every process, also of a module in shards."""
-    weights = {id(one): torch.nn.Parameter(whole(one.detach()).clone(), False) for one in module.parameters()}
+    weights = {id(p): torch.nn.Parameter(whole(p.detach()).clone(), False) for p in module.parameters()}
     return copy.deepcopy(module, weights)
 
 
@@ -201,10 +201,10 @@ class Base:
         """
         held = [number for number, item in enumerate(items) if item.held]
         states = self._states([items[number].rows[0] for number in held])
-        found: list[Far | None] = [None] * len(items)
-        for number, one in zip(held, states, strict=True):
-            found[number] = Far([one], self._head)
-        return found
+        far: list[Far | None] = [None] * len(items)
+        for number, item_states in zip(held, states, strict=True):
+            far[number] = Far([item_states], self._head)
+        return far
 
     def _states(self, rows: Sequence[Row]) -> list[Tensor]:
         policy = self._policy
@@ -214,9 +214,9 @@ class Base:
         states: list[Tensor] = [torch.empty(0)] * len(rows)
         with self._in_place(), evaluating(policy.model), adapters_in_base_precision(policy.model):
             for part in parts:
-                found = target_states(policy.model, [rows[number] for number in part], plain=policy.plain)
-                for number, one in zip(part, found, strict=True):
-                    states[number] = one
+                row_states = target_states(policy.model, [rows[number] for number in part], plain=policy.plain)
+                for number, row_state in zip(part, row_states, strict=True):
+                    states[number] = row_state
             for _ in range(idle):
                 target_states(policy.model, [IDLE], plain=policy.plain)
         return states

@@ -91,11 +91,11 @@ def divergence_from_base(model: Any, rows: Sequence[Row]) -> Divergence:
             parts = split_units([(row,) for row in rows], PASS_TOKENS)
             far: list[Far | None] = [None] * len(rows)
             for part in parts:
-                for number, one in zip(part, target_states(model, [rows[i] for i in part]), strict=True):
-                    far[number] = Far([one])
+                for number, row_states in zip(part, target_states(model, [rows[i] for i in part]), strict=True):
+                    far[number] = Far([row_states])
         sums = [0.0] * len(rows)
-        for part, found in passes(model, [(row,) for row in rows], PASS_TOKENS, far=far):
-            for number, total in zip(part, row_sums(found.per_token, found.row, len(part)).tolist(), strict=True):
+        for part, logps in passes(model, [(row,) for row in rows], PASS_TOKENS, far=far):
+            for number, total in zip(part, row_sums(logps.per_token, logps.row, len(part)).tolist(), strict=True):
                 sums[number] = -total
     return _of_sums(sums, rows)
 
@@ -127,14 +127,14 @@ def margins(
     now = unit_sums(model, units, max_pass_tokens, plain=plain)
     with start.inside():
         before = unit_sums(model, units, max_pass_tokens, plain=plain)
-    gains = [[a - b for a, b in zip(own, far, strict=True)] for own, far in zip(now, before, strict=True)]
+    gains = [[a - b for a, b in zip(unit_logps, far, strict=True)] for unit_logps, far in zip(now, before, strict=True)]
     if items[0].desirable is None:
-        found = [better - worse for better, worse in gains]
+        gaps = [better - worse for better, worse in gains]
     else:
         labelled = [(gain, item.desirable) for (gain,), item in zip(gains, items, strict=True)]
         good, bad = ([gain for gain, label in labelled if label is kind] for kind in (True, False))
-        found = [better - worse for better in good for worse in bad]
-    return Margins(fmean(found), sum(one > 0 for one in found) / len(found), len(found)) if found else None
+        gaps = [better - worse for better in good for worse in bad]
+    return Margins(fmean(gaps), sum(gap > 0 for gap in gaps) / len(gaps), len(gaps)) if gaps else None
 
 
 def odds_margins(
@@ -148,7 +148,7 @@ def odds_margins(
     now = odds_of_pairs(model, items, max_pass_tokens, plain=plain)
     with start.inside():
         before = odds_of_pairs(model, items, max_pass_tokens, plain=plain)
-    return Margins(fmean(now), sum(one > 0 for one in now) / len(now), len(now), fmean(before))
+    return Margins(fmean(now), sum(margin > 0 for margin in now) / len(now), len(now), fmean(before))
 
 
 def odds_of_pairs(
@@ -164,7 +164,7 @@ def odds_of_pairs(
     """
     units = [item.trained for item in items]
     sums = unit_sums(model, units, max_pass_tokens, plain=plain, on_units=on_units)
-    odds = [[_log_odds(total, row) for total, row in zip(*own, strict=True)] for own in zip(sums, units, strict=True)]
+    odds = [[_log_odds(total, row) for total, row in zip(*unit, strict=True)] for unit in zip(sums, units, strict=True)]
     return [better - worse for better, worse in odds]
 
 
@@ -178,7 +178,7 @@ def _parts(rows: Sequence[Row], vocabulary: int) -> Iterator[list[Row]]:
     """Rows whose distributions are held at once, so that the weights are not put back and forth for each."""
     part: list[Row] = []
     for row in rows:
-        if part and 4 * vocabulary * sum(sum(own.targets) for own in (*part, row)) > HELD_BYTES:
+        if part and 4 * vocabulary * sum(sum(other.targets) for other in (*part, row)) > HELD_BYTES:
             yield part
             part = []
         part.append(row)
@@ -191,16 +191,16 @@ def _distributions(model: Any, rows: Sequence[Row]) -> list[Tensor]:
     padding.
     """
     few = "logits_to_keep" in inspect.signature(_causal(model).forward).parameters
-    found: list[Tensor] = []
+    distributions: list[Tensor] = []
     with adapters_in_base_precision(model):
         for row in rows:
             places = [place for place, wanted in enumerate(row.targets) if wanted]
-            kept = len(row.ids) - places[0] + 1
+            tail = len(row.ids) - places[0] + 1
             ids = torch.tensor([row.ids], device=model.device)
-            logits = model(input_ids=ids, **({"logits_to_keep": kept} if few else {})).logits[0, -kept:]
+            logits = model(input_ids=ids, **({"logits_to_keep": tail} if few else {})).logits[0, -tail:]
             wanted = torch.tensor([place - places[0] for place in places], device=logits.device)
-            found.append(logits[wanted].float().log_softmax(-1))
-    return found
+            distributions.append(logits[wanted].float().log_softmax(-1))
+    return distributions
 
 
 def _causal(model: Any) -> Any:

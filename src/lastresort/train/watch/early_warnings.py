@@ -55,7 +55,7 @@ def sampled_answers(
     """
     ends = frozenset(stop_token_ids(tokenizer, template_kwargs=template_kwargs))
     with evaluating(model), adapters_in_base_precision(model):
-        found = generate(
+        generated = generate(
             model,
             prompts,
             settings=Sampling(tokens, temperature=1.0, rows_at_once=AT_ONCE),
@@ -64,7 +64,7 @@ def sampled_answers(
         )
     return [
         Row((*prompt, *answer.tokens), (*[False] * len(prompt), *[True] * len(answer.tokens)))
-        for prompt, answer in zip(prompts, found, strict=True)
+        for prompt, answer in zip(prompts, generated, strict=True)
     ]
 
 
@@ -242,21 +242,21 @@ def baseline(model: Any, watched: WatchedTexts) -> Baseline:
 def logp_sums(model: Any, watched: WatchedTexts) -> LogpSums:
     """In the same passes for every model, so that rounding in 16 bits is the same too."""
     rows = [*watched.general, *watched.task, *watched.prose]
-    sums = iter([found[0] for found in unit_sums(model, [(row,) for row in rows], PASS_TOKENS)])
+    sums = iter([row_sums[0] for row_sums in unit_sums(model, [(row,) for row in rows], PASS_TOKENS)])
     return LogpSums(*(math.fsum(next(sums) for _ in range(count)) for count in watched.counts))
 
 
 def figures(watched: WatchedTexts, base: LogpSums, own: LogpSums) -> dict[str, float]:
     """kl_general and kl_task in nats a token, perplexity of the prose a token and base_perplexity; none of an empty part."""
-    found = {}
+    values = {}
     if tokens := _targets(watched.general):
-        found["kl_general"] = (base.general - own.general) / tokens
+        values["kl_general"] = (base.general - own.general) / tokens
     if tokens := _targets(watched.task):
-        found["kl_task"] = (base.task - own.task) / tokens
+        values["kl_task"] = (base.task - own.task) / tokens
     if tokens := _targets(watched.prose):
-        found["perplexity"] = _perplexity(own.prose, tokens)
-        found["base_perplexity"] = _perplexity(base.prose, tokens)
-    return found
+        values["perplexity"] = _perplexity(own.prose, tokens)
+        values["base_perplexity"] = _perplexity(base.prose, tokens)
+    return values
 
 
 KeptRows = tuple[tuple[tuple[int, ...], int], ...]  # each row as its tokens and the place of its first target

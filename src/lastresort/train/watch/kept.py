@@ -59,24 +59,24 @@ def warning(curve: Sequence[Point]) -> str | None:
     """A sentence where a kept checkpoint is alarmingly far from the base, about the newest such; None where none is."""
     for point in reversed(measured(curve)):
         if reasons := _reasons(point):
-            found = f"at step {point['step']:.0f} {' and '.join(reasons)}"
-            return f"Early warning, no verdict: {found}. Look at the gate before this ships."
+            reasons_text = f"at step {point['step']:.0f} {' and '.join(reasons)}"
+            return f"Early warning, no verdict: {reasons_text}. Look at the gate before this ships."
     return None
 
 
 def _reasons(point: Point) -> list[str]:
     """Why a point is alarming. What is not a number is: a model that gives none is broken."""
-    found = []
+    reasons = []
     times, kl = ratio(point), point.get("kl_general")
     if times is not None and not times <= PERPLEXITY_RATIO:
-        found.append(
+        reasons.append(
             f"the perplexity of plain prose is {_number(times)} times the base's (alarming from {PERPLEXITY_RATIO:g} on)"
         )
     if kl is not None and not kl <= KL_GENERAL:
-        found.append(
+        reasons.append(
             f"answers to general requests are {_number(kl)} nats a token from the base's (alarming from {KL_GENERAL:g} on)"
         )
-    return found
+    return reasons
 
 
 _KINDS = {"general": "general requests", "task": "the task's prompts"}
@@ -202,17 +202,17 @@ class EarlyWarnings:
         known = self._known(loaded, key)
         if known is not None and known.watched == watched:
             return known
-        found = baseline(model, watched)
+        fresh = baseline(model, watched)
         general, task, prose = watched.counts
         summed = BaseSummed(
             rung=self._rung,
             prompts=key,
             precision=_precision(loaded),
             counts=(general, task, prose),
-            **asdict(found.base),
+            **asdict(fresh.base),
         )
         self._record.append(summed)
-        return found
+        return fresh
 
 
 DISTANCE_TOKENS = 48
@@ -246,9 +246,11 @@ class GeneralDistance:
         rows = self._answered(loaded, model)
         self._progress.stage(f"{self._rung}: how far {candidate} is from the base", None)
         with rescaled(model, scale):
-            found = divergence_from_base(model, rows)
-        error = None if found.error is None else found.error * found.answers / found.tokens
-        self._record.append(DistanceMeasured.from_fields_of(found, rung=self._rung, candidate=candidate, error=error))
+            distance = divergence_from_base(model, rows)
+        error = None if distance.error is None else distance.error * distance.answers / distance.tokens
+        self._record.append(
+            DistanceMeasured.from_fields_of(distance, rung=self._rung, candidate=candidate, error=error)
+        )
 
     def _answered(self, loaded: Loaded, model: Any) -> Sequence[Any]:
         """The requests that leave room, with what the base said to them; made once a run."""
@@ -341,17 +343,17 @@ def baseline_in(
         seed=seed,
         template_kwargs=template_kwargs,
     )
-    found = baseline(model, watched)
-    _write(path, found)
-    return found
+    fresh = baseline(model, watched)
+    _write(path, fresh)
+    return fresh
 
 
 def _kept_baseline(path: Path) -> Baseline:
     from lastresort.train.watch.early_warnings import Baseline, LogpSums, watched_from_json
 
     try:
-        kept = read_json(path, DOCUMENT, lenient=True)
-        return Baseline(watched_from_json(kept["watched"]), LogpSums(**kept["sums"]))
+        document = read_json(path, DOCUMENT, lenient=True)
+        return Baseline(watched_from_json(document["watched"]), LogpSums(**document["sums"]))
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             "the base's answers are cut short or damaged",
@@ -372,11 +374,11 @@ def task_prompts(items: Sequence[TrainingItem]) -> list[tuple[int, ...]]:
     """The prompts of the first items, each once; plain text has none."""
     from lastresort.train.watch.early_warnings import MOST_PROMPTS
 
-    found: dict[tuple[int, ...], None] = {}
+    prompts: dict[tuple[int, ...], None] = {}
     for item in items:
         row = item.rows[0]
         if any(row.targets) and len(row.prompt) > 1:  # the first token of plain text is no target either
-            found[row.prompt] = None
-        if len(found) == 2 * MOST_PROMPTS:
+            prompts[row.prompt] = None
+        if len(prompts) == 2 * MOST_PROMPTS:
             break
-    return list(found)
+    return list(prompts)
