@@ -184,7 +184,6 @@ def _decide(
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
     decision = decision_of(
-        task,
         bench.record,
         outcomes,
         conclusion,

@@ -31,10 +31,9 @@ from lastresort.records.events.training import TrainingReached
 from lastresort.records.gate import ClimbGate
 from lastresort.records.reasons import Change, Reason
 from lastresort.records.record import Record
-from lastresort.records.view import Fold, fold_of
+from lastresort.records.view import Fold, fold_of, standing
 from lastresort.report.words import answer
 from lastresort.rungs.rung import Workbench
-from lastresort.spec.task import Task
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
 from lastresort.train.watch.kept import KEYS, measured, warning
 
@@ -67,7 +66,6 @@ class WinnerFolder:
 
 
 def decision_of(
-    task: Task,
     record: Record,
     outcomes: Sequence[RungOutcome],
     conclusion: Conclusion,
@@ -82,15 +80,9 @@ def decision_of(
     provenance: RunProvenance,
 ) -> RunView:
     fold, statement = fold_of(record), answer.of_answer(conclusion.answer)
-    return RunView(
-        task=task.task,
-        goal=task.goal,
-        model=task.model,
-        bar=task.bar,
-        confidence=task.confidence,
-        r=fold.r,
-        alpha_per_rung=round((1 - task.confidence) / fold.r, 12),
-        shares=fold.shares,
+    undecided = standing(fold)
+    assert undecided is not None, "what is decided is a task that was read"
+    return undecided.replaced(
         verdict=conclusion.verdict,
         meets_bar=conclusion.meets_bar,
         provisional=conclusion.provisional,
@@ -104,12 +96,10 @@ def decision_of(
         ),
         would_change=tuple(answer.of_change(change) for change in would_change),
         judge=judge_view(fold),
-        retrieval=fold.retrieval,
         test_reuse=test_reuse,
         rungs=tuple(rung_of(fold, record, outcome) for outcome in outcomes),
         gate=gate,
         first_gate=None if gate is None else fold.first_gate(gate.rung),
-        repairs=fold.repairs,
         compare=tuple(compare),
         break_even=break_even,
         winner=WinnerView(kind=winner.kind, path=winner.path, held=conclusion.held, sha256=winner.sha256),

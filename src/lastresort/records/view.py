@@ -236,7 +236,7 @@ class Fold:
 
     def view(self) -> RunView | None:
         """None before the run has read its task. Raises DataError where the task in the record is none."""
-        return self.decided if self.decided is not None else _standing(self)
+        return self.decided if self.decided is not None else standing(self)
 
 
 def view(events: Iterable[Event]) -> RunView | None:
@@ -423,7 +423,8 @@ def _ladder(run: Fold) -> Sequence[str]:
     return ladder if isinstance(ladder, list | tuple) else ()
 
 
-def _standing(run: Fold) -> RunView | None:
+def standing(run: Fold) -> RunView | None:
+    """The view of a run without its decision; None before it has read its task."""
     if run.task is None:
         return None
     task, gated = noted_task(run.task), None if run.gated is None else run.rung(run.gated)
