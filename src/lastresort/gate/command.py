@@ -91,7 +91,7 @@ def gate_alone(
     with (
         gate_folder(gates, task.task, key, out) as folder,
         stop_file(folder) as file,
-        kept_answers(shared_path, scores=sides.base.scores) as kept,
+        kept_answers(shared_path, scores=sides.base.scores) as answers,
         ResponseCache(shared_path / RESPONSES) as cache,
     ):
         progress.say(folder_line("gate", folder))
@@ -102,7 +102,7 @@ def gate_alone(
             correction = correction_by_labels(task, scorer, progress, requests)
             target = HeldOutTarget(prepared, order, scorer, system, cache, correction)
             with workers(loaded_openings([sides.base, sides.tuned])) as crew:
-                gated = gate_sides(prepared, sides, system, target, settings, kept, progress, requests, crew=crew)
+                gated = gate_sides(prepared, sides, system, target, settings, answers, progress, requests, crew=crew)
         except StoppedError as error:
             raise error.going_on(SAME_COMMAND) from error
         look_key = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look

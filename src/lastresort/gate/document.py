@@ -221,13 +221,13 @@ def findings_of(
     fingerprints: Fingerprints,
 ) -> GateFindings:
     """The result of a finished gate, with what it asked and what changed most. further: of each suite that asks by itself."""
-    by_name = {one.planned.plan.name: one for one in scored}
+    by_name = {suite.planned.plan.name: suite for suite in scored}
     suites = tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in conclusion.suites)
     return GateFindings(
         **dict(conclusion.replaced(suites=suites)),
         failure_modes=failure_modes(conclusion.suites, scored),
         forecast=forecast,
-        spent=spent_on([side for one in scored for side in (one.base, one.tuned)], further),
+        spent=spent_on([side for suite in scored for side in (suite.base, suite.tuned)], further),
         fingerprints=fingerprints,
     )
 
@@ -255,8 +255,8 @@ def _items_asked(scored: ScoredSuite) -> ItemsAsked:
 def spent_on(replies: Sequence[SuiteReplies], further: Sequence[GateSpent] = ()) -> GateSpent:
     """Time and tokens of the suites, whenever they were asked, and how many items were asked now."""
     return GateSpent(
-        seconds=round(sum([*(side.seconds for side in replies), *(one.seconds for one in further)]), 3),
-        asked_now=sum([*(side.new for side in replies), *(one.asked_now for one in further)]),
-        tokens_in=sum([*(side.tokens_in for side in replies), *(one.tokens_in for one in further)]),
-        tokens_out=sum([*(side.tokens_out for side in replies), *(one.tokens_out for one in further)]),
+        seconds=round(sum([*(side.seconds for side in replies), *(suite.seconds for suite in further)]), 3),
+        asked_now=sum([*(side.new for side in replies), *(suite.asked_now for suite in further)]),
+        tokens_in=sum([*(side.tokens_in for side in replies), *(suite.tokens_in for suite in further)]),
+        tokens_out=sum([*(side.tokens_out for side in replies), *(suite.tokens_out for suite in further)]),
     )

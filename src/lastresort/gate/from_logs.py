@@ -102,7 +102,7 @@ def gate_logs(
     """
     before, after = read_logs(base), read_logs(tuned)
     measures, left_out = _pair(before, after, str(base), str(tuned))
-    margins = margins_of([one.name for one in measures], given, task)
+    margins = margins_of([measure.name for measure in measures], given, task)
     if all(margin == "skip" for margin in margins.values()):
         raise InputError(
             "every measure is skipped",
@@ -166,18 +166,20 @@ def _why_unanswered(measure: PairedMeasure, margin: float) -> ManyUnscored | Non
 
 def changed_items(measure: PairedMeasure) -> tuple[ChangedItem, ...]:
     """The items that changed most, side by side."""
-    items = {name: SuiteItem(name, one.stratum, 0, one.asked) for name, one in measure.base.items()}
+    items = {name: SuiteItem(name, item.stratum, 0, item.asked) for name, item in measure.base.items()}
     base, tuned = (_transcripts(side) for side in (measure.base, measure.tuned))
     return changed_most(measure.pairs, items, base, tuned)
 
 
 def _transcripts(side: Mapping[str, LoggedItem]) -> dict[str, Transcript]:
-    return {name: {"": SuiteReply(one.answered)} for name, one in side.items()}
+    return {name: {"": SuiteReply(item.answered)} for name, item in side.items()}
 
 
 def _pair(before_logs: Logs, after_logs: Logs, base: str, tuned: str) -> tuple[list[PairedMeasure], list[str]]:
     """The measures in both logs, paired, and notes on those in only one. base, tuned: as they were named."""
-    base_measures, tuned_measures = ({one.name: one for one in side.measures} for side in (before_logs, after_logs))
+    base_measures, tuned_measures = (
+        {measure.name: measure for measure in side.measures} for side in (before_logs, after_logs)
+    )
     common = [name for name in base_measures if name in tuned_measures]
     if not common:
         raise DataError(
@@ -205,9 +207,9 @@ def _conclude(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) 
 
 
 def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> list[str]:
-    compared = [one for one in measures if margins[one.name] != "skip"]
-    notes = [note for one in compared for note in one.notes]
-    unknown = [one.name for one in compared if one.chance is None]
+    compared = [measure for measure in measures if margins[measure.name] != "skip"]
+    notes = [note for measure in compared for note in measure.notes]
+    unknown = [measure.name for measure in compared if measure.chance is None]
     if unknown:
         notes.append(words.unknown_chance(unknown))
     return notes
@@ -238,7 +240,7 @@ def read_logs(path: Path) -> Logs:
     (readable, faults), notes = _read(path)
     if not readable:
         raise faults[0]
-    twice = next((name for name, times in Counter(one.name for one in readable).items() if times > 1), None)
+    twice = next((name for name, times in Counter(measure.name for measure in readable).items() if times > 1), None)
     if twice is not None:
         raise DataError(
             f"found {twice} in more than one log",

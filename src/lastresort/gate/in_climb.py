@@ -203,14 +203,14 @@ def _gate(
     assert sides.system is not None
     on_look = partial(_show_look, bench, winner.rung, winner.system)
     progress = LabelledProgress(bench.progress, "gate")
-    with kept_answers(bench.shared, scores=sides.base.scores) as kept:
-        found = gate_sides(
+    with kept_answers(bench.shared, scores=sides.base.scores) as answers:
+        findings = gate_sides(
             prepared,
             sides,
             sides.system,
             target,
             settings,
-            kept,
+            answers,
             progress,
             bench.stop,
             on_look,
@@ -222,7 +222,7 @@ def _gate(
         mode="quick" if settings.quick else "full",
         seed=settings.seed,
         artefact_sha256=sides.artefact,
-        **dict(found),
+        **dict(findings),
     )
 
 

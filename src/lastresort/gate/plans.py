@@ -286,21 +286,24 @@ def sample_size(
     transcripts: of the pilot, which shows how many items are informative for a measure. margin: of the suite. item_seconds: of one
     model, as in the pilot.
     """
-    of_any = sum(_is_informative(suite, one) for one in transcripts)
+    of_any = sum(_is_informative(suite, transcript) for transcript in transcripts)
     shares = [len(base_scores(transcripts, measure)) / of_any if of_any else 1.0 for measure in suite.measures]
     power, alpha = planned_power(rule.measures), rule.alpha_once
-    informative = [(one, share) for one, share in zip(suite.measures, shares, strict=True) if share > 0]
+    informative = [(measure, share) for measure, share in zip(suite.measures, shares, strict=True) if share > 0]
     needs = [
-        needed_items(margin * one.margin_factor, power=power, alpha=alpha, binary=one.binary, informative=share)
-        for one, share in informative
+        needed_items(margin * measure.margin_factor, power=power, alpha=alpha, binary=measure.binary, informative=share)
+        for measure, share in informative
     ]
     needed = math.ceil(max([FEWEST, *needs]) / STEP) * STEP
     fixed, most = min(needed, rule.fixed(item_seconds)), min(needed, rule.most(item_seconds))
     if not rule.looks:
         return SampleSize(most, fixed, needed, most)
     takes = [
-        expected_units(margin * one.margin_factor, SPREAD[one.binary] / 2, alpha=rule.alpha, binary=one.binary) / share
-        for one, share in informative
+        expected_units(
+            margin * measure.margin_factor, SPREAD[measure.binary] / 2, alpha=rule.alpha, binary=measure.binary
+        )
+        / share
+        for measure, share in informative
     ]
     longest = max(takes, default=0)
     expected = fixed if longest > most else next(stop for stop in look_schedule(most, fixed) if stop >= longest)

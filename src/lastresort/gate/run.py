@@ -121,10 +121,10 @@ def run_gate(
     power = planned_power(_count_measures(required, further))
     measures = judge_suites(plans, scored, margins, settings, power)
     measures += [measure for suite in further for measure in suite.judge(power)]
-    found = conclude(measures, _judge_target(target, settings.alpha), power=power, alpha=settings.alpha)
+    conclusion = conclude(measures, _judge_target(target, settings.alpha), power=power, alpha=settings.alpha)
     spent = [suite.spent for suite in further]
     return findings_of(
-        found, scored, forecast=forecast, further=spent, fingerprints=Fingerprints(**opened.fingerprints)
+        conclusion, scored, forecast=forecast, further=spent, fingerprints=Fingerprints(**opened.fingerprints)
     )
 
 
@@ -135,9 +135,9 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
     the further suites are asked at the first look.
     """
     replies: dict[SideName, list[list[SuiteReplies]]] = {side: [[] for _ in planned] for side in ("base", "tuned")}
-    scored = [ScoredSuite(one, joined(()), joined(()), 0) for one in planned]
-    going = [number for number, one in enumerate(planned) if one.drawn.items]
-    measures = _count_measures([one.plan for one in planned], runner.further)
+    scored = [ScoredSuite(suite, joined(()), joined(()), 0) for suite in planned]
+    going = [number for number, suite in enumerate(planned) if suite.drawn.items]
+    measures = _count_measures([suite.plan for suite in planned], runner.further)
     looked: dict[int, list[LookedP]] = {}
     look = 0
     while going or look == 0:
@@ -167,8 +167,8 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
         runner.on_look(
             tuple(
                 measure
-                for n, found in looked.items()
-                for measure in measures_so_far(scored[n], found, alpha, measures, goes_on=n in going)
+                for n, looked_p in looked.items()
+                for measure in measures_so_far(scored[n], looked_p, alpha, measures, goes_on=n in going)
             )
         )
     return tuple(scored)
@@ -213,15 +213,17 @@ class GateRunner:
             model = opened.model("tuned")
             replies = self.ask_parts("tuned", model, base.planned, 0)
             return tuple(
-                ScoredSuite(one, before, after, 1)
-                for one, before, after in zip(base.planned, base.replies, replies, strict=True)
+                ScoredSuite(suite, before, after, 1)
+                for suite, before, after in zip(base.planned, base.replies, replies, strict=True)
             )
 
     def ask_parts(self, side: SideName, model: Model, planned: Sequence[PlannedSuite], look: int) -> list[SuiteReplies]:
         """What comes at this look of each of these suites."""
         parts = [
-            SuitePart(one.piloted.suite, one.part(look), self.kept.of(side, one.plan.name), one.stage(side, look))
-            for one in planned
+            SuitePart(
+                suite.piloted.suite, suite.part(look), self.kept.of(side, suite.plan.name), suite.stage(side, look)
+            )
+            for suite in planned
         ]
         return ask_each(model, parts, progress=self.progress, stop=self.stop, answered=self._batch_answers(side))
 
@@ -242,8 +244,8 @@ class GateRunner:
         target.answer(side, model, self.progress, most, self.stop, measured_by)
 
     def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
-        kept, answered = self.kept.of("base", plan.name), self._batch_answers("base")
-        pilot = run_pilot(model, plan, margin, kept, self.progress, self.stop, answered)
+        answers, answered = self.kept.of("base", plan.name), self._batch_answers("base")
+        pilot = run_pilot(model, plan, margin, answers, self.progress, self.stop, answered)
         piloted = plan.after_pilot(pilot.transcripts, margin)
         settings = self.settings
         rule = SizeRule(measures, settings.alpha, settings.quick, settings.looks)
@@ -265,20 +267,22 @@ class GateRunner:
 
     def _forecast(self, planned: Sequence[PlannedSuite]) -> GateForecast:
         """Told before the long part begins, by suite, so that a reader sees what takes its time."""
-        parts = [SuiteEstimate(one.plan.name, one.expected, len(one.drawn.items), one.seconds) for one in planned]
+        parts = [
+            SuiteEstimate(suite.plan.name, suite.expected, len(suite.drawn.items), suite.seconds) for suite in planned
+        ]
         if self.target is not None:
             n = self.target.n
             parts.append(SuiteEstimate("target", n, n, n * self.target.seconds_an_item()))
         forecast = GateForecast(
-            items=2 * sum(one.most for one in parts),
-            seconds=2 * sum(one.seconds for one in parts),
-            expected_items=2 * sum(one.expected for one in parts),
-            expected_seconds=2 * sum(one.expected_seconds for one in parts),
+            items=2 * sum(part.most for part in parts),
+            seconds=2 * sum(part.seconds for part in parts),
+            expected_items=2 * sum(part.expected for part in parts),
+            expected_seconds=2 * sum(part.expected_seconds for part in parts),
         )
         self.progress.say(words.announced(self.subject, forecast, parts))
-        for one in planned:
-            if not self.settings.quick and len(one.drawn.items) < one.needed:
-                self.progress.say(words.too_few(one.plan.name, len(one.drawn.items), one.needed))
+        for suite in planned:
+            if not self.settings.quick and len(suite.drawn.items) < suite.needed:
+                self.progress.say(words.too_few(suite.plan.name, len(suite.drawn.items), suite.needed))
         return forecast
 
 
@@ -289,4 +293,4 @@ def _judge_target(target: GateTarget | TargetFound | None, alpha: float) -> Targ
 
 
 def _count_measures(plans: Sequence[SuitePlan], further: Sequence[ExternalSuite]) -> int:
-    return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(one.measures for one in further))
+    return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(suite.measures for suite in further))

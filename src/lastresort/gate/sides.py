@@ -109,7 +109,7 @@ class OpenedSides:
             self._open[name] = self._stack.enter_context(open_side(side))
             self.fingerprints[name] = self._open[name].fingerprint
             if self._differ and len(set(self.fingerprints.values())) < len(self.fingerprints):
-                base, tuned = (self._sides[one].name for one in ("base", "tuned"))
+                base, tuned = (self._sides[side].name for side in ("base", "tuned"))
                 raise _the_base_itself(f"{tuned}, the same model as {base}, weights, precision and template")
         self.name = name
         return self._open[name]
@@ -165,13 +165,15 @@ def check_fit(adapter: Path, base: Path, base_name: str) -> None:
     if not factors:
         return
     sizes = _layer_sizes(base)
-    for layer, (part, width) in ((layer, one) for layer, parts in factors.items() for one in parts.items()):
+    for layer, (part, width) in ((layer, factor) for layer, parts in factors.items() for factor in parts.items()):
         if layer not in sizes:
             raise _refused(adapter, f"the layer {layer}, which {base_name} does not have", base_name)
         if width not in sizes[layer]:
-            found = f"{part} of {layer} with {width} {'inputs' if part == 'lora_A' else 'outputs'}"
+            shape = f"{part} of {layer} with {width} {'inputs' if part == 'lora_A' else 'outputs'}"
             raise _refused(
-                adapter, f"{found}, while {base_name} has a layer of {' x '.join(map(str, sizes[layer]))}", base_name
+                adapter,
+                f"{shape}, while {base_name} has a layer of {' x '.join(map(str, sizes[layer]))}",
+                base_name,
             )
 
 

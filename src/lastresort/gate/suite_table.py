@@ -86,7 +86,7 @@ class GeneralPlan:
     @property
     def pilot_items(self) -> int:
         """All looks, without the higher levels of constraints, which few bases reach."""
-        strata = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
+        strata = [stratum for stratum in self.strata if stratum.family not in CONSTRAINTS or stratum.level == 1]
         return sum(look_sizes(stratum, quick=self.quick)[-1] for stratum in strata)
 
     def next_items(
@@ -261,7 +261,9 @@ def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCou
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _all_questions(plan.pilot, item)]
     n_questions = (plan.pilot_items + (1 + adapters) * size.items) * len(questions) / len(sample)
-    prompt, answer = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
+    prompt, answer = (
+        fmean(tokens) for tokens in zip(*(_tokens(question, counts) for question in questions), strict=True)
+    )
     sides = "both sides" if adapters == 1 else f"base and {adapters} adapters"
     forecast = answering(f"{plan.name}, pilot and {sides}", machine, round(n_questions), prompt, 0, answer)
     return SuiteForecast(plan.name, plan.pilot_items, size.items, size.expected, forecast)

@@ -178,7 +178,7 @@ class _SentAhead(Generic[B]):
                 self._sent.popleft()
                 yield oldest.batch
         finally:
-            self._crew.leave([ticket for one in self._sent for ticket in one.tickets])
+            self._crew.leave([ticket for batch in self._sent for ticket in batch.tickets])
 
     def _send_ahead(self) -> None:
         while self._stop.requested() is None and self._crew.room() > 0 and self._send_next():

@@ -154,10 +154,10 @@ def _part_answers(
         return fault
     return HarnessAnswers(
         tuple(logs),
-        sum(one.seconds for one in answers),
+        sum(answer.seconds for answer in answers),
         sum(chunk.documents for chunk in part_chunks if chunk.todo),
-        sum(one.tokens_in for one in answers),
-        sum(one.tokens_out for one in answers),
+        sum(answer.tokens_in for answer in answers),
+        sum(answer.tokens_out for answer in answers),
     )
 
 
@@ -242,7 +242,7 @@ def _chunk(
         with faults_of(key.suite):
             logs, *tokens = _evaluate(harness, part, numbers_by_task, chunk.todo, harness_replies.replies)
         seconds = harness_replies.seconds + time.perf_counter() - start_s
-        answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, seconds, *tokens)
+        answer = KeptAnswer({"logs": [asdict(log) for log in logs]}, seconds, *tokens)
         kept.put(key, openings, {name: answer})
         return answer
 
@@ -271,11 +271,11 @@ def _requests(
                 chat_template=harness.lm.apply_chat_template if harness.chat else None,
                 **harness.rendering,
             )
-            definitions.append([name, definition_of(task), [list(one.args) for one in task.instances]])
-            for one in task.instances:
-                request = HarnessRequest(one.request_type, str(one.task_name), tuple(one.args))
-                by_method[one.request_type] += [request] * one.repeats
-    return tuple(one for requests in by_method.values() for one in requests), fingerprint(definitions)
+            definitions.append([name, definition_of(task), [list(instance.args) for instance in task.instances]])
+            for instance in task.instances:
+                request = HarnessRequest(instance.request_type, str(instance.task_name), tuple(instance.args))
+                by_method[instance.request_type] += [request] * instance.repeats
+    return tuple(request for requests in by_method.values() for request in requests), fingerprint(definitions)
 
 
 def reply(model: LocalModel, suite: str, requests: Sequence[HarnessRequest]) -> HarnessReplies:
@@ -289,7 +289,7 @@ def reply(model: LocalModel, suite: str, requests: Sequence[HarnessRequest]) -> 
     try:
         with faults_of(suite), quiet(SEED), _decoding_of_the_task(harness.lm.model):
             for method, alike in groupby(requests, key=lambda one: one.method):
-                instances = [_instance(one) for one in alike]
+                instances = [_instance(request) for request in alike]
                 replies += getattr(harness.lm, method)(instances)
     except DataError as fault:
         failure = JobFailure.of(fault)
@@ -331,7 +331,9 @@ class _Replied:
         return self._replies("generate_until", requests)
 
     def _replies(self, method: str, requests: Sequence[Any]) -> list[Any]:
-        return [self._reply(HarnessRequest(method, str(one.task_name), tuple(one.args))) for one in requests]
+        return [
+            self._reply(HarnessRequest(method, str(request.task_name), tuple(request.args))) for request in requests
+        ]
 
     def _reply(self, request: HarnessRequest) -> Any:
         expected_request, answer = self._left.pop()
@@ -406,10 +408,10 @@ def _fresh(task: Any) -> Any:
 
 
 def _measure_of(body: Mapping[str, Any]) -> LoggedMeasure:
-    items = tuple(LoggedItem(**one) for one in body["items"])
+    items = tuple(LoggedItem(**item) for item in body["items"])
     notes, others = tuple(body["notes"]), tuple(body.get("others", ()))  # not kept at first
     return LoggedMeasure(body["name"], body["metric"], items, body["source"], notes, others=others)
 
 
 def _joined(logs: Sequence[LoggedMeasure]) -> LoggedMeasure:
-    return replace(logs[0], items=tuple(item for one in logs for item in one.items))
+    return replace(logs[0], items=tuple(item for log in logs for item in log.items))

@@ -81,7 +81,7 @@ class LmEvalSuite:
 
     @property
     def spent(self) -> GateSpent:
-        answers = [side for one in self._parts for side in one.answers.values()]
+        answers = [side for part in self._parts for side in part.answers.values()]
         return GateSpent(
             seconds=sum(side.seconds for side in answers),
             asked_now=sum(side.new for side in answers),
@@ -117,7 +117,7 @@ class LmEvalSuite:
             part.answers[side] = answers
 
     def judge(self, power: float) -> list[SuiteFound]:
-        return [found for one in self._parts for found in self._judge(one, power)]
+        return [measure for part in self._parts for measure in self._judge(part, power)]
 
     def _pilots(self) -> Iterator[tuple[_Part, DocumentsToAsk]]:
         for part in self._parts:

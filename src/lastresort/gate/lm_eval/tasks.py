@@ -46,8 +46,8 @@ def faults_of(task: str) -> Iterator[None]:
         raise
     except Exception as error:  # a task's code can raise anything
         if is_lack_of_memory(error):
-            found = "lm-eval ran out of memory"
-            raise InfrastructureError(found, where=task, remedy="Free some.") from error
+            fault = "lm-eval ran out of memory"
+            raise InfrastructureError(fault, where=task, remedy="Free some.") from error
         if isinstance(error, OSError):
             if error.errno is not None:
                 raise
@@ -163,7 +163,9 @@ def _outermost(manager: Any) -> list[str]:
     children: set[str] = set()
     for group in manager.all_groups:
         members = manager.task_index[group].cfg.get("task", ())
-        children |= {one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in members}
+        children |= {
+            member if isinstance(member, str) else str(member.get("task") or member.get("group")) for member in members
+        }
     return [name for name in (*manager.all_groups, *manager.all_subtasks) if name not in children]
 
 
@@ -234,13 +236,13 @@ class Documents:
 
     def pilot(self) -> list[SuiteItem]:
         """Documents that no seed ever scores."""
-        return [self._item(one) for one in self._fixed[: self._piloted]]
+        return [self._item(place) for place in self._fixed[: self._piloted]]
 
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         """Documents [start, stop) of the seed's order, fewer at its end."""
         if seed not in self._orders:
             self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _sort_key(str(seed), one))
-        return [self._item(one) for one in self._orders[seed][start:stop]]
+        return [self._item(place) for place in self._orders[seed][start:stop]]
 
     def _item(self, document: tuple[str, int]) -> SuiteItem:
         task, number = document
@@ -255,7 +257,7 @@ def _sort_key(seed: str, document: tuple[str, int]) -> bytes:
 
 def definition_of(task: Any) -> str:
     """Hash of the task's configuration and class, and of whole documents, since requests do not hold their right answers."""
-    documents = {one.doc_id: one.doc for one in task.instances}
+    documents = {instance.doc_id: instance.doc for instance in task.instances}
     return fingerprint([_hashable(task.config), _hashable(type(task)), documents])
 
 
@@ -265,9 +267,9 @@ def _hashable(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _hashable(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _hashable(one) for key, one in value.items()}
+        return {str(key): _hashable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_hashable(one) for one in value]
+        return [_hashable(inner) for inner in value]
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, partial):
@@ -289,7 +291,7 @@ def _sources(function: Any) -> list[str]:
     path = Path(file)
     of_tasks = any(path.parent.glob("*.yaml"))
     return [
-        one.read_text(encoding="utf-8", errors="replace")
-        for one in sorted(path.parent.glob("*.py"))
-        if of_tasks or one == path
+        file.read_text(encoding="utf-8", errors="replace")
+        for file in sorted(path.parent.glob("*.py"))
+        if of_tasks or file == path
     ]

@@ -125,7 +125,7 @@ def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
     for name, score in (sample.get("scores") or {}).items():
         value = score.get("value") if isinstance(score, Mapping) else score
         if isinstance(value, Mapping):
-            yield from ((f"{name}/{key}", one) for key, one in value.items())
+            yield from ((f"{name}/{key}", inner) for key, inner in value.items())
         else:
             yield str(name), value
 
@@ -183,15 +183,15 @@ def _opening(sample: Sample) -> list[Mapping[str, Any]]:
 def _without_ids(value: Any) -> Any:
     """Without the ids of turns, which differ in every run."""
     if isinstance(value, list):
-        return [_without_ids(one) for one in value]
+        return [_without_ids(inner) for inner in value]
     if isinstance(value, Mapping):
-        return {key: _without_ids(one) for key, one in value.items() if key != "id"}
+        return {key: _without_ids(inner) for key, inner in value.items() if key != "id"}
     return value
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        return "\n".join(_text(one) for one in value)
+        return "\n".join(_text(part) for part in value)
     if isinstance(value, Mapping):
         return _text(value.get("text") or value.get("content") or "")
     return "" if value is None else str(value)

@@ -57,22 +57,22 @@ def results_of(document: Mapping[str, Any]) -> Results:
 
 def pooled(logs: Sequence[LoggedMeasure], results: Results, source: str) -> list[LoggedMeasure]:
     """The tasks of a group as one measure, with the task as the stratum of an item. Tasks with different metrics stay apart."""
-    by_task = {one.name.removeprefix(PREFIX): one for one in logs}
+    by_task = {log.name.removeprefix(PREFIX): log for log in logs}
     unpooled, measures = dict(by_task), []
     for group, tasks in results.groups.items():
         parts = {task: by_task[task] for task in sorted(tasks) if task in unpooled}
-        if len(parts) > 1 and len({one.metric for one in parts.values()}) == 1:
+        if len(parts) > 1 and len({log.metric for log in parts.values()}) == 1:
             measures.append(_pooled_group(group, parts, source))
-            unpooled = {task: one for task, one in unpooled.items() if task not in parts}
+            unpooled = {task: log for task, log in unpooled.items() if task not in parts}
     return [*measures, *unpooled.values()]
 
 
 def _pooled_group(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedMeasure:
     items = tuple(
-        replace(item, id=f"{task}/{item.id}", stratum=task) for task, one in parts.items() for item in one.items
+        replace(item, id=f"{task}/{item.id}", stratum=task) for task, log in parts.items() for item in log.items
     )
     metric = next(iter(parts.values())).metric
-    others = dict.fromkeys(other for one in parts.values() for other in one.others)
+    others = dict.fromkeys(other for log in parts.values() for other in log.others)
     return LoggedMeasure(f"{PREFIX}{group}", metric, items, source, others=tuple(others))
 
 
@@ -201,8 +201,8 @@ def requests_of(row: Row) -> list[list[Any]]:
     """The requests: pairs of a context and a continuation, or of a context and settings. In files they are numbered objects."""
     requests = row.get("arguments") or []
     if isinstance(requests, Mapping):
-        return [list(one.values()) if isinstance(one, Mapping) else [one] for one in requests.values()]
-    return [list(one) if isinstance(one, list | tuple) else [one] for one in requests]
+        return [list(args.values()) if isinstance(args, Mapping) else [args] for args in requests.values()]
+    return [list(args) if isinstance(args, list | tuple) else [args] for args in requests]
 
 
 def _same(row: Row, requests: list[list[Any]]) -> dict[str, str]:
@@ -219,9 +219,9 @@ def _same(row: Row, requests: list[list[Any]]) -> dict[str, str]:
 
 def _chance(metric: Metric, requests: list[list[Any]]) -> float | None:
     """1 / the number of choices for an accuracy among choices; unknown otherwise."""
-    choices = [one for one in requests if len(one) > 1 and isinstance(one[1], str)]
+    choices = [args for args in requests if len(args) > 1 and isinstance(args[1], str)]
     # Each choice may occur a second time, without its question.
-    conditional = [one for one in choices if one[0]] or choices
+    conditional = [args for args in choices if args[0]] or choices
     is_choice = metric.name.startswith("acc") and metric.higher and len(conditional) > 1
     return 1 / len(conditional) if is_choice else None
 
@@ -277,8 +277,8 @@ def lm_eval_folder(folder: Path) -> tuple[MeasuresAndFaults, list[str]]:
     for results_path, paths in by_results.items():
         results = _results_at(results_path)
         parts = [_read(path, results) for path in paths]
-        measures += pooled([one for found, _ in parts for one in found], results, str(folder))
-        faults += [fault for _, own in parts for fault in own]
+        measures += pooled([log for logs, _ in parts for log in logs], results, str(folder))
+        faults += [fault for _, faults_of_task in parts for fault in faults_of_task]
     return (measures, faults), notes
 
 
@@ -317,7 +317,7 @@ def _results_path(path: Path) -> Path | None:
     match = _NAME.fullmatch(path.stem)
     date = match["date"] if match is not None else None
     candidates = sorted(path.parent.glob(RESULTS))
-    dated = [one for one in candidates if date and date in one.stem]
+    dated = [path for path in candidates if date and date in path.stem]
     return next(iter(dated or (candidates if len(candidates) == 1 else [])), None)
 
 

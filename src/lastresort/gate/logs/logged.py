@@ -96,9 +96,9 @@ def refuse_outside(name: str, metric: str, values: Iterable[float | None], where
     """Raises DataError if a value is not a number in [0, 1]."""
     for value in values:
         if value is None or not 0 <= value <= 1:
-            found = "a value that is no number" if value is None else f"the value {value:g}"
+            described = "a value that is no number" if value is None else f"the value {value:g}"
             raise DataError(
-                f'the metric "{metric}" of {name} has {found}',
+                f'the metric "{metric}" of {name} has {described}',
                 where=where,
                 expected="a score of each item from 0 to 1",
                 remedy="Only such metrics can be compared with a margin in points; skip this one.",
@@ -107,7 +107,7 @@ def refuse_outside(name: str, metric: str, values: Iterable[float | None], where
 
 def refuse_repeated(name: str, ids: Iterable[str], where: str) -> None:
     """Raises DataError if an id occurs twice, since it is unclear which of the two counts."""
-    twice = [one for one, times in Counter(ids).items() if times > 1]
+    twice = [name for name, times in Counter(ids).items() if times > 1]
     if twice:
         raise DataError(
             f"{len(twice)} items of {name} occur more than once ({first_few(twice)})",
@@ -165,8 +165,8 @@ def pair_measures(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
     common = [name for name in base_items if name in tuned_items]
     smaller = min(len(base_items), len(tuned_items))
     if len(common) < LEAST_COMMON * max(1, smaller):
-        found = f"{len(common)} items that are in both logs, of {len(base_items)} and {len(tuned_items)}"
-        raise _refused(base, tuned, found, "the same items in both")
+        shared_items = f"{len(common)} items that are in both logs, of {len(base_items)} and {len(tuned_items)}"
+        raise _refused(base, tuned, shared_items, "the same items in both")
     _refuse_other_items(base, tuned, [(base_items[name], tuned_items[name]) for name in common])
     unscored = base_items.keys() & set(tuned.unscored)
     chances = [base_items[name].chance for name in common]

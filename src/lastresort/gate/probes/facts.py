@@ -43,15 +43,15 @@ def capitals(level: int) -> Iterator[Fact]:
 
 
 def common(level: int) -> Iterator[Fact]:
-    for own, question, right, wrong in table("common"):
-        if int(own) == level:
+    for fact_level, question, right, wrong in table("common"):
+        if int(fact_level) == level:
             yield Fact((question,), right, listed(wrong))
 
 
 def opposites(level: int) -> Iterator[Fact]:
     forms = ('What is the opposite of "{}"?', 'Which word means the opposite of "{}"?')
-    for own, word, right, wrong in table("opposites"):
-        if int(own) == level:
+    for fact_level, word, right, wrong in table("opposites"):
+        if int(fact_level) == level:
             yield Fact(
                 tuple(form.format(word) for form in forms), right, listed(wrong), f"The opposite of {word} is {{x}}."
             )

@@ -115,8 +115,8 @@ class FormatLeak:
     def __post_init__(self) -> None:
         unknown = [condition for condition in self.conditions if condition not in SLOTS]
         if unknown or not self.possible:
-            found = ", ".join(unknown) or "no condition"
-            raise ContractError(f"found {found} that can be asked", expected=f"some of {', '.join(CONDITIONS)}")
+            conditions = ", ".join(unknown) or "no condition"
+            raise ContractError(f"found {conditions} that can be asked", expected=f"some of {', '.join(CONDITIONS)}")
 
     @property
     def measures(self) -> tuple[SuiteMeasure, ...]:

@@ -158,7 +158,7 @@ class Sycophancy:
     measures: tuple[SuiteMeasure, ...] = (Suggestion(), Flips())
 
     def __post_init__(self) -> None:
-        unknown = [str(one) for one in (*self.levels, *self.families) if one not in (*LEVELS, *FAMILIES)]
+        unknown = [str(name) for name in (*self.levels, *self.families) if name not in (*LEVELS, *FAMILIES)]
         if unknown or not self.levels or not self.families:
             raise ContractError(f"found {', '.join(unknown) or 'nothing'}", expected="levels 1 to 3, known families")
         if self.shown_every < 1:

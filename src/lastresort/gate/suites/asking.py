@@ -203,13 +203,13 @@ def _part_replies(part: SuitePart, batches: Iterator[SuiteBatch], progress: Prog
 
 
 def _pending(model: Model, part: SuitePart, batches: Sequence[Sequence[SuiteItem]]) -> Iterator[SuiteBatch]:
-    suite, kept, key = part.suite, part.kept, answers_key(model, part.suite)
+    suite, answers, key = part.suite, part.kept, answers_key(model, part.suite)
     for batch in batches:
         openings = {item.id: _opening(suite, item) for item in batch}
-        known = kept.known(key, openings) if kept is not None else {}
+        known = answers.known(key, openings) if answers is not None else {}
         unknown = [item for item in batch if item.id not in known]
         todo = batch if unknown and model.batch_matters else unknown
-        yield SuiteBatch(suite, batch, todo, openings, known, kept, key)
+        yield SuiteBatch(suite, batch, todo, openings, known, answers, key)
 
 
 def answers_key(model: Model, suite: Suite) -> Asking:
@@ -219,7 +219,7 @@ def answers_key(model: Model, suite: Suite) -> Asking:
 
 def who_answers(model: Model) -> str:
     """Hash of the model and of what computes it here: answers by other versions of libraries can differ by more than rounding."""
-    computer = ", ".join(f"{name} {found}" for name, found in answered_with().items())
+    computer = ", ".join(f"{name} {version}" for name, version in answered_with().items())
     computed_by = f"{model.computed_by} of {computer}" if model.computed_by else ""
     return hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
 
@@ -260,7 +260,7 @@ def kept_answers(shared: Path, *, scores: bool) -> Iterator[KeptAnswers]:
 
 def transcript_of(body: dict[str, Any]) -> Transcript:
     """From what `SuiteAnswers` keeps."""
-    return {key: SuiteReply(one["text"], tuple(one["logps"]), one["finish"]) for key, one in body.items()}
+    return {key: SuiteReply(reply["text"], tuple(reply["logps"]), reply["finish"]) for key, reply in body.items()}
 
 
 def _batches(suite: Suite, items: Sequence[SuiteItem], size: int) -> Iterator[list[SuiteItem]]:

@@ -257,9 +257,9 @@ def find_option(text: str, options: Sequence[str]) -> str | None:
     """
     mentions = [(match.start(), match.end(), option) for option in options for match in _mentions(option, text)]
     longest = [
-        one
-        for one in mentions
-        if not any(other[0] <= one[0] and one[1] <= other[1] and other != one for other in mentions)
+        mention
+        for mention in mentions
+        if not any(other[0] <= mention[0] and mention[1] <= other[1] and other != mention for other in mentions)
     ]
     if not longest:
         return None

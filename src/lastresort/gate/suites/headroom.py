@@ -78,7 +78,7 @@ def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAM
     for pilot in pilots:
         if pilot.passes(margin):
             levels[pilot.stratum.family].append(pilot)
-    used = tuple(min(found, key=_off_the_middle).stratum for found in levels.values())
+    used = tuple(min(level_strata, key=_off_the_middle).stratum for level_strata in levels.values())
     families = len({stratum.kin for stratum in used})
     if families >= fewest:
         return Headroom(used, None)

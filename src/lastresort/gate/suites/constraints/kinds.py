@@ -81,8 +81,8 @@ _TITLE = re.compile(r"\[\[[^\[\]]*\w[^\[\]]*\]\]")
 
 
 def title_holds(answer: str, facts: Facts) -> bool:
-    found = lines(answer)
-    return len(found) > 1 and bool(_TITLE.fullmatch(found[0]))
+    answer_lines = lines(answer)
+    return len(answer_lines) > 1 and bool(_TITLE.fullmatch(answer_lines[0]))
 
 
 def quoted_holds(answer: str, facts: Facts) -> bool:
@@ -98,13 +98,13 @@ def quoted_holds(answer: str, facts: Facts) -> bool:
 
 def postscript_holds(answer: str, facts: Facts) -> bool:
     """The last line begins with P.S. and goes on; something stands before it."""
-    found = lines(answer)
-    return len(found) > 1 and bool(re.match(r"P\.?\s?S\.?:?\s+\w", found[-1], re.IGNORECASE))
+    answer_lines = lines(answer)
+    return len(answer_lines) > 1 and bool(re.match(r"P\.?\s?S\.?:?\s+\w", answer_lines[-1], re.IGNORECASE))
 
 
 def signature_holds(answer: str, facts: Facts) -> bool:
-    found = lines(answer)
-    return len(found) > 1 and words(found[-1]) == words(facts["name"])
+    answer_lines = lines(answer)
+    return len(answer_lines) > 1 and words(answer_lines[-1]) == words(facts["name"])
 
 
 def _signature(level: int, random: Random) -> Facts:
@@ -220,8 +220,8 @@ def bullets_hold(answer: str, facts: Facts) -> bool:
 
 
 def numbered_holds(answer: str, facts: Facts) -> bool:
-    found = [match[1] for line in lines(answer) if (match := _NUMBER.match(line))]
-    return found == [str(n) for n in range(1, facts["n"] + 1)]
+    numbers = [match[1] for line in lines(answer) if (match := _NUMBER.match(line))]
+    return numbers == [str(n) for n in range(1, facts["n"] + 1)]
 
 
 def paragraphs_hold(answer: str, facts: Facts) -> bool:
@@ -308,8 +308,8 @@ def _needed(level: int, random: Random) -> Facts:
 
 
 def needed_hold(answer: str, facts: Facts) -> bool:
-    found = words(answer)
-    return all(word in found for word in facts["words"])
+    answer_words = words(answer)
+    return all(word in answer_words for word in facts["words"])
 
 
 def _repeated(level: int, random: Random) -> Facts:

@@ -89,10 +89,10 @@ def alike(random: Random, pool: Sequence[T], text: Callable[[T], str], n: int = 
     """n entries of the pool in random order, whose texts differ in length from one of them by at most `spread`."""
     for _ in range(TRIES):
         first = random.choice(pool)
-        near = [one for one in pool if one != first and abs(len(text(one)) - len(text(first))) <= spread]
+        near = [other for other in pool if other != first and abs(len(text(other)) - len(text(first))) <= spread]
         if len(near) >= n - 1:
             drawn = [first, *random.sample(near, n - 1)]
-            if len({text(one) for one in drawn}) == n:
+            if len({text(thing) for thing in drawn}) == n:
                 random.shuffle(drawn)
                 return drawn
     raise ContractError(f"the pool of {len(pool)} has no {n} entries of similar length", where="alike")

@@ -102,10 +102,10 @@ def passages(level: int, random: Random) -> ChoiceQuestion:
         text = f"{people[asked]} is a {jobs[asked]} and lives in {towns[asked]} with a {pets[asked]}."
         question = f"Where does {people[asked]} live?"
     else:
-        told = [f"{people[i]} works as a {jobs[i]} in {towns[i]}." for i in range(4)]
-        kept = [f"{people[i]} keeps a {pets[i]}." for i in range(4)]
-        random.shuffle(kept)
-        text = " ".join(told if level == 2 else told + kept)
+        jobs_told = [f"{people[i]} works as a {jobs[i]} in {towns[i]}." for i in range(4)]
+        pets_told = [f"{people[i]} keeps a {pets[i]}." for i in range(4)]
+        random.shuffle(pets_told)
+        text = " ".join(jobs_told if level == 2 else jobs_told + pets_told)
         question = f"In which town does {people[asked] if level == 2 else f'the owner of the {pets[asked]}'} work?"
     sentences = text.count(".")
     others = [town for i, town in enumerate(towns) if i != asked]

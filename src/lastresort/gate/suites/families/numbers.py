@@ -135,11 +135,11 @@ MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 def weekdays(level: int, random: Random) -> ChoiceQuestion:
     start, far = random.randrange(7), (1, random.randint(2, 6), random.randint(8, 40))[level - 1]
     later = random.random() < 0.5
-    told = f"{_moved('day', far, later)} {DAYS[start]}"
-    question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {told}. On which day of the week is it?"
+    when = f"{_moved('day', far, later)} {DAYS[start]}"
+    question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {when}. On which day of the week is it?"
     right = DAYS[(start + (far if later else -far)) % 7]
     wrong = random.sample([day for day in DAYS if day != right], 3)
-    return shuffled(question, right, wrong, far, random, told)
+    return shuffled(question, right, wrong, far, random, when)
 
 
 def months(level: int, random: Random) -> ChoiceQuestion:
@@ -147,11 +147,11 @@ def months(level: int, random: Random) -> ChoiceQuestion:
         return _dates(random)
     start, far = random.randrange(12), 1 if level == 1 else random.randint(2, 9)
     later = random.random() < 0.5
-    told = f"{_moved('month', far, later)} {MONTHS[start]}"
-    question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {told}. In which month is it?"
+    when = f"{_moved('month', far, later)} {MONTHS[start]}"
+    question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {when}. In which month is it?"
     right = MONTHS[(start + (far if later else -far)) % 12]
     wrong = random.sample([month for month in MONTHS if month != right], 3)
-    return shuffled(question, right, wrong, far, random, told)
+    return shuffled(question, right, wrong, far, random, when)
 
 
 def _moved(unit: str, far: int, later: bool) -> str:
