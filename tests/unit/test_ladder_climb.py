@@ -26,7 +26,7 @@ from lastresort.records.events.run import ClimbResumed, OptionsChosen
 from lastresort.records.events.search import CandidateMeasured, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
-from lastresort.records.view import fold_of
+from lastresort.records.view import fold_of, last_finish
 from lastresort.report.words.progress import line_of
 from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast
@@ -36,6 +36,7 @@ from lastresort.stop import StopRequest
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
 from lastresort.types import Message, SilentProgress
+from report_support import make, remade, stated
 from scripted_rung import ScriptedRung
 from train_support import lastresort
 
@@ -386,6 +387,27 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert lastresort(monkeypatch, *again, "--until", "sft") == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]
+
+
+def test_a_finish_is_recognised_in_other_words_and_with_figures_that_only_a_later_version_notes(tmp_path: Path) -> None:
+    with Record.open(make(tmp_path / "run", "sft-met"), read_only=True) as record:
+        finish = last_finish(record)
+    assert finish is not None
+
+    def said(word: str, **figures: object) -> Any:
+        return {"code": "a_reason", "rung": "sft", "figures": {"why": stated(word), **figures}, "text": word}
+
+    before = remade(finish.decision, answer_figures={"rung": "sft"}, reasons=[said("before", n=1)])
+    after = {"answer": "In other words.", "answer_figures": {"rung": "sft", "ungated": False}}
+    finish = replace(finish, decision=before)
+    assert finish.decided_as(remade(before, **after, reasons=[said("after", n=1, share=0.5)]))
+    others: list[dict[str, Any]] = [
+        {"reasons": [said("before", n=2)]},
+        {"reasons": []},
+        {"answer_figures": {"rung": "full"}},
+        {"provisional": not before.provisional},
+    ]
+    assert not any(finish.decided_as(remade(before, **other)) for other in others)
 
 
 def test_settings_given_later_are_applied_last_and_replace_what_lies_below_them() -> None:

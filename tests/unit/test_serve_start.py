@@ -266,8 +266,9 @@ def test_a_tuned_winner_that_no_gate_looked_at_is_called_so(tmp_path: Path) -> N
     run = saved(tmp_path, held=False)
     decision = json.loads((run / "decision.json").read_text())
     winner = {**decision["winner"], "kind": "adapter"}
-    for gate, notes in ("SHIP", ()), (None, (NOT_GATED,)):
-        tested = {"stopped_at": "sft", "rungs": [{"name": "sft", "gate": gate, "test": {"verdict": "MET"}}]}
+    unnoted: dict[str, object] = {}  # in the first schemas, whatever ran
+    for gate, notes in ({"gate": "SHIP"}, ()), ({"gate": None}, (NOT_GATED,)), (unnoted, ()):
+        tested = {"stopped_at": "sft", "rungs": [{"name": "sft", **gate, "test": {"verdict": "MET"}}]}
         (run / "decision.json").write_text(json.dumps({**decision, **tested, "winner": winner}))
         assert winner_status(run).notes == notes
         with serving(ServeRequest(run)) as (_, log):

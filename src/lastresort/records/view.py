@@ -6,12 +6,12 @@ Once the run has decided, its dump is `decision.json`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from lastresort.errors import DataError
 from lastresort.ladder import STORE_RUNG, trains
@@ -266,12 +266,24 @@ class Finish:
     options: Options
 
     def decided_as(self, decision: RunView) -> bool:
-        """Wherever, by which version and after how many other runs it was drawn again."""
-        return all(
-            getattr(decision, name) == getattr(self.decision, name)
-            for name in RunView.model_fields
-            if name not in ("provenance", "test_reuse")
-        )
+        """Wherever, by which version and after how many other runs it was drawn again: in other words, or with figures that only
+        one of two versions notes.
+        """
+        return _agree(decision.as_json(), self.decision.as_json(), apart_from=("answer", "provenance", "test_reuse"))
+
+
+def _agree(one: JsonValue, other: JsonValue, *, apart_from: Collection[str] = (), figures: bool = False) -> bool:
+    """Whether two decisions, or parts of them, say the same, whatever the text of a statement. figures: from which a sentence is
+    made: what only one of both has may be new.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = {*(one.keys() & other.keys() if figures else one.keys() | other.keys())}.difference(apart_from)
+        if Statement.model_fields.keys() <= one.keys():
+            keys.discard("text")
+        return all(_agree(one.get(k), other.get(k), figures=figures or k in ("answer_figures", "figures")) for k in keys)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_agree(a, b, figures=figures) for a, b in zip(one, other, strict=True))
+    return one == other
 
 
 def last_finish(record: Record) -> Finish | None:

@@ -313,7 +313,8 @@ def _winner_by_file(run: Path) -> _Winner | None:
             remedy="Restore it from a copy.",
         ) from error
     won = next((rung for rung in decision.rungs if rung.name == decision.stopped_at), _Rung(name=""))
-    ungated = decision.winner.kind in _WEIGHTS and won.name != "" and won.gate is None
+    # The first schemas note no gate by rung, so nobody can tell from them.
+    ungated = decision.winner.kind in _WEIGHTS and "gate" in won.model_fields_set and won.gate is None
     return decision.winner.model_copy(update={"verdict": won.test and won.test.verdict, "ungated": ungated})
 
 
