@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,17 +14,19 @@ import pytest
 from climb_support import TEAMS, calls, scripted_task
 from lastresort.app.climb import climb
 from lastresort.climb.budget import NOTED_EVERY_S, Budget
-from lastresort.climb.workbench import StageWriter
-from lastresort.errors import BudgetError, InfrastructureError
+from lastresort.climb.judging import ClimbJudge
+from lastresort.climb.workbench import StageWriter, open_models
+from lastresort.errors import BudgetError, InfrastructureError, StopRequestedError
 from lastresort.evals.scorers import build_scorer
-from lastresort.records.clock import worked_s
+from lastresort.records.clock import clock_of, worked_s
 from lastresort.records.events.run import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.records.view import fold_of
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
-from lastresort.stop import check
+from lastresort.stop import StopRequest, check
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
 from processes_support import Program
@@ -156,6 +159,34 @@ def test_time_in_which_the_model_opens_is_counted_and_the_model_closed(
         with Record.open(tmp_path / "r") as record:
             assert worked_s(record) == 80 * session
         assert len(closed) == session
+
+
+def test_a_stopped_climb_goes_on_once_its_model_is_open_and_what_that_took_is_noted_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the clock of its page never goes back, and a process that dies as it checks the judge is seen to have died."""
+    task, clock, run = load_task(priced_task(tmp_path / "task", usd=1e9, hours=1)), Clock(), tmp_path / "r"
+    with pytest.raises(StopRequestedError):
+        climb(task, run, clock=clock, stop=SimpleNamespace(requested=lambda: StopRequest("signal", "stop")))
+
+    def opens(*arguments: Any) -> OpenModels:
+        clock.now += 80
+        return open_models(*arguments)
+
+    def fails(*arguments: object) -> None:
+        raise InfrastructureError("the judge does not answer")
+
+    monkeypatch.setattr("lastresort.app.climb.open_models", opens)
+    monkeypatch.setattr(ClimbJudge, "check_agreement", fails)
+    with pytest.raises(InfrastructureError):
+        climb(task, run, clock=clock)
+    with Record.open(run, read_only=True) as record:
+        events = [event for _, event in record.since()]
+        before = events[[event.kind for event in events].index("climb_resumed") - 1]
+        assert before == BudgetSpent(seconds=80, usd=0.0)
+        assert worked_s(record) == 80
+        assert fold_of(record).stopped_by is None
+        assert clock_of(record).left
 
 
 def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:

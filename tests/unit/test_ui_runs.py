@@ -159,7 +159,11 @@ def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> 
         noted = worked_s(record)
         clock = clock_of(record)
         assert clock.at(clock.noted_at + timedelta(hours=1)) == noted, "somebody holds a run that has finished"
+        record.append(BudgetSpent(seconds=0.0, usd=0.0, left=True))
+        clock = clock_of(record)
+        assert clock.at(clock.noted_at + timedelta(hours=1)) == noted, "who took it up was refused"
         record.append(ClimbResumed())
+        record.append(BudgetSpent(seconds=0.0, usd=0.0))
         clock = clock_of(record)
     assert clock.at(clock.noted_at + timedelta(hours=1)) == pytest.approx(noted + 3600)
     assert clock.at(clock.noted_at - timedelta(seconds=5)) == noted, "a clock that was set back"
@@ -501,7 +505,9 @@ def test_the_last_words_are_shown_of_a_process_that_died_while_it_took_up_a_stop
         record.append(BudgetSpent(usd=0.0, seconds=2.0))
     time.sleep(0.02)  # the clock of files is up to 10 ms behind
     print_last(tmp_path, "error: the card has no memory left\n")
-    assert "error: the card has no memory left" in now(page_of(tmp_path)[0], run.name).last
+    site, client = page_of(tmp_path)
+    assert "error: the card has no memory left" in now(site, run.name).last
+    assert "This run did not go on" in client.get(f"/runs/{run.name}/now").text, "it is more than a run that was stopped"
 
 
 def test_a_run_that_is_removed_while_it_is_followed_ends_the_stream(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
-from lastresort.climb.workspace import LEDGER, RESPONSES, note_resumed, noted_stop, run_lock, shared_folder
+from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
@@ -116,13 +116,12 @@ def climb(
                 bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             except BaseException:
                 try:
-                    budget.note()  # a large model opens for minutes: one that is stopped meanwhile spent them, too
+                    budget.note(left=True)  # a large model opens for minutes: one that is stopped meanwhile spent them, too
                 finally:
                     models.close()
                 raise
             bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
-                note_resumed(record)
                 take_laps(bench)
                 gated = mode != "none"
                 say_lack_of_memory(bench, rules.rungs)

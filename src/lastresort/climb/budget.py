@@ -112,11 +112,11 @@ class Budget:
             return StopRequest("money", spent, where="limits.usd", expected=less, remedy=remedy)
         return None
 
-    def note(self, usd: float = 0.0) -> None:
-        """Put this much money, and the time since the last note, into the record."""
+    def note(self, usd: float = 0.0, *, left: bool = False) -> None:
+        """Put this much money, and the time since the last note, into the record. left: as in `BudgetSpent`."""
         now = self.clock()
         seconds, self.noted_at = now - self.noted_at, now
-        self.record.append(BudgetSpent(seconds=seconds, usd=usd))
+        self.record.append(BudgetSpent(seconds=seconds, usd=usd, left=left))
         self.seconds += seconds
         self.paid_usd += usd
 

@@ -16,7 +16,7 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
-from lastresort.climb.workspace import shared_folder
+from lastresort.climb.workspace import note_resumed, shared_folder
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.threads import ThreadChoice
@@ -186,6 +186,7 @@ def open_workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
+    note_resumed(record, budget.note)  # here nothing refuses it any more, and a judge that is checked may take long
     judge.check_agreement(scorer, progress, stop)
     bench = workbench_of(prepared, record, run, models, progress, budget, stop, scorer, model_opened.max_new_tokens)
     return replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -169,10 +169,13 @@ def noted_stop(record: Record, file: StopFile, *, begins: bool) -> Iterator[None
         yield
 
 
-def note_resumed(record: Record) -> None:
-    """Record that a climb which had stopped goes on, once nothing refuses it any more: one that is refused stays stopped."""
+def note_resumed(record: Record, note_time: Callable[[], None]) -> None:
+    """Record that a climb which had stopped goes on, once nothing refuses it any more: one that is refused stays stopped.
+    note_time: puts the time that opening the model took into the record, since the clock of the run goes on from here.
+    """
     fold = fold_of(record)
     if not fold.finished and fold.stopped_by is not None:
+        note_time()
         record.append(ClimbResumed())
 
 

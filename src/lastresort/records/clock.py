@@ -13,23 +13,30 @@ from lastresort.records.record import Record
 @dataclass(frozen=True, slots=True)
 class RunClock:
     """noted_s: what its processes noted so far. noted_at: the moment up to which they did, UTC. ended: the climb stopped or
-    finished then, and no process has taken it up since.
+    finished then, and no process has taken it up since. left: who took it up last was refused.
     """
 
     noted_s: float
     noted_at: datetime
     ended: bool = False
+    left: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether a process that holds the run climbs it, rather than looks at one that nobody climbs."""
+        return not self.ended and not self.left
 
     def at(self, now: datetime) -> float:
         """Seconds of a run that a process holds now: it climbs, and notes its time as it goes, or looks at one that ended."""
-        return self.noted_s + (0.0 if self.ended else max(0.0, (now - self.noted_at).total_seconds()))
+        return self.noted_s + (max(0.0, (now - self.noted_at).total_seconds()) if self.runs else 0.0)
 
 
 def clock_of(record: Record) -> RunClock:
     began, _ = record.times()
     noted = max([began, *_written(record, BudgetSpent, ClimbResumed)])
     ended = any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
-    return RunClock(worked_s(record), noted, ended)
+    last = record.last(BudgetSpent)
+    return RunClock(worked_s(record), noted, ended, left=last is not None and last.left)
 
 
 def _written(record: Record, *kinds: type[BaseEvent]) -> list[datetime]:

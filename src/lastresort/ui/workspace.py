@@ -58,7 +58,7 @@ class RunState:
     @property
     def clock_runs(self) -> bool:
         """Not while somebody looks at a run that has ended."""
-        return self.state == "running" and self.clock is not None and not self.clock.ended
+        return self.state == "running" and self.clock is not None and self.clock.runs
 
     @property
     def took_s(self) -> float:

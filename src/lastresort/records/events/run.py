@@ -142,11 +142,14 @@ class DataChecked(BaseEvent):
 
 
 class BudgetSpent(BaseEvent):
-    """Time and money since the one before; money with every paid answer, time every few seconds."""
+    """Time and money since the one before; money with every paid answer, time every few seconds. left: its process ends with it
+    before the first rung: it was refused, or stopped or failed as the model opened.
+    """
 
     kind: Literal["budget_spent"] = "budget_spent"
     seconds: float
     usd: float
+    left: bool = False
 
 
 class JudgeOpened(BaseEvent):

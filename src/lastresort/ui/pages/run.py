@@ -202,9 +202,11 @@ def now(site: Site, name: str) -> Now:
     stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
     resumed = _resumptions(site)
     starting, failed = resumed.is_starting(found), resumed.has_failed(found)
-    unended = found.clock is not None and not found.clock.ended  # a later process wrote, and did not stop as asked
-    died = failed or (stopped and (found.stopped_by is None or unended))
     since = resumed[name].log_bytes if failed else 0
+    # One that was stopped stays so until a process goes on with it. One that wrote later was refused, or killed before that.
+    unended = found.clock is not None and not found.clock.ended
+    failed = failed or (stopped and found.stopped_by is not None and unended and not starting)
+    died = failed or (stopped and found.stopped_by is None)
     undecided = [] if working or starting or found.fault else _undecided(found.view)
     more = _said_of(one for one in undecided if not _lacks_labels(one[1]))
     ahead, ahead_said = ("", "") if starting else _ahead(found)
