@@ -49,7 +49,7 @@ from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.records.events.search import RungPlanned, SystemFrozen
 from lastresort.records.events.training import LapTrained
 from lastresort.records.record import Record
-from lastresort.records.rungs import SmallestPassTooLarge
+from lastresort.records.rungs import LacksMemory, SmallestPassTooLarge
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
 from lastresort.report.words.training import note_line
@@ -206,6 +206,33 @@ def test_all_weights_fit_several_cards_in_shards(
     monkeypatch.setattr(divided, "card_count", lambda: cards)
     skip = smallest_pass_too_large(found, [Example("a", (Message("user", "?"),), "!")])
     assert (None if skip is None else skip.cards) == in_shards
+
+
+@pytest.mark.parametrize(
+    ("model", "card", "cards", "processes", "enough"),
+    [
+        ("llama-3-8b", "h100", 4, 1, 4),
+        ("llama-3-8b", "h100", 4, 4, None),
+        ("llama-3-8b", "l40s", 2, 1, 0),  # not in shards of two either
+        ("llama-3-8b", "l40s", 2, "auto", 0),
+        ("llama-3-70b", "h100", 8, 1, 0),  # which no card holds to answer
+    ],
+)
+def test_a_rung_full_that_fits_all_cards_in_shards_says_how_to_train_it_there(
+    model: str, card: str, cards: int, processes: Any, enough: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the count of bytes for one card, and by the plan where the machine's memory is not known."""
+    found = load_task(tiny_task(tmp_path, ladder=["full"], tune={"processes": processes}))
+    rows = [Example(str(n), (Message("user", "?"),), "!") for n in range(full.LEAST_ROWS)]
+    shape, here = find_shape(model, Path()), known_cards()[card]
+    monkeypatch.setattr(full, "card_here", lambda *, processor: here)
+    monkeypatch.setattr(full, "known_shape", lambda *_: shape)
+    monkeypatch.setattr(full, "parameter_count", lambda *_: shape.parameters)
+    monkeypatch.setattr(divided, "card_count", lambda: cards)
+    for memory in (here.memory_bytes, None):
+        monkeypatch.setattr(full, "machine_memory_bytes", lambda memory=memory: memory)
+        skip = full.FullRung().skip_reason(found, rows)
+        assert (None if skip is None else cast(LacksMemory, skip).enough) == enough
 
 
 def questions_read(path: Path) -> tuple[Example, ...]:

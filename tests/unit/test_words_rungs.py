@@ -35,6 +35,16 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
         "training all 1 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB",
     ),
     (
+        rungs.TooLarge(10**9, 16 << 30, 15 << 30, enough=4),
+        "training all 1 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB; "
+        "`tune.processes: auto` trains them in shards on the 4 cards here",
+    ),
+    (
+        rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True, enough=4),
+        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one card has 16.0 GiB; "
+        "`tune.processes: auto` trains them in shards on the 4 cards here",
+    ),
+    (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True),
         "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one card has 16.0 GiB",
     ),

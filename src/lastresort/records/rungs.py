@@ -50,23 +50,28 @@ class TooFewRows:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """needed_bytes: for weights, gradients and optimizer alone. memory_bytes: of the machine."""
+    """needed_bytes: for weights, gradients and optimizer alone. memory_bytes: of the machine. enough: cards here that would hold it
+    in shards, were the task to divide it over all of them; 0 where they would not.
+    """
 
     parameters: int
     needed_bytes: int
     memory_bytes: int
+    enough: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SmallestPassTooLarge:
     """needed_bytes: by the plan, with one row of so many tokens in a pass, on each of `cards`, which hold it in shards.
-    memory_bytes: of a card, else of the machine."""
+    memory_bytes: of a card, else of the machine. enough: as in `TooLarge`.
+    """
 
     needed_bytes: int
     memory_bytes: int
     row_tokens: int
     on_card: bool
     cards: int = 1
+    enough: int = 0
 
 
 LacksMemory = TooLarge | SmallestPassTooLarge

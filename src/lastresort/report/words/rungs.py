@@ -58,12 +58,14 @@ def clause(skip: value.Skip) -> str:
             return _too_large(skip)
         case value.SmallestPassTooLarge(needed, memory, _, on_card, cards):
             there = "one card has" if on_card else "this machine has"
+            shards = _in_shards(skip)
             if cards > 1:
                 return (
                     f"training all weights needs {gib(needed)} on each of {cards} cards by the plan, even in shards and with one "
-                    f"row in a pass, and a card has {gib(memory)}"
+                    f"row in a pass, and a card has {gib(memory)}{shards}"
                 )
-            return f"training all weights needs {gib(needed)} by the plan, even with one row in a pass, and {there} {gib(memory)}"
+            needs = f"training all weights needs {gib(needed)} by the plan, even with one row in a pass"
+            return f"{needs}, and {there} {gib(memory)}{shards}"
         case value.NoKnowledge():
             return "the task names no knowledge to retrieve from"
         case value.KnowledgeNotInPrompt():
@@ -117,8 +119,13 @@ def _too_large(skip: value.TooLarge) -> str:
     size = f"{billions:,.0f}" if billions >= 100 else f"{billions:.3g}"
     return (
         f"training all {size} billion weights takes {skip.needed_bytes / GIB:,.0f} GiB for weights, gradients and optimizer alone, "
-        f"and this machine has {skip.memory_bytes / GIB:,.0f} GiB"
+        f"and this machine has {skip.memory_bytes / GIB:,.0f} GiB{_in_shards(skip)}"
     )
+
+
+def _in_shards(skip: value.LacksMemory) -> str:
+    """What would make room, "" where nothing here does."""
+    return f"; `tune.processes: auto` trains them in shards on the {skip.enough} cards here" if skip.enough else ""
 
 
 def _preferences(skip: value.TooFewPreferences | value.OneSidedLabels) -> str:

@@ -20,7 +20,15 @@ from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens
 from lastresort.records.events.training import TextLearned, TrainingFacts
-from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, SmallestPassTooLarge, TooFewRows, TooLarge
+from lastresort.records.rungs import (
+    LacksMemory,
+    MethodExcluded,
+    Pretraining,
+    Skip,
+    SmallestPassTooLarge,
+    TooFewRows,
+    TooLarge,
+)
 from lastresort.rungs.divided import base_beyond_card, cards_of_training
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of
@@ -158,10 +166,11 @@ class FullRung:
             return stale
         if len(train) < LEAST_ROWS:
             return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
-        memory = machine_memory_bytes()
-        together = None if memory is None else cards_of_training(task) * memory
-        reason = too_large(parameter_count(task.tuned_model, task.folder), together)
-        return reason or smallest_pass_too_large(task, train)
+        lack = lack_of_memory(task, train)
+        divided = task.model_copy(update={"tune": task.tune.model_copy(update={"processes": "auto"})})
+        if lack is None or lack_of_memory(divided, train) is not None:
+            return lack
+        return replace(lack, enough=cards_of_training(divided))
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """As for the rung sft, with the training of all weights, after pretraining if there is knowledge."""
@@ -244,6 +253,13 @@ def pretraining_reason(task: Task, lacking: int | None) -> str | None:
     if not lacking:
         return None
     return f"{lacking} dev {'item' if lacking == 1 else 'items'} failed for lack of knowledge"
+
+
+def lack_of_memory(task: Task, train: Sequence[Example]) -> LacksMemory | None:
+    """Why all weights cannot be trained here, by a count of bytes or by the plan; None where they may fit, or it is not known."""
+    memory = machine_memory_bytes()
+    together = None if memory is None else cards_of_training(task) * memory
+    return too_large(parameter_count(task.tuned_model, task.folder), together) or smallest_pass_too_large(task, train)
 
 
 def too_large(parameters: int | None, memory_bytes: int | None) -> TooLarge | None:
