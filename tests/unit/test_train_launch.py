@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from lastresort.errors import InputError
+from lastresort.errors import InfrastructureError, InputError
 from lastresort.spec.training import load_training
 from lastresort.train.loop.launch import leads, process_count, shards, unused_settings
 from lastresort.train.loop.loop import _draws_of
-from lastresort.train.loop.processes import Processes, check_shardable, join
+from lastresort.train.loop.processes import Processes, ProcessLost, _receive, check_shardable, join
+from lastresort.train.loop.spawn import outcome
+from lastresort.train.loop.spawned import TrainingEnd
 from train_support import lastresort, training_file
 
 
@@ -174,6 +176,23 @@ def test_all_weights_and_adapters_are_trained_in_shards_also_from_another(tmp_pa
         if "start_from" in keys:
             (tmp_path / "sft" / "adapter").mkdir(parents=True)
         check_shardable(load_training(write(**keys)), Processes(0, 2, sharded=True))
+
+
+def test_one_that_waits_for_weights_says_only_that_another_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what is shown is the end of the one that was killed as it loaded them, and no error of the connection."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("[../gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:41234")
+
+    processes, weights = Processes(1, 2, sharded=True), torch.nn.Linear(2, 2)
+    monkeypatch.setattr(processes, "each", lambda make: [make()] * 2)
+    monkeypatch.setattr(processes, "from_main", lambda make: make())
+    monkeypatch.setattr(torch.distributed, "broadcast", broken)
+    with pytest.raises(ProcessLost) as lost:
+        _receive(weights, torch.device("cpu"), processes)
+    ends = {1: TrainingEnd(error=lost.value), 0: None}
+    with pytest.raises(InfrastructureError, match="process 1 was killed"):
+        outcome(ends, lambda places: InfrastructureError(f"process {places[0] + 1} was killed"))
 
 
 def test_settings_of_accelerate_that_change_nothing_are_named() -> None:

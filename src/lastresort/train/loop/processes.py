@@ -123,7 +123,7 @@ class Processes:
         for bucket in _buckets(parameters):
             gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
             flat = torch.cat([gradient.flatten() for gradient in gradients])
-            with self._others_alive():
+            with self.others_alive():
                 torch.distributed.all_reduce(flat)
             for parameter, summed in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
                 parameter.grad = summed.view_as(parameter).clone()
@@ -151,7 +151,7 @@ class Processes:
         import torch
 
         answers: list[Any] = [None] * self.count
-        with self._others_alive():
+        with self.others_alive():
             torch.distributed.all_gather_object(answers, (error, value))
         failed = next((there for there, _ in answers if there is not None), None)
         if failed is not None:
@@ -170,7 +170,7 @@ class Processes:
             raise
 
     @contextmanager
-    def _others_alive(self) -> Iterator[None]:
+    def others_alive(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
@@ -315,7 +315,8 @@ def _receive(module: torch.nn.Module, device: torch.device, processes: Processes
             torch.utils.swap_tensors(tensor, received)  # type: ignore[no-untyped-call]
         else:
             tensor.data = tensor.data.to(device, dtype)
-        torch.distributed.broadcast(tensor.data, 0)
+        with processes.others_alive():
+            torch.distributed.broadcast(tensor.data, 0)
 
 
 @contextmanager
