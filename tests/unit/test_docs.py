@@ -178,9 +178,9 @@ def _material(folder: Path, *, drafts: bool) -> None:
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     samples = [{"input": row["input"], "samples": [row["output"], "nobody", "somebody"]} for row in rows(400)]
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
-    for side in ("base", "tuned"):
-        write_samples(folder / "logs" / side, [1.0] * 200, task="mmlu")
-        shutil.copy(FOLDER / "inspect" / "base" / "sums.eval", folder / f"{side}.eval")
+    for side, written_by in (("base", "tuned"), ("tuned", "base")):  # the other way round, so that nothing is lost
+        write_samples(folder / "logs" / side, [1.0] * 200, task="mmlu", model=side)
+        shutil.copy(FOLDER / "inspect" / written_by / "sums.eval", folder / f"{side}.eval")
 
 
 def _with_scripted_model(task: Path) -> None:

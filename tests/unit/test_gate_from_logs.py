@@ -18,7 +18,7 @@ from lastresort.gate.from_logs import judge_logged, read_logs
 from lastresort.gate.logs.logged import pair_measures
 from lastresort.gate.verdict.compare import judge_measure
 from lastresort.records.gate import GateDocument
-from logs_support import FOLDER, write_inspect, write_samples
+from logs_support import DATE, FOLDER, write_inspect, write_samples
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
 MANY = 400
@@ -40,7 +40,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def two(tmp_path: Path, wrong: int, *, base_wrong: int = 20, task: str = "letters") -> tuple[str, str]:
     """Folders of base and tuned, of 400 items; the tuned model answers so many wrongly, those of the base first."""
     write_samples(tmp_path / "base", [0.0] * base_wrong + [1.0] * (MANY - base_wrong), task=task)
-    write_samples(tmp_path / "tuned", [0.0] * wrong + [1.0] * (MANY - wrong), task=task)
+    write_samples(tmp_path / "tuned", [0.0] * wrong + [1.0] * (MANY - wrong), task=task, model="tuned")
     return "base", "tuned"
 
 
@@ -171,6 +171,8 @@ def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
         (("--from-logs", "base", "missing"), "missing: found nothing on disk"),
         (("--from-logs", "base", "base"), "found the same place twice, base and base"),
         (("--from-logs", "base", "tuned/../base"), "Name first what the base wrote"),
+        (("--from-logs", "base", "copy"), "found the same logs twice: base and copy hold the same bytes"),
+        (("--from-logs", f"base/samples_letters_{DATE}.jsonl", "copy"), "found the same logs twice"),
         (("--from-logs", "base", "other"), "found lm_eval:letters in one and lm_eval:other in the other"),
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:mmlu=0.03"), "a measure that both logs hold"),
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:letters=skip"), "every measure is skipped"),
@@ -187,6 +189,9 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(
     gate: Run, tmp_path: Path, arguments: tuple[str, ...], told: str
 ) -> None:
     two(tmp_path, 20)
+    (samples,) = (tmp_path / "base").iterdir()
+    (tmp_path / "copy").mkdir()
+    shutil.copy(samples, tmp_path / "copy" / "samples_letters_2026-02-02T03-04-05.678901.jsonl")
     write_samples(tmp_path / "other", [1.0], task="other")
     code, _, error = gate(*arguments)
     assert code == 2
@@ -219,5 +224,7 @@ def test_an_epoch_without_a_score_hides_its_share_of_an_item(
     assert found["verdict"] == verdict
     assert ("13 of 400 items" in found["suites"][0]["reason"]) is (verdict == "HOLD")
     assert f"{short} samples of tuned.json have a score in only some of the epochs." in " ".join(found["notes"])
-    gate("--from-logs", str(shutil.copy(tuned, tmp_path / "copy.json")), tuned)
+    alike = (tmp_path / tuned).read_text(encoding="utf-8").replace("2026-01-02T", "2026-01-01T")
+    (tmp_path / "alike.json").write_text(alike, encoding="utf-8")
+    gate("--from-logs", "alike.json", tuned)
     assert written(tmp_path / "gates" / "logs-2")["verdict"] == "SHIP"  # what neither has hides nothing

@@ -93,7 +93,7 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     samples = [{"input": row["input"], "samples": [row["output"], "nobody"]} for row in rows()]
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples), encoding="utf-8")
     for side in ("base", "tuned"):
-        write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
+        write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu", model=side)
     tiny_task(tmp_path / "colours", output={"choices": list(COLOURS)}, score="choice")
     monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
     names: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from typing import Literal
 
 from lastresort.climb.identity import machine, versions
 from lastresort.errors import DataError, InputError
+from lastresort.foreign import printable
 from lastresort.gate.document import changed_most, gate_folder
 from lastresort.gate.logs.inspect import inspect_log, json_of
 from lastresort.gate.logs.lm_eval import lm_eval_file, lm_eval_folder
@@ -21,6 +22,7 @@ from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, MeasuresAndFa
 from lastresort.gate.suites.suite import SuiteItem, SuiteReply, Transcript
 from lastresort.gate.verdict.compare import judge_measure, planned_power, skipped_measure, why_no_headroom
 from lastresort.gate.verdict.decide import conclude, no_target
+from lastresort.records.atomic import disk_errors
 from lastresort.records.gate import (
     ChangedItem,
     Fingerprints,
@@ -38,6 +40,7 @@ from lastresort.report.words import gate as words
 from lastresort.report.words.wording import listed
 from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
+from lastresort.systems.files import file_sha256
 
 Margin = float | Literal["skip"]
 EVERY = ""  # the name of a margin without a name
@@ -97,10 +100,12 @@ def gate_logs(
     """Pair the items, conclude, and write `gate.json`. Returns the document and its folder.
 
     base, tuned: a log or a folder of logs each. task: its `keep` sets margins. given: from `read_margins`. gates: where a new
-    folder is made. out: the folder itself instead. Raises InputError for a margin of an unknown measure or if every measure is
-    skipped, DataError for logs that cannot be read or do not belong together.
+    folder is made. out: the folder itself instead. Raises InputError for a margin of an unknown measure, if every measure is
+    skipped, or if one log is a copy of the other, DataError for logs that cannot be read or do not belong together.
     """
     before, after = read_logs(base), read_logs(tuned)
+    if before.sha256 == after.sha256:
+        _refuse_copy(base, tuned)
     measures, left_out = _pair(before, after, str(base), str(tuned))
     margins = margins_of([measure.name for measure in measures], given, task)
     if all(margin == "skip" for margin in margins.values()):
@@ -293,6 +298,27 @@ def _hash(measures: tuple[LoggedMeasure, ...]) -> str:
         for item in measure.items:
             digest.update(repr((measure.name, measure.metric, item.id, item.score, sorted(item.same.items()))).encode())
     return digest.hexdigest()
+
+
+def _refuse_copy(base: Path, tuned: Path) -> None:
+    """Raises InputError where both hold the same files, whatever their names: a log has its date in it, or the last digit of its
+    log-likelihoods, so that two models do not write the same.
+    """
+    if _contents(base) == _contents(tuned):
+        raise InputError(
+            f"found the same logs twice: {printable(str(base))} and {printable(str(tuned))} hold the same bytes",
+            where="--from-logs",
+            expected="the logs of the base and those of the tuned model",
+            remedy="Name first what the base wrote, then what the tuned model wrote. If both models did answer alike in every "
+            "character, name the folders that also hold their results_*.json.",
+        )
+
+
+def _contents(path: Path) -> list[str]:
+    """The sha256 of each file."""
+    with disk_errors(path):
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        return sorted(map(file_sha256, files))
 
 
 def _no_logs(path: Path, found: str) -> DataError:
