@@ -24,6 +24,7 @@ from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Grammar
 from models_support import save_adapter, save_tiny
+from scripts.peer_environments import PEERS
 from train_support import lastresort
 
 ALWAYS = {"README.md", "handoff.json", "client.py", "request.json", "request.sh", "start.sh"}
@@ -104,6 +105,17 @@ def test_vllm_with_an_adapter(tuned_run: Path) -> None:
     assert service["entrypoint"] + service["command"] == [word.replace("127.0.0.1", "0.0.0.0") for word in words]
     assert service["ports"] == ["127.0.0.1:8000:8000"]
     assert service["volumes"] == ["./:/handoff:ro"]
+
+
+@pytest.mark.parametrize("to", [to for to in TARGETS if to != "transformers"])
+def test_a_compose_file_names_the_version_that_was_checked_or_says_that_its_tag_moves(to: str, run: Path) -> None:
+    compose = text_of(handed(run, to).folder, "docker-compose.yaml")
+    image = yaml.safe_load(compose)["services"]["server"]["image"]
+    checked = [f":v{package.removeprefix(f'{to}==')}" for package in PEERS[to].framework] if to in PEERS else []
+    is_checked = any(image.endswith(tag) for tag in checked)
+    assert is_checked is (to in ("vllm", "sglang"))
+    assert ("whose arguments and requests were checked" in compose) is is_checked
+    assert ("moves with each release" in compose) is not is_checked
 
 
 def test_sglang_with_an_adapter_asks_for_it_by_the_bases_name(tuned_run: Path) -> None:

@@ -114,7 +114,11 @@ def _compose(launch: Launch, port: int) -> str:
         service["ipc"] = "host"
         device: JsonObject = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
-    return as_yaml({"services": {"server": service}})
+    return f"# {_CHECKED if ':v' in launch.image else _MOVES}\n{as_yaml({'services': {'server': service}})}"
+
+
+_CHECKED = "The image is of the version whose arguments and requests were checked. Check another with `lastresort verify`."
+_MOVES = "The tag of the image moves with each release. Name the one that you checked with `lastresort verify`."
 
 
 def _literal(word: str) -> str:
@@ -148,7 +152,7 @@ def vllm(job: Handover) -> Launch:
         commands=(("vllm", "serve", MODEL, *flags, "--host", "127.0.0.1", *address),),
         model=job.name,
         needs="needs `pip install vllm`",
-        image="vllm/vllm-openai:latest",
+        image="vllm/vllm-openai:v0.33.0",
         entrypoint=("vllm", "serve"),
         arguments=(MODEL, *flags, "--host", "0.0.0.0", *address),
         gpu=True,
@@ -190,7 +194,7 @@ def sglang(job: Handover) -> Launch:
         commands=((*module, *flags, "--host", "127.0.0.1", *address),),
         model=job.name if job.rank is None else f"{served}:{job.name}",
         needs="needs `pip install sglang`",
-        image="lmsysorg/sglang:latest",
+        image="lmsysorg/sglang:v0.5.23",
         entrypoint=module,
         arguments=(*flags, "--host", "0.0.0.0", *address),
         gpu=True,
