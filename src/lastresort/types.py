@@ -44,7 +44,8 @@ class Example:
     input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
     (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: of a
     synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), empty if unknown; None for another row.
-    seed_passage: the passage that it was made from, None without one.
+    seed_passage: the passage that it was made from, None without one. stripped: its file is a table, and the output's cell has
+    spaces around it, which are left out.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Example:
     source: str = ""
     seeds: tuple[str, ...] | None = None
     seed_passage: SeedPassage | None = None
+    stripped: bool = False
 
     @property
     def synthetic(self) -> bool:

@@ -12,6 +12,7 @@ from climb_support import scripted_task
 from lastresort.app.data_check import OF_SIZES, UNREAD, check_task, checked_part
 from lastresort.climb import prepare
 from lastresort.data.check import check_data
+from lastresort.data.read import read_examples
 from lastresort.data.split import Split, remove_leaks
 from lastresort.errors import TaskError
 from lastresort.records.data_report import DataReport, FindingKind
@@ -139,6 +140,22 @@ def test_labels_that_differ_by_case_or_spaces_alone_are_named_with_their_rows() 
         ["row 10 of train.jsonl in train"],
     ]
     assert report_on(rows[:8]).finding("labels_respelt") is None
+
+
+def test_spaces_around_labels_of_a_table_are_left_out_which_is_said_once(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    cells = ["language ", " language", *("language", "billing") * 4]
+    file.write_text("input,output\n" + "".join(f"text {n},{cell}\n" for n, cell in enumerate(cells)), "utf-8")
+    examples = read_examples(file)
+    report = check_data(examples, (), (), count_tokens=None, context_tokens=None, choices=None, json_schema=None)
+    assert set(report.labels) == {"language", "billing"}
+    finding = report.finding("labels_stripped")
+    assert finding is not None
+    assert (finding.severity, finding.says) == (
+        "note",
+        "2 labels have spaces around them in their table; they are left out",
+    )
+    assert found_places(report, "labels_stripped") == [["row 1 of rows.csv in train"], ["row 2 of rows.csv in train"]]
 
 
 def test_labels_of_few_rows_are_named_with_their_number() -> None:

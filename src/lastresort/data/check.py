@@ -164,6 +164,7 @@ def check_data(
         *_unseen_labels(labels),
         *_unused_labels(labels),
         *_respelt_labels(placed, labels),
+        *_stripped_labels(placed, labels),
         *_rare_labels(labels),
     ]
     tokens = {side: [n for where, _, n in counted if where == side] for side, _ in sides}
@@ -355,6 +356,16 @@ def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side
         [(_place(side, item),) for side, item in rows],
         [item.output for _, item in rows],
     )
+
+
+def _stripped_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
+    found = [(side, item) for side, item in placed if item.stripped and item.output in labels]
+    says = (
+        "1 label has spaces around it in its table; they are left out",
+        "{n} labels have spaces around them in their table; they are left out",
+    )
+    places = [(_place(side, item),) for side, item in found]
+    yield from _finding("labels_stripped", "note", says, places, [f'"{short(item.output)}"' for _, item in found])
 
 
 def _rare_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:

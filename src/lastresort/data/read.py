@@ -167,7 +167,9 @@ def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) 
         group = _group(row, group_by)
         passages, made = _passages(row), _provenance(row)
         seeds, passage = _seeds(row, made), _seed_passage(row, made)
-        examples.append(Example(given, turns, output, group, passages, row.number, str(path), seeds, passage))
+        _, target = shape.cells(frozenset(row.values)) or ("", "")
+        stripped = row.in_table and row.values.get(target, output) != output
+        examples.append(Example(given, turns, output, group, passages, row.number, str(path), seeds, passage, stripped))
     _check_ids(examples)
     return examples
 

@@ -24,6 +24,7 @@ FindingKind = Literal[
     "labels_unseen",
     "labels_unused",
     "labels_respelt",
+    "labels_stripped",
     "labels_rare",
 ]
 
