@@ -37,15 +37,20 @@ class SeedPassage:
     text_hash: str
 
 
+def row_named(row: int, line: int) -> str:
+    """`row 13 (line 17)`. line: on which the row of a table begins, 0 where that says no more than the row."""
+    return f"row {row} (line {line})" if line else f"row {row}"
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled item of a task.
 
     input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
-    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: of a
-    synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), empty if unknown; None for another row.
-    seed_passage: the passage that it was made from, None without one. stripped: its file is a table, and the output's cell has
-    spaces around it, which are left out.
+    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. line: on which the row of
+    a table begins, 0 elsewhere. seeds: of a synthetic row the hashes of the inputs that it was made from
+    (`duplicates.input_hash`), empty if unknown; None for another row. seed_passage: the passage that it was made from, None without
+    one. stripped: the output's cell has spaces around it, which are left out.
     """
 
     id: str
@@ -58,10 +63,18 @@ class Example:
     seeds: tuple[str, ...] | None = None
     seed_passage: SeedPassage | None = None
     stripped: bool = False
+    line: int = 0
 
     @property
     def synthetic(self) -> bool:
         return self.seeds is not None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for errors."""
+        if not self.source:
+            return f"example {self.id}"
+        return f"{self.source}, {row_named(self.row, self.line)}"
 
     @property
     def input_text(self) -> str:

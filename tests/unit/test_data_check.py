@@ -155,7 +155,10 @@ def test_spaces_around_labels_of_a_table_are_left_out_which_is_said_once(tmp_pat
         "note",
         "2 labels have spaces around them in their table; they are left out",
     )
-    assert found_places(report, "labels_stripped") == [["row 1 of rows.csv in train"], ["row 2 of rows.csv in train"]]
+    assert found_places(report, "labels_stripped") == [
+        ["row 1 (line 2) of rows.csv in train"],
+        ["row 2 (line 3) of rows.csv in train"],
+    ]
 
 
 def test_labels_of_few_rows_are_named_with_their_number() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from lastresort import apart
 from lastresort.data import arrow, files
+from lastresort.data.check import check_data
 from lastresort.data.conversion.streams import stream_rows
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES
@@ -172,6 +173,25 @@ def test_file_types(tmp_path: Path, name: str, text: str) -> None:
     assert (plain[0].input_text, plain[0].output, plain[0].row) == ("ä,\n1", "x", 1)
     packed = read_examples(written(tmp_path, name + ".gz", gzip.compress(text.encode())))
     assert [(e.id, e.output) for e in packed] == [(e.id, e.output) for e in plain]
+
+
+def test_a_row_of_a_table_has_one_name(tmp_path: Path) -> None:
+    """In an error that reading raises, in one that is raised later, and in what the check of the data finds."""
+    rows, named = 'id,input,output\n1,"a\nb",x\n', "row 2 (line 4)"
+    with pytest.raises(DataError) as empty:
+        read_examples(written(tmp_path, "a.csv", f"{rows}2,c,\n"))
+    assert f'a.csv, {named}, key "output": ' in str(empty.value)
+    with pytest.raises(DataError) as twice:
+        read_examples(written(tmp_path, "b.csv", f"{rows}1,c,y\n"))
+    assert f'b.csv, {named}, key "id": found "1", which is also the id of row 1 (line 2)' in str(twice.value)
+    examples = read_examples(written(tmp_path, "c.csv", f"{rows}2,A B,y\n"))
+    assert examples[1].place == f"{tmp_path / 'c.csv'}, {named}"
+    report = check_data(examples, (), (), count_tokens=None, context_tokens=None, choices=None, json_schema=None)
+    (finding,) = (one for one in report.findings if one.kind == "exact_duplicates")
+    assert [str(place) for place in finding.places[0]] == [
+        "row 1 (line 2) of c.csv in train",
+        f"{named} of c.csv in train",
+    ]
 
 
 def test_parquet_with_nested_turns(tmp_path: Path) -> None:

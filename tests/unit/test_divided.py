@@ -219,7 +219,13 @@ def test_all_weights_fit_several_cards_in_shards(
     ],
 )
 def test_a_rung_full_that_fits_all_cards_in_shards_says_how_to_train_it_there(
-    model: str, card: str, cards: int, processes: Any, enough: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str,
+    card: str,
+    cards: int,
+    processes: Any,
+    enough: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the count of bytes for one card, and by the plan where the machine's memory is not known."""
     found = load_task(tiny_task(tmp_path, ladder=["full"], tune={"processes": processes}))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from scripts.peer_environments import PEERS
 
 import lastresort as lr
 from adapters_support import family_folder, tuned
@@ -24,7 +25,6 @@ from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Grammar
 from models_support import save_adapter, save_tiny
-from scripts.peer_environments import PEERS
 from train_support import lastresort
 
 ALWAYS = {"README.md", "handoff.json", "client.py", "request.json", "request.sh", "start.sh"}

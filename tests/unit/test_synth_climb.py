@@ -76,7 +76,9 @@ def test_synthetic_rows_are_refused_wherever_something_is_measured_on_them(
         {"examples": "renamed.jsonl", "columns": columns},
         {"examples": "table.csv"},
     ):
-        with pytest.raises(DataError, match=r'row \d+, key "synthetic": found a synthetic row \(11 more'):
+        with pytest.raises(
+            DataError, match=r'row \d+( \(line \d+\))?, key "synthetic": found a synthetic row \(11 more'
+        ):
             prepared_task(routing(tmp_path, {**task, "split": {}}))
     write_rows(
         tmp_path / "train.jsonl", [{"input": row.input_text, "output": row.output} for row in sides.train] + made(found)

@@ -507,7 +507,9 @@ def test_the_last_words_are_shown_of_a_process_that_died_while_it_took_up_a_stop
     print_last(tmp_path, "error: the card has no memory left\n")
     site, client = page_of(tmp_path)
     assert "error: the card has no memory left" in now(site, run.name).last
-    assert "This run did not go on" in client.get(f"/runs/{run.name}/now").text, "it is more than a run that was stopped"
+    assert "This run did not go on" in client.get(f"/runs/{run.name}/now").text, (
+        "it is more than a run that was stopped"
+    )
 
 
 def test_a_run_that_is_removed_while_it_is_followed_ends_the_stream(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def climb(
                 bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             except BaseException:
                 try:
-                    budget.note(left=True)  # a large model opens for minutes: one that is stopped meanwhile spent them, too
+                    budget.note(
+                        left=True
+                    )  # a large model opens for minutes: one that is stopped meanwhile spent them, too
                 finally:
                     models.close()
                 raise

@@ -171,7 +171,7 @@ def _masks(model: Model, task: Task, examples: Sequence[Example]) -> list[str]:
         return [f"cannot show tokens: {model.name} has no tokenizer here"]
     tokenizer, lines = local.loaded.tokenizer, []
     for example in examples:
-        where = f"{example.source}, row {example.row}"
+        where = example.place
         rendered = render_training(
             tokenizer, trained_turns(task, example), template_kwargs=task.chat_template_kwargs, where=where
         )

@@ -391,7 +391,7 @@ def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:
             _answers(pair),
             None,
             {"example": pair.example.id, "score_chosen": pair.chosen.score, "score_rejected": pair.rejected.score},
-            RawRow({}, pair.example.row, f"{pair.example.source}, row {pair.example.row}"),
+            RawRow({}, pair.example.row, pair.example.place),
         )
         for pair in pairs
     ]

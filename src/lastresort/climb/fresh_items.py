@@ -27,7 +27,7 @@ from lastresort.report.words.wording import counted
 from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import rungs_met
 from lastresort.spec.task import Task
-from lastresort.types import Example
+from lastresort.types import Example, row_named
 
 
 def with_fresh(prepared: PreparedTask, record: Record, run: Path, more: Path | None) -> PreparedTask:
@@ -88,7 +88,7 @@ def _refuse_known(prepared: PreparedTask, fresh: FreshItems) -> None:
         if twin is not example:
             expected = "each input once: a repeated one is no further evidence"
             raise DataError(
-                f"found the input of row {twin.row} once more",
+                f"found the input of {row_named(twin.row, twin.line)} once more",
                 where=_row(fresh, example),
                 expected=expected,
                 remedy=remedy,
@@ -98,7 +98,7 @@ def _refuse_known(prepared: PreparedTask, fresh: FreshItems) -> None:
     if leaks := find_leaks(fresh.examples, (), known_items):
         leak = min(leaks, key=lambda leak: leak.train.row)
         alike = "the input" if leak.kind == "exact" else "nearly the input"
-        held_place = f"{Path(leak.held.source).name}, row {leak.held.row}"
+        held_place = f"{Path(leak.held.source).name}, {row_named(leak.held.row, leak.held.line)}"
         of_all = f"{len(leaks)} of {len(fresh.examples)} rows are known"
         raise DataError(
             f"found {alike} of {held_place} ({of_all})", where=_row(fresh, leak.train), expected=expected, remedy=remedy
@@ -164,7 +164,7 @@ def _known_items(prepared: PreparedTask) -> tuple[Example, ...]:
 
 
 def _row(fresh: FreshItems, example: Example) -> str:
-    return f"{fresh.path}, row {example.row}"
+    return f"{fresh.path}, {row_named(example.row, example.line)}"
 
 
 def _refuse_too_few(prepared: PreparedTask, record: Record, fresh: FreshItems) -> None:

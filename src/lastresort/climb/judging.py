@@ -185,7 +185,7 @@ def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example
         if tokens + reserved > limit:
             raise DataError(
                 f"{tokens} tokens that the judge reads in addition to an answer, and {reserved} for the answer and the verdict",
-                where=f"{example.source}, row {example.row}",
+                where=example.place,
                 expected=f"at most the context of {limit} tokens of the judge {model.name} together",
                 remedy="Shorten or remove the row, lower decode.max_new_tokens, or take a judge with a longer context.",
             )

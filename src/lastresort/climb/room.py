@@ -72,7 +72,7 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
     if len(split.train) - len(long) < LEAST_ROWS <= len(split.train):
         raise DataError(
             f"{len(long)} of {len(split.train)} rows, which leaves fewer than {LEAST_ROWS} to train on",
-            where=_place(long[0]),
+            where=long[0].place,
             expected=f"rows that fit the context of {limit} tokens",
             remedy="Shorten the rows, name a model with a longer context, or leave sft and full out of `ladder`.",
         )
@@ -138,7 +138,7 @@ def check_room(answerer: Answerer, examples: Sequence[Example]) -> None:
         tokens = model.count_tokens(answerer.prompt(example.input))
         if tokens + new_tokens > limit:
             raise CandidateError(
-                f"with {_place(example)} the prompt has {tokens} tokens, and {new_tokens} for the answer",
+                f"with {example.place} the prompt has {tokens} tokens, and {new_tokens} for the answer",
                 expected=f"at most the context of {limit} together",
             )
 
@@ -170,7 +170,7 @@ def _refuse_items(answerer: Answerer, split: Split, new_tokens: int, loss_items:
         if needed > limit:
             raise DataError(
                 f"{prompt_tokens} tokens of prompt and {needed - prompt_tokens} for the answer",
-                where=_place(example),
+                where=example.place,
                 expected=f"at most the context of {limit} tokens of {model.name} together",
                 remedy="Shorten or remove the row, lower decode.max_new_tokens, or take a model with a longer context.",
             )
@@ -179,7 +179,3 @@ def _refuse_items(answerer: Answerer, split: Split, new_tokens: int, loss_items:
 def _trained_tokens(answerer: Answerer, example: Example) -> int:
     turns = compose(answerer.system.prompt, example.input, ())
     return answerer.model.count_tokens((*turns, Message("assistant", example.output)))
-
-
-def _place(example: Example) -> str:
-    return f"{example.source}, row {example.row}"

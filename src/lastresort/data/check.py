@@ -67,7 +67,7 @@ def refuse_invalid_outputs(
         others = _like_it(first, [item for item, _ in faults if item is not first])
         raise DataError(
             f"found an output that {words}: {fault}{f' ({others})' if others else ''}",
-            where=f'{first.source}, row {first.row}, key "output"' if first.source else f"example {first.id}",
+            where=f'{first.place}, key "output"' if first.source else first.place,
             expected=f"one of {', '.join(choices)}" if choices is not None else "JSON that output.schema allows",
             remedy="Correct the rows, or the key `output` of the task file.",
         )
@@ -94,7 +94,7 @@ def refuse_synthetic(examples: Sequence[Example]) -> None:
         others = [item.row for item in made[1:]]
         raise DataError(
             f"found a synthetic row{f' ({more_in(others)})' if others else ''}",
-            where=f'{made[0].source}, row {made[0].row}, key "synthetic"',
+            where=f'{made[0].place}, key "synthetic"',
             expected="real rows, as a score on invented ones says nothing about them",
             remedy="Move such rows to a file of their own, and name it under `examples.synthetic`.",
         )
@@ -179,7 +179,7 @@ def check_data(
 
 
 def _place(side: Side, item: Example) -> Place:
-    return Place(side=side, id=item.id, row=item.row, source=item.source)
+    return Place(side=side, id=item.id, row=item.row, source=item.source, line=item.line)
 
 
 def _finding(

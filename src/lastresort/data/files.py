@@ -27,6 +27,7 @@ from lastresort.data.formats import KNOWN_COLUMNS
 from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.errors import DataError
 from lastresort.foreign import ROWS, MiB, gunzipped, opened, read_content
+from lastresort.types import row_named
 
 _HEAD = MiB
 _ANY_LENGTH = 2**31 - 1
@@ -68,9 +69,10 @@ def _body_rows(spelt: list[str], body: Iterable[TableRecord], path: str) -> Iter
     _check_header(header, path)
     own = {name: cell for name, cell in zip(header, spelt, strict=True) if name != cell}
     for number, record in enumerate(body, start=1):
-        place = f"{path}, row {number} (line {record.line})"
+        place = f"{path}, {row_named(number, record.line)}"
         _check_width(header, record, place)
-        yield RawRow(_values(header, record.cells, place), number, place, in_table=True, header=own)
+        values = _values(header, record.cells, place)
+        yield RawRow(values, number, place, in_table=True, header=own, line=record.line)
 
 
 def _values(header: Sequence[str], cells: Sequence[str], place: str) -> dict[str, str]:
@@ -133,7 +135,7 @@ def records_of(
         except csv.Error as error:
             raise DataError(
                 f"found a quoting error ({error})",
-                where=f"{path}, row {count} (line {line})",
+                where=f"{path}, {row_named(count, line)}",
                 expected='a cell with commas, quotes or line ends in "…", its inner quotes doubled',
                 remedy="Fix the quotes of this row, or write the file as JSON Lines.",
             ) from error
@@ -297,7 +299,7 @@ def _text(content: bytes, path: Path, kind: str) -> str:
         line = before.count(b"\n") + 1
         row = f"row {line}"
         if kind in (".csv", ".tsv"):
-            row = f"row {rows_before(before.decode('utf-8-sig'), kind)} (line {line})"
+            row = row_named(rows_before(before.decode("utf-8-sig"), kind), line)
         raise not_utf8(content[start], start, content[:2], f"{path}, {row}", kind) from error
 
 

@@ -256,7 +256,7 @@ def read_preferences(path: Path) -> tuple[PreferenceRow, ...]:
         PreferenceRow(
             example.input,
             ((Message("assistant", example.output),),),
-            f"{example.source}, row {example.row}",
+            example.place,
             label,
             (True,),
         )

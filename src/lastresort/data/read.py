@@ -17,7 +17,7 @@ from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of,
 from lastresort.data.formats.shape import input_turns, no_answer, no_question
 from lastresort.errors import DataError
 from lastresort.foreign import NotJson, parse_json
-from lastresort.types import Example, Message, SeedPassage
+from lastresort.types import Example, Message, SeedPassage, row_named
 
 Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several become one object
 
@@ -70,7 +70,7 @@ def _renamed(row: RawRow, names: Names, keep: Collection[str]) -> RawRow:
     }
     values |= {key: _value(row, columns) for key, columns in names.items()}
     own = {key: ", ".join(row.header.get(column, column) for column in columns) for key, columns in names.items()}
-    return RawRow(values, row.number, row.place, row.in_table, own)
+    return RawRow(values, row.number, row.place, row.in_table, own, line=row.line)
 
 
 def _value(row: RawRow, columns: Sequence[str]) -> Any:
@@ -169,7 +169,8 @@ def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) 
         seeds, passage = _seeds(row, made), _seed_passage(row, made)
         _, target = shape.cells(frozenset(row.values)) or ("", "")
         stripped = row.in_table and row.values.get(target, output) != output
-        examples.append(Example(given, turns, output, group, passages, row.number, str(path), seeds, passage, stripped))
+        place = row.number, str(path)
+        examples.append(Example(given, turns, output, group, passages, *place, seeds, passage, stripped, row.line))
     _check_ids(examples)
     return examples
 
@@ -381,13 +382,13 @@ def _seeds(row: RawRow, made: Any) -> tuple[str, ...] | None:
 
 
 def _check_ids(examples: list[Example]) -> None:
-    seen: dict[str, int] = {}
+    seen: dict[str, Example] = {}
     for example in examples:
-        if example.id in seen:
+        before = seen.setdefault(example.id, example)
+        if before is not example:
             raise DataError(
-                f'found "{example.id}", which is also the id of row {seen[example.id]}',
-                where=f'{example.source}, row {example.row}, key "id"',
+                f'found "{example.id}", which is also the id of {row_named(before.row, before.line)}',
+                where=f'{example.place}, key "id"',
                 expected="unique ids",
                 remedy="Make the ids unique, or leave the column out.",
             )
-        seen[example.id] = example.row

@@ -193,16 +193,12 @@ def ordered(side: Sequence[Example], seed: int) -> tuple[Example, ...]:
     return tuple(sorted(side, key=key))
 
 
-def _place(example: Example) -> str:
-    return f"{example.source}, row {example.row}" if example.source else f'example "{example.id}"'
-
-
 def _need_groups(examples: Sequence[Example], group_by: str) -> None:
     for example in examples:
         if example.group is None:
             raise DataError(
                 "found no group",
-                where=f'{_place(example)}, key "{group_by}"',
+                where=f'{example.place}, key "{group_by}"',
                 expected="the row's group, as split.group_by asks for",
                 remedy="Fill in the column, or leave group_by out.",
             )
@@ -235,7 +231,7 @@ def _check_groups(split: Split, group_by: str | None) -> None:
             if example.group is not None and side_of.setdefault(example.group, name) != name:
                 raise DataError(
                     f'found the group "{example.group}", which is in {side_of[example.group]} too',
-                    where=f'{_place(example)}, key "{group_by or "group"}"',
+                    where=f'{example.place}, key "{group_by or "group"}"',
                     expected="each group on one side",
                     remedy="Move the group's rows into one file, or leave group_by and the column out.",
                 )

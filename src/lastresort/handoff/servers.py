@@ -117,7 +117,9 @@ def _compose(launch: Launch, port: int) -> str:
     return f"# {_CHECKED if ':v' in launch.image else _MOVES}\n{as_yaml({'services': {'server': service}})}"
 
 
-_CHECKED = "The image is of the version whose arguments and requests were checked. Check another with `lastresort verify`."
+_CHECKED = (
+    "The image is of the version whose arguments and requests were checked. Check another with `lastresort verify`."
+)
 _MOVES = "The tag of the image moves with each release. Name the one that you checked with `lastresort verify`."
 
 

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from lastresort.records.document import Count, JsonDocument, Sentence, Share
+from lastresort.types import row_named
 
 Severity = Literal["error", "warning", "note"]
 Side = Literal["train", "dev", "test"]
@@ -30,18 +31,19 @@ FindingKind = Literal[
 
 
 class Place(JsonDocument):
-    """An example in its file. row: 0 where the file has no rows."""
+    """An example in its file. row: 0 where the file has no rows. line: as of an `Example`."""
 
     side: Side
     id: str
     row: Count
     source: str
+    line: Count = 0
 
     def __str__(self) -> str:
         if not self.row:
             return f'{self.side} "{self.id}"'
-        row = f"row {self.row} of {PurePath(self.source).name}" if self.source else f"row {self.row}"
-        return f"{row} in {self.side}"
+        row = row_named(self.row, self.line)
+        return f"{row} of {PurePath(self.source).name} in {self.side}" if self.source else f"{row} in {self.side}"
 
 
 class Finding(JsonDocument):

@@ -280,7 +280,9 @@ def _agree(one: JsonValue, other: JsonValue, *, apart_from: Collection[str] = ()
         keys = {*(one.keys() & other.keys() if figures else one.keys() | other.keys())}.difference(apart_from)
         if Statement.model_fields.keys() <= one.keys():
             keys.discard("text")
-        return all(_agree(one.get(k), other.get(k), figures=figures or k in ("answer_figures", "figures")) for k in keys)
+        return all(
+            _agree(one.get(k), other.get(k), figures=figures or k in ("answer_figures", "figures")) for k in keys
+        )
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(_agree(a, b, figures=figures) for a, b in zip(one, other, strict=True))
     return one == other

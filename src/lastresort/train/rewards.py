@@ -155,9 +155,7 @@ class Rewards:
                     fault = "" if example.output else "no expected answer"
                 if fault:
                     remedy = "Add it to the row, or give the parameter a default." if "column" in fault else "Add it."
-                    raise DataError(
-                        fault, where=place_of(example), expected=f"what the reward {name} needs", remedy=remedy
-                    )
+                    raise DataError(fault, where=example.place, expected=f"what the reward {name} needs", remedy=remedy)
 
     def score(self, examples: Sequence[Example], answers: Sequence[str]) -> list[RewardScores]:
         """The rewards of each answer to its example. Raises DataError where a function gives none and that is to stop the run."""
@@ -206,14 +204,10 @@ class Rewards:
             return 0.0
         raise DataError(
             fault.found,
-            where=f"{fault.where}, called for {place_of(example)}",
+            where=f"{fault.where}, called for {example.place}",
             expected=fault.expected,
             remedy=fault.remedy,
         )
-
-
-def place_of(example: Example) -> str:
-    return f"{example.source}, row {example.row}" if example.source else f"example {example.id}"
 
 
 def _wherever(parameters: Mapping[str, Json]) -> JsonObject:

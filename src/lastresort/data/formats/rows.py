@@ -17,7 +17,7 @@ SHOWN_ROWS = 5
 class RawRow:
     """number: 1-based row of the file (JSON Lines: its line; tables: the header is not counted). place: for errors. in_table: its
     values are cells, all of them text. names: our key -> the file's own column, where the task file renames it. header: known
-    column -> as the header spells it, where that is "Label" or "LABEL".
+    column -> as the header spells it, where that is "Label" or "LABEL". line: on which the row of a table begins, 0 elsewhere.
     """
 
     values: Mapping[str, Any]
@@ -26,6 +26,7 @@ class RawRow:
     in_table: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
     header: Mapping[str, str] = field(default_factory=dict)
+    line: int = 0
 
     def at(self, key: str) -> str:
         return f"{self.place}, {self.called(key)}"

@@ -102,8 +102,7 @@ def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 def expected_place(example: Example) -> str:
     """Where the expected answer of an example is, for errors."""
-    place = f'{example.source}, row {example.row}, key "output"' if example.source else f"example {example.id}"
-    return place if not example.source else f"{place} (example {example.id})"
+    return f'{example.place}, key "output" (example {example.id})' if example.source else example.place
 
 
 def unusable_expected(example: Example, found: str, expected: str, remedy: str) -> DataError:

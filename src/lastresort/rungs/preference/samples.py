@@ -267,6 +267,6 @@ def _preference_row(example: Example, pair: RankedPair) -> PreferenceRow:
     return PreferenceRow(
         example.input,
         tuple((Message("assistant", side.text),) for side in (pair.chosen, pair.rejected)),
-        f"{example.source}, row {example.row}",
+        example.place,
         ends=(pair.chosen.whole, pair.rejected.whole),
     )

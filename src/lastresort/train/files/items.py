@@ -107,8 +107,7 @@ def _without(row: RawRow, key: str) -> RawRow:
 
 
 def _example_unit(example: Example, turns: Literal["all", "last"] | int, label: bool | None = None) -> TrainingUnit:
-    place = f"{example.source}, row {example.row}"
-    return TrainingUnit(example.input_text, (Conversation(training_messages(example), turns),), place, label)
+    return TrainingUnit(example.input_text, (Conversation(training_messages(example), turns),), example.place, label)
 
 
 def _pair_unit(pair: PreferencePair) -> TrainingUnit:

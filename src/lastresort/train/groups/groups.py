@@ -27,7 +27,7 @@ from lastresort.train.groups.sampling import EngineSampler, GroupPrompt, Sampled
 from lastresort.train.groups.server import ServedAdapter, Server, ServerSampler
 from lastresort.train.loop.batches import Batch, TrainingItem, batch_of
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer, place_of
+from lastresort.train.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer
 from lastresort.train.settings import GroupSettings, OnError, usual_tries
 from lastresort.types import Example, Json, JsonObject, Message
 
@@ -342,8 +342,8 @@ def _check_ids(examples: Sequence[Example]) -> None:
     for example in examples:
         if example.id in seen:
             raise DataError(
-                f'found the id "{example.id}" of {place_of(seen[example.id])} again',
-                where=place_of(example),
+                f'found the id "{example.id}" of {seen[example.id].place} again',
+                where=example.place,
                 expected="an id of its own",
                 remedy="Give both rows an id, or remove one if they are the same.",
             )
@@ -354,7 +354,7 @@ def _check_room(example: Example, prompt_tokens: int, new_tokens: int, context_t
     if context_tokens is not None and prompt_tokens + new_tokens > context_tokens:
         raise DataError(
             f"{prompt_tokens} prompt tokens and {new_tokens} for the answer",
-            where=place_of(example),
+            where=example.place,
             expected=f"at most the model's context of {context_tokens} together",
             remedy="Shorten or remove the row, or lower max_new_tokens.",
         )

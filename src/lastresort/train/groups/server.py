@@ -30,7 +30,6 @@ from lastresort.records.atomic import replace_folder
 from lastresort.train.adapters.adapters import save_adapter
 from lastresort.train.groups.sampling import GroupPrompt, Sampled, decoded, member_seed
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards import place_of
 from lastresort.train.settings import GroupSettings
 from lastresort.types import Decoding, Json, JsonObject
 
@@ -232,7 +231,7 @@ class ServerSampler:
         if self._adapter is None:
             return replace(reply, tokens=Tokens(stop_reason=reply.tokens.stop_reason))
         raise InputError(
-            f"the server renders the prompt of {place_of(prompt.example)} into {len(there)} tokens, here it has {len(here)}, "
+            f"the server renders the prompt of {prompt.example.place} into {len(there)} tokens, here it has {len(here)}, "
             f"and they differ from token {common_length(there, here) + 1} on",
             where=self._server.name,
             expected="the model that is trained, with its tokenizer and chat template",

@@ -118,13 +118,12 @@ def training_rows(
     """
     rows = []
     for index, example in enumerate(examples):
-        where = f"{example.source}, row {example.row}" if example.source else example.id
         conversation = [*compose(example.input), Message("assistant", example.output)]
-        rendered = render_training(tokenizer, conversation, template_kwargs=template_kwargs, where=where)
+        rendered = render_training(tokenizer, conversation, template_kwargs=template_kwargs, where=example.place)
         if context_tokens is not None and len(rendered.ids) > context_tokens:
             raise DataError(
                 f"{len(rendered.ids)} tokens",
-                where=where,
+                where=example.place,
                 expected=f"at most the model's context of {context_tokens}",
                 remedy="Shorten or remove the row, or take a model with a longer context.",
             )
