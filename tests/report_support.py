@@ -527,7 +527,7 @@ SAMPLES = {
         "Decide who handles an insurance claim.",
         0.8,
         "UNDECIDED",
-        "So far no: prompting scored 83.3% against a bar of 80%, on too few test items to be sure.",
+        "Provisionally no: prompting scored 83.3% against a bar of 80%, on too few test items to be sure.",
         (RungMade("prompting", PROMPTS[3:7], "nearest-5+constrained", "UNDECIDED", 0.8333, 150, 1240),),
         ("Prompting is undecided with its score at or above the bar, so the climb stops here for now.",),
         n_test=150,

@@ -38,15 +38,15 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
         ),
         (
             value.BarMet("sft", 0.95, 0.8, tuned=True, provisional=True),
-            "So far yes: SFT reaches 95% against a bar of 80%; another rung is undecided.",
+            "Provisionally yes: SFT reaches 95% against a bar of 80%; a rung is undecided.",
         ),
         (
             value.Leads("sft", 0.82, 0.8, tuned=True),
-            "So far yes: SFT scored 82% against a bar of 80%, on too few test items to be sure.",
+            "Provisionally yes: SFT scored 82% against a bar of 80%, on too few test items to be sure.",
         ),
         (
             value.Leads("sft", 0.82, 0.8, tuned=True, held=True),
-            "So far yes, but not yet cleared to ship: SFT scored 82% against a bar of 80%.",
+            "Provisionally yes, but not yet cleared to ship: SFT scored 82% against a bar of 80%.",
         ),
         (
             value.StillOpen("sft", 0.82, 0.8, 1200, "item"),
@@ -107,11 +107,11 @@ TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the br
         ),
         (
             value.BarMet("sft", 0.91, 0.8, tuned=True, provisional=True, ungated=True),
-            "So far yes, but no gate ran: SFT reaches 91% against a bar of 80%.",
+            "Provisionally yes, but no gate ran: SFT reaches 91% against a bar of 80%.",
         ),
         (
             value.Leads("sft", 0.82, 0.8, tuned=True, ungated=True),
-            "So far yes, but no gate ran: SFT scored 82% against a bar of 80%, on too few test items.",
+            "Provisionally yes, but no gate ran: SFT scored 82% against a bar of 80%.",
         ),
         (
             value.CheapestOfSeveral("prompting", "sft", last_wins=False, comparable=True, bar=0.8),

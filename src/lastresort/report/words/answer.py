@@ -89,16 +89,16 @@ def _met(answer: value.BarMet) -> str:
     if not answer.tuned:
         rest = "there is little left for tuning to gain" if answer.score >= MARGIN_ONLY else "tuning is not needed"
         return f"No: {rung} reaches {score} against a bar of {bar}, so {rest}."
-    sure, uncleared = "So far yes" if answer.provisional else "Yes", _not_cleared(answer)
-    rest = "; another rung is undecided" if answer.provisional and not uncleared else ""
+    sure, uncleared = "Provisionally yes" if answer.provisional else "Yes", _not_cleared(answer)
+    rest = "; a rung is undecided" if answer.provisional and not uncleared else ""
     return f"{sure}{uncleared}: {rung} reaches {score} against a bar of {bar}{rest}."
 
 
 def _leads(answer: value.Leads) -> str:
     yes = "yes" if answer.tuned else "no"
     scored = f"{rung_in_prose(answer.rung)} scored {percent(answer.score)} against a bar of {percent(answer.bar)}"
-    few = "" if answer.held else ", on too few test items" + ("" if answer.ungated else " to be sure")  # in two lines
-    return f"So far {yes}{_not_cleared(answer)}: {scored}{few}."
+    rest = "" if answer.held or answer.ungated else ", on too few test items to be sure"
+    return f"Provisionally {yes}{_not_cleared(answer)}: {scored}{rest}."
 
 
 def _rejected(answer: value.GateRejected) -> str:
