@@ -21,7 +21,7 @@ from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop.batches import TrainingItem, completions, pairs, replayed, training_rows
 from lastresort.train.loop.checkpoints import load_weights
 from lastresort.train.loop.loop import Diverged, StepSeen, train
-from lastresort.train.loop.spawn import TrainingProcesses
+from lastresort.train.loop.spawn import LocalPlaces, TrainingProcesses
 from lastresort.train.loop.spawned import ModelToTrain, SpawnedTraining
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import Example, Message, SilentProgress
@@ -154,6 +154,11 @@ def same(one: Trained, other: Trained) -> None:
     assert (one.weights - other.weights).abs().max() <= 1e-3 * moved  # Adam divides by tiny gradients, too
 
 
+def started_here(processes: TrainingProcesses) -> LocalPlaces:
+    assert isinstance(processes._started, LocalPlaces)
+    return processes._started
+
+
 def listening_at(port: int) -> set[str]:
     """The addresses at which this machine listens there, by Linux."""
     found = set[str]()
@@ -172,10 +177,11 @@ def test_two_processes_train_what_one_trains(
     both = Trained(folder, name, tmp_path / "both")
     found = both.in_two(processes)
     assert (found.processes, found.sharded, found.step) == (2, "sharded" in name, STEPS[name])
-    assert processes._started is not None
+    meeting = started_here(processes).meeting
+    assert meeting is not None
     if sys.platform == "linux":
-        assert listening_at(processes._started._store.port) == {"127.0.0.1"}, "for this machine alone"
-    assert not processes._started._store.libuvBackend, "torch 2.6 would refuse its socket"
+        assert listening_at(meeting.port) == {"127.0.0.1"}, "for this machine alone"
+    assert not meeting.store.libuvBackend, "torch 2.6 would refuse its socket"
     same(both, Trained(folder, name, tmp_path / "here").here())
     if name.endswith("held"):
         assert max(both.distances.values()) > 1e-3, "it moves, and is held"
@@ -220,8 +226,7 @@ def test_a_process_that_is_killed_ends_the_training_which_then_goes_on(folder: P
     processes = TrainingProcesses()
     killed = Trained(folder, "sft", tmp_path / "killed")
     killed.in_two(processes, until=2)
-    assert processes._started is not None
-    second = processes._started._processes[1]
+    second = started_here(processes).processes[1]
 
     def kill(seen: StepSeen) -> None:
         if seen.step == 4:

@@ -621,10 +621,11 @@ def test_a_process_that_ends_within_a_message_ended_without_a_word(length: int) 
     ],
 )
 def test_a_process_that_left_no_line_names_nothing_to_mend(lines: str, remedy: str) -> None:
-    started = spawn._Started.__new__(spawn._Started)
-    started._processes = [cast(Any, SimpleNamespace(wait=lambda timeout: 0, returncode=0))]
-    started._said = [cast(Any, io.BytesIO(lines.encode()))]
-    assert re.search(remedy, str(started._lost([0])))
+    places = spawn.LocalPlaces.__new__(spawn.LocalPlaces)
+    places._places = range(1)
+    places.processes = [cast(Any, SimpleNamespace(wait=lambda timeout: 0, returncode=0))]
+    places._said = [cast(Any, io.BytesIO(lines.encode()))]
+    assert re.search(remedy, str(spawn._lost(places, 1, [0])))
 
 
 def test_hashes_of_a_gate_and_of_a_study_are_those_of_another_number(tmp_path: Path) -> None:

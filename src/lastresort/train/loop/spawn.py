@@ -23,7 +23,8 @@ import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lastresort.errors import InfrastructureError
 from lastresort.hardware.environment import cores
@@ -43,12 +44,38 @@ OTHERS_S = 5.0  # that the other processes have to say what they know of a failu
 LAST_LINES = 5  # of what a process wrote before it ended
 CUT = "pickle data was truncated"  # as the library says of a message whose process ended as it wrote it
 FRESH_S = 60.0  # of IDLE_S, for which one may be given the next training: rows take a while to travel
-LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+HERE, LOOPBACK = "127.0.0.1", "lo0" if sys.platform == "darwin" else "lo"
 # Signals of a terminal or a scheduler are for the process that started this one, also while this one imports.
 _PROGRAM = (
     "import signal; [signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)]; "
     "from lastresort.train.loop.spawned import main; main()"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceEnd:
+    """How a process ended. code: None where that is not known. lines: the last that it wrote."""
+
+    code: int | None = None
+    lines: str = ""
+
+
+class Places(Protocol):
+    """Processes that train together, each at a place from 0 on, wherever they run."""
+
+    def ready(self, count: int) -> bool:
+        """Whether these can train, and are so many."""
+
+    def write(self, place: int, message: bytes) -> None:
+        """Nothing where it has ended, as its own news say."""
+
+    def next(self, timeout_s: float) -> tuple[int, Any] | None:
+        """A place and what it says, at last None; no pair where nothing came in time."""
+
+    def ended(self, place: int) -> PlaceEnd: ...
+
+    def end(self) -> None:
+        """All of them, at once."""
 
 
 class TrainingProcesses:
@@ -57,7 +84,7 @@ class TrainingProcesses:
     """
 
     def __init__(self) -> None:
-        self._started: _Started | None = None
+        self._started: Places | None = None
 
     def train(
         self,
@@ -77,8 +104,8 @@ class TrainingProcesses:
             if self._started is None or not self._started.ready(count):
                 self.close()
                 progress.stage(f"starting {count} processes", None)
-                self._started = _Started(count)
-            return self._started.train(job, on_step, stop, progress)
+                self._started = LocalPlaces.alone(count)
+            return _trained_at(self._started, count, job, on_step, stop, progress)
         except BaseException:
             self.close()
             raise
@@ -89,123 +116,154 @@ class TrainingProcesses:
         self._started = None
 
 
-class _Started:
-    """Processes that are connected with each other."""
+def _trained_at(
+    places: Places,
+    count: int,
+    job: SpawnedTraining,
+    on_step: Callable[[StepSeen], None],
+    stop: Stop,
+    progress: Progress,
+) -> TrainedSteps:
+    # Packed twice: the thread that listens there imports nothing, while the other one does.
+    content = pickle.dumps(pickle.dumps(job))
+    for place in range(count):
+        places.write(place, content)
+    ends: dict[int, TrainingEnd | None] = {}
+    asked, until = False, float("inf")
+    while len(ends) < count and time.monotonic() < until:
+        stepped = False
+        place, found = places.next(LOOK_S) or (0, ())
+        if isinstance(found, ProgressCall):
+            getattr(progress, found.call)(*found.arguments)
+        elif found is None or isinstance(found, TrainingEnd):
+            ends.setdefault(place, found)
+            if found is None or found.trained is None:
+                until = min(until, time.monotonic() + OTHERS_S)
+        elif found:
+            on_step(found)
+            stepped = True
+        if not asked and (request := stop.requested()) is not None:
+            asked = True
+            places.write(0, pickle.dumps(request))
+        if stepped:  # after a request to stop, which ends the training with this step
+            places.write(0, pickle.dumps(NOTED))
+    return outcome(ends, lambda gone: _lost(places, count, gone))
 
-    def __init__(self, count: int) -> None:
+
+def _lost(places: Places, count: int, gone: Sequence[int]) -> InfrastructureError:
+    """Of the first, or of one that was killed: others end for want of that one."""
+    found = {place: places.ended(place) for place in gone}
+    killed = [place for place, end in found.items() if end.code == -signal.SIGKILL]
+    place = (killed or gone)[0]
+    code, lines = found[place].code, found[place].lines
+    how = "" if code is None else f" ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+    if code == -signal.SIGKILL:  # which leaves no last word
+        lines, remedy = "", "Free some memory, if the system ended it for taking too much."
+    else:
+        remedy = f"{'Mend what it names, or train' if lines else 'Train'} in one process (tune.processes: 1)."
+    ended = f"process {place + 1} of {count} that train together ended{how}"
+    return InfrastructureError(
+        f"{ended}: {lines}" if lines else ended,
+        where="training",
+        expected="all of them to the end",
+        remedy=remedy,
+    )
+
+
+class Meeting:
+    """Where processes find each other, as torchrun has it, but at one address alone."""
+
+    def __init__(self, address: str = HERE) -> None:
         import torch
 
-        # Where they find each other, as torchrun has it, but for this machine alone.
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        port = self._listening.getsockname()[1]
-        self._store: Any = torch.distributed.TCPStore(  # type: ignore[attr-defined]
-            "127.0.0.1",
-            port,
+        self._listening = socket.create_server((address, 0))
+        self.address, self.port = address, int(self._listening.getsockname()[1])
+        self.store: Any = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            address,
+            self.port,
             is_master=True,
             wait_for_workers=False,
             master_listen_fd=os.dup(self._listening.fileno()),
             use_libuv=False,  # which takes no such socket in torch 2.6
         )
-        known = training_environment(os.environ, count, port)
-        self._said = [tempfile.TemporaryFile() for _ in range(count)]  # noqa: SIM115  closed in `end`
-        self._processes = [
+
+    def close(self) -> None:
+        del self.store
+        self._listening.close()
+
+
+class LocalPlaces:
+    """Processes of this machine. places: theirs among all. environment: what they start with. meeting: closed with them."""
+
+    def __init__(self, places: range, environment: Mapping[str, str], meeting: Meeting | None = None) -> None:
+        self._places, self.meeting = places, meeting
+        self._said = [tempfile.TemporaryFile() for _ in places]  # noqa: SIM115  closed in `end`
+        self.processes = [
             subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM],
-                env={**known, "RANK": str(place), "LOCAL_RANK": str(place)},
+                env={**environment, "RANK": str(place), "LOCAL_RANK": str(own)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
             )
-            for place, said in enumerate(self._said)
+            for own, (place, said) in enumerate(zip(places, self._said, strict=True))
         ]
         self._news: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        for place, process in enumerate(self._processes):
+        for place, process in zip(places, self.processes, strict=True):
             threading.Thread(target=_read, args=(place, process.stdout, self._news), daemon=True).start()
         self._used_at = time.monotonic()
-        self._kill = weakref.finalize(self, _kill, self._processes, os.getpid())
+        self._kill = weakref.finalize(self, _kill, self.processes, os.getpid())
+
+    @classmethod
+    def alone(cls, count: int) -> LocalPlaces:
+        """All of a training."""
+        meeting = Meeting()
+        return cls(range(count), training_environment(os.environ, count, meeting.port), meeting)
 
     def ready(self, count: int) -> bool:
-        """Whether these can train, and are so many."""
         fresh = time.monotonic() - self._used_at < FRESH_S
-        return fresh and len(self._processes) == count and all(process.poll() is None for process in self._processes)
+        return fresh and len(self.processes) == count and all(process.poll() is None for process in self.processes)
 
-    def train(
-        self, job: SpawnedTraining, on_step: Callable[[StepSeen], None], stop: Stop, progress: Progress
-    ) -> TrainedSteps:
-        # Packed twice: the thread that listens there imports nothing, while the other one does.
-        content = pickle.dumps(pickle.dumps(job))
-        for place in range(len(self._processes)):
-            self._write(place, content)
-        ends: dict[int, TrainingEnd | None] = {}
-        asked, until = False, float("inf")
-        while len(ends) < len(self._processes) and time.monotonic() < until:
-            stepped = False
-            try:
-                place, found = self._news.get(timeout=LOOK_S)
-            except queue.Empty:
-                found = ()
-            if isinstance(found, ProgressCall):
-                getattr(progress, found.call)(*found.arguments)
-            elif found is None or isinstance(found, TrainingEnd):
-                ends.setdefault(place, found)
-                if found is None or found.trained is None:
-                    until = min(until, time.monotonic() + OTHERS_S)
-            elif found:
-                on_step(found)
-                stepped = True
-            if not asked and (request := stop.requested()) is not None:
-                asked = True
-                self._write(0, pickle.dumps(request))
-            if stepped:  # after a request to stop, which ends the training with this step
-                self._write(0, pickle.dumps(NOTED))
-        self._used_at = time.monotonic()
-        return outcome(ends, self._lost)
-
-    def _lost(self, places: Sequence[int]) -> InfrastructureError:
-        """Of the first, or of one that was killed: others end for want of that one."""
-        for place in places:
-            with suppress(subprocess.TimeoutExpired):
-                self._processes[place].wait(OTHERS_S)
-        killed = [place for place in places if self._processes[place].returncode == -signal.SIGKILL]
-        place = (killed or places)[0]
-        code = self._processes[place].returncode
-        how = "" if code is None else f" ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-        if code == -signal.SIGKILL:  # which leaves no last word
-            lines, remedy = "", "Free some memory, if the system ended it for taking too much."
-        else:
-            lines = self._last_lines(place)
-            remedy = f"{'Mend what it names, or train' if lines else 'Train'} in one process (tune.processes: 1)."
-        ended = f"process {place + 1} of {len(self._processes)} that train together ended{how}"
-        return InfrastructureError(
-            f"{ended}: {lines}" if lines else ended,
-            where="training",
-            expected="all of them to the end",
-            remedy=remedy,
-        )
-
-    def _last_lines(self, place: int) -> str:
-        said = self._said[place]
-        said.seek(max(0, said.seek(0, os.SEEK_END) - 4096))
-        lines = said.read().decode(errors="replace").split("\n")
-        return " / ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])
-
-    def _write(self, place: int, content: bytes) -> None:
-        pipe = self._processes[place].stdin
+    def write(self, place: int, message: bytes) -> None:
+        pipe = self._process(place).stdin
         assert pipe is not None
         with suppress(OSError):  # it has ended, as its own pipe says
-            pipe.write(content)
+            pipe.write(message)
             pipe.flush()
+
+    def next(self, timeout_s: float) -> tuple[int, Any] | None:
+        try:
+            found = self._news.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        self._used_at = time.monotonic()
+        return found
+
+    def ended(self, place: int) -> PlaceEnd:
+        process = self._process(place)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(OTHERS_S)
+        return PlaceEnd(process.returncode, self._last_lines(place))
 
     def end(self) -> None:
         self._kill()
-        for process, said in zip(self._processes, self._said, strict=True):
+        for process, said in zip(self.processes, self._said, strict=True):
             process.wait()
             said.close()
             assert process.stdin is not None
             with suppress(OSError):  # what it did not read
                 process.stdin.close()
-        del self._store
-        self._listening.close()
+        if self.meeting is not None:
+            self.meeting.close()
+
+    def _process(self, place: int) -> subprocess.Popen[bytes]:
+        return self.processes[place - self._places.start]
+
+    def _last_lines(self, place: int) -> str:
+        said = self._said[place - self._places.start]
+        said.seek(max(0, said.seek(0, os.SEEK_END) - 4096))
+        lines = said.read().decode(errors="replace").split("\n")
+        return " / ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])
 
 
 class ProcessFaultError(Exception):
@@ -248,7 +306,7 @@ def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[
     if not any(known.get(name, "").isdigit() for name in SET_BY_USER):
         known["OMP_NUM_THREADS"] = str(max(1, cores() // count))
     return {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, **known} | {
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": HERE,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "WORLD_SIZE": str(count),
