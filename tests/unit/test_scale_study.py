@@ -19,7 +19,15 @@ import pytest
 from lastresort.app.spread import lines_to, study_on_ray, training_room
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
-from lastresort.climb.trainings import ALIVE, INTERRUPTED_S, WorkerNotes, signs_in
+from lastresort.climb.trainings import (
+    ALIVE,
+    INTERRUPTED_S,
+    LAST_S,
+    SIGNAL_S,
+    TrainedAhead,
+    WorkerNotes,
+    signs_in,
+)
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
@@ -33,7 +41,6 @@ from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.scale.crew import TRAININGS, AnyJob, ClusterLostError, Crew, JobBack, News
-from lastresort.scale.training import LAST_S, SIGNAL_S, TrainedAhead
 from lastresort.scale.work import NO_SIGN, JobModel, JobTrained, Sign, TrainingJob, TrainingWorker
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopSignal

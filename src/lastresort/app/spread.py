@@ -11,6 +11,7 @@ from typing import Any
 from lastresort.app.runtime import SETTINGS, take_longer_to_end
 from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.trainings import SIGNAL_S
 from lastresort.climb.workload import planned_rung, workload
 from lastresort.errors import InputError, PrerequisiteError
 from lastresort.evals.measure import Executor
@@ -37,7 +38,6 @@ from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
 from lastresort.scale.crew import BATCHES, TRAININGS, Crew, CrewNote, JobKind, Workers
 from lastresort.scale.executor import CrewExecutor
-from lastresort.scale.training import SIGNAL_S
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
 from lastresort.study.at_workers import StudyWorkers

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.trainings import (
+    TrainedAhead,
     WorkerBench,
     WorkerNotes,
     base_to_train,
@@ -33,7 +34,6 @@ from lastresort.records.atomic import disk_errors
 from lastresort.report.words.progress import of_training_begun, of_training_ended
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import Crew
-from lastresort.scale.training import TrainedAhead
 from lastresort.scale.work import JobModel, Sign
 from lastresort.stop import FILE_NAME, check
 from lastresort.study.cells import (
