@@ -655,13 +655,13 @@ def test_a_head_that_is_silent_for_a_while_is_waited_for(head: str) -> None:
     def sleep(seconds: float) -> None:
         now[0] += seconds
         if now[0] > silent[0]:
-            workers._head = head
+            workers._head.address = head
 
     workers = RayWorkers(ray, WorkerRoom(1), {}, lambda: now[0], sleep)
-    workers._head = "127.0.0.1:1"
+    workers._head.address = "127.0.0.1:1"
     assert workers.capacity() == 3
     assert 25 < now[0] < 30
-    workers._head, silent[0], now[0] = "127.0.0.1:1", 1e9, 60.0
+    workers._head.address, silent[0], now[0] = "127.0.0.1:1", 1e9, 60.0
     for asked in (workers.capacity, lambda: workers.next(0), lambda: workers.start(1)):
         with pytest.raises(InfrastructureError, match=r"the head of the cluster is lost.*leave --ray out\.$"):
             asked()

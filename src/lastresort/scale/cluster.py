@@ -250,14 +250,55 @@ class WorkerRoom:
         return ", ".join(found)
 
 
+def see_own_cards(cards: bool) -> None:
+    """Of an actor, before torch looks: those that Ray gave it, or none."""
+    import ray
+
+    ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if cards else []
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
+
+
+def worker_environment(settings: Mapping[str, str], threads: int) -> dict[str, str]:
+    """Without the keys that whoever started a cluster may have left in its environment."""
+    without_keys = dict.fromkeys((*SECRETS, KEYS), "")
+    return {**settings, **without_keys, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
+class ClusterHead:
+    """Whether it answers is seen before any call of Ray's that needs it: Ray would block this process, and end it after a
+    minute.
+    """
+
+    def __init__(self, ray: Any, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self.address, self._clock, self._sleep = ray.get_runtime_context().gcs_address, clock, sleep
+        self._seen, self._lost = clock(), False
+
+    @property
+    def is_there(self) -> bool:
+        return not self._lost and _answers(self.address)
+
+    def look(self) -> None:
+        """Now and then, as `wait`."""
+        if self._clock() - self._seen > HEAD_EVERY_S:
+            self.wait()
+
+    def wait(self) -> None:
+        """Raises ClusterLostError where the head is silent for HEAD_LOST_S."""
+        until = self._clock() + HEAD_LOST_S
+        while not _answers(self.address):
+            if self._clock() > until:
+                self._lost = True
+                found = f"the head of the cluster is lost (nobody answers at {self.address})"
+                raise ClusterLostError(found, where="--ray", remedy=REMEDY)
+            self._sleep(HEAD_EVERY_S)
+        self._seen = self._clock()
+
+
 class RayActor:
     """A worker within Ray. cards: whether it computes on those that Ray gave it; otherwise it sees none."""
 
     def __init__(self, cards: bool) -> None:
-        import ray
-
-        ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if cards else []
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)  # before torch looks
+        see_own_cards(cards)
         self._answering, self._training = AnsweringWorker(), TrainingWorker()
 
     def about(self) -> WorkerFacts:
@@ -287,23 +328,20 @@ class RayWorkers:
         driver_bytes: int = 0,
     ) -> None:
         self._ray, self._room, self._driver_bytes = ray, room, driver_bytes
-        threads = str(room.threads)
-        # Whoever started a cluster may have left keys in its environment.
-        without_keys = dict.fromkeys((*SECRETS, KEYS), "")
-        self._settings = {**settings, **without_keys, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        self._settings = worker_environment(settings, room.threads)
         self._actors: dict[int, Any] = {}
         self._processes: dict[int, int] = {}  # of workers on this machine
         self._ending: list[int] = []  # processes
         self._refs: dict[Any, tuple[int, int]] = {}  # of what is awaited, its worker and its job, 0 while it starts
-        self._head, self._clock, self._head_seen = ray.get_runtime_context().gcs_address, clock, clock()
-        self._sleep, self._head_lost, self.per_machine = sleep, False, 1.0
+        self._head, self._clock = ClusterHead(ray, clock, sleep), clock
+        self._sleep, self.per_machine = sleep, 1.0
 
     @property
     def needs(self) -> str:
         return self._room.words
 
     def capacity(self) -> int:
-        self._await_head()
+        self._head.wait()
         counts = [self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive")]
         used = [count for count in counts if count]
         self.per_machine = 1.0 if self._room.cards or not used else sum(used) / len(used)
@@ -318,7 +356,7 @@ class RayWorkers:
         return min(copies.values())
 
     def start(self, worker: int) -> None:
-        self._await_head()
+        self._head.wait()
         actor = (
             self._ray.remote(RayActor)
             .options(
@@ -341,7 +379,7 @@ class RayWorkers:
     def end(self, worker: int) -> None:
         self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}
         actor = self._actors.pop(worker)
-        if not self._head_lost and _answers(self._head):  # else it ends with this process
+        if self._head.is_there:  # else it ends with this process
             with suppress(Exception):  # it is gone
                 self._ray.kill(actor)
                 self._ending += [self._processes[worker]] if worker in self._processes else []
@@ -355,8 +393,7 @@ class RayWorkers:
         self._ending = []
 
     def next(self, timeout_s: float) -> News | None:
-        if self._clock() - self._head_seen > HEAD_EVERY_S:
-            self._await_head()
+        self._head.look()
         done, _ = self._ray.wait([*self._refs], num_returns=1, timeout=timeout_s) if self._refs else ([], [])
         if not done:
             if not self._refs:
@@ -367,40 +404,17 @@ class RayWorkers:
         try:
             found = self._ray.get(done[0])
         except errors.RayTaskError as error:  # a fault in the worker's own code, as it would have been here
-            raise error.cause from error
+            raise cause_of(error) from error
         except errors.RayError as error:
-            return self._lost(worker, error)
+            why = lost_reason(error)
+            self.end(worker)
+            return WorkerLost(worker, why)
         if number:
             return JobBack(worker, number, found)
         refuse_unlike(found)
         if found.host == socket.gethostname():
             self._processes[worker] = found.process
         return WorkerReady(worker)
-
-    def _lost(self, worker: int, error: Exception) -> WorkerLost:
-        if "No module named 'lastresort" in str(error):  # Ray gives the cause in words alone
-            raise PrerequisiteError(
-                f"a machine of the cluster has no lastresort {__version__}",
-                where="--ray",
-                expected="the driver's version on all of them",
-                remedy=f"Install it there: pip install lastresort=={__version__}.",
-            ) from error
-        self.end(worker)
-        return WorkerLost(worker, _cause(error))
-
-    def _await_head(self) -> None:
-        """Before any call of Ray's that needs the head: Ray would block this process, and end it after a minute.
-
-        Raises ClusterLostError where the head is silent for HEAD_LOST_S.
-        """
-        until = self._clock() + HEAD_LOST_S
-        while not _answers(self._head):
-            if self._clock() > until:
-                self._head_lost = True
-                found = f"the head of the cluster is lost (nobody answers at {self._head})"
-                raise ClusterLostError(found, where="--ray", remedy=REMEDY)
-            self._sleep(HEAD_EVERY_S)
-        self._head_seen = self._clock()
 
 
 def _runs(process: int) -> bool:
@@ -413,7 +427,23 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _cause(error: Exception) -> str:
-    """The last of Ray's lines on a lost worker, which says why: no memory, or a machine that is gone."""
+def cause_of(error: Any) -> BaseException:
+    """What was raised in a worker, as it would have been here."""
+    cause: BaseException = error.cause
+    return cause
+
+
+def lost_reason(error: Exception) -> str:
+    """The last of Ray's lines on a lost worker, which says why: no memory, or a machine that is gone.
+
+    Raises PrerequisiteError where its machine has no package of ours.
+    """
+    if "No module named 'lastresort" in str(error):  # Ray gives the cause in words alone
+        raise PrerequisiteError(
+            f"a machine of the cluster has no lastresort {__version__}",
+            where="--ray",
+            expected="the driver's version on all of them",
+            remedy=f"Install it there: pip install lastresort=={__version__}.",
+        ) from error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")
