@@ -64,21 +64,36 @@ def end(found: list[int]) -> None:
 @contextmanager
 def cluster(cpus: int = 2) -> Iterator[tuple[str, int, int]]:
     """A head of its own, started elsewhere: its address, its process, and that of its node, whose children are the workers."""
+    with cluster_of_nodes(cpus) as (address, head, [node]):
+        yield address, head, node
+
+
+@contextmanager
+def cluster_of_nodes(*cpus: int) -> Iterator[tuple[str, int, list[int]]]:
+    """As `cluster`, with so many nodes, all on this machine. cpus: of each."""
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
     port = 20000 + os.getpid() % 20000
-    start = [
-        str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", f"--num-cpus={cpus}", "--num-gpus=0",
-        "--object-store-memory=100000000", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
-        "--node-ip-address=127.0.0.1",
-    ]  # fmt: skip
+    address = f"127.0.0.1:{port}"
+    head_words = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+    nodes: list[int] = []
     mine: list[int] = []
     try:
-        done = subprocess.run(start, capture_output=True, text=True, check=False, cwd="/", env={**os.environ, **OWN})
-        assert done.returncode == 0, done.stderr
-        mine = [process for process, (_, words) in processes().items() if folder in words]
+        for number, count in enumerate(cpus):
+            own = head_words if not number else [f"--address={address}"]
+            start = [
+                str(Path(sys.executable).parent / "ray"), "start", *own, f"--num-cpus={count}", "--num-gpus=0",
+                "--object-store-memory=100000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            ]  # fmt: skip
+            done = subprocess.run(
+                start, capture_output=True, text=True, check=False, cwd="/", env={**os.environ, **OWN}
+            )
+            assert done.returncode == 0, done.stderr
+            mine = [process for process, (_, words) in processes().items() if folder in words]
+            raylets = [process for process in mine if "raylet/raylet" in processes()[process][1]]
+            nodes += [process for process in raylets if process not in nodes]
         [head] = [process for process in mine if "gcs_server" in processes()[process][1]]
-        [node] = [process for process in mine if "raylet/raylet" in processes()[process][1]]
-        yield f"127.0.0.1:{port}", head, node
+        assert len(nodes) == len(cpus)
+        yield address, head, nodes
     finally:
         mine += [child for process in mine for child in below(process)]
         end(mine)

@@ -68,7 +68,7 @@ from lastresort.train.files.memory import MemoryAdvice, memory_errors
 from lastresort.train.loop import spawn, spawned
 from lastresort.train.loop.loop import Diverged
 from lastresort.train.loop.processes import ProcessLost
-from lastresort.train.loop.spawn import ProcessFaultError, outcome, training_environment
+from lastresort.train.loop.spawn import ProcessFaultError, TrainingProcesses, outcome, training_environment
 from lastresort.train.loop.spawned import NOTED, TrainingEnd, end_training
 from lastresort.types import Example, Message, SilentProgress
 from tuning_support import Scissors, climbed, tiny_task
@@ -421,7 +421,7 @@ def test_a_training_is_refused_more_processes_than_cards_where_it_runs(
     own = load_task(scripted_task(tmp_path, quality=[], task={"tune": {"processes": 8}, "ladder": ["prompting"]}))
     refuse_beyond_cards(own, own.ladder)
     with pytest.raises(PrerequisiteError, match="found 8"):
-        division_of(cast(Any, SimpleNamespace(task=own)), cast(Any, None), [], None)
+        division_of(cast(Any, SimpleNamespace(task=own, processes=TrainingProcesses())), cast(Any, None), [], None)
 
 
 def test_the_key_is_a_count_or_auto(tmp_path: Path) -> None:

@@ -404,7 +404,9 @@ def test_what_one_process_does_as_quickly_it_does_itself(tmp_path: Path, monkeyp
     for address in ("local", "auto"):
         room, progress = [2, 2, 1, 0], Scissors()
         workers = partial(WorkersHere, room=room.pop)
-        cluster = SimpleNamespace(address=address, room=WorkerRoom(1), workers=lambda _, workers=workers: workers())
+        cluster = SimpleNamespace(
+            address=address, machines=None, room=WorkerRoom(1), workers=lambda _, workers=workers: workers()
+        )
         started = _laps_at(cast(Any, cluster), prepared)
         assert [started("sft", progress) is None for _ in range(4)] == [True, True, False, False]
         assert progress.said == [laps_here_line("1 CPU", address), training_workers_line(2, "1 CPU", address)]
@@ -418,7 +420,7 @@ def test_workers_of_fewer_threads_than_the_forecast_counts_are_said_to_be(
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setattr("lastresort.app.spread.cores", lambda: 8)
     room, progress = WorkerRoom(1, cards=cards), Scissors()
-    cluster = SimpleNamespace(address="local", room=room, workers=lambda _: WorkersHere())
+    cluster = SimpleNamespace(address="local", machines=None, room=room, workers=lambda _: WorkersHere())
     _laps_at(cast(Any, cluster), prepare(load_task(task_of(tmp_path))))("sft", progress)
     [said] = progress.said
     assert said == training_workers_line(2, "1 CPU", "local", 8 if says else None)
@@ -428,7 +430,9 @@ def test_workers_of_fewer_threads_than_the_forecast_counts_are_said_to_be(
 def test_what_one_card_cannot_hold_the_driver_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As without --ray: after all prompts were paid nothing is refused."""
     prepared, progress = prepare(load_task(task_of(tmp_path))), Scissors()
-    cluster = SimpleNamespace(address="auto", room=WorkerRoom(1, cards=1), workers=lambda _: pytest.fail("a worker"))
+    cluster = SimpleNamespace(
+        address="auto", machines=None, room=WorkerRoom(1, cards=1), workers=lambda _: pytest.fail("a worker")
+    )
     monkeypatch.setattr("lastresort.climb.workload.card_here", lambda **_: Card("small", 1000))
     started = _laps_at(cast(Any, cluster), prepared)
     assert [started("sft", progress) for _ in range(2)] == [None, None]

@@ -723,7 +723,9 @@ def test_a_disk_that_refuses_the_folder_of_a_cell_says_so(tmp_path: Path) -> Non
 def test_a_local_cluster_without_room_for_a_training_leaves_it_to_the_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = SimpleNamespace(address="local", room=WorkerRoom(1), workers=lambda _: WorkersHere(room=lambda: 0))
+    cluster = SimpleNamespace(
+        address="local", machines=None, room=WorkerRoom(1), workers=lambda _: WorkersHere(room=lambda: 0)
+    )
     monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
     own = request(tmp_path)
     assert isinstance(own.task, Path)

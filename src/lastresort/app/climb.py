@@ -86,8 +86,10 @@ def climb(
     begins = not (run / "record.sqlite").exists()
     prepared = prepare(task, begins=begins) if isinstance(task, Task) else task
     rules = rules_of(prepared.task, until)  # refused before anything is written, as is what does not fit the cards
+    machines = None if workers is None else workers.machines
     if begins:  # else the record says what has its result
-        refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs))
+        rungs = rungs_to_train(prepared.task, prepared.split.train, rules.rungs)
+        refuse_beyond_cards(prepared.task, rungs, machines=machines)
     run.mkdir(parents=True, exist_ok=True)
     with (
         run_lock(run),
@@ -102,7 +104,8 @@ def climb(
         finished = None if begins else last_finish(record)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
         if not begins:
-            refuse_beyond_cards(prepared.task, rungs_to_train(prepared.task, prepared.split.train, rules.rungs), record)
+            rungs = rungs_to_train(prepared.task, prepared.split.train, rules.rungs)
+            refuse_beyond_cards(prepared.task, rungs, record, machines=machines)
         comparison = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":

@@ -13,6 +13,7 @@ from typing import Literal
 
 from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
+from lastresort.app.spread import machines_of
 from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
@@ -96,14 +97,16 @@ def _of_rows(prepared: PreparedTask) -> list[str]:
     return [*shared_sources, *changed_sources]
 
 
-def missing(task: Task, rungs: Sequence[str], *, gated: bool, run: Path | None = None) -> list[str]:
+def missing(
+    task: Task, rungs: Sequence[str], *, gated: bool, run: Path | None = None, ray: str | None = None
+) -> list[str]:
     """What the climb would stop for before anything is spent. rungs: that apply. gated: whether a gate may run. run: that would go
-    on.
+    on. ray: the cluster's address, None for this process alone.
     """
     obstacles = [MISSING_GEPA] if lacks_gepa(task) else []
     try:
         with nullcontext() if run is None else Record.open(run, read_only=True) as record:
-            refuse_beyond_cards(task, rungs, record)
+            refuse_beyond_cards(task, rungs, record, machines=machines_of(ray))
     except PrerequisiteError as error:
         obstacles.append(str(error))
     names = lm_eval_names(task) if gated else []
@@ -117,9 +120,10 @@ def dry_run(
     gate: GateMode | None = None,
     progress: Progress | None = None,
     run: Path | None = None,
+    ray: str | None = None,
 ) -> DryRun:
     """No model is loaded. compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full
-    one. run: that would go on, None for a new one.
+    one. run: that would go on, None for a new one. ray: the address of the cluster that it would use, to which nothing connects.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the examples")
@@ -160,7 +164,7 @@ def dry_run(
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
-        missing=tuple(missing(task, applying, gated=planned_gate is not None, run=run)),
+        missing=tuple(missing(task, applying, gated=planned_gate is not None, run=run, ray=ray)),
     )
 
 

@@ -13,7 +13,7 @@ from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.trainings import SIGNAL_S
 from lastresort.climb.workload import planned_rung, workload
-from lastresort.errors import InputError, PrerequisiteError
+from lastresort.errors import ContractError, InputError, PrerequisiteError
 from lastresort.evals.measure import Executor
 from lastresort.hardware.environment import cores
 from lastresort.hardware.plan.fit import PlannedTraining, gib
@@ -32,15 +32,19 @@ from lastresort.report.words.progress import (
     workers_line,
 )
 from lastresort.report.words.wording import capital
-from lastresort.rungs.divided import card_count, divide
+from lastresort.rungs.divided import card_count, divide, refuse_more_than_cards
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, Connect, RayWorkers, WorkerRoom, ray_cluster
 from lastresort.scale.crew import BATCHES, TRAININGS, Crew, CrewNote, JobKind, Workers
 from lastresort.scale.executor import CrewExecutor
+from lastresort.scale.machines import RayMachines
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
+from lastresort.stop import Stop
 from lastresort.study.at_workers import StudyWorkers
+from lastresort.train.loop.spawn import Machines, Places
+from lastresort.train.loop.spawned import SpawnedTraining
 from lastresort.types import Progress
 
 SHUTDOWN_S = 10.0  # of a local cluster
@@ -55,7 +59,10 @@ def climb_on_ray(address: str | None, prepared: PreparedTask, progress: Progress
         yield None
         return
     with _connected(address, loaded_models(prepared.task), progress) as cluster:
-        yield None if cluster is None else ClimbWorkers(_measured_at(cluster), _laps_at(cluster, prepared))
+        if cluster is None:
+            yield None
+        else:
+            yield ClimbWorkers(_measured_at(cluster), _laps_at(cluster, prepared), cluster.machines)
 
 
 @contextmanager
@@ -85,11 +92,37 @@ def study_on_ray(
             progress.say(training_workers_line(room, workers.needs, cluster.address, threads))
             return _trainers(workers, progress)
 
-        if cluster.address == LOCAL and not workers.capacity():  # which never grows
-            progress.say(trains_here_line(workers.needs))
-            yield StudyWorkers(_measured_at(cluster), None)
+        refuse_more_than_cards(task, cluster.machines)
+        is_local = cluster.address == LOCAL  # which never grows
+        taken = _taken(cluster, worker_room)
+        if (is_local or taken > 1) and not workers.capacity():
+            line = (
+                trains_here_line(workers.needs) if is_local else laps_here_line(workers.needs, cluster.address, taken)
+            )
+            progress.say(line)
+            yield StudyWorkers(_measured_at(cluster), None, cluster.machines)
             return
-        yield StudyWorkers(_measured_at(cluster), trainers)
+        yield StudyWorkers(_measured_at(cluster), trainers, cluster.machines)
+
+
+def _taken(cluster: _Cluster, worker_room: WorkerRoom) -> int:
+    """How many machines the processes of a training take."""
+    return 1 if cluster.machines is None else cluster.machines.taken_by(worker_room.processes) or 1
+
+
+class NotConnected:
+    """The machines of a cluster before anything connects to it: whether it has enough of them is checked once it is."""
+
+    def taken_by(self, count: int) -> int | None:
+        return 1
+
+    def start(self, count: int, job: SpawnedTraining, stop: Stop, progress: Progress) -> Places:
+        raise ContractError("a cluster that nothing is connected to starts nothing", where="--ray")
+
+
+def machines_of(address: str | None) -> Machines | None:
+    """Of the cluster that a command names, before it connects. None where this machine is all there is."""
+    return None if address in (None, LOCAL) else NotConnected()
 
 
 def _leave_time_to_save(task: Task) -> None:
@@ -124,7 +157,7 @@ def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
         workers = cluster.workers(worker_room)
         room = workers.capacity()
         if room < 2:
-            return laps_here_line(workers.needs, cluster.address), None
+            return laps_here_line(workers.needs, cluster.address, _taken(cluster, worker_room)), None
         threads = _forecast_threads(worker_room)
         return training_workers_line(room, workers.needs, cluster.address, threads), workers
 
@@ -168,16 +201,17 @@ def crew_on_ray(
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    """room: what a worker needs to answer with any of the models that workers load."""
+    """room: what a worker needs to answer with any of the models that workers load. machines: on which one training may have its
+    processes, None where this one is all there is.
+    """
 
     ray: Any
     address: str
     room: WorkerRoom
+    machines: Machines | None = None
 
     def workers(self, room: WorkerRoom) -> Workers:
-        settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
-        if self.address == LOCAL:
-            settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
+        settings = _settings_of_workers(self.address)
         return RayWorkers(self.ray, room, settings, driver_bytes=self.room.memory_bytes if self.address == LOCAL else 0)
 
     def answering(self, progress: Progress) -> Workers:
@@ -202,7 +236,15 @@ def _connected(
         return
     room = room_of(models, os.environ, most_threads=cores() if address == LOCAL else None)
     with (connect or ray_cluster)(address) as ray:
-        yield _Cluster(ray, address, room)
+        machines = None if address == LOCAL else RayMachines(ray, room, _settings_of_workers(address))
+        yield _Cluster(ray, address, room, machines)
+
+
+def _settings_of_workers(address: str) -> dict[str, str]:
+    settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
+    if address == LOCAL:
+        settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
+    return settings
 
 
 def measured_by(workers: Workers, bench: Workbench, models: OpenModels) -> Executor:

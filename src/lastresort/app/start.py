@@ -97,7 +97,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
-    from lastresort.app.spread import climb_on_ray
+    from lastresort.app.spread import climb_on_ray, machines_of
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
     from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
@@ -111,7 +111,8 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     check_models(task)
     if not request.resume:  # a run that has its optimised prompt goes on without gepa
         refuse_missing(task)
-        refuse_beyond_cards(task, rungs_to_train(task, prepared.split.train, rungs))
+        machines = machines_of(request.ray)
+        refuse_beyond_cards(task, rungs_to_train(task, prepared.split.train, rungs), machines=machines)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
     with (
@@ -192,7 +193,8 @@ def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
     task, gate, compare = _read(request)
     from lastresort.app.dry_run import dry_run
 
-    return dry_run(task, request.until, compare, gate, progress, run=request.run if request.resume else None)
+    run = request.run if request.resume else None
+    return dry_run(task, request.until, compare, gate, progress, run=run, ray=request.ray)
 
 
 def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonRequest | None]:

@@ -254,6 +254,7 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
         from lastresort.scale.cluster import checked_address
 
         checked_address(request.ray)
+    from lastresort.app.spread import machines_of
     from lastresort.climb.prepare import prepare
     from lastresort.climb.room import refuse_beyond_cards
     from lastresort.study.kinds import KINDS, StudyOptions, optimised_in
@@ -271,7 +272,8 @@ def _read(request: StudyRequest, progress: Progress, *, run_code: bool = True) -
     options = StudyOptions(request.sizes, request.seeds, request.dpo_rate, request.orpo_rate, request.optimised)
     refuse_nothing_to_train(task)
     task, learner = kind.learning(task, options)
-    refuse_beyond_cards(task, study_task(task, learner.rung).ladder, may_end_before=False)
+    machines = machines_of(request.ray)
+    refuse_beyond_cards(task, study_task(task, learner.rung).ladder, may_end_before=False, machines=machines)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_few_units(prepared, kind.least_units)

@@ -36,6 +36,7 @@ from lastresort.scale.work import JobModel, Sign
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.stop import check
 from lastresort.systems.files import folder_sha256
+from lastresort.train.loop.spawn import Machines, TrainingProcesses
 from lastresort.types import Example, Progress
 
 LAPS = "laps"  # in the folder of a run, while laps are at workers
@@ -48,10 +49,13 @@ StartTrainers = Callable[[str, Progress], Crew | None]
 
 @dataclass(frozen=True, slots=True)
 class ClimbWorkers:
-    """measure: makes what measures. train: starts the workers that train, None where the driver trains."""
+    """measure: makes what measures. train: starts the workers that train, None where the driver trains. machines: on which the
+    processes of its trainings may start, None for its own alone.
+    """
 
     measure: MakeExecutor
     train: StartTrainers | None = None
+    machines: Machines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,14 @@ def label_of(lap: RaceLap) -> str:
 
 
 def with_workers(bench: Workbench, workers: ClimbWorkers | None) -> Workbench:
-    """The workbench of a climb whose answers and laps come from these workers; of this process alone with None."""
+    """The workbench of a climb whose answers and laps come from these workers; of this process alone with None. Nothing was trained
+    on it yet.
+    """
     if workers is None:
         return replace(bench, executor=None, train_laps=None)
     train = None if workers.train is None else partial(_train, workers.train)
-    return replace(bench, executor=workers.measure(bench), train_laps=train)
+    processes = TrainingProcesses(workers.machines)
+    return replace(bench, executor=workers.measure(bench), train_laps=train, processes=processes)
 
 
 def _train(start: StartTrainers, bench: Workbench, laps: Sequence[RaceLap]) -> None:

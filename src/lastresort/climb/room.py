@@ -31,6 +31,7 @@ from lastresort.spec.task import Task
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
+from lastresort.train.loop.spawn import Machines
 from lastresort.types import Decoding, Example, Message
 
 
@@ -85,14 +86,19 @@ def rungs_to_train(task: Task, train: Sequence[Example], rungs: Sequence[str]) -
 
 
 def refuse_beyond_cards(
-    task: Task, rungs: Sequence[str], record: Record | None = None, *, may_end_before: bool = True
+    task: Task,
+    rungs: Sequence[str],
+    record: Record | None = None,
+    *,
+    may_end_before: bool = True,
+    machines: Machines | None = None,
 ) -> None:
-    """rungs: that apply. record: of a climb that goes on. may_end_before: whether the command has --until. Raises
-    PrerequisiteError for more processes than cards, and where adapters are still to be trained of a base that is too large for one
-    card to answer.
+    """rungs: that apply. record: of a climb that goes on. may_end_before: whether the command has --until. machines: of its
+    cluster, None for this one alone. Raises PrerequisiteError for more processes than cards, and where adapters are still to be
+    trained of a base that is too large for one card to answer.
     """
     if any(_divides(task, name) for name in rungs):  # also one with its result, which a repair may train once more
-        refuse_more_than_cards(task)
+        refuse_more_than_cards(task, machines)
     rungs_ahead = [name for name in rungs if record is None or not has_result(record, name)]
     adapted = [name for name in rungs_ahead if RUNGS[name].winner == "adapter"]
     if task.tune.method == "full" or not adapted:

@@ -16,6 +16,7 @@ from lastresort.hardware.plan.fit import PlannedTraining, beyond_our_trainer, lo
 from lastresort.rungs.notes import ModelLeftOff, OneProcess
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
+from lastresort.train.loop.spawn import Machines
 from lastresort.train.loop.spawned import ModelToTrain, SpawnedTraining
 from lastresort.types import Progress
 
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """How a training is divided over processes. sharded: each holds a share of the frozen base, or of all weights."""
+    """How a training is divided over processes. sharded: each holds a share of the frozen base, or of all weights. machines: that
+    have them, as many on each.
+    """
 
     count: int = 1
     sharded: bool = False
+    machines: int = 1
 
 
 def divide(wanted: int | Literal["auto"], planned: PlannedTraining | None, cards: int) -> Division:
@@ -71,21 +75,31 @@ def card_count() -> int:
 
 
 def cards_of_training(task: Task) -> int:
-    """Over how many a training of the task can be divided; 1 on a processor, too."""
+    """Over how many a training of the task can be divided; 1 on a processor, too. More than those here are on other machines, or
+    refused.
+    """
     wanted, cards = task.tune.processes, card_count()
-    return max(1, cards if wanted == "auto" else min(wanted, cards))
+    return max(1, cards if wanted == "auto" or not cards else wanted)
 
 
-def refuse_more_than_cards(task: Task) -> None:
-    """Raises PrerequisiteError for more processes than cards, where there are cards."""
+def refuse_more_than_cards(task: Task, machines: Machines | None = None) -> None:
+    """machines: of a cluster, None for this one alone. Raises PrerequisiteError for more processes than cards, where there are
+    cards.
+    """
     processes, cards = task.tune.processes, card_count()
-    if cards and processes != "auto" and processes > cards:
-        raise PrerequisiteError(
-            f"found {processes}",
-            where=f'{task.path.name}, key "tune.processes"',
-            expected=f"at most {cards}, one for each CUDA card here",
-            remedy="Lower it, or write auto.",
-        )
+    if not cards or processes == "auto" or processes <= cards:
+        return
+    if machines is not None and machines.taken_by(processes) is not None:
+        return
+    more, other = "", ", or name a Ray cluster of several machines with --ray"
+    if machines is not None:
+        more, other = ", or as many on each of several machines of the cluster", ""
+    raise PrerequisiteError(
+        f"found {processes}",
+        where=f'{task.path.name}, key "tune.processes"',
+        expected=f"at most {cards}, one for each CUDA card here{more}",
+        remedy=f"Lower it, or write auto{other}.",
+    )
 
 
 def divided_plan(
@@ -100,7 +114,8 @@ def divided_plan(
     per_process = replace(planned, cards=replace(cards, sharing="fsdp") if division.sharded else cards)
     if free_bytes is None:
         return per_process, None
-    room = free_bytes // division.count if planned.cards.card.is_cpu else free_bytes + loaded_bytes
+    on_each = division.count // division.machines
+    room = free_bytes // on_each if planned.cards.card.is_cpu else free_bytes + loaded_bytes
     return per_process, room - per_process.loaded_bytes
 
 
@@ -112,8 +127,12 @@ def division_of(bench: Workbench, run: TuningRun, source: Any, planned: PlannedT
             bench.say(run.rung, OneProcess())
         return Division()
     # Once more: a worker of a cluster may have fewer than the machine of the command.
-    refuse_more_than_cards(bench.task)
-    return divide(processes, planned, card_count())
+    machines = bench.processes.machines
+    refuse_more_than_cards(bench.task, machines)
+    division = divide(processes, planned, card_count())
+    if machines is None or division.count == 1:
+        return division
+    return replace(division, machines=machines.taken_by(division.count) or 1)
 
 
 def train_together(

@@ -50,6 +50,7 @@ from lastresort.study.cells import (
     train_with,
 )
 from lastresort.study.grid import Cell
+from lastresort.train.loop.spawn import Machines
 from lastresort.types import Example, Progress
 
 ANSWERS = "answers.jsonl"  # in the folder of a cell, for as long as it has no row
@@ -61,11 +62,12 @@ Answers = Mapping[str, Mapping[str, Any]]
 @dataclass(frozen=True, slots=True)
 class StudyWorkers:
     """measure: makes what measures prompts. train: makes the workers that train, once those that answered have ended; None where
-    the driver trains.
+    the driver trains. machines: on which the processes of its trainings may start, None for its own alone.
     """
 
     measure: MakeExecutor
     train: Callable[[Progress], Crew] | None
+    machines: Machines | None = None
 
 
 @dataclass(frozen=True, slots=True)

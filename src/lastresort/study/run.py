@@ -52,7 +52,7 @@ from lastresort.study.gating import StudyGating, forecast_of_gates
 from lastresort.study.grid import Cell, Grid, OptimisedInstruction
 from lastresort.study.rows import CellGate, CellRow, add_row, rows_in
 from lastresort.systems.system import System
-from lastresort.train.loop.spawn import TrainingProcesses
+from lastresort.train.loop.spawn import Machines, TrainingProcesses
 from lastresort.types import JsonObject, Progress, StudyGate
 
 Concluded = TypeVar("Concluded")
@@ -202,7 +202,8 @@ def run_grid(
     """
     prepared, learner = study.prepared, study.learner
     method = method_of(prepared.task).name
-    with _opened(study, folder, began, progress, stop, clock) as opened:
+    machines = None if workers is None else workers.machines
+    with _opened(study, folder, began, progress, stop, clock, machines) as opened:
         bench, facts = opened
         bench = replace(bench, executor=None if workers is None else workers.measure(bench))
         grid, subsets = learner.subsets(study.grid, bench.train, named=False)
@@ -322,10 +323,16 @@ def on_which_rows_depend(task: Task) -> JsonObject:
 
 @contextmanager
 def _opened(
-    study: PlannedStudy, folder: Path, began: StudyBegan, progress: Progress, stop: Stop, clock: Callable[[], float]
+    study: PlannedStudy,
+    folder: Path,
+    began: StudyBegan,
+    progress: Progress,
+    stop: Stop,
+    clock: Callable[[], float],
+    machines: Machines | None = None,
 ) -> Iterator[tuple[Workbench, JsonObject]]:
     """The workbench of a study, and the facts that all its cells depend on. The folder is held meanwhile. The rows of the rung that
-    the study trains have to fit the model, whatever a climb of this task would try.
+    the study trains have to fit the model, whatever a climb of this task would try. machines: as of `TrainingProcesses`.
     """
     prepared, learning, task = study.prepared, study.learner.rung, study.prepared.task
     with atomic.disk_errors(folder):
@@ -345,7 +352,7 @@ def _opened(
     ):
         budget = Budget.of(task, record, clock)
         writer = StageWriter(progress, record, budget.spent, clock=clock)
-        models, processes = open_models(task, cache, record, writer.read), TrainingProcesses()
+        models, processes = open_models(task, cache, record, writer.read), TrainingProcesses(machines)
         try:
             studied = study_task(task, learning)
             bare = bare_system(task, models)

@@ -77,8 +77,13 @@ def trains_here_line(needs: str) -> str:
     )
 
 
-def laps_here_line(needs: str, address: str) -> str:
-    """Said once per climb, where a cluster has no room for the trainings of a race."""
+def laps_here_line(needs: str, address: str, machines: int = 1) -> str:
+    """Said once per climb or study, where a cluster has no room for trainings at workers. machines: that a training takes."""
+    if machines > 1:
+        return (
+            f"Ray ({address}): no machine has room for a training at a worker, which needs {needs}. This process trains, with "
+            f"the processes of a training on {machines} machines."
+        )
     return (
         f"Ray ({address}): there is no room for two trainings at workers, each of which needs {needs}. "
         "This process trains."

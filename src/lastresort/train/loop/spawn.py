@@ -1,4 +1,4 @@
-"""A training in several processes that this one starts, on the cards or cores of this machine.
+"""A training in several processes, which this one starts on the cards or cores of this machine, or has started on several.
 
 They import once what they need and then do one training after the other. In each, every process opens the model for itself, trains
 as one of those that torchrun starts, and lets the model go. Rows and settings travel to them, steps come back, and the weights lie
@@ -44,6 +44,7 @@ OTHERS_S = 5.0  # that the other processes have to say what they know of a failu
 LAST_LINES = 5  # of what a process wrote before it ended
 CUT = "pickle data was truncated"  # as the library says of a message whose process ended as it wrote it
 FRESH_S = 60.0  # of IDLE_S, for which one may be given the next training: rows take a while to travel
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 HERE, LOOPBACK = "127.0.0.1", "lo0" if sys.platform == "darwin" else "lo"
 # Signals of a terminal or a scheduler are for the process that started this one, also while this one imports.
 _PROGRAM = (
@@ -54,14 +55,24 @@ _PROGRAM = (
 
 @dataclass(frozen=True, slots=True)
 class PlaceEnd:
-    """How a process ended. code: None where that is not known. lines: the last that it wrote."""
+    """How a process ended. code: None where that is not known. lines: the last that it wrote. machine: where it ran, "" for here.
+    lost: why nobody answers there any more, "" where somebody does.
+    """
 
     code: int | None = None
     lines: str = ""
+    machine: str = ""
+    lost: str = ""
 
 
 class Places(Protocol):
-    """Processes that train together, each at a place from 0 on, wherever they run."""
+    """Processes that train together, each at a place from 0 on, wherever they run.
+
+    kept: whether they wait for the next training. silence_s: how long it may take until it is known that a process is gone.
+    """
+
+    kept: bool
+    silence_s: float
 
     def ready(self, count: int) -> bool:
         """Whether these can train, and are so many."""
@@ -78,12 +89,25 @@ class Places(Protocol):
         """All of them, at once."""
 
 
+class Machines(Protocol):
+    """Those of a cluster, this one among them, on which the processes of one training can start."""
+
+    def taken_by(self, count: int) -> int | None:
+        """How many of them so many processes take: the fewest, with as many on each. None where there are not that many."""
+
+    def start(self, count: int, job: SpawnedTraining, stop: Stop, progress: Progress) -> Places:
+        """Start so many for this training, here where this machine alone is enough. Raises PrerequisiteError for a machine that
+        cannot be used, InfrastructureError where none has room, that of a request to stop.
+        """
+
+
 class TrainingProcesses:
     """Those that train together. They start with the first training, and `close` ends them; another number of them, or the end of
-    one, starts new ones.
+    one, starts new ones. machines: on which they may start, None for this one alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machines: Machines | None = None) -> None:
+        self.machines = machines
         self._started: Places | None = None
 
     def train(
@@ -104,11 +128,15 @@ class TrainingProcesses:
             if self._started is None or not self._started.ready(count):
                 self.close()
                 progress.stage(f"starting {count} processes", None)
-                self._started = LocalPlaces.alone(count)
-            return _trained_at(self._started, count, job, on_step, stop, progress)
+                start = LocalPlaces.alone if self.machines is None else self.machines.start
+                self._started = start(count, job, stop, progress)
+            found = _trained_at(self._started, count, job, on_step, stop, progress)
         except BaseException:
             self.close()
             raise
+        if not self._started.kept:
+            self.close()
+        return found
 
     def close(self) -> None:
         if self._started is not None:
@@ -138,7 +166,7 @@ def _trained_at(
         elif found is None or isinstance(found, TrainingEnd):
             ends.setdefault(place, found)
             if found is None or found.trained is None:
-                until = min(until, time.monotonic() + OTHERS_S)
+                until = min(until, time.monotonic() + (places.silence_s if _lacks(found) else OTHERS_S))
         elif found:
             on_step(found)
             stepped = True
@@ -150,18 +178,36 @@ def _trained_at(
     return outcome(ends, lambda gone: _lost(places, count, gone))
 
 
+def _lacks(end: TrainingEnd | None) -> bool:
+    """Whether all that it says is that it lacks another process."""
+    from lastresort.train.loop.processes import ProcessLost
+
+    return end is not None and isinstance(end.error, ProcessLost)
+
+
 def _lost(places: Places, count: int, gone: Sequence[int]) -> InfrastructureError:
     """Of the first, or of one that was killed: others end for want of that one."""
     found = {place: places.ended(place) for place in gone}
-    killed = [place for place, end in found.items() if end.code == -signal.SIGKILL]
-    place = (killed or gone)[0]
-    code, lines = found[place].code, found[place].lines
+    first = [place for place, end in found.items() if end.lost] or [
+        place for place, end in found.items() if end.code == -signal.SIGKILL
+    ]
+    place = (first or gone)[0]
+    end = found[place]
+    name = f"process {place + 1} of {count} that train together"
+    if end.lost:
+        return InfrastructureError(
+            f"the machine {end.machine}, which had {name}, is lost ({end.lost})",
+            where="training",
+            expected="all of them to the end",
+            remedy="Check the cluster, or train in fewer processes (tune.processes).",
+        )
+    code, lines = end.code, end.lines
     how = "" if code is None else f" ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
     if code == -signal.SIGKILL:  # which leaves no last word
         lines, remedy = "", "Free some memory, if the system ended it for taking too much."
     else:
         remedy = f"{'Mend what it names, or train' if lines else 'Train'} in one process (tune.processes: 1)."
-    ended = f"process {place + 1} of {count} that train together ended{how}"
+    ended = f"{name} ended{f' on {end.machine}' if end.machine else ''}{how}"
     return InfrastructureError(
         f"{ended}: {lines}" if lines else ended,
         where="training",
@@ -195,6 +241,8 @@ class Meeting:
 class LocalPlaces:
     """Processes of this machine. places: theirs among all. environment: what they start with. meeting: closed with them."""
 
+    kept, silence_s = True, OTHERS_S
+
     def __init__(self, places: range, environment: Mapping[str, str], meeting: Meeting | None = None) -> None:
         self._places, self.meeting = places, meeting
         self._said = [tempfile.TemporaryFile() for _ in places]  # noqa: SIM115  closed in `end`
@@ -215,8 +263,8 @@ class LocalPlaces:
         self._kill = weakref.finalize(self, _kill, self.processes, os.getpid())
 
     @classmethod
-    def alone(cls, count: int) -> LocalPlaces:
-        """All of a training."""
+    def alone(cls, count: int, *_: object) -> LocalPlaces:
+        """All of a training, whichever that is."""
         meeting = Meeting()
         return cls(range(count), training_environment(os.environ, count, meeting.port), meeting)
 
@@ -297,20 +345,31 @@ def outcome(ends: Mapping[int, TrainingEnd | None], lost: Callable[[Sequence[int
     return first.trained
 
 
-def training_environment(own: Mapping[str, str], count: int, port: int) -> dict[str, str]:
-    """As torchrun sets it, without what another launcher has set, and without keys, which no training needs. Unless the user names
-    an interface, the processes listen on loopback: by default they would at the address of the host's name.
+def training_environment(
+    own: Mapping[str, str],
+    count: int,
+    port: int,
+    *,
+    here: int | None = None,
+    address: str = HERE,
+    interface: str | None = LOOPBACK,
+) -> dict[str, str]:
+    """As torchrun sets it, without what another launcher has set, and without keys, which no training needs. here: how many of them
+    this machine has, None for all. port, address: where they meet. interface: on which they talk unless the user names one: by
+    default they would at the address of the host's name, as with None.
     """
+    here = count if here is None else here
     launched = {*PLACE, *COUNT, *LOCAL_PLACE, *OTHER_TRAINERS, FSDP}
     known = {name: value for name, value in own.items() if name not in {*launched, *SECRETS, KEYS}}
     if not any(known.get(name, "").isdigit() for name in SET_BY_USER):
-        known["OMP_NUM_THREADS"] = str(max(1, cores() // count))
-    return {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, **known} | {
-        "MASTER_ADDR": HERE,
+        known["OMP_NUM_THREADS"] = str(max(1, cores() // here))
+    interfaces = {} if interface is None else dict.fromkeys(INTERFACES, interface)
+    return {**interfaces, **known} | {
+        "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(here),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
 
