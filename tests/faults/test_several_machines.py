@@ -84,6 +84,23 @@ def test_two_processes_on_two_nodes_train_what_one_trains_and_a_lost_node_leaves
     same_training(run, whole.run, "sft")
 
 
+@pytest.mark.release
+def test_no_process_on_any_machine_outlives_the_command(tmp_path: Path) -> None:
+    path, run = task(tmp_path, 2, ladder=["sft"], sft={**SFT, "epochs": 400}), tmp_path / "run"
+    with cluster_of_nodes(1, 1) as (address, _, nodes):
+        words = ["climb", str(path), "--run", str(run), "--gate", "none", "--yes", "--ray", address]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            [sys.executable, "-m", "lastresort", *words], stdout=pipe, stderr=pipe, text=True
+        ) as driver:
+            assert eventually(lambda: all_steps(run) > 2 or driver.poll() is not None, 300)
+            assert driver.poll() is None, driver.communicate()[1]
+            assert [len(below(node, OURS)) for node in nodes] == [1, 1]
+            driver.kill()
+            driver.communicate(timeout=60)
+        assert eventually(lambda: not any(below(node, OURS) for node in nodes), 20)
+
+
 def all_steps(run: Path) -> int:
     if not (run / "record.sqlite").is_file():
         return 0
