@@ -397,12 +397,14 @@ def test_a_finish_is_recognised_in_other_words_and_with_figures_that_only_a_late
     def said(word: str, **figures: object) -> Any:
         return {"code": "a_reason", "rung": "sft", "figures": {"why": stated(word), **figures}, "text": word}
 
-    before = remade(finish.decision, answer_figures={"rung": "sft"}, reasons=[said("before", n=1)])
+    until = {"until": "prompting"}  # of several kinds of obstacle, which the figures do not name
+    before = remade(finish.decision, answer_figures={"rung": "sft"}, reasons=[said("before", n=1, obstacle=until)])
     after = {"answer": "In other words.", "answer_figures": {"rung": "sft", "ungated": False}}
     finish = replace(finish, decision=before)
-    assert finish.decided_as(remade(before, **after, reasons=[said("after", n=1, share=0.5)]))
+    assert finish.decided_as(remade(before, **after, reasons=[said("after", n=1, obstacle=until, share=0.5)]))
     others: list[dict[str, Any]] = [
-        {"reasons": [said("before", n=2)]},
+        {"reasons": [said("before", n=2, obstacle=until)]},
+        {"reasons": [said("before", n=1, obstacle={"rung": "sft", "why": {"rows": 3}})]},
         {"reasons": []},
         {"answer_figures": {"rung": "full"}},
         {"provisional": not before.provisional},

@@ -274,10 +274,11 @@ class Finish:
 
 def _agree(one: JsonValue, other: JsonValue, *, apart_from: Collection[str] = (), figures: bool = False) -> bool:
     """Whether two decisions, or parts of them, say the same, whatever the text of a statement. figures: from which a sentence is
-    made: what only one of both has may be new.
+    made: what one has besides all that the other has may be new. Where both have their own, these are two kinds of value.
     """
     if isinstance(one, dict) and isinstance(other, dict):
-        keys = {*(one.keys() & other.keys() if figures else one.keys() | other.keys())}.difference(apart_from)
+        grown = figures and (one.keys() <= other.keys() or other.keys() <= one.keys())
+        keys = {*(one.keys() & other.keys() if grown else one.keys() | other.keys())}.difference(apart_from)
         if Statement.model_fields.keys() <= one.keys():
             keys.discard("text")
         return all(
