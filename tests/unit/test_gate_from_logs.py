@@ -192,11 +192,21 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(
     (samples,) = (tmp_path / "base").iterdir()
     (tmp_path / "copy").mkdir()
     shutil.copy(samples, tmp_path / "copy" / "samples_letters_2026-02-02T03-04-05.678901.jsonl")
+    (tmp_path / "copy" / "notes.txt").write_text("not a log", encoding="utf-8")
     write_samples(tmp_path / "other", [1.0], task="other")
     code, _, error = gate(*arguments)
     assert code == 2
     assert told in " ".join(error.split())
     assert not (tmp_path / "gates").exists()
+
+
+def test_two_that_answer_alike_in_every_character_are_told_apart_by_their_results(gate: Run, tmp_path: Path) -> None:
+    for side in ("base", "tuned"):
+        samples = write_samples(tmp_path / side, [1.0] * MANY)
+        results = {"config": {"model": side}, "results": {}, "group_subtasks": {}, "higher_is_better": {}}
+        samples.with_name(f"results_{DATE}.json").write_text(json.dumps(results), encoding="utf-8")
+    gate("--from-logs", "base", "tuned")
+    assert written(tmp_path / "gates" / "logs-1")["verdict"] == "SHIP"
 
 
 def in_epochs(path: Path, short: int, *, logged: bool = True) -> str:

@@ -301,10 +301,11 @@ def _hash(measures: tuple[LoggedMeasure, ...]) -> str:
 
 
 def _refuse_copy(base: Path, tuned: Path) -> None:
-    """Raises InputError where both hold the same files, whatever their names: a log has its date in it, or the last digit of its
-    log-likelihoods, so that two models do not write the same.
+    """Raises InputError where one holds the files of the other, whatever their names and what else is there: a log has its date in
+    it, or the last digit of its log-likelihoods, so that two models do not write the same.
     """
-    if _contents(base) == _contents(tuned):
+    before, after = _contents(base), _contents(tuned)
+    if before <= after or after <= before:
         raise InputError(
             f"found the same logs twice: {printable(str(base))} and {printable(str(tuned))} hold the same bytes",
             where="--from-logs",
@@ -314,11 +315,11 @@ def _refuse_copy(base: Path, tuned: Path) -> None:
         )
 
 
-def _contents(path: Path) -> list[str]:
+def _contents(path: Path) -> set[str]:
     """The sha256 of each file."""
     with disk_errors(path):
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        return sorted(map(file_sha256, files))
+        return set(map(file_sha256, files))
 
 
 def _no_logs(path: Path, found: str) -> DataError:
