@@ -153,12 +153,26 @@ def test_spaces_around_labels_of_a_table_are_left_out_which_is_said_once(tmp_pat
     assert finding is not None
     assert (finding.severity, finding.says) == (
         "note",
-        "2 labels have spaces around them in their table; they are left out",
+        "2 rows of tables have spaces around their label; they are left out",
     )
     assert found_places(report, "labels_stripped") == [
         ["row 1 (line 2) of rows.csv in train"],
         ["row 2 (line 3) of rows.csv in train"],
     ]
+
+
+@pytest.mark.parametrize(("first", "stripped"), [("sales", None), (" sales ", 1)])
+def test_spaces_around_each_cell_of_a_label_of_several_columns_are_left_out(
+    first: str, stripped: int | None, tmp_path: Path
+) -> None:
+    file, teams = tmp_path / "rows.csv", [first, *["sales"] * 7]
+    lines = [f"text {n},{team},{'yn'[n % 2]}\n" for n, team in enumerate(teams)]
+    file.write_text("".join(["input,team,urgent\n", *lines]), "utf-8")
+    examples = read_examples(file, names={"input": ("input",), "output": ("team", "urgent")})
+    report = check_data(examples, (), (), count_tokens=None, context_tokens=None, choices=None, json_schema=None)
+    assert set(report.labels) == {'{"team":"sales","urgent":"y"}', '{"team":"sales","urgent":"n"}'}
+    finding = report.finding("labels_stripped")
+    assert (None if finding is None else finding.count) == stripped
 
 
 def test_labels_of_few_rows_are_named_with_their_number() -> None:

@@ -41,6 +41,13 @@ def test_a_prompt_alone_is_enough(row, tmp_path):
     assert [columns[e.id]["solution"] for e in examples] == ["a", "a"]
 
 
+def test_a_prompt_of_a_table_is_named_with_its_line(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,solution\n"say\na",a\nsay b,b\n', "utf-8")
+    examples, _ = read_prompts(path)
+    assert [example.place for example in examples] == [f"{path}, row 1 (line 2)", f"{path}, row 2 (line 4)"]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

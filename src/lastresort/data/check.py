@@ -361,8 +361,8 @@ def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side
 def _stripped_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     found = [(side, item) for side, item in placed if item.stripped and item.output in labels]
     says = (
-        "1 label has spaces around it in its table; they are left out",
-        "{n} labels have spaces around them in their table; they are left out",
+        "1 row of a table has spaces around its label; they are left out",
+        "{n} rows of tables have spaces around their label; they are left out",
     )
     places = [(_place(side, item),) for side, item in found]
     yield from _finding("labels_stripped", "note", says, places, [f'"{short(item.output)}"' for _, item in found])

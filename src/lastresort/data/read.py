@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS, KNOWN_COLUMNS, SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of, more_in, row_json
-from lastresort.data.formats.shape import input_turns, no_answer, no_question
+from lastresort.data.formats.shape import input_turns, no_answer, no_question, without_spaces
 from lastresort.errors import DataError
 from lastresort.foreign import NotJson, parse_json
 from lastresort.types import Example, Message, SeedPassage, row_named
@@ -132,7 +132,8 @@ def _prompts(rows: list[RawRow], source: str) -> list[Example]:
             )
         content = content_hash(turns, "")
         occurrences[content] += 1
-        examples.append(Example(f"{content}-{occurrences[content]}", turns, "", row=row.number, source=source))
+        given = f"{content}-{occurrences[content]}"
+        examples.append(Example(given, turns, "", row=row.number, source=source, line=row.line))
     return examples
 
 
@@ -168,7 +169,8 @@ def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) 
         passages, made = _passages(row), _provenance(row)
         seeds, passage = _seeds(row, made), _seed_passage(row, made)
         _, target = shape.cells(frozenset(row.values)) or ("", "")
-        stripped = row.in_table and row.values.get(target, output) != output
+        cell = row.values.get(target)
+        stripped = row.in_table and cell != without_spaces(cell)
         place = row.number, str(path)
         examples.append(Example(given, turns, output, group, passages, *place, seeds, passage, stripped, row.line))
     _check_ids(examples)

@@ -49,7 +49,8 @@ def no_question(value: object) -> bool:
 
 
 def output_text(row: RawRow, key: str) -> str:
-    """The answer as text: text stays, all else becomes compact JSON. Spaces around a cell of a table are nobody's answer.
+    """The answer as text: text stays, all else becomes compact JSON. Spaces around a cell of a table, or each of several, are
+    nobody's answer.
 
     Raises DataError where it is missing or empty.
     """
@@ -59,9 +60,16 @@ def output_text(row: RawRow, key: str) -> str:
         raise DataError(
             f"found {found}", where=row.at(key), expected="an answer", remedy="Fill it in or remove the row."
         )
-    if not isinstance(value, str):
-        return compact_json(value, row.at(key))
-    return value.strip() if row.in_table else value
+    if row.in_table:
+        value = without_spaces(value)
+    return value if isinstance(value, str) else compact_json(value, row.at(key))
+
+
+def without_spaces(cell: Any) -> Any:
+    """A cell of a table, or an object of several, without the spaces around each."""
+    if isinstance(cell, Mapping):
+        return {column: without_spaces(one) for column, one in cell.items()}
+    return cell.strip() if isinstance(cell, str) else cell
 
 
 def input_text(row: RawRow, key: str) -> str:
