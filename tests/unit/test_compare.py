@@ -13,6 +13,7 @@ from rich.console import Console
 
 from climb_support import reason_lines, scripted_task
 from compare_support import compared, noted
+from lastresort.after.compare import compare
 from lastresort.after.compare import ways as refusals
 from lastresort.after.compare.results import ComparisonSetup, compared_ways
 from lastresort.after.compare.ways import WAYS, ComparisonRequest, Trial, parse_request
@@ -21,10 +22,11 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InputError, PrerequisiteError
-from lastresort.records.decision_parts import ComparedWay, WayName
+from lastresort.records.decision_parts import ComparedWay, ComparisonRefusal, WayName
 from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words import candidates as words
+from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
 from report_support import training_reached
 from tiny_model import save_tiny_model
@@ -124,6 +126,24 @@ def test_a_winner_that_was_not_trained_is_not_compared(tmp_path: Path) -> None:
     found = compared(path, tmp_path / "runs" / "routing-1", SOME).decision.as_json()
     assert (found["stopped_at"], found["compare"]) == ("prompting", [])
     assert reason_lines(found)[-1] == "Nothing was compared (lora, full): prompting won, which trains nothing."
+
+
+def test_ways_are_compared_in_one_process_whatever_the_task_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of others would not be in what is compared."""
+    counts = list[object]()
+
+    def why_not(bench: Workbench, *_: object) -> ComparisonRefusal:
+        counts.append(bench.task.tune.processes)
+        return ComparisonRefusal(code="NO_WINNER")
+
+    monkeypatch.setattr(compare, "_why_not", why_not)
+    save_tiny_model(tmp_path / "task" / "model")
+    keys = {"tune": {"model": "model", "processes": 8}}
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}], task=keys)
+    compared(path, tmp_path / "runs" / "routing-1", SOME)
+    assert counts == [1]
 
 
 def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:

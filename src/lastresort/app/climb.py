@@ -138,7 +138,6 @@ def climb(
                 if comparison.names:
                     # Decided before the comparison, whatever becomes of it.
                     _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
-                    # Time and memory of this process are compared.
                     compare_ways(with_workers(bench, None), prepared, comparison, conclusion.winner, ledger)
             finally:
                 try:

@@ -74,8 +74,11 @@ def compare_ways(
 ) -> None:
     """Record what the comparison found, or why there is none. winner: the rung that won.
 
-    Raises StoppedError where a limit is reached: a resumed climb goes on from there.
+    All of them train in this process, whatever the task says: its time and memory are compared. Raises StoppedError where a limit
+    is reached: a resumed climb goes on from there.
     """
+    task = bench.task
+    bench = replace(bench, task=task.model_copy(update={"tune": task.tune.model_copy(update={"processes": 1})}))
     because = _why_not(bench, prepared, request, winner)
     if because is not None:
         bench.progress.say(words.refused_line(because))
