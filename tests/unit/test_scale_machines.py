@@ -17,7 +17,7 @@ from lastresort.app import dry_run
 from lastresort.app.spread import _laps_at, climb_on_ray, machines_of, study_on_ray
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.prepare import prepare
-from lastresort.errors import InfrastructureError, PrerequisiteError
+from lastresort.errors import InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.records.training import TrainedSteps
 from lastresort.report.words.progress import laps_here_line
 from lastresort.rungs import divided
@@ -26,7 +26,7 @@ from lastresort.scale import machines as own
 from lastresort.scale.cluster import ClusterHead, WorkerRoom
 from lastresort.scale.machines import MachineActor, RayMachines, RayPlaces, interface_of
 from lastresort.spec.task import Task, load_task
-from lastresort.stop import NEVER
+from lastresort.stop import NEVER, StopSignal
 from lastresort.train.loop import spawn
 from lastresort.train.loop.processes import ProcessLost
 from lastresort.train.loop.spawn import HERE, Meeting, PlaceEnd, Places, TrainingProcesses, training_environment
@@ -203,13 +203,52 @@ def test_a_machine_that_sees_another_folder_or_no_model_is_refused(
         actor.start(tmp_path / "shared" / ".seen-1", tmp_path / "model", range(2), 2, HERE, 1)
 
 
-class Actor:
-    """says: what each exchange brings, or raises. got: the messages that came."""
+@pytest.mark.parametrize("open_port", [True, False])
+def test_a_machine_that_does_not_reach_the_driver_is_refused_before_its_processes_try(
+    open_port: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = list[range]()
+    monkeypatch.setattr(own, "LocalPlaces", lambda places, _: started.append(places))
+    for name in ("seen", "config.json"):
+        (tmp_path / name).touch()
+    meeting = Meeting()
+    port = meeting.port
+    if not open_port:
+        meeting.close()
+    actor = MachineActor.__new__(MachineActor)
+    given = tmp_path / "seen", tmp_path, range(2), 4, HERE, port
+    if open_port:
+        actor.start(*given)
+        meeting.close()
+    else:
+        with pytest.raises(PrerequisiteError, match=rf"nobody answers at {HERE}:{port}, where .* Open the ports"):
+            actor.start(*given)
+    assert started == [range(2)] * open_port
 
-    def __init__(self, *says: Any) -> None:
+
+def test_a_ray_address_that_no_interface_has_is_refused_in_words() -> None:
+    with pytest.raises(PrerequisiteError, match=r"at 203\.0\.113\.77: no process can meet .*--node-ip-address"):
+        own._meeting_at("203.0.113.77")
+
+
+def test_what_a_killed_driver_left_to_show_the_disk_goes_with_the_next_start(
+    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RayMachines, "_results", lambda *_: [])
+    (tmp_path / f"{own.PROOF}of-a-killed-one").touch()
+    given: Any = SimpleNamespace(folder=tmp_path / "sft-lr0.001", model=SimpleNamespace(folder=tmp_path))
+    found, met = machines(head, [(1, 0)]), cast(Meeting, SimpleNamespace(address=HERE, port=1))
+    found._start_each([], 2, given, met, NEVER, {"CPU": 1.0})
+    assert list(tmp_path.iterdir()) == []
+
+
+class Actor:
+    """says: what each exchange brings, or raises. got: the messages that came. ended: how its processes did."""
+
+    def __init__(self, *says: Any, ended: PlaceEnd | None = None) -> None:
         self.says, self.got = deque(says), list[tuple[int, bytes]]()
         self.exchange = SimpleNamespace(remote=self._exchange)
-        self.ended = SimpleNamespace(remote=lambda place: lambda: PlaceEnd(-9))
+        self.ended = SimpleNamespace(remote=lambda place: lambda: ended or PlaceEnd(-9))
         self.end = SimpleNamespace(remote=lambda: list)
 
     def _exchange(self, messages: list[tuple[int, bytes]]) -> Callable[[], Any]:
@@ -268,6 +307,24 @@ def test_a_machine_that_is_lost_is_named_whatever_the_others_say_of_it(
         "training: the machine node-1, which had process 3 of 4 that train together, is lost (Its node has died), expected all of "
         "them to the end. Check the cluster, or train in fewer processes (tune.processes)."
     )
+
+
+def test_a_machine_that_is_lost_while_processes_look_for_each_other_is_named_not_who_ended_for_want_of_it(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawn, "OTHERS_S", 0.0)
+    first, second = Actor([(0, None)], ended=PlaceEnd(1, "Connection closed by peer")), Actor([], [], [], LOST)
+    with pytest.raises(InfrastructureError, match="the machine node-1, which had process 2 of 2"):
+        spawn._trained_at(places(head, first, second), 2, job(), lambda _: None, NEVER, SilentProgress())
+
+
+def test_a_stop_is_heard_while_processes_look_for_each_other(head: str) -> None:
+    """Which they do for an hour where a port is closed."""
+    stop = StopSignal()
+    stop.request()
+    silent = Actor([], [], [], LOST)
+    with pytest.raises(StopRequestedError, match="a signal asked to stop"):
+        spawn._trained_at(places(head, silent), 1, job(), lambda _: None, stop, SilentProgress())
 
 
 def test_a_process_that_was_killed_on_another_machine_is_named_with_it(head: str) -> None:

@@ -182,7 +182,7 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
             return
         with redirect_stderr(notes):
             there = _address_here(named) if address == AUTO else address
-            if not _answers(there):
+            if not answers(there):
                 raise _NoClusterError(f"nobody answers at {there}")
             ray.init(address=there, **quiet)
     except Exception as error:  # a bare one where a node is slow to start
@@ -217,7 +217,7 @@ def _address_here(named: str) -> str:
     return found
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """Where nobody does, Ray itself would try for a minute or more, and then end this process."""
     host, _, port = address.rpartition(":")
     try:
@@ -275,7 +275,7 @@ class ClusterHead:
 
     @property
     def is_there(self) -> bool:
-        return not self._lost and _answers(self.address)
+        return not self._lost and answers(self.address)
 
     def look(self) -> None:
         """Now and then, as `wait`."""
@@ -285,7 +285,7 @@ class ClusterHead:
     def wait(self) -> None:
         """Raises ClusterLostError where the head is silent for HEAD_LOST_S."""
         until = self._clock() + HEAD_LOST_S
-        while not _answers(self.address):
+        while not answers(self.address):
             if self._clock() > until:
                 self._lost = True
                 found = f"the head of the cluster is lost (nobody answers at {self.address})"

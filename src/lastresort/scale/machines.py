@@ -22,7 +22,15 @@ from typing import Any
 from lastresort.errors import InfrastructureError, PrerequisiteError
 from lastresort.records.atomic import disk_errors
 from lastresort.rungs.divided import card_count
-from lastresort.scale.cluster import ClusterHead, WorkerRoom, cause_of, lost_reason, see_own_cards, worker_environment
+from lastresort.scale.cluster import (
+    ClusterHead,
+    WorkerRoom,
+    answers,
+    cause_of,
+    lost_reason,
+    see_own_cards,
+    worker_environment,
+)
 from lastresort.scale.crew import LOOK_S, PATIENCE_S, REMEDY
 from lastresort.scale.work import AnsweringWorker, WorkerFacts, refuse_unlike
 from lastresort.stop import Stop, check
@@ -33,6 +41,7 @@ from lastresort.types import Progress
 EXCHANGE_S = 0.5  # that an actor waits for news, and a request to stop for the actor
 END_S = 5.0  # for the processes of a machine to end
 SILENCE_S = 60.0  # until Ray says at the latest that a machine is gone
+PROOF = ".seen-"  # of the name of the file by which machines know the disk
 _ADDRESS_OF = 0x8915  # SIOCGIFADDR of Linux
 
 
@@ -66,7 +75,7 @@ class MachineActor:
     def start(self, proof: Path, model: Path, places: range, count: int, address: str, port: int) -> None:
         """proof: a file that the driver has made. address, port: where the processes meet. Everything else: as of a training.
 
-        Raises PrerequisiteError where this machine sees another folder than the driver, or no model.
+        Raises PrerequisiteError where this machine sees another folder than the driver, or no model, or does not reach the driver.
         """
         host = socket.gethostname()
         if not proof.is_file():
@@ -82,6 +91,13 @@ class MachineActor:
                 where=f"{model} on {host}",
                 expected="the same path on every machine",
                 remedy="Put it on a disk that all of them share, or download it there, too.",
+            )
+        if not answers(f"{address}:{port}"):  # the processes would try for an hour
+            raise PrerequisiteError(
+                f"nobody answers at {address}:{port}, where the processes of a training meet",
+                where=f"--ray, on {host}",
+                expected="the driver's machine to be reached from all machines, at any port",
+                remedy="Open the ports between the machines, or train on one (tune.processes).",
             )
         import ray
 
@@ -233,7 +249,7 @@ class RayMachines:
             facts: list[tuple[WorkerFacts, str]] = self._results([one.about.remote() for one in actors], stop, bundle)
             for found, _ in facts:
                 refuse_unlike(found)
-            meeting = Meeting(self._ray.util.get_node_ip_address())
+            meeting = _meeting_at(self._ray.util.get_node_ip_address())
             own = self._ray.get_runtime_context().get_node_id()
             # The main process, which writes, is on the driver's machine if any is there.
             pairs = sorted(zip(actors, facts, strict=True), key=lambda pair: pair[1][1] != own)
@@ -274,7 +290,9 @@ class RayMachines:
         folder = job.folder.parent
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            number, name = mkstemp(dir=folder, prefix=".seen-")
+            for left in folder.glob(f"{PROOF}*"):  # by a driver that was killed
+                left.unlink(missing_ok=True)
+            number, name = mkstemp(dir=folder, prefix=PROOF)
             os.close(number)
         try:
             given = (Path(name), job.model.folder)
@@ -323,6 +341,19 @@ class RayMachines:
     def _fit_on(self, has: Mapping[str, float]) -> int:
         by_threads = int(has.get("CPU", 0.0) // self._threads)
         return min(by_threads, int(has.get("GPU", 0.0))) if self._cards else by_threads
+
+
+def _meeting_at(address: str) -> Meeting:
+    """Raises PrerequisiteError where no interface of this machine has the address."""
+    try:
+        return Meeting(address)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"no process can meet others at the Ray address of the driver's machine ({error.strerror})",
+            where=f"--ray, at {address}",
+            expected="an IPv4 address of one of its interfaces",
+            remedy="Start Ray there with such a --node-ip-address, or train on one machine (tune.processes).",
+        ) from error
 
 
 def end_actors(ray: Any, actors: Sequence[Any], group: Any) -> None:

@@ -120,7 +120,7 @@ class TrainingProcesses:
         progress: Progress,
     ) -> TrainedSteps:
         """Train in so many processes. on_step: done with a step before its checkpoint is written. stop: its request ends the
-        training after the present step, with a checkpoint.
+        training after the present step, with a checkpoint, and at once where none of them has said anything yet.
 
         Raises what `train` raises in any of them; MemoryError where one ran out of memory; InfrastructureError where one ended.
         """
@@ -157,20 +157,25 @@ def _trained_at(
     for place in range(count):
         places.write(place, content)
     ends: dict[int, TrainingEnd | None] = {}
-    asked, until = False, float("inf")
+    asked, began, until = False, False, float("inf")
     while len(ends) < count and time.monotonic() < until:
         stepped = False
-        place, found = places.next(LOOK_S) or (0, ())
+        news = places.next(LOOK_S)
+        began = began or news is not None
+        place, found = news or (0, ())
         if isinstance(found, ProgressCall):
             getattr(progress, found.call)(*found.arguments)
         elif found is None or isinstance(found, TrainingEnd):
             ends.setdefault(place, found)
             if found is None or found.trained is None:
-                until = min(until, time.monotonic() + (places.silence_s if _lacks(found) else OTHERS_S))
+                wait_s = OTHERS_S if _is_cause(places, place, found) else places.silence_s
+                until = min(until, time.monotonic() + wait_s)
         elif found:
             on_step(found)
             stepped = True
         if not asked and (request := stop.requested()) is not None:
+            if not began:  # they are looking for each other, which may take an hour, and have nothing to save
+                raise request.error()
             asked = True
             places.write(0, pickle.dumps(request))
         if stepped:  # after a request to stop, which ends the training with this step
@@ -178,11 +183,14 @@ def _trained_at(
     return outcome(ends, lambda gone: _lost(places, count, gone))
 
 
-def _lacks(end: TrainingEnd | None) -> bool:
-    """Whether all that it says is that it lacks another process."""
+def _is_cause(places: Places, place: int, end: TrainingEnd | None) -> bool:
+    """Whether it did not end for want of another process, whose machine may be lost."""
     from lastresort.train.loop.processes import ProcessLost
 
-    return end is not None and isinstance(end.error, ProcessLost)
+    if end is not None:
+        return not isinstance(end.error, ProcessLost)
+    found = places.ended(place)
+    return bool(found.lost) or found.code == -signal.SIGKILL
 
 
 def _lost(places: Places, count: int, gone: Sequence[int]) -> InfrastructureError:
