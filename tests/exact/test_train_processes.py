@@ -377,8 +377,8 @@ def test_the_end_of_a_tracker_is_not_the_end_of_the_run(both: Path) -> None:
 
 
 LOST = (
-    "process 0 of 2: another process of this run has ended, or has not answered for 60 minutes, expected all of them to the end. "
-    "See what that one says."
+    "process 0 of 2: another process of this run has ended, or has not answered for 60 minutes, expected all of them to run "
+    "to the end. See what that one says."
 )
 
 

@@ -21,7 +21,9 @@ PROMPTS = ["Name an animal that lives in the sea.", "Name an animal that lives o
 ANSWERS = ["crab", "seal", "shark", "cow", "dog", "elk", "crow", "wasp", "owl", "eel", "ox", "bat"]
 ROWS = [{"input": PROMPTS[i % 3], "output": answer} for i, answer in enumerate(ANSWERS)]
 """Four answers to each prompt: the prefixes that processes keep together."""
-LOST = "another process of this run has ended, or has not answered for 60 minutes, expected all of them to the end."
+LOST = (
+    "another process of this run has ended, or has not answered for 60 minutes, expected all of them to run to the end."
+)
 
 
 @pytest.fixture(scope="module")

@@ -616,7 +616,7 @@ def test_a_process_that_ends_within_a_message_ended_without_a_word(length: int) 
 @pytest.mark.parametrize(
     ("lines", "remedy"),
     [
-        ("", r"\(exit code 0\), expected all of them to the end\. Train in one process \(tune\.processes: 1\)"),
+        ("", r"\(exit code 0\), expected all of them to run to the end\. Train in one process \(tune\.processes: 1\)"),
         ("no port is free", r"\(exit code 0\): no port is free, .*\. Mend what it names, or train in one process"),
     ],
 )

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -305,7 +306,7 @@ def test_a_machine_that_is_lost_is_named_whatever_the_others_say_of_it(
         spawn._trained_at(places(head, first, second, on_each=2), 4, job(), lambda _: None, NEVER, SilentProgress())
     assert str(found.value) == (
         "training: the machine node-1, which had process 3 of 4 that train together, is lost (Its node has died), expected all of "
-        "them to the end. Check the cluster, or train in fewer processes (tune.processes)."
+        "them to run to the end. Check the cluster, or train in fewer processes (tune.processes)."
     )
 
 
@@ -359,7 +360,26 @@ def test_where_this_machine_is_enough_or_cores_are_shared_they_start_here(
     started = list[tuple[int, int]]()
     monkeypatch.setattr(own.LocalPlaces, "alone", lambda count: started.append((count, 1)))
     monkeypatch.setattr(RayMachines, "_started", lambda _, count, taken, *__: started.append((count, taken)))
-    found = machines(head, [(4, 0), (8, 0), (8, 0)])
+    found, stages = machines(head, [(4, 0), (8, 0), (8, 0)]), Stages()
     for count in (4, 5, 16, 17):
-        found.start(count, job(), NEVER, SilentProgress())
+        found.start(count, job(), NEVER, stages)
     assert started == [(4, 1), (5, 1), (16, 2), (17, 1)]
+    assert stages.seen == ["starting 17 processes on this machine, since the cluster has too little room"]
+
+
+class Stages(SilentProgress):
+    def __init__(self) -> None:
+        self.seen = list[str]()
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.seen.append(label)
+
+
+def test_a_training_that_waits_for_room_says_how_much_it_needs(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = import_module("ray.util.placement_group")
+    stop, stages = StopSignal(), Stages()
+    stop.request()
+    monkeypatch.setattr(groups, "placement_group", lambda *_, **__: SimpleNamespace(wait=lambda _: False))
+    with pytest.raises(StopRequestedError):
+        machines(head, [(1, 0), (8, 0), (8, 0)]).start(16, job(), stop, stages)
+    assert stages.seen == ["waiting for 2 machines of the cluster with 8 CPUs free on each, at most 10 minutes"]

@@ -434,7 +434,7 @@ def cause_of(error: Any) -> BaseException:
 
 
 def lost_reason(error: Exception) -> str:
-    """The last of Ray's lines on a lost worker, which says why: no memory, or a machine that is gone.
+    """Why a worker is lost, by the last of Ray's lines on it: no memory, or a machine that is gone.
 
     Raises PrerequisiteError where its machine has no package of ours.
     """
@@ -445,5 +445,7 @@ def lost_reason(error: Exception) -> str:
             expected="the driver's version on all of them",
             remedy=f"Install it there: pip install lastresort=={__version__}.",
         ) from error
+    if type(error).__name__ == "ActorUnavailableError":  # Ray says "temporarily", and repeats a number
+        return "it does not answer"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")

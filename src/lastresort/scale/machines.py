@@ -228,13 +228,17 @@ class RayMachines:
         return next((n for n, least in enumerate(sizes, 1) if count % n == 0 and count // n <= least), None)
 
     def start(self, count: int, job: SpawnedTraining, stop: Stop, progress: Progress) -> Places:
-        machines = None if count <= self._here() else self.taken_by(count)
+        here = self._here()
+        machines = None if count <= here else self.taken_by(count)
         if machines is None:  # cores are shared as without a cluster
+            if count > here:
+                progress.stage(
+                    f"starting {count} processes on this machine, since the cluster has too little room", None
+                )
             return LocalPlaces.alone(count)
-        progress.stage(f"starting {count} processes on {_counted(machines)} of the cluster", None)
-        return self._started(count, machines, job, stop)
+        return self._started(count, machines, job, stop, progress)
 
-    def _started(self, count: int, machines: int, job: SpawnedTraining, stop: Stop) -> RayPlaces:
+    def _started(self, count: int, machines: int, job: SpawnedTraining, stop: Stop, progress: Progress) -> RayPlaces:
         from ray.util.placement_group import placement_group
 
         on_each = count // machines
@@ -244,7 +248,10 @@ class RayMachines:
         actors: list[Any] = []
         meeting: Meeting | None = None
         try:
-            self._await(lambda: group.wait(1), stop, bundle, machines)
+            if not group.wait(1):
+                progress.stage(f"waiting for {_room(machines, bundle)}, at most {PATIENCE_S / 60:.0f} minutes", None)
+                self._await(lambda: group.wait(1), stop, bundle, machines)
+            progress.stage(f"starting {count} processes on {_counted(machines)} of the cluster", None)
             actors = [self._actor(group, number, bundle) for number in range(machines)]
             facts: list[tuple[WorkerFacts, str]] = self._results([one.about.remote() for one in actors], stop, bundle)
             for found, _ in facts:
@@ -323,7 +330,7 @@ class RayMachines:
                 raise InfrastructureError(
                     f"the processes of a training could not start within {PATIENCE_S / 60:.0f} minutes",
                     where="--ray",
-                    expected=f"{_counted(machines)} of the cluster with {_words(bundle)} free on each",
+                    expected=_room(machines, bundle),
                     remedy=REMEDY,
                 )
 
@@ -375,5 +382,6 @@ def _counted(machines: int) -> str:
     return f"{machines} machine{'s' if machines > 1 else ''}"
 
 
-def _words(bundle: Mapping[str, float]) -> str:
-    return WorkerRoom(int(bundle["CPU"]), cards=int(bundle.get("GPU", 0))).words
+def _room(machines: int, bundle: Mapping[str, float]) -> str:
+    on_each = WorkerRoom(int(bundle["CPU"]), cards=int(bundle.get("GPU", 0))).words
+    return f"{_counted(machines)} of the cluster with {on_each} free on each"

@@ -181,7 +181,7 @@ class Processes:
         return ProcessLost(
             f"another process of this run has ended, or has not answered for {LONGEST_WAIT.total_seconds() / 60:.0f} minutes",
             where=f"process {self.place} of {self.count}",
-            expected="all of them to the end",
+            expected="all of them to run to the end",
             remedy="See what that one says.",
         )
 

@@ -206,7 +206,7 @@ def _lost(places: Places, count: int, gone: Sequence[int]) -> InfrastructureErro
         return InfrastructureError(
             f"the machine {end.machine}, which had {name}, is lost ({end.lost})",
             where="training",
-            expected="all of them to the end",
+            expected="all of them to run to the end",
             remedy="Check the cluster, or train in fewer processes (tune.processes).",
         )
     code, lines = end.code, end.lines
@@ -219,7 +219,7 @@ def _lost(places: Places, count: int, gone: Sequence[int]) -> InfrastructureErro
     return InfrastructureError(
         f"{ended}: {lines}" if lines else ended,
         where="training",
-        expected="all of them to the end",
+        expected="all of them to run to the end",
         remedy=remedy,
     )
 
