@@ -26,6 +26,7 @@ from lastresort.rungs.divided import Division, division_of, refuse_more_than_car
 from lastresort.scale import machines as own
 from lastresort.scale.cluster import ClusterHead, WorkerRoom
 from lastresort.scale.machines import MachineActor, RayMachines, RayPlaces, interface_of
+from lastresort.scale.work import PROOF
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import NEVER, StopSignal
 from lastresort.train.loop import spawn
@@ -236,7 +237,7 @@ def test_what_a_killed_driver_left_to_show_the_disk_goes_with_the_next_start(
     head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RayMachines, "_results", lambda *_: [])
-    (tmp_path / f"{own.PROOF}of-a-killed-one").touch()
+    (tmp_path / f"{PROOF}of-a-killed-one").touch()
     given: Any = SimpleNamespace(folder=tmp_path / "sft-lr0.001", model=SimpleNamespace(folder=tmp_path))
     found, met = machines(head, [(1, 0)]), cast(Meeting, SimpleNamespace(address=HERE, port=1))
     found._start_each([], 2, given, met, NEVER, {"CPU": 1.0})

@@ -19,7 +19,6 @@ from lastresort.climb.trainings import (
     WorkerNotes,
     base_to_train,
     ended_after,
-    new_proof,
     own_record,
     signs_in,
     trained_ahead,
@@ -32,7 +31,7 @@ from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.words.progress import of_training_begun, of_training_ended, unreadable_lap_line
 from lastresort.rungs.rung import MakeExecutor, RaceLap, Workbench
 from lastresort.scale.crew import Crew
-from lastresort.scale.work import JobModel, Sign
+from lastresort.scale.work import JobModel, Sign, new_proof
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.stop import check
 from lastresort.systems.files import folder_sha256

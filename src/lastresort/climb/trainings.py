@@ -6,7 +6,6 @@ A worker trains in a folder of the driver, on a disk that all machines share, an
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Generic
 
 from lastresort.climb.workbench import open_models
 from lastresort.data.preferences import PreferenceRow
-from lastresort.errors import InfrastructureError, LastresortError, PrerequisiteError
+from lastresort.errors import InfrastructureError, LastresortError
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.cached import Cache
 from lastresort.records.atomic import LOCK, LockHeld, disk_errors, locked
@@ -27,7 +26,7 @@ from lastresort.report.words.progress import of_trainings
 from lastresort.report.words.training import note_line
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.crew import NOTICE_S, ClusterLostError, Crew, Ticket
-from lastresort.scale.work import JobModel, JobTrained, R, Sign, TrainingJob
+from lastresort.scale.work import JobModel, JobTrained, R, Sign, TrainingJob, refuse_another_disk
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopFile, StopRequest
 from lastresort.systems.system import PromptDesign, System
@@ -35,7 +34,6 @@ from lastresort.train.loop.spawn import TrainingProcesses
 from lastresort.types import Decoding, Example
 
 LAST_S, SIGNAL_S = 60.0, 15.0  # for trainings to save and end, once a stop is requested, and where that was by a signal
-PROOF = "shared-"  # of the name of the file by which workers know the disk
 LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
 ALIVE, ALIVE_EVERY_S = "alive", 5.0  # a file in the folder of a training at a worker
 INTERRUPTED_S = 1.0  # for trainings to save, of the few seconds that Ctrl-C leaves
@@ -64,13 +62,7 @@ class WorkerBench:
 
     def refuse_another_disk(self) -> None:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""
-        if not self.proof.is_file():
-            raise PrerequisiteError(
-                "the folder here is not the one that the driver writes",
-                where=str(self.proof.parent),
-                expected="a disk that all machines share, below the same path",
-                remedy=self.on_other_disk,
-            )
+        refuse_another_disk(self.proof, self.on_other_disk)
 
     @contextmanager
     def opened(
@@ -301,18 +293,3 @@ def ended_after(end: Callable[[float], None]) -> Iterator[None]:
         raise
     finally:
         end(at_most_s)
-
-
-def new_proof(folder: Path) -> Path:
-    """A new file in this folder, that no other machine can have looked up before."""
-    remove_proofs(folder)
-    path = folder / f"{PROOF}{secrets.token_hex(16)}"
-    with disk_errors(folder):
-        path.touch()
-    return path
-
-
-def remove_proofs(folder: Path) -> None:
-    with suppress(OSError):
-        for path in folder.glob(f"{PROOF}*"):
-            path.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 from lastresort.errors import InfrastructureError, PrerequisiteError
@@ -32,7 +31,14 @@ from lastresort.scale.cluster import (
     worker_environment,
 )
 from lastresort.scale.crew import LOOK_S, PATIENCE_S, REMEDY
-from lastresort.scale.work import AnsweringWorker, WorkerFacts, refuse_unlike
+from lastresort.scale.work import (
+    AnsweringWorker,
+    WorkerFacts,
+    new_proof,
+    refuse_another_disk,
+    refuse_unlike,
+    remove_proofs,
+)
 from lastresort.stop import Stop, check
 from lastresort.train.loop.spawn import OTHERS_S, LocalPlaces, Meeting, PlaceEnd, Places, training_environment
 from lastresort.train.loop.spawned import SpawnedTraining
@@ -41,7 +47,6 @@ from lastresort.types import Progress
 EXCHANGE_S = 0.5  # that an actor waits for news, and a request to stop for the actor
 END_S = 5.0  # for the processes of a machine to end
 SILENCE_S = 60.0  # until Ray says at the latest that a machine is gone
-PROOF = ".seen-"  # of the name of the file by which machines know the disk
 _ADDRESS_OF = 0x8915  # SIOCGIFADDR of Linux
 
 
@@ -78,13 +83,8 @@ class MachineActor:
         Raises PrerequisiteError where this machine sees another folder than the driver, or no model, or does not reach the driver.
         """
         host = socket.gethostname()
-        if not proof.is_file():
-            raise PrerequisiteError(
-                "the folder here is not the one that the driver writes",
-                where=f"{proof.parent} on {host}",
-                expected="a disk that all machines share, below the same path",
-                remedy="Put the run on such a disk, or train on one machine (tune.processes).",
-            )
+        remedy = "Put the run on such a disk, or train on one machine (tune.processes)."
+        refuse_another_disk(proof, remedy, machine=host)
         if not (model / "config.json").is_file():
             raise PrerequisiteError(
                 "the model is not here",
@@ -297,16 +297,12 @@ class RayMachines:
         folder = job.folder.parent
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(f"{PROOF}*"):  # by a driver that was killed
-                left.unlink(missing_ok=True)
-            number, name = mkstemp(dir=folder, prefix=PROOF)
-            os.close(number)
         try:
-            given = (Path(name), job.model.folder)
+            given = (new_proof(folder).resolve(), job.model.folder)
             met = (count, meeting.address, meeting.port)
             self._results([one.actor.start.remote(*given, one.places, *met) for one in machines], stop, bundle)
         finally:
-            Path(name).unlink(missing_ok=True)
+            remove_proofs(folder)
 
     def _results(self, refs: Sequence[Any], stop: Stop, bundle: Mapping[str, float]) -> list[Any]:
         def are_done() -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import secrets
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,10 +23,12 @@ from lastresort.hardware.environment import answered_with
 from lastresort.models.cached import ModelCall
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model, Prompt, is_endpoint
+from lastresort.records.atomic import disk_errors
 from lastresort.types import Answer, Decoding
 from lastresort.version import __version__
 
 SCRIPT = "scripted:"
+PROOF = "shared-"  # of the name of the file by which machines know the disk
 K = TypeVar("K")
 V = TypeVar("V")
 K_co = TypeVar("K_co", covariant=True)
@@ -217,6 +221,35 @@ class TrainingWorker:
         finally:
             model.close()
         self._checked = wanted
+
+
+def new_proof(folder: Path) -> Path:
+    """A new file in this folder, that no other machine can have looked up before."""
+    remove_proofs(folder)
+    path = folder / f"{PROOF}{secrets.token_hex(16)}"
+    with disk_errors(folder):
+        path.touch()
+    return path
+
+
+def remove_proofs(folder: Path) -> None:
+    """Also those of a driver that was killed."""
+    with suppress(OSError):
+        for path in folder.glob(f"{PROOF}*"):
+            path.unlink(missing_ok=True)
+
+
+def refuse_another_disk(proof: Path, remedy: str, *, machine: str = "") -> None:
+    """proof: a file that the driver has made. machine: this one, where the error has to name it. Raises PrerequisiteError where
+    this machine sees another folder than the driver.
+    """
+    if not proof.is_file():
+        raise PrerequisiteError(
+            "the folder here is not the one that the driver writes",
+            where=f"{proof.parent} on {machine}" if machine else str(proof.parent),
+            expected="a disk that all machines share, below the same path",
+            remedy=remedy,
+        )
 
 
 def _on_this_machine(error: LastresortError) -> JobFailure:

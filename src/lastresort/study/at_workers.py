@@ -22,8 +22,6 @@ from lastresort.climb.trainings import (
     WorkerNotes,
     base_to_train,
     ended_after,
-    new_proof,
-    remove_proofs,
     signs_in,
     trained_ahead,
 )
@@ -34,7 +32,7 @@ from lastresort.records.atomic import disk_errors
 from lastresort.report.words.progress import of_training_begun, of_training_ended
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import Crew
-from lastresort.scale.work import JobModel, Sign
+from lastresort.scale.work import JobModel, Sign, new_proof, remove_proofs
 from lastresort.stop import FILE_NAME, check
 from lastresort.study.cells import (
     CellBench,
