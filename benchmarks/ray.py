@@ -1,5 +1,5 @@
 """Two Ray workers of one thread each against one process of one thread, on the same batches of prompts, and of the gate's general
-suite; what a job costs beyond its work; and, with --study, a whole study of 18 cells, as commands with their start (15 minutes).
+suite; what a job costs beyond its work; and, with --study, a whole study of 18 cells, as commands with their start (20 minutes).
 
 Run on a quiet machine with two cores:
 
@@ -97,12 +97,11 @@ def main() -> None:
     given = arguments.parse_args()
     set_environment()
     os.environ["OMP_NUM_THREADS"] = "1"
-    if given.study:
+    answers_and_jobs(given.items)
+    if given.study:  # after the others, so that Ray, torch and the model have been read from disk for both sides
         alone, shared = study_seconds(), study_seconds("--ray", "local")
         print(f"a study: {alone:.0f} s in one process, {shared:.0f} s by two workers")
         print(f"efficiency of two workers in a study: {alone / shared / 2:.2f}")
-    else:
-        answers_and_jobs(given.items)
 
 
 def answers_and_jobs(items: int) -> None:

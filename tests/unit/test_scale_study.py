@@ -39,17 +39,18 @@ from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.report.words.progress import trains_here_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
-from lastresort.scale.cluster import WorkerRoom
+from lastresort.scale.cluster import RayActor, WorkerRoom
 from lastresort.scale.crew import TRAININGS, AnyJob, ClusterLostError, Crew, JobBack, News
-from lastresort.scale.work import NO_SIGN, JobModel, JobTrained, Sign, TrainingJob, TrainingWorker
+from lastresort.scale.work import NO_SIGN, BatchJob, JobModel, JobTrained, Sign, TrainingJob, TrainingWorker
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopSignal
 from lastresort.study.at_workers import CellBack, CellJob, StudyWorkers, _AtWorkers, trained_by
 from lastresort.study.cells import CellBench, SftLearner, cell_record, kept_requests
-from lastresort.study.run import study_task
+from lastresort.study.grid import Cell, Grid
+from lastresort.study.run import in_turn, study_task
 from lastresort.systems.system import System
 from lastresort.train.loop import loop
-from lastresort.types import SilentProgress
+from lastresort.types import Decoding, SilentProgress
 from scale_support import Killed, SignsSeen, WorkersHere, study_workers
 from tuning_support import COLOURS, Cut, CutAt, Scissors, pairs, tiny_task, write_jsonl
 
@@ -70,8 +71,10 @@ def request(folder: Path, kind: Any = "min-data", *, ray: str | None = None) -> 
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
+    """In one order: workers train the largest number of examples first."""
     lines = (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+    found = [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+    return sorted(found, key=lambda row: (row["seed"], row["n"], row["way"]))
 
 
 @pytest.fixture(scope="module")
@@ -734,6 +737,52 @@ def test_a_local_cluster_without_room_for_a_training_leaves_it_to_the_driver(
         assert workers is not None
         assert workers.train is None
     assert progress.said == [trains_here_line("1 CPU")]
+
+
+@pytest.mark.parametrize(("room", "shared"), [(2, True), (1, False)])
+def test_the_workers_that_answered_train_where_that_takes_none_away(
+    room: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """room: for trainings, where there is room for two workers that answer."""
+    answering, training = WorkersHere(), WorkersHere(room=lambda: room)
+    own = WorkerRoom(1)
+    cluster = SimpleNamespace(
+        address="local",
+        machines=None,
+        room=own,
+        workers=lambda needed: answering if needed is own else training,
+        answering=lambda progress: answering,
+    )
+    monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
+    found = run_study(request(tmp_path, ray="local"), SilentProgress()).document
+    assert found.seconds > 0
+    answered = [job for job in training.begun if not isinstance(job, CellJob)]
+    assert bool(answered) == shared
+    assert bool(answering.begun) != shared
+    assert sum(isinstance(job, CellJob) for job in training.begun) == 4
+    assert training._workers == {} == answering._workers, "all end"
+    assert len(training.ended) == room, "none started anew"
+
+
+def test_at_workers_the_longest_training_of_a_seed_begins_first() -> None:
+    grid = Grid("crossover", (16, 40), (0, 1), ("few-shot", "sft"), ("zero-shot",))
+    prompts = [cell for cell in grid.cells() if not cell.trains]
+    trained = [Cell("sft", n, seed) for seed, n in ((0, 40), (0, 16), (1, 40), (1, 16))]
+    workers = study_workers(WorkersHere(), WorkersHere())
+    assert in_turn(grid.cells(), workers) == [*prompts, *trained]
+    in_grid = [*prompts, *(cell for cell in grid.cells() if cell.trains)]
+    assert in_turn(grid.cells(), None) == in_turn(grid.cells(), replace(workers, train=None)) == in_grid
+
+
+def test_a_worker_that_trains_has_let_go_of_the_model_that_it_answered_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.scale.cluster.see_own_cards", lambda cards: None)
+    model, actor = scripted(tmp_path), RayActor(cards=False)
+    actor.answer(BatchJob(model, (), Decoding(1)))
+    assert actor._answering._model is not None
+    assert actor.train(Numbered(model, 7)).result == 7
+    assert actor._answering._model is None
 
 
 def test_a_worker_with_other_weights_trains_nothing(tmp_path: Path) -> None:

@@ -85,24 +85,50 @@ def study_on_ray(
             return
 
         worker_room = training_room(task, task.ladder[-1], prepared, cluster.room)
-        workers = cluster.workers(worker_room)
-
-        def trainers(progress: Progress) -> Crew:
-            room, threads = workers.capacity(), _forecast_threads(worker_room)
-            progress.say(training_workers_line(room, workers.needs, cluster.address, threads))
-            return _trainers(workers, progress)
-
+        crews = _StudyCrews(cluster, worker_room)
         refuse_more_than_cards(task, cluster.machines)
         is_local = cluster.address == LOCAL  # which never grows
         taken = _taken(cluster, worker_room)
-        if (is_local or taken > 1) and not workers.capacity():
-            line = (
-                trains_here_line(workers.needs) if is_local else laps_here_line(workers.needs, cluster.address, taken)
-            )
-            progress.say(line)
+        if (is_local or taken > 1) and not crews.training.capacity():
+            needs = crews.training.needs
+            progress.say(trains_here_line(needs) if is_local else laps_here_line(needs, cluster.address, taken))
             yield StudyWorkers(_measured_at(cluster), None, cluster.machines)
             return
-        yield StudyWorkers(_measured_at(cluster), trainers, cluster.machines)
+        try:
+            yield StudyWorkers(crews.measured, crews.trainers, cluster.machines)
+        finally:
+            crews.end()
+
+
+class _StudyCrews:
+    """Those that answer the prompts of a study and those that train then: the same, where as many can train as can answer, which
+    spares the start of others. worker_room: of a training.
+    """
+
+    def __init__(self, cluster: _Cluster, worker_room: WorkerRoom) -> None:
+        self._cluster, self._worker_room = cluster, worker_room
+        self.training = cluster.workers(worker_room)
+        self._shared: Crew | None = None
+
+    def measured(self, bench: Workbench) -> Executor:
+        answering = self._cluster.answering(bench.progress)
+        if self._worker_room.processes > 1 or self.training.capacity() < answering.capacity():
+            return measured_by(answering, bench, bench.models)
+        self._shared = Crew(self.training, lines_to(bench.progress.say))
+        return CrewExecutor(bench.local_executor(), bench.models, self._shared)
+
+    def trainers(self, progress: Progress) -> Crew:
+        workers, threads = self.training, _forecast_threads(self._worker_room)
+        progress.say(training_workers_line(workers.capacity(), workers.needs, self._cluster.address, threads))
+        if self._shared is None:
+            return _trainers(workers, progress)
+        _take_longer_to_save()
+        self._shared.turn_to(TRAININGS)
+        return self._shared
+
+    def end(self) -> None:
+        if self._shared is not None:
+            self._shared.end()
 
 
 def _taken(cluster: _Cluster, worker_room: WorkerRoom) -> int:
@@ -170,8 +196,12 @@ def _forecast_threads(worker_room: WorkerRoom) -> int | None:
     return cores() if not worker_room.cards and not is_set and worker_room.threads < cores() else None
 
 
-def _trainers(workers: Workers, progress: Progress) -> Crew:
+def _take_longer_to_save() -> None:
     take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
+
+
+def _trainers(workers: Workers, progress: Progress) -> Crew:
+    _take_longer_to_save()
     return Crew(workers, lines_to(progress.say), kind=TRAININGS)
 
 

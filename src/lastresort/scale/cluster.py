@@ -308,6 +308,7 @@ class RayActor:
         return self._answering.answer(job)
 
     def train(self, job: TrainingJob[R]) -> JobTrained[R]:
+        self._answering.close()
         return self._training.train(job)
 
 

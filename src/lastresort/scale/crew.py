@@ -135,7 +135,7 @@ class _Busy:
 
 
 class Crew:
-    """The workers of a command. say: gets what the user hears of them. kind: of all its jobs. clock: seconds from any origin."""
+    """The workers of a command. say: gets what the user hears of them. kind: of its jobs. clock: seconds from any origin."""
 
     def __init__(
         self,
@@ -156,6 +156,10 @@ class Crew:
         self._longest_pause_s = 0.0  # between two signs of a training
         self._waiting: deque[Ticket] = deque()
         self._is_stopped = False
+
+    def turn_to(self, kind: JobKind) -> None:
+        """Jobs of another kind from now on, at the same workers. Of the kind before, nobody waits for any."""
+        self._kind = kind
 
     @property
     def share(self) -> float:

@@ -157,11 +157,15 @@ class AnsweringWorker:
             failure = JobFailure.of(error) if is_of_candidate else _on_this_machine(error)
         return JobAnswers(arrived, failure)
 
+    def close(self) -> None:
+        """Free the memory of the model, which the next job opens again."""
+        if self._model is not None:
+            self._model.close()
+            self._model = None
+
     def _opened(self, wanted: JobModel) -> Model:
         if self._model is None or wanted.opening != self._opening:
-            if self._model is not None:
-                self._model.close()
-                self._model = None
+            self.close()
             self._model = wanted.opening.open()
             self._opening = wanted.opening
         _refuse_another_model(self._model, wanted)

@@ -59,8 +59,8 @@ Answers = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class StudyWorkers:
-    """measure: makes what measures prompts. train: makes the workers that train, once those that answered have ended; None where
-    the driver trains. machines: on which the processes of its trainings may start, None for its own alone.
+    """measure: makes what measures prompts. train: makes the workers that train, once the prompts are measured; None where the
+    driver trains. machines: on which the processes of its trainings may start, None for its own alone.
     """
 
     measure: MakeExecutor
@@ -166,7 +166,7 @@ def trained_by(
 
 
 class _AtWorkers:
-    """The workers start with the first training: before it, others answer prompts in their place."""
+    """The workers train from the first training on: before it, they or others in their place answer prompts."""
 
     def __init__(self, shared: CellBench, wanted: Sequence[WantedCell], start: Callable[[Progress], Crew]) -> None:
         self._shared, self._bench, self._wanted, self._start = shared, shared.bench, wanted, start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -217,8 +217,7 @@ def run_grid(
         complete = {cell: key if gating is None or not cell.trains else gating.key(key) for cell, key in keys.items()}
         bench.record.append(began.model_copy(update={"keys": tuple(complete.values())}))
         known = rows_in(folder)
-        # First the prompts: a training closes the model, and takes the room of the workers that answer.
-        missing = sorted((cell for cell in keys if complete[cell] not in known), key=lambda one: one.trains)
+        missing = in_turn((cell for cell in keys if complete[cell] not in known), workers)
         again = [keys[cell] for cell in missing if keys[cell] in known]
         for done in known.keys() - {*again}:
             tidy(folder, done)
@@ -260,6 +259,16 @@ def run_grid(
         concluded = conclude(rows)
         bench.record.append(StudyFinished())
     return concluded
+
+
+def in_turn(cells: Iterable[Cell], workers: StudyWorkers | None) -> list[Cell]:
+    """The cells of a grid in the order in which they are done.
+
+    First the prompts: a training closes the model, and takes the room of the workers that answer. At workers the longest training
+    of a seed begins first, so that none is left with it alone at the end.
+    """
+    at_workers = workers is not None and workers.train is not None
+    return sorted(cells, key=lambda one: (one.trains, *((one.seed, -one.n) if one.trains and at_workers else (0, 0))))
 
 
 def timed_calls(bench: Workbench, model: str, tuned: str) -> TimedCalls | None:
