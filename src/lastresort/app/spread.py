@@ -11,6 +11,7 @@ from typing import Any
 from lastresort.app.runtime import SETTINGS, take_longer_to_end
 from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.rates import SILENT
 from lastresort.climb.trainings import SIGNAL_S
 from lastresort.climb.workload import planned_rung, workload
 from lastresort.errors import ContractError, InputError, PrerequisiteError
@@ -78,13 +79,13 @@ def study_on_ray(
     if address is None:
         yield None
         return
-    refuse_study_on_ray(task, prepared)
+    refuse_study_on_ray(task, prepared, progress)
     with _connected(address, loaded_models(task), progress, connect) as cluster:
         if cluster is None:
             yield None
             return
 
-        worker_room = training_room(task, task.ladder[-1], prepared, cluster.room)
+        worker_room = training_room(task, task.ladder[-1], prepared, cluster.room, progress)
         crews = _StudyCrews(cluster, worker_room)
         refuse_more_than_cards(task, cluster.machines)
         is_local = cluster.address == LOCAL  # which never grows
@@ -157,9 +158,11 @@ def _leave_time_to_save(task: Task) -> None:
         take_longer_to_end(round(SIGNAL_S))
 
 
-def refuse_study_on_ray(task: Task, prepared: PreparedTask) -> None:
-    """Before Ray starts. Raises PrerequisiteError where a worker has one card and that cannot hold the training of the study."""
-    training_room(task, task.ladder[-1], prepared, room_of(loaded_models(task), os.environ))
+def refuse_study_on_ray(task: Task, prepared: PreparedTask, progress: Progress) -> None:
+    """Before Ray starts. progress: shows what is timed. Raises PrerequisiteError where a worker has one card and that cannot hold
+    the training of the study.
+    """
+    training_room(task, task.ladder[-1], prepared, room_of(loaded_models(task), os.environ), progress)
 
 
 def _laps_at(cluster: _Cluster, prepared: PreparedTask) -> StartTrainers:
@@ -297,13 +300,16 @@ def loaded_models(task: Task) -> list[ModelOpening]:
     return [ModelOpening(name, task.folder) for name, price in prices.items() if is_loaded(name, price)]
 
 
-def training_room(task: Task, rung: str, prepared: PreparedTask, answering: WorkerRoom) -> WorkerRoom:
-    """What a worker needs to train this rung and to answer with what it trained. answering: for the answers alone.
+def training_room(
+    task: Task, rung: str, prepared: PreparedTask, answering: WorkerRoom, progress: Progress = SILENT
+) -> WorkerRoom:
+    """What a worker needs to train this rung and to answer with what it trained. answering: for the answers alone. progress: shows
+    what is timed.
 
     Cards are held whole, one by each process of a training; on CPUs the memory is what the plan says, with a worker's own copy next
     to several processes. Raises PrerequisiteError where as many cards as a worker has cannot hold it.
     """
-    planned = planned_rung(task, rung, workload(prepared, rung))
+    planned = planned_rung(task, rung, workload(prepared, rung, progress))
     division = divide(task.tune.processes, planned, card_count() if answering.cards else 0)
     count = division.count
     room = replace(answering, processes=count, cards=count if answering.cards else 0)
