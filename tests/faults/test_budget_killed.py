@@ -185,7 +185,7 @@ def test_a_stopped_climb_goes_on_once_its_model_is_open_and_what_that_took_is_no
         before = events[[event.kind for event in events].index("climb_resumed") - 1]
         assert before == BudgetSpent(seconds=80, usd=0.0)
         assert worked_s(record) == 80
-        assert fold_of(record).stopped_by is None
+        assert fold_of(record).stopped is None
         assert clock_of(record).left
 
 

@@ -322,7 +322,7 @@ TRAINING = Stage(
 
 
 def test_a_run_at_work_at_80_columns(tmp_path: Path) -> None:
-    shown = run_at_work(at_work(tmp_path), TRAINING, note="loss 0.412")
+    shown = run_at_work(at_work(tmp_path), TRAINING.model_copy(update={"note": "loss 0.412"}))
     assert lines_of(printed_of(shown)) == AT_WORK.splitlines()
     assert max(map(len, printed_of(shown, width=60).splitlines())) <= 60
 
@@ -331,7 +331,7 @@ def test_a_stage_shows_what_is_known_of_it() -> None:
     assert printed_of(run_at_work(None, None)).strip() == ""
     assert lines_of(printed_of(run_at_work(None, Stage(label="opening the model")))) == ["opening the model"]
     measuring = Stage(label="testing", split="test", done=64, total=300, eta_s=2360.0)
-    assert lines_of(printed_of(run_at_work(None, measuring, "0.83"))) == [
+    assert lines_of(printed_of(run_at_work(None, measuring.model_copy(update={"note": "0.83"})))) == [
         "testing",
         "━━━━──────────────── 64 of 300 · 10 s an item · about 39 min 20 s left · 0.83",
     ]

@@ -38,7 +38,7 @@ from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import conversation
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Message, SilentProgress
+from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
 from retrieval_support import handbook_task
 
 SYSTEM = System("s", "scripted", PromptDesign("Say it."), Decoding(8), template_kwargs={"thinking": False})
@@ -126,13 +126,28 @@ def test_progress_goes_on_within_a_batch_a_few_times_a_second(monkeypatch: pytes
         measure, "CountedAnswers", lambda progress: CountedAnswers(progress, clock=lambda: next(clock) / 10)
     )
     done(replace(local(ScriptedModel(ECHO)), progress=shown), [job(0, *EXAMPLES)])
-    assert shown.amounts == [3, 2]
+    assert shown.amounts == [4, 1]
     shown.amounts.clear()
     long = Example("long", (Message("user", "x" * 400),), "x")
     model = ScriptedModel(Script(answers=ECHO.answers, context_tokens=40))
     done(replace(local(model), progress=shown), [replace(job(0, *EXAMPLES, long), refused_is_wrong=True)])
     assert sum(shown.amounts) == 6
     assert len(shown.amounts) > 1
+
+
+def test_answers_that_come_all_at_once_are_not_shown_as_one_of_many() -> None:
+    """As from a worker, after a minute: `1 of 60` and an hour left would be wrong."""
+    now, shown = [0.0], Amounts()
+    counted = CountedAnswers(shown, every_s=5, clock=lambda: now[0])
+    answer = Answer("x", 1, 1, "stop")
+    now[0] = 60.0
+    for place in range(5):
+        counted.arrived(place, answer)
+    assert shown.amounts == []
+    now[0] = 70.0
+    counted.arrived(5, answer)
+    counted.rest(8)
+    assert shown.amounts == [6, 2]
 
 
 def test_a_request_ends_a_job_after_its_batch_and_begins_no_other() -> None:

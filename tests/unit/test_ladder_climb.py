@@ -22,7 +22,7 @@ from lastresort.errors import InfrastructureError, StopRequestedError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
 from lastresort.records.events.after_test import GateChosen, WayMeasured
-from lastresort.records.events.run import ClimbResumed, OptionsChosen
+from lastresort.records.events.run import ClimbResumed, ClimbStopped, OptionsChosen
 from lastresort.records.events.search import CandidateMeasured, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
@@ -170,7 +170,7 @@ def test_a_resume_that_is_refused_leaves_a_run_that_was_stopped_as_it_was(tmp_pa
         with pytest.raises(TaskError, match="began with"):
             climb(load_task(path), folder)
         with Record.open(folder) as record:
-            assert fold_of(record).stopped_by == "signal"
+            assert fold_of(record).stopped == ClimbStopped(by="signal")
             assert record.last(ClimbResumed) is None
         file.write_text(before, encoding="utf-8")
     with pytest.raises(StopRequestedError):

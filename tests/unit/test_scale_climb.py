@@ -18,7 +18,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.spread import _laps_at
 from lastresort.climb.laps import LAPS, ClimbWorkers, LapBack, LapJob, take_laps, with_workers
 from lastresort.climb.prepare import prepare
-from lastresort.climb.trainings import ALIVE, WorkerBench
+from lastresort.climb.trainings import ALIVE, WorkerBench, WorkerNotes
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.threads import pinned
@@ -91,10 +91,12 @@ def opened(folder: Path, workers: WorkersHere | None, progress: Scissors, stop: 
     start = Record.open if (run / FILE_NAME).exists() else Record.create
     with (
         start(run) as record,
-        nothing.opened(record, run, prepared.split.train, MemoryCache({}), cast(Any, progress)) as bench,
+        nothing.opened(record, run, prepared.split.train, MemoryCache({}), WorkerNotes(run)) as bench,
     ):
         spread = None if workers is None else climb_workers(WorkersHere(), workers)
-        own = replace(with_workers(bench, spread), stop=FirstOf((bench.stop, stop)), at_worker=False)
+        own = replace(
+            with_workers(replace(bench, progress=progress), spread), stop=FirstOf((bench.stop, stop)), at_worker=False
+        )
         take_laps(own)
         yield own
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
@@ -15,19 +16,24 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from lastresort.app.spread import lines_to, study_on_ray, training_room
 from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.climb.prepare import prepare
 from lastresort.climb.trainings import (
     ALIVE,
+    ALIVE_EVERY_S,
     INTERRUPTED_S,
     LAST_S,
     SIGNAL_S,
     TrainedAhead,
     WorkerNotes,
+    _UnderWay,
     signs_in,
+    stage_in,
 )
+from lastresort.climb.workbench import StageWriter
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, StopRequestedError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.memory import has_gpu
@@ -35,8 +41,11 @@ from lastresort.models.local import LocalModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
+from lastresort.records.events.run import ClimbResumed
 from lastresort.records.record import FILE_NAME as RECORD
-from lastresort.report.words.progress import trains_here_line
+from lastresort.records.record import Record
+from lastresort.report.terminal import run_at_work
+from lastresort.report.words.progress import training_so_far, trains_here_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.cluster import RayActor, WorkerRoom
@@ -160,7 +169,7 @@ def test_what_the_base_answered_for_one_training_is_given_to_the_next(tmp_path: 
     run_study(request(tmp_path, ray="local"), SilentProgress())
     known = [len(job.known) for job in training.begun if isinstance(job, CellJob)]
     assert known[0] == 0
-    assert known[1] == 4
+    assert known[1] == 10
     assert known[-1] >= 10
 
 
@@ -182,10 +191,10 @@ def killed_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_training_whose_worker_is_killed_goes_on_elsewhere_from_its_checkpoint(
     tmp_path: Path, alone: list[dict[str, Any]], spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 and 40 examples with replay take 4 and 8 steps. The second is killed in its sixth, after the checkpoint of its half."""
+    """40 and 16 examples with replay take 8 and 4 steps. The first is killed in its sixth, after the checkpoint of its half."""
     training = WorkersHere(room=lambda: 1)
     spread(WorkersHere(), training)
-    taken = killed_at({9}, monkeypatch)
+    taken = killed_at({5}, monkeypatch)
     progress = Scissors()
     run_study(request(tmp_path, ray="local"), progress)
     assert rows(tmp_path) == alone
@@ -200,7 +209,7 @@ def test_a_training_that_ends_three_workers_ends_the_study_which_goes_on_without
 ) -> None:
     spread(WorkersHere(), WorkersHere(room=lambda: 1))
     with monkeypatch.context() as patch:
-        killed_at({7, 8, 9}, patch)
+        killed_at({9, 10, 11}, patch)
         with pytest.raises(
             InfrastructureError, match=r"3 workers were lost with the same training \(killed\).*Give the same command"
         ):
@@ -377,11 +386,12 @@ def test_a_training_that_diverges_says_what_it_says_in_one_process(
 ) -> None:
     spread(WorkersHere(), WorkersHere(room=lambda: 3))
     monkeypatch.setattr("lastresort.study.cells.SupervisedTraining.to_stop", lambda *_: float("inf"))
+    """Of another cell: one process begins with the fewest examples, workers with the most."""
     said = []
-    for ray in (None, "local"):
-        with pytest.raises(DataError, match="Leave 16 examples out with --sizes") as error:
+    for ray, n in ((None, 16), ("local", 40)):
+        with pytest.raises(DataError, match=f"Leave {n} examples out with --sizes") as error:
             run_study(request(tmp_path / str(ray), ray=ray), SilentProgress())
-        said.append(str(error.value))
+        said.append(str(error.value).replace(f"{n} examples", "so many examples"))
     assert said[0] == said[1]
 
 
@@ -413,6 +423,9 @@ class Numbered:
     def last_sign(self) -> Sign:
         return NO_SIGN
 
+    def so_far(self) -> str:
+        return f"training {self.number}"
+
     def trained(self) -> int:
         return self.number
 
@@ -428,6 +441,10 @@ def test_trainings_come_back_in_their_order_and_no_more_are_under_way_than_there
     seed: int, tmp_path: Path
 ) -> None:
     model, arrived, running = scripted(tmp_path), list[int](), list[int]()
+
+    def seen(jobs: Sequence[AnyJob]) -> None:
+        running.append(len(jobs))
+
     workers = WorkersHere(seed, room=lambda: 3)
     jobs = (Numbered(model, number) for number in range(8))
     ahead = TrainedAhead(
@@ -436,7 +453,7 @@ def test_trainings_come_back_in_their_order_and_no_more_are_under_way_than_there
         NEVER,
         arrived=arrived.append,
         tell=lambda: None,
-        under_way=running.append,
+        under_way=seen,
     )
     assert [ahead.next() for _ in range(8)] == [*range(8)]
     assert sorted(arrived) == [*range(8)]
@@ -457,11 +474,15 @@ class SlowAtFirst(WorkersHere):
 
 def test_a_machine_that_joins_gets_a_training_while_others_are_under_way(tmp_path: Path) -> None:
     model, workers, running = scripted(tmp_path), SlowAtFirst(), list[int]()
+
+    def seen(jobs: Sequence[AnyJob]) -> None:
+        running.append(len(jobs))
+
     workers.capacity = lambda: 1 if workers.looks < 3 else 2
     workers._random.random = lambda: 0.0  # type: ignore[method-assign]  # who starts is ready at once
     crew = Crew(workers, print, kind=TRAININGS, clock=count(step=10).__next__)
     jobs = (Numbered(model, number) for number in range(2))
-    ahead = TrainedAhead(crew, jobs, NEVER, arrived=lambda _: None, tell=lambda: None, under_way=running.append)
+    ahead = TrainedAhead(crew, jobs, NEVER, arrived=lambda _: None, tell=lambda: None, under_way=seen)
     assert [ahead.next(), ahead.next()] == [0, 1]
     assert max(running) == 2
     ahead.end(0.0)
@@ -606,17 +627,58 @@ def test_a_worker_shows_in_its_folder_that_it_gets_on(tmp_path: Path) -> None:
     notes.advance()
     assert signs_in(folder) != NO_SIGN
     os.utime(folder / "alive", (1.0, 1.0))
+    before = signs_in(folder)
     notes.advance()
-    assert signs_in(folder) == {("alive", 10**9, 0)}, "not at every step"
+    assert signs_in(folder) == before, "not at every step"
     WorkerNotes(folder).stage("the next")
-    assert signs_in(folder) != {("alive", 10**9, 0)}
+    assert signs_in(folder) != before
     (folder / "link").symlink_to("nothing")
     assert len(signs_in(folder)) == 1, "what has just gone hides no other"
 
 
+def test_the_driver_shows_how_far_each_training_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the workers showed it last, every few seconds, in the record of the run too."""
+    now = [0.0]
+    monkeypatch.setattr("lastresort.climb.trainings.time.monotonic", lambda: now[0])
+    notes = WorkerNotes(tmp_path)
+    assert stage_in(tmp_path) is None
+    steps = [
+        (notes.stage, ("sft: training", 60, 11)),
+        (notes.at, ("sft", "lr0.001", "train", 0.5)),
+        (notes.advance, (1,)),
+    ]
+    for show, given in steps:
+        now[0] += ALIVE_EVERY_S
+        show(*given)
+    stage = stage_in(tmp_path)
+    assert training_so_far("sft, seed 0", stage) == "sft, seed 0: step 12 of 60"
+    assert training_so_far("sft, seed 1", None) == "sft, seed 1"
+    (tmp_path / ALIVE).write_text('{"label": "sft')
+    assert stage_in(tmp_path) is None, "the worker is writing it"
+    model = scripted(tmp_path)
+    with Record.create(tmp_path / "run") as record:
+        writer = StageWriter(SilentProgress(), record, lambda: (now[0], 0.0))
+        shown = _UnderWay(writer)
+        two = [Numbered(model, 7), Numbered(model, 8)]
+        shown.show(two)
+        begun = record.stage()
+        now[0] += ALIVE_EVERY_S
+        shown.show(two)
+        record.append(ClimbResumed())  # with an event the stage is written at once
+        later = record.stage()
+    assert begun is not None
+    assert later is not None
+    assert (begun.label, begun.note) == (later.label, "") == ("2 trainings at workers", "")
+    assert later.note == "training 7; training 8"
+    assert later.spent_s == begun.spent_s + ALIVE_EVERY_S, "the clock of who watches goes on"
+    text = Console(width=60, record=True, file=io.StringIO())
+    text.print(run_at_work(None, later))
+    assert "training 7; training 8" in text.export_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "first", "passes"), [("min-data", "sft, 16 examples, seed 0", 1), ("orpo-vs-dpo", "dpo, seed 0", 2)]
+    ("kind", "first", "passes"), [("min-data", "sft, 40 examples, seed 0", 1), ("orpo-vs-dpo", "dpo, seed 0", 2)]
 )
 def test_the_driver_sees_that_a_cell_at_a_worker_gets_on(
     kind: str, first: str, passes: int, tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
@@ -739,6 +801,7 @@ def test_a_local_cluster_without_room_for_a_training_leaves_it_to_the_driver(
     assert progress.said == [trains_here_line("1 CPU")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "shared"), [(2, True), (1, False)])
 def test_the_workers_that_answered_train_where_that_takes_none_away(
     room: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from lastresort.app.study import StudyRequest, ready_study, run_study
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workspace import newest_run
-from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError, TaskError
+from lastresort.errors import BudgetError, DataError, InfrastructureError, InputError, StopRequestedError, TaskError
 from lastresort.records.atomic import held
 from lastresort.spec.task import given_task, load_task
 from lastresort.stop import StopSignal
@@ -108,6 +109,22 @@ def test_a_study_that_stopped_names_its_own_command_and_that_goes_on(
     assert command(*shlex.split(again)[1:]) == 0
     assert command("watch", "studies/own") == 0
     assert "has not finished" not in capsys.readouterr().out
+
+
+def test_a_study_that_ended_with_an_error_says_it_and_goes_on(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = InfrastructureError("no worker could start", where="--ray", remedy="Check the cluster.")
+    with monkeypatch.context() as patched:
+        patched.setattr("lastresort.study.run.run_prompts", Mock(side_effect=failure))
+        with pytest.raises(InfrastructureError):
+            run_study(own, SilentProgress())
+    assert command("watch", "studies/own") == 0
+    said = f"It ended with an error before it finished: {failure} No process is running this study. To resume it, run: "
+    assert said in capsys.readouterr().err
+    run_study(own, SilentProgress())
+    assert command("watch", "studies/own") == 0
+    assert "error" not in "".join(capsys.readouterr())
 
 
 def test_a_folder_that_is_being_opened_is_a_studys(

@@ -420,6 +420,17 @@ def test_a_run_that_died_says_so_with_its_last_words_and_how_to_go_on(tmp_path: 
     assert "stopped" in client.get("/").text
 
 
+def test_a_run_that_ended_with_an_error_says_it_instead_of_that_it_died(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    unfinish(run)
+    with Record.open(run) as record:
+        record.append(ClimbStopped(by="error", error="the worker is <gone>, expected one. Start it."))
+    _, client = page_of(tmp_path)
+    text = client.get("/runs/routing-1/now").text
+    assert "It ended with an error before it finished: the worker is &lt;gone&gt;, expected one. Start it." in text
+    assert "died" not in text
+
+
 @pytest.mark.parametrize(
     ("by", "says"),
     [

@@ -31,7 +31,7 @@ from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskE
 from lastresort.records.decision import RunView
 from lastresort.records.events.after_test import WaysChosen
 from lastresort.records.events.base import LOSSES, Stage
-from lastresort.records.events.run import ClimbFinished, TaskRead
+from lastresort.records.events.run import ClimbFinished, ClimbStopped, TaskRead
 from lastresort.records.events.search import CandidateMeasured, RungGivenUp, RungSkipped, RungTested
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
@@ -257,7 +257,7 @@ def standing(record: Record) -> RunView:
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    with pytest.raises(InfrastructureError):
+    with pytest.raises(InfrastructureError) as failure:
         climb(load_task(task_of(tmp_path, faults={"fail_at": [150]})), run)
     cut_off = read_view(run)
     assert headline(cut_off) == "Not decided yet: prompting has not been tested."
@@ -278,10 +278,7 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     assert command("watch", str(run)) == 0
     out, error = capsys.readouterr()
     assert "prompting: zero-shot scores" in out
-    assert (
-        "It died before it finished: it crashed, was killed, or did not end soon enough after a signal (such as Ctrl-C). No process"
-        in error
-    )
+    assert f"It ended with an error before it finished: {failure.value} No process is running this climb." in error
 
 
 class Interrupts(SilentProgress):
@@ -304,7 +301,10 @@ def test_a_climb_that_was_interrupted_did_not_die(tmp_path: Path, capsys: pytest
     with pytest.raises(ZeroDivisionError):
         climb(task, run, progress=Breaks())
     assert command("watch", str(run)) == 0
-    assert "It died before it finished" in capsys.readouterr().err
+    assert (
+        "It died before it finished: it crashed, was killed, or did not end soon enough after a signal (such as Ctrl-C). No process"
+        in capsys.readouterr().err
+    )
 
 
 class Breaks(SilentProgress):
@@ -318,7 +318,7 @@ def test_a_climb_that_reached_a_limit_did_not_die(tmp_path: Path) -> None:
     with pytest.raises(BudgetError):
         climb(task, tmp_path / "run")
     [sight] = follow(tmp_path / "run")
-    assert (sight.state, sight.stopped_by) == ("stopped", "limit")
+    assert (sight.state, sight.stopped) == ("stopped", ClimbStopped(by="limit"))
 
 
 def test_watching_a_finished_run_prints_its_ladder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ class LiveProgress:
         self._clock, self._began, self._shown_at = clock, clock(), clock()
         self._view: RunView | None = None
         self._stage = Stage(label="")
-        self._note, self._begun = "", 0
+        self._begun = 0
         self.live = Live(
             console=console,
             get_renderable=self.drawn,
@@ -71,7 +71,7 @@ class LiveProgress:
         )
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._began, self._begun, self._note = self._clock(), done, ""
+        self._began, self._begun = self._clock(), done
         self._shown_at = self._began
         self._stage = Stage(label=label, total=total, done=done)
 
@@ -79,11 +79,11 @@ class LiveProgress:
         self._stage = self._stage.model_copy(update={"split": "train"})
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self._note = safe_text(note) or self._note
         done, total = self._stage.done + amount, self._stage.total
         self._shown_at = self._clock()
         eta_s = time_left_s(self._shown_at - self._began, self._begun, done, total)
-        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s})
+        update = {"done": done, "eta_s": eta_s, "note": note or self._stage.note}
+        self._stage = self._stage.model_copy(update=update)
 
     def show(self, view: RunView | None, stage: Stage) -> None:
         """How a run stands, in place of what `stage` and `advance` said alone."""
@@ -95,8 +95,8 @@ class LiveProgress:
     def drawn(self) -> RenderableType:
         """As it is now: time goes on between two reports."""
         stage, since = self._stage, self._clock() - self._shown_at
-        shown_stage = stage.model_copy(update={"label": safe_text(stage.label)})
-        return run_at_work(self._view, shown_stage, self._note, since)
+        shown_stage = stage.model_copy(update={"label": safe_text(stage.label), "note": safe_text(stage.note)})
+        return run_at_work(self._view, shown_stage, since)
 
 
 class LineProgress:

@@ -13,7 +13,7 @@ from lastresort.app.watch import State, follow
 from lastresort.errors import DataError
 from lastresort.foreign import DOCUMENT as MOST
 from lastresort.foreign import read_content
-from lastresort.records.events.run import StoppedBy, StudyBegan
+from lastresort.records.events.run import ClimbStopped, StudyBegan
 
 if TYPE_CHECKING:
     from lastresort.report.study import StudyDocument
@@ -28,7 +28,7 @@ class StudyFolder:
     folder: Path
     began: StudyBegan
     state: State
-    stopped_by: StoppedBy | None
+    stopped: ClimbStopped | None
     done: int | None
     document: StudyDocument | None
 
@@ -49,7 +49,7 @@ class StudyFolder:
         from lastresort.report.words.study import how_to_go_on
 
         makes_rows = self.began.study == "synthetic" and self.began.task is None and self.began.keys is None
-        return how_to_go_on(self.stopped_by, self.command(start), makes_rows=makes_rows, workers=self.began.workers)
+        return how_to_go_on(self.stopped, self.command(start), makes_rows=makes_rows, workers=self.began.workers)
 
     def unfinished(self) -> DataError:
         """Of one that was expected to have finished."""
@@ -81,7 +81,7 @@ def study_in(folder: Path) -> StudyFolder | None:
         return None
     document = _document(folder / DOCUMENT) if snapshot.state == "finished" else None
     done = None if snapshot.study.keys is None or document is not None else rows_kept(folder, snapshot.study.keys)
-    return StudyFolder(folder, snapshot.study, snapshot.state, snapshot.stopped_by, done, document)
+    return StudyFolder(folder, snapshot.study, snapshot.state, snapshot.stopped, done, document)
 
 
 def redraw(found: StudyFolder) -> None:

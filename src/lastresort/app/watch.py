@@ -18,7 +18,7 @@ from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
 from lastresort.records.events import Event
 from lastresort.records.events.base import Stage
-from lastresort.records.events.run import StoppedBy, StudyBegan
+from lastresort.records.events.run import ClimbStopped, StudyBegan
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
@@ -36,7 +36,7 @@ TrainingState = Literal["new", "running", "stopped", "finished"]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """new: events since the snapshot before; all so far in the first. view: None before the task was read. state: stopped where no
-    process is at work on a run that has not finished. stopped_by: what made it stop, None where it died. study: whose folder it
+    process is at work on a run that has not finished. stopped: how it ended, None where it died. study: whose folder it
     is; None of a climb's, and a study has no view.
     """
 
@@ -44,7 +44,7 @@ class Snapshot:
     view: RunView | None
     stage: Stage | None
     state: State
-    stopped_by: StoppedBy | None = None
+    stopped: ClimbStopped | None = None
     study: StudyBegan | None = None
 
 
@@ -67,7 +67,7 @@ def follow(
             view = view_of(fold)
             if not working:
                 state: State = "finished" if fold.finished else "stopped"
-                yield Snapshot(tuple(event for _, event in new_events), view, stage, state, fold.stopped_by, fold.study)
+                yield Snapshot(tuple(event for _, event in new_events), view, stage, state, fold.stopped, fold.study)
                 return
             if new_events or stage != last_stage:
                 yield Snapshot(tuple(event for _, event in new_events), view, stage, "running", study=fold.study)

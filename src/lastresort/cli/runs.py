@@ -65,7 +65,7 @@ def report_command(
     lines = [took_less_here(run), next_step(view, resume), f"report: {found.report}"]
     show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
     if (last := next(follow(run))).state == "stopped":
-        print_note(how_to_resume(last.stopped_by, resume, started=True))
+        print_note(how_to_resume(last.stopped, resume, started=True))
 
 
 def _print_markdown(run: Path, view: RunView) -> None:
@@ -178,7 +178,7 @@ def watch_command(run: Path = Argument(help="Folder of a run or a study: running
         return
     resume = resume_command_here(run, Path.cwd())
     if last.state == "stopped":
-        print_note(how_to_resume(last.stopped_by, resume, started=last.view is not None))
+        print_note(how_to_resume(last.stopped, resume, started=last.view is not None))
     elif last.view is not None and (said := next_step(last.view, resume)):
         print_text(said)
 

@@ -21,6 +21,7 @@ from lastresort.climb.trainings import (
     ended_after,
     own_record,
     signs_in,
+    stage_in,
     trained_ahead,
 )
 from lastresort.errors import DataError
@@ -28,7 +29,12 @@ from lastresort.models.cached import MemoryCache
 from lastresort.records.events.run import RowsTooLong
 from lastresort.records.events.training import CandidateMoved, PassLowered, TrainingEvent, TrainingReached
 from lastresort.records.record import FILE_NAME, Record
-from lastresort.report.words.progress import of_training_begun, of_training_ended, unreadable_lap_line
+from lastresort.report.words.progress import (
+    of_training_begun,
+    of_training_ended,
+    training_so_far,
+    unreadable_lap_line,
+)
 from lastresort.rungs.rung import MakeExecutor, RaceLap, Workbench
 from lastresort.scale.crew import Crew
 from lastresort.scale.work import JobModel, Sign, new_proof
@@ -87,6 +93,9 @@ class LapJob:
 
     def last_sign(self) -> Sign:
         return signs_in(self.own)
+
+    def so_far(self) -> str:
+        return training_so_far(label_of(self.lap), stage_in(self.own))
 
     def trained(self) -> LapBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""

@@ -8,30 +8,34 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Generic
 
+from pydantic import ValidationError
+
 from lastresort.climb.workbench import open_models
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import InfrastructureError, LastresortError
 from lastresort.evals.scorers import build_scorer
+from lastresort.foreign import DOCUMENT, read_content
 from lastresort.models.cached import Cache
 from lastresort.records.atomic import LOCK, LockHeld, disk_errors, locked
+from lastresort.records.events.base import Stage
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.words.progress import of_trainings
 from lastresort.report.words.training import note_line
 from lastresort.rungs.rung import Workbench
-from lastresort.scale.crew import NOTICE_S, ClusterLostError, Crew, Ticket
+from lastresort.scale.crew import NOTICE_S, AnyJob, ClusterLostError, Crew, Ticket
 from lastresort.scale.work import JobModel, JobTrained, R, Sign, TrainingJob, refuse_another_disk
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopFile, StopRequest
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.loop.spawn import TrainingProcesses
-from lastresort.types import Decoding, Example
+from lastresort.types import BarSoFar, Decoding, Example, MeasureSoFar, Progress
 
 LAST_S, SIGNAL_S = 60.0, 15.0  # for trainings to save and end, once a stop is requested, and where that was by a signal
 LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
@@ -85,6 +89,7 @@ class WorkerBench:
                 stop=StopFile(self.stop),
                 preferences=self.preferences,
                 to_resume=self.to_resume,
+                at=progress.at,
                 at_worker=True,
                 processes=processes,
             )
@@ -95,26 +100,48 @@ class WorkerBench:
 
 @dataclass(slots=True)
 class WorkerNotes:
-    """Progress of a worker: what it says is passed on, and a file changes as it gets on. folder: of the training's record."""
+    """Progress of a worker: what it says is passed on, and how far it is stands in a file, every few seconds. folder: of the
+    training's record.
+    """
 
     folder: Path
     said: list[str] = field(default_factory=list)
+    _now: Stage = field(default_factory=lambda: Stage(label=""))
     _shown: float = -math.inf
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._show()
+        self._show({"label": label, "total": total, "done": done, "split": ""})
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self._show()
+        self._show({"done": self._now.done + amount})
+
+    def at(
+        self,
+        rung: str,
+        candidate: str = "",
+        split: str = "",
+        loss: float | None = None,
+        test: BarSoFar | None = None,
+        gate: tuple[MeasureSoFar, ...] = (),
+    ) -> None:
+        self._show({"split": split})
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def _show(self) -> None:
+    def _show(self, update: Mapping[str, object]) -> None:
+        self._now = self._now.model_copy(update=update)
         if time.monotonic() - self._shown >= ALIVE_EVERY_S:
             self._shown = time.monotonic()
             with suppress(OSError):  # what is written for its content says so
-                (self.folder / ALIVE).touch()
+                (self.folder / ALIVE).write_text(self._now.model_dump_json(exclude_defaults=True), encoding="utf-8")
+
+
+def stage_in(folder: Path) -> Stage | None:
+    """What the worker that trains there showed last, None where nothing can be read: it may be at it."""
+    with suppress(OSError, LastresortError, ValidationError):
+        return Stage.model_validate_json(read_content(folder / ALIVE, DOCUMENT))
+    return None
 
 
 def signs_in(folder: Path) -> Sign:
@@ -176,26 +203,38 @@ def trained_ahead(
 ) -> TrainedAhead[R]:
     """stop: the file that tells the trainings to save. arrived, fails_at_once: as of `TrainedAhead`."""
 
-    def show(running: int) -> None:
-        if running:
-            bench.progress.stage(of_trainings(running), None)
-
     return TrainedAhead(
         crew,
         jobs,
         bench.stop,
         arrived=arrived,
         tell=stop.touch,
-        under_way=show,
+        under_way=_UnderWay(bench.progress).show,
         fails_at_once=fails_at_once,
     )
+
+
+class _UnderWay:
+    """Shows how many trainings are at workers, and every few seconds how far each of them is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._count, self._looked = progress, 0, time.monotonic()
+
+    def show(self, jobs: Sequence[AnyJob]) -> None:
+        if len(jobs) != self._count:
+            self._count = len(jobs)
+            if jobs:
+                self._progress.stage(of_trainings(len(jobs)), None)
+        elif time.monotonic() - self._looked >= ALIVE_EVERY_S:
+            self._looked = time.monotonic()
+            self._progress.advance(0, "; ".join(job.so_far() for job in jobs if isinstance(job, TrainingJob)))
 
 
 class TrainedAhead(Generic[R]):
     """As many trainings at once as a crew has room for.
 
     jobs: each is made when it is sent. arrived: given each result in the driver's thread as it comes, in whatever order. tell: has
-    the trainings under way save and end. under_way: called with the number of trainings at workers whenever it has changed.
+    the trainings under way save and end. under_way: called with what is at workers, at each look.
     fails_at_once: whether a failure is raised before its turn.
     """
 
@@ -207,14 +246,14 @@ class TrainedAhead(Generic[R]):
         *,
         arrived: Callable[[R], None],
         tell: Callable[[], None],
-        under_way: Callable[[int], None],
+        under_way: Callable[[Sequence[AnyJob]], None],
         fails_at_once: bool = False,
     ) -> None:
         self._crew, self._jobs, self._stop = crew, jobs, stop
         self._arrived, self._tell, self._under_way = arrived, tell, under_way
         self._sent: deque[tuple[int, Ticket]] = deque()
         self._back: dict[int, JobTrained[R]] = {}
-        self._number = self._shown = 0
+        self._number = 0
         self._is_told, self._fails_at_once = False, fails_at_once
 
     def next(self) -> R:
@@ -257,10 +296,7 @@ class TrainedAhead(Generic[R]):
         while not failures and self._crew.room(1) > 0 and (job := next(self._jobs, None)) is not None:
             self._number += 1
             self._sent.append((self._number, self._crew.submit(job, partial(self._came, self._number))))
-        running = self._crew.at_work
-        if running != self._shown:
-            self._shown = running
-            self._under_way(running)
+        self._under_way(self._crew.at_work)
 
     def _came(self, number: int, found: JobTrained[R]) -> None:
         self._back[number] = found

@@ -93,6 +93,7 @@ class StageWriter:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
+        self._now = self._now.model_copy(update={"note": note or self._now.note})
         self._come_to(self._now.done + amount, max(0.0, self._now.read - amount))
 
     def read(self, prompts: float) -> None:

@@ -11,6 +11,7 @@ from lastresort.errors import (
     BudgetError,
     InfrastructureError,
     InputError,
+    LastresortError,
     PrerequisiteError,
     StopRequestedError,
     TaskError,
@@ -76,7 +77,9 @@ def _is_over(run: Path) -> bool:
 def _goes_on(run: Path) -> bool:
     """Whether the run holds work, or was stopped and said that --resume goes on with it."""
     with Record.open(run, read_only=True, checked=False) as record:
-        return has_begun(record) or bool(record.curves()) or record.last(ClimbStopped) is not None
+        stopped = record.last(ClimbStopped)
+        was_asked = stopped is not None and stopped.by != "error"
+        return has_begun(record) or bool(record.curves()) or was_asked
 
 
 def has_begun(record: Record, rung: str | None = None) -> bool:
@@ -163,7 +166,7 @@ def noted_stop(record: Record, file: StopFile, *, begins: bool) -> Iterator[None
     """
     refuse_study(record)
     fold = fold_of(record)
-    if not begins and not fold.finished and fold.stopped_by is None:
+    if not begins and not fold.finished and fold.stopped is None:
         record.append(ClimbResumed())
     with noted_end(record, file):
         yield
@@ -174,14 +177,14 @@ def note_resumed(record: Record, note_time: Callable[[], None]) -> None:
     note_time: puts the time that opening the model took into the record, since the clock of the run goes on from here.
     """
     fold = fold_of(record)
-    if not fold.finished and fold.stopped_by is not None:
+    if not fold.finished and fold.stopped is not None:
         note_time()
         record.append(ClimbResumed())
 
 
 @contextmanager
 def noted_end(record: Record, file: StopFile) -> Iterator[None]:
-    """The former alone, of a climb or a study."""
+    """The former alone, of a climb or a study. An error is noted, too: not of one that is refused before it begins or goes on."""
     try:
         yield
     except (KeyboardInterrupt, StopRequestedError):
@@ -190,6 +193,17 @@ def noted_end(record: Record, file: StopFile) -> Iterator[None]:
     except BudgetError:
         record.append(ClimbStopped(by="limit"))
         raise
+    except LastresortError as error:
+        with suppress(LastresortError):  # such as a full disk again
+            if _is_under_way(record):
+                record.append(ClimbStopped(by="error", error=str(error)))
+        raise
+
+
+def _is_under_way(record: Record) -> bool:
+    fold = fold_of(record)
+    has_model = fold.study is not None or record.last(ModelOpened) is not None
+    return has_model and not fold.finished and fold.stopped is None
 
 
 def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:

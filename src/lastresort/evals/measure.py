@@ -89,7 +89,11 @@ class CountedAnswers:
     def arrived(self, place: int, answer: Answer) -> None:
         """place: in the batch."""
         self._seen.add(place)
-        if self._clock() - self._shown_at >= self._every_s:
+        if len(self._seen) == 1 and self._every_s:
+            self._shown_at = (
+                self._clock()
+            )  # all others may come with it, from the cache or a worker, and none took so long
+        elif self._clock() - self._shown_at >= self._every_s:
             self._show(len(self._seen))
 
     def rest(self, size: int, note: str = "") -> None:

@@ -50,7 +50,6 @@ from lastresort.records.events.run import (
     JudgeOpened,
     ModelOpened,
     OptionsChosen,
-    StoppedBy,
     StudyBegan,
     StudyFinished,
     TaskPlaced,
@@ -125,7 +124,7 @@ class Fold:
     gated: the rung whose system was gated last. judged: by item and answer; one that is met again counts once. decided: the
     decision, until a rung goes on. reuse: of the test items, as the last decision found it. finished: everything is written, and
     no rung, gate or comparison went on since.
-    stopped_by: what asked the climb to stop, where it did and has not gone on since. study: None of a climb.
+    stopped: how the climb ended early, where it did and has not gone on since. study: None of a climb.
     """
 
     task: dict[str, Any] | None = None
@@ -144,7 +143,7 @@ class Fold:
     decided: RunView | None = None
     reuse: ReuseView | None = None
     finished: bool = False
-    stopped_by: StoppedBy | None = None
+    stopped: ClimbStopped | None = None
     study: StudyBegan | None = None
 
     @classmethod
@@ -383,11 +382,11 @@ def _take(run: Fold, event: Event) -> None:
         case ClimbFinished() | StudyFinished():
             run.finished = True
         case ClimbStopped():
-            run.stopped_by = event.by
+            run.stopped = event
         case ClimbResumed():
-            run.stopped_by = None
+            run.stopped = None
         case StudyBegan():
-            run.study, run.finished, run.stopped_by = event, False, None
+            run.study, run.finished, run.stopped = event, False, None
         case _:
             _take_of_rung(run, event)
 

@@ -47,16 +47,16 @@ BLOCKS, SPARKS = "▁▂▃▄▅▆▇█", 30
 BAR = 20
 
 
-def run_at_work(view: RunView | None, stage: Stage | None, note: str = "", since_s: float = 0.0) -> RenderableType:
-    """What the run is at, how fast and for how long, what it has spent, and the ladder so far. note: behind how far it is. since_s:
-    how long ago the stage was so.
+def run_at_work(view: RunView | None, stage: Stage | None, since_s: float = 0.0) -> RenderableType:
+    """What the run is at, how fast and for how long, what it has spent, and the ladder so far. since_s: how long ago the stage was
+    so.
 
     The ladder comes last, since a live display is cut where the terminal ends.
     """
     parts: list[RenderableType] = []
     if stage is not None and stage.label:
         parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
-        noted = printable(note) if stage.loss is None else ""  # the loss has a line of its own
+        noted = printable(stage.note) if stage.loss is None else ""  # the loss has a line of its own
         told = " · ".join(part for part in (progress.rate_line(stage, since_s), noted) if part)
         if stage.total or told:
             parts.append(

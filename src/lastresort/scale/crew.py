@@ -172,9 +172,9 @@ class Crew:
         return queued * max(1, self._capacity) - sum(ticket.wanted for ticket in under_way)
 
     @property
-    def at_work(self) -> int:
-        """How many jobs are at workers."""
-        return sum(map(len, self._at.values()))
+    def at_work(self) -> list[AnyJob]:
+        """The jobs that are at workers."""
+        return [ticket.job for jobs in self._at.values() for ticket in jobs]
 
     def count_room(self, every_s: float = 0.0) -> None:
         """Ask how many workers there is room for: that changes as machines come and go. Not again within every_s."""

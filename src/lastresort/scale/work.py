@@ -185,6 +185,9 @@ class TrainingJob(Protocol[R_co]):
     def last_sign(self) -> Sign:
         """Changes as the training gets on, wherever it runs."""
 
+    def so_far(self) -> str:
+        """What it is, and how far its worker last showed that it is."""
+
     def trained(self) -> R_co:
         """Train, or go on. Raises StopRequestedError, after a checkpoint, where it is told to stop."""
 

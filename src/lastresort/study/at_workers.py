@@ -2,7 +2,7 @@
 
 A worker trains in the cell's folder, as the driver would, and then answers dev and the unrelated requests with the adapter. Its
 answers go into the driver's cache, and the driver measures from there as it would alone. So scorers, judges and rows stay with the
-driver, and its rows come in the order of the grid, whoever was quicker.
+driver, and its rows come in the order in which the trainings began, whoever was quicker.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from lastresort.climb.trainings import (
     base_to_train,
     ended_after,
     signs_in,
+    stage_in,
     trained_ahead,
 )
 from lastresort.errors import DataError
 from lastresort.foreign import ROWS, parse_json, read_content
 from lastresort.models.cached import MemoryCache
 from lastresort.records.atomic import disk_errors
-from lastresort.report.words.progress import of_training_begun, of_training_ended
+from lastresort.report.words.progress import of_training_begun, of_training_ended, training_so_far
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import Crew
 from lastresort.scale.work import JobModel, Sign, new_proof, remove_proofs
@@ -100,6 +101,9 @@ class CellJob:
 
     def last_sign(self) -> Sign:
         return signs_in(cell_folder(self.study, self.wanted.key))
+
+    def so_far(self) -> str:
+        return training_so_far(self.wanted.cell.label, stage_in(cell_folder(self.study, self.wanted.key)))
 
     def trained(self) -> CellBack:
         """Raises PrerequisiteError where this machine sees another folder than the driver."""

@@ -21,7 +21,7 @@ from lastresort.records.chain import SOURCES, Table
 from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import Stage
-from lastresort.records.events.run import StoppedBy, TaskRead
+from lastresort.records.events.run import ClimbStopped, TaskRead
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of, refuse_study, task_file_of
 from lastresort.report.decision import view_of
@@ -39,7 +39,7 @@ class RunState:
     """A run at one moment. view: None before it has read its task. state: stopped where no process works on it before its end.
 
     home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read,
-    or is not as the run wrote it, "" where it is. stopped_by: what asked a stopped run to stop, None where nothing did: it died.
+    or is not as the run wrote it, "" where it is. stopped: how a run ended that stopped, None where it died.
     extent: see `Record.newest`. clock: how long it took so far.
     """
 
@@ -51,7 +51,7 @@ class RunState:
     began: datetime | None = None
     changed: datetime | None = None
     fault: str = ""
-    stopped_by: StoppedBy | None = None
+    stopped: ClimbStopped | None = None
     extent: tuple[int, int] = (0, 0)
     clock: RunClock | None = None
 
@@ -306,7 +306,7 @@ def _read(folder: Path, working: bool, tasks: Path, before: RunState | None, sou
             home = _home(record, folder, tasks)
             return RunState(
                 folder.name, state, view_of(fold), record.stage(), home, began, changed,
-                stopped_by=fold.stopped_by, extent=extent, clock=clock_of(record),
+                stopped=fold.stopped, extent=extent, clock=clock_of(record),
             )  # fmt: skip
     except LastresortError as error:
         fault = str(error)

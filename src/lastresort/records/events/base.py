@@ -59,8 +59,8 @@ READ = 0.5  # of the work on an item, once its prompt is read: what its answer t
 class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss:
     of the last step of a training. losses: of its last steps, up to LOSSES. read: prompts that are read, in part too, and not
-    answered. eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far. test: while the bar is tested.
-    gate: its measures, after its first look.
+    answered. note: shown behind how far it is. eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far.
+    test: while the bar is tested. gate: its measures, after its first look.
     """
 
     # Nothing is decided from it, so a record with more in it can still be read.
@@ -75,6 +75,7 @@ class Stage(EventValue):
     total: int | None = None
     loss: float | None = None
     losses: tuple[float, ...] = ()
+    note: str = ""
     eta_s: float | None = None
     spent_s: float = 0.0
     spent_usd: float = 0.0

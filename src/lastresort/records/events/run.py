@@ -216,16 +216,17 @@ class ClimbDecided(BaseEvent):
     decision: RunView
 
 
-StoppedBy = Literal["file", "signal", "limit"]
+StoppedBy = Literal["file", "signal", "limit", "error"]
 
 
 class ClimbStopped(BaseEvent):
-    """The climb, or the study, stopped before its end as it was asked to. by: a file in its folder, a signal to its process, or a
-    limit of the task. One that was killed or that failed writes none.
+    """The climb, or the study, ended before its end. by: a file in its folder, a signal to its process, a limit of the task, or an
+    error. error: in words, "" otherwise. One that was killed or that crashed writes none.
     """
 
     kind: Literal["climb_stopped"] = "climb_stopped"
     by: StoppedBy
+    error: str = ""
 
 
 class ClimbResumed(BaseEvent):

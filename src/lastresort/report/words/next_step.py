@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
-from lastresort.records.events.run import StoppedBy
+from lastresort.records.events.run import ClimbStopped
 from lastresort.report.words.progress import end_line
 from lastresort.report.words.verdicts import beyond
 from lastresort.report.words.wording import capital, counted, forecast_figures, listed, rung_in_prose, spaced
@@ -43,9 +43,9 @@ def next_step(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] 
     return f"Next: {' Or '.join(ways)}" if ways else None
 
 
-def how_to_resume(by: StoppedBy | None, resume: str, *, started: bool) -> str:
+def how_to_resume(stopped: ClimbStopped | None, resume: str, *, started: bool) -> str:
     """How a run that no process works on ended without a decision, and the command that takes it up."""
-    return f"{end_line(by, started=started)} No process is running this climb. To resume it: {resume}"
+    return f"{end_line(stopped, started=started)} No process is running this climb. To resume it: {resume}"
 
 
 def of_rung_ahead(at: str, ahead: value.RungAhead) -> str:

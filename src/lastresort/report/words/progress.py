@@ -14,7 +14,7 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.records.events import Event
 from lastresort.records.events.after_test import GateRun, RepairTested, RepairTried
 from lastresort.records.events.base import Stage
-from lastresort.records.events.run import ClimbDecided, StoppedBy, TaskRead
+from lastresort.records.events.run import ClimbDecided, ClimbStopped, TaskRead
 from lastresort.records.events.search import (
     CandidateMeasured,
     PromptOptimised,
@@ -114,6 +114,14 @@ def of_trainings(number: int) -> str:
     return f"{counted(number, 'training')} at workers"
 
 
+def training_so_far(label: str, stage: Stage | None) -> str:
+    """`sft, 34 examples, seed 0: step 12 of 60`. stage: that its worker showed last, None without one."""
+    if stage is None or not stage.total:
+        return label
+    unit = "step " if stage.split == "train" else ""
+    return f"{label}: {unit}{count(min(stage.done, stage.total))} of {count(stage.total)}"
+
+
 def crew_line(note: CrewNote) -> str:
     """What a user hears of the workers of a command."""
     from lastresort.scale.crew import WaitingForRoom
@@ -176,20 +184,20 @@ def cut_line(rung: str, cut: int, n: int, limit: int) -> str:
     return f"{rung}: {of_cut(cut, n, limit)}"
 
 
-def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
+def end_line(stopped: ClimbStopped | None, *, started: bool = True) -> str:
     """Of a run that no process works on before its end. started: whether it has read its task."""
     before = f"before it {'finished' if started else 'started'}"
-    match by:
+    if stopped is None:
+        return f"It died {before}: it crashed, was killed, or did not end soon enough after a signal (such as Ctrl-C)."
+    match stopped.by:
         case "file":
             return f"You stopped it {before}."
         case "signal":
             return f"A signal to its process (such as Ctrl-C) stopped it {before}."
         case "limit":
             return f"It reached a limit of its task (limits.hours or limits.usd) {before}."
-        case None:
-            return (
-                f"It died {before}: it crashed, was killed, or did not end soon enough after a signal (such as Ctrl-C)."
-            )
+        case "error":
+            return f"It ended with an error {before}: {stopped.error}"
 
 
 def laps_line(laps: Sequence[LapTrained]) -> str:

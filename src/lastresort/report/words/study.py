@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from lastresort.evals.evidence.crossing import CurveCrossing
 from lastresort.evals.evidence.learning_curve import GainAt, LearningCurve, NoForecast, WhyNoForecast
-from lastresort.records.events.run import StoppedBy
+from lastresort.records.events.run import ClimbStopped
 from lastresort.report.words.progress import end_line
 from lastresort.report.words.wording import (
     capital,
@@ -92,14 +92,14 @@ MAKES_ROWS = (
 )
 
 
-def how_to_go_on(by: StoppedBy | None, command: str | None, *, makes_rows: bool, workers: bool) -> str:
+def how_to_go_on(stopped: ClimbStopped | None, command: str | None, *, makes_rows: bool, workers: bool) -> str:
     """How a study that no process is working on ended, and what resumes it. command: None where it is not known. makes_rows:
     whether the command that began it may still be making the rows that the study compares. workers: whether workers did its cells.
     """
-    if by is None and makes_rows:
+    if stopped is None and makes_rows:
         return MAKES_ROWS
-    early = REFUSED_OR_DIED if by is None else end_line(by)
-    first = "raise the limit and " if by == "limit" else ""
+    early = REFUSED_OR_DIED if stopped is None else end_line(stopped)
+    first = "raise the limit and " if stopped is not None and stopped.by == "limit" else ""
     again = "give the command that began it again" if command is None else f"run: {command}"
     if workers and command is not None:
         again += " (it runs on this machine alone: add --ray, as before, for workers)"

@@ -205,8 +205,8 @@ def now(site: Site, name: str) -> Now:
     since = resumed[name].log_bytes if failed else 0
     # One that was stopped stays so until a process goes on with it. One that wrote later was refused, or killed before that.
     unended = found.clock is not None and not found.clock.ended
-    failed = failed or (stopped and found.stopped_by is not None and unended and not starting)
-    died = failed or (stopped and found.stopped_by is None)
+    failed = failed or (stopped and found.stopped is not None and unended and not starting)
+    died = failed or (stopped and found.stopped is None)
     undecided = [] if working or starting or found.fault else _undecided(found.view)
     more = _said_of(one for one in undecided if not _lacks_labels(one[1]))
     ahead, ahead_said = ("", "") if starting else _ahead(found)
@@ -216,11 +216,11 @@ def now(site: Site, name: str) -> Now:
     return Now(
         run=found,
         line=progress.of_stage(stage) if working and stage is not None else "",
-        pace=tuple(progress.rate_parts(stage)) if working and stage is not None else (),
+        pace=_pace(stage) if working and stage is not None else (),
         left_s=_left_s(stage, found.took_s) if working and stage is not None else None,
         stopping=working and (folder / STOP).exists(),
         starting=starting,
-        ended=progress.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
+        ended=progress.end_line(found.stopped, started=found.view is not None) if stopped else "",
         at=progress.stage_line(stage.model_copy(update={"eta_s": None})) if stopped and stage is not None else "",
         laps="" if found.state == "finished" or stage is None else _laps(site, name, stage.rung),
         last=jobs.last_words(site.workspace.runs, folder, found.changed, after_bytes=since) if died else (),
@@ -232,6 +232,11 @@ def now(site: Site, name: str) -> Now:
         ahead=ahead,
         ahead_said=ahead_said,
     )
+
+
+def _pace(stage: Stage) -> tuple[str, ...]:
+    noted = stage.note if stage.loss is None else ""  # the loss is in the line of the stage
+    return (*progress.rate_parts(stage), *([noted] if noted else []))
 
 
 def _laps(site: Site, name: str, rung: str) -> str:
