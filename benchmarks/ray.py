@@ -1,5 +1,5 @@
 """Two Ray workers of one thread each against one process of one thread, on the same batches of prompts, and of the gate's general
-suite; what a job costs beyond its work; and, with --study, a whole study of 26 cells, as commands with their start (25 minutes).
+suite; what a job costs beyond its work; and, with --study, a whole study of 38 cells, as commands with their start (25 minutes).
 
 Run on a quiet machine with two cores:
 
@@ -83,7 +83,7 @@ def study_seconds(*options: str) -> float:
         study = [sys.executable, "-m", "lastresort", "study", "crossover", str(task), "--out", f"{name}/study"]
         began = time.perf_counter()
         subprocess.run(
-            [*study, "--sizes", "34,68", "--seeds", "3", *options],
+            [*study, "--sizes", "34,68,136", "--seeds", "3", *options],
             env={**os.environ, "LASTRESORT_CACHE": str(cache)},
             check=True,
         )
