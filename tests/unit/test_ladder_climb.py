@@ -179,6 +179,36 @@ def test_a_resume_that_is_refused_leaves_a_run_that_was_stopped_as_it_was(tmp_pa
         assert len(record.all(ClimbResumed)) == 1
 
 
+class Fails(SilentProgress):
+    """Ends the climb at its first answer."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        raise self._error
+
+
+def test_a_resume_that_is_refused_leaves_a_run_that_died_as_it_was(tmp_path: Path) -> None:
+    """By a changed task at once, by another model as it is opened. An error of one that goes on is noted."""
+    folder, path = tmp_path / "run", scripted_task(tmp_path / "task", quality=GOOD_SHOTS)
+    script, changed = tmp_path / "task" / "script.json", {"bar: 0.8": "bar: 0.7", '"unknown"': '"no idea"'}
+    with pytest.raises(ZeroDivisionError):
+        climb(load_task(path), folder, progress=Fails(ZeroDivisionError()))
+    for file, (old, new) in zip((path, script), changed.items(), strict=True):
+        before = file.read_text()
+        file.write_text(before.replace(old, new), encoding="utf-8")
+        with pytest.raises(TaskError, match="began with"):
+            climb(load_task(path), folder)
+        with Record.open(folder) as record:
+            assert fold_of(record).stopped is None
+        file.write_text(before, encoding="utf-8")
+    with pytest.raises(InfrastructureError):
+        climb(load_task(path), folder, progress=Fails(InfrastructureError("the endpoint is gone")))
+    with Record.open(folder) as record:
+        assert fold_of(record).stopped == ClimbStopped(by="error", error="the endpoint is gone.")
+
+
 def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"split\.test.*a test set of 20.*at least 31"):
         run(tmp_path, GOOD_SHOTS, task={"split": {"dev": 60, "test": 20}, "bar": 0.9})

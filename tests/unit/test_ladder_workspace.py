@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
+from lastresort.climb.workspace import (
+    new_run,
+    newest_run,
+    note_resumed,
+    run_lock,
+    shared_folder,
+    withdrawn_if_refused,
+)
 from lastresort.errors import (
     DataError,
     InfrastructureError,
@@ -20,10 +27,11 @@ from lastresort.errors import (
 )
 from lastresort.records.database import Database, connect
 from lastresort.records.document import Statement
-from lastresort.records.events.run import ClimbFinished, ClimbStopped, ModelOpened
+from lastresort.records.events.run import ClimbFinished, ClimbResumed, ClimbStopped, ModelOpened
 from lastresort.records.events.search import RungGivenUp
 from lastresort.records.record import Record
 from lastresort.records.record_file import RecordGoneError
+from lastresort.records.view import fold_of
 from lastresort.systems.running import winner_status
 
 
@@ -85,6 +93,22 @@ def test_a_run_that_was_stopped_before_its_first_rung_is_the_one_that_goes_on(tm
         record.append(ClimbStopped(by="signal"))
     begun(tmp_path / "a-3")
     assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-2"
+    with Record.open(tmp_path / "a-2") as record:
+        record.append(ClimbResumed())
+        record.append(ClimbStopped(by="error", error="the endpoint is gone."))
+    assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-2", "also after an error"
+    with Record.open(tmp_path / "a-3") as record:
+        record.append(ClimbStopped(by="error", error="the endpoint is gone."))
+    assert newest_run(tmp_path, "a", unfinished=True) == tmp_path / "a-2", "an error alone is no request"
+
+
+def test_a_finished_run_that_was_stopped_as_it_was_opened_goes_on_like_any_other(tmp_path: Path) -> None:
+    with Record.open(begun(tmp_path / "a-1")) as record:
+        record.append(ClimbFinished())
+        record.append(ClimbStopped(by="signal"))
+        note_resumed(record, lambda: None)
+        assert fold_of(record).stopped is None
+        assert fold_of(record).finished
 
 
 @pytest.mark.parametrize(

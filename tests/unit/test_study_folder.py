@@ -167,6 +167,20 @@ def test_a_rerun_that_is_refused_leaves_the_end_as_it_was(
     assert found.answer in " ".join(out.split())
 
 
+@pytest.mark.slow
+def test_a_rerun_that_is_refused_leaves_a_study_that_died_as_it_was(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_long = InputError("found a row that is too long")
+    for name, end in (("run_prompts", Cut()), ("refuse_what_fits_no_prompt", too_long)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"lastresort.study.run.{name}", Mock(side_effect=end))
+            with pytest.raises(type(end)):
+                run_study(own, QUIET)
+    assert command("report", "studies/own") == 0
+    assert "It ended before it finished: it was refused, failed, was killed" in capsys.readouterr().err
+
+
 def test_a_folder_holds_one_kind_of_study(own: StudyRequest) -> None:
     with pytest.raises(Cut):
         run_study(own, CutAt("opening the model", 3))

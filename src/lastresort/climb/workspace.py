@@ -19,7 +19,7 @@ from lastresort.errors import (
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
 from lastresort.records.events.base import OfRung
-from lastresort.records.events.run import ClimbResumed, ClimbStopped, ModelOpened
+from lastresort.records.events.run import BudgetSpent, ClimbResumed, ClimbStopped, ModelOpened, StudyBegan
 from lastresort.records.events.search import RungGivenUp, RungGoneOn, RungPlanned, RungSkipped, SystemFrozen
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
@@ -77,8 +77,7 @@ def _is_over(run: Path) -> bool:
 def _goes_on(run: Path) -> bool:
     """Whether the run holds work, or was stopped and said that --resume goes on with it."""
     with Record.open(run, read_only=True, checked=False) as record:
-        stopped = record.last(ClimbStopped)
-        was_asked = stopped is not None and stopped.by != "error"
+        was_asked = any(stopped.by != "error" for stopped in record.all(ClimbStopped))
         return has_begun(record) or bool(record.curves()) or was_asked
 
 
@@ -177,14 +176,17 @@ def note_resumed(record: Record, note_time: Callable[[], None]) -> None:
     note_time: puts the time that opening the model took into the record, since the clock of the run goes on from here.
     """
     fold = fold_of(record)
-    if not fold.finished and fold.stopped is not None:
+    if fold.stopped is not None:
         note_time()
         record.append(ClimbResumed())
 
 
 @contextmanager
 def noted_end(record: Record, file: StopFile) -> Iterator[None]:
-    """The former alone, of a climb or a study. An error is noted, too: not of one that is refused before it begins or goes on."""
+    """Record how a climb or a study ends inside: by a request, a limit, or an error of ours. A session that is refused before it
+    begins or goes on leaves the earlier end as it was, also that of one that died.
+    """
+    worked_before, newest = _has_worked(record), record.newest()[0]
     try:
         yield
     except (KeyboardInterrupt, StopRequestedError):
@@ -195,15 +197,32 @@ def noted_end(record: Record, file: StopFile) -> Iterator[None]:
         raise
     except LastresortError as error:
         with suppress(LastresortError):  # such as a full disk again
-            if _is_under_way(record):
+            if _is_under_way(record) and (not worked_before or _went_on(record, newest)):
                 record.append(ClimbStopped(by="error", error=str(error)))
         raise
+
+
+def _has_worked(record: Record) -> bool:
+    """Whether a session of the climb, or of the study, got so far that nothing refused it any more."""
+    study = record.last(StudyBegan)
+    return record.last(ModelOpened) is not None if study is None else study.keys is not None
 
 
 def _is_under_way(record: Record) -> bool:
     fold = fold_of(record)
     has_model = fold.study is not None or record.last(ModelOpened) is not None
     return has_model and not fold.finished and fold.stopped is None
+
+
+def _went_on(record: Record, since: int) -> bool:
+    """Whether the session that began after this event got so far. Of a climb that had died its time says so, which is
+    noted as left where it is refused.
+    """
+    events = [event for _, event in record.since(since)]
+    spent = [event for event in events if isinstance(event, BudgetSpent)]
+    is_climb = record.last(StudyBegan) is None
+    goes_on = any(isinstance(event, ClimbResumed | StudyBegan) for event in events)
+    return goes_on or (is_climb and bool(spent) and not spent[-1].left)
 
 
 def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:
