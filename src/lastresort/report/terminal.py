@@ -59,11 +59,9 @@ def run_at_work(view: RunView | None, stage: Stage | None, since_s: float = 0.0)
         noted = printable(stage.note) if stage.loss is None else ""  # the loss has a line of its own
         told = " · ".join(part for part in (progress.rate_line(stage, since_s), noted) if part)
         if stage.total or told:
-            parts.append(
-                Text(
-                    f"{progress_bar(int(stage.worked), stage.total)} {told}".strip(), no_wrap=True, overflow="ellipsis"
-                )
-            )
+            line = f"{progress_bar(int(stage.worked), stage.total)} {told}".strip()
+            # Without a total it may say of each of several trainings how far it is.
+            parts.append(Text(line, no_wrap=bool(stage.total), overflow="ellipsis"))
         if stage.loss is not None:
             parts.append(Text(f"loss {sparkline(stage.losses)} {stage.loss:.3f}"))
         if stage.spent_s:
