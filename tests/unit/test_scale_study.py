@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -49,7 +50,16 @@ from lastresort.report.words.progress import training_so_far, trains_here_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.cluster import RayActor, WorkerRoom
-from lastresort.scale.crew import TRAININGS, AnyJob, ClusterLostError, Crew, JobBack, News
+from lastresort.scale.crew import (
+    TRAININGS,
+    AnyJob,
+    ClusterLostError,
+    Crew,
+    JobBack,
+    News,
+    WorkerLost,
+    WorkerReady,
+)
 from lastresort.scale.work import NO_SIGN, BatchJob, JobModel, JobTrained, Sign, TrainingJob, TrainingWorker
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopSignal
@@ -384,9 +394,9 @@ def test_what_interrupts_the_driver_ends_the_workers_and_the_same_command_goes_o
 def test_a_training_that_diverges_says_what_it_says_in_one_process(
     tmp_path: Path, spread: Spread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of another cell: one process begins with the fewest examples, workers with the most."""
     spread(WorkersHere(), WorkersHere(room=lambda: 3))
     monkeypatch.setattr("lastresort.study.cells.SupervisedTraining.to_stop", lambda *_: float("inf"))
-    """Of another cell: one process begins with the fewest examples, workers with the most."""
     said = []
     for ray, n in ((None, 16), ("local", 40)):
         with pytest.raises(DataError, match=f"Leave {n} examples out with --sizes") as error:
@@ -676,6 +686,20 @@ def test_the_driver_shows_how_far_each_training_is(tmp_path: Path, monkeypatch: 
     assert "training 7; training 8" in text.export_text()
 
 
+def test_what_is_at_workers_is_shown_again_once_the_driver_has_shown_other_work(tmp_path: Path) -> None:
+    """Also where another training began meanwhile, so that there are as many as before."""
+    model, progress = scripted(tmp_path), Scissors()
+    crew, jobs = Crew(WorkersHere(), print, kind=TRAININGS), (Numbered(model, number) for number in range(20))
+    show = _UnderWay(progress).show
+    ahead = TrainedAhead(crew, jobs, NEVER, arrived=lambda _: None, tell=lambda: None, under_way=show)
+    for _ in range(3):
+        ahead.next()
+    progress.stage("sft, seed 0: dev", 20)
+    ahead.next()
+    assert progress.labels[-1] == "2 trainings at workers"
+    ahead.end(0.0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "first", "passes"), [("min-data", "sft, 40 examples, seed 0", 1), ("orpo-vs-dpo", "dpo, seed 0", 2)]
@@ -692,6 +716,42 @@ def test_the_driver_sees_that_a_cell_at_a_worker_gets_on(
     assert before == set()
     assert {RECORD, ALIVE} <= after
     assert workers.shown.count(0) >= passes
+
+
+class Lost(WorkersHere):
+    """Gives this news. Like a cluster it knows no worker that has ended."""
+
+    def __init__(self, *news: News) -> None:
+        super().__init__()
+        self.news, self.there = deque(news), set[int]()
+
+    def start(self, worker: int) -> None:
+        self.there.add(worker)
+
+    def send(self, worker: int, number: int, job: AnyJob) -> None:
+        assert worker in self.there
+
+    def end(self, worker: int) -> None:
+        self.there.remove(worker)
+
+    def next(self, timeout_s: float) -> News | None:
+        news = self.news.popleft() if self.news else None
+        if isinstance(news, WorkerLost):
+            self.end(news.worker)
+        return news
+
+
+def test_a_worker_that_is_lost_as_it_starts_while_others_save_is_not_ended_again(tmp_path: Path) -> None:
+    workers = Lost(WorkerReady(1), WorkerLost(2, "no memory"), JobBack(1, 1, JobTrained(0)))
+    crew, back = Crew(workers, print, kind=TRAININGS, clock=count().__next__), list[JobTrained[int]]()
+    crew.count_room()
+    for number in range(2):
+        crew.submit(Numbered(scripted(tmp_path), number), back.append)
+    crew._take(workers.next(0.0))
+    crew.drain(60.0)
+    crew.end()
+    assert back == [JobTrained(0)]
+    assert workers.there == set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -801,13 +861,8 @@ def test_a_local_cluster_without_room_for_a_training_leaves_it_to_the_driver(
     assert progress.said == [trains_here_line("1 CPU")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("room", "shared"), [(2, True), (1, False)])
-def test_the_workers_that_answered_train_where_that_takes_none_away(
-    room: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """room: for trainings, where there is room for two workers that answer."""
-    answering, training = WorkersHere(), WorkersHere(room=lambda: room)
+def on_cluster(answering: WorkersHere, training: WorkersHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has studies find these workers on a cluster."""
     own = WorkerRoom(1)
     cluster = SimpleNamespace(
         address="local",
@@ -817,14 +872,35 @@ def test_the_workers_that_answered_train_where_that_takes_none_away(
         answering=lambda progress: answering,
     )
     monkeypatch.setattr("lastresort.app.spread._connected", lambda *_: nullcontext(cluster))
-    found = run_study(request(tmp_path, ray="local"), SilentProgress()).document
-    assert found.seconds > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("room", "shared"), [(2, True), (1, False)])
+def test_the_workers_that_answered_train_where_that_takes_none_away(
+    room: int, shared: bool, tmp_path: Path, alone: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """room: for trainings, where there is room for two workers that answer."""
+    answering, training = WorkersHere(), WorkersHere(room=lambda: room)
+    on_cluster(answering, training, monkeypatch)
+    run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert rows(tmp_path) == alone
     answered = [job for job in training.begun if not isinstance(job, CellJob)]
     assert bool(answered) == shared
     assert bool(answering.begun) != shared
     assert sum(isinstance(job, CellJob) for job in training.begun) == 4
     assert training._workers == {} == answering._workers, "all end"
-    assert len(training.ended) == room, "none started anew"
+    assert len(training.ended) == room, "no others were started"
+
+
+@pytest.mark.slow
+def test_workers_that_answered_end_where_no_training_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = WorkersHere()
+    on_cluster(WorkersHere(), training, monkeypatch)
+    monkeypatch.setattr("lastresort.study.at_workers.base_to_train", fails(InfrastructureError("the disk is full")))
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        run_study(request(tmp_path, ray="local"), SilentProgress())
+    assert training.ended
+    assert training._workers == {}
 
 
 def test_at_workers_the_longest_training_of_a_seed_begins_first() -> None:

@@ -100,8 +100,8 @@ class WorkerBench:
 
 @dataclass(slots=True)
 class WorkerNotes:
-    """Progress of a worker: what it says is passed on, and how far it is stands in a file, every few seconds. folder: of the
-    training's record.
+    """Progress of a worker: what it says is passed on, and a file shows how far it is, every few seconds. folder: of the training's
+    record.
     """
 
     folder: Path
@@ -221,21 +221,23 @@ class _UnderWay:
         self._progress, self._count, self._looked = progress, 0, time.monotonic()
 
     def show(self, jobs: Sequence[AnyJob]) -> None:
-        if len(jobs) != self._count:
-            self._count = len(jobs)
-            if jobs:
-                self._progress.stage(of_trainings(len(jobs)), None)
+        """jobs: at workers; none as a wait begins, since the driver has shown other work meanwhile."""
+        trainings = [job for job in jobs if isinstance(job, TrainingJob)]
+        if len(trainings) != self._count:
+            self._count = len(trainings)
+            if trainings:
+                self._progress.stage(of_trainings(len(trainings)), None)
         elif time.monotonic() - self._looked >= ALIVE_EVERY_S:
             self._looked = time.monotonic()
-            self._progress.advance(0, "; ".join(job.so_far() for job in jobs if isinstance(job, TrainingJob)))
+            self._progress.advance(0, "; ".join(job.so_far() for job in trainings))
 
 
 class TrainedAhead(Generic[R]):
     """As many trainings at once as a crew has room for.
 
     jobs: each is made when it is sent. arrived: given each result in the driver's thread as it comes, in whatever order. tell: has
-    the trainings under way save and end. under_way: called with what is at workers, at each look.
-    fails_at_once: whether a failure is raised before its turn.
+    the trainings under way save and end. under_way: called with what is at workers, at each look, and with nothing as a wait
+    begins. fails_at_once: whether a failure is raised before its turn.
     """
 
     def __init__(
@@ -262,6 +264,7 @@ class TrainedAhead(Generic[R]):
         Raises its error; that of a request to stop, once the trainings under way have saved; InfrastructureError where workers are
         lost again and again with one training.
         """
+        self._under_way(())
         self._crew.count_room()
         self._look()
         number, ticket = self._sent[0]

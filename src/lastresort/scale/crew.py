@@ -158,7 +158,7 @@ class Crew:
         self._is_stopped = False
 
     def turn_to(self, kind: JobKind) -> None:
-        """Jobs of another kind from now on, at the same workers. Of the kind before, nobody waits for any."""
+        """Send jobs of another kind to the same workers from now on. Nobody may wait for one of the kind before."""
         self._kind = kind
 
     @property
@@ -252,6 +252,7 @@ class Crew:
         while any(self._at.values()) and self._clock() < until:
             news = self._workers.next(LOOK_S)
             if isinstance(news, WorkerLost):
+                self._starting.discard(news.worker)
                 self._at.pop(news.worker, None)
             else:
                 self._take(news)
