@@ -102,8 +102,8 @@ def study_on_ray(
 
 
 class _StudyCrews:
-    """Those that answer the prompts of a study and those that train then: the same, where as many can train as can answer, which
-    spares the start of others. worker_room: of a training.
+    """The workers that answer the prompts of a study, and those that train afterwards. They are the same where as many can train as
+    can answer, so that no others have to start. worker_room: of a training.
     """
 
     def __init__(self, cluster: _Cluster, worker_room: WorkerRoom) -> None:

@@ -90,9 +90,8 @@ class CountedAnswers:
         """place: in the batch."""
         self._seen.add(place)
         if len(self._seen) == 1 and self._every_s:
-            self._shown_at = (
-                self._clock()
-            )  # all others may come with it, from the cache or a worker, and none took so long
+            # All others may come with it, from the cache or a worker, and none of them took so long.
+            self._shown_at = self._clock()
         elif self._clock() - self._shown_at >= self._every_s:
             self._show(len(self._seen))
 

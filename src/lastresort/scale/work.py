@@ -186,7 +186,7 @@ class TrainingJob(Protocol[R_co]):
         """Changes as the training gets on, wherever it runs."""
 
     def so_far(self) -> str:
-        """What it is, and how far its worker last showed that it is."""
+        """Its name, and how far it was when its worker last showed it."""
 
     def trained(self) -> R_co:
         """Train, or go on. Raises StopRequestedError, after a checkpoint, where it is told to stop."""

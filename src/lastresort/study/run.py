@@ -265,7 +265,7 @@ def in_turn(cells: Iterable[Cell], workers: StudyWorkers | None) -> list[Cell]:
     """The cells of a grid in the order in which they are done.
 
     First the prompts: a training closes the model, and takes the room of the workers that answer. At workers the longest training
-    of a seed begins first, so that none is left with it alone at the end.
+    of a seed begins first, so that no worker is left alone with a long one at the end.
     """
     at_workers = workers is not None and workers.train is not None
     return sorted(cells, key=lambda one: (one.trains, *((one.seed, -one.n) if one.trains and at_workers else (0, 0))))

@@ -59,7 +59,7 @@ READ = 0.5  # of the work on an item, once its prompt is read: what its answer t
 class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss:
     of the last step of a training. losses: of its last steps, up to LOSSES. read: prompts that are read, in part too, and not
-    answered. note: shown behind how far it is. eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far.
+    answered. note: shown after the progress. eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far.
     test: while the bar is tested. gate: its measures, after its first look.
     """
 

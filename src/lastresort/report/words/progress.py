@@ -115,7 +115,7 @@ def of_trainings(number: int) -> str:
 
 
 def training_so_far(label: str, stage: Stage | None) -> str:
-    """`sft, 34 examples, seed 0: step 12 of 60`. stage: that its worker showed last, None without one."""
+    """`sft, 34 examples, seed 0: step 12 of 60`. stage: as its worker showed it last, None where there is none yet."""
     if stage is None or not stage.total:
         return label
     unit = "step " if stage.split == "train" else ""
