@@ -19,7 +19,7 @@ from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.errors import BudgetError, InfrastructureError, StopRequestedError
 from lastresort.evals.scorers import build_scorer
 from lastresort.records.clock import clock_of, worked_s
-from lastresort.records.events.run import BudgetSpent
+from lastresort.records.events.run import BudgetSpent, ClimbStopped
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.records.view import fold_of
@@ -164,7 +164,7 @@ def test_time_in_which_the_model_opens_is_counted_and_the_model_closed(
 def test_a_stopped_climb_goes_on_once_its_model_is_open_and_what_that_took_is_noted_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the clock of its page never goes back, and a process that dies as it checks the judge is seen to have died."""
+    """So that the clock of its page never goes back, and an error as the judge is checked is what the run ended with."""
     task, clock, run = load_task(priced_task(tmp_path / "task", usd=1e9, hours=1)), Clock(), tmp_path / "r"
     with pytest.raises(StopRequestedError):
         climb(task, run, clock=clock, stop=SimpleNamespace(requested=lambda: StopRequest("signal", "stop")))
@@ -185,7 +185,7 @@ def test_a_stopped_climb_goes_on_once_its_model_is_open_and_what_that_took_is_no
         before = events[[event.kind for event in events].index("climb_resumed") - 1]
         assert before == BudgetSpent(seconds=80, usd=0.0)
         assert worked_s(record) == 80
-        assert fold_of(record).stopped is None
+        assert fold_of(record).stopped == ClimbStopped(by="error", error="the judge does not answer.")
         assert clock_of(record).left
 
 
