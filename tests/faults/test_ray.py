@@ -369,8 +369,10 @@ def study(folder: Path, *arguments: str) -> Program:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
+    """In one order: workers train the largest number of examples first."""
     found = [json.loads(line) for line in (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()]
-    return [{name: value for name, value in row.items() if name not in ("seconds", "answer_s")} for row in found]
+    kept = [{name: value for name, value in row.items() if name not in ("seconds", "answer_s")} for row in found]
+    return sorted(kept, key=lambda row: (row["seed"], row["n"], row["way"]))
 
 
 @pytest.fixture(scope="module")
