@@ -785,6 +785,28 @@ def test_a_request_to_stop_ends_a_streamed_answer(server: Endpoint) -> None:
     assert (pieces, answer.text, answer.finish) == (["one"], "one", "length")
 
 
+def test_an_interrupt_as_the_threads_start_tells_them_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what they call would be tried again, and paid for, behind the back of the program."""
+    start, stops = threading.Thread.start, list[threading.Event]()
+    begun = threading.Semaphore(0)
+
+    def work(_: int, stop: threading.Event) -> None:
+        stops.append(stop)
+        begun.release()
+        stop.wait(10)
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        begun.acquire()
+        if len(stops) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_concurrently(work, 2, workers=2, on_result=lambda *_: None)
+    assert stops[0].is_set()
+
+
 def test_a_call_left_behind_is_charged_once(server: Endpoint) -> None:
     """It fails while later calls are under way, and takes none of theirs away."""
     lost: list[float] = []

@@ -43,10 +43,10 @@ def run_concurrently(work: Work[T], count: int, *, workers: int, on_result: Call
         done.put((-1, None, None))
 
     running = min(workers, count)
-    for number in range(running):
-        threading.Thread(target=run, name=f"lastresort-call-{number}", daemon=True).start()
     first_error: BaseException | None = None
     try:
+        for number in range(running):
+            threading.Thread(target=run, name=f"lastresort-call-{number}", daemon=True).start()
         while running:
             index, result, error = done.get()
             if index < 0:
