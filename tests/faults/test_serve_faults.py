@@ -353,6 +353,21 @@ def test_a_hundred_bad_requests_get_one_clear_answer_each(monkeypatch: pytest.Mo
     assert set(statuses) >= {0, 400, 408, 413}
 
 
+def test_a_client_that_still_sends_gets_the_refusal_and_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that closes on what it has not read resets the connection, which can cost the client the answer."""
+    monkeypatch.setattr(transport, "UNWANTED_S", 2.0)
+    with served() as server, socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"GET /" + b"a" * 8_000_000)  # the server answers long before its end
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+        status, _ = only_reply(answer)
+        assert status in STATUSES
+        until(lambda: is_idle(server))  # though this client never closes
+
+
 @pytest.mark.slow
 def test_a_thousand_bad_requests_get_one_clear_answer_each(monkeypatch: pytest.MonkeyPatch) -> None:
     statuses = try_many(1000, monkeypatch)

@@ -63,17 +63,19 @@ class BoundedProtocol(H11Protocol):
 
     _header: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             again = {"retry-after": "1"}
-            self._end_with(Refusal(503, "Too many connections.", code="too_many_connections", headers=again))
+            self._answer_with(Refusal(503, "Too many connections.", code="too_many_connections", headers=again))
+            self._close()  # at once: there are too many
             return
         self._header = self.loop.call_later(HEADER_S, self._header_is_late)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused:
             return
         super().data_received(data)
         self._watch_header()
@@ -139,18 +141,28 @@ class BoundedProtocol(H11Protocol):
     def _unwanted_is_late(self) -> None:
         """Its next request may have begun meanwhile, and has a limit of its own."""
         if self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE:
+            self._close()
+
+    def _end_with(self, refusal: Refusal) -> None:
+        """Without a request that it belongs to. What the client still sends is read and dropped for a while: to close on it would
+        reset the connection, and the client might lose the answer.
+        """
+        self._refused = True
+        self._answer_with(refusal)
+        self.transport.write_eof()
+        self.loop.call_later(UNWANTED_S, self._close)
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
             self.transport.close()
             self._end_unread()
 
-    def _end_with(self, refusal: Refusal) -> None:
-        """Without a request that it belongs to."""
+    def _answer_with(self, refusal: Refusal) -> None:
         body = refusal.body
         headers = {"content-type": "application/json", "content-length": len(body), **refusal.headers}
         lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self.transport.close()
-        self._end_unread()
 
 
 class DrainingServer(Server):
