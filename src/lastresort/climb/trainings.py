@@ -35,7 +35,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopFile, StopRequest
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.loop.spawn import TrainingProcesses
-from lastresort.types import BarSoFar, Decoding, Example, MeasureSoFar, Progress
+from lastresort.types import Decoding, Example, Progress
 
 LAST_S, SIGNAL_S = 60.0, 15.0  # for trainings to save and end, once a stop is requested, and where that was by a signal
 LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
@@ -115,15 +115,7 @@ class WorkerNotes:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._show({"done": self._now.done + amount})
 
-    def at(
-        self,
-        rung: str,
-        candidate: str = "",
-        split: str = "",
-        loss: float | None = None,
-        test: BarSoFar | None = None,
-        gate: tuple[MeasureSoFar, ...] = (),
-    ) -> None:
+    def at(self, rung: str, candidate: str = "", split: str = "", *_: object, **__: object) -> None:
         self._show({"split": split})
 
     def say(self, text: str) -> None:

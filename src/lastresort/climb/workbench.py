@@ -93,8 +93,7 @@ class StageWriter:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
-        self._now = self._now.model_copy(update={"note": note or self._now.note})
-        self._come_to(self._now.done + amount, max(0.0, self._now.read - amount))
+        self._come_to(self._now.done + amount, max(0.0, self._now.read - amount), note)
 
     def read(self, prompts: float) -> None:
         """So many prompts are read and have no answer yet. A training counts steps."""
@@ -103,8 +102,8 @@ class StageWriter:
             self._read_at = self._clock()
             self._come_to(current.done, min(prompts, max(0, current.total - current.done)))
 
-    def _come_to(self, done: int, read: float) -> None:
-        current = self._now.model_copy(update={"done": done, "read": read})
+    def _come_to(self, done: int, read: float, note: str = "") -> None:
+        current = self._now.model_copy(update={"done": done, "read": read, "note": note or self._now.note})
         eta_s = time_left_s(self._clock() - self._began, self._begun, current.worked, current.total)
         too_few = done == self._begun and read < LEAST_READ * ((current.total or 0) - done)
         self._write(current.model_copy(update={"eta_s": None if too_few else eta_s}))

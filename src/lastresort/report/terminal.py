@@ -56,7 +56,7 @@ def run_at_work(view: RunView | None, stage: Stage | None, since_s: float = 0.0)
     parts: list[RenderableType] = []
     if stage is not None and stage.label:
         parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
-        noted = printable(stage.note) if stage.loss is None else ""  # the loss has a line of its own
+        noted = printable(progress.note_of(stage))
         told = " · ".join(part for part in (progress.rate_line(stage, since_s), noted) if part)
         if stage.total or told:
             line = f"{progress_bar(int(stage.worked), stage.total)} {told}".strip()

@@ -267,6 +267,11 @@ def rate_parts(stage: Stage) -> list[str]:
     return parts
 
 
+def note_of(stage: Stage) -> str:
+    """What is shown after the progress; "" of a training, whose loss has a place of its own."""
+    return stage.note if stage.loss is None else ""
+
+
 def stage_left_s(stage: Stage) -> float | None:
     return stage.eta_s if stage.total and stage.done < stage.total else None
 

@@ -235,8 +235,7 @@ def now(site: Site, name: str) -> Now:
 
 
 def _pace(stage: Stage) -> tuple[str, ...]:
-    noted = stage.note if stage.loss is None else ""  # the loss is in the line of the stage
-    return (*progress.rate_parts(stage), *([noted] if noted else []))
+    return tuple(filter(None, (*progress.rate_parts(stage), progress.note_of(stage))))
 
 
 def _laps(site: Site, name: str, rung: str) -> str:
