@@ -115,7 +115,7 @@ def forecast_pairs(request: PairsRequest, progress: Progress) -> PairsForecast:
     progress.stage("reading the task")
     prepared = prepare(task, run_code=False, begins=False)
     _refuse_judge(prepared)
-    return forecast_samples(order, prepared)
+    return forecast_samples(order, prepared, progress)
 
 
 def _named(request: PairsRequest) -> tuple[Task, Path]:

@@ -51,8 +51,8 @@ class Handover:
 class Launch:
     """commands: what start.sh runs in the folder, the last in its place. model: what a client asks for. needs: how it is installed.
 
-    texts: further files. lines: of start.sh, before the commands. entrypoint, arguments: of the image, in the folder. gpu: whether it
-    wants one. environment: of the container.
+    texts: further files. lines: of start.sh, before the commands. entrypoint, arguments: of the image, in the folder. gpu: whether
+    it wants one. environment: of the container.
     """
 
     commands: tuple[tuple[str, ...], ...]

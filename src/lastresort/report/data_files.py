@@ -127,9 +127,9 @@ class SampledAnswers:
 @dataclass(frozen=True, slots=True)
 class PairsForecast:
     """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
-    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts. needed_usd: the limit under which all can be
-    asked for, about; None where none is. Both are None where a price is unknown. limit_usd: what all answers may cost, those kept
-    among them, None for no limit.
+    tokens_in, tokens_out, usd, seconds: of those that are asked for, each as long as allowed, without thoughts. needed_usd: the
+    limit under which all are sure to be asked for; None where none is. Both are None where a price is unknown, seconds where the
+    model's speed is. limit_usd: what all answers may cost, those kept among them, None for no limit.
     """
 
     model: str
@@ -142,6 +142,7 @@ class PairsForecast:
     usd: float | None
     needed_usd: float | None
     limit_usd: float | None
+    seconds: float | None
 
     def as_dict(self) -> JsonObject:
         """As `lastresort data pairs --dry-run --json` prints it."""

@@ -217,7 +217,7 @@ def losses_line(losses: Sequence[float]) -> str:
     return f"Loss of the last {counted(len(losses), 'step')}: {finite[0]:.3f} to {finite[-1]:.3f}"
 
 
-TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"
+TIMING = "timing a few layers of the model on this machine, to forecast how long its work takes"
 
 
 def timed_before(at_s: float, now_s: float) -> str:
