@@ -501,6 +501,28 @@ def test_nothing_is_left_of_what_wrote_no_pairs(tmp_path: Path) -> None:
         pair_samples(sampling(task), SilentProgress())
 
 
+@pytest.mark.parametrize(("of_prose", "warns"), [(9, True), (8, False)])
+def test_pairs_that_reject_nearly_always_by_the_form_come_with_a_warning(
+    routing: Path, of_prose: int, *, warns: bool
+) -> None:
+    """Of ten pairs, each of another row: a label against prose, else against another label."""
+    rows = [
+        {
+            "input": row.input_text,
+            "samples": [row.output, "Let me think about it." if number < of_prose else wrong(row)],
+        }
+        for number, row in enumerate(split_of(routing).train[:10])
+    ]
+    found = pairs(routing, rows)
+    assert (found.pairs, found.by_form) == (10, of_prose)
+    warning = (
+        "warning: in 9 of 10 pairs the rejected answer lacks the form that the task asks for, so these pairs teach the form and "
+        "little else: train SFT on the rows first, and sample that model"
+    )
+    assert (warning in found.lines()) is warns
+    assert warns or "lacks the form" not in " ".join(found.lines())
+
+
 def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_path: Path) -> None:
     """A prompt and its answer cost under a cent; nothing is written until the samples are complete."""
     task = half_right(tmp_path)

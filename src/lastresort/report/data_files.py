@@ -155,7 +155,8 @@ class PairsForecast:
 @dataclass(frozen=True, slots=True)
 class PairedFile:
     """pairs: of `prompts` rows of train. chosen_characters, rejected_characters: on average. longer: how often the chosen answer is
-    the longer one, among pairs that differ in length; None where none does. sampled: None where a file or a run has the samples.
+    the longer one, among pairs that differ in length; None where none does. by_form: pairs of which the rejected answer alone lacks
+    the form that the task asks for. sampled: None where a file or a run has the samples.
     """
 
     path: Path
@@ -167,6 +168,7 @@ class PairedFile:
     rejected_characters: float
     longer: float | None
     left_out: SamplesLeftOut
+    by_form: int = 0
     sampled: SampledAnswers | None = None
 
     def as_dict(self) -> dict[str, Any]:

@@ -125,8 +125,22 @@ def pairs_lines(found: PairedFile) -> list[str]:
         f"{counted(found.pairs, 'pair')} of {counted(found.prompts, 'train row')} in {found.path}.",
         f"Characters on average: {found.chosen_characters:,.0f} chosen, {found.rejected_characters:,.0f} rejected.",
         *longer,
+        *_by_form(found),
         *([f"No pair: {left_out}."] if left_out else []),
         f"To train on them, write in {found.task_file.name}: preferences: {named}",
+    ]
+
+
+# Fewer pairs are then left to say which well-formed answer is right than a training holds out to measure its margins: a tenth.
+FORM_TELLS = 0.9
+
+
+def _by_form(found: PairedFile) -> list[str]:
+    if found.by_form < FORM_TELLS * found.pairs:
+        return []
+    return [
+        f"warning: in {count(found.by_form)} of {counted(found.pairs, 'pair')} the rejected answer lacks the form that the task "
+        "asks for, so these pairs teach the form and little else: train SFT on the rows first, and sample that model"
     ]
 
 
