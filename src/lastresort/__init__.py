@@ -316,7 +316,7 @@ def forecast_study(
     seeds: int | None = None,
     gate: StudyGate | None = None,
     optimised: str | PathLike[str] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> StudyForecast:
     """Say what a study would do and take, as `lastresort study --dry-run` does. Runs no model and writes nothing.
@@ -447,7 +447,7 @@ def forecast_pairs(
     usd: float | None = None,
     prompt_price: float | None = None,
     output_price: float | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> PairsForecast:
     """Say what sampling a model would take for `make_pairs`, as `lastresort data pairs --dry-run` does. Opens the model and asks it
@@ -545,7 +545,7 @@ def forecast_synth(
     output_price: float | None = None,
     seed: int = 0,
     out: str | PathLike[str] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> SynthForecast:
     """Say what the rows still to be made would take, and show the next requests, as `lastresort data synth --dry-run` does. Opens
