@@ -28,21 +28,22 @@ if TYPE_CHECKING:
     from lastresort.app.init import Drafted
     from lastresort.app.plan import Plan
     from lastresort.app.runs import Run
-    from lastresort.app.study import Study
+    from lastresort.app.study import Study, StudyForecast
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
-    from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile
+    from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile, PairsForecast
     from lastresort.report.forecast import DryRun
-    from lastresort.report.synthetic import SyntheticRows
+    from lastresort.report.synthetic import SyntheticRows, SynthForecast
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
     from lastresort.systems.running import Running
     from lastresort.types import GateMode, Progress, StudyGate, StudyKind
 
 __all__ = [
-    "Run", "__version__", "advise", "check_data", "climb", "convert_data", "forecast", "gate", "handoff", "init", "load_task",
-    "make_pairs", "mix_data", "open_run", "open_system", "plan", "study", "synth_data", "train", "verify",
+    "Run", "__version__", "advise", "check_data", "climb", "convert_data", "forecast", "forecast_pairs", "forecast_study",
+    "forecast_synth", "gate", "handoff", "init", "load_task", "make_pairs", "mix_data", "open_run", "open_system", "plan", "study",
+    "synth_data", "train", "verify",
 ]  # fmt: skip
 
 
@@ -307,6 +308,30 @@ def study(
 
 
 @checked
+def forecast_study(
+    task: str | PathLike[str] | Task,
+    kind: StudyKind,
+    *,
+    sizes: str | Sequence[int] | None = None,
+    seeds: int | None = None,
+    gate: StudyGate | None = None,
+    optimised: str | PathLike[str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> StudyForecast:
+    """Say what a study would do and take, as `lastresort study --dry-run` does. Runs no model and writes nothing.
+
+    The options are those of `study` that change the forecast. Raises InputError for bad input.
+    """
+    from lastresort.app import study
+
+    known = _file(task), settings or {}, study.sizes_named(sizes), seeds
+    request = study.StudyRequest(study.kind_named(kind), *known, gate=gate, optimised=_path(optimised))
+    with _computing(progress) as shown:
+        return study.forecast_study(request, shown)
+
+
+@checked
 def plan(model: str | PathLike[str], **options: Any) -> Plan:
     """Forecast memory, time and cost of a training. Nothing is loaded or downloaded.
 
@@ -412,6 +437,35 @@ def make_pairs(
 
 
 @checked
+def forecast_pairs(
+    task: str | PathLike[str] | Task,
+    model: str,
+    *,
+    out: str | PathLike[str] | None = None,
+    n: int | None = None,
+    rows: int | None = None,
+    usd: float | None = None,
+    prompt_price: float | None = None,
+    output_price: float | None = None,
+    settings: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> PairsForecast:
+    """Say what sampling a model would take for `make_pairs`, as `lastresort data pairs --dry-run` does. Opens the model and asks it
+    nothing.
+
+    The options are those of `make_pairs` that change the forecast. Raises InputError for bad input.
+    """
+    from lastresort.app import data_pairs
+
+    request = data_pairs.PairsRequest(
+        _file(task), out=_path(out), settings=settings or {}, model=model, n=n, rows=rows, usd=usd, prompt_price=prompt_price,
+        output_price=output_price,
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return data_pairs.forecast_pairs(request, shown)
+
+
+@checked
 def mix_data(
     *files: str | PathLike[str],
     out: str | PathLike[str],
@@ -476,6 +530,37 @@ def synth_data(
     )  # fmt: skip
     with _computing(progress) as shown:
         return synth.synth_data(request, shown, stop or NEVER)
+
+
+@checked
+def forecast_synth(
+    task: str | PathLike[str] | Task,
+    *,
+    teacher: str | None = None,
+    n: int | None = None,
+    kinds: Sequence[str] = (),
+    balance: str = "train",
+    agreement: int | None = None,
+    prompt_price: float | None = None,
+    output_price: float | None = None,
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> SynthForecast:
+    """Say what the rows still to be made would take, and show the next requests, as `lastresort data synth --dry-run` does. Opens
+    no model and writes nothing.
+
+    The options are those of `synth_data` that change the forecast. Raises InputError for bad input.
+    """
+    from lastresort.app import synth
+
+    request = synth.SynthRequest(
+        _file(task), teacher, n, tuple(kinds), balance, agreement, prompt_price=prompt_price, output_price=output_price,
+        seed=seed, out=_path(out), settings=settings or {},
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return synth.forecast_synth(request, shown)
 
 
 @checked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePath
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -40,6 +41,11 @@ class SeedPassage:
 def row_named(row: int, line: int) -> str:
     """`row 13 (line 17)`. line: on which the row of a table begins, 0 where that says no more than the row."""
     return f"row {row} (line {line})" if line else f"row {row}"
+
+
+def row_of_file(row: int, line: int, file: str) -> str:
+    """`row 13 (line 17) of rows.csv`. file: its path, of which the name is said; "" for none."""
+    return f"{row_named(row, line)} of {PurePath(file).name}" if file else row_named(row, line)
 
 
 @dataclass(frozen=True, slots=True)

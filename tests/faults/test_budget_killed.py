@@ -14,7 +14,6 @@ import pytest
 from climb_support import TEAMS, calls, scripted_task
 from lastresort.app.climb import climb
 from lastresort.climb.budget import NOTED_EVERY_S, Budget
-from lastresort.climb.judging import ClimbJudge
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.errors import BudgetError, InfrastructureError, StopRequestedError
 from lastresort.evals.scorers import build_scorer
@@ -177,7 +176,7 @@ def test_a_stopped_climb_goes_on_once_its_model_is_open_and_what_that_took_is_no
         raise InfrastructureError("the judge does not answer")
 
     monkeypatch.setattr("lastresort.app.climb.open_models", opens)
-    monkeypatch.setattr(ClimbJudge, "check_agreement", fails)
+    monkeypatch.setattr("lastresort.app.climb.check_agreement", fails)
     with pytest.raises(InfrastructureError):
         climb(task, run, clock=clock)
     with Record.open(run, read_only=True) as record:
@@ -186,7 +185,7 @@ def test_a_stopped_climb_goes_on_once_its_model_is_open_and_what_that_took_is_no
         assert before == BudgetSpent(seconds=80, usd=0.0)
         assert worked_s(record) == 80
         assert fold_of(record).stopped == ClimbStopped(by="error", error="the judge does not answer.")
-        assert clock_of(record).left
+        assert clock_of(record).ended
 
 
 def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:

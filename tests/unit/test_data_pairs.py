@@ -17,6 +17,7 @@ from endpoint_support import Handler, completion, serving
 from lastresort.app.data_pairs import PairsRequest, forecast_pairs, pair_samples
 from lastresort.climb.prepare import prepare
 from lastresort.climb.room import max_new_tokens
+from lastresort.climb.workload import machine_of
 from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
@@ -40,6 +41,7 @@ from lastresort.records.events.training import PromptCounts, RankedAnswer, Ranke
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairedFile, SampledAnswers
+from lastresort.rungs.forecast import answering
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.samples import own_pairs
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
@@ -50,7 +52,7 @@ from lastresort.synthesis.pairs import samples_of
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
-from tuning_support import Cut, CutAt
+from tuning_support import Cut, CutAt, tiny_task
 
 
 @pytest.fixture
@@ -499,6 +501,28 @@ def test_nothing_is_left_of_what_wrote_no_pairs(tmp_path: Path) -> None:
         pair_samples(sampling(task), SilentProgress())
 
 
+@pytest.mark.parametrize(("of_prose", "warns"), [(9, True), (8, False)])
+def test_pairs_that_reject_nearly_always_by_the_form_come_with_a_warning(
+    routing: Path, of_prose: int, *, warns: bool
+) -> None:
+    """Of ten pairs, each of another row: a label against prose, else against another label."""
+    rows = [
+        {
+            "input": row.input_text,
+            "samples": [row.output, "Let me think about it." if number < of_prose else wrong(row)],
+        }
+        for number, row in enumerate(split_of(routing).train[:10])
+    ]
+    found = pairs(routing, rows)
+    assert (found.pairs, found.by_form) == (10, of_prose)
+    warning = (
+        "warning: in 9 of 10 pairs the rejected answer lacks the form that the task asks for, so these pairs teach the form and "
+        "little else: train SFT on the rows first, and sample that model"
+    )
+    assert (warning in found.lines()) is warns
+    assert warns or "lacks the form" not in " ".join(found.lines())
+
+
 def test_a_limit_of_money_stops_before_it_is_passed_and_counts_all_sessions(tmp_path: Path) -> None:
     """A prompt and its answer cost under a cent; nothing is written until the samples are complete."""
     task = half_right(tmp_path)
@@ -542,7 +566,7 @@ def test_paid_calls_are_asked_about_first(tmp_path: Path) -> None:
         pair_samples(replace(elsewhere, prompt_price=20.0, output_price=20.0), SilentProgress(), go_on=no)
     first, second = asked
     assert first == ("This samples 80 answers of http://127.0.0.1:9/v1#m to 20 rows, at an unknown price. Start it?")
-    assert second.endswith(" rows, for about $0.05. Start it?")
+    assert second.endswith(" rows, for about $0.08 if each answer is as long as allowed. Start it?")
     with pytest.raises(InputError, match="a limit of 1 USD without the prices of"):
         pair_samples(replace(elsewhere, usd=1.0), SilentProgress(), go_on=no)
 
@@ -562,12 +586,13 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert 0 < some.tokens_in < new.tokens_in
     assert some.lines() == [
         "Forecast: 80 answers of scripted:script.json, 4 to each of 20 train rows; kept: 60, to ask for: 20.",
-        f"To ask for: about {some.tokens_in} tokens of prompts and {some.tokens_out} of answers without thoughts, for about $0.07.",
+        f"To ask for: about {some.tokens_in} tokens of prompts and at most 320 of answers without thoughts, for about $0.10 if "
+        "each answer is as long as allowed.",
     ]
     limited = forecast_pairs(sampling(task, **priced, usd=0.0001), SilentProgress())
     assert limited.lines() == [
         *some.lines(),
-        "The limit of 0.0001 USD ends it before that: raise it, or give fewer --rows or --n.",
+        "The limit of 0.0001 USD may end it before that: raise it, or give fewer --rows or --n.",
     ]
     assert forecast_pairs(sampling(task, **priced, usd=1.0), SilentProgress()).lines() == some.lines()
     (line,) = forecast_pairs(sampling(task, rows=15), SilentProgress()).lines()
@@ -581,19 +606,34 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert [path.name for path in task.parent.iterdir() if "pairs" in path.name] == []
 
 
-@pytest.mark.parametrize(("words", "limit"), [(0, 0.6), (30, 2.0)])
+def test_a_dry_run_counts_answers_as_long_as_they_may_be_and_times_a_local_model(tmp_path: Path) -> None:
+    """Wrong answers of 400 words, which the limit cuts, cost what was forecast."""
+    script = half_right(tmp_path, wrong=[f"{'word ' * 400}{team}" for team in TEAMS])
+    priced = {"prompt_price": 0.0, "output_price": 100.0}
+    told = forecast_pairs(sampling(script, **priced), SilentProgress())
+    assert told.tokens_out == 80 * 16
+    assert (told.usd, told.seconds) == (pytest.approx(80 * 16 * 1e-4), None)
+    task = tiny_task(tmp_path / "tiny")
+    shown = forecast_pairs(sampling(task, model="model", rows=4), SilentProgress())
+    assert (shown.asked, shown.tokens_out, shown.usd) == (16, 16 * 6, 0.0)
+    machine = machine_of(load_task(task), "model", (0.0, 0.0))
+    known = answering("", machine, 16, shown.tokens_in / 16, 0, 6).seconds
+    assert known is not None
+    assert 0.5 * known < (shown.seconds or 0.0) < known, "less what the prompts begin with alike"
+    assert " on this machine if each answer is as long as allowed." in shown.lines()[-1]
+
+
+@pytest.mark.parametrize(("words", "limit"), [(0, 0.6), (30, 0.45)])
 def test_a_dry_run_after_the_limit_has_ended_it_says_that_the_limit_ends_it_again(
     tmp_path: Path, words: int, limit: float
 ) -> None:
-    """What is missing alone stays below it. words: by which wrong answers are longer than the rows' outputs, by which those that
-    are missing are estimated.
-    """
+    """What is missing alone stays below it. words: by which wrong answers are longer than the rows' outputs."""
     task = half_right(tmp_path, wrong=[f"{'word ' * words}{team}" for team in TEAMS])
     priced = {"prompt_price": 1.0, "output_price": 100.0} if words else {"prompt_price": 100.0, "output_price": 100.0}
     whole = forecast_pairs(sampling(task, **priced), SilentProgress())
     assert whole.usd is not None
     assert whole.needed_usd is not None
-    assert whole.needed_usd > whole.usd
+    assert whole.needed_usd == pytest.approx(whole.usd)
     limited = sampling(task, **priced, usd=round(limit * whole.usd, 4))
     with pytest.raises(BudgetError):
         pair_samples(limited, SilentProgress())
@@ -604,7 +644,7 @@ def test_a_dry_run_after_the_limit_has_ended_it_says_that_the_limit_ends_it_agai
     assert again.usd < again.limit_usd
     assert again.needed_usd is not None
     assert again.needed_usd > again.limit_usd
-    ends = f"The limit of {again.limit_usd:g} USD ends it before that: raise it, or give fewer --rows or --n."
+    ends = f"The limit of {again.limit_usd:g} USD may end it before that: raise it, or give fewer --rows or --n."
     assert again.lines()[-1] == ends
     asked = len(calls(task.parent))
     with pytest.raises(BudgetError):

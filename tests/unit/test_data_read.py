@@ -183,7 +183,11 @@ def test_a_row_of_a_table_has_one_name(tmp_path: Path) -> None:
     assert f'a.csv, {named}, key "output": ' in str(empty.value)
     with pytest.raises(DataError) as twice:
         read_examples(written(tmp_path, "b.csv", f"{rows}1,c,y\n"))
-    assert f'b.csv, {named}, key "id": found "1", which is also the id of row 1 (line 2)' in str(twice.value)
+    assert f'b.csv, {named}, key "id": found "1", which is also the id of row 1 (line 2) of b.csv' in str(twice.value)
+    others = ('{"prompt": "a", "completion": "b"}', "in"), ('{"input": "a"}', "the keys of")
+    for other, said in others:
+        with pytest.raises(DataError, match=rf"{said} row 1 of d\.jsonl"):
+            read_examples(written(tmp_path, "d.jsonl", f'{{"input": "a", "output": "b"}}\n{other}\n'))
     examples = read_examples(written(tmp_path, "c.csv", f"{rows}2,A B,y\n"))
     assert examples[1].place == f"{tmp_path / 'c.csv'}, {named}"
     report = check_data(examples, (), (), count_tokens=None, context_tokens=None, choices=None, json_schema=None)

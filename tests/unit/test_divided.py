@@ -766,13 +766,14 @@ def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monke
         study_run, "workload", lambda prepared, rung, *more: counted.append(rung) or workload(prepared, rung, *more)
     )
     shown = Scissors()
-    said = forecast_study(StudyRequest("crossover", path, seeds=2), shown)
+    (said,) = forecast_study(StudyRequest("crossover", path, seeds=2), shown).lines()
     assumed = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert re.search(rf"cells\. Forecast: [^.]*\d[^.]*(\.\d[^.]*)?\. {assumed} It measures", said)
     assert shown.said == []
     assert sorted(counted) == ["prompting", "sft"], "once a rung"
     monkeypatch.setattr(climb_workload, "machine_of", lambda *_, **__: Machine(None, 1.0))
-    assert "Forecast: not known here. It measures" in forecast_study(StudyRequest("crossover", path, seeds=2), shown)
+    unknown = forecast_study(StudyRequest("crossover", path, seeds=2), shown)
+    assert "Forecast: not known here. It measures" in unknown.lines()[0]
 
 
 def test_a_study_that_no_cards_are_here_for_is_refused_by_its_dry_run_too_and_makes_no_folder(

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,16 +265,20 @@ def test_measured_rates_go_before_assumed_ones() -> None:
     assert answering("", machine, 10, 100, 0, 10).seconds == pytest.approx(2e9 / 4e9 + 2e8 / 1e9)
     assert machine.tokens_per_s() == Rates(2000, 2000, 500)
     assert Machine(10**6, 1e12).rates == Rates(0.5e12, 0.5e12, 0.2e12)
+    alone = replace(machine, measured=replace(MEASURED, alone=1e8))
+    assert answering("", alone, 10, 100, 0, 10, alone=True).seconds == pytest.approx(2e9 / 4e9 + 2e8 / 1e8)
+    assert answering("", machine, 10, 100, 0, 10, alone=True).seconds is None, "it was not measured"
 
 
 def test_what_a_layer_adds_counts_for_all_of_them() -> None:
     shape = shape_named("smollm2-135m")
     assert rates._extrapolated(1.0, 3.0, shape.layers) == pytest.approx(3.0 + 24 * 0.5)
     assert rates._extrapolated(3.0, 2.9, 30) > 2.9, "noise makes no layer free"
-    found = rates.rates_from(shape, 64, 10.0, 5.0, 0.5)
+    found = rates.rates_from(shape, 64, 10.0, 5.0, 0.5, 0.2)
     tokens = rates.ROWS * rates.ROW_TOKENS
     assert found.training == FROZEN_BASE * shape.multiplied_parameters * tokens / 10
     assert found.answering == FORWARD * shape.multiplied_parameters * 64 / 0.5
+    assert found.alone == FORWARD * shape.multiplied_parameters / 0.2
 
 
 TIMED = rates._timed  # no test but this times anything
@@ -309,7 +314,8 @@ def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert shown.said == [(TIMING, 2 * rates.PASSES)]
     assert shown.done == 2 * rates.PASSES
     assert shown.busy == [busy_here(1000.0, os.cpu_count() or 1)]
-    assert min(found.training, found.reading, found.answering) > 0
+    assert found.alone is not None
+    assert min(found.training, found.reading, found.answering, found.alone) > 0
     assert rates.measured_rates(config, reduced=False) is found, "once a process"
     assert rates.measured_rates({**config, "hidden_size": 8192, "intermediate_size": 32_768}, reduced=False) is None
     assert rates.measured_rates({"model_type": "unheard"}, reduced=False) is None

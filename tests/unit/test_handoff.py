@@ -18,6 +18,7 @@ from adapters_support import family_folder, tuned
 from handoff_support import NASTY, flags, handed, run_of, started_with, system
 from lastresort.errors import DataError, InputError
 from lastresort.handoff import TARGETS
+from lastresort.handoff.servers import Launch, launch_files
 from lastresort.handoff.source import open_winner
 from lastresort.models.quantized import QuantizedBase
 from lastresort.records.decision import BAR_NOTES
@@ -114,6 +115,16 @@ def test_a_compose_file_names_the_version_that_was_checked_or_says_that_its_tag_
     checked = [f":v{package.removeprefix(f'{to}==')}" for package in PEERS[to].framework] if to in PEERS else []
     is_checked = any(image.endswith(tag) for tag in checked)
     assert is_checked is (to in ("vllm", "sglang"))
+    assert ("whose arguments and requests were checked" in compose) is is_checked
+    assert ("moves with each release" in compose) is not is_checked
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_whether_an_image_was_checked_is_not_read_from_its_tag(is_checked: bool) -> None:
+    target = replace(TARGETS["vllm"], image="mirror/vllm:vnext" if not is_checked else "mirror/vllm:0.33.0")
+    compose = launch_files(
+        Launch(commands=(("vllm", "serve"),), model="m", needs=""), replace(target, image_checked=is_checked)
+    )["docker-compose.yaml"]
     assert ("whose arguments and requests were checked" in compose) is is_checked
     assert ("moves with each release" in compose) is not is_checked
 

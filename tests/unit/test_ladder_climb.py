@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -188,7 +189,7 @@ def test_a_resume_that_is_refused_leaves_a_run_that_was_stopped_as_it_was(tmp_pa
 class Fails(SilentProgress):
     """Ends the climb at its first answer."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -206,6 +207,29 @@ def test_a_resume_that_is_refused_leaves_a_run_that_died_as_it_was(tmp_path: Pat
         climb(load_task(path), folder, progress=Fails(InfrastructureError("the endpoint is gone")))
     with Record.open(folder) as record:
         assert fold_of(record).stopped == ClimbStopped(by="error", error="the endpoint is gone.")
+
+
+@pytest.mark.parametrize("began", ["new", "died", "stopped", "failed"])
+def test_a_climb_that_fails_while_its_judge_is_checked_has_ended_with_an_error(
+    began: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is open, so nothing refuses it any more, however the session before ended."""
+    ends = {
+        "died": ZeroDivisionError(),
+        "stopped": KeyboardInterrupt(),
+        "failed": InfrastructureError("a node is gone"),
+    }
+    folder, path = tmp_path / "run", scripted_task(tmp_path / "task", quality=GOOD_SHOTS)
+    if began != "new":
+        with pytest.raises(type(ends[began])):
+            climb(load_task(path), folder, progress=Fails(ends[began]))
+    monkeypatch.setattr(
+        "lastresort.app.climb.check_agreement", Mock(side_effect=InfrastructureError("the judge does not answer"))
+    )
+    with pytest.raises(InfrastructureError):
+        climb(load_task(path), folder)
+    with Record.open(folder) as record:
+        assert fold_of(record).stopped == ClimbStopped(by="error", error="the judge does not answer.")
 
 
 def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -560,6 +560,44 @@ def test_a_climb_is_forecast_as_its_dry_run_prints_it(
     assert ours < climbs
 
 
+@pytest.mark.parametrize(
+    ("forecast", "does", "command", "options"),
+    [
+        (lr.forecast_study, lr.study, ["study", "min-data"], {"kind": "min-data", "sizes": [16, 40], "seeds": 2}),
+        (lr.forecast_pairs, lr.make_pairs, ["data", "pairs"], {"model": "model", "n": 3, "rows": 5}),
+        (lr.forecast_synth, lr.synth_data, ["data", "synth"], {"teacher": "model", "n": 4, "kinds": ["paraphrase"]}),
+    ],
+)
+def test_what_others_would_take_is_forecast_as_their_dry_run_prints_it(
+    forecast: Any,
+    does: Any,
+    command: list[str],
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tiny_task(tmp_path / "task", output={"choices": list(COLOURS)}, score="choice")
+    monkeypatch.chdir(path.parent)
+    before = sorted(path.parent.rglob("*"))
+    found = forecast(path, **options, progress=SilentProgress())
+    given = [
+        word
+        for name, value in options.items()
+        if name != "kind"
+        for word in (f"--{name}", ",".join(map(str, value)) if isinstance(value, list) else str(value))
+    ]
+    monkeypatch.setattr(sys, "argv", ["lastresort", *command, str(path), *given, "--dry-run"])
+    assert guarded(app) == 0
+    assert capsys.readouterr().out == "\n".join(found.lines()) + "\n"
+    sys.argv.append("--json")
+    assert guarded(app) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.as_dict()))
+    assert sorted(path.parent.rglob("*")) == before
+    ours, whole = (set(inspect.signature(one).parameters) for one in (forecast, does))
+    assert ours < whole
+
+
 def test_a_decision_that_is_not_there_yet_is_not_asked_to_be_finished_by_two(tmp_path: Path) -> None:
     run = climbed(tmp_path)
     with Record.open(run.folder) as record:

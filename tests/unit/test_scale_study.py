@@ -42,6 +42,7 @@ from lastresort.models.local import LocalModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model
 from lastresort.records.atomic import held
+from lastresort.records.events.base import Stage
 from lastresort.records.events.run import ClimbResumed
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
@@ -663,6 +664,14 @@ def test_the_driver_shows_how_far_each_training_is(tmp_path: Path, monkeypatch: 
     stage = stage_in(tmp_path)
     assert training_so_far("sft, seed 0", stage) == "sft, seed 0: step 12 of 60"
     assert training_so_far("sft, seed 1", None) == "sft, seed 1"
+    dev = Stage(label="sft, seed 1: dev", split="dev", done=3, total=20)
+    leak = Stage(label="sft, seed 1: unrelated requests", done=4, total=30)
+    held_out = Stage(label="evaluating 12 items held out", done=5, total=12)
+    assert [training_so_far("sft, seed 1", stage) for stage in (dev, leak, held_out)] == [
+        "sft, seed 1: dev answer 3 of 20",
+        "sft, seed 1: unrelated requests, 4 of 30",
+        "sft, seed 1: evaluating 12 items held out, 5 of 12",
+    ]
     (tmp_path / ALIVE).write_text('{"label": "sft')
     assert stage_in(tmp_path) is None, "the worker is writing it"
     model = scripted(tmp_path)

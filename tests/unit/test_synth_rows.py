@@ -17,9 +17,11 @@ from climb_support import TEAMS, rows
 from lastresort.app.synth import SynthRequest, forecast_synth
 from lastresort.app.synth_recipe import seed_rows, task_hash
 from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.workload import machine_of
 from lastresort.data.duplicates import input_hash
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
+from lastresort.rungs.forecast import answering
 from lastresort.spec.task import load_task
 from lastresort.synthesis.filters import Balance, SeenRows, wanted_rows
 from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow, Tally
@@ -30,6 +32,7 @@ from lastresort.synthesis.recipe import USUAL_YIELD, Lengths, Recipe, SpendingLi
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
 from synth_support import WITHOUT_DOCUMENTS, Teacher, fresh_rows, made, routing, synth, team_of, unwritten
+from tiny_model import save_tiny_model
 
 
 def prepared_task(path: Path) -> PreparedTask:
@@ -526,9 +529,25 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     twice = forecast_synth(SynthRequest(path, "openai:big", n=180, prompt_price=1.0, output_price=4.0))
     assert priced.usd is not None
     assert twice.usd == pytest.approx(2 * priced.usd, rel=0.05)
-    assert 0.01 < priced.usd < 0.2
+    assert 0.01 < priced.usd < 0.5
+    assert "if each reply is as long as allowed, without thoughts" in priced.lines()[0]
     assert forecast_synth(SynthRequest(path)).teaches_itself
     assert not (tmp_path / "routing-synthetic.jsonl").exists()
+
+
+def test_a_forecast_counts_replies_as_long_as_they_may_be_and_times_a_local_teacher(tmp_path: Path) -> None:
+    """A request for three short rows has room for 512 tokens. A local teacher gets one after the other."""
+    path, model = routing(tmp_path), save_tiny_model(tmp_path / "model")
+    output = forecast_synth(SynthRequest(path, "openai:big", n=30, agreement=0, prompt_price=0.0, output_price=1.0))
+    assert output.usd == pytest.approx(output.requests * 512 / 1e6)
+    assert output.seconds is None
+    local = forecast_synth(SynthRequest(path, str(model), n=30, agreement=0))
+    machine = machine_of(load_task(path), str(model), (0.0, 0.0))
+    replies = answering("", machine, local.requests, 0, 0, 512, alone=True).seconds
+    assert local.seconds is not None
+    assert replies is not None
+    assert replies < local.seconds < 2 * replies
+    assert f"{local.requests} requests, at no cost, in about " in local.lines()[0]
 
 
 @pytest.mark.parametrize(

@@ -894,6 +894,7 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     assert '<b class="severity of-error">error</b>' in shown, "`note` alone is the class of a box"
     assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown
     assert "sentiment: neg" in shown
+    assert '<p class="legend">row 1 (line 2) of reviews.csv</p>' in shown.partition("The first rows")[2]
 
 
 @pytest.mark.slow

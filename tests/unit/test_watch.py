@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,9 @@ from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import scripted_task, statement
 from document_schemas import schema_of
 from lastresort.app.climb import climb
-from lastresort.app.console import LineProgress, LiveProgress
+from lastresort.app.console import LineProgress, LiveProgress, shown_as_lines
 from lastresort.app.runs import Run
-from lastresort.app.watch import follow
+from lastresort.app.watch import Snapshot, follow
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workbench import StageWriter
@@ -480,6 +481,33 @@ def test_lines_of_a_climb_say_what_its_stage_knows(
         "checking files ...",
         "checking files: 1 of 4 · 20 s an item · about 1 min left",
     ]
+
+
+def test_lines_say_once_a_minute_how_far_each_training_at_a_worker_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a climb itself, and of `watch`, where neither has a terminal."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    lines = LineProgress()
+    label = "2 trainings at workers"
+
+    def watched() -> Iterator[Snapshot]:
+        lines.stage(label)
+        yield Snapshot((), None, Stage(label=label), "running")
+        for second in range(0, 200, 5):
+            clock.now += 5
+            step = min(second // 50, 2)
+            stage = Stage(label=label, note=f"sft, seed 0: step {step} of 60" if second > 10 else "")
+            lines.advance(0, stage.note)
+            lines.show_stage(stage)
+            yield Snapshot((), None, stage, "running")
+
+    assert shown_as_lines(watched()) is not None
+    found = capsys.readouterr()
+    expected = [f"{label} ...", *(f"{label}: sft, seed 0: step {step} of 60" for step in (0, 1, 2))]
+    assert found.out.splitlines() == expected
+    assert found.err.splitlines() == expected
 
 
 def test_losses_of_a_training_are_kept_for_its_stage(tmp_path: Path) -> None:

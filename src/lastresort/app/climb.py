@@ -20,6 +20,7 @@ from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
+from lastresort.climb.judging import check_agreement
 from lastresort.climb.laps import ClimbWorkers, take_laps, with_workers
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
@@ -127,6 +128,7 @@ def climb(
                 raise
             bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
+                check_agreement(bench)
                 take_laps(bench)
                 gated = mode != "none"
                 say_lack_of_memory(bench, rules.rungs)

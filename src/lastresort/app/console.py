@@ -5,6 +5,7 @@ A command of its own shows it on stderr; `watch` shows a run on stdout.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -25,7 +26,7 @@ from lastresort.report.words.progress import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced
 from lastresort.types import Progress
 
-LINE_EVERY_S, JSON_EVERY_S = 15.0, 0.5
+LINE_EVERY_S, NOTE_EVERY_S, JSON_EVERY_S = 15.0, 60.0, 0.5
 REFRESHED = 2  # a second
 
 
@@ -99,6 +100,20 @@ class LiveProgress:
         return run_at_work(self._view, shown_stage, since)
 
 
+class NoteLines:
+    """The notes of stages that count nothing, such as how far each training at a worker is: one a minute, where it has changed."""
+
+    def __init__(self) -> None:
+        self._note, self._said = "", -math.inf
+
+    def line(self, stage: Stage, now_s: float) -> str | None:
+        """To say now, None for nothing."""
+        if stage.total is not None or stage.note in ("", self._note) or now_s - self._said < NOTE_EVERY_S:
+            return None
+        self._note, self._said = stage.note, now_s
+        return f"{stage.label}: {stage.note}"
+
+
 class LineProgress:
     """Each stage once, then how far it is every few seconds."""
 
@@ -106,7 +121,7 @@ class LineProgress:
         self._label, self._split, self._done, self._begun, self._note = "", "", 0, 0, ""
         self._total: int | None = None
         self._began = self._said = 0.0
-        self._of_run = False
+        self._of_run, self._notes = False, NoteLines()
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._label, self._split, self._total, self._done, self._begun, self._note = label, "", total, done, done, ""
@@ -122,8 +137,10 @@ class LineProgress:
         self._note = note or self._note
         if not self._of_run:
             left_s = time_left_s(time.monotonic() - self._began, self._begun, self._done, self._total)
-            stage = Stage(label=self._label, split=self._split, done=self._done, total=self._total, eta_s=left_s)
-            self._say_in_time(stage)
+            done, total = self._done, self._total
+            self._say_in_time(
+                Stage(label=self._label, split=self._split, done=done, total=total, eta_s=left_s, note=self._note)
+            )
 
     def show_stage(self, stage: Stage) -> None:
         """What a run is at, in place of what `advance` said alone."""
@@ -133,9 +150,11 @@ class LineProgress:
     def _say_in_time(self, stage: Stage) -> None:
         now_s = time.monotonic()
         if stage_left_s(stage) is not None and now_s - self._said >= LINE_EVERY_S:
-            note = f", {self._note}" if self._note else ""
+            note = f", {stage.note}" if stage.note else ""
             self.say(spaced(f"{stage.label}: {rate_line(stage)}{note}"))
             self._said = now_s
+        elif (line := self._notes.line(stage, now_s)) is not None:
+            self.say(line)
 
     def say(self, text: str) -> None:
         print_note(text)
@@ -169,15 +188,19 @@ class JsonProgress:
 
 
 def shown_as_lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """A line an event, and one a stage."""
-    last, label = None, ""
+    """A line an event, one a stage, and one a minute of the notes of a stage that counts nothing."""
+    last, label, notes = None, "", NoteLines()
     for last in snapshots:
         for event in last.new:
             if (line := line_of(event)) is not None:
                 print_text(line, flush=True)
-        if last.state == "running" and last.stage is not None and last.stage.label != label:
+        if last.state != "running" or last.stage is None:
+            continue
+        if last.stage.label != label:
             label = last.stage.label
             print_text(f"{label} ...", flush=True)
+        if (line := notes.line(last.stage, time.monotonic())) is not None:
+            print_text(line, flush=True)
     return last
 
 

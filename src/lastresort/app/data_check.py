@@ -106,11 +106,10 @@ def rows_left(task: Task) -> int | TaskError | None:
         return None
 
 
-def first_rows(task: Task, count: int) -> Sequence[RawRow]:
-    """The first rows of the examples, none where their file cannot be read."""
-    path = task.examples.all or task.examples.train
+def first_rows(path: Path, count: int) -> Sequence[RawRow]:
+    """None of a file that cannot be read."""
     try:
-        return () if path is None else files.first_rows(path, count)
+        return files.first_rows(path, count)
     except (LastresortError, OSError):
         return ()
 

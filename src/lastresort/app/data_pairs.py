@@ -24,7 +24,7 @@ from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import SAME_COMMAND, DataError, InputError
-from lastresort.evals.scorers import AsksAModel, scores_of
+from lastresort.evals.scorers import AsksAModel, format_ok, scores_of
 from lastresort.ladder import PREFERENCE_RUNG
 from lastresort.records.atomic import LOCK, disk_errors, held
 from lastresort.records.events.run import FilesRead, TaskRead
@@ -115,7 +115,7 @@ def forecast_pairs(request: PairsRequest, progress: Progress) -> PairsForecast:
     progress.stage("reading the task")
     prepared = prepare(task, run_code=False, begins=False)
     _refuse_judge(prepared)
-    return forecast_samples(order, prepared)
+    return forecast_samples(order, prepared, progress)
 
 
 def _named(request: PairsRequest) -> tuple[Task, Path]:
@@ -187,6 +187,7 @@ def _paired(
         chosen_characters=fmean(len(pair.chosen.text) for pair in kept_pairs),
         rejected_characters=fmean(len(pair.rejected.text) for pair in kept_pairs),
         longer=check_preferences(preferences, 0, {}).longer,
+        by_form=sum(_by_form(pair, prepared) for pair in kept_pairs),
         left_out=left_out,
         sampled=sampled,
     )
@@ -381,6 +382,16 @@ def _different(pairs: Sequence[ScoredPair], most: int) -> tuple[list[ScoredPair]
         else:
             prompt_pairs.append(pair)
     return [pair for prompt_pairs in by_prompt.values() for pair in prompt_pairs], dict(left_out)
+
+
+def _by_form(pair: ScoredPair, prepared: PreparedTask) -> bool:
+    """Whether the rejected answer lacks the form that the task asks for, and the chosen one has it."""
+    output = prepared.task.output
+    chosen, rejected = (
+        format_ok(side.text, json_schema=output.json_schema, choices=output.choices, scorer=prepared.scorer.name)
+        for side in (pair.chosen, pair.rejected)
+    )
+    return chosen is True and rejected is False
 
 
 def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:

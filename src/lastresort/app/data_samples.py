@@ -12,15 +12,17 @@ from statistics import fmean
 from lastresort.app.prices import Prices, limit_of, prices_of
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
+from lastresort.climb.workload import machine_of
 from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.data.split import one_row_a_prompt
 from lastresort.errors import SAME_COMMAND, BudgetError, StoppedError, StopRequestedError
 from lastresort.models.cached import Cache, CachedModel, MemoryCache
 from lastresort.models.open import ModelOpening, absolute_name
-from lastresort.models.protocol import Prompt, estimated_prompt_tokens, estimated_tokens, is_endpoint
+from lastresort.models.protocol import Prompt, is_endpoint
 from lastresort.records.responses import ResponseCache
 from lastresort.report.data_files import PairsForecast, SampledAnswers
 from lastresort.report.words import data_files as words
+from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
@@ -69,7 +71,8 @@ class ModelSamples:
 class _Sampling:
     """A model that is open. rows: those with room, of so many that were drawn. priced: whether its price is known."""
 
-    model: str
+    order: SampleOrder
+    task: Task
     priced: bool
     budget: SamplingBudget
     sampler: RowSampler
@@ -77,45 +80,46 @@ class _Sampling:
     drawn: int
     conflicting: int
 
-    def forecast(self) -> PairsForecast:
+    def forecast(self, progress: Progress) -> PairsForecast:
+        """The machine is timed where a local model is to answer."""
         missing = self.sampler.missing(self.rows)
-        read, written, usd = self._estimate(missing)
+        cost = Forecast(0, 0, 0, None, 0.0)
+        if missing:
+            model = self.sampler.answerer.model
+            n_tokens = fmean(map(model.count_tokens, missing))
+            shared, longest = model.shared_tokens(missing).by_all, self.sampler.answerer.system.decoding.max_new_tokens
+            price_in, price_out = self.budget.prices if self.priced else (None, None)
+            machine = machine_of(self.task, self.order.place(self.task), (price_in, price_out), progress)
+            machine = replace(machine, prompt_price=price_in, output_price=price_out)  # a script's, too
+            cost = answering("samples", machine, len(missing), n_tokens, shared, longest)
         return PairsForecast(
-            model=self.model,
+            model=self.order.model,
             rows=len(self.rows),
             n=self.sampler.count,
             asked=len(missing),
             kept=self.sampler.count * len(self.rows) - len(missing),
-            tokens_in=read,
-            tokens_out=written,
-            usd=usd if self.priced or not missing else None,
-            needed_usd=self._needed_usd(usd) if self.priced and missing else None,
+            tokens_in=cost.tokens_in,
+            tokens_out=cost.tokens_out,
+            usd=cost.usd,
+            needed_usd=self._needed_usd(missing) if self.priced and missing else None,
             limit_usd=self.budget.limit_usd,
+            seconds=cost.seconds,
         )
 
-    def _needed_usd(self, usd: float) -> float:
-        """usd: about, of the missing answers. Before the last row is asked, its answers count as long as they may be."""
+    def _needed_usd(self, missing: Sequence[Prompt]) -> float:
+        """As the budget itself reckons before it asks."""
         budget = replace(self.budget)
         budget.add(self.sampler.kept(self.rows))
-        answerer = self.sampler.answerer
-        last = answerer.prompts([self.rows[-1].input]) * self.sampler.count
-        reserve = budget.most(last, answerer.system.decoding.max_new_tokens)
-        return budget.usd + max(0.0, usd - self._estimate(last)[2]) + reserve
-
-    def _estimate(self, prompts: Sequence[Prompt]) -> tuple[int, int, float]:
-        """About how many tokens these prompts and their answers have, and what they cost in USD."""
-        read = sum(map(estimated_prompt_tokens, prompts))
-        written = round(len(prompts) * fmean(estimated_tokens(row.output) for row in self.rows)) if prompts else 0
-        return read, written, (read * self.budget.prices[0] + written * self.budget.prices[1]) / 1e6
+        return budget.usd + budget.most(missing, self.sampler.answerer.system.decoding.max_new_tokens)
 
 
-def forecast_samples(order: SampleOrder, prepared: PreparedTask) -> PairsForecast:
+def forecast_samples(order: SampleOrder, prepared: PreparedTask, progress: Progress) -> PairsForecast:
     """What would be asked for. Opens the model, since answers are kept by what it is, and asks it nothing. Writes no pairs; on
-    first use the embedded model is made ready, and a damaged cache is moved aside.
+    first use the embedded model is made ready, and a damaged cache is moved aside. progress: shows what is timed.
     """
     known = ResponseCache(order.cache) if order.cache.exists() else nullcontext(MemoryCache({}))
     with known as cache, _opened(order, prepared, cache) as sampling:
-        return sampling.forecast()
+        return sampling.forecast(progress)
 
 
 def sample_model(
@@ -128,7 +132,7 @@ def sample_model(
     """
     with ResponseCache(order.cache) as cache, _opened(order, prepared, cache) as sampling:
         if is_paid(order.model) and go_on is not None:
-            _ask_before_paying(sampling.forecast(), stop, go_on)
+            _ask_before_paying(sampling.forecast(progress), stop, go_on)
         try:
             answers = sampling.sampler.answers(sampling.rows, sampling.budget, progress, stop)
         except BudgetError:
@@ -165,7 +169,7 @@ def _opened(order: SampleOrder, prepared: PreparedTask, cache: Cache) -> Iterato
         answerer = Answerer(System("samples", opening.name, PromptDesign(instruction(task)), decoding), cached)
         sampler = RowSampler(answerer, cached, order.n)
         priced = not is_paid(name) or None not in prices
-        yield _Sampling(name, priced, budget, sampler, with_room(answerer, rows), len(rows), conflicting)
+        yield _Sampling(order, task, priced, budget, sampler, with_room(answerer, rows), len(rows), conflicting)
     finally:
         model.close()
 

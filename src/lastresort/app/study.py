@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,6 +16,7 @@ from lastresort.types import JsonObject, Progress, SilentProgress, StudyGate, St
 if TYPE_CHECKING:
     from lastresort.records.events.run import StudyBegan
     from lastresort.report.study import StudyDocument
+    from lastresort.rungs.forecast import Forecast
     from lastresort.scale.cluster import Connect
     from lastresort.study.rows import CellRow
     from lastresort.study.run import PlannedStudy, StudyRows
@@ -77,6 +78,34 @@ class Study:
         from lastresort.report.study_page import shown, standing_alone
 
         return picture_html(self.answer, standing_alone(shown(self.document).pictures[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyForecast:
+    """What a study would do and take: each of `ways` on so many examples with each seed, and each of `bases` once. forecast: of all
+    cells, with answers as long as allowed. assumed: of several cards, in a sentence, "" without such.
+    """
+
+    kind: StudyKind
+    cells: int
+    bases: tuple[str, ...]
+    ways: tuple[str, ...]
+    sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    forecast: Forecast | None
+    assumed: str
+
+    def lines(self) -> list[str]:
+        from lastresort.report.words.study import of_cells, of_grid
+
+        cells = of_cells(self.cells, self.cells, self.forecast)
+        return [
+            " ".join(filter(None, (cells, self.assumed, of_grid(self.bases, self.ways, self.sizes, len(self.seeds)))))
+        ]
+
+    def as_dict(self) -> JsonObject:
+        """As `lastresort study --dry-run --json` prints it."""
+        return asdict(self)
 
 
 def kind_named(word: str) -> StudyKind:
@@ -227,17 +256,17 @@ def ready_study(
     return study
 
 
-def forecast_study(request: StudyRequest, progress: Progress) -> str:
-    """What the study would do and take, in sentences. No model is loaded, no code of the user's is run, nothing is written."""
+def forecast_study(request: StudyRequest, progress: Progress) -> StudyForecast:
+    """What the study would do and take. No model is loaded, no code of the user's is run, nothing is written."""
     study = _planned(request, progress, run_code=False)
-    from lastresort.report.words.study import of_cells, of_grid
     from lastresort.study.run import forecast
 
     grid = study.grid
     cells = list(grid.cells())
     expected, assumed = forecast(study, cells, progress)
-    said = " ".join(filter(None, (of_cells(len(cells), len(cells), expected), assumed)))
-    return f"{said} {of_grid(grid.bases, grid.ways, grid.sizes, len(grid.seeds))}"
+    return StudyForecast(
+        request.kind, len(cells), grid.bases, grid.ways, grid.sizes, grid.seeds, forecast=expected, assumed=assumed
+    )
 
 
 def _planned(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> PlannedStudy:

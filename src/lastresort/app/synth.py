@@ -16,6 +16,8 @@ from lastresort.app.gate import RUNS
 from lastresort.app.prices import Prices, limit_of, prices_of, refuse_below, refuse_unknown_model
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.rates import SILENT
+from lastresort.climb.workload import machine_of
 from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.errors import (
     SAME_COMMAND,
@@ -34,6 +36,7 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
 from lastresort.report.words.progress import no_workers_line
+from lastresort.rungs.forecast import Machine, answering
 from lastresort.scale.ahead import CALLS, AnsweredAhead
 from lastresort.scale.cluster import Connect, checked_address
 from lastresort.scale.crew import Crew
@@ -137,7 +140,7 @@ def _ask_before_paying(setup: _Setup, tally: Tally, progress: Progress, stop: St
     """Raises StopRequestedError where the answer is no."""
     if len(tally.rows) >= setup.n:
         return
-    estimate = setup.forecast(tally)
+    estimate = setup.forecast(tally, Machine(None, 1.0))  # its time is not asked about, and takes seconds to find
     for line in words.notes(estimate, agreement_off=setup.agreement_off):
         progress.say(line)
     if setup.paid and go_on is not None and not go_on(words.question(estimate), stop):
@@ -148,8 +151,9 @@ def _ask_before_paying(setup: _Setup, tally: Tally, progress: Progress, stop: St
         )
 
 
-def forecast_synth(request: SynthRequest) -> SynthForecast:
-    """What it would ask next, and what the rows still to be made would cost. Opens no model, runs no code, changes no file.
+def forecast_synth(request: SynthRequest, progress: Progress = SILENT) -> SynthForecast:
+    """What it would ask next, and what the rows still to be made would cost and take. Opens no model, runs no code, changes no
+    file. progress: shows what is timed.
 
     Raises InputError for what cannot be used, also for rows that were made with other settings.
     """
@@ -157,7 +161,10 @@ def forecast_synth(request: SynthRequest) -> SynthForecast:
     journal = setup.journal()
     journal.check(_header(setup, journal.fingerprint))
     recall(setup.known, journal.tally)
-    return setup.forecast(journal.tally)
+    is_missing = len(journal.tally.rows) < setup.n
+    task = setup.prepared.task
+    machine = machine_of(task, setup.name, setup.prices, progress) if is_missing else Machine(None, 1.0)
+    return setup.forecast(journal.tally, machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +208,22 @@ class _Setup:
     def paid(self) -> bool:
         return is_paid(self.teacher) and self.prices != (0.0, 0.0)
 
-    def forecast(self, made: Tally) -> SynthForecast:
-        """Of the rows that are still to be made. The rows of `made` are known already."""
+    def forecast(self, made: Tally, machine: Machine) -> SynthForecast:
+        """Of the rows that are still to be made, with replies that are as long as they may be. The rows of `made` are known
+        already. machine: of the teacher.
+        """
         recipe, task, n = self.recipe, self.prepared.task, max(0, self.n - len(made.rows))
         batch_recipe = replace(recipe, n=len(made.rows) + len(KINDS) * PER_REQUEST)
         batch, _ = planned_batch(batch_recipe, self.known, made, Turns(recipe.seeds, made.shown), SpendingLimits())
         prompts = {one.kind: request_turns(one, recipe.instruction) for one in reversed(batch)}
         n_by_label = [max(0, self.known.missing(label)) for label in self.known.wanted] or [n]
-        estimate = forecast(recipe, n_by_label, list(prompts.values()), self.limits.prices)
-        usd = estimate.usd if recipe.priced else None
+        calls = forecast(recipe, n_by_label, list(prompts.values()))
+        price_in, price_out = self.limits.prices if recipe.priced else (None, None)
+        machine, one_by_one = replace(machine, prompt_price=price_in, output_price=price_out), recipe.constrained
+        lengths = recipe.lengths
+        cost = answering(
+            "requests", machine, calls.requests, calls.request_tokens, 0, lengths.reply, alone=one_by_one
+        ) + answering("checks", machine, calls.answers, calls.answer_tokens, 0, lengths.answer, alone=one_by_one)
         is_same_model = self.name == absolute_name(task.tuned_model, task.folder)
         first_prompts = {kind: prompts[kind] for kind in recipe.kinds if n and kind in prompts}
         sends_passages = bool(recipe.seeds.passages) and is_paid(self.teacher)
@@ -217,9 +231,10 @@ class _Setup:
             self.teacher,
             n,
             recipe.kinds,
-            estimate.requests,
-            estimate.answers,
-            usd,
+            calls.requests,
+            calls.answers,
+            cost.usd,
+            cost.seconds if n else None,
             first_prompts,
             is_same_model,
             sends_passages,

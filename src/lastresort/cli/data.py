@@ -124,7 +124,9 @@ def synth_command(
     )  # fmt: skip
     refuse_what_ablates_nothing(ablate=ablate, seeds=seeds, dry_run=dry_run)
     if dry_run:
-        _print(forecast_synth(request), as_json)
+        with stoppable() as (shown, _):
+            forecast = forecast_synth(request, shown)
+        _print(forecast, as_json)
         return
 
     def go_on(question: str, _: Stop) -> bool:

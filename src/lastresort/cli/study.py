@@ -142,13 +142,13 @@ def synthetic_command(
 def _run(request: StudyRequest, dry: bool, as_json: bool) -> None:
     from lastresort.app.console import progress
     from lastresort.app.study import forecast_study, run_study
-    from lastresort.app.terminal import print_text
+    from lastresort.app.terminal import print_document, print_text
     from lastresort.cli.border import stoppable
 
     if dry:
         with progress() as shown:
-            said = forecast_study(request, shown)
-        print_text(said)
+            forecast = forecast_study(request, shown)
+        print_document(forecast.as_dict()) if as_json else print_text("\n".join(forecast.lines()))
         return
     with stoppable() as (shown, stop):
         found = run_study(request, shown, stop)

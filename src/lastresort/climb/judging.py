@@ -29,6 +29,7 @@ from lastresort.records.events.run import AnswersJudged, JudgeCalls, JudgeChecke
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
 from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.rung import Workbench
 from lastresort.spec.judge import JudgeKeys, written_model
 from lastresort.spec.task import Task
 from lastresort.stop import Stop, check
@@ -51,21 +52,6 @@ class ClimbJudge:
         if not isinstance(scorer, Judge) or keys is None:
             return scorer
         return replace(scorer.with_model(lambda: self._opened(keys), self._pay), on_scores=self._record_verdicts)
-
-    def check_agreement(self, scorer: Scorer, progress: Progress, stop: Stop) -> None:
-        """Run the judge on the cases that people have labelled, once per run, before the first rung."""
-        if not isinstance(scorer, Judge) or self._record.last(JudgeChecked) is not None:
-            return
-        labelled = labelled_cases(self._task, scorer)
-        if not labelled:
-            return
-        judge_scores = _verdicts_on(labelled, scorer, progress, stop)
-        agreement = agreement_with(labelled, judge_scores, scorer.question)
-        cost = sum((one.spent for one in judge_scores), JudgeCost())
-        verdicts = tuple(one.verdicts for one in judge_scores)
-        people, scores = paired_scores(labelled, judge_scores, scorer.question) if _corrects(self._task) else ((), ())
-        calls = JudgeCalls(**asdict(cost))
-        self._record.append(JudgeChecked(**asdict(agreement), said=verdicts, people=people, judged=scores, spent=calls))
 
     def _opened(self, keys: JudgeKeys) -> Model:
         model = self._models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
@@ -96,6 +82,23 @@ class ClimbJudge:
             for example, answer, score in zip(examples, answers, judge_scores, strict=True)
         )
         self._record.append(AnswersJudged(items=items))
+
+
+def check_agreement(bench: Workbench) -> None:
+    """Run the judge on the cases that people have labelled, once per run, before the first rung."""
+    task, scorer, record = bench.task, bench.scorer, bench.record
+    if not isinstance(scorer, Judge) or record.last(JudgeChecked) is not None:
+        return
+    labelled = labelled_cases(task, scorer)
+    if not labelled:
+        return
+    judge_scores = _verdicts_on(labelled, scorer, bench.progress, bench.stop)
+    agreement = agreement_with(labelled, judge_scores, scorer.question)
+    cost = sum((one.spent for one in judge_scores), JudgeCost())
+    verdicts = tuple(one.verdicts for one in judge_scores)
+    people, scores = paired_scores(labelled, judge_scores, scorer.question) if _corrects(task) else ((), ())
+    calls = JudgeCalls(**asdict(cost))
+    record.append(JudgeChecked(**asdict(agreement), said=verdicts, people=people, judged=scores, spent=calls))
 
 
 def correction_by_labels(task: Task, scorer: Scorer, progress: Progress, stop: Stop) -> Correction | None:

@@ -38,7 +38,7 @@ SHALLOW, DEEP = 2, 6
 MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
 ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
 TRIES = 2
-PASSES = 4 * (1 + TRIES)  # of each stack: training, reading, long answers and short ones
+PASSES = 6 * (1 + TRIES)  # of each stack: training, reading, long answers and short ones, of a batch and of one row
 
 SILENT = SilentProgress()
 _FEATURES = (
@@ -71,7 +71,7 @@ def kept_rates(config: Mapping[str, Any], *, reduced: bool, now_s: float) -> Kep
         kept = _READ.validate_json(_file(config, reduced).read_bytes())
     except (OSError, ValidationError):
         return None
-    is_sound = all(math.isfinite(rate) and rate > 0 for rate in asdict(kept.rates).values())
+    is_sound = all(rate is None or (math.isfinite(rate) and rate > 0) for rate in asdict(kept.rates).values())
     return kept if is_sound and 0 <= now_s - kept.at_s <= KEPT_S else None
 
 
@@ -130,7 +130,7 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> R
         progress.say(busy_here(load, cores))
     progress.stage(TIMING, PASSES * 2)
 
-    def timed(layers: int) -> tuple[float, float, float]:
+    def timed(layers: int) -> tuple[float, float, float, float]:
         return _timed(config, layers, at_once, reduced, time.perf_counter, progress.advance)
 
     try:
@@ -141,14 +141,17 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> R
     return rates_from(shape, at_once, *whole_s)
 
 
-def rates_from(shape: ModelShape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
-    """In operations a second as a forecast counts them, from the seconds of a training pass, of reading the same rows, and of one
-    token of each of the answers that are decoded at once."""
+def rates_from(
+    shape: ModelShape, at_once: int, train_s: float, read_s: float, answer_s: float, alone_s: float
+) -> Rates:
+    """In operations a second as a forecast counts them, from the seconds of a training pass, of reading the same rows, of one token
+    of each of the answers that are decoded at once, and of one token of one alone."""
     weights, tokens = shape.multiplied_parameters, ROWS * ROW_TOKENS
     return Rates(
         training=FROZEN_BASE * weights * tokens / train_s,
         reading=FORWARD * weights * tokens / read_s,
         answering=FORWARD * weights * at_once / answer_s,
+        alone=FORWARD * weights / alone_s,
     )
 
 
@@ -164,8 +167,8 @@ def _timed(
     reduced: bool,
     clock: Clock,
     on_pass: Callable[[], object],
-) -> tuple[float, float, float]:
-    """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once.
+) -> tuple[float, float, float, float]:
+    """Seconds of a training pass, of reading the same rows, of decoding one token of so many answers at once, and of one alone.
 
     on_pass: called PASSES times, after each pass.
     """
@@ -193,19 +196,21 @@ def _timed(
         with torch.no_grad():
             target_logps(model, rows)
 
-    def answer(tokens: int) -> Callable[[], object]:
+    def answer(n_rows: int, tokens: int) -> Callable[[], object]:
         return lambda: generate(
-            model, ids[:at_once], settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=at_once)
+            model, ids[:n_rows], settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=n_rows)
         )
+
+    def token_s(n_rows: int) -> float:
+        many_s, one_s = (_least_s(answer(n_rows, tokens), clock, on_pass) for tokens in (1 + NEW_TOKENS, 1))
+        return max((many_s - one_s) / NEW_TOKENS, 1e-6)
 
     with pinned(quickest(model, ROW_TOKENS)):
         tuned.train()
         train_s = _least_s(learn, clock, on_pass)
         model = detach(tuned).eval()
         read_s = _least_s(read, clock, on_pass)
-        many_s, one_s = (_least_s(answer(tokens), clock, on_pass) for tokens in (1 + NEW_TOKENS, 1))
-        answer_s = (many_s - one_s) / NEW_TOKENS
-    return train_s, read_s, max(answer_s, 1e-6)
+        return train_s, read_s, token_s(at_once), token_s(1)
 
 
 def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:

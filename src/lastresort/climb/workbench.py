@@ -160,8 +160,7 @@ def open_workbench(
     task, bare = prepared.task, bare_system(prepared.task, models)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
-    judge = ClimbJudge(task, record, models, budget.pay)
-    scorer = judge.equipped(prepared.scorer)
+    scorer = ClimbJudge(task, record, models, budget.pay).equipped(prepared.scorer)
     model_opened = record.last(ModelOpened)
     if model_opened is None:
         tokens = max_new_tokens(prepared, model)
@@ -186,8 +185,7 @@ def open_workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
-    note_resumed(record, budget.note)  # here nothing refuses it any more, and a judge that is checked may take long
-    judge.check_agreement(scorer, progress, stop)
+    note_resumed(record, budget.note)  # here nothing refuses it any more
     bench = workbench_of(prepared, record, run, models, progress, budget, stop, scorer, model_opened.max_new_tokens)
     return replace(
         bench,

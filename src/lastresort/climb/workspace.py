@@ -19,7 +19,7 @@ from lastresort.errors import (
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
 from lastresort.records.events.base import OfRung
-from lastresort.records.events.run import BudgetSpent, ClimbResumed, ClimbStopped, ModelOpened, StudyBegan
+from lastresort.records.events.run import BudgetSpent, ClimbResumed, ClimbStopped, ModelOpened
 from lastresort.records.events.search import RungGivenUp, RungGoneOn, RungPlanned, RungSkipped, SystemFrozen
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
@@ -186,7 +186,7 @@ def noted_end(record: Record, file: StopFile) -> Iterator[None]:
     """Record how a climb or a study ends inside: by a request, a limit, or an error of ours. A session that is refused before it
     begins or goes on leaves the earlier end as it was, also that of one that died.
     """
-    worked_before, newest = _has_worked(record), record.newest()[0]
+    newest = record.newest()[0]
     try:
         yield
     except (KeyboardInterrupt, StopRequestedError):
@@ -197,32 +197,17 @@ def noted_end(record: Record, file: StopFile) -> Iterator[None]:
         raise
     except LastresortError as error:
         with suppress(LastresortError):  # such as a full disk again
-            if _is_under_way(record) and (not worked_before or _went_on(record, newest)):
+            if _is_at_work(record, newest):
                 record.append(ClimbStopped(by="error", error=str(error)))
         raise
 
 
-def _has_worked(record: Record) -> bool:
-    """Whether a session of the climb, or of the study, got so far that nothing refused it any more."""
-    study = record.last(StudyBegan)
-    return record.last(ModelOpened) is not None if study is None else study.keys is not None
-
-
-def _is_under_way(record: Record) -> bool:
-    fold = fold_of(record)
-    has_model = fold.study is not None or record.last(ModelOpened) is not None
-    return has_model and not fold.finished and fold.stopped is None
-
-
-def _went_on(record: Record, since: int) -> bool:
-    """Whether the session that began after this event got so far. Of a climb that had died its time says so, which is
-    noted as left where it is refused.
+def _is_at_work(record: Record, since: int) -> bool:
+    """Whether the session that began after this event has got past all that could refuse it, as the time that it noted last says,
+    and its climb or study has not finished.
     """
-    events = [event for _, event in record.since(since)]
-    spent = [event for event in events if isinstance(event, BudgetSpent)]
-    is_climb = record.last(StudyBegan) is None
-    goes_on = any(isinstance(event, ClimbResumed | StudyBegan) for event in events)
-    return goes_on or (is_climb and bool(spent) and not spent[-1].left)
+    spent = [event for _, event in record.since(since) if isinstance(event, BudgetSpent)]
+    return bool(spent) and not spent[-1].left and not fold_of(record).finished
 
 
 def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:

@@ -17,7 +17,7 @@ from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of,
 from lastresort.data.formats.shape import input_turns, no_answer, no_question, without_spaces
 from lastresort.errors import DataError
 from lastresort.foreign import NotJson, parse_json
-from lastresort.types import Example, Message, SeedPassage, row_named
+from lastresort.types import Example, Message, SeedPassage, row_of_file
 
 Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several become one object
 
@@ -153,7 +153,7 @@ def read_examples(path: Path, *, group_by: str | None = None, names: Names | Non
 
 def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) -> list[Example]:
     """Like read_examples, from rows. path: their file."""
-    shape = _shape_of_file(rows)
+    shape = _shape_of_file(rows, path)
     _refuse_empty(rows, shape)
     examples = []
     occurrences: Counter[str] = Counter()
@@ -188,9 +188,10 @@ def shape_of(keys: frozenset[str]) -> RowShape | None:
     return next((shape for shape in SHAPES.values() if shape.fits(keys)), None)
 
 
-def _shape_of_file(rows: list[RawRow]) -> RowShape:
+def _shape_of_file(rows: list[RawRow], path: Path) -> RowShape:
     """The shape of the first row, which every other row must have. Raises DataError naming the first that differs."""
     first = rows[0]
+    first_named = row_of_file(first.number, first.line, str(path))
     _refuse_pairs(first)
     shape = shape_of(frozenset(first.values))
     if shape is None:
@@ -205,13 +206,13 @@ def _shape_of_file(rows: list[RawRow]) -> RowShape:
             raise DataError(
                 f"found the keys {_listed(keys)}",
                 where=f'{row.place}, key "{missing[0]}"' if missing else row.place,
-                expected=f"the keys of row {first.number}: {_listed(frozenset(first.values))}",
+                expected=f"the keys of {first_named}: {_listed(frozenset(first.values))}",
                 remedy="Fill in what is missing or remove the row.",
             )
         raise DataError(
             f"found the shape {other.name}",
             where=row.place,
-            expected=f"{shape.name} as in row {first.number}",
+            expected=f"{shape.name} as in {first_named}",
             remedy="Write all rows of a file in one shape.",
         )
     return shape
@@ -389,7 +390,7 @@ def _check_ids(examples: list[Example]) -> None:
         before = seen.setdefault(example.id, example)
         if before is not example:
             raise DataError(
-                f'found "{example.id}", which is also the id of {row_named(before.row, before.line)}',
+                f'found "{example.id}", which is also the id of {row_of_file(before.row, before.line, before.source)}',
                 where=f'{example.place}, key "id"',
                 expected="unique ids",
                 remedy="Make the ids unique, or leave the column out.",

@@ -14,7 +14,8 @@ class HandoffTarget:
     where there is none. spacing: whether the schema can also fix the white space, as it was measured. refuses: keys of a request.
     neutral: keys of a request whose defaults there would change the answers. owned_by: what its list of models says of their owner,
     where that is how such a server is known.
-    keeps_stop: whether a stop string stays in the answer.
+    keeps_stop: whether a stop string stays in the answer. image: for a compose file, "" where there is none. image_checked: whether
+    its tag stays with the version whose arguments and requests were checked; else it moves with each release.
     """
 
     title: str
@@ -29,22 +30,32 @@ class HandoffTarget:
     neutral: tuple[tuple[str, float], ...] = ()
     owned_by: tuple[str, ...] = ()
     keeps_stop: bool = False
+    image: str = ""
+    image_checked: bool = False
 
 
 TARGETS: dict[str, HandoffTarget] = {
     "vllm": HandoffTarget(
-        "vLLM", "lastresort.handoff.servers:vllm", 8000, "folder", "any", "enforces", "structured_outputs", spacing=True
+        "vLLM", "lastresort.handoff.servers:vllm", 8000, "folder", "any", "enforces", "structured_outputs", spacing=True,
+        image="vllm/vllm-openai:v0.33.0", image_checked=True,
     ),
     "sglang": HandoffTarget(
-        "SGLang", "lastresort.handoff.servers:sglang", 30000, "folder", "plain", "enforces", "regex", spacing=True
+        "SGLang", "lastresort.handoff.servers:sglang", 30000, "folder", "plain", "enforces", "regex", spacing=True,
+        image="lmsysorg/sglang:v0.5.23", image_checked=True,
     ),
     "llamacpp": HandoffTarget(
         "llama.cpp", "lastresort.handoff.servers:llamacpp", 8080, "gguf", "none", "enforces", "grammar",
         neutral=(("repeat_penalty", 1), ("top_k", 0), ("min_p", 0)),  # llama-cpp-python's server repeats at 1.1 by default
         owned_by=("llamacpp", "me"),  # its own server, and llama-cpp-python's
+        image="ghcr.io/ggml-org/llama.cpp:server",
     ),
-    "ollama": HandoffTarget("Ollama", "lastresort.handoff.servers:ollama", 11434, "gguf", "none", "enforces", None),
-    "litellm": HandoffTarget("LiteLLM", "lastresort.handoff.servers:litellm", 4000, "none", "none", "passes on", None),
+    "ollama": HandoffTarget(
+        "Ollama", "lastresort.handoff.servers:ollama", 11434, "gguf", "none", "enforces", None, image="ollama/ollama:latest"
+    ),
+    "litellm": HandoffTarget(
+        "LiteLLM", "lastresort.handoff.servers:litellm", 4000, "none", "none", "passes on", None,
+        image="ghcr.io/berriai/litellm:main-stable",
+    ),
     "transformers": HandoffTarget(
         "transformers serve", "lastresort.handoff.servers:transformers", 8000, "named folder", "none", "ignores", None,
         refuses=("top_k",), keeps_stop=True,

@@ -51,8 +51,8 @@ class Handover:
 class Launch:
     """commands: what start.sh runs in the folder, the last in its place. model: what a client asks for. needs: how it is installed.
 
-    texts: further files. lines: of start.sh, before the commands. image: for a compose file, "" where there is none; entrypoint,
-    arguments: there, in the folder. gpu: whether it wants one. environment: of the container.
+    texts: further files. lines: of start.sh, before the commands. entrypoint, arguments: of the image, in the folder. gpu: whether
+    it wants one. environment: of the container.
     """
 
     commands: tuple[tuple[str, ...], ...]
@@ -60,7 +60,6 @@ class Launch:
     needs: str
     texts: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
-    image: str = ""
     entrypoint: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     gpu: bool = False
@@ -70,8 +69,8 @@ class Launch:
 
 def launch_files(launch: Launch, target: HandoffTarget) -> dict[str, str]:
     files = {START: start_script(launch, target), **launch.texts}
-    if launch.image:
-        files[COMPOSE] = _compose(launch, target.port)
+    if target.image:
+        files[COMPOSE] = _compose(launch, target)
     return files
 
 
@@ -98,14 +97,14 @@ def wrapped(command: Sequence[str]) -> str:
     return " \\\n ".join(line.strip() if number == 0 else line for number, line in enumerate(lines))
 
 
-def _compose(launch: Launch, port: int) -> str:
+def _compose(launch: Launch, target: HandoffTarget) -> str:
     service: JsonObject = {
-        "image": launch.image,
+        "image": target.image,
         **({"entrypoint": [_literal(word) for word in launch.entrypoint]} if launch.entrypoint else {}),
         "command": [_literal(word) for word in launch.arguments],
         "working_dir": "/handoff",
         "volumes": ["./:/handoff:ro"],
-        "ports": [f"127.0.0.1:{port}:{port}"],
+        "ports": [f"127.0.0.1:{target.port}:{target.port}"],
     }
     if launch.environment:
         service["environment"] = dict(launch.environment)
@@ -114,7 +113,7 @@ def _compose(launch: Launch, port: int) -> str:
         service["ipc"] = "host"
         device: JsonObject = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
-    return f"# {_CHECKED if ':v' in launch.image else _MOVES}\n{as_yaml({'services': {'server': service}})}"
+    return f"# {_CHECKED if target.image_checked else _MOVES}\n{as_yaml({'services': {'server': service}})}"
 
 
 _CHECKED = (
@@ -154,7 +153,6 @@ def vllm(job: Handover) -> Launch:
         commands=(("vllm", "serve", MODEL, *flags, "--host", "127.0.0.1", *address),),
         model=job.name,
         needs="needs `pip install vllm`",
-        image="vllm/vllm-openai:v0.33.0",
         entrypoint=("vllm", "serve"),
         arguments=(MODEL, *flags, "--host", "0.0.0.0", *address),
         gpu=True,
@@ -196,7 +194,6 @@ def sglang(job: Handover) -> Launch:
         commands=((*module, *flags, "--host", "127.0.0.1", *address),),
         model=job.name if job.rank is None else f"{served}:{job.name}",
         needs="needs `pip install sglang`",
-        image="lmsysorg/sglang:v0.5.23",
         entrypoint=module,
         arguments=(*flags, "--host", "0.0.0.0", *address),
         gpu=True,
@@ -226,7 +223,6 @@ def llamacpp(job: Handover) -> Launch:
         needs='needs llama-server, a part of llama.cpp, or `pip install "llama-cpp-python[server]"`',
         lines=(f"command -v llama-server > /dev/null || exec {wrapped(_llama_cpp_python(job, here))}",),
         texts={TEMPLATE: weights.template},
-        image="ghcr.io/ggml-org/llama.cpp:server",
         arguments=(*flags, "--host", "0.0.0.0", *port),
     )
 
@@ -262,7 +258,6 @@ def ollama(job: Handover) -> Launch:
         needs=f"while `{f'{listening} ollama serve'.strip()}` runs",
         texts={MODELFILE: text},
         lines=(f"export {listening}",) if listening else (),
-        image="ollama/ollama:latest",
         entrypoint=("/bin/sh", "-c"),
         arguments=(served,),
         environment={"OLLAMA_HOST": f"0.0.0.0:{port}"} if listening else {},
@@ -320,7 +315,6 @@ def litellm(job: Handover) -> Launch:
         needs='needs `pip install "litellm[proxy]"`',
         texts={CONFIG: as_yaml(document)},
         lines=tuple(lines),
-        image="ghcr.io/berriai/litellm:main-stable",
         arguments=(*flags, *port),
         environment=environment,
         notes=tuple(notes),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Literal
 
 from lastresort.records.document import Count, JsonDocument, Sentence, Share
-from lastresort.types import row_named
+from lastresort.types import row_of_file
 
 Severity = Literal["error", "warning", "note"]
 Side = Literal["train", "dev", "test"]
@@ -42,8 +41,7 @@ class Place(JsonDocument):
     def __str__(self) -> str:
         if not self.row:
             return f'{self.side} "{self.id}"'
-        row = row_named(self.row, self.line)
-        return f"{row} of {PurePath(self.source).name} in {self.side}" if self.source else f"{row} in {self.side}"
+        return f"{row_of_file(self.row, self.line, self.source)} in {self.side}"
 
 
 class Finding(JsonDocument):

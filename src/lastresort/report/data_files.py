@@ -127,9 +127,9 @@ class SampledAnswers:
 @dataclass(frozen=True, slots=True)
 class PairsForecast:
     """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
-    tokens_in, tokens_out, usd: about, of those that are asked for, without thoughts. needed_usd: the limit under which all can be
-    asked for, about; None where none is. Both are None where a price is unknown. limit_usd: what all answers may cost, those kept
-    among them, None for no limit.
+    tokens_in, tokens_out, usd, seconds: of those that are asked for, each as long as allowed, without thoughts. needed_usd: the
+    limit under which all are sure to be asked for; None where none is. Both are None where a price is unknown, seconds where the
+    model's speed is. limit_usd: what all answers may cost, those kept among them, None for no limit.
     """
 
     model: str
@@ -142,6 +142,7 @@ class PairsForecast:
     usd: float | None
     needed_usd: float | None
     limit_usd: float | None
+    seconds: float | None
 
     def as_dict(self) -> JsonObject:
         """As `lastresort data pairs --dry-run --json` prints it."""
@@ -154,7 +155,8 @@ class PairsForecast:
 @dataclass(frozen=True, slots=True)
 class PairedFile:
     """pairs: of `prompts` rows of train. chosen_characters, rejected_characters: on average. longer: how often the chosen answer is
-    the longer one, among pairs that differ in length; None where none does. sampled: None where a file or a run has the samples.
+    the longer one, among pairs that differ in length; None where none does. by_form: pairs of which the rejected answer alone lacks
+    the form that the task asks for. sampled: None where a file or a run has the samples.
     """
 
     path: Path
@@ -166,6 +168,7 @@ class PairedFile:
     rejected_characters: float
     longer: float | None
     left_out: SamplesLeftOut
+    by_form: int = 0
     sampled: SampledAnswers | None = None
 
     def as_dict(self) -> dict[str, Any]:

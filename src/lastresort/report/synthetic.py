@@ -21,7 +21,8 @@ from lastresort.types import Message
 @dataclass(frozen=True, slots=True)
 class SynthForecast:
     """Before anything more is spent. n: rows still to be made. requests, answers: calls, of which requests for rows and answers to
-    them. usd: None where a price is unknown. first: the next request of each kind. teaches_itself: whether the teacher is the model
+    them. usd, seconds: with replies that are as long as they may be, without thoughts; None where a price is unknown, and where the
+    teacher's speed is. first: the next request of each kind. teaches_itself: whether the teacher is the model
     that may be trained. sends_passages: whether passages of the documents go to an endpoint. protection: what keeps those
     of dev and test from the teacher, None where no documents were read.
     """
@@ -32,6 +33,7 @@ class SynthForecast:
     requests: int
     answers: int
     usd: float | None
+    seconds: float | None
     first: Mapping[str, tuple[Message, ...]]
     teaches_itself: bool = False
     sends_passages: bool = False

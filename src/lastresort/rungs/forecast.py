@@ -36,11 +36,14 @@ DRAWN_STEPS = 100  # of which the mean is a few percent off
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Operations per second by kind of work: training, reading prompts, decoding a batch of answers."""
+    """Operations per second by kind of work: training, reading prompts, decoding a batch of answers, decoding one alone, which is
+    None where it was not measured.
+    """
 
     training: float
     reading: float
     answering: float
+    alone: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +148,17 @@ class Forecast:
 
 
 def answering(
-    label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float
+    label: str,
+    machine: Machine,
+    n: int,
+    prompt_tokens: float,
+    shared_tokens: float,
+    new_tokens: float,
+    *,
+    alone: bool = False,
 ) -> Forecast:
     """Answering n prompts, which are scored if anything is answered, with all the thinking that the machine has room for.
-    shared_tokens: of their common prefix, which a local model computes once.
+    shared_tokens: of their common prefix, which a local model computes once. alone: one after the other, where it has a batch else.
     """
     thinking = machine.thinking_tokens if new_tokens else 0
     tokens_in, tokens_out = round(n * prompt_tokens), round(n * (new_tokens + thinking))
@@ -156,9 +166,10 @@ def answering(
     if machine.prompt_price is not None and machine.output_price is not None:
         usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
     seconds, shared_note = None, ""
-    if machine.parameters is not None:
+    decoding_rate = machine.rates.alone if alone else machine.rates.answering
+    if machine.parameters is not None and decoding_rate is not None:
         computed_tokens = shared_tokens + n * (prompt_tokens - shared_tokens)
-        reading, decoding = computed_tokens / machine.rates.reading, tokens_out / machine.rates.answering
+        reading, decoding = computed_tokens / machine.rates.reading, tokens_out / decoding_rate
         seconds = FORWARD * machine.parameters * (reading + decoding)
         shared_note = f", {computed_tokens:.0f} prompt tokens computed" if shared_tokens else ""
     thinking_note = f" + {thinking} thinking" if thinking else ""

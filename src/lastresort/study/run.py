@@ -361,7 +361,7 @@ def _opened(
     ):
         budget = Budget.of(task, record, clock)
         writer = StageWriter(progress, record, budget.spent, clock=clock)
-        models, processes = open_models(task, cache, record, writer.read), TrainingProcesses(machines)
+        models, processes, is_open = open_models(task, cache, record, writer.read), TrainingProcesses(machines), False
         try:
             studied = study_task(task, learning)
             bare = bare_system(task, models)
@@ -382,8 +382,9 @@ def _opened(
             stops = FirstOf((stop, file, budget))
             bench = workbench_of(prepared, record, folder, models, writer, budget, stops, scorer, tokens)
             train = tuple(example for example in bench.train if example.id not in too_long)
+            is_open = True
             yield replace(bench, train=train, to_resume="Give the same command again", processes=processes), facts
         finally:
-            budget.note()
+            budget.note(left=not is_open)
             processes.close()
             models.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.knowledge.chunks import Chunk
-from lastresort.models.protocol import Prompt, estimated_prompt_tokens, estimated_tokens
+from lastresort.models.protocol import Prompt, estimated_prompt_tokens
 from lastresort.synthesis.journal import Tally
 from lastresort.synthesis.kinds import KINDS, RowRequest, SeedRows
 from lastresort.synthesis.prompts import ANSWER_FROM_PASSAGE, NOT_STATED, PER_REQUEST, request_turns
@@ -90,7 +90,6 @@ class Recipe:
 Limit = Literal["calls", "usd"]
 
 USUAL_YIELD, USUALLY_CHECKED = 0.6, 0.8  # of the proposed rows
-FORM_TOKENS = 12  # of the JSON around a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,34 +149,30 @@ def _usd(prices: tuple[float, float], tokens_in: float, tokens_out: float) -> fl
 
 @dataclass(frozen=True, slots=True)
 class CallForecast:
-    """requests: for rows. answers: to them, to check that they agree."""
+    """requests: for rows. answers: to them, to check that they agree. Tokens of the prompt of one of each."""
 
     requests: int
     answers: int
-    usd: float
+    request_tokens: float
+    answer_tokens: float
 
 
-def forecast(
-    recipe: Recipe, wanted: Sequence[int], prompts: Sequence[Prompt], prices: tuple[float, float]
-) -> CallForecast:
+def forecast(recipe: Recipe, wanted: Sequence[int], prompts: Sequence[Prompt]) -> CallForecast:
     """What is to be expected. wanted: rows of each label, or of all. prompts: of some requests."""
     asked = sum(wanted) / USUAL_YIELD
     checks = sum(map(recipe.checks, recipe.kinds))
-    requests, answers = (
-        math.ceil(expected_requests(wanted)),
-        round(asked * USUALLY_CHECKED * checks / len(recipe.kinds)),
-    )
     rows = recipe.seeds.rows
-    row_in = sum(estimated_tokens(row.input[-1].content) for row in rows) / len(rows)
-    row_out = sum(estimated_tokens(row.output) for row in rows) / len(rows)
     blind = estimated_prompt_tokens(
         recipe.passage_prompt(rows[0].input, recipe.seeds.passages[0], ())
         if recipe.seeds.passages
         else recipe.blind_prompt(rows[0].input)
     )
-    read = requests * sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + answers * blind
-    written = asked * (row_in + row_out + FORM_TOKENS) + answers * row_out
-    return CallForecast(requests, answers, _usd(prices, read, written))
+    return CallForecast(
+        requests=math.ceil(expected_requests(wanted)),
+        answers=round(asked * USUALLY_CHECKED * checks / len(recipe.kinds)),
+        request_tokens=sum(map(estimated_prompt_tokens, prompts)) / len(prompts),
+        answer_tokens=blind,
+    )
 
 
 def expected_requests(wanted: Sequence[int]) -> float:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastresort.app.data_check import rows_by_number
+from lastresort.app.data_check import first_rows, rows_by_number
 from lastresort.data.formats.rows import RawRow
 from lastresort.foreign import escaped
 from lastresort.records.data_report import DataReport, Finding, Place, PreferenceReport
 from lastresort.report.words import data as words
 from lastresort.spec.task import Task
+from lastresort.types import row_of_file
 from lastresort.ui.workspace import state_of
 
 SHOWN = 5  # occurrences of a finding
@@ -83,8 +84,11 @@ def _text(place: Place, rows: Mapping[str, Mapping[int, RawRow]]) -> str:
     return "" if row is None else text_of_row(row)
 
 
-def shown_rows(rows: Sequence[RawRow]) -> tuple[ShownRow, ...]:
-    return tuple(ShownRow(f"row {row.number}", text_of_row(row)) for row in rows)
+def shown_rows(task: Task, count: int) -> tuple[ShownRow, ...]:
+    """The first rows of the examples."""
+    path = task.examples.all or task.examples.train
+    rows = () if path is None else first_rows(path, count)
+    return tuple(ShownRow(row_of_file(row.number, row.line, str(path)), text_of_row(row)) for row in rows)
 
 
 def text_of_row(row: RawRow) -> str:

@@ -143,7 +143,7 @@ class DataChecked(BaseEvent):
 
 class BudgetSpent(BaseEvent):
     """Time and money since the one before; money with every paid answer, time every few seconds. left: its process ends with it
-    before the first rung: it was refused, or stopped or failed as the model opened.
+    before any work: it was refused, or stopped or failed as the model opened.
     """
 
     kind: Literal["budget_spent"] = "budget_spent"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.data import length_line
-from lastresort.report.words.synthetic import at_price
+from lastresort.report.words.synthetic import at_price, in_time
 from lastresort.report.words.wording import count, counted, listed, percent, yaml_name
 from lastresort.spec.paths import relative_name
 
@@ -86,7 +86,13 @@ def _taken_line(source: TakenRows, rows: int) -> str:
 
 def samples_question(found: PairsForecast) -> str:
     answers = f"{counted(found.asked, 'answer')} of {found.model} to {counted(found.rows, 'row')}"
-    return f"This samples {answers}, {at_price(found.usd)}. Start it?"
+    return f"This samples {answers}, {_at_most(found)}. Start it?"
+
+
+def _at_most(found: PairsForecast) -> str:
+    """What it costs and takes, as far as that is known."""
+    high = " if each answer is as long as allowed" if found.usd or found.seconds else ""
+    return f"{at_price(found.usd)}{in_time(found.seconds)}{high}"
 
 
 def pairs_forecast_lines(found: PairsForecast) -> list[str]:
@@ -94,15 +100,13 @@ def pairs_forecast_lines(found: PairsForecast) -> list[str]:
     rows = f"{found.n} to each of {counted(found.rows, 'train row')}"
     if not found.asked:
         return [f"Forecast: no call, since all are kept: {answers}, {rows}."]
-    tokens = (
-        f"about {count(found.tokens_in)} tokens of prompts and {count(found.tokens_out)} of answers without thoughts"
-    )
+    tokens = f"about {count(found.tokens_in)} tokens of prompts and at most {count(found.tokens_out)} of answers without thoughts"
     limit, over = found.limit_usd, list[str]()
     if limit is not None and found.needed_usd is not None and found.needed_usd > limit:
-        over = [f"The limit of {limit:g} USD ends it before that: raise it, or give fewer --rows or --n."]
+        over = [f"The limit of {limit:g} USD may end it before that: raise it, or give fewer --rows or --n."]
     return [
         f"Forecast: {answers}, {rows}; kept: {count(found.kept)}, to ask for: {count(found.asked)}.",
-        f"To ask for: {tokens}, {at_price(found.usd)}.",
+        f"To ask for: {tokens}, {_at_most(found)}.",
         *over,
     ]
 
@@ -121,8 +125,22 @@ def pairs_lines(found: PairedFile) -> list[str]:
         f"{counted(found.pairs, 'pair')} of {counted(found.prompts, 'train row')} in {found.path}.",
         f"Characters on average: {found.chosen_characters:,.0f} chosen, {found.rejected_characters:,.0f} rejected.",
         *longer,
+        *_by_form(found),
         *([f"No pair: {left_out}."] if left_out else []),
         f"To train on them, write in {found.task_file.name}: preferences: {named}",
+    ]
+
+
+# Fewer pairs are then left to say which well-formed answer is right than a training holds out to measure its margins: a tenth.
+FORM_TELLS = 0.9
+
+
+def _by_form(found: PairedFile) -> list[str]:
+    if found.by_form < FORM_TELLS * found.pairs:
+        return []
+    return [
+        f"warning: in {count(found.by_form)} of {counted(found.pairs, 'pair')} the rejected answer lacks the form that the task "
+        "asks for, so these pairs teach the form and little else: train SFT on the rows first, and sample that model"
     ]
 
 

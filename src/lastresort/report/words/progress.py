@@ -114,12 +114,18 @@ def of_trainings(number: int) -> str:
     return f"{counted(number, 'training')} at workers"
 
 
+_COUNTED = {"train": "step", "dev": "dev answer"}  # by split
+
+
 def training_so_far(label: str, stage: Stage | None) -> str:
-    """`sft, 34 examples, seed 0: step 12 of 60`. stage: as its worker showed it last, None where there is none yet."""
+    """`sft, 34 examples, seed 0: step 12 of 60`; of other work its own label says what is counted. stage: as its worker showed it
+    last, None where there is none yet.
+    """
     if stage is None or not stage.total:
         return label
-    unit = "step " if stage.split == "train" else ""
-    return f"{label}: {unit}{count(min(stage.done, stage.total))} of {count(stage.total)}"
+    of_label = stage.label if stage.label.startswith(f"{label}: ") else f"{label}: {stage.label}"
+    work = f"{label}: {_COUNTED[stage.split]}" if stage.split in _COUNTED else f"{of_label},"
+    return f"{work} {count(min(stage.done, stage.total))} of {count(stage.total)}"
 
 
 def crew_line(note: CrewNote) -> str:
@@ -217,7 +223,7 @@ def losses_line(losses: Sequence[float]) -> str:
     return f"Loss of the last {counted(len(losses), 'step')}: {finite[0]:.3f} to {finite[-1]:.3f}"
 
 
-TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"
+TIMING = "timing a few layers of the model on this machine, to forecast how long its work takes"
 
 
 def timed_before(at_s: float, now_s: float) -> str:

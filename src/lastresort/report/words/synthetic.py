@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.errors import LastresortError
-from lastresort.report.words.wording import count, counted, listed, money, yaml_name
+from lastresort.report.words.wording import count, counted, duration, listed, money, spaced, yaml_name
 from lastresort.spec.values import ReadContext
 from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.kinds import KINDS
@@ -109,7 +109,9 @@ def _cost(found: SynthForecast) -> str:
     checks = f" and {counted(found.answers, 'agreement check')}" if found.answers else ""
     calls = f"about {counted(found.requests, 'request')}{checks}"
     rows = f"{counted(found.n, 'row')} ({listed(found.kinds)}) with {found.teacher}"
-    return f"{rows}: {calls}, {at_price(found.usd)}"
+    high = " if each reply is as long as allowed" if found.usd or found.seconds else ""
+    high += ", without thoughts" if found.usd else ""
+    return f"{rows}: {calls}, {at_price(found.usd)}{in_time(found.seconds)}{high}"
 
 
 def at_price(usd: float | None) -> str:
@@ -117,6 +119,11 @@ def at_price(usd: float | None) -> str:
     if usd is None:
         return "at an unknown price"
     return "at no cost" if usd == 0 else "for less than $0.01" if usd < 0.01 else f"for about {money(usd)}"
+
+
+def in_time(seconds: float | None) -> str:
+    """seconds: None where it is not known."""
+    return "" if seconds is None else f", in about {spaced(duration(seconds))} on this machine"
 
 
 def _sent(found: SynthForecast) -> list[str]:

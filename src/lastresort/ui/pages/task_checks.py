@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from fastapi import APIRouter, Request, Response
 
-from lastresort.app.data_check import checked_part, files_checked, first_rows
+from lastresort.app.data_check import checked_part, files_checked
 from lastresort.errors import LastresortError, TaskError
 from lastresort.records.advice import AdviceDocument
 from lastresort.report.advice import STANCES
@@ -78,7 +78,7 @@ def router() -> APIRouter:
             text, task = asked.text, question.task
 
             def read() -> ShownCheck:
-                return ShownCheck(findings_of(text, task), shown_rows(first_rows(task, SHOWN_ROWS)))
+                return ShownCheck(findings_of(text, task), shown_rows(task, SHOWN_ROWS))
 
             shown[name] = site.once("findings", (text, question.state.files), read)
         known = None if asked is not None and asked.fault else shown.get(name)
