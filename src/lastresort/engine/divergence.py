@@ -95,15 +95,17 @@ class FrozenHeadDivergence(torch.autograd.Function):
         for start in range(0, len(states), step):
             piece = slice(start, start + step)
             z = head.shape(linear(states[piece], weight, bias).to(wider))
-            other = torch.log_softmax(head.shape(linear(far[piece], weight, bias).to(wider)), -1)
             own = torch.log_softmax(z, -1)
+            slope = None if head.cap is None or gradient is None else 1 - (z / head.cap) ** 2
+            del z  # what is not needed goes at once: each of these is as large as all logits of the piece
+            other = torch.log_softmax(head.shape(linear(far[piece], weight, bias).to(wider)), -1)
             q = other.exp()
-            found[piece] = -(q * (other - own)).sum(-1)
+            found[piece] = -other.sub_(own).mul_(q).sum(-1)
             if gradient is None:
                 continue
             apart = q.sub_(own.exp_()).mul_(head.scale)
-            if head.cap is not None:
-                apart.mul_(1 - (z / head.cap) ** 2)
+            if slope is not None:
+                apart.mul_(slope)
             torch.mm(apart.to(weight.dtype), weight, out=gradient[piece])
         if gradient is not None:
             ctx.save_for_backward(gradient)
