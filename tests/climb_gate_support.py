@@ -53,6 +53,8 @@ class TunedRung(ScriptedRung):
 class TrainingRung(TunedRung):
     """Of two checkpoints the second is chosen, and it can be trained anew. An adapter's settings say how it was made."""
 
+    takes_more_replay = True
+
     def search(self, bench: Workbench) -> Search:
         systems = [self._made(bench, f"epoch{epoch}") for epoch in (1, 2)]
         for epoch, system in enumerate(systems, 1):

@@ -41,8 +41,18 @@ RUNS = {
     "full, sharded": replace(SFT, adapter=AdapterSettings(kind="none"), epochs=1),
     "sft, held": replace(SFT, learning_rate=1e-2),
     "dpo, held": replace(SFT, learning_rate=1e-2, objective=Objective("dpo"), epochs=1),
+    "sharded, held": replace(SFT, learning_rate=1e-2, epochs=1),
 }
-STEPS = {"sft": 6, "dpo": 6, "full": 3, "sharded": 3, "sft, held": 8, "dpo, held": 4, "full, sharded": 3}
+STEPS = {
+    "sft": 6,
+    "dpo": 6,
+    "full": 3,
+    "sharded": 3,
+    "full, sharded": 3,
+    "sft, held": 8,
+    "dpo, held": 4,
+    "sharded, held": 4,
+}
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ from lastresort.records.events.search import RungGivenUp
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
+from lastresort.rungs.preference.rung import PreferenceRung
 from lastresort.rungs.prompting.rung import PromptingRung
-from lastresort.rungs.supervised.sft import SftRung
+from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS, SftRung
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, StopRequest
 from lastresort.synthesis.replay import REPLAY_TOKENS, most_prompts, replay_rows
@@ -120,6 +121,27 @@ def test_no_more_replay_rows_are_forecast_than_there_are_prompts(tmp_path: Path)
     task = load_task(scripted_task(tmp_path, quality=[], task=keys))
     found = SftRung().forecast(task, replace(work(), n_train=100_000))
     assert found.tokens_out == most_prompts("everyday") * REPLAY_TOKENS + 40 * (100 + 300)
+
+
+def test_the_bases_passes_over_held_replay_are_forecast(tmp_path: Path) -> None:
+    """20 rows in each of two epochs."""
+
+    def tokens_in(**replay: Any) -> int:
+        keys: dict[str, Any] = {"sft": {"learning_rates": [1e-3], "epochs": 2, **replay}}
+        return SftRung().forecast(load_task(scripted_task(tmp_path, quality=[], task=keys)), work()).tokens_in
+
+    by_likelihood = tokens_in(replay_loss="likelihood")
+    assert tokens_in(replay_loss="kl") == by_likelihood + 2 * 20 * (REPLAY_PROMPT_TOKENS + REPLAY_TOKENS)
+    assert tokens_in(replay=0) == tokens_in(replay=0, replay_loss="likelihood")
+
+
+@pytest.mark.parametrize(("keys", "replayed"), [({}, True), ({"reward": [{"exact": {}}]}, False)])
+def test_replay_among_preferences_is_forecast_unless_a_reward_samples_all(
+    tmp_path: Path, keys: dict[str, Any], replayed: bool
+) -> None:
+    own = {"output": {}, "score": "exact", "preference": {"replay": 0.1}, **keys}
+    found = PreferenceRung().forecast(load_task(scripted_task(tmp_path, quality=[], task=own)), work())
+    assert any(line.startswith("replay") for line in found.lines) == replayed
 
 
 def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.words.rungs import of_selection
 from lastresort.report.words.titles import checkpoint, of_weighing
 from lastresort.rungs.supervised.milder import scale_system, training_of
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.rungs.supervised.training import KEPT_SCALES, KEPT_SHARES, SupervisedTraining
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
@@ -185,7 +186,7 @@ def test_a_repair_of_a_scaled_checkpoint_starts_from_its_scale_and_its_step(run:
     half = load_system(run / "candidates" / "sft" / f"{last.candidate}-scale0.5")
     with Record.open(tmp_path / "run") as record:
         bench: Any = SimpleNamespace(record=record, folder=tmp_path / "run")
-        training = training_of(bench, half.name)
+        training = training_of(bench, SftRung(), half.name)
         quarter = scale_system(bench, half, 0.5)
         trained = record.last(CandidateTrained, quarter.name)
     assert [stop for stop, _ in training.earlier] == earlier[::-1]

@@ -1,12 +1,18 @@
 """`replay_loss: kl`: a climb holds its replay rows to the base."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lastresort.records.events.search import RungSearched
 from lastresort.records.events.training import TrainingReached
 from lastresort.records.record import Record
+from lastresort.records.rungs import PreferencePlan
+from lastresort.rungs.notes import NothingReplayed
+from lastresort.rungs.preference.training import PreferenceTraining
+from lastresort.spec.task import load_task
 from tuning_support import Scissors, climbed, labels, pairs, steps_of, tiny_task
 
 SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.3, "batch_size": 8}
@@ -32,7 +38,7 @@ def test_a_climb_trains_with_held_replay_and_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_replay_by_likelihood_knows_no_distance(tmp_path: Path) -> None:
-    with Record.open(_run(tmp_path), read_only=True) as record:
+    with Record.open(_run(tmp_path, replay_loss="likelihood"), read_only=True) as record:
         assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
 
 
@@ -51,6 +57,9 @@ def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_sa
     run = _run(tmp_path, replay_loss="kl")
     with Record.open(run, read_only=True) as record:
         assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
+        search = record.last(RungSearched)
+    assert search is not None
+    assert not any("held to the base" in finding.text for finding in search.findings)
     assert any("replay rows are trained by likelihood" in text for text in said)
 
 
@@ -69,6 +78,21 @@ def test_preferences_train_with_replay_held_to_the_base(given: list[object], run
     assert reached is not None
     assert 0 < (reached.replay_rows or 0) <= 15
     assert f"{reached.replay_rows} rows of replay held to the base" in search.in_words
+
+
+@pytest.mark.parametrize(("keys", "said"), [({}, []), ({"replay": 0}, []), ({"replay": 0.2}, [NothingReplayed()])])
+def test_a_reward_that_samples_all_says_so_where_the_file_asks_for_replay(
+    keys: dict[str, float], said: list[NothingReplayed], tmp_path: Path
+) -> None:
+    """Not of the default, which nobody chose."""
+    found: list[NothingReplayed] = []
+    training: Any = object.__new__(PreferenceTraining)
+    training._bench = SimpleNamespace(
+        task=load_task(tiny_task(tmp_path, preference=keys)), say=lambda rung, note: found.append(note)
+    )
+    training._rung, training._plan = "preference", PreferencePlan("grpo", "reward", on_sft=False)
+    assert not training._replay().examples
+    assert found == said
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def bench(folder: Path, base: Base, *, schema: dict[str, Any] | None) -> Any:
 
 def test_a_third_is_asked_under_the_instruction_and_answers_in_the_form_are_left_out(tmp_path: Path) -> None:
     base = Base()
-    found = replay_of(bench(tmp_path, base, schema={"type": "object"}), "sft", 30)
+    found = replay_of(bench(tmp_path, base, schema={"type": "object"}), "sft", 30, "everyday")
     under = [prompt for prompt in base.asked if prompt[0].role == "system"]
     assert len(base.asked) == 30
     assert len(under) == 10
@@ -72,24 +72,28 @@ def test_a_third_is_asked_under_the_instruction_and_answers_in_the_form_are_left
 
 
 def test_the_record_gives_the_same_rows_back(tmp_path: Path) -> None:
-    first = replay_of(bench(tmp_path, Base(), schema={"type": "object"}), "sft", 12)
+    first = replay_of(bench(tmp_path, Base(), schema={"type": "object"}), "sft", 12, "everyday")
     base = Base()
-    again = replay_of(bench(tmp_path, base, schema={"type": "object"}), "full", 12)
+    again = replay_of(bench(tmp_path, base, schema={"type": "object"}), "full", 12, "everyday")
     assert (again.examples, again.ends) == (first.examples, first.ends)
     assert not base.asked
 
 
 def test_a_task_of_free_text_has_no_form_to_set_aside(tmp_path: Path) -> None:
     base = Base()
-    replay_of(bench(tmp_path, base, schema=None), "sft", 9)
+    replay_of(bench(tmp_path, base, schema=None), "sft", 9, "everyday")
     assert {len(prompt) for prompt in base.asked} == {1}
 
 
 def test_what_the_context_has_no_room_for_is_not_asked(tmp_path: Path) -> None:
+    """Neither of the requests about inputs of the task, which are longer, nor of general ones."""
     base = Base()
-    base.context_tokens = 96 + 4
-    replay_of(bench(tmp_path, base, schema={"type": "object"}), "sft", 9)
+    base.context_tokens = 96 + 11
+    found = replay_of(bench(tmp_path, base, schema={"type": "object"}), "sft", 60, "wide")
+    lengths = [base.count_tokens(prompt) for prompt in base.asked]
     assert all(prompt[0].role == "user" for prompt in base.asked)
+    assert 0 < len(found.examples) == len(base.asked) < 40
+    assert max(lengths) == 11
 
 
 def test_each_input_comes_once_and_the_seed_decides() -> None:
@@ -108,13 +112,13 @@ def test_the_probe_asks_none_of_these_wordings(kind: str) -> None:
 
 def test_wide_prompts_are_asked_where_the_task_says_so_and_kept_apart_from_the_others(tmp_path: Path) -> None:
     base = Base()
-    everyday = replay_of(bench(tmp_path, base, schema=None), "sft", 12)
+    everyday = replay_of(bench(tmp_path, base, schema=None), "sft", 12, "everyday")
     wide = replay_of(bench(tmp_path, base, schema=None), "sft", 12, "wide")
     asked = [prompt[-1].content for prompt in base.asked]
     assert asked == [*general_prompts(12, 3), *general_prompts(12, 3, "wide")]
     again = Base()
     assert replay_of(bench(tmp_path, again, schema=None), "full", 12, "wide").examples == wide.examples
-    assert replay_of(bench(tmp_path, again, schema=None), "full", 12).examples == everyday.examples
+    assert replay_of(bench(tmp_path, again, schema=None), "full", 12, "everyday").examples == everyday.examples
     assert not again.asked
 
 

@@ -107,7 +107,7 @@ def supervised_rows(source: ExportSource, rung: str) -> ExportRows:
     source.check_count(len(rows))
     held_out, notes = (
         tuple(_supervised_rows(design, split.dev)),
-        tuple(_replay_notes(replay, held=section.replay_loss == "kl")),
+        tuple(_replay_notes(replay, held=source.noted.held)),
     )
     return ExportRows(rows, held_out, notes, _supervised_start(source, rung))
 

@@ -25,8 +25,9 @@ class CellTraining(JsonDocument):
 
     dev_loss, half_way_loss: on dev after all steps, and after half of them or, in a study of synthetic rows, where the epochs of
     its own rows end if that is earlier; null if there is one step. train_loss: mean over the
-    last third of the steps, replay included. Losses are in nats per target token. kl: from the base on general requests, nats per
-    token; prose: perplexity of plain prose over the base's; null where they were not measured.
+    last third of the steps, replay included, of held rows the divergence from the base. Losses are in nats per target token. kl:
+    from the base on general requests, nats per token; prose: perplexity of plain prose over the base's; null where they were not
+    measured.
     """
 
     learning_rate: Amount

@@ -43,8 +43,8 @@ from lastresort.report.words import candidates as words
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.rates import raced_beyond
+from lastresort.rungs.supervised.replay_rows import replay_size
 from lastresort.stop import check
-from lastresort.synthesis.replay import replay_rows
 from lastresort.systems.system import System
 
 
@@ -54,7 +54,7 @@ def forecast_of(request: ComparisonRequest, prepared: PreparedTask) -> Forecast:
     machine = replace(work.machine, training_cards=1)  # time and memory of one process are compared
     about = work.about_tokens
     row = about + work.input_tokens + work.output_tokens
-    rows = work.n_train + replay_rows(work.n_train, task.sft.replay)
+    rows = work.n_train + replay_size(work.n_train, task.sft.replay, task.sft.replay_prompts)
     whole = Forecast(0, 0, 0, 0.0, 0.0)
     for way in request.ways:
         if way.trains:

@@ -97,7 +97,9 @@ class RepairTrainer:
 
     def training(self) -> RepeatableTraining | None:
         """What it came of, None where its rung cannot tell."""
-        return training_of(self._bench, self._gated.name) if isinstance(self._rung, Retrainable) else None
+        if not isinstance(self._rung, Retrainable):
+            return None
+        return training_of(self._bench, self._rung, self._gated.name)
 
     def made(self, repair: Repair) -> System | None:
         """Not kept yet. None where training diverges; raises CandidateError where this system cannot be repaired so."""

@@ -62,10 +62,13 @@ class PassLowered(OfCandidate):
 
 
 class TrainingFacts(EventValue):
-    """What a rung says of a training, without its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
+    """What a rung says of a training, without its settings. held: whether its rows of replay are held to the base's distribution.
+    learns_from: pairs, labels, samples or a reward, of preferences.
+    """
 
     rows: int
     replay_rows: int | None = None
+    held: bool = False
     start: str | None = None
     learns_from: str | None = None
     adapted: AdaptedLayers | None = None

@@ -40,10 +40,10 @@ from lastresort.rungs.prompting.prompts import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
 from lastresort.rungs.supervised.milder import trained_candidate
-from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS, SftRung
+from lastresort.rungs.supervised.replay_rows import replay_size
+from lastresort.rungs.supervised.sft import REPLAY_ROW_TOKENS, SftRung, forecast_of_replay
 from lastresort.rungs.tuning import choose_on_dev, constrain, on_dev, recorded_rendering
 from lastresort.spec.task import Task
-from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
@@ -55,6 +55,7 @@ class PreferenceRung:
     """DPO on top of the supervised adapter, ORPO from the base, KTO or GRPO: one system, chosen on dev among its checkpoints."""
 
     name = "preference"
+    takes_more_replay = False
 
     def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if (absent := weights_absent(task)) is not None:
@@ -166,7 +167,7 @@ class PreferenceRung:
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
-        """At a lower learning rate; this training has no replay."""
+        """At a lower learning rate: the stops that the record holds are of a training with as many rows."""
         assert learning_rate is not None
         supervised, preferences = _supervised(bench), bench.preferences
         start = supervised or _base(bench)
@@ -260,16 +261,13 @@ def _replaying(
     task: Task, work: Workload, plan: PreferencePlan, course: PreferenceCourse, n_preferences: int, share: float
 ) -> Forecast:
     """What replay adds. n_preferences: of the task's file. share: of a whole training, with the race."""
-    n = (
-        0
-        if plan.source == "reward"
-        else replay_rows(n_preferences or min(work.n_train, MOST_PROMPTS), task.preference.replay)
-    )
+    section, machine, epochs = task.preference, work.machine, course.epochs * share
+    rows = 0 if plan.source == "reward" else n_preferences or min(work.n_train, MOST_PROMPTS)
+    n = replay_size(rows, section.replay, section.replay_prompts)
     if not n:
         return Forecast(0, 0, 0, 0.0, 0.0)
-    row, machine = REPLAY_PROMPT_TOKENS + REPLAY_TOKENS, work.machine
-    return answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored() + training(
-        "replay", machine, n, course.epochs * share, row, 0, course.batch_size
+    return forecast_of_replay(section, machine, n, epochs) + training(
+        "replay", machine, n, epochs, REPLAY_ROW_TOKENS, 0, course.batch_size
     )
 
 

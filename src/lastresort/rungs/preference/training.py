@@ -215,6 +215,7 @@ class PreferenceTraining:
                 start=self._start.name,
                 learns_from=self._plan.source,
                 replay_rows=len(trainee.replay) or None,
+                held=any(item.held for item in trainee.replay),
                 adapted=adapted(trainee.model),
             ),
             self._start.adapter,
@@ -243,7 +244,13 @@ class PreferenceTraining:
         save_adapter(trainee.model, self._folder(rate, number))
         record_training(bench, run, trained_steps)
         candidate = CandidateTrained(
-            rung=self._rung, candidate=name, run=run.name, learning_rate=rate, stop=stop, unit="step"
+            rung=self._rung,
+            candidate=name,
+            run=run.name,
+            learning_rate=rate,
+            stop=stop,
+            unit="step",
+            replay=bench.task.preference.replay if trainee.replay else None,
         )
         record_candidate(bench.record, candidate)
         bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=movement))
@@ -286,8 +293,9 @@ class PreferenceTraining:
     def _replay(self) -> Replay:
         """Rows of replay for the pairs or labelled answers, which the base answers before the model is loaded to train."""
         section = self._bench.task.preference
-        if section.replay and self._plan.source == "reward":
-            self._bench.say(self._rung, NothingReplayed())
+        if self._plan.source == "reward":
+            if section.replay and "replay" in section.model_fields_set:
+                self._bench.say(self._rung, NothingReplayed())
             return Replay()
         size = replay_size(len(self._preferences), section.replay, section.replay_prompts)
         return replay_of(self._bench, self._rung, size, section.replay_prompts)

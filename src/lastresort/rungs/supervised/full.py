@@ -37,7 +37,14 @@ from lastresort.rungs.supervised.methods import WholeMethod, begin, known_shape,
 from lastresort.rungs.supervised.milder import retrain
 from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import rendered_replay, replay_of, replay_size
-from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS, stale_reason, tuned_system
+from lastresort.rungs.supervised.sft import (
+    ADVISED_ROWS,
+    LEAST_ROWS,
+    REPLAY_ROW_TOKENS,
+    forecast_of_replay,
+    stale_reason,
+    tuned_system,
+)
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs
 from lastresort.rungs.tuning import (
     TuningRun,
@@ -48,7 +55,6 @@ from lastresort.rungs.tuning import (
 )
 from lastresort.spec.sections import FullSettings
 from lastresort.spec.task import Task
-from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example
 
@@ -156,6 +162,7 @@ class FullRung:
     """All weights at a low learning rate, with replay. The result is a whole model, not an adapter."""
 
     name = "full"
+    takes_more_replay = True
 
     def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if (absent := weights_absent(task)) is not None:
@@ -182,11 +189,11 @@ class FullRung:
         passes = n_kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
         label = f"training of all weights, {rates} learning rates raced"
-        preparation = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
+        preparation = forecast_of_replay(section, machine, replay, epochs)
         if pretraining_reason(task, None) is not None:
             text = _text_tokens(task.knowledge) // ROW_TOKENS + 1
             rows, epochs_of_text = text + replay, section.text_epochs
-            mean = (text * ROW_TOKENS + replay * (REPLAY_PROMPT_TOKENS + REPLAY_TOKENS)) / rows
+            mean = (text * ROW_TOKENS + replay * REPLAY_ROW_TOKENS) / rows
             batch = rows_a_step(rows, epochs_of_text)
             preparation += training(
                 "pretraining", machine, rows, epochs_of_text, mean, 0, batch, operations=ALL_WEIGHTS

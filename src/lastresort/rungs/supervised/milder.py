@@ -27,7 +27,7 @@ from lastresort.systems.system import System
 
 @dataclass(frozen=True, slots=True)
 class RepeatableTraining:
-    """The training behind a system. replay: the share of general rows, None if the training has none. earlier: kept checkpoints
+    """The training behind a system. replay: the share of general rows, None if its rung takes no other. earlier: kept checkpoints
     before this one, the latest first: epoch or step, and name of the candidate.
     """
 
@@ -38,7 +38,9 @@ class RepeatableTraining:
 
 @runtime_checkable
 class Retrainable(Rung, Protocol):
-    """A rung that can repeat the training behind its systems."""
+    """A rung that can repeat the training behind its systems. takes_more_replay: with another share of replay, too."""
+
+    takes_more_replay: bool
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
@@ -91,10 +93,11 @@ def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
     return folder
 
 
-def training_of(bench: Workbench, name: str) -> RepeatableTraining:
+def training_of(bench: Workbench, rung: Retrainable, name: str) -> RepeatableTraining:
     """The training behind a candidate that the rung's search kept."""
     candidate = trained_candidate(bench, name)
-    return RepeatableTraining(candidate.learning_rate, candidate.replay, earlier_checkpoints(bench.record, candidate))
+    replay = candidate.replay if rung.takes_more_replay else None
+    return RepeatableTraining(candidate.learning_rate, replay, earlier_checkpoints(bench.record, candidate))
 
 
 def trained_candidate(bench: Workbench, name: str) -> CandidateTrained:

@@ -38,13 +38,16 @@ if TYPE_CHECKING:
 COUNTER_SHARE = 1 / 3
 
 
-def replay_size(n_train: int, share: float, prompts: ReplayPrompts = "everyday") -> int:
+def replay_size(n_train: int, share: float, prompts: ReplayPrompts) -> int:
     """How many rows make `share` of the whole training set, limited by the number of different prompts."""
     return min(replay_rows(n_train, share), most_prompts(prompts))
 
 
-def replay_of(bench: Workbench, rung: str, n: int, prompts: ReplayPrompts = "everyday") -> Replay:
-    """n replay rows, made once; fewer if the base answered with nothing or in the task's form. rung: which pays for them."""
+def replay_of(bench: Workbench, rung: str, n: int, prompts: ReplayPrompts) -> Replay:
+    """n replay rows, made once; fewer if some do not fit the context, or the base answered with nothing or in the task's form.
+
+    rung: which pays for them.
+    """
     if not n:
         return Replay()
     recorded = recorded_replay(bench.record, n, prompts)
@@ -113,7 +116,7 @@ def rendered_replay(loaded: Loaded, replay: Replay, template_kwargs: JsonObject)
     )
 
 
-def recorded_replay(record: Record, n: int, prompts: ReplayPrompts = "everyday") -> Replay | None:
+def recorded_replay(record: Record, n: int, prompts: ReplayPrompts) -> Replay | None:
     """The replay rows of a request for n of these prompts in the record, None if there was none."""
     replay_made = next(
         (event for event in record.all(ReplayMade) if (event.asked, event.prompts) == (n, prompts)), None
@@ -127,7 +130,7 @@ def recorded_replay(record: Record, n: int, prompts: ReplayPrompts = "everyday")
 def _prompts(bench: Workbench, model: Model, n: int, kind: ReplayPrompts) -> list[tuple[Message, ...]]:
     counter = [] if is_free_text(_form(bench)) else _counter(bench, model, round(n * COUNTER_SHARE))
     general = general_prompts(n - len(counter), bench.task.split.seed, kind)
-    return [*((Message("user", text),) for text in general), *counter]
+    return [*_fitting(model, [(Message("user", text),) for text in general]), *counter]
 
 
 def _counter(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:
@@ -135,7 +138,10 @@ def _counter(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]
     inputs = [text for example in bench.train if (text := question_of(example.input))]
     design = PromptDesign(bench.task.about.strip())
     texts = counter_requests(inputs, n, bench.task.split.seed)
-    prompts = [compose(design, (Message("user", text),), ()) for text in texts]
+    return _fitting(model, [compose(design, (Message("user", text),), ()) for text in texts])
+
+
+def _fitting(model: Model, prompts: list[tuple[Message, ...]]) -> list[tuple[Message, ...]]:
     room = model.context_tokens
     return [prompt for prompt in prompts if room is None or model.count_tokens(prompt) + REPLAY_TOKENS <= room]
 

@@ -13,7 +13,7 @@ from typing import get_args
 
 from lastresort.records.events.training import DistanceMeasured
 from lastresort.records.rungs import CurveBelowBar, KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
-from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.forecast import Forecast, Machine, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.curve import look_at_curve, rest_is_long
@@ -23,6 +23,7 @@ from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import replay_size
 from lastresort.rungs.supervised.training import KEPT_SCALES, KEPT_SHARES, SupervisedTraining, kept_epochs
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
+from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
 from lastresort.spec.task import Pace, Task
 from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
@@ -57,12 +58,14 @@ def _outpaced(task: Task) -> KnowledgeOutpacesTraining | None:
 
 LEAST_ROWS, ADVISED_ROWS = 50, 500
 REPLAY_PROMPT_TOKENS = 48
+REPLAY_ROW_TOKENS = REPLAY_PROMPT_TOKENS + REPLAY_TOKENS
 
 
 class SftRung:
     """LoRA on the task's own rows, with replay; answers with the instruction alone, so that it is also cheap to serve."""
 
     name = "sft"
+    takes_more_replay = True
 
     def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if (absent := weights_absent(task)) is not None:
@@ -135,10 +138,20 @@ def forecast_of_training(task: Task, work: Workload, label: str, *, epochs: floa
     row = about + work.input_tokens + work.output_tokens
     replay = replay_size(work.n_train, sft.replay, sft.replay_prompts)
     return (
-        answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
+        forecast_of_replay(sft, machine, replay, epochs)
         + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size, lengths=work.lengths)
         + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
     )
+
+
+def forecast_of_replay(
+    section: SftSettings | FullSettings | PreferenceSettings, machine: Machine, n: int, epochs: float
+) -> Forecast:
+    """What the base answers; with `kl` also its pass over a row each time that this is trained."""
+    found = answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+    if n and section.replay_loss == "kl":
+        found += answering("the base at replay rows", machine, round(n * epochs), REPLAY_ROW_TOKENS, 0, 0)
+    return found.unscored()
 
 
 def forecast_of_answers(work: Workload, label: str, n: int) -> Forecast:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import DataError
 from lastresort.records.events.run import RowsTooLong
-from lastresort.records.events.training import CandidateTrained, LapTrained, TrainingFacts
+from lastresort.records.events.training import CandidateTrained, LapTrained, TrainingFacts, TrainingReached
 from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.notes import RateDroppedOut
 from lastresort.rungs.rung import Workbench
@@ -213,6 +213,7 @@ class SupervisedTraining:
         laps = [lap for lap in self._bench.record.all(LapTrained) if lap.rung == self._rung and lap.step in ends]
         laps = [lap for lap in laps if lap.rate in rates]
         laps.sort(key=lambda lap: (lap.step, rates.index(lap.rate)))  # in whatever order they ended
+        reached = self._bench.record.last(TrainingReached, self.run_name(rate))
         return TrainedOnRows(
             self._method.description(),
             len(self._train_rows),
@@ -223,7 +224,7 @@ class SupervisedTraining:
             tuple(section.learning_rates),
             tuple(RateLap(lap.rate, lap.step, lap.dev_loss) for lap in laps),
             pretrained,
-            section.replay_loss == "kl",
+            reached is not None and reached.held,
             self._still_falling(rate),
         )
 
@@ -277,12 +278,18 @@ class SupervisedTraining:
         bench, settings = self._bench, self._settings(rate)
         name = self.run_name(rate)
         model = begin(self._method, loaded, bench.models.tuned_name, settings.seed)
-        facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, adapted=adapted(model))
+        items = self._items(model, rows)
+        facts = TrainingFacts(
+            rows=len(rows),
+            replay_rows=self._replay_rows,
+            held=any(item.held for item in items),
+            adapted=adapted(model),
+        )
         run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded, settings, facts)
         try:
             if folder is not None and watched:
                 self._watch(loaded, model, name)
-            trained_steps = train_to(bench, run, model, self._items(model, rows), until)
+            trained_steps = train_to(bench, run, model, items, until)
             with pinned(trained_steps.threads):
                 loss = self._dev_loss(model, plain=trained_steps.path == "plain")
                 if folder is not None and watched:
