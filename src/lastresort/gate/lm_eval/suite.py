@@ -147,7 +147,8 @@ class LmEvalSuite:
 
     def _why_no_headroom(self, log: LoggedMeasure) -> WhyUninformative | None:
         scores = [item.score for item in log.items]
-        return why_no_headroom(scores, chance=_chance(log), margin=self._margin)
+        guessing = [item.chance or 0.0 for item in log.items]  # unknown as for answers in words
+        return why_no_headroom(scores, chance=fmean(guessing or [0.0]), margin=self._margin)
 
     def _n_documents(self, logs: Sequence[LoggedMeasure], power: float) -> int:
         """How many documents; a part with several measures needs as many for each."""
@@ -205,11 +206,6 @@ class LmEvalSuite:
 
     def _name(self, part: _Part) -> str:
         return self.name if len(self._parts) == 1 else f"{self.name}/{part.tasks.name}"
-
-
-def _chance(log: LoggedMeasure) -> float:
-    """The mean score of guessing, taken as 0 if unknown, as for answers in words."""
-    return fmean(item.chance or 0.0 for item in log.items) if log.items else 0.0
 
 
 def _task(log: LoggedMeasure) -> str:
