@@ -25,7 +25,7 @@ from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
-from lastresort.gate.target import GateTarget, HeldOutTarget, plain_system, test_order
+from lastresort.gate.target import HeldOutTarget, plain_system, test_order
 from lastresort.gate.workers import loaded_openings
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening, absolute_name, open_model
@@ -127,7 +127,7 @@ def gate_sides(
     prepared: PreparedTask,
     sides: GateSides,
     system: System,
-    target: GateTarget | TargetFound,
+    target: HeldOutTarget | TargetFound,
     settings: GateSettings,
     kept: KeptAnswers,
     progress: Progress,

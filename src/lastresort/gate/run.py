@@ -45,7 +45,7 @@ from lastresort.gate.suites.asking import (
     joined,
 )
 from lastresort.gate.suites.suite import SideName
-from lastresort.gate.target import GateTarget, alone
+from lastresort.gate.target import HeldOutTarget, alone
 from lastresort.gate.verdict.compare import planned_power
 from lastresort.gate.verdict.decide import conclude, no_target
 from lastresort.gate.workers import GateWorkers
@@ -82,7 +82,7 @@ def run_gate(
     kept: KeptAnswers,
     training_texts: Sequence[str],
     progress: Progress,
-    target: GateTarget | TargetFound | None = None,
+    target: HeldOutTarget | TargetFound | None = None,
     further: Sequence[ExternalSuite] = (),
     stop: Stop = NEVER,
     on_look: OnLook = unseen,
@@ -182,7 +182,7 @@ class GateRunner:
     kept: KeptAnswers
     training_texts: Sequence[str]
     progress: Progress
-    target: GateTarget | None
+    target: HeldOutTarget | None
     subject: GateSubject = "gate"
     further: Sequence[ExternalSuite] = ()
     stop: Stop = NEVER
@@ -239,7 +239,7 @@ class GateRunner:
     def _batch_answers(self, side: SideName) -> AnswerBatches[SuiteBatch] | None:
         return None if self.workers is None else self.workers.suites(side)
 
-    def _answer_target(self, target: GateTarget, side: SideName, model: Model, most: int | None = None) -> None:
+    def _answer_target(self, target: HeldOutTarget, side: SideName, model: Model, most: int | None = None) -> None:
         measured_by = alone if self.workers is None else self.workers.measured_by(side)
         target.answer(side, model, self.progress, most, self.stop, measured_by)
 
@@ -286,7 +286,7 @@ class GateRunner:
         return forecast
 
 
-def _judge_target(target: GateTarget | TargetFound | None, alpha: float) -> TargetFound:
+def _judge_target(target: HeldOutTarget | TargetFound | None, alpha: float) -> TargetFound:
     if target is None:
         return no_target()
     return target if isinstance(target, TargetFound) else target.judge(alpha)
