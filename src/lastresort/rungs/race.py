@@ -118,6 +118,11 @@ class Race:
         """What each candidate has answered so far, in the order of dev."""
         return self._items
 
+    @property
+    def shown_worse(self) -> frozenset[str]:
+        """Dropped by the paired test."""
+        return frozenset(self._shown)
+
     def run(self) -> None:
         schedule = looks(len(self._bench.dev), len(self._alive))
         for number, look in enumerate(schedule):

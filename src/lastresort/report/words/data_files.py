@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lastresort.report.words.data import length_line
 from lastresort.report.words.synthetic import at_price
@@ -49,7 +48,7 @@ class ConvertedFile:
     dropped: Mapping[str, int]
     unused: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As `lastresort data convert --json` prints it."""
         return {**asdict(self), "path": str(self.path), "unused": list(self.unused)}
 
@@ -101,7 +100,7 @@ class MixedFile:
     unused: tuple[str, ...]
     seed: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As `lastresort data mix --json` prints it."""
         sources = [{**asdict(source), "path": str(source.path)} for source in self.sources]
         used_up = None if self.used_up is None else str(self.used_up)
@@ -247,7 +246,7 @@ class PairedFile:
     left_out: SamplesLeftOut
     sampled: SampledAnswers | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As `lastresort data pairs --json` prints it."""
         return {**asdict(self), "path": str(self.path), "task_file": str(self.task_file)}
 
