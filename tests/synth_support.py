@@ -15,7 +15,7 @@ from climb_support import STATES, TEAMS, THINGS, scripted_task
 from fake_model import FakeModel
 from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.report.synthetic import SyntheticRows
+from lastresort.report.words.synthetic import SyntheticRows
 from lastresort.stop import NEVER, Stop
 from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.prompts import SYSTEM

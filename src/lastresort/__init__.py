@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
-    from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile, PairsForecast
     from lastresort.report.forecast import DryRun
-    from lastresort.report.synthetic import SyntheticRows, SynthForecast
+    from lastresort.report.words.data_files import ConvertedFile, MixedFile, PairedFile, PairsForecast
+    from lastresort.report.words.synthetic import SyntheticRows, SynthForecast
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
     from lastresort.systems.running import Running

@@ -18,7 +18,7 @@ from lastresort.cli.main import app
 from lastresort.errors import RESUME, InfrastructureError, StopRequestedError
 from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.records.responses import ResponseCache
-from lastresort.report.synthetic import SyntheticRows
+from lastresort.report.words.synthetic import SyntheticRows
 from lastresort.types import Answer, Decoding, SilentProgress
 from synth_support import Killed, Teacher, fresh_rows, routing, synth
 

@@ -22,7 +22,7 @@ from lastresort.errors import DataError, InfrastructureError, InputError, StopRe
 from lastresort.interop.llamafactory.dataset_info import DataSetEntry, RowColumns
 from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.turns import AlignedRow, align
-from lastresort.report.data_files import ConvertedFile
+from lastresort.report.words.data_files import ConvertedFile
 from lastresort.stop import StopRequest
 from lastresort.types import SilentProgress
 

@@ -15,7 +15,7 @@ from lastresort.app.data_mix import MixRequest, mix_files, source_of
 from lastresort.data.conversion.mixing import AllOf, Portion, RowsOf, ShareOf, drawn, in_mixed_order, plan_mix
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InputError
-from lastresort.report.data_files import MixedFile
+from lastresort.report.words.data_files import MixedFile
 from lastresort.types import SilentProgress
 
 

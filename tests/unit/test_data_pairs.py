@@ -40,7 +40,7 @@ from lastresort.records.events.run import FilesRead, TaskRead
 from lastresort.records.events.training import PromptCounts, RankedAnswer, RankedPair, SamplesPaired
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.report.data_files import PairedFile, SampledAnswers
+from lastresort.report.words.data_files import PairedFile, SampledAnswers
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.samples import own_pairs

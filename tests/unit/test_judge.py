@@ -390,9 +390,9 @@ def test_grades_of_people(tmp_path: Path, grade: str, scale: Any, label: str | N
 
 def test_a_verdict_that_could_not_be_read_agrees_as_it_scores() -> None:
     from lastresort.evals.scorers.judge import LabelledCase
-    from lastresort.evals.scorers.judge_model import JudgeCost
+    from lastresort.records.events.run import JudgeCalls
 
-    middle = JudgeScore(0.5, (UNPARSED,), JudgeCost())
+    middle = JudgeScore(0.5, (UNPARSED,), JudgeCalls.sum_of(()))
     graded = agreement_with(
         [LabelledCase(JudgeCase("q", "x"), "3")] * 2 + [LabelledCase(JudgeCase("q", "x"), "4")],
         [middle] * 3,
@@ -401,7 +401,7 @@ def test_a_verdict_that_could_not_be_read_agrees_as_it_scores() -> None:
     assert graded.share == pytest.approx(2 / 3)
     refused = agreement_with(
         [LabelledCase(JudgeCase("q", "x"), "no")],
-        [JudgeScore(0.0, (UNPARSED,), JudgeCost())],
+        [JudgeScore(0.0, (UNPARSED,), JudgeCalls.sum_of(()))],
         GradingQuestion("r", "yes-no"),
     )
     assert refused.share == 1.0

@@ -17,8 +17,8 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InfrastructureError, InputError, StopRequestedError, TooLongError
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.report.synthetic import SyntheticRows
 from lastresort.report.words.progress import no_workers_line
+from lastresort.report.words.synthetic import SyntheticRows
 from lastresort.scale.ahead import AnsweredAhead
 from lastresort.scale.crew import AnyJob, Crew, JobKind
 from lastresort.scale.work import BatchJob

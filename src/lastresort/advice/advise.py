@@ -42,7 +42,8 @@ def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[Rung
         if against:
             steps.append(_advised(rung, "NOT", against))
             continue
-        favoured, cautions = _favouring(rung, applied), _cautioning(rung, applied)
+        favoured = [one.advice for one in applied if rung in one.rule.favours and one.rule.strength != "WEAK"]
+        cautions = [one.advice for one in applied if rung in one.rule.opposes]
         reasons = (*cautions, *favoured) or (RUNGS[rung].purpose,)
         if rung == "retrieval" and facts.unnamed_documents:
             reasons = (NAME_DOCUMENTS, *reasons)
@@ -77,19 +78,11 @@ def _ruled_out(rung: str, facts: Facts, applied: Sequence[AppliedRule]) -> tuple
     return ()
 
 
-def _favouring(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
-    return tuple(one.advice for one in applied if rung in one.rule.favours and one.rule.strength != "WEAK")
-
-
 def _strongly_favouring(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
     """None where another STRONG rule opposes the rung."""
     strong = [one for one in applied if one.rule.strength == "STRONG"]
     opposed = any(rung in one.rule.opposes for one in strong)
     return () if opposed else tuple(one.advice for one in strong if rung in one.rule.favours)
-
-
-def _cautioning(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
-    return tuple(one.advice for one in applied if rung in one.rule.opposes)
 
 
 def _has_more(rung: str, applied: Sequence[AppliedRule]) -> bool:

@@ -14,10 +14,6 @@ def _paces(facts: Facts) -> str:
     return f"it changes {facts.knowledge_changes}, the model would be retrained {again}"
 
 
-def _behaves_wrong(facts: Facts) -> bool:
-    return any(map(facts.is_wrong, ("style", "format", "capability")))
-
-
 RULES = (
     Rule(
         "retrieve",
@@ -43,7 +39,7 @@ RULES = (
         "knowledge is missing and behaviour is wrong too, and the knowledge changes no faster than you retrain",
         lambda facts: (
             facts.is_wrong("knowledge")
-            and _behaves_wrong(facts)
+            and any(map(facts.is_wrong, ("style", "format", "capability")))
             and facts.in_context
             and not facts.outdates_weights
             and {"sft", "retrieval"} <= set(facts.ladder)

@@ -126,10 +126,6 @@ def _number(question: FactQuestion, typed: str) -> float:
     return float(re.sub(r"[ ,_]", "", match[1])) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2]]
 
 
-def _count(question: FactQuestion, typed: str) -> int:
-    return round(_number(question, typed))
-
-
 def _amount(question: FactQuestion, typed: str) -> float:
     value = _number(question, typed)
     if not value > 0 or not math.isfinite(value):
@@ -160,7 +156,7 @@ _READERS: dict[str, Callable[[FactQuestion, str], Any]] = {
     "yes or no": _yes_no,
     "permission": _permission,
     "several": _several,
-    "count": _count,
+    "count": lambda question, typed: round(_number(question, typed)),
     "amount": _amount,
     "share": _share,
     "bar": _bar,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from lastresort.app.study import STUDIES, Study, StudyRequest, ready_study, run_study
 from lastresort.app.synth import SynthRequest, made_at_workers, rows_file
 from lastresort.errors import SAME_COMMAND, BudgetError, InputError, StopRequestedError
-from lastresort.report.synthetic import SyntheticRows
 from lastresort.report.words import study_synthetic as words
+from lastresort.report.words.synthetic import SyntheticRows
 from lastresort.scale.cluster import Connect
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task, given_task

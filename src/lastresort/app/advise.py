@@ -9,7 +9,7 @@ from typing import Any
 
 from lastresort.advice.advise import Advice, advise, as_document, open_facts
 from lastresort.advice.facts import Facts
-from lastresort.advice.questions import NOTHING, FactQuestion, OpenQuestion, question_of, read_answer
+from lastresort.advice.questions import NOTHING, FactQuestion, question_of, read_answer
 from lastresort.errors import InputError
 from lastresort.records.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
@@ -159,7 +159,8 @@ def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[
     say("Press Enter to skip a question, q to stop.")
     asked_names: set[str] = set()
     while True:
-        question = _next(open_facts(facts), asked_names)
+        found = (one.question for one in open_facts(facts))
+        question = next((one for one in found if one.fact not in asked_names), None)
         if question is None:
             return facts
         asked_names.add(question.fact)
@@ -168,10 +169,6 @@ def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[
             return facts
         if value is not None:
             facts = replace(facts, **{question.fact: value})
-
-
-def _next(questions: tuple[OpenQuestion, ...], asked_names: set[str]) -> FactQuestion | None:
-    return next((one.question for one in questions if one.question.fact not in asked_names), None)
 
 
 def _answer(question: FactQuestion, read: Callable[[str], str | None], say: Callable[[str], None]) -> tuple[bool, Any]:

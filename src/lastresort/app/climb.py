@@ -46,7 +46,7 @@ from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
-from lastresort.types import Example, GateMode, Progress, SilentProgress
+from lastresort.types import GateMode, Progress, SilentProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,7 @@ def _decide(
 ) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
+    tested = (*prepared.split.test, *(example for file in prepared.fresh for example in file.examples))
     decision = decision_of(
         bench.record,
         outcomes,
@@ -209,18 +210,12 @@ def _decide(
         ),
         compare=comparison_of(bench.record),
         break_even=costs,
-        test_reuse=of_reuse(
-            ledger.reuse([item_hash(example) for example in _tested_on(prepared)], bench.record.run_id)
-        ),
+        test_reuse=of_reuse(ledger.reuse([item_hash(example) for example in tested], bench.record.run_id)),
         provenance=provenance(task, prepared.files | prepared.fresh_files, bench.record),
     )
     bench.record.append(ClimbDecided(decision=decision))
     write_decision(bench.folder, decision)
     return decision
-
-
-def _tested_on(prepared: PreparedTask) -> tuple[Example, ...]:
-    return (*prepared.split.test, *(example for file in prepared.fresh for example in file.examples))
 
 
 def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:

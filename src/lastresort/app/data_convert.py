@@ -11,7 +11,7 @@ from lastresort.data.conversion.streams import at_most_rows, stream_rows
 from lastresort.data.conversion.writers import WRITERS
 from lastresort.data.files import stem_of
 from lastresort.errors import InputError
-from lastresort.report.data_files import ConvertedFile
+from lastresort.report.words.data_files import ConvertedFile
 from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.values import one_of
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check

@@ -27,7 +27,7 @@ from lastresort.data.conversion.writers import own_writer
 from lastresort.data.files import file_kind
 from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.errors import DataError, InputError
-from lastresort.report.data_files import MixedFile, TakenRows
+from lastresort.report.words.data_files import MixedFile, TakenRows
 from lastresort.report.words.wording import counted
 from lastresort.spec.paths import refuse_unwritable
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check

@@ -30,7 +30,7 @@ from lastresort.records.atomic import LOCK, disk_errors, held
 from lastresort.records.events.run import FilesRead, TaskRead
 from lastresort.records.events.training import PromptCounts, RankedPair, SamplesPaired
 from lastresort.records.record import Record
-from lastresort.report.data_files import PairedFile, PairsForecast, SampledAnswers, SamplesLeftOut
+from lastresort.report.words.data_files import PairedFile, PairsForecast, SampledAnswers, SamplesLeftOut
 from lastresort.report.words.wording import listed
 from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.task import Task, given_task

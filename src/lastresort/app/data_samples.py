@@ -20,8 +20,7 @@ from lastresort.models.cached import Cache, CachedModel, MemoryCache
 from lastresort.models.open import ModelOpening, absolute_name
 from lastresort.models.protocol import Prompt, is_endpoint
 from lastresort.records.responses import ResponseCache
-from lastresort.report.data_files import PairsForecast, SampledAnswers
-from lastresort.report.words import data_files as words
+from lastresort.report.words.data_files import PairsForecast, SampledAnswers
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid
@@ -176,5 +175,5 @@ def _opened(order: SampleOrder, prepared: PreparedTask, cache: Cache) -> Iterato
 
 def _ask_before_paying(forecast: PairsForecast, stop: Stop, go_on: GoOn) -> None:
     """Raises StopRequestedError where the answer is no."""
-    if forecast.asked and forecast.usd != 0 and not go_on(words.samples_question(forecast), stop):
+    if forecast.asked and forecast.usd != 0 and not go_on(forecast.question(), stop):
         raise StopRequestedError("nobody agreed to the paid calls", where="--model", remedy="Answer y, or add --yes.")

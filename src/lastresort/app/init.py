@@ -178,7 +178,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         ungrouped = error.cause
         make_draft = drafter(None)
         task_draft = make_draft()
-    schema = _schema_file(request.task_file) if task_draft.answers.schema is not None else None
+    schema_file = request.task_file.with_name(f"{request.task_file.stem}.schema.json")
+    schema = None if task_draft.answers.schema is None else schema_file
     if schema is not None and schema.exists():
         raise InputError(
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task (task_file)."
@@ -293,10 +294,6 @@ def _draft(
         skipped=skipped,
         units=units,
     )
-
-
-def _schema_file(task_file: Path) -> Path:
-    return task_file.with_name(f"{task_file.stem}.schema.json")
 
 
 def _facts(

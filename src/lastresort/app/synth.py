@@ -33,9 +33,9 @@ from lastresort.models.open import ModelOpening, absolute_name
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
-from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
 from lastresort.report.words.progress import no_workers_line
+from lastresort.report.words.synthetic import SyntheticRows, SynthForecast
 from lastresort.rungs.forecast import Machine, answering
 from lastresort.scale.ahead import CALLS, AnsweredAhead
 from lastresort.scale.cluster import Connect, checked_address

@@ -22,7 +22,6 @@ from lastresort.evals.scorers.judge import (
     people_score,
     read_labelled,
 )
-from lastresort.evals.scorers.judge_model import JudgeCost
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, Pay
 from lastresort.records.events.run import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
@@ -77,7 +76,7 @@ class ClimbJudge:
     ) -> None:
         items = tuple(
             JudgedAnswer(
-                id=example.id, answer=answer_hash(answer), score=score.score, said=score.verdicts, **asdict(score.spent)
+                id=example.id, answer=answer_hash(answer), score=score.score, said=score.verdicts, **dict(score.spent)
             )
             for example, answer, score in zip(examples, answers, judge_scores, strict=True)
         )
@@ -94,10 +93,9 @@ def check_agreement(bench: Workbench) -> None:
         return
     judge_scores = _verdicts_on(labelled, scorer, bench.progress, bench.stop)
     agreement = agreement_with(labelled, judge_scores, scorer.question)
-    cost = sum((one.spent for one in judge_scores), JudgeCost())
     verdicts = tuple(one.verdicts for one in judge_scores)
     people, scores = paired_scores(labelled, judge_scores, scorer.question) if _corrects(task) else ((), ())
-    calls = JudgeCalls(**asdict(cost))
+    calls = JudgeCalls.sum_of(one.spent for one in judge_scores)
     record.append(JudgeChecked(**asdict(agreement), said=verdicts, people=people, judged=scores, spent=calls))
 
 

@@ -53,7 +53,6 @@ from lastresort.records.view import fold_of
 from lastresort.report.words import judge, untuned
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, stale_weights
-from lastresort.spec.task import Task
 from lastresort.types import Example, Judgement
 
 
@@ -121,7 +120,8 @@ def extra_reasons(
     if any(outcome.rung == conclusion.winner and outcome.ungated for outcome in tested):
         reasons.append(NotGated())
     reasons += prepared.notes
-    reasons += _not_honoured(bench.task)
+    if bench.task.limits.gpu != "auto":  # read and checked, but not acted on
+        reasons.append(KeyIgnored("limits.gpu", str(bench.task.limits.gpu)))
     return reasons
 
 
@@ -181,11 +181,6 @@ def _test_of(record: Record, outcome: RungOutcome) -> Measurement:
     measurement = record.measurement(outcome.rung, outcome.system, "test")
     assert measurement is not None
     return measurement
-
-
-def _not_honoured(task: Task) -> list[Reason]:
-    """Keys of the task file that this version reads and checks but does not act on."""
-    return [KeyIgnored("limits.gpu", str(task.limits.gpu))] if task.limits.gpu != "auto" else []
 
 
 def would_change(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import lru_cache
 
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, wilson_interval
 from lastresort.evals.evidence.corrected import Correction, correction
-from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
+from lastresort.evals.scorers.judge_model import SCALES, UNPARSED
 from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
 from lastresort.records.events.run import JudgeCalls, JudgeChecked, JudgeOpened
 from lastresort.records.measurement import Cost
@@ -26,7 +25,7 @@ def judge_view(run: Fold) -> JudgeView | None:
         return None
     judged = list(run.judged.values())
     said = [item.said for item in judged]
-    spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
+    spent = JudgeCalls.sum_of([*judged, *([checked.spent] if checked is not None else [])])
     return JudgeView.from_fields_of(
         opened,
         answers=len(judged),
@@ -132,8 +131,3 @@ def _outcome(verdicts: Said) -> str:
         return "same_text"
     first, second = ("tie" if verdict == UNPARSED else verdict for verdict in verdicts)
     return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get((first, second), "changed")
-
-
-def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
-    names = {field.name for field in fields(JudgeCost)}
-    return sum((JudgeCost(**one.model_dump(include=names)) for one in calls), JudgeCost())

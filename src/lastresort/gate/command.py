@@ -25,12 +25,11 @@ from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
-from lastresort.gate.target import GateTarget, HeldOutTarget, plain_system, test_order
+from lastresort.gate.target import HeldOutTarget, plain_system, test_order
 from lastresort.gate.workers import loaded_openings
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening, absolute_name, open_model
 from lastresort.models.protocol import Model
-from lastresort.records.document import ReuseView
 from lastresort.records.gate import GateDocument, GateFindings, Provenance, TargetFound, Tuned
 from lastresort.records.responses import ResponseCache
 from lastresort.report.gate import write_gate
@@ -39,7 +38,7 @@ from lastresort.scale.crew import Crew
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.systems.system import System
-from lastresort.types import Example, JsonObject, Progress, SilentProgress
+from lastresort.types import JsonObject, Progress, SilentProgress
 
 FindWorkers = Callable[[Sequence[ModelOpening]], AbstractContextManager[Crew | None]]
 """Workers for these models, None where this process answers alone."""
@@ -105,7 +104,8 @@ def gate_alone(
                 gated = gate_sides(prepared, sides, system, target, settings, answers, progress, requests, crew=crew)
         except StoppedError as error:
             raise error.going_on(SAME_COMMAND) from error
-        look_key = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
+        # Another training in the same folder is another look.
+        look_key = json.dumps({**key, "weights": gated.fingerprints.tuned}, sort_keys=True)
         document = GateDocument(
             task=task.task,
             base=base,
@@ -116,7 +116,7 @@ def gate_alone(
             bar=task.bar,
             notes=tuple(sides.notes),
             provenance=_provenance(prepared, key),
-            test_reuse=_reuse(shared_path, order, look_key),
+            test_reuse=count_use(shared_path, order, f"gate {hashlib.sha256(look_key.encode()).hexdigest()}"),
             **dict(gated),
         )
         write_gate(folder, document)
@@ -127,7 +127,7 @@ def gate_sides(
     prepared: PreparedTask,
     sides: GateSides,
     system: System,
-    target: GateTarget | TargetFound,
+    target: HeldOutTarget | TargetFound,
     settings: GateSettings,
     kept: KeptAnswers,
     progress: Progress,
@@ -184,9 +184,3 @@ def _task_hash(prepared: PreparedTask) -> str:
 def _provenance(prepared: PreparedTask, key: Mapping[str, Any]) -> Provenance:
     hashes = {**prepared.files, "question": key["task"]}
     return Provenance(versions=versions(), hashes=hashes, machine=machine())
-
-
-def _reuse(shared_path: Path, order: Sequence[Example], look_key: JsonObject) -> ReuseView:
-    return count_use(
-        shared_path, order, "gate " + hashlib.sha256(json.dumps(look_key, sort_keys=True).encode()).hexdigest()
-    )

@@ -1,7 +1,4 @@
-"""What a gate needs of a suite before it scores anything: the pilot of the base, then the sample size.
-
-An `ExternalSuite` asks by itself while a gate has one of its two models open.
-"""
+"""What a gate needs of a suite before it scores anything: the pilot of the base, then the sample size."""
 
 from __future__ import annotations
 
@@ -13,12 +10,10 @@ from statistics import fmean
 from typing import Protocol
 
 from lastresort.evals.evidence.sequential import LOOKING, expected_units, look_schedule
-from lastresort.gate.lm_eval.asking import DocumentChunk
 from lastresort.gate.suites.asking import AnswerBatches, SuiteBatch, ask
-from lastresort.gate.suites.suite import ItemTranscripts, SideName, Suite, SuiteItem, SuiteMeasure, Transcript
+from lastresort.gate.suites.suite import ItemTranscripts, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power, why_no_headroom
 from lastresort.models.protocol import Model
-from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
 from lastresort.records.uninformative import WhyUninformative
 from lastresort.spec.task import Task
@@ -160,63 +155,6 @@ def run_pilot(
             pilot.seconds | replies.seconds_by_item,
         )
     return pilot
-
-
-class ExternalSuite(Protocol):
-    """A suite that asks by itself. measures: how many it has, 0 if the task leaves it out."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def measures(self) -> int: ...
-    @property
-    def spent(self) -> GateSpent: ...
-
-    def answer(
-        self,
-        side: SideName,
-        model: Model,
-        kept: SuiteAnswers,
-        power: float,
-        progress: Progress,
-        stop: Stop = NEVER,
-        answered: AnswerBatches[DocumentChunk] | None = None,
-    ) -> None:
-        """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: checked after every batch,
-        which is kept by then. answered: who answers, None for the model itself."""
-
-    def judge(self, power: float) -> list[SuiteFound]:
-        """The finding of each measure, after both models answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class SettledSuite:
-    """A suite that asks nothing: the task leaves it out, or it cannot run here."""
-
-    name: str
-    measure: SkippedMeasure | UninformativeMeasure
-
-    @property
-    def measures(self) -> int:
-        return int(self.measure.verdict != "SKIPPED")
-
-    @property
-    def spent(self) -> GateSpent:
-        return GateSpent()
-
-    def answer(
-        self,
-        side: SideName,
-        model: Model,
-        kept: SuiteAnswers,
-        power: float,
-        progress: Progress,
-        stop: Stop = NEVER,
-        answered: AnswerBatches[DocumentChunk] | None = None,
-    ) -> None: ...
-
-    def judge(self, power: float) -> list[SuiteFound]:
-        return [self.measure]
 
 
 # Of a suite that cannot look as it goes, by alpha: the fewest items, in steps of 16, that can rule out a loss of 2 points.

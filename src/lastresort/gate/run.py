@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from lastresort.evals.evidence.sequential import LookedP, look_schedule
 from lastresort.gate.document import findings_of
 from lastresort.gate.drawing import draw, look_order
-from lastresort.gate.plans import ExternalSuite, SizeRule, SuitePlan, run_pilot, sample_size
+from lastresort.gate.lm_eval.suite import FurtherSuite, LmEvalSuite
+from lastresort.gate.plans import SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.scored import (
     GateSettings,
     Margins,
@@ -45,7 +46,7 @@ from lastresort.gate.suites.asking import (
     joined,
 )
 from lastresort.gate.suites.suite import SideName
-from lastresort.gate.target import GateTarget, alone
+from lastresort.gate.target import HeldOutTarget, alone
 from lastresort.gate.verdict.compare import planned_power
 from lastresort.gate.verdict.decide import conclude, no_target
 from lastresort.gate.workers import GateWorkers
@@ -82,8 +83,8 @@ def run_gate(
     kept: KeptAnswers,
     training_texts: Sequence[str],
     progress: Progress,
-    target: GateTarget | TargetFound | None = None,
-    further: Sequence[ExternalSuite] = (),
+    target: HeldOutTarget | TargetFound | None = None,
+    further: Sequence[FurtherSuite] = (),
     stop: Stop = NEVER,
     on_look: OnLook = unseen,
     crew: Crew | None = None,
@@ -120,9 +121,10 @@ def run_gate(
         scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))
     measures = judge_suites(plans, scored, margins, settings, power)
-    measures += [measure for suite in further for measure in suite.judge(power)]
+    for suite in further:
+        measures += suite.judge(power) if isinstance(suite, LmEvalSuite) else [suite]
     conclusion = conclude(measures, _judge_target(target, settings.alpha), power=power, alpha=settings.alpha)
-    spent = [suite.spent for suite in further]
+    spent = [suite.spent for suite in further if isinstance(suite, LmEvalSuite)]
     return findings_of(
         conclusion, scored, forecast=forecast, further=spent, fingerprints=Fingerprints(**opened.fingerprints)
     )
@@ -182,9 +184,9 @@ class GateRunner:
     kept: KeptAnswers
     training_texts: Sequence[str]
     progress: Progress
-    target: GateTarget | None
+    target: HeldOutTarget | None
     subject: GateSubject = "gate"
-    further: Sequence[ExternalSuite] = ()
+    further: Sequence[FurtherSuite] = ()
     stop: Stop = NEVER
     on_look: OnLook = unseen
     workers: GateWorkers | None = None
@@ -233,13 +235,13 @@ class GateRunner:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
             self._answer_target(self.target, side, model)
         power, answered = planned_power(measures), None if self.workers is None else self.workers.documents(side)
-        for suite in self.further:
+        for suite in (one for one in self.further if isinstance(one, LmEvalSuite)):
             suite.answer(side, model, self.kept.workspace, power, self.progress, self.stop, answered)
 
     def _batch_answers(self, side: SideName) -> AnswerBatches[SuiteBatch] | None:
         return None if self.workers is None else self.workers.suites(side)
 
-    def _answer_target(self, target: GateTarget, side: SideName, model: Model, most: int | None = None) -> None:
+    def _answer_target(self, target: HeldOutTarget, side: SideName, model: Model, most: int | None = None) -> None:
         measured_by = alone if self.workers is None else self.workers.measured_by(side)
         target.answer(side, model, self.progress, most, self.stop, measured_by)
 
@@ -286,11 +288,12 @@ class GateRunner:
         return forecast
 
 
-def _judge_target(target: GateTarget | TargetFound | None, alpha: float) -> TargetFound:
+def _judge_target(target: HeldOutTarget | TargetFound | None, alpha: float) -> TargetFound:
     if target is None:
         return no_target()
     return target if isinstance(target, TargetFound) else target.judge(alpha)
 
 
-def _count_measures(plans: Sequence[SuitePlan], further: Sequence[ExternalSuite]) -> int:
-    return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(suite.measures for suite in further))
+def _count_measures(plans: Sequence[SuitePlan], further: Sequence[FurtherSuite]) -> int:
+    each = (one.measures if isinstance(one, LmEvalSuite) else int(one.verdict != "SKIPPED") for one in further)
+    return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(each))

@@ -15,13 +15,12 @@ from statistics import fmean
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import TokenCounts, counts_of, workload
 from lastresort.evals.scorers.scorer import AnswerForm
+from lastresort.gate.lm_eval.suite import FurtherSuite, LmEvalSuite
 from lastresort.gate.plans import (
     PILOT_SEED,
-    ExternalSuite,
     PilotedSuite,
     PlainPlan,
     SampleSize,
-    SettledSuite,
     SizeRule,
     SuiteInputs,
     SuitePlan,
@@ -187,7 +186,7 @@ def suite_inputs(prepared: PreparedTask, scores: bool, design: PromptDesign, *, 
 
 def further_suites(
     task: Task, settings: GateSettings, training_texts: Sequence[str], *, scores: bool
-) -> list[ExternalSuite]:
+) -> list[FurtherSuite]:
     """The suites of the task's `general`. scores: whether both models have local weights, which lm-eval needs; without, a suite
     holds the model back unless the task skips it. Raises what `load_parts` raises, before anything is asked.
     """
@@ -211,16 +210,15 @@ def lm_eval_names(task: Task) -> list[str]:
 
 def _further(
     name: str, task: Task, settings: GateSettings, training_texts: Sequence[str], scores: bool
-) -> ExternalSuite:
+) -> FurtherSuite:
     if task.keep.get(name) == "skip":
-        return SettledSuite(name, skipped_measure(name, name))
+        return skipped_measure(name, name)
     margin = _margin(task, name)
     if scores:
-        from lastresort.gate.lm_eval.suite import LmEvalSuite
         from lastresort.gate.lm_eval.tasks import load_parts
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
-    return SettledSuite(name, uninformative_measure(name, name, margin=margin, why=[NoLocalWeights()]))
+    return uninformative_measure(name, name, margin=margin, why=[NoLocalWeights()])
 
 
 def _margin(task: Task, name: str) -> float:

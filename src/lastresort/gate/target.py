@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
@@ -41,35 +40,11 @@ def alone(local: LocalExecutor, model: CachedModel) -> Executor:
     return local
 
 
-class GateTarget(Protocol):
-    """The task itself as a part of a gate."""
-
-    @property
-    def n(self) -> int:
-        """Items."""
-
-    def answer(
-        self,
-        side: SideName,
-        model: Model,
-        progress: Progress,
-        most: int | None = None,
-        stop: Stop = NEVER,
-        measured_by: MeasuredBy = alone,
-    ) -> None:
-        """Let a model answer all items, or the first `most`, without those it answered before. stop: checked after every
-        batch."""
-
-    def seconds_an_item(self) -> float:
-        """Of the answers so far."""
-
-    def judge(self, alpha: float) -> TargetFound:
-        """After both models answered all items."""
-
-
 @dataclass
 class HeldOutTarget:
-    """tuned: how the tuned model is prompted; the model itself is the one given to `answer`. correction: how people's labels
+    """The task itself as a part of a gate.
+
+    tuned: how the tuned model is prompted; the model itself is the one given to `answer`. correction: how people's labels
     correct the scores; None where they are taken as they are.
     """
 
@@ -86,6 +61,7 @@ class HeldOutTarget:
 
     @property
     def n(self) -> int:
+        """Items."""
         return len(self.order)
 
     def answer(
@@ -97,6 +73,7 @@ class HeldOutTarget:
         stop: Stop = NEVER,
         measured_by: MeasuredBy = alone,
     ) -> None:
+        """Let a model answer all items, or the first `most`, without those it answered before. stop: checked after every batch."""
         cached = CachedModel(model, self.cache)
         answered_items = self._answers[side]
         remaining = tuple(self.order[len(answered_items) : most])
@@ -116,10 +93,12 @@ class HeldOutTarget:
             raise request.error()
 
     def seconds_an_item(self) -> float:
+        """Of the answers so far."""
         items = [*self._answers["base"], *self._answers["tuned"]]
         return sum(item.seconds for item in items) / len(items) if items else 0.0
 
     def judge(self, alpha: float) -> TargetFound:
+        """After both models answered all items."""
         task, binary = self.prepared.task, self.scorer.binary
         error = share_of_tuned(self.prepared.shares, task)
         judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, error, self.correction)

@@ -185,7 +185,7 @@ def find_shape(name: str, folder: Path) -> ModelShape:
     """
     path = folder / Path(name).expanduser()
     if path.is_dir() or path.is_file():
-        return shape_of(_config_at(path), _short(path))
+        return shape_of(_config_at(path), (path.name or path.resolve().name).removesuffix(".gguf"))
     cached = _cached(name) if name.count("/") == 1 else None
     if cached is not None:
         return shape_of(model_config(cached), name)
@@ -193,10 +193,6 @@ def find_shape(name: str, folder: Path) -> ModelShape:
     if entry is None:
         raise InputError(f'found "{name}"', where="--model", expected=KINDS, remedy=hint(name))
     return shape_of(entry.config, entry.name)
-
-
-def _short(path: Path) -> str:
-    return (path.name or path.resolve().name).removesuffix(".gguf")
 
 
 def _config_at(path: Path) -> Mapping[str, Any]:

@@ -94,7 +94,8 @@ def _in_the_middle(text: str, start: int, end: int) -> list[tuple[int, int]]:
         True
     ):  # around the middle, farther each time: to look at all gaps of a long text for each of its splits takes minutes
         first, last = max(start, middle - reach), min(end, middle + reach)
-        found = (_GAP.match(text, begin, end) for begin in _gap_starts(text, first, last))
+        begun = (gap.start() for gap in _GAP.finditer(text, first, last) if gap.start() > first)
+        found = (_GAP.match(text, begin, end) for begin in begun)
         gaps = [gap for gap in found if gap is not None and gap.end() < end and abs(gap.start() - middle) < reach]
         if gaps:
             gap = min(gaps, key=lambda gap: abs(gap.start() - middle))
@@ -102,10 +103,6 @@ def _in_the_middle(text: str, start: int, end: int) -> list[tuple[int, int]]:
         if (first, last) == (start, end):
             return [(start, middle), (middle, end)]
         reach *= 8
-
-
-def _gap_starts(text: str, first: int, last: int) -> Iterator[int]:
-    return (match.start() for match in _GAP.finditer(text, first, last) if match.start() > first)
 
 
 def _spans(text: str, start: int, end: int, gap: re.Pattern[str]) -> Iterator[tuple[int, int]]:

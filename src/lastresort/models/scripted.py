@@ -234,7 +234,7 @@ class ScriptedModel:
         answers: list[Answer] = []
         seen: Counter[str] = Counter()
         for index, prompt in enumerate(prompts):
-            asked = _last_user_text(prompt)
+            asked = next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
             self._check_room(prompt, decoding)
             self._call(prompt, decoding)
             answers.append(self._answer(prompt, asked, decoding, sample=seen[asked]))
@@ -348,10 +348,6 @@ def _right_answer(script: Script, asked: str, salt: str) -> str:
         if found:
             return found.expand(rule.answer) if _draw(rule.match + salt, asked) < rule.probability else rule.otherwise
     return script.default
-
-
-def _last_user_text(prompt: Prompt) -> str:
-    return next((message.content for message in reversed(prompt) if message.role == "user"), "")
 
 
 def _draw(salt: str, text: str) -> float:

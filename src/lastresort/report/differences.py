@@ -40,7 +40,8 @@ def side_by_side(expected: str, got: str, schema: JsonObject | None = None) -> A
         answer = parse_json(got)
     except NotJson as error:
         note = f"Not JSON: {error.reason} at character {error.position + 1}." if got.strip() else "Empty answer."
-        return AnswerSides(_tree(right, right), _from(clipped(got), error.position), note)
+        shown, at = clipped(got), error.position
+        return AnswerSides(_tree(right, right), escape(shown[:at]) + _mark(shown[at:]), note)
     fault = None if schema is None else violation(schema_validator(schema), answer)
     note = "" if fault is None else f"JSON that does not fit the schema, at {clipped(fault, LONGEST_FAULT)}."
     return AnswerSides(_tree(right, answer), _tree(answer, right), note)
@@ -120,11 +121,6 @@ def _words(expected: str, got: str) -> tuple[Markup, Markup]:
         sides[0].append(wrap("".join(left[a:b])))
         sides[1].append(wrap("".join(right[c:d])))
     return Markup("").join(sides[0]), Markup("").join(sides[1])
-
-
-def _from(text: str, at: int) -> Markup:
-    """Text, marked from where parsing failed."""
-    return escape(text[:at]) + _mark(text[at:])
 
 
 def _json(text: str) -> Any:

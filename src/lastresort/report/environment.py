@@ -79,6 +79,7 @@ def facts_of(found: Environment) -> list[tuple[str, str]]:
     processor, packages = found.processor, found.packages
     cores = f"{processor.cores} core{'' if processor.cores == 1 else 's'}"
     memory = found.memory_bytes
+    gpus = [f"{one.name}, {gib(one.memory_bytes)}, {'bf16' if one.bf16 else 'no bf16'}" for one in found.gpus]
     versions = [f"{name} {told or 'missing'}" for name, told in packages.items()]
     return [
         ("lastresort", f"{found.lastresort}, Python {found.python}, {found.system}"),
@@ -87,15 +88,11 @@ def facts_of(found: Environment) -> list[tuple[str, str]]:
             f"{processor.name}, {cores} available, {listed(processor.features) or 'no known features'}",
         ),
         ("memory", "unknown" if memory is None else gib(memory)),
-        ("GPUs", "none visible to torch" if not found.gpus else "; ".join(_gpu(one) for one in found.gpus)),
+        ("GPUs", "; ".join(gpus) or "none visible to torch"),
         ("computes in", f"{found.precision}, the choice of `precision: auto` here"),
         ("packages", ", ".join(versions)),
         ("installed", listed(name for name, one in found.extras.items() if one.installed) or "no extras"),
     ]
-
-
-def _gpu(one: GpuFound) -> str:
-    return f"{one.name}, {gib(one.memory_bytes)}, {'bf16' if one.bf16 else 'no bf16'}"
 
 
 def reach_of(found: Environment) -> list[str]:

@@ -108,7 +108,8 @@ def without_control(text: str) -> str:
 def gate_markdown(document: GateDocument) -> str:
     """The verdict, a table of the measures, the reasons, and the answers that changed most. Text from outside is escaped."""
     first, *others = document.reasons
-    parts = [f"## {plain(first)}", _facts(document), _table(document), _numbered(others)]
+    numbered = "\n".join(f"{number}. {plain(stopped(one))}" for number, one in enumerate(others, 1))
+    parts = [f"## {plain(first)}", _facts(document), _table(document), numbered]
     if document.would_decide:
         parts.append("What would decide:\n\n" + bullets(document.would_decide))
     parts += [MILDER] * (document.verdict == "REJECT")
@@ -137,10 +138,6 @@ def _table(document: GateDocument) -> str:
 
 def bullets(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {plain(stopped(one))}" for one in sentences)
-
-
-def _numbered(sentences: Sequence[str]) -> str:
-    return "\n".join(f"{number}. {plain(stopped(one))}" for number, one in enumerate(sentences, 1))
 
 
 def _changes(document: GateDocument) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -35,7 +35,6 @@ from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count, in_limits, in_points
 from lastresort.train.watch.kept import measured, summary, warning
-from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -118,6 +117,7 @@ def body(story: Story) -> str:
 
 def _context(story: Story) -> dict[str, object]:
     scale, stopped = ladder_chart.axis_of(story.decision), set_to_stop(story.decision)
+    written = yaml.safe_dump(story.task, sort_keys=False, allow_unicode=True, width=110)
     return {
         "story": story,
         "decision": story.decision,
@@ -142,7 +142,7 @@ def _context(story: Story) -> dict[str, object]:
         "reason_of": _reason,
         "test_left_out": "" if story.data is None else data.test_left_out(story.data),
         "data_rows": [] if story.data is None else data.rows(story.data),
-        "task_text": _yaml(story.task),
+        "task_text": written if story.task else "",
     }
 
 
@@ -196,10 +196,6 @@ def _drift_title(rung: RungStory) -> str:
     return training.title(found.length)
 
 
-def _input(text: str) -> str:
-    return clipped(text, LONGEST_INPUT)
-
-
 def _reason(reason: Statement) -> Markup:
     """A reason, after the rung that it is about in bold."""
     text = code(reason.text)
@@ -209,10 +205,6 @@ def _reason(reason: Statement) -> Markup:
 def code(text: str) -> Markup:
     """A sentence, with what is in backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _yaml(task: JsonObject) -> str:
-    return yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=110) if task else ""
 
 
 def style(*names: str) -> Markup:
@@ -272,6 +264,6 @@ def environment(package: str = "lastresort.report") -> Environment:
         early_warnings=early_warnings,
         examples_title=_examples_title,
         side_by_side=side_by_side,
-        shown_input=_input,
+        shown_input=partial(clipped, longest=LONGEST_INPUT),
     )
     return environment

@@ -48,7 +48,7 @@ def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] =
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
     parts += [
         _costs(decision),
-        _reasons(decision),
+        "\n".join(f"{number}. {sentence(line(reason))}" for number, reason in enumerate(decision.reasons, 1)),
         _would_change(decision),
         _gate(decision),
         plain(stopped(repairs.finding(decision.repairs))) if decision.repairs else "",
@@ -147,10 +147,6 @@ def _weighed(rung: RungView, weighing: Weighing) -> str:
 def _costs(decision: RunView) -> str:
     costs = decision.break_even
     return sentence(stopped(break_even.finding(costs))) if break_even.is_worth_a_line(costs, decision.goal) else ""
-
-
-def _reasons(decision: RunView) -> str:
-    return "\n".join(f"{number}. {sentence(line(reason))}" for number, reason in enumerate(decision.reasons, 1))
 
 
 def _would_change(decision: RunView) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -11,7 +10,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lastresort.records.atomic import write_atomically
 from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, ReuseView, Sentence, Share
 from lastresort.records.measurement import BarTest, Cost
 from lastresort.report.tables import grid, ruled, verdict_text
@@ -196,11 +194,6 @@ class RecheckDocument(RecheckFindings, _OfRun):
 
 def file_name(number: int) -> str:
     return f"recheck-{number}.json"
-
-
-def write_recheck(run: Path, document: RecheckDocument) -> None:
-    """Write a recheck into its run's folder, whole or not at all."""
-    write_atomically(run / file_name(document.number), document.as_text)
 
 
 def recheck_text(document: RecheckDocument) -> RenderableType:

@@ -12,7 +12,7 @@ from rich.text import Text
 from lastresort.errors import DataError
 from lastresort.records.chain import Table as RecordTable
 from lastresort.records.decision import JudgeView, RunView
-from lastresort.records.decision_parts import ComparedWay, RepairView
+from lastresort.records.decision_parts import ComparedWay
 from lastresort.records.events.base import Stage
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest
@@ -147,7 +147,8 @@ def ladder_table(decision: RunView) -> RenderableType:
         said = (of_parts(rung.test), how_far(rung.test))
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     lines += _gate(decision.gate)
-    lines += _repairs(decision.repairs)
+    if decision.repairs:
+        lines.append(Text(printable(spaced(stopped(repairs.finding(decision.repairs)))), style="bold"))
     lines += _comparison(decision.compare)
     if break_even.is_worth_a_line(decision.break_even, decision.goal):
         lines.append(Text(printable(spaced(stopped(break_even.finding(decision.break_even))))))
@@ -195,10 +196,6 @@ def _gate(gate: ClimbGate | None) -> list[RenderableType]:
     first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=STYLES[gate.verdict])
     measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(gate)]
     return [first, *measures]
-
-
-def _repairs(tried: Sequence[RepairView]) -> list[RenderableType]:
-    return [Text(printable(spaced(stopped(repairs.finding(tried)))), style="bold")] if tried else []
 
 
 def _comparison(entries: Sequence[ComparedWay]) -> list[RenderableType]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -39,6 +39,10 @@ class ReplyHead:
     fingerprint: str
     with_usage: bool = False
     with_logprobs: bool = False
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"id": self.id, "created": self.created, "model": self.model, "system_fingerprint": self.fingerprint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,6 @@ class ChatReplies:
         return self._chunk([]).model_copy(update={"usage": usage})
 
     def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> ChatCompletion:
-        head = self._head
         choices = [
             ChatChoice(
                 index=index,
@@ -90,15 +93,7 @@ class ChatReplies:
             )
             for index, answer in enumerate(answers)
         ]
-        return ChatCompletion(
-            id=head.id,
-            object="chat.completion",
-            created=head.created,
-            model=head.model,
-            system_fingerprint=head.fingerprint,
-            choices=choices,
-            usage=usage,
-        )
+        return ChatCompletion(object="chat.completion", choices=choices, usage=usage, **self._head.fields)
 
     def _choice(self, index: int, delta: Delta, tokens: Sequence[TokenLogp] = ()) -> ChatChunkChoice:
         logprobs = self._logprobs(tokens) if tokens else None
@@ -110,16 +105,8 @@ class ChatReplies:
         return ChatLogprobs(content=[_token(token) for token in tokens], refusal=None)
 
     def _chunk(self, choices: list[ChatChunkChoice]) -> ChatChunk:
-        head = self._head
-        chunk = ChatChunk(
-            id=head.id,
-            object="chat.completion.chunk",
-            created=head.created,
-            model=head.model,
-            system_fingerprint=head.fingerprint,
-            choices=choices,
-        )
-        return chunk.model_copy(update={"usage": None}) if head.with_usage else chunk
+        chunk = ChatChunk(object="chat.completion.chunk", choices=choices, **self._head.fields)
+        return chunk.model_copy(update={"usage": None}) if self._head.with_usage else chunk
 
 
 class TextReplies:
@@ -171,15 +158,7 @@ class TextReplies:
         return chunk.model_copy(update={"usage": None}) if self._head.with_usage else chunk
 
     def _completion(self, choices: list[TextChoice]) -> TextCompletion:
-        head = self._head
-        return TextCompletion(
-            id=head.id,
-            object="text_completion",
-            created=head.created,
-            model=head.model,
-            system_fingerprint=head.fingerprint,
-            choices=choices,
-        )
+        return TextCompletion(object="text_completion", choices=choices, **self._head.fields)
 
 
 def with_sources(reply: BaseModel, sources: Sequence[Chunk] | None) -> BaseModel:

@@ -81,15 +81,11 @@ def read_suites(value: tuple[str, ...]) -> tuple[str, ...]:
             refuse(f'found "{name}", which always runs', expected="a further suite", remedy=remedy, key=(index,))
         if not name.removeprefix(PREFIX) or not name.startswith(PREFIX):
             expected = f'"{PREFIX}" and the name or path of a task of lm-eval'
-            refuse(f'found "{name}"', expected=expected, remedy=f"Write {PREFIX}{_task_in(name)}.", key=(index,))
+            meant = name.rpartition(":")[2].strip() or "mmlu"  # of who wrote "mmlu", "lm-eval:mmlu" or nothing
+            refuse(f'found "{name}"', expected=expected, remedy=f"Write {PREFIX}{meant}.", key=(index,))
         if name in value[:index]:
             refuse(f'found "{name}" twice', expected="each suite once", remedy="Remove one.", key=(index,))
     return value
-
-
-def _task_in(name: str) -> str:
-    """What somebody meant who wrote "mmlu", "lm-eval:mmlu" or nothing."""
-    return name.rpartition(":")[2].strip() or "mmlu"
 
 
 def read_margins(value: Any) -> Margins:

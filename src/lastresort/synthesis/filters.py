@@ -170,10 +170,6 @@ def _other_length(proposed: ProposedRow, known: SeenRows) -> bool:
     return not low <= len(proposed.example.output) <= high
 
 
-def _full(proposed: ProposedRow, known: SeenRows) -> bool:
-    return bool(known.wanted) and known.missing(proposed.example.output) <= 0
-
-
 Drops = Callable[[ProposedRow, SeenRows], bool]
 
 FILTERS: dict[FilterName, Drops] = {  # whether it drops the row; the first that does counts
@@ -184,7 +180,7 @@ FILTERS: dict[FilterName, Drops] = {  # whether it drops the row; the first that
     "copy": lambda proposed, known: known.has_copy(proposed.text),
     "near": lambda proposed, known: known.has_near(proposed.text),
     "alike": lambda proposed, known: known.has_alike(proposed.text, proposed.request.shown),
-    "share": _full,
+    "share": lambda proposed, known: bool(known.wanted) and known.missing(proposed.example.output) <= 0,
     "agreement": lambda proposed, known: proposed.agrees is False,
 }
 

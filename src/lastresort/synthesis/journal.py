@@ -23,21 +23,11 @@ from lastresort.foreign import ROWS, read_content
 from lastresort.keys import without_keys
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.synthesis.filters import FilterName
-from lastresort.types import Answer, JsonObject, Message
+from lastresort.types import Answer, JsonObject, Message, SeedPassage
 
 
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PassageOrigin(_Line):
-    """Of the task's documents. start, end: characters of the document's text. text_hash: see `held_passages.passage_hash`."""
-
-    document: str
-    section: str
-    start: NonNegativeInt
-    end: NonNegativeInt
-    text_hash: str
 
 
 class RowOrigin(_Line):
@@ -55,7 +45,7 @@ class RowOrigin(_Line):
     passed: tuple[str, ...]
     made: str
     usd: NonNegativeFloat | None = None
-    passage: PassageOrigin | None = None
+    passage: SeedPassage | None = None
 
 
 class SyntheticRow(_Line):

@@ -20,7 +20,6 @@ from lastresort.synthesis.filters import FILTERS, FilterName, ProposedRow, SeenR
 from lastresort.synthesis.journal import (
     FilteredRow,
     Journal,
-    PassageOrigin,
     RequestBatch,
     RowOrigin,
     SyntheticRow,
@@ -36,7 +35,7 @@ from lastresort.synthesis.prompts import (
     request_turns,
 )
 from lastresort.synthesis.recipe import Limit, Recipe, SpendingLimits, limit_reached, most_calls
-from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
+from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress, SeedPassage
 
 BATCH = 8  # requests
 NO_YIELD = 24  # requests in a row, of one session, of which nothing is kept
@@ -358,16 +357,10 @@ def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
     )
 
 
-def _passage_origin(passage: Chunk | None) -> PassageOrigin | None:
+def _passage_origin(passage: Chunk | None) -> SeedPassage | None:
     if passage is None:
         return None
-    return PassageOrigin(
-        document=passage.document,
-        section=passage.section,
-        start=passage.start,
-        end=passage.end,
-        text_hash=passage_hash(passage),
-    )
+    return SeedPassage(passage.document, passage.section, passage.start, passage.end, passage_hash(passage))
 
 
 def _dropped(one: ProposedRow, by: FilterName) -> FilteredRow:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +70,7 @@ def request_turns(request: RowRequest, instruction: str) -> tuple[Message, ...]:
         "" if passage is None else f"The passage:\n{_passage(passage)}",
         "\n".join(["Rows:" if len(request.shown) > 1 else "The row:", *map(_shown, request.shown)]),
         _CONTINUES if passage is None and len(request.shown) > 1 and len(request.shown[0].input) > 1 else "",
-        request.asks.format(answer=_quoted(request.answer or "")),
+        request.asks.format(answer=json.dumps(request.answer or "", ensure_ascii=False)),
         f"Rows to write: {request.n}. {_ONLY_INPUTS if request.answer is not None else _WITH_OUTPUTS}",
     ]
     return Message("system", SYSTEM), Message("user", "\n\n".join(part for part in parts if part.strip()))
@@ -97,7 +96,7 @@ def reply_schema(request: RowRequest) -> JsonObject:
 def _shown(row: Example) -> str:
     """A row as one line of JSON. A conversation is shown whole, since its last turn is answered by what came before."""
     *before, last = row.input
-    said = {"conversation": _turns(before)} if before else {}
+    said = {"conversation": [f"{turn.role}: {turn.content}" for turn in before]} if before else {}
     return json.dumps({**said, "input": last.content, "output": row.output}, ensure_ascii=False)
 
 
@@ -105,14 +104,6 @@ def _passage(passage: Chunk) -> str:
     """As one line of JSON."""
     headings = {"headings": list(passage.headings)} if passage.headings else {}
     return json.dumps({"document": passage.document, **headings, "text": passage.text.strip()}, ensure_ascii=False)
-
-
-def _turns(turns: Sequence[Message]) -> list[str]:
-    return [f"{turn.role}: {turn.content}" for turn in turns]
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 LONGEST_REPLY = 2**18  # characters; a hundred times what a request takes

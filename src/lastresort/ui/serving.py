@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError
-from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from lastresort.app.servable import WINNER, Servable
 from lastresort.app.terminal import print_note
@@ -125,7 +125,8 @@ class ServingProcess:
 
     def _open(self, url: str, body: bytes | None = None, longest_s: float = _SILENCE_S) -> Any:
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        return _direct().open(Request(url, body, headers), timeout=longest_s)
+        direct = build_opener(ProxyHandler({}))  # loopback is never reached by way of a proxy
+        return direct.open(Request(url, body, headers), timeout=longest_s)
 
     def ask_to_end(self) -> None:
         if self.process.stdin is not None:
@@ -139,11 +140,6 @@ class ServingProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-
-def _direct() -> OpenerDirector:
-    """Loopback is never reached by way of a proxy."""
-    return build_opener(ProxyHandler({}))
 
 
 def _chunk(text: str) -> JsonObject:

@@ -106,16 +106,9 @@ class GrowingAnswer:
                 pass
 
     def kept(self) -> TalkAnswer:
-        return TalkAnswer(
-            system=self.system,
-            text=self.text,
-            finish="" if self.elsewhere else self.finish,
-            fault="" if self.elsewhere else self.fault,
-            tokens=self.tokens,
-            seconds=round(self.seconds, 3),
-            sources=self.sources,
-            longest_tokens=self.longest_tokens,
-        )
+        rest = {"finish": "", "fault": ""} if self.elsewhere else {}
+        values = {name: getattr(self, name) for name in TalkAnswer.model_fields} | rest
+        return TalkAnswer.model_validate({**values, "seconds": round(self.seconds, 3)})
 
 
 @dataclass(slots=True)

@@ -118,7 +118,8 @@ def editing(edited: EditedFile) -> APIRouter:
             text = with_field(edited.fields, text, key, given, edited.file, edited.kind)
         except LastresortError as error:
             refused = error
-        if refused and _is_set(edited.fields, key):  # its ticks go back to what the text says
+        is_set = any(one.key == key and one.control == "set" for one in edited.fields)
+        if refused and is_set:  # its ticks go back to what the text says
             drawn = answer(site, request, name, text, sent, "form_fields_answered.html.j2", refused, key)
             drawn.headers.update({"hx-retarget": "#beside", "hx-reswap": "outerHTML"})
             return drawn
@@ -167,10 +168,6 @@ def editing(edited: EditedFile) -> APIRouter:
         return drawn
 
     return routes
-
-
-def _is_set(fields: Sequence[FormField], key: str) -> bool:
-    return any(one.key == key and one.control == "set" for one in fields)
 
 
 def _sent_text(sent: FormData) -> str:

@@ -171,7 +171,8 @@ def connect(
     finally:
         listing.close()
     name = model or _only(offered, address)
-    is_own, endpoint = _is_own(offered, name), parse_endpoint(f"{address}#{name}")
+    is_own = any(model.name == name and model.owned_by == OWN for model in offered)
+    endpoint = parse_endpoint(f"{address}#{name}")
     sends: Sent = sent or ("input" if is_own else "prompt")
     if ready is not None and request is not None:
         refuse_other_prompt(ready, request, winner, sends)
@@ -236,7 +237,3 @@ def _only(offered: tuple[OfferedModel, ...], address: str) -> str:
         expected="the name of one",
         remedy="Add --model NAME.",
     )
-
-
-def _is_own(offered: tuple[OfferedModel, ...], name: str) -> bool:
-    return any(model.name == name and model.owned_by == OWN for model in offered)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from lastresort.after.recheck.documents import recheck_documents
-from lastresort.after.recheck.finished import FinishedRun, open_finished
+from lastresort.after.recheck.finished import open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.after.recheck.models import RecheckModels, Replacement
 from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder
 from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.models.endpoint import Approve, nobody_to_ask
-from lastresort.records.document import ReuseView
+from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
-from lastresort.report.recheck import RecheckDocument, RecheckFindings, write_recheck
+from lastresort.report.recheck import RecheckDocument, file_name
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.types import Progress, SilentProgress
 
@@ -51,28 +51,17 @@ def recheck(
             raise error.going_on(SAME_COMMAND) from error
         finally:
             models.close()
-        document = _document(finished, result)
-        write_recheck(run, document)
+        decision, look = finished.decision, f"{record.run_id}, recheck {result.number}"
+        used = None if result.look is None else count_use(shared_folder(run), finished.order, look)
+        document = RecheckDocument(
+            run=run.resolve().name,
+            task=decision.task,
+            bar=decision.bar,
+            confidence=decision.confidence,
+            model=decision.model,
+            hashes=finished.prepared.files,
+            test_reuse=used,
+            **dict(result),
+        )
+        write_atomically(run / file_name(document.number), document.as_text)
     return document
-
-
-def _document(finished: FinishedRun, found: RecheckFindings) -> RecheckDocument:
-    decision = finished.decision
-    return RecheckDocument(
-        run=finished.folder.resolve().name,
-        task=decision.task,
-        bar=decision.bar,
-        confidence=decision.confidence,
-        model=decision.model,
-        hashes=finished.prepared.files,
-        test_reuse=_reuse(finished, found),
-        **dict(found),
-    )
-
-
-def _reuse(finished: FinishedRun, found: RecheckFindings) -> ReuseView | None:
-    """Enter the look into the workspace's ledger of test items; returns how often they were used before, None without a look."""
-    if found.look is None:
-        return None
-    look = f"{finished.record.run_id}, recheck {found.number}"
-    return count_use(shared_folder(finished.folder), finished.order, look)

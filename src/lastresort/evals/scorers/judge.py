@@ -17,12 +17,12 @@ from lastresort.evals.scorers.judge_model import (
     ComparisonQuestion,
     GradingQuestion,
     JudgeCase,
-    JudgeCost,
     JudgeModel,
     JudgeQuestion,
 )
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model, Pay
+from lastresort.records.events.run import JudgeCalls
 from lastresort.types import Decoding, Example
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class JudgeScore:
 
     score: float
     verdicts: tuple[str, ...]
-    spent: JudgeCost
+    spent: JudgeCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Judge:
         for prompts in prompts_of:
             own = [next(answers) for _ in prompts]
             verdicts = tuple(UNPARSED if answer.choice is None else answer.choice for answer in own)
-            spent = sum((answer.spent for answer in own), JudgeCost())
+            spent = JudgeCalls.sum_of(answer.spent for answer in own)
             found.append(JudgeScore(self.question.score(verdicts), verdicts, spent))
         return found
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from lastresort.errors import CandidateError, TaskError
 from lastresort.evals.scorers.forms import chosen
 from lastresort.models.protocol import Model, Pay, pay_on_answer
+from lastresort.records.events.run import JudgeCalls
 from lastresort.types import Answer, Decoding, Grammar, Message
 
 Prompt = tuple[Message, ...]
@@ -158,33 +159,11 @@ _VERDICT = Decoding(VERDICT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeCost:
-    """What asking took. calls: prompts answered. paid_usd: the part of usd that was paid now, for what no cache had."""
-
-    calls: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    seconds: float = 0.0
-    usd: float = 0.0
-    paid_usd: float = 0.0
-
-    def __add__(self, other: JudgeCost) -> JudgeCost:
-        return JudgeCost(
-            calls=self.calls + other.calls,
-            tokens_in=self.tokens_in + other.tokens_in,
-            tokens_out=self.tokens_out + other.tokens_out,
-            seconds=self.seconds + other.seconds,
-            usd=self.usd + other.usd,
-            paid_usd=self.paid_usd + other.paid_usd,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class JudgeVerdict:
     """choice: None where none could be read twice. spent: over both times."""
 
     choice: str | None
-    spent: JudgeCost
+    spent: JudgeCalls
 
 
 class JudgeModel:
@@ -210,18 +189,20 @@ class JudgeModel:
         first = self._answers(prompts, choices)
         found = [JudgeVerdict(read_verdict(answer.text, choices), spent) for answer, spent in first]
         unread = [index for index, verdict in enumerate(found) if verdict.choice is None]
+        repeat = Message("user", f"That is no verdict. {only(choices)}")
         again = [
-            (*prompts[index], Message("assistant", first[index][0].text.strip() or "…"), _reminder(choices))
-            for index in unread
+            (*prompts[index], Message("assistant", first[index][0].text.strip() or "…"), repeat) for index in unread
         ]
         for index, (answer, spent) in zip(unread, self._answers(again, choices), strict=True):
-            found[index] = JudgeVerdict(read_verdict(answer.text, choices), found[index].spent + spent)
+            found[index] = JudgeVerdict(
+                read_verdict(answer.text, choices), JudgeCalls.sum_of((found[index].spent, spent))
+            )
         return found
 
-    def _answers(self, prompts: Sequence[Prompt], choices: tuple[str, ...]) -> list[tuple[Answer, JudgeCost]]:
+    def _answers(self, prompts: Sequence[Prompt], choices: tuple[str, ...]) -> list[tuple[Answer, JudgeCalls]]:
         if not prompts:
             return []
-        return [(answer, _spent(answer)) for answer in self._generated(self.open(), prompts, choices)]
+        return [(answer, _calls(answer)) for answer in self._generated(self.open(), prompts, choices)]
 
     def _generated(self, model: Model, prompts: Sequence[Prompt], choices: tuple[str, ...]) -> list[Answer]:
         text = self.decoding
@@ -248,9 +229,6 @@ class JudgeModel:
             ) from error
 
 
-def _reminder(choices: Sequence[str]) -> Message:
-    return Message("user", f"That is no verdict. {only(choices)}")
-
-
-def _spent(answer: Answer) -> JudgeCost:
-    return JudgeCost(1, answer.prompt_tokens, answer.completion_tokens, answer.seconds, answer.usd, answer.paid)
+def _calls(one: Answer) -> JudgeCalls:
+    tokens = {"tokens_in": one.prompt_tokens, "tokens_out": one.completion_tokens}
+    return JudgeCalls(calls=1, **tokens, seconds=one.seconds, usd=one.usd, paid_usd=one.paid)

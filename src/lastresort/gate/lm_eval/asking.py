@@ -124,7 +124,7 @@ def ask_each(
     check(stop)
     if not parts:
         return []
-    harness, key = _harness(model), _answers_key(model, suite)
+    harness, key = _harness(model), Asking(who_answers(model), suite, VERSION, f"lm-eval {harness_version()}")
     pending = (chunk for part in parts for chunk in _pending(harness, key, part, kept))
     with closing((answered or answered_here)(model, pending, stop)) as chunks:
         return [_part_answers(suite, part, chunks, progress, stop) for part in parts]
@@ -145,7 +145,9 @@ def _part_answers(
     by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
     for log in (log for answer in answers for log in (answer.said or {}).get("logs", ())):
         by_task[log["name"]].append(_measure_of(log))
-    joined_logs = [_joined(logs) for logs in by_task.values()]
+    joined_logs = [
+        replace(logs[0], items=tuple(item for log in logs for item in log.items)) for logs in by_task.values()
+    ]
     part = documents.part
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
     try:
@@ -193,10 +195,6 @@ def _harness(model: LocalModel) -> _Harness:
             chat_template_args=model.template_kwargs,
         )
     return _Harness(lm, bool(tokenizer.chat_template))
-
-
-def _answers_key(model: LocalModel, suite: str) -> Asking:
-    return Asking(who_answers(model), suite, VERSION, f"lm-eval {harness_version()}")
 
 
 def harness_version() -> str:
@@ -411,7 +409,3 @@ def _measure_of(body: Mapping[str, Any]) -> LoggedMeasure:
     items = tuple(LoggedItem(**item) for item in body["items"])
     notes, others = tuple(body["notes"]), tuple(body.get("others", ()))  # not kept at first
     return LoggedMeasure(body["name"], body["metric"], items, body["source"], notes, others=others)
-
-
-def _joined(logs: Sequence[LoggedMeasure]) -> LoggedMeasure:
-    return replace(logs[0], items=tuple(item for log in logs for item in log.items))

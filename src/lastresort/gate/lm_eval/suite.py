@@ -21,7 +21,7 @@ from lastresort.gate.suites.asking import AnswerBatches
 from lastresort.gate.suites.suite import SideName
 from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, judge_measure, uninformative_measure, why_no_headroom
 from lastresort.models.protocol import Model
-from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
+from lastresort.records.gate import GateSpent, ItemsAsked, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
 from lastresort.records.uninformative import FewDocuments, Unusable, WhyUninformative
 from lastresort.report.words.gate import of_documents
@@ -57,7 +57,9 @@ class _Part:
 
 
 class LmEvalSuite:
-    """name: as in the task's `general`. margin: the accepted loss of each of its measures. parts: its tasks, one or several
+    """Asks by itself while a gate has one of its two models open.
+
+    name: as in the task's `general`. margin: the accepted loss of each of its measures. parts: its tasks, one or several
     measures.
 
     training_texts: documents too similar to one of them are skipped. A task whose scores cannot be used, or that asked the two
@@ -77,6 +79,7 @@ class LmEvalSuite:
 
     @property
     def measures(self) -> int:
+        """How many it has."""
         return len(self._parts)
 
     @property
@@ -99,7 +102,11 @@ class LmEvalSuite:
         stop: Stop = NEVER,
         answered: AnswerBatches[DocumentChunk] | None = None,
     ) -> None:
-        """The pilots of all parts go first, so that workers have more than one to do."""
+        """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: checked after every batch,
+        which is kept by then. answered: who answers, None for the model itself.
+
+        The pilots of all parts go first, so that workers have more than one to do.
+        """
 
         def ask_parts(parts: Sequence[tuple[_Part, DocumentsToAsk]]) -> Iterator[tuple[_Part, HarnessAnswers]]:
             documents = [documents for _, documents in parts]
@@ -117,6 +124,7 @@ class LmEvalSuite:
             part.answers[side] = answers
 
     def judge(self, power: float) -> list[SuiteFound]:
+        """The finding of each measure, after both models answered."""
         return [measure for part in self._parts for measure in self._judge(part, power)]
 
     def _pilots(self) -> Iterator[tuple[_Part, DocumentsToAsk]]:
@@ -147,7 +155,8 @@ class LmEvalSuite:
 
     def _why_no_headroom(self, log: LoggedMeasure) -> WhyUninformative | None:
         scores = [item.score for item in log.items]
-        return why_no_headroom(scores, chance=_chance(log), margin=self._margin)
+        guessing = [item.chance or 0.0 for item in log.items]  # unknown as for answers in words
+        return why_no_headroom(scores, chance=fmean(guessing or [0.0]), margin=self._margin)
 
     def _n_documents(self, logs: Sequence[LoggedMeasure], power: float) -> int:
         """How many documents; a part with several measures needs as many for each."""
@@ -207,11 +216,6 @@ class LmEvalSuite:
         return self.name if len(self._parts) == 1 else f"{self.name}/{part.tasks.name}"
 
 
-def _chance(log: LoggedMeasure) -> float:
-    """The mean score of guessing, taken as 0 if unknown, as for answers in words."""
-    return fmean(item.chance or 0.0 for item in log.items) if log.items else 0.0
-
-
 def _task(log: LoggedMeasure) -> str:
     return log.name.partition(":")[2]
 
@@ -222,3 +226,7 @@ def _local(model: Model) -> Any:
 
     assert isinstance(model, LocalModel)
     return model
+
+
+FurtherSuite = LmEvalSuite | SkippedMeasure | UninformativeMeasure
+"""One of the task's `general`: what is found already where the task leaves it out, or it cannot run here."""

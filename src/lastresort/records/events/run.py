@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 from pydantic import JsonValue
@@ -166,7 +166,7 @@ class JudgeOpened(BaseEvent):
 
 
 class JudgeCalls(EventValue):
-    """What asking a judge took. paid_usd: the part of usd that was paid now, for what no cache had."""
+    """What asking a judge took. calls: prompts answered. paid_usd: the part of usd that was paid now, for what no cache had."""
 
     calls: int
     tokens_in: int
@@ -174,6 +174,11 @@ class JudgeCalls(EventValue):
     seconds: float
     usd: float
     paid_usd: float
+
+    @staticmethod
+    def sum_of(calls: Iterable[JudgeCalls]) -> JudgeCalls:
+        taken = list(calls)
+        return JudgeCalls(**{name: sum(getattr(one, name) for one in taken) for name in JudgeCalls.model_fields})
 
 
 class JudgeChecked(BaseEvent):

@@ -79,7 +79,9 @@ def dumbbell_axis(parts: Sequence[FailureModePart]) -> Scale:
 def dumbbell(part: FailureModePart, scale: Scale, *, lower_is_better: bool = False) -> Markup:
     """base and tuned of a part, each in [0, 1]."""
     before, after = scale.share(part.base), scale.share(part.tuned)
-    drawn = [*(line("grid", scale.share(tick)) for tick in scale.ticks), _between(before, after)]
+    between = Markup('<line class="between" x1="{:.2f}%" x2="{:.2f}%" y1="50%" y2="50%"/>')
+    drawn = [line("grid", scale.share(tick)) for tick in scale.ticks]
+    drawn.append(between.format(100 * before, 100 * after))
     drawn += [_dot("before", before), _dot("after", after)]
     label = f"{part.name}: {percent(part.base, 0)} before, {percent(part.tuned, 0)} after"
     return Markup('<svg class="strip dumbbell {}" role="img" aria-label="{}">{}</svg>').format(
@@ -96,12 +98,6 @@ def way(part: FailureModePart, *, lower_is_better: bool = False) -> str:
 def dumbbell_key(shape: Markup) -> Markup:
     """A mark for running text."""
     return Markup('<svg class="glyph dumbbell" viewBox="-7 -7 14 14" aria-hidden="true">{}</svg>').format(shape)
-
-
-def _between(before: float, after: float) -> Markup:
-    return Markup('<line class="between" x1="{:.2f}%" x2="{:.2f}%" y1="50%" y2="50%"/>').format(
-        100 * before, 100 * after
-    )
 
 
 def _dot(name: str, at: float) -> Markup:

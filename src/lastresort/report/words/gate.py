@@ -15,7 +15,6 @@ from lastresort.records.gate import (
     TargetFound,
     TargetNotAsked,
     TestedMeasure,
-    UninformativeMeasure,
     lost_in_general,
 )
 from lastresort.records.gate_cause import (
@@ -138,7 +137,10 @@ _SUBJECTS: dict[GateSubject, str] = {"gate": "The gate", "repair": "Each repair"
 
 def announced(subject: GateSubject, forecast: GateForecast, parts: Sequence[SuiteEstimate]) -> str:
     """What a gate will ask, before its long part begins."""
-    each = "; ".join(f"{one.name}: {_about(one.expected, one.most)}, {_time(one)}" for one in parts)
+    each = "; ".join(
+        f"{one.name}: {_about(one.expected, one.most)}, {_range(2 * one.expected_seconds, 2 * one.seconds)}"
+        for one in parts
+    )
     items = _about(forecast.expected_items // 2, forecast.items // 2)
     time = _range(forecast.expected_seconds, forecast.seconds)
     return spaced(f"{_SUBJECTS[subject]} asks each model {items} items, in {time}. {each}.")
@@ -236,10 +238,6 @@ def _about(expected: int, most: int) -> str:
     return count(most) if expected >= most else f"about {count(expected)} (at most {count(most)})"
 
 
-def _time(one: SuiteEstimate) -> str:
-    return _range(2 * one.expected_seconds, 2 * one.seconds)
-
-
 def _range(expected: float, most: float) -> str:
     low, high = duration(expected), duration(most)
     return f"about {low}" if low == high else f"about {low} (at most {high})"
@@ -250,12 +248,11 @@ def suite_reason(found: SuiteFound, family: int = 1) -> str:
     if found.verdict == "SKIPPED":
         return f"{found.name}: left out by keep.{found.suite}: skip."
     if found.verdict == "UNINFORMATIVE":
-        return f"{found.name}: uninformative for this base model, so it does not pass: {_lacks(found)}.{_seen(found)}"
-    return f"{_figures(found)}; {_judged(found, family)}{_after(found)}"
-
-
-def _lacks(found: UninformativeMeasure) -> str:
-    return "; ".join(uninformative(why).rstrip(".") for why in found.why)
+        lacks = "; ".join(uninformative(why).rstrip(".") for why in found.why)
+        return f"{found.name}: uninformative for this base model, so it does not pass: {lacks}.{_seen(found)}"
+    shares = f"{percent(found.base)} before, {percent(found.tuned)} after"
+    on = counted(found.n, found.unit)
+    return f"{found.name}: {shares}, on {on}; {_judged(found, family)}{_after(found)}"
 
 
 def uninformative(why: WhyUninformative) -> str:
@@ -348,12 +345,6 @@ def _more(n_needed: int | None, unit: str) -> str:
     if n_needed is None:
         return f"the loss is too close to the margin to estimate how many {unit}s are needed"
     return f"about {counted(n_needed, unit)} would decide it"
-
-
-def _figures(found: TestedMeasure) -> str:
-    return (
-        f"{found.name}: {percent(found.base)} before, {percent(found.tuned)} after, on {counted(found.n, found.unit)}"
-    )
 
 
 def _seen(found: SuiteFound) -> str:

@@ -1,9 +1,12 @@
-"""Synthetic rows in words: what making them would cost, what the filters left out, and how to use them."""
+"""Synthetic rows, as values and in words: what making them would cost, what the filters left out, and how to use them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import LastresortError
 from lastresort.report.words.wording import count, counted, duration, listed, money, spaced, yaml_name
@@ -12,9 +15,12 @@ from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
-    from lastresort.report.synthetic import SyntheticRows, SynthForecast
+    from lastresort.spec.sections import Sources
     from lastresort.synthesis.diversity import Diversity
+    from lastresort.synthesis.journal import Tally
+    from lastresort.synthesis.kinds import PassageProtection
     from lastresort.synthesis.make import Ending, MakingNote
+    from lastresort.types import Message
 
 FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order of the filters
     "unreadable": "could not be read",
@@ -37,16 +43,111 @@ _ENDED: dict[Ending, str] = {
 SHOWN_CHARACTERS = 1500
 
 
-def forecast_lines(found: SynthForecast) -> list[str]:
-    """The cost, then the next request of each kind."""
-    if not found.n:
-        return ["Forecast: no call, since all rows are made. A higher --n makes more."]
-    shown = []
-    for kind, turns in found.first.items():
-        shown += ["", f"{kind}:"]
-        for turn in turns:
-            shown.append(f"  [{turn.role}] {_short(turn.content)}")
-    return [f"Forecast: {_cost(found)}.", *_sent(found), *_protected(found), *_itself(found), *shown]
+@dataclass(frozen=True, slots=True)
+class SynthForecast:
+    """Before anything more is spent. n: rows still to be made. requests, answers: calls, of which requests for rows and answers to
+    them. usd, seconds: with replies that are as long as they may be, without thoughts; None where a price is unknown, and where the
+    teacher's speed is. first: the next request of each kind. teaches_itself: whether the teacher is the model that may be trained.
+    sends_passages: whether passages of the documents go to an endpoint. protection: what keeps those
+    of dev and test from the teacher, None where no documents were read.
+    """
+
+    teacher: str
+    n: int
+    kinds: tuple[str, ...]
+    requests: int
+    answers: int
+    usd: float | None
+    seconds: float | None
+    first: Mapping[str, tuple[Message, ...]]
+    teaches_itself: bool = False
+    sends_passages: bool = False
+    protection: PassageProtection | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `lastresort data synth --dry-run --json` prints it."""
+        first = {kind: [turn.as_dict() for turn in turns] for kind, turns in self.first.items()}
+        return {**asdict(replace(self, first={})), "first": first}
+
+    def lines(self) -> list[str]:
+        """The cost, then the next request of each kind."""
+        if not self.n:
+            return ["Forecast: no call, since all rows are made. A higher --n makes more."]
+        shown = []
+        for kind, turns in self.first.items():
+            shown += ["", f"{kind}:"]
+            for turn in turns:
+                shown.append(f"  [{turn.role}] {_short(turn.content)}")
+        return [f"Forecast: {_cost(self)}.", *_sent(self), *_protected(self), *_itself(self), *shown]
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticRows:
+    """What was made. path: of the rows; journal: of how they were made. sources: of the task's own rows. tally: over all sessions.
+    in_file: rows that the user has not removed. labels: rows by answer, empty where answers are no labels. usd: None where a price
+    is unknown.
+    """
+
+    path: Path
+    journal: Path
+    task_file: Path
+    sources: Sources
+    teacher: str
+    n: int
+    ended: Ending
+    tally: Tally
+    in_file: int
+    labels: Mapping[str, int]
+    diversity: Diversity | None
+    usd: float | None
+
+    @property
+    def made(self) -> int:
+        return len(self.tally.rows)
+
+    @property
+    def requests(self) -> int:
+        """Calls for rows, also those of batches that were interrupted and planned otherwise."""
+        return self.tally.calls - self.tally.checks
+
+    @property
+    def dropped(self) -> dict[FilterName, int]:
+        """Proposed rows that were left out, by the filter that did, in the order of the filters."""
+        drops = self.tally.drops
+        return {name: drops[name] for name in FILTERS}
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `lastresort data synth --json` prints it."""
+        kinds = Counter(row.synthetic.kind for row in self.tally.rows)
+        return {
+            "rows": str(self.path), "journal": str(self.journal), "teacher": self.teacher, "wanted": self.n, "made": self.made,
+            "in_file": self.in_file, "ended": self.ended, "proposed": self.tally.proposed, "dropped": self.dropped,
+            "surplus": self.tally.surplus,
+            "kinds": dict(kinds), "labels": dict(self.labels), "requests": self.requests, "checks": self.tally.checks,
+            "calls": self.tally.calls, "tokens_in": self.tally.tokens_in, "tokens_out": self.tally.tokens_out, "usd": self.usd,
+            "diversity": None if self.diversity is None else asdict(self.diversity),
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """What was made and left out, and how to train on it."""
+        width = max(map(len, FILTERS.values()))
+        dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in self.dropped.items() if n]
+        surplus = [f"  {'more than --n':<{width}}  {count(self.tally.surplus)}"] if self.tally.surplus else []
+        ended = _ENDED[self.ended].format(journal=self.journal)
+        kept = "" if self.in_file == self.made else f", which has {count(self.in_file)} now"
+        of = f" of {count(self.n)}" if self.made <= self.n else ""
+        price = "" if self.usd == 0 else f", {money(self.usd)}"
+        return [
+            f"{counted(self.made, 'synthetic row')}{of} in {self.path}{kept}",
+            f"{counted(self.requests, 'request')} and "
+            f"{counted(self.tally.checks, 'agreement check')} by {self.teacher}{price}; "
+            f"{counted(self.tally.proposed, 'row')} proposed",
+            *(["left out:", *dropped, *surplus] if dropped or surplus else []),
+            *([f"labels: {_labels(self)}"] if self.labels else []),
+            *([] if self.diversity is None else [_diversity(self.diversity)]),
+            *([ended] if ended else []),
+            *(_use(self) if self.made else []),
+        ]
 
 
 def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
@@ -78,28 +179,6 @@ def making_note(found: MakingNote) -> str:
 
 def no_diversity(error: LastresortError) -> str:
     return f"Diversity was not measured: {error}"
-
-
-def lines(found: SyntheticRows) -> list[str]:
-    """What was made and left out, and how to train on it."""
-    width = max(map(len, FILTERS.values()))
-    dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in found.dropped.items() if n]
-    surplus = [f"  {'more than --n':<{width}}  {count(found.tally.surplus)}"] if found.tally.surplus else []
-    ended = _ENDED[found.ended].format(journal=found.journal)
-    kept = "" if found.in_file == found.made else f", which has {count(found.in_file)} now"
-    of = f" of {count(found.n)}" if found.made <= found.n else ""
-    price = "" if found.usd == 0 else f", {money(found.usd)}"
-    return [
-        f"{counted(found.made, 'synthetic row')}{of} in {found.path}{kept}",
-        f"{counted(found.requests, 'request')} and "
-        f"{counted(found.tally.checks, 'agreement check')} by {found.teacher}{price}; "
-        f"{counted(found.tally.proposed, 'row')} proposed",
-        *(["left out:", *dropped, *surplus] if dropped or surplus else []),
-        *([f"labels: {_labels(found)}"] if found.labels else []),
-        *([] if found.diversity is None else [_diversity(found.diversity)]),
-        *([ended] if ended else []),
-        *(_use(found) if found.made else []),
-    ]
 
 
 NOT_STUDIED = "Nothing was trained: the study begins once all rows are made."

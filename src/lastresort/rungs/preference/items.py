@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
@@ -18,7 +18,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.preferences import Kind, PreferenceRow
 from lastresort.evals.scorers import Scorer, build_scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore
-from lastresort.evals.scorers.judge_model import JudgeCase, JudgeCost
+from lastresort.evals.scorers.judge_model import JudgeCase
 from lastresort.models.api.requests import room_to_think
 from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.data_report import PREFERENCE_FAULTS, PreferenceFault
@@ -113,12 +113,11 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         return bench.models.judge(keys.model, prompt_price=keys.prompt_price, output_price=keys.output_price)
 
     def on_scores(examples: Sequence[Example], answers: Sequence[str], judge_scores: Sequence[JudgeScore]) -> None:
-        cost = sum((one.spent for one in judge_scores), JudgeCost())
+        spent = JudgeCalls.sum_of(one.spent for one in judge_scores)
         judged_answers = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
-        hashed = _hash([dict(parameters), judged_answers])
-        calls, price_known = JudgeCalls(**asdict(cost)), keys.price_known
-        bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=calls, priced=price_known))
-        if cost.paid_usd:
+        asked = hashlib.sha256(json.dumps([dict(parameters), judged_answers]).encode()).hexdigest()[:16]
+        bench.record.append(RewardsJudged(rung=rung, asked=asked, spent=spent, priced=keys.price_known))
+        if spent.paid_usd:
             check(bench.stop)
 
     return replace(scorer.with_model(open_judge, bench.pay), about=bench.task.about, on_scores=on_scores)
@@ -141,10 +140,6 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         n = answers * len(prompts)
         longest = judge.model.decoding.max_new_tokens
         yield answering("verdicts of the reward", machine, n, tokens, 0, longest).unscored()
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 HELD_SHARE, LEAST_HELD_PROMPTS = 0.1, 20  # of the prompts, which are held out where there are so many

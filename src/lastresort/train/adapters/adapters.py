@@ -94,7 +94,8 @@ def target_names(model: torch.nn.Module, target: str | Sequence[str]) -> list[st
             expected=f"some of {_listed(linear)}",
             remedy="Name the layers.",
         )
-    others = _paths(model) - set(chosen)
+    leaves = {name for name, module in model.named_modules() if name and not list(module.children())}
+    others = leaves - set(chosen)
     names = (_shortest(path, others) for path in chosen)
     return list(dict.fromkeys(names))
 
@@ -143,10 +144,6 @@ def _shortest(path: str, others: Iterable[str]) -> str:
         if not any(_matches(name, other) for other in others):
             return name
     return path
-
-
-def _paths(model: torch.nn.Module) -> set[str]:
-    return {name for name, module in model.named_modules() if name and not list(module.children())}
 
 
 def _listed(linear: list[str]) -> str:

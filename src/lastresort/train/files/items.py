@@ -63,9 +63,15 @@ def _units(file: TrainingFile, path: Path) -> list[TrainingUnit]:
     if are_segments(rows[0]):
         return [unit for row in rows for unit in _segment_units(file, row)]
     if file.need == "pairs":
-        return [_pair_unit(pair) for pair in pairs_of(rows)]
+        return [
+            TrainingUnit(_text(one.prompt), (_side(one, one.chosen), _side(one, one.rejected)), one.place)
+            for one in pairs_of(rows)
+        ]
     if file.need == "labels" and file.pairs_as_labels:
-        return [_side_unit(pair, label) for pair, label in as_labelled(pairs_of(rows))]
+        return [
+            TrainingUnit(_text(one.prompt), (_side(one, one.chosen if label else one.rejected),), one.place, label)
+            for one, label in as_labelled(pairs_of(rows))
+        ]
     if file.need == "labels":
         return [_example_unit(example, 1, label) for example, label in labelled_of(rows, path)]
     return [_example_unit(example, file.trained_turns) for example in _completions(rows, path)]
@@ -108,14 +114,6 @@ def _without(row: RawRow, key: str) -> RawRow:
 
 def _example_unit(example: Example, turns: Literal["all", "last"] | int, label: bool | None = None) -> TrainingUnit:
     return TrainingUnit(example.input_text, (Conversation(training_messages(example), turns),), example.place, label)
-
-
-def _pair_unit(pair: PreferencePair) -> TrainingUnit:
-    return TrainingUnit(_text(pair.prompt), (_side(pair, pair.chosen), _side(pair, pair.rejected)), pair.place)
-
-
-def _side_unit(pair: PreferencePair, label: bool) -> TrainingUnit:
-    return TrainingUnit(_text(pair.prompt), (_side(pair, pair.chosen if label else pair.rejected),), pair.place, label)
 
 
 def _side(pair: PreferencePair, answer: tuple[Message, ...]) -> Conversation:

@@ -21,10 +21,11 @@ from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.evals.user_code.process import CodeLimits
 from lastresort.keys import without_keys
+from lastresort.models.api.model import ApiModel
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages
 from lastresort.records.atomic import disk_errors
 from lastresort.train.groups.sampling import EngineSampler, GroupPrompt, Sampled, Sampler
-from lastresort.train.groups.server import ServedAdapter, Server, ServerSampler
+from lastresort.train.groups.server import ServedAdapter, ServerSampler
 from lastresort.train.loop.batches import Batch, TrainingItem, batch_of
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer
@@ -278,7 +279,7 @@ def groups_from(
     on_error: OnError = "stop",
     limits: CodeLimits = LIMITS,
     wrap: WrapScorer = lambda scorer, parameters: scorer,
-    server: Server | None = None,
+    server: ApiModel | None = None,
     served: ServedAdapter | None = None,
     ask_tokens: bool = True,
     log: Path | None = None,

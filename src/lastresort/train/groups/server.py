@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lastresort.data.rendering import ChatTokenizer
 from lastresort.engine.forest import common_length
 from lastresort.errors import CandidateError, InputError, StoppedError, TaskError
+from lastresort.models.api.model import ApiModel
 from lastresort.models.api.refusals import CommandDenied
 from lastresort.models.api.replies import Reply, Tokens
 from lastresort.models.calls import RetryPolicy
@@ -31,20 +32,10 @@ from lastresort.train.adapters.adapters import save_adapter
 from lastresort.train.groups.sampling import GroupPrompt, Sampled, decoded, member_seed
 from lastresort.train.loop.processes import Processes
 from lastresort.train.settings import GroupSettings
-from lastresort.types import Decoding, Json, JsonObject
+from lastresort.types import Decoding, JsonObject
 
 FOLDER = "served"
 ONCE = RetryPolicy(attempts=1)
-
-
-class Commands(Protocol):
-    """A server that loads adapters on command: `models.api.model.ApiModel`."""
-
-    name: str
-
-    def command(
-        self, path: str, body: Mapping[str, Json], *, patience: RetryPolicy | None = None
-    ) -> CommandDenied | None: ...
 
 
 class ServedAdapter:
@@ -54,7 +45,7 @@ class ServedAdapter:
     """
 
     def __init__(
-        self, server: Commands, output: Path, *, name: str = "policy", every: int = 1, seen_as: str | None = None
+        self, server: ApiModel, output: Path, *, name: str = "policy", every: int = 1, seen_as: str | None = None
     ) -> None:
         self._server, self._folder, self._name, self._every = server, output / FOLDER, name, every
         self._seen_as = str(output) if seen_as is None else seen_as.rstrip("/")
@@ -127,21 +118,6 @@ def _adapter_refused(denied: CommandDenied, where: str, path: str) -> InputError
 WHOLE_DISTRIBUTION = {"min_p": 0.0, "repetition_penalty": 1.0}
 
 
-class Server(Protocol):
-    """What answers: `models.api.model.ApiModel`."""
-
-    name: str
-
-    def replies(
-        self,
-        prompts: Sequence[Prompt],
-        decoding: Decoding,
-        *,
-        served_as: str | None = None,
-        extra: Mapping[str, Json] | None = None,
-    ) -> list[Reply]: ...
-
-
 class ServerSampler:
     """adapter: gives the server the weights that are trained; None where its answers come from another policy. end_ids: with
     which an answer ends, the first being added where the server tells no tokens. ask_tokens: whether to ask for them, and in
@@ -149,7 +125,7 @@ class ServerSampler:
 
     def __init__(
         self,
-        server: Server,
+        server: ApiModel,
         tokenizer: ChatTokenizer,
         end_ids: Sequence[int],
         settings: GroupSettings,

@@ -129,13 +129,9 @@ def training_rows(
             )
         targets = list(rendered.targets)
         if ends is not None and not ends[index]:
-            targets[_last(targets)] = False
+            targets[max(i for i, trained in enumerate(targets) if trained)] = False
         rows.append(Row(tuple(rendered.ids), tuple(targets)))
     return rows
-
-
-def _last(targets: Sequence[bool]) -> int:
-    return max(i for i, trained in enumerate(targets) if trained)
 
 
 @dataclass(frozen=True, slots=True)

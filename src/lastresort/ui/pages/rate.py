@@ -23,7 +23,7 @@ from lastresort.app.marks import (
     with_scorer,
 )
 from lastresort.records.events.run import TaskRead
-from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
+from lastresort.records.items import ItemPlace, MeasuredPart
 from lastresort.records.measurement import DEV
 from lastresort.records.record import Record
 from lastresort.report.confusion import labels_of
@@ -154,14 +154,11 @@ def _named(name: str, parts: list[MeasuredPart], address: ItemsAddress, seed: in
     return Drawing(name, wanted.system.name, against, wanted.split, seed)
 
 
-def _wanted(drawing: Drawing, parts: list[MeasuredPart]) -> ItemsWanted:
-    return ItemsAddress(drawing.system, drawing.against, drawing.split).wanted(parts)
-
-
 def _order(site: Site, record: Record, drawing: Drawing) -> list[ItemPlace]:
     """Drawn again only once the record has changed."""
     state = drawing, signature(record.folder)
-    return site.once("drawings", state, lambda: drawing.order(record.places_of_items(_wanted(drawing, record.parts()))))
+    wanted = ItemsAddress(drawing.system, drawing.against, drawing.split).wanted
+    return site.once("drawings", state, lambda: drawing.order(record.places_of_items(wanted(record.parts()))))
 
 
 def _card(record: Record, drawing: Drawing, order: list[ItemPlace], number: int) -> RatingCard | None:

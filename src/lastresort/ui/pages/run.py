@@ -216,7 +216,7 @@ def now(site: Site, name: str) -> Now:
     return Now(
         run=found,
         line=progress.of_stage(stage) if working and stage is not None else "",
-        pace=_pace(stage) if working and stage is not None else (),
+        pace=tuple(filter(None, (*progress.rate_parts(stage), progress.note_of(stage)))) if working and stage else (),
         left_s=_left_s(stage, found.took_s) if working and stage is not None else None,
         stopping=working and (folder / STOP).exists(),
         starting=starting,
@@ -232,10 +232,6 @@ def now(site: Site, name: str) -> Now:
         ahead=ahead,
         ahead_said=ahead_said,
     )
-
-
-def _pace(stage: Stage) -> tuple[str, ...]:
-    return tuple(filter(None, (*progress.rate_parts(stage), progress.note_of(stage))))
 
 
 def _laps(site: Site, name: str, rung: str) -> str:

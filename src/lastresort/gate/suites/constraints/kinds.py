@@ -107,10 +107,6 @@ def signature_holds(answer: str, facts: Facts) -> bool:
     return len(answer_lines) > 1 and words(answer_lines[-1]) == words(facts["name"])
 
 
-def _signature(level: int, random: Random) -> Facts:
-    return {"name": random.choice(SIGNATURES)}
-
-
 FRAME = (
     ConstraintKind("title", nothing,
          lambda facts: "Put a title in double square brackets, like [[title]], alone on the first line.",
@@ -119,7 +115,8 @@ FRAME = (
          quoted_holds, frozenset({"start", "end", "lines"})),
     ConstraintKind("postscript", nothing, lambda facts: 'Add a postscript at the end, on a new line that begins with "P.S."',
          postscript_holds, frozenset({"end", "lines", "words", "letter"})),
-    ConstraintKind("signature", _signature, lambda facts: f'Sign with "{facts["name"]}", alone on the last line.',
+    ConstraintKind("signature", lambda level, random: {"name": random.choice(SIGNATURES)},
+         lambda facts: f'Sign with "{facts["name"]}", alone on the last line.',
          signature_holds, frozenset({"end", "lines", "words", "letter"})),
 )  # fmt: skip
 
@@ -128,83 +125,41 @@ _SENTENCES = {2: "two sentences", 3: "three sentences", 4: "four sentences", 5: 
 _LENGTH = frozenset({"length"})
 
 
-def words_at_most_holds(answer: str, facts: Facts) -> bool:
-    return len(words(answer)) <= int(facts["n"])
-
-
-def words_at_least_holds(answer: str, facts: Facts) -> bool:
-    return len(words(answer)) >= int(facts["n"])
-
-
-def sentences_hold(answer: str, facts: Facts) -> bool:
-    return bool(len(sentences(answer)) == facts["n"])
-
-
-def characters_at_most_holds(answer: str, facts: Facts) -> bool:
-    return len(answer.strip()) <= int(facts["n"])
-
-
-def exact_words_hold(answer: str, facts: Facts) -> bool:
-    return bool(len(words(answer)) == facts["n"])
-
-
 LENGTH = (
     ConstraintKind("words_at_most", count_by_level((12, 15, 18), (8, 10, 12), (5, 6, 7)),
-         lambda facts: f"Use at most {facts['n']} words.", words_at_most_holds, _LENGTH),
+         lambda facts: f"Use at most {facts['n']} words.",
+         lambda answer, facts: len(words(answer)) <= facts["n"], _LENGTH),
     ConstraintKind("words_at_least", count_by_level((25, 30), (35, 40), (45, 50)),
-         lambda facts: f"Use at least {facts['n']} words.", words_at_least_holds, _LENGTH),
+         lambda facts: f"Use at least {facts['n']} words.",
+         lambda answer, facts: len(words(answer)) >= facts["n"], _LENGTH),
     ConstraintKind("sentences", count_by_level((2,), (3,), (4, 5)),
-         lambda facts: f"Answer in exactly {_SENTENCES[facts['n']]}.", sentences_hold, _LENGTH),
+         lambda facts: f"Answer in exactly {_SENTENCES[facts['n']]}.",
+         lambda answer, facts: len(sentences(answer)) == facts["n"], _LENGTH),
     ConstraintKind("characters_at_most", count_by_level((90, 100), (80,), (60, 70)),
-         lambda facts: f"The answer may have at most {facts['n']} characters.", characters_at_most_holds, _LENGTH),
+         lambda facts: f"The answer may have at most {facts['n']} characters.",
+         lambda answer, facts: len(answer.strip()) <= facts["n"], _LENGTH),
     ConstraintKind("exact_words", count_by_level((1, 2), (3, 4), (6, 7, 8)),
-         lambda facts: f"Answer with exactly {facts['n']} word{'s' if facts['n'] > 1 else ''}.", exact_words_hold,
-         frozenset({"length", "lines", "words"})),
+         lambda facts: f"Answer with exactly {facts['n']} word{'s' if facts['n'] > 1 else ''}.",
+         lambda answer, facts: len(words(answer)) == facts["n"], frozenset({"length", "lines", "words"})),
 )  # fmt: skip
 
 
-def lower_holds(answer: str, facts: Facts) -> bool:
-    return answer == answer.lower()
-
-
-def upper_holds(answer: str, facts: Facts) -> bool:
-    return answer == answer.upper()
-
-
-def no_comma_holds(answer: str, facts: Facts) -> bool:
-    return "," not in answer
-
-
-def _forbidden(level: int, random: Random) -> Facts:
-    """Rare letters, less rare ones, common ones."""
-    return {"letter": random.choice(("jqxz", "kvw", "bp")[level - 1])}
-
-
-def forbidden_holds(answer: str, facts: Facts) -> bool:
-    return facts["letter"] not in answer.casefold()
-
-
-def no_digits_holds(answer: str, facts: Facts) -> bool:
-    return not any(letter.isdigit() for letter in answer)
-
-
-def exclaimed_holds(answer: str, facts: Facts) -> bool:
-    return bool(answer.count("!") == facts["n"])
-
-
+RARE = ("jqxz", "kvw", "bp")  # letters, the rarest first
 LETTERS = (
     ConstraintKind("lower_case", nothing, lambda facts: "Write everything in small letters, without a single capital letter.",
-         lower_holds, frozenset({"case"})),
+         lambda answer, facts: answer == answer.lower(), frozenset({"case"})),
     ConstraintKind("upper_case", nothing, lambda facts: "Write everything in CAPITAL LETTERS, without a single small letter.",
-         upper_holds, frozenset({"case"})),
-    ConstraintKind("no_comma", nothing, lambda facts: "Do not use any comma.", no_comma_holds,
-         frozenset({"comma"}), idle=True),
-    ConstraintKind("forbidden_letter", _forbidden, lambda facts: f'Do not use the letter "{facts["letter"]}" anywhere.',
-         forbidden_holds, frozenset({"letter"}), idle=True),
-    ConstraintKind("no_digits", nothing, lambda facts: "Do not use any digits.", no_digits_holds, frozenset({"digits"}), idle=True),
-    ConstraintKind("exclaimed", lambda level, random: {"n": level}, 
+         lambda answer, facts: answer == answer.upper(), frozenset({"case"})),
+    ConstraintKind("no_comma", nothing, lambda facts: "Do not use any comma.",
+         lambda answer, facts: "," not in answer, frozenset({"comma"}), idle=True),
+    ConstraintKind("forbidden_letter", lambda level, random: {"letter": random.choice(RARE[level - 1])},
+         lambda facts: f'Do not use the letter "{facts["letter"]}" anywhere.',
+         lambda answer, facts: facts["letter"] not in answer.casefold(), frozenset({"letter"}), idle=True),
+    ConstraintKind("no_digits", nothing, lambda facts: "Do not use any digits.",
+         lambda answer, facts: not any(letter.isdigit() for letter in answer), frozenset({"digits"}), idle=True),
+    ConstraintKind("exclaimed", lambda level, random: {"n": level},
          lambda facts: f"Use the exclamation mark exactly {('once', 'twice', 'three times')[facts['n'] - 1]}.",
-         exclaimed_holds, frozenset({"marks", "end"})),
+         lambda answer, facts: answer.count("!") == facts["n"], frozenset({"marks", "end"})),
 )  # fmt: skip
 
 
@@ -215,10 +170,6 @@ _NUMBER = re.compile(r"(\d+)[.)]\s+\S")
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 
 
-def bullets_hold(answer: str, facts: Facts) -> bool:
-    return bool(sum(bool(_BULLET.match(line)) for line in lines(answer)) == facts["n"])
-
-
 def numbered_holds(answer: str, facts: Facts) -> bool:
     numbers = [match[1] for line in lines(answer) if (match := _NUMBER.match(line))]
     return numbers == [str(n) for n in range(1, facts["n"] + 1)]
@@ -227,14 +178,6 @@ def numbered_holds(answer: str, facts: Facts) -> bool:
 def paragraphs_hold(answer: str, facts: Facts) -> bool:
     parts = [part for part in re.split(r"\n\s*\n", answer.strip()) if words(part)]
     return bool(len(parts) == facts["n"])
-
-
-def one_line_holds(answer: str, facts: Facts) -> bool:
-    return len(lines(answer)) == 1
-
-
-def _keys(level: int, random: Random) -> Facts:
-    return {"keys": random.sample(KEYS, level + 1)}
 
 
 def _tell_keys(facts: Facts) -> str:
@@ -262,7 +205,8 @@ def separator_holds(answer: str, facts: Facts) -> bool:
 SHAPE = (
     ConstraintKind("bullets", count_by_level((2, 3), (3, 4), (4, 5, 6)),
          lambda facts: f'Answer with a list of exactly {_COUNT[facts["n"]]} bullet points; each begins with "- " on a new line.',
-         bullets_hold, frozenset({"lines", "start", "length"})),
+         lambda answer, facts: sum(bool(_BULLET.match(line)) for line in lines(answer)) == facts["n"],
+         frozenset({"lines", "start", "length"})),
     ConstraintKind("numbered", count_by_level((2, 3), (3, 4), (4, 5, 6)),
          lambda facts: f"Answer with a numbered list of exactly {_COUNT[facts['n']]} points, beginning with 1.",
          numbered_holds, frozenset({"lines", "start", "length", "digits"})),
@@ -270,8 +214,9 @@ SHAPE = (
          lambda facts: f"Write exactly {_COUNT[facts['n']]} short paragraphs with an empty line between them.",
          paragraphs_hold, frozenset({"lines", "length"})),
     ConstraintKind("one_line", nothing, lambda facts: "Answer in a single line, without any line break.",
-         one_line_holds, frozenset({"lines"}), idle=True),
-    ConstraintKind("json_keys", _keys, _tell_keys, json_holds,
+         lambda answer, facts: len(lines(answer)) == 1, frozenset({"lines"}), idle=True),
+    ConstraintKind("json_keys", lambda level, random: {"keys": random.sample(KEYS, level + 1)},
+         _tell_keys, json_holds,
          frozenset({"lines", "start", "end", "case", "comma", "length", "words", "letter"})),
     ConstraintKind("separator", nothing,
          lambda facts: "Write two parts and put a line with nothing but three asterisks (***) between them.",
@@ -282,7 +227,7 @@ SHAPE = (
 _TIMES = ("once", "twice", "three times")
 NEEDED = ("morning", "garden", "silent", "distant", "gentle", "corner", "summer", "forest", "letter", "mirror", "harbour",
           "shadow", "lantern", "mountain", "ladder", "thread", "orange", "island", "ribbon", "feather")  # fmt: skip
-BANNED = (
+BANNED = (  # what an answer hardly needs, what it likes to use, and what it can hardly do without
     "very",
     "good",
     "great",
@@ -303,53 +248,25 @@ ENDINGS = ("That is all for now.", "Ask me again later.", "This is the end.", "M
            "Thanks for reading.", "So it is.", "Let us see.", "I rest here.")  # fmt: skip
 
 
-def _needed(level: int, random: Random) -> Facts:
-    return {"words": random.sample(NEEDED, level)}
-
-
 def needed_hold(answer: str, facts: Facts) -> bool:
     answer_words = words(answer)
     return all(word in answer_words for word in facts["words"])
 
 
-def _repeated(level: int, random: Random) -> Facts:
-    return {"word": random.choice(NEEDED), "n": level}
-
-
-def repeated_holds(answer: str, facts: Facts) -> bool:
-    return bool(words(answer).count(facts["word"]) == facts["n"])
-
-
-def _banned(level: int, random: Random) -> Facts:
-    """Words that an answer hardly needs, words it likes to use, and words it can hardly do without."""
-    return {"word": random.choice((BANNED[:5], BANNED[5:10], BANNED[10:])[level - 1])}
-
-
-def banned_holds(answer: str, facts: Facts) -> bool:
-    return facts["word"] not in words(answer)
-
-
-def start_holds(answer: str, facts: Facts) -> bool:
-    return words(answer)[:1] == [facts["word"].casefold()]
-
-
-def ending_holds(answer: str, facts: Facts) -> bool:
-    return bare(answer).endswith(bare(facts["phrase"]))
-
-
 WORDING = (
-    ConstraintKind("needed_words", _needed,
+    ConstraintKind("needed_words", lambda level, random: {"words": random.sample(NEEDED, level)},
          lambda facts: "Use " + " and ".join(f'the word "{word}"' for word in facts["words"]) + " somewhere.",
          needed_hold, frozenset({"words", "letter"})),
-    ConstraintKind("repeated_word", _repeated,
+    ConstraintKind("repeated_word", lambda level, random: {"word": random.choice(NEEDED), "n": level},
          lambda facts: f'Use the word "{facts["word"]}" exactly {_TIMES[facts["n"] - 1]}.',
-         repeated_holds, frozenset({"words", "letter"})),
-    ConstraintKind("banned_word", _banned, lambda facts: f'Do not use the word "{facts["word"]}".', banned_holds,
-         frozenset({"words"}), idle=True),
+         lambda answer, facts: words(answer).count(facts["word"]) == facts["n"], frozenset({"words", "letter"})),
+    ConstraintKind("banned_word", lambda level, random: {"word": random.choice((BANNED[:5], BANNED[5:10], BANNED[10:])[level - 1])},
+         lambda facts: f'Do not use the word "{facts["word"]}".',
+         lambda answer, facts: facts["word"] not in words(answer), frozenset({"words"}), idle=True),
     ConstraintKind("start_word", lambda level, random: {"word": random.choice(STARTS)},
-         lambda facts: f'Begin your answer with the word "{facts["word"]}".', start_holds,
-         frozenset({"start", "letter"})),
+         lambda facts: f'Begin your answer with the word "{facts["word"]}".',
+         lambda answer, facts: words(answer)[:1] == [facts["word"].casefold()], frozenset({"start", "letter"})),
     ConstraintKind("ending", lambda level, random: {"phrase": random.choice(ENDINGS)},
-         lambda facts: f'End your answer with exactly this sentence: "{facts["phrase"]}"', ending_holds,
-         frozenset({"end", "words", "letter"})),
+         lambda facts: f'End your answer with exactly this sentence: "{facts["phrase"]}"',
+         lambda answer, facts: bare(answer).endswith(bare(facts["phrase"])), frozenset({"end", "words", "letter"})),
 )  # fmt: skip
