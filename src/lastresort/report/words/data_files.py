@@ -131,7 +131,7 @@ def pairs_lines(found: PairedFile) -> list[str]:
     ]
 
 
-# Fewer pairs are then left to say which well-formed answer is right than a training holds out to measure its margins: a tenth.
+# Above this, fewer pairs say which well-formed answer is right than a training holds out to measure its margins (a tenth).
 FORM_TELLS = 0.9
 
 
