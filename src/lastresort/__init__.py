@@ -85,7 +85,7 @@ class _Command(Generic[P, R]):
 
 
 @checked
-def load_task(path: str | PathLike[str], settings: Mapping[str, Any] | None = None) -> Task:
+def load_task(path: str | PathLike[str], settings: Mapping[str, object] | None = None) -> Task:
     """Read a task file. settings: dotted keys that override it, such as {"split.seed": 3}. Raises TaskError."""
     from lastresort.spec.task import load_task
 
@@ -123,7 +123,7 @@ def climb(
     compare_seeds: int = 3,
     more: str | PathLike[str] | None = None,
     ray: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Run:
@@ -160,7 +160,7 @@ def forecast(
     gate: GateMode | None = None,
     compare: str | None = None,
     compare_seeds: int = 3,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> DryRun:
     """Say what a climb would do and cost, rung by rung, as `lastresort climb --dry-run` does. Runs no model and writes nothing.
@@ -216,7 +216,7 @@ def gate(
 def train(
     file: str | PathLike[str],
     *,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     resume: bool = False,
     strict: bool = False,
     progress: Progress | None = None,
@@ -282,7 +282,7 @@ def study(
     optimised: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
     ray: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Study:
@@ -348,7 +348,7 @@ def advise(
     task: str | PathLike[str] | Task | None = None,
     facts: Mapping[str, object] | None = None,
     *,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Recommendation:
     """Say whether to prompt, retrieve or fine-tune, and why, by published rules of thumb. No model is run.
 
@@ -362,7 +362,7 @@ def advise(
 
 @checked
 def check_data(
-    task: str | PathLike[str] | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None
+    task: str | PathLike[str] | Task, *, show: int = 0, settings: Mapping[str, object] | None = None
 ) -> DataCheck:
     """Check a task's examples and preferences for duplicates, leaks, conflicts and lengths. show: rows to print by token."""
     from lastresort.app.data_check import check_task
@@ -412,7 +412,7 @@ def make_pairs(
     usd: float | None = None,
     prompt_price: float | None = None,
     output_price: float | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> PairedFile:
@@ -439,8 +439,8 @@ def make_pairs(
 @checked
 def forecast_pairs(
     task: str | PathLike[str] | Task,
-    model: str,
     *,
+    model: str,
     out: str | PathLike[str] | None = None,
     n: int | None = None,
     rows: int | None = None,
@@ -509,7 +509,7 @@ def synth_data(
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     ray: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> SyntheticRows:

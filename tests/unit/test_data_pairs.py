@@ -32,8 +32,9 @@ from lastresort.errors import (
     TooLongError,
 )
 from lastresort.knowledge.chunks import Chunk
+from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name
-from lastresort.models.protocol import Prompt
+from lastresort.models.protocol import Prompt, SharedTokens
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.atomic import held
 from lastresort.records.events.run import FilesRead, TaskRead
@@ -606,7 +607,9 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert [path.name for path in task.parent.iterdir() if "pairs" in path.name] == []
 
 
-def test_a_dry_run_counts_answers_as_long_as_they_may_be_and_times_a_local_model(tmp_path: Path) -> None:
+def test_a_dry_run_counts_answers_as_long_as_they_may_be_and_times_a_local_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wrong answers of 400 words, which the limit cuts, cost what was forecast."""
     script = half_right(tmp_path, wrong=[f"{'word ' * 400}{team}" for team in TEAMS])
     priced = {"prompt_price": 0.0, "output_price": 100.0}
@@ -614,7 +617,16 @@ def test_a_dry_run_counts_answers_as_long_as_they_may_be_and_times_a_local_model
     assert told.tokens_out == 80 * 16
     assert (told.usd, told.seconds) == (pytest.approx(80 * 16 * 1e-4), None)
     task = tiny_task(tmp_path / "tiny")
+    n_prompts: list[int] = []
+    shared_tokens = CachedModel.shared_tokens
+
+    def shared(model: CachedModel, prompts: Sequence[Prompt]) -> SharedTokens:
+        n_prompts.append(len(prompts))
+        return shared_tokens(model, prompts)
+
+    monkeypatch.setattr(CachedModel, "shared_tokens", shared)
     shown = forecast_pairs(sampling(task, model="model", rows=4), SilentProgress())
+    assert n_prompts == [4], "each prompt once, not once for each of its samples"
     assert (shown.asked, shown.tokens_out, shown.usd) == (16, 16 * 6, 0.0)
     machine = machine_of(load_task(task), "model", (0.0, 0.0))
     known = answering("", machine, 16, shown.tokens_in / 16, 0, 6).seconds

@@ -31,6 +31,7 @@ from lastresort.records.view import fold_of, last_finish
 from lastresort.report.words.progress import line_of
 from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast
+from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
 from lastresort.stop import StopRequest
@@ -210,8 +211,9 @@ def test_a_resume_that_is_refused_leaves_a_run_that_died_as_it_was(tmp_path: Pat
 
 
 @pytest.mark.parametrize("began", ["new", "died", "stopped", "failed"])
-def test_a_climb_that_fails_while_its_judge_is_checked_has_ended_with_an_error(
-    began: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["with_workers", "check_agreement"])
+def test_a_climb_that_fails_before_its_first_rung_has_ended_with_an_error(
+    step: str, began: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its model is open, so nothing refuses it any more, however the session before ended."""
     ends = {
@@ -223,13 +225,14 @@ def test_a_climb_that_fails_while_its_judge_is_checked_has_ended_with_an_error(
     if began != "new":
         with pytest.raises(type(ends[began])):
             climb(load_task(path), folder, progress=Fails(ends[began]))
-    monkeypatch.setattr(
-        "lastresort.app.climb.check_agreement", Mock(side_effect=InfrastructureError("the judge does not answer"))
-    )
+    monkeypatch.setattr(f"lastresort.app.climb.{step}", Mock(side_effect=InfrastructureError("nobody answers")))
+    closed = Mock()
+    monkeypatch.setattr(OpenModels, "close", closed)
     with pytest.raises(InfrastructureError):
         climb(load_task(path), folder)
+    closed.assert_called_once()
     with Record.open(folder) as record:
-        assert fold_of(record).stopped == ClimbStopped(by="error", error="the judge does not answer.")
+        assert fold_of(record).stopped == ClimbStopped(by="error", error="nobody answers.")
 
 
 def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -181,6 +181,18 @@ def test_a_rerun_that_is_refused_leaves_a_study_that_died_as_it_was(
     assert "It ended before it finished: it was refused, failed, was killed" in capsys.readouterr().err
 
 
+def test_a_new_study_that_is_refused_as_its_model_opens_says_why(
+    own: StudyRequest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder stays, and no earlier end is there to be kept."""
+    refused = Mock(side_effect=InputError("found a row that is too long"))
+    monkeypatch.setattr("lastresort.study.run.refuse_what_fits_no_prompt", refused)
+    with pytest.raises(InputError):
+        run_study(own, QUIET)
+    assert command("report", "studies/own") == 0
+    assert "It ended with an error before it finished: found a row that is too long" in capsys.readouterr().err
+
+
 def test_a_folder_holds_one_kind_of_study(own: StudyRequest) -> None:
     with pytest.raises(Cut):
         run_study(own, CutAt("opening the model", 3))

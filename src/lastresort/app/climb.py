@@ -126,8 +126,8 @@ def climb(
                 finally:
                     models.close()
                 raise
-            bench = replace(with_workers(bench, workers), go_on=go_on)
             try:
+                bench = replace(with_workers(bench, workers), go_on=go_on)
                 check_agreement(bench)
                 take_laps(bench)
                 gated = mode != "none"

@@ -85,12 +85,17 @@ class _Sampling:
         cost = Forecast(0, 0, 0, None, 0.0)
         if missing:
             model = self.sampler.answerer.model
-            n_tokens = fmean(map(model.count_tokens, missing))
-            shared, longest = model.shared_tokens(missing).by_all, self.sampler.answerer.system.decoding.max_new_tokens
+            prompts = {id(one): one for one in missing}  # a row's samples share one, which takes a while to count
+            n_tokens = {key: model.count_tokens(one) for key, one in prompts.items()}
+            mean_tokens = fmean(n_tokens[id(one)] for one in missing)
+            shared, longest = (
+                model.shared_tokens(list(prompts.values())).by_all,
+                self.sampler.answerer.system.decoding.max_new_tokens,
+            )
             price_in, price_out = self.budget.prices if self.priced else (None, None)
             machine = machine_of(self.task, self.order.place(self.task), (price_in, price_out), progress)
             machine = replace(machine, prompt_price=price_in, output_price=price_out)  # a script's, too
-            cost = answering("samples", machine, len(missing), n_tokens, shared, longest)
+            cost = answering("samples", machine, len(missing), mean_tokens, shared, longest)
         return PairsForecast(
             model=self.order.model,
             rows=len(self.rows),

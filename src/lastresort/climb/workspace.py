@@ -24,7 +24,7 @@ from lastresort.records.events.search import RungGivenUp, RungGoneOn, RungPlanne
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.record_file import RecordGoneError
-from lastresort.records.view import fold_of, refuse_study
+from lastresort.records.view import Fold, fold_of, refuse_study
 from lastresort.report.words.data import of_reuse
 from lastresort.stop import StopFile
 from lastresort.types import Example
@@ -184,7 +184,8 @@ def note_resumed(record: Record, note_time: Callable[[], None]) -> None:
 @contextmanager
 def noted_end(record: Record, file: StopFile) -> Iterator[None]:
     """Record how a climb or a study ends inside: by a request, a limit, or an error of ours. A session that is refused before it
-    begins or goes on leaves the earlier end as it was, also that of one that died.
+    begins or goes on leaves the earlier end as it was, also that of one that died. Of a study that never got to its cells there is
+    none to leave: its folder stays, and says why it was refused.
     """
     newest = record.newest()[0]
     try:
@@ -197,7 +198,7 @@ def noted_end(record: Record, file: StopFile) -> Iterator[None]:
         raise
     except LastresortError as error:
         with suppress(LastresortError):  # such as a full disk again
-            if _is_at_work(record, newest):
+            if _is_at_work(record, newest) or _is_unplanned(fold_of(record)):
                 record.append(ClimbStopped(by="error", error=str(error)))
         raise
 
@@ -208,6 +209,11 @@ def _is_at_work(record: Record, since: int) -> bool:
     """
     spent = [event for _, event in record.since(since) if isinstance(event, BudgetSpent)]
     return bool(spent) and not spent[-1].left and not fold_of(record).finished
+
+
+def _is_unplanned(fold: Fold) -> bool:
+    """Whether it is of a study whose cells are not known yet, and of which no end is noted."""
+    return fold.study is not None and fold.study.keys is None and fold.stopped is None
 
 
 def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:

@@ -233,7 +233,7 @@ class PairsForecast:
         return f"{at_price(self.usd)}{in_time(self.seconds)}{high}"
 
 
-# Fewer pairs are then left to say which well-formed answer is right than a training holds out to measure its margins: a tenth.
+# Above this, fewer pairs say which well-formed answer is right than a training holds out to measure its margins (a tenth).
 FORM_TELLS = 0.9
 
 
