@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from climb_support import reason_lines, scripted_task
 from compare_support import compared, noted
-from lastresort.after.compare import compare
+from lastresort.after.compare import compare, training
 from lastresort.after.compare import ways as refusals
 from lastresort.after.compare.results import ComparisonSetup, compared_ways
 from lastresort.after.compare.ways import WAYS, ComparisonRequest, Trial, parse_request
@@ -278,6 +279,19 @@ def test_a_way_costs_what_its_own_trainings_took_races_included(tmp_path: Path) 
         setup = ComparisonSetup((lora, full), (1, 2), None, 0.05, 2, 0, trainings)
         found = compared_ways(record, setup)
     assert [way.cost.seconds for way in found] == [11_000 + 2 * 2 * 0.5, 111 + 2 * 2 * 0.5]
+
+
+def test_all_weights_are_trained_with_the_replay_loss_of_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the rows of the winner: its requests are not asked again."""
+    monkeypatch.setattr(training, "SupervisedTraining", lambda bench, rung, section, method, **_: section)
+    bench: Any = SimpleNamespace(task=load_task(tiny_task(tmp_path)))
+
+    def replay(way: WayName) -> tuple[str, str]:
+        trial = Trial(WAYS[way], 1)
+        section: Any = training._training(bench, trial, training._method(bench, trial))
+        return section.replay_loss, section.replay_prompts
+
+    assert (replay("lora"), replay("full")) == (("kl", "wide"), ("likelihood", "wide"))
 
 
 def test_one_table_holds_all_ways_and_each_has_words() -> None:

@@ -117,9 +117,10 @@ def _method(bench: Workbench, trial: Trial) -> Method:
 
 
 def _training(bench: Workbench, trial: Trial, method: Method) -> SupervisedTraining:
-    section = bench.task.sft
-    if trial.way.trains_all_weights:
-        section = section.model_copy(update={"learning_rates": bench.task.full.learning_rates})
+    section, full = bench.task.sft, bench.task.full
+    if trial.way.trains_all_weights:  # the loss of its own rung: to be held, it would take memory that nobody planned
+        changed = {"learning_rates": full.learning_rates, "replay_loss": full.replay_loss}
+        section = section.model_copy(update=changed)
     return SupervisedTraining(bench, RUNG, section, method, seed=trial.seed, watched=False)
 
 
