@@ -109,6 +109,10 @@ def _ms_swift(facts: Facts) -> tuple[FrameworkFit, str]:
     return "CAN", "It is at its best with the Qwen family and with images and sound."
 
 
+def _torchtune(facts: Facts) -> tuple[FrameworkFit, str]:
+    return "NOT", "It is no longer maintained (last release 0.6.1)."
+
+
 def _hosted(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.private:
         return "NOT", "Your data must stay in-house."
@@ -165,7 +169,7 @@ FRAMEWORKS = (
         "never for anything new",
         "plain recipes to learn from",
         "maintainers",
-        lambda facts: ("NOT", "It is no longer maintained (last release 0.6.1)."),
+        _torchtune,
     ),
     Framework(
         "hosted tuning",
