@@ -12,7 +12,15 @@ from typing import Any
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.verify.causes.case import FEWEST, NEARLY_ALL, Case, Measured, cause_tested, open_measured, untested
+from lastresort.verify.causes.case import (
+    FEWEST,
+    NEARLY_ALL,
+    Case,
+    Measured,
+    cause_tested,
+    open_measured,
+    untested,
+)
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
 SPREADS = 2  # of what rounding to 4 bits moves, which it seldom exceeds
@@ -49,8 +57,9 @@ def _of_base(case: Case) -> CauseTested:
 
 
 def _by_base(case: Case, texts: Sequence[str]) -> CauseTested:
-    same, explains = case.reproduced(texts)
-    return cause_tested("ADAPTER", explains, words.TRIED_BASE, words.of_base(same, case.n))
+    given = case.reproduced(texts)
+    seen = words.of_base(given.hits, case.n)
+    return cause_tested("ADAPTER", given.alike, words.TRIED_BASE, seen, chance=given.chance)
 
 
 def precision(case: Case) -> CauseTested:
