@@ -354,7 +354,7 @@ def test_a_form_that_is_not_enforced(schema_run: Path) -> None:
 @pytest.mark.release
 def test_a_choice_that_travels_inside_an_object(tmp_path: Path) -> None:
     run = won_run(tmp_path, form="choices", split={"dev": 8, "test": 20})
-    found = verified(run, server_of(run), n=12)
+    found = verified(run, server_of(run))  # 8 differ; fewer than 7 could be chance
     assert explaining(found) == ["FORM"]
     assert "bare choices" in next(one.remedy for one in found.causes if one.explains)
 
