@@ -398,7 +398,7 @@ def test_tuned_weights_that_are_not_applied(run: Path, tmp_path: Path) -> None:
     with serving(spoiled) as url:
         server = connect(url, system, model=None, sent=None)
         sender = server.sender(system)
-        examples = _examples(run)
+        examples = _examples(run, 8)
         differing = tuple(
             ServedAnswer(example, replace(item, answer=tuned.text), based, 0.0)
             for (example, item), tuned, based in zip(
@@ -408,10 +408,14 @@ def test_tuned_weights_that_are_not_applied(run: Path, tmp_path: Path) -> None:
                 strict=True,
             )
         )
-        case = Case(system, "prompt", differing, sender, sender, server.model, Measured(system, opened.model))
-        found = list(tested(case, SilentProgress()))
+        for n, causes in ((8, ["ADAPTER"]), (6, [])):
+            local = Measured(system, opened.model)
+            found = list(
+                tested(Case(system, "prompt", differing[:n], sender, sender, server.model, local), SilentProgress())
+            )
+            assert [one.cause for one in found if one.explains] == causes
         server.model.close()
-    assert [one.cause for one in found if one.explains] == ["ADAPTER"]
+    assert "ADAPTER" in [one.cause for one in found if one.undecided], "chance gives 6 of 6 in 1.6% of cases"
 
 
 def _examples(run: Path, n: int = 6) -> list[tuple[Example, ItemScore]]:

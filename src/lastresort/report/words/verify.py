@@ -247,6 +247,7 @@ def _do(m: int) -> str:
 
 ONLY_SYSTEM = "these prompts are nothing but a system turn"
 EXPLAINED = "another cause explains the differences"
+ANOTHER_MAY = "but of another cause, too, nobody can tell"
 NO_TOKEN = "the answers differ in no token that can be compared"
 
 

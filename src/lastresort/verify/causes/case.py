@@ -167,6 +167,11 @@ class Case:
     def explained(self) -> bool:
         return any(cause.explains for cause in self.earlier)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether another cause may explain them, of which nobody can tell."""
+        return any(cause.undecided for cause in self.earlier)
+
     @cached_property
     def controls(self) -> tuple[ServedAnswer, ...]:
         """Answers that are the same text. A fault that gives the others must give these, too, since chance easily hits labels."""

@@ -84,10 +84,12 @@ def precision(case: Case) -> CauseTested:
     explains = near >= FEWEST and near >= NEARLY_ALL * len(gaps)
     remedy = words.of_rounding(measured_in) if explains else ""
     other = _other_precision(case) if explains else _four_bits(case, gaps)
-    if other is None:
-        return cause_tested("PRECISION", explains, tried, seen, remedy=remedy)
-    tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
-    return cause_tested("PRECISION", explains or other.explains, tried, seen, remedy=remedy)
+    if other is not None:
+        tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
+        explains = explains or other.explains
+    if explains and case.undecided:
+        return cause_tested("PRECISION", None, tried, words.both_seen(seen, words.ANOTHER_MAY))
+    return cause_tested("PRECISION", explains, tried, seen, remedy=remedy)
 
 
 def _gaps(case: Case, local: Measured) -> list[float]:
