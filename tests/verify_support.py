@@ -115,9 +115,9 @@ def won_run(folder: Path, *, form: Form = "text", model: str = "./model", right:
 @dataclass
 class Spoiled:
     """The winner's model behind HTTP. fault: what is wrong with it. owner: as its list of models says. whole: puts the winner's
-    prompt around each input, in place of system turns. lost: inputs that it never answers. counts: whether it counts tokens.
-    names: of its models. unsteady: inputs to which it answers otherwise each time. hurried: those to which it does so the first
-    time only.
+    prompt around each input, in place of system turns. lost: inputs that it never answers. counts: whether it counts tokens. more:
+    prompt tokens that it counts too many. names: of its models. unsteady: inputs to which it answers otherwise each time. hurried:
+    those to which it does so the first time only.
     """
 
     winner: System
@@ -127,6 +127,7 @@ class Spoiled:
     whole: bool = False
     lost: tuple[str, ...] = ()
     counts: bool = True
+    more: int = 0
     names: tuple[str, ...] = ("tiny",)
     unsteady: tuple[str, ...] = ()
     hurried: list[str] = field(default_factory=list)
@@ -144,7 +145,7 @@ class Spoiled:
             self.requests.append(request)
             answer, counted = self._answer(request)
         message = {"role": "assistant", "content": answer.text}
-        usage = {"prompt_tokens": counted, "completion_tokens": answer.completion_tokens}
+        usage = {"prompt_tokens": counted + self.more, "completion_tokens": answer.completion_tokens}
         choice = {"index": 0, "message": message, "finish_reason": answer.finish}
         return {"model": request["model"], "choices": [choice]} | ({"usage": usage} if self.counts else {})
 
@@ -168,7 +169,9 @@ class Spoiled:
         asked = request["messages"][-1]["content"]
         first = [text for text in self.hurried if text in asked]
         self.hurried = [text for text in self.hurried if text not in first]
-        if first or self.fault == "samples" or any(text in asked for text in self.unsteady):
+        if self.fault == "samples":
+            return Decoding(length, temperature=1.5, seed=request.get("seed", 0), grammar=grammar)
+        if first or any(text in asked for text in self.unsteady):
             self.drawn += 1
             return Decoding(length, temperature=1.5, seed=self.drawn, grammar=grammar)
         if self.fault == "cut":

@@ -109,13 +109,23 @@ class AnswerMissing(JsonDocument):
 
 
 class CauseTested(JsonDocument):
-    """explains: whether it explains the differing answers, null where it was not tested. tried, seen: the experiment."""
+    """explains: whether it explains the differing answers, null where nobody can tell, or where it was not tested and `tried` is
+    empty. tried, seen: the experiment.
+    """
 
     cause: CauseName
     explains: bool | None
     tried: str
     seen: Sentence
     remedy: str
+
+    @property
+    def undecided(self) -> bool:
+        return self.explains is None and bool(self.tried)
+
+    @property
+    def standing(self) -> str:
+        return "cannot tell" if self.undecided else EXPLAINS[self.explains]
 
 
 class VerifyDocument(JsonDocument):
@@ -199,7 +209,7 @@ def _causes(document: VerifyDocument) -> Table:
     table = grid(None)
     marks, styles = {True: "×", False: "○", None: "–"}, {True: "red", False: "", None: "dim"}
     for one in document.causes:
-        told = f"{TITLES[one.cause]}: {EXPLAINS[one.explains]}. {one.seen}"
+        told = f"{TITLES[one.cause]}: {one.standing}. {one.seen}"
         told += f" {one.remedy}" if one.explains else ""
         style = styles[one.explains]
         table.add_row(Text(marks[one.explains], style=style), Text(printable(told), style=style))

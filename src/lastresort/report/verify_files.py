@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from lastresort.report.gate_files import bullets, junit, properties_of, result
 from lastresort.report.markdown import plain
-from lastresort.report.verify import EXPLAINS, SHOWN, CauseTested, VerifyDocument, cells
+from lastresort.report.verify import SHOWN, CauseTested, VerifyDocument, cells
 from lastresort.report.words.verify import TITLES
 from lastresort.report.words.wording import count, in_limits, in_points, percent, shortened, spaced, stopped, verdict
 
@@ -16,7 +16,7 @@ CLASS = "lastresort.verify"
 
 def verify_junit(document: VerifyDocument) -> str:
     """One test case for the answers, and one for each cause. The first fails if the server is worse, a cause if it explains the
-    differing answers of a server that is worse; what was not tested is skipped.
+    differing answers of a server that is worse; what was not tested or nobody can tell is skipped.
     """
     cases = [_answers(document), *(_cause(one, worse=document.worse) for one in document.causes)]
     server, found = document.server, document.compared
@@ -99,10 +99,7 @@ def _missing(document: VerifyDocument) -> str:
 def _causes(causes: Sequence[CauseTested]) -> str:
     if not causes:
         return ""
-    lines = [
-        f"| {TITLES[one.cause]} | {EXPLAINS[one.explains]} | {plain(one.seen)} | {plain(one.remedy)} |"
-        for one in causes
-    ]
+    lines = [f"| {TITLES[one.cause]} | {one.standing} | {plain(one.seen)} | {plain(one.remedy)} |" for one in causes]
     return "\n".join(["| possible cause | does it? | seen | what to do |", "|---|---|---|---|", *lines])
 
 

@@ -1,9 +1,14 @@
-"""Is the server worse than what was measured? Pure: scores in, a verdict out, by the gate's rules."""
+"""Is the server worse than what was measured, by the gate's rules? Is what an experiment saw more than chance? Pure: scores in, a
+verdict out; counts and texts in, a probability out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import Generic, TypeVar
 
 from lastresort.evals.evidence.bar import binomial_tail
 from lastresort.evals.evidence.noninferiority import NonInferiority, items_needed, non_inferior
@@ -17,6 +22,7 @@ SPREAD = {
     False: 0.01,
 }  # assumed where a server computes the same in another precision, by whether scores are 0/1
 ROUNDED = 0.02  # of the texts: what rounding alone is taken to change behind any server
+CHANCE = 0.01  # how often, at most, a cause may be named that is none: the level of its tests together
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +100,58 @@ def _tested(
         power=POWER,
         seed=scores.seed,
     )
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TwoArms(Generic[T]):
+    """What two kinds of one request gave, sent one at a time in an order that was drawn."""
+
+    first: tuple[T, ...]
+    second: tuple[T, ...]
+
+    @property
+    def vary(self) -> bool:
+        return len({*self.first, *self.second}) > 1
+
+
+def exchanged_p(turns: Sequence[TwoArms[T]], statistic: Callable[[Sequence[T], Sequence[T]], int]) -> float:
+    """P(as large a sum of the statistic) if the kind of a request makes no difference. Exact, whatever else the server does
+    meanwhile, because the order was drawn: what a request gave could as well have come to one of the other kind.
+
+    statistic: of what the first kind gave and the second.
+    Source: Fisher 1935, The Design of Experiments; Pitman 1937.
+    """
+    seen, sums = 0, Counter({0: 1})
+    for pair in turns:
+        seen += statistic(pair.first, pair.second)
+        exchanged = Counter(statistic(*kinds) for kinds in _exchanges(pair))
+        before, sums = sums, Counter()
+        for (total, ways), (value, more) in product(before.items(), exchanged.items()):
+            sums[total + value] += ways * more
+    return sum(ways for total, ways in sums.items() if total >= seen) / sum(sums.values())
+
+
+def _exchanges(pair: TwoArms[T]) -> Iterator[tuple[list[T], list[T]]]:
+    """All that it could have been."""
+    given, size = (*pair.first, *pair.second), len(pair.first)
+    for chosen in combinations(range(len(given)), size):
+        rest = (place for place in range(len(given)) if place not in chosen)
+        yield [given[place] for place in chosen], [given[place] for place in rest]
+
+
+def apart(first: Sequence[str], second: Sequence[str]) -> int:
+    """Equal pairs within the first less those of one of each kind."""
+    return sum(a == b for a, b in combinations(first, 2)) - sum(a == b for a, b in product(first, second))
+
+
+def together_p(both: int, marked: int, differing: int, n: int) -> float:
+    """P(as many of the differing texts are marked), if `marked` of n are and that has nothing to do with which texts differ.
+
+    Source: Fisher 1935 (exact test of a 2 x 2 table). Oracle: scipy `fisher_exact`.
+    """
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.sf(both - 1, n, marked, differing))

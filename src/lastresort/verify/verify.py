@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
 from lastresort.after.recheck.models import RecheckModels, cost_of
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.split import groups_of
-from lastresort.errors import SAME_COMMAND, InputError, LastresortError, StoppedError
+from lastresort.errors import SAME_COMMAND, BudgetError, InputError, LastresortError, StoppedError, StopRequestedError
 from lastresort.evals.scorers import Scorer
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, nobody_to_ask
+from lastresort.models.protocol import Prompt
 from lastresort.records.decision import HELD
 from lastresort.records.measurement import REST, ItemScore, whole_of
 from lastresort.records.record import Record
@@ -40,14 +42,19 @@ from lastresort.systems.system import System
 from lastresort.types import Example, Progress, SilentProgress, Unit
 from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, FEWEST, TRIED, Case, open_measured, tested
+from lastresort.verify.causes.case import in_turn, more_tokens
 from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.outcome import (
     ALPHA,
+    CHANCE,
     MARGIN,
     POWER,
     SPREAD,
     ServedScores,
     ServedVerdict,
+    TwoArms,
+    apart,
+    exchanged_p,
     judge,
     least,
     needed,
@@ -197,9 +204,9 @@ class _Verification:
         compared = self._judged(served)
         answers = [answer for answer in served if isinstance(answer, ServedAnswer)]
         causes = self._causes(sender, answers, worse=compared.worse)
-        note = self._left_out(sender, answers)
+        notes = [*self._left_out(sender, answers), *self._counts(answers, causes)]
         kept_answers.forget()
-        return self._written(served, compared, causes, note, enough, time.monotonic() - began)
+        return self._written(served, compared, causes, notes, enough, time.monotonic() - began)
 
     @property
     def _price_known(self) -> bool:
@@ -224,12 +231,12 @@ class _Verification:
         case = Case(
             system=system,
             sent=self.server.sent,
-            differing=tuple(sorted(differing, key=_loss)[:TRIED]),
+            differing=tuple(sorted(differing, key=_change)[:TRIED]),
             sender=sender,
             composer=sender if self.server.sent == "prompt" else self.server.composer(system),
             api=self.server.model,
             local=local,
-            controls=tuple(answer for answer in answers if answer.same_text and not answer.refused)[:TRIED],
+            answers=tuple(answers),
             stop=self.stop,
         )
         try:
@@ -247,15 +254,31 @@ class _Verification:
         prompts = [sender.prompt(answer.example.input) for answer in tried]
         model, decoding = self.server.model, sender.system.decoding
         self.progress.stage("asking without temperature, top_p and seed", None)
-        differing = 0
-        for prompt in prompts:  # alone, so that no batch changes how an answer is rounded
+
+        def asked(prompt: Prompt, without: Collection[str]) -> str:
             check(self.stop)
-            try:
-                with_them, without = (model.replies([prompt], decoding, without=keys) for keys in ((), LEFT_OUT))
-            except LastresortError:
-                return []
-            differing += with_them[0].text != without[0].text
-        return [words.left_out_note(differing, len(tried))] if differing else []
+            return model.replies([prompt], decoding, without=without)[0].text
+
+        def turns_of(prompt: Prompt) -> TwoArms[str]:
+            return in_turn(lambda _: asked(prompt, ()), lambda _: asked(prompt, LEFT_OUT), Random(0))
+
+        try:
+            differing = [prompt for prompt in prompts if asked(prompt, ()) != asked(prompt, LEFT_OUT)]
+            turns = [turns_of(prompt) for prompt in differing]
+        except (StopRequestedError, BudgetError):
+            raise
+        except LastresortError:
+            return []
+        shown = exchanged_p(turns, apart) <= CHANCE  # else the rounding of other batches explains it
+        return [words.left_out_note(len(differing), len(tried))] if shown else []
+
+    def _counts(self, answers: Sequence[ServedAnswer], causes: Sequence[CauseTested]) -> list[str]:
+        """Where the server counts other prompt tokens than were measured although the texts are the same, and no cause is found."""
+        counted = [more_tokens(answer, self.winner.system) for answer in answers if answer.same_text]
+        known = [more for more in counted if more is not None]
+        if not any(known) or any(cause.explains for cause in causes):
+            return []
+        return [words.counts_note([more for more in known if more], len(known))]
 
     def _written(
         self,
@@ -290,7 +313,8 @@ class _Verification:
         reasons += [words.refused_reason(len(refused))] if refused else []
         explaining = [cause.cause for cause in causes if cause.explains]
         tried_causes = [cause for cause in causes if cause.explains is not None]
-        reasons += [words.causes_reason(explaining, len(tried_causes))] if causes else []
+        undecided = [cause.cause for cause in causes if cause.undecided]
+        reasons += [words.causes_reason(explaining, undecided, len(tried_causes))] if causes else []
         few = 0 if causes or self.winner.system.decoding.temperature > 0 else len(_to_examine(answers))
         reasons += [words.too_few_reason(few, _answered(answers))] if few else []
         decision = self.finished.decision
@@ -365,6 +389,11 @@ def _answered(answers: Sequence[ServedAnswer]) -> int:
 def _loss(served: ServedAnswer) -> float:
     """Items that lost come first; others keep their order."""
     return served.score - served.recorded.score
+
+
+def _change(served: ServedAnswer) -> float:
+    """Items whose score changed most come first, whichever way: what rounding changes is as likely to be examined either way."""
+    return -abs(_loss(served))
 
 
 def _differing(served: ServedAnswer) -> DifferingAnswer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lastresort.evals.evidence.noninferiority import Standing
-from lastresort.report.words.wording import count, counted, listed, percent, points, points_of
+from lastresort.report.words.wording import count, counted, listed, percent, points, points_of, sentence
 from lastresort.types import Unit
 
 CauseName = Literal[
@@ -150,11 +150,14 @@ def request_note(key: str, sent: object, measured: object) -> str:
     return f"The request sends {said}, the run measured with {'none' if measured == [] else measured}."
 
 
-def causes_reason(found: list[CauseName], tried: int) -> str:
-    """found: those that explain the differences."""
+def causes_reason(found: list[CauseName], undecided: list[CauseName], tried: int) -> str:
+    """found: those that explain the differences. undecided: those of which nobody can tell. tried: those that are decided."""
     if found:
         return f"{'Cause' if len(found) == 1 else 'Causes'} found: {listed(TITLES[one] for one in found)}."
-    return f"No cause found: of {counted(tried, 'cause')} that could be tested, none explains the differing answers."
+    said = f"No cause found: of {counted(tried, 'cause')} that could be tested, none explains the differing answers."
+    if undecided:
+        said += f" These answers cannot tell whether one of these does: {listed(TITLES[one] for one in undecided)}."
+    return said
 
 
 def too_few_reason(differing: int, n: int) -> str:
@@ -192,6 +195,14 @@ def left_out_note(differing: int, n: int) -> str:
     return (
         f"A client that sends no temperature, top_p or seed gets other answers from this server ({count(differing)} of "
         f"{count(n)} tried): its defaults are not those that were measured."
+    )
+
+
+def counts_note(offsets: list[int], n: int) -> str:
+    """offsets: how the server's counts of prompt tokens differ from the measured ones. n: answers of the same text."""
+    return sentence(
+        f"{longer(offsets)}, in {count(len(offsets))} of {counted(n, 'answer')} of the same text: it counts otherwise, or its "
+        "prompts differ and these answers do not show it"
     )
 
 
@@ -236,6 +247,7 @@ def _do(m: int) -> str:
 
 ONLY_SYSTEM = "these prompts are nothing but a system turn"
 EXPLAINED = "another cause explains the differences"
+ANOTHER_MAY = "but of another cause, too, nobody can tell"
 NO_TOKEN = "the answers differ in no token that can be compared"
 
 
@@ -266,7 +278,7 @@ TRIED_WITHOUT_SYSTEM = "the same requests without their system turn"
 TRIED_WHOLE_PROMPT = "the winner's whole prompt in place of the input alone"
 TRIED_COUNTS = "its counts of prompt tokens"
 TRIED_SECOND_START = "the measured weights with one more begin-of-text token, and counts of prompt tokens"
-TRIED_TEMPLATES = "other templates with the measured weights, and counts of prompt tokens"
+TRIED_TEMPLATE = "the template nearest in its tokens with the measured weights, and counts of prompt tokens"
 TRIED_FORM = "the form of its answers"
 TRIED_ODD_SCHEMA = "an odd schema, and requests without response_format"
 TRIED_OWN_SCHEMA = "the measured weights with the schema of the request"
@@ -323,12 +335,14 @@ def of_template(same: int, n: int, rendering: str) -> str:
     return reproduced(same, n, f"to prompts rendered as {rendering}")
 
 
-def no_template(offsets: list[int]) -> str:
-    return f"no template that was tried gives these answers, and {longer(offsets)}"
+def and_same_texts(seen: str, other: int, n: int) -> str:
+    """other: of n answers that are the same text, those whose prompt tokens are counted otherwise than measured."""
+    return f"{seen}, and so of {count(other)} of {counted(n, 'answer')} that are the same text" if n else seen
 
 
-def other_counts(offsets: list[int]) -> str:
-    return f"{longer(offsets)}, so it renders or cuts prompts differently"
+def by_chance(seen: str, chance: float) -> str:
+    """An experiment that looks as if it explained the differences, and that chance can pass, too."""
+    return f"{seen}; chance gives as much in {percent(chance)} of cases, too often to tell"
 
 
 def of_seeds(varying: int, n: int, temperature: float) -> str:
@@ -340,28 +354,23 @@ def of_seeds(varying: int, n: int, temperature: float) -> str:
     )
 
 
-def so_it_samples(seen: str, *, compared: bool) -> str:
-    """compared: with answers that were the same text."""
-    others = "" if compared else ", or others use it and rounding depends on the batch"
-    return f"{seen}, so the server samples with settings of its own{others}"
+def so_it_samples(seen: str) -> str:
+    return f"{seen}, so the server samples with settings of its own"
 
 
-def of_alone(varying: int, n: int, controls_varying: int = 0, controls: int = 0) -> str:
-    """Requests that are sent one at a time with other seeds. controls: those whose answer was the same text."""
+def of_alone(varying: int, n: int) -> str:
+    """Requests that are sent one at a time."""
     seen = f"sent one at a time, {count(varying)} of {count(n)} {_do(varying)}"
-    if not varying:
-        return f"{seen}, as where rounding depends on the batch"
-    if not controls:
-        return seen
-    return f"{seen}, and {count(controls_varying)} of {count(controls)} whose answer was the same text"
+    return seen if varying else f"{seen}, as where rounding depends on the batch"
 
 
-def of_one_seed(by_seed: int, n: int, *, draws: bool) -> str:
-    seen = f"{count(by_seed)} of {count(n)} {_do(by_seed)} with other seeds and not with one"
+def of_seed(seen: str, *, draws: bool) -> str:
+    """draws: whether the texts depend on the seed."""
     if draws:
-        return seen
+        return f"{seen}, less with one seed than with others"
     return (
-        f"{seen}, as where the server samples without heeding seeds, or others use it and rounding depends on the batch"
+        f"{seen}, about as often with one seed, as where others use the server and rounding depends on the batch; if nobody else "
+        "uses it, it samples"
     )
 
 

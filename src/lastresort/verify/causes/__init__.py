@@ -7,29 +7,32 @@ from dataclasses import dataclass
 
 from lastresort.errors import BudgetError, LastresortError, StopRequestedError
 from lastresort.report.verify import CauseTested
-from lastresort.report.words.verify import TITLES, CauseName, experiment_failed, samples_note
+from lastresort.report.words.verify import TITLES, TRIED_COUNTS, CauseName, experiment_failed, longer, samples_note
 from lastresort.stop import check
 from lastresort.types import Progress
 from lastresort.verify.causes import prompts, settings, weights
-from lastresort.verify.causes.case import FEWEST, TRIED, Case, open_measured, untested
+from lastresort.verify.causes.case import FEWEST, TRIED, Case, cause_tested, open_measured, untested
 
 
 @dataclass(frozen=True, slots=True)
 class CauseTest:
-    """test: None where the cause cannot be there at all. compares_texts: it needs a winner that answers the same twice."""
+    """test: None where the cause cannot be there at all. compares_texts: it needs a winner that answers the same twice. is_prompt:
+    the model gets another prompt, so not where the server counts the tokens of each as they were measured.
+    """
 
     test: Callable[[Case], CauseTested | None]
     compares_texts: bool = True
+    is_prompt: bool = False
 
 
 CAUSES: dict[CauseName, CauseTest] = {
     "SETTINGS": CauseTest(settings.settings, compares_texts=False),
     "ENDED_EARLY": CauseTest(settings.ended_early),
     "FORM": CauseTest(settings.form),
-    "SYSTEM_PROMPT": CauseTest(prompts.system_prompt),
-    "DOUBLED_START": CauseTest(prompts.doubled_start),
+    "SYSTEM_PROMPT": CauseTest(prompts.system_prompt, is_prompt=True),
+    "DOUBLED_START": CauseTest(prompts.doubled_start, is_prompt=True),
     "ADAPTER": CauseTest(weights.adapter),
-    "TEMPLATE": CauseTest(prompts.template),
+    "TEMPLATE": CauseTest(prompts.template, is_prompt=True),
     "PRECISION": CauseTest(weights.precision),
 }
 
@@ -45,6 +48,8 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
         check(case.stop)
         if cause.compares_texts and case.decoding.temperature > 0:
             result: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
+        elif cause.is_prompt and case.same_counts:
+            result = cause_tested(name, False, TRIED_COUNTS, longer(case.offsets))
         else:
             try:
                 result = cause.test(case)

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import LastresortError
+from lastresort.evals.evidence.paired import mcnemar_p
 from lastresort.models.api.model import ApiModel
 from lastresort.models.api.replies import Reply
 from lastresort.models.api.requests import unwrapped
@@ -26,6 +28,7 @@ from lastresort.systems.running import open_answerer
 from lastresort.systems.system import System
 from lastresort.types import Decoding, JsonObject
 from lastresort.verify.asking import ServedAnswer
+from lastresort.verify.outcome import CHANCE, T, TwoArms, exchanged_p
 
 if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
@@ -92,13 +95,51 @@ def _is_downloaded(hub_id: str) -> bool:
     return True
 
 
+def in_turn(first: Callable[[int], T], second: Callable[[int], T], order: Random) -> TwoArms[T]:
+    """What two kinds of one request give. Each kind is sent `TIMES` times (its argument says which time), once the request
+    before is answered, so that nothing that is sent here can be in its batch; in random order, for `exchanged_p`.
+    """
+    places = list(range(2 * TIMES))
+    order.shuffle(places)
+    given = {place: first(place) if place < TIMES else second(place - TIMES) for place in places}
+    return TwoArms(tuple(given[time] for time in range(TIMES)), tuple(given[TIMES + time] for time in range(TIMES)))
+
+
+def more_tokens(served: ServedAnswer, system: System) -> int | None:
+    """Prompt tokens that the server counts beyond those that were measured, None where either did not count its own."""
+    measured = served.recorded.prompt_tokens
+    if not measured or not served.counted or served.refused or is_endpoint(system.model):
+        return None
+    return served.answer.prompt_tokens - measured
+
+
+@dataclass(frozen=True, slots=True)
+class Regained:
+    """Of `right` answers that are as measured with a change of the request, `anyway` are so without it, too. chance: of as many."""
+
+    right: int
+    anyway: int = 0
+    chance: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduced:
+    """By a fault in the measured model. hits: differing answers that are the server's and come of the fault. alike: whether these
+    are most, and nearly all answers with those of the same text. chance: of as many that are the server's.
+    """
+
+    hits: int
+    alike: bool
+    chance: float
+
+
 @dataclass(frozen=True)
 class Case:
     """Differing answers, at least `FEWEST` and at most `TRIED`, and whom to ask about them.
 
-    controls: answers that are the same text; a fault that gives the differing ones must give these too, since labels are easily
-    hit by chance. system: the winner as it was measured. sender: sends its items. composer: composes its whole prompts. local: the
-    measured model, or why it is not here. stop: checked before each request. earlier: what was found so far.
+    answers: all that arrived. system: the winner as it was measured. sender: sends its items. composer: composes its whole
+    prompts. local: the measured model, or why it is not here. stop: checked before each request. order: in which requests of two
+    kinds are sent. earlier: what was found so far.
     """
 
     system: System
@@ -108,8 +149,9 @@ class Case:
     composer: Answerer
     api: ApiModel
     local: Measured | str
-    controls: tuple[ServedAnswer, ...] = ()
+    answers: tuple[ServedAnswer, ...] = ()
     stop: Stop = NEVER
+    order: Random = field(default_factory=lambda: Random(0))
     earlier: list[CauseTested] = field(default_factory=list)
 
     @property
@@ -125,6 +167,16 @@ class Case:
     def explained(self) -> bool:
         return any(cause.explains for cause in self.earlier)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether another cause may explain them, of which nobody can tell."""
+        return any(cause.undecided for cause in self.earlier)
+
+    @cached_property
+    def controls(self) -> tuple[ServedAnswer, ...]:
+        """Answers that are the same text. A fault that gives the others must give these, too, since chance easily hits labels."""
+        return tuple(answer for answer in self.answers if answer.same_text and not answer.refused)[:TRIED]
+
     @cached_property
     def sendings(self) -> list[Prompt]:
         """As they were sent."""
@@ -136,11 +188,6 @@ class Case:
         return [self.composer.prompt(served.example.input) for served in (*self.differing, *self.controls)]
 
     @cached_property
-    def again(self) -> list[Reply]:
-        """The same requests once more."""
-        return self.replies(self.sendings)
-
-    @cached_property
     def plain(self) -> list[str]:
         """What the measured model answers here, without any fault."""
         assert not isinstance(self.local, str), "asked where it is open"
@@ -148,15 +195,9 @@ class Case:
 
     @cached_property
     def offsets(self) -> list[int]:
-        """Prompt tokens that the server counts beyond those that were measured; none where either did not count them."""
-        if is_endpoint(self.system.model):
-            return []
-        pairs = zip(self.again, self.differing, strict=True)
-        return [
-            reply.prompt_tokens - served.recorded.prompt_tokens
-            for reply, served in pairs
-            if reply.prompt_tokens is not None and served.recorded.prompt_tokens
-        ]
+        """`more_tokens` of the differing answers; none where they are not counted."""
+        counted = [more_tokens(served, self.system) for served in self.differing]
+        return [offset for offset in counted if offset is not None]
 
     @property
     def same_counts(self) -> bool:
@@ -174,51 +215,45 @@ class Case:
         check(self.stop)
         return self.api.replies(prompts, decoding or self.sender.system.decoding, extra=extra, without=without)
 
-    def alone(
-        self,
-        prompts: Sequence[Prompt],
-        decoding: Decoding | None = None,
-        *,
-        other_seeds: bool = False,
-        extra: JsonObject | None = None,
-    ) -> list[list[Reply]]:
-        """The replies to each request that is sent `TIMES` times, each once the one before it is answered: nothing that is sent
-        here can be in its batch and change how it is rounded. other_seeds: another one each time.
-        """
-        decoding = decoding or self.sender.system.decoding
-        repeats = [replace(decoding, seed=decoding.seed + time) if other_seeds else decoding for time in range(TIMES)]
-        return [[self.replies([prompt], each, extra=extra)[0] for each in repeats] for prompt in prompts]
+    def ask(self, prompt: Prompt, decoding: Decoding | None = None, *, extra: JsonObject | None = None) -> str:
+        """The answer to one request that is sent alone."""
+        return self.text(self.replies([prompt], decoding, extra=extra)[0], decoding)
+
+    def by_seed(self, prompt: Prompt) -> TwoArms[str]:
+        """With one seed, and with another each time."""
+        decoding = self.sender.system.decoding
+
+        def with_others(time: int) -> str:
+            return self.ask(prompt, replace(decoding, seed=decoding.seed + 1 + time))
+
+        return in_turn(lambda _: self.ask(prompt), with_others, self.order)
 
     def regained(
         self, prompts: Sequence[Prompt], decoding: Decoding | None = None, *, extra: JsonObject | None = None
-    ) -> tuple[int, int]:
-        """How many answers are as measured with a change of the request, and how many of these without it, too.
+    ) -> Regained:
+        """How many answers are as measured with a change of the request and not without it.
 
-        Near a tie an answer can become the measured one in any other batch. If most do, each is therefore sent alone: it counts as
-        regained if it is as measured each of `TIMES` times. Without the change it must then never be. On a server that others use
-        and that puts either token first by chance, one answer is so in 1 of 128 cases.
+        Near a tie an answer can become the measured one in any other batch. If most do, each request is therefore sent alone, with
+        the change and without it: an answer is regained if it is as measured each time with it, and never without.
         """
-        items, replies = self.differing, self.replies(prompts, decoding, extra=extra)
-        places = [
-            place
-            for place, reply in enumerate(replies)
-            if self.text(reply, decoding) == items[place].recorded.answer.strip()
-        ]
+        replies = self.replies(prompts, decoding, extra=extra)
+        measured = [served.recorded.answer.strip() for served in self.differing]
+        places = [place for place, reply in enumerate(replies) if self.text(reply, decoding) == measured[place]]
         if not self.most(len(places)):
-            return len(places), 0
-        with_it = self.alone([prompts[place] for place in places], decoding, extra=extra)
-        right = [
-            place
-            for place, times in zip(places, with_it, strict=True)
-            if self._as_measured(place, times, decoding) == TIMES
-        ]
-        without = self.alone([self.sendings[place] for place in right])
-        anyway = sum(self._as_measured(place, times) > 0 for place, times in zip(right, without, strict=True))
-        return len(right), anyway
+            return Regained(len(places))
 
-    def _as_measured(self, place: int, replies: Sequence[Reply], decoding: Decoding | None = None) -> int:
-        measured = self.differing[place].recorded.answer.strip()
-        return sum(self.text(reply, decoding) == measured for reply in replies)
+        def turns_of(place: int) -> TwoArms[bool]:
+            with_it, without = prompts[place], self.sendings[place]
+            return in_turn(
+                lambda _: self.ask(with_it, decoding, extra=extra) == measured[place],
+                lambda _: self.ask(without) == measured[place],
+                self.order,
+            )
+
+        turns = [turns_of(place) for place in places]
+        right = [one for one in turns if all(one.first)]
+        anyway = sum(any(one.second) for one in right)
+        return Regained(len(right), anyway, exchanged_p(turns, lambda first, second: sum(first) - sum(second)))
 
     def text(self, reply: Reply, decoding: Decoding | None = None) -> str:
         """What counts as its answer."""
@@ -229,25 +264,41 @@ class Case:
         """How many are what the server answered."""
         return sum(text == served.answer.text for text, served in zip(texts, self.differing, strict=False))
 
-    def reproduced(self, texts: Sequence[str]) -> tuple[int, bool]:
-        """texts: of the faulty measured model, to `prompts`. How many differing answers are the server's and come of the fault, and
-        whether the fault explains them: at least half of these, and nearly all with the controls.
+    def reproduced(self, texts: Sequence[str]) -> Reproduced:
+        """texts: of the faulty measured model, to `prompts`.
+
+        Where rounding alone changed a text, the recorded one could as well have been the server's and the other way round, so a
+        fault that has nothing to do with it gives either of the two equally often: the sign test on those that it gives.
         """
         items = (*self.differing, *self.controls)
         same = [text == served.answer.text for text, served in zip(texts, items, strict=True)]
         fault = [text != plain for text, plain in zip(texts, self.plain, strict=True)]
-        hit = sum(is_same and faulty for is_same, faulty in zip(same[: self.n], fault, strict=False))
-        return hit, self.most(hit) and sum(same) >= NEARLY_ALL * len(items)
+        hits = sum(is_same and faulty for is_same, faulty in zip(same[: self.n], fault, strict=False))
+        recorded = sum(
+            text == served.recorded.answer.strip() for text, served in zip(texts, self.differing, strict=False)
+        )
+        alike = self.most(hits) and sum(same) >= NEARLY_ALL * len(items)
+        return Reproduced(hits, alike, mcnemar_p(sum(same[: self.n]), recorded))
 
     def most(self, count: int, n: int | None = None) -> bool:
         """At least half, and no single one."""
         return count >= FEWEST and 2 * count >= (self.n if n is None else n)
 
 
-def cause_tested(cause: CauseName, explains: bool | None, tried: str, seen: str, *, remedy: str = "") -> CauseTested:
-    """With the usual remedy where it explains and none is given."""
-    if explains:
-        remedy = remedy or words.REMEDIES[cause]
+def cause_tested(
+    cause: CauseName,
+    explains: bool | None,
+    tried: str,
+    seen: str,
+    *,
+    chance: float = 0.0,
+    level: float = CHANCE,
+    remedy: str = "",
+) -> CauseTested:
+    """chance: of what was seen, if it does not explain; above the level nobody can tell. remedy: "" for the usual one."""
+    if explains and chance > level:
+        explains, seen = None, words.by_chance(seen, chance)
+    remedy = (remedy or words.REMEDIES[cause]) if explains else ""
     return CauseTested(cause=cause, explains=explains, tried=tried, seen=sentence(seen), remedy=remedy)
 
 

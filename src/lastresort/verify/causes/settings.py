@@ -6,22 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lastresort.errors import TaskError
-from lastresort.evals.evidence.bar import least_tail
+from lastresort.evals.evidence.paired import mcnemar_p
 from lastresort.evals.scorers import format_ok
 from lastresort.foreign import NotJson, parse_json
 from lastresort.models.api.replies import Reply
 from lastresort.models.api.requests import schema_sent, unwrapped
-from lastresort.models.protocol import Prompt, is_endpoint
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
 from lastresort.systems.system import System
 from lastresort.types import Decoding, Grammar, JsonObject, Message
 from lastresort.verify.asking import ServedAnswer
-from lastresort.verify.causes.case import NEARLY_ALL, TIMES, Case, cause_tested
+from lastresort.verify.causes.case import TIMES, Case, Regained, cause_tested, more_tokens
+from lastresort.verify.outcome import CHANCE, apart, exchanged_p
 
 REPEATED = 4  # items that are asked again
-BY_CHANCE = 4 / 27  # most of v * (1 - v) * v: what changes with a chance of v changes, does not, and changes again
-DRAWN = 0.01  # the chance of as many that change with the seed alone where nothing is drawn
+SHARE = CHANCE / 2  # of each of the two tests of settings
 NEUTRAL: tuple[JsonObject, ...] = (  # the first that a server takes; repeat_penalty is llama.cpp's name
     {"repetition_penalty": 1.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
     {"presence_penalty": 0.0, "frequency_penalty": 0.0},
@@ -42,70 +41,66 @@ def settings(case: Case) -> CauseTested:
     In 16 bits rounding depends on the batch, so an answer near a tie changes from batch to batch on any server. See `_samples`
     and `Case.regained` for what tells that from sampling and from a penalty.
     """
-    asked = case.sendings[:REPEATED]
-    varying, n = _varying(case, asked), len(asked)
-    tried = words.tried_seeds(n, TIMES)
-    seen = words.of_seeds(varying, n, case.decoding.temperature)
     if case.decoding.temperature > 0:
-        return cause_tested("SETTINGS", varying == 0 and n == REPEATED, tried, seen)
+        return _heeds_no_temperature(case)
+    asked = case.sendings[:REPEATED]
+    replies = case.replies([prompt for prompt in asked for _ in range(TIMES)])
+    varying, n = sum(len({reply.text for reply in times}) > 1 for times in _each(replies)), len(asked)
+    tried, seen = words.tried_seeds(n, TIMES), words.of_seeds(varying, n, 0.0)
+    samples: bool | None = False
     if case.most(varying, n):
         samples, alone = _samples(case)
         tried, seen = words.and_alone(tried), words.both_seen(seen, alone)
         if samples:
-            return cause_tested("SETTINGS", True, tried, words.so_it_samples(seen, compared=bool(case.controls)))
+            return cause_tested("SETTINGS", True, tried, words.so_it_samples(seen))
     regained = _without_penalties(case)
     if regained is None:
-        return cause_tested("SETTINGS", False, tried, words.takes_no_penalties(seen))
-    right, anyway = regained
-    seen = words.of_penalties(seen, right, case.n, anyway)
-    return cause_tested("SETTINGS", case.most(right - anyway), words.and_no_penalties(tried), seen)
+        return cause_tested("SETTINGS", samples, tried, words.takes_no_penalties(seen))
+    tried, seen = words.and_no_penalties(tried), words.of_penalties(seen, regained.right, case.n, regained.anyway)
+    if case.most(regained.right - regained.anyway):
+        return cause_tested("SETTINGS", True, tried, seen, chance=regained.chance, level=SHARE)
+    return cause_tested("SETTINGS", samples, tried, seen)
 
 
-def _varying(case: Case, asked: Sequence[Prompt]) -> int:
-    """How many of these requests get other answers with other seeds."""
-    replies = case.replies([prompt for prompt in asked for _ in range(TIMES)])
-    return sum(_vary(replies[i : i + TIMES]) for i in range(0, len(replies), TIMES))
+def _each(replies: Sequence[Reply]) -> list[Sequence[Reply]]:
+    """Those to each of the requests that were sent `TIMES` times."""
+    return [replies[i : i + TIMES] for i in range(0, len(replies), TIMES)]
 
 
-def _vary(replies: Sequence[Reply]) -> bool:
-    return len({reply.text for reply in replies}) > 1
-
-
-def _samples(case: Case) -> tuple[bool, str]:
-    """Whether the server draws its answers, and what was seen. Each request is sent alone, so that no batch changes.
-
-    It draws if most differing answers still change with the seed, and either nearly all that were the same text change as well, or
-    more of the differing ones change with the seed, not without, and with it again than chance explains: 5 of 8, 4 of 4, and no
-    number of 2. Where no text was the same, the first alone is enough.
-
-    A server that rounds by its batch gives a request that is alone the same answer each time, so it is hardly ever taken for one
-    that samples. If others use it, too, it is not alone. Of 80 items with a share near a tie that either text can win, it was then
-    taken for one in .1% (a share of 10%), 0% (30%), .1% (60%) and 11% (90%) of 1,000 runs each
-    (tests/simulation/test_verify_rates.py).
+def _heeds_no_temperature(case: Case) -> CauseTested:
+    """Does a server that should sample answer the same each time? One that samples as it should gives the recorded text each time
+    as often as the one that it gave first, since either came once.
     """
-    changed = [_vary(times) for times in case.alone(case.sendings, other_seeds=True)]
-    if not case.most(sum(changed)):
-        return False, words.of_alone(sum(changed), case.n)
-    same = [case.sender.prompt(served.example.input) for served in case.controls]
-    too = sum(_vary(times) for times in case.alone(same, other_seeds=True))
-    seen = words.of_alone(sum(changed), case.n, too, len(same))
-    if too >= NEARLY_ALL * len(same):
-        return True, seen
-    without = [_vary(times) for times in case.alone(case.sendings)]
-    by_seed = [
-        prompt
-        for prompt, with_seeds, anyway in zip(case.sendings, changed, without, strict=True)
-        if with_seeds and not anyway
+    decoding = case.sender.system.decoding
+    other = replace(decoding, seed=decoding.seed + 1)  # or a server that heeds seeds would give its first answer again
+    each = _each(case.replies([prompt for prompt in case.sendings for _ in range(TIMES)], other))
+    only = [
+        texts.pop() if len(texts) == 1 else None for texts in ({case.text(reply) for reply in times} for times in each)
     ]
-    enough = least_tail(case.n, BY_CHANCE, DRAWN)
-    if len(by_seed) >= enough:  # once more, since others may have stopped using the server after the first time
-        again = case.alone(by_seed, other_seeds=True)
-        by_seed = [prompt for prompt, times in zip(by_seed, again, strict=True) if _vary(times)]
-    draws = len(by_seed) >= enough
-    return draws, words.both_seen(seen, words.of_one_seed(len(by_seed), case.n, draws=draws))
+    served = sum(text == one.answer.text for text, one in zip(only, case.differing, strict=True))
+    recorded = sum(text == one.recorded.answer.strip() for text, one in zip(only, case.differing, strict=True))
+    seen = words.of_seeds(sum(text is None for text in only), case.n, decoding.temperature)
+    tried = words.tried_seeds(case.n, TIMES)
+    return cause_tested("SETTINGS", case.most(served), tried, seen, chance=mcnemar_p(served, recorded))
 
 
-def _without_penalties(case: Case) -> tuple[int, int] | None:
+def _samples(case: Case) -> tuple[bool | None, str]:
+    """Whether the server draws its answers, None if nobody can tell, and what was seen. Each request is sent alone.
+
+    It draws if texts are rather the same with one seed than with others. Nothing else does that, however busy the server. One that
+    draws without heeding seeds cannot be told from one that others use, whose rounding depends on their requests.
+    """
+    turns = [case.by_seed(prompt) for prompt in case.sendings]
+    changed = sum(one.vary for one in turns)
+    seen = words.of_alone(changed, case.n)
+    if not case.most(changed):
+        return False, seen
+    turns += [case.by_seed(case.sender.prompt(served.example.input)) for served in case.controls]
+    draws = exchanged_p(turns, apart) <= SHARE
+    return draws or None, words.of_seed(seen, draws=draws)
+
+
+def _without_penalties(case: Case) -> Regained | None:
     """As `Case.regained` has it, None where the server takes no such keys."""
     for extra in NEUTRAL:
         try:
@@ -123,7 +118,8 @@ def form(case: Case) -> CauseTested | None:
     invalid = sum(not _keeps(grammar, served.answer.text) for served in case.differing)
     if case.sent == "input":
         return cause_tested("FORM", case.most(invalid), words.TRIED_FORM, words.of_form(invalid, case.n))
-    if (wrapped := _wrapped(case, grammar)) is not None:
+    wrapped = _wrapped(case, grammar)
+    if wrapped is not None and wrapped.explains:
         return wrapped
     odd = Decoding(PROBE_TOKENS, grammar=Grammar(json_schema=PROBE))
     probes_kept = sum(_is_probe(reply.text) for reply in case.replies(PROBED, odd))
@@ -132,7 +128,8 @@ def form(case: Case) -> CauseTested | None:
     same = case.as_served([case.text(reply, case.decoding) for reply in case.replies(case.sendings, free)])
     seen = words.of_odd_schema(probes_kept, n, invalid, same, case.n)
     explains = probes_kept < n and (case.most(invalid) or case.most(same))
-    return cause_tested("FORM", explains, words.TRIED_ODD_SCHEMA, seen)
+    free_of_it = cause_tested("FORM", explains, words.TRIED_ODD_SCHEMA, seen)
+    return free_of_it if explains or wrapped is None else wrapped
 
 
 def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
@@ -141,11 +138,11 @@ def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
         return None
     decoding = replace(case.sender.system.decoding, grammar=Grammar(json_schema=schema_sent(grammar)))
     texts = [unwrapped(text, grammar) for text in case.local.answers(case.prompts, decoding)]
-    same, explains = case.reproduced(texts)
-    if not explains:
+    given = case.reproduced(texts)
+    if not given.alike:
         return None
-    seen = words.of_wrapped_choice(same, case.n)
-    return cause_tested("FORM", True, words.TRIED_OWN_SCHEMA, seen, remedy=words.BARE_CHOICES)
+    seen, remedy = words.of_wrapped_choice(given.hits, case.n), words.BARE_CHOICES
+    return cause_tested("FORM", True, words.TRIED_OWN_SCHEMA, seen, chance=given.chance, remedy=remedy)
 
 
 def _keeps(grammar: Grammar, text: str) -> bool:
@@ -160,7 +157,9 @@ def _is_probe(text: str) -> bool:
 
 
 def ended_early(case: Case) -> CauseTested:
-    """Are its answers beginnings of those that were measured? How long do they get if they may be longer?"""
+    """Are its answers beginnings of those that were measured, rather than the other way round? How long do they get if they may be
+    longer? Rounding also moves an end that is near a tie, but as often to either side; it cuts no answer below its limit.
+    """
     limit = case.decoding.max_new_tokens
     short = [place for place, served in enumerate(case.differing) if _ends_early(served, limit)]
     cut = sum(case.differing[place].answer.finish == "length" for place in short)
@@ -175,7 +174,15 @@ def ended_early(case: Case) -> CauseTested:
         if case.text(reply) == case.differing[place].answer.text and reply.completion_tokens is not None
     ]
     seen = words.of_longer_limit(seen, longer.max_new_tokens, still)
-    return cause_tested("ENDED_EARLY", True, words.TRIED_LONGER, seen)
+    chance = 0.0 if case.most(cut) else _shorter_p(case)
+    return cause_tested("ENDED_EARLY", True, words.TRIED_LONGER, seen, chance=chance)
+
+
+def _shorter_p(case: Case) -> float:
+    """Of all answers that differ: the sign test on those of which one begins the other."""
+    texts = [(served.answer.text, served.recorded.answer.strip()) for served in case.answers if not served.refused]
+    shorter = sum(len(text) < len(whole) and whole.startswith(text) for text, whole in texts)
+    return mcnemar_p(shorter, sum(len(text) > len(whole) and text.startswith(whole) for text, whole in texts))
 
 
 def beyond_rounding(served: ServedAnswer, system: System) -> bool:
@@ -188,8 +195,7 @@ def beyond_rounding(served: ServedAnswer, system: System) -> bool:
     whole = answer.finish != "length" and recorded.format_ok is not False
     if grammar is not None and whole and not _keeps(grammar, answer.text):
         return True
-    counted = served.counted and not is_endpoint(system.model) and recorded.prompt_tokens > 0
-    return counted and answer.prompt_tokens != recorded.prompt_tokens
+    return bool(more_tokens(served, system))
 
 
 def _ends_early(served: ServedAnswer, limit: int) -> bool:

@@ -12,7 +12,15 @@ from typing import Any
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.verify.causes.case import FEWEST, NEARLY_ALL, Case, Measured, cause_tested, open_measured, untested
+from lastresort.verify.causes.case import (
+    FEWEST,
+    NEARLY_ALL,
+    Case,
+    Measured,
+    cause_tested,
+    open_measured,
+    untested,
+)
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
 SPREADS = 2  # of what rounding to 4 bits moves, which it seldom exceeds
@@ -49,8 +57,9 @@ def _of_base(case: Case) -> CauseTested:
 
 
 def _by_base(case: Case, texts: Sequence[str]) -> CauseTested:
-    same, explains = case.reproduced(texts)
-    return cause_tested("ADAPTER", explains, words.TRIED_BASE, words.of_base(same, case.n))
+    given = case.reproduced(texts)
+    seen = words.of_base(given.hits, case.n)
+    return cause_tested("ADAPTER", given.alike, words.TRIED_BASE, seen, chance=given.chance)
 
 
 def precision(case: Case) -> CauseTested:
@@ -75,10 +84,12 @@ def precision(case: Case) -> CauseTested:
     explains = near >= FEWEST and near >= NEARLY_ALL * len(gaps)
     remedy = words.of_rounding(measured_in) if explains else ""
     other = _other_precision(case) if explains else _four_bits(case, gaps)
-    if other is None:
-        return cause_tested("PRECISION", explains, tried, seen, remedy=remedy)
-    tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
-    return cause_tested("PRECISION", explains or other.explains, tried, seen, remedy=remedy)
+    if other is not None:
+        tried, seen = words.both_tried(tried, other.name), words.both_seen(seen, other.seen)
+        explains = explains or other.explains
+    if explains and case.undecided:
+        return cause_tested("PRECISION", None, tried, words.both_seen(seen, words.ANOTHER_MAY))
+    return cause_tested("PRECISION", explains, tried, seen, remedy=remedy)
 
 
 def _gaps(case: Case, local: Measured) -> list[float]:
