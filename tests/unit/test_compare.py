@@ -294,6 +294,18 @@ def test_all_weights_are_trained_with_the_replay_loss_of_full(tmp_path: Path, mo
     assert (replay("lora"), replay("full")) == (("kl", "wide"), ("likelihood", "wide"))
 
 
+def test_the_bases_passes_over_held_replay_are_forecast_for_each_way_that_holds_it(tmp_path: Path) -> None:
+    keys = {"learning_rates": [0.003], "epochs": 1, "r": 4, "replay": 0.1}
+
+    def passes(way: WayName, **loss: str) -> list[str]:
+        task = load_task(tiny_task(tmp_path / f"{way} {len(loss)}", ladder=["sft"], sft={**keys, **loss}))
+        found = compare.forecast_of(ComparisonRequest((way,), seeds=3), prepare(task))
+        return [line.partition(" x")[0] for line in found.lines if line.startswith("the base")]
+
+    assert passes("lora") == ["the base at replay rows: 24"], "8 rows, one epoch, three seeds"
+    assert passes("lora", replay_loss="likelihood") == passes("full") == []
+
+
 def test_one_table_holds_all_ways_and_each_has_words() -> None:
     assert list(WAYS) == list(get_args(WayName)) == list(words.WAYS)
     assert [way.name for way in WAYS.values()] == list(WAYS)

@@ -159,6 +159,16 @@ def test_a_changed_task_is_not_resumed(tmp_path: Path) -> None:
         climb(load_task(path), tmp_path / "runs" / "run")
 
 
+def test_a_run_of_a_version_with_other_defaults_is_not_resumed_and_the_key_to_set_is_named(tmp_path: Path) -> None:
+    """Of its section alone nobody would know what to write, who changed nothing."""
+    run(tmp_path, GOOD_SHOTS)
+    task, folder = load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "run"
+    sft = task.sft.model_copy(update={"replay_loss": "likelihood", "replay_prompts": "everyday"})
+    was = r"sft\.replay_loss \(was kl\), sft\.replay_prompts \(was wide\).*Set these keys to what they were"
+    with pytest.raises(TaskError, match=was):
+        climb(task.model_copy(update={"sft": sft}), folder)
+
+
 def after_refused_resumes(path: Path, folder: Path) -> Iterator[Record]:
     """The record of the run after each: of a changed task, and of another model."""
     changed = {path: ("bar: 0.8", "bar: 0.7"), path.with_name("script.json"): ('"unknown"', '"no idea"')}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +25,7 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Answer, Decoding, Example, Grammar, SilentProgress
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes import Case, tested
-from lastresort.verify.causes.case import Measured
+from lastresort.verify.causes.case import Measured, cause_tested
 from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.causes.weights import BLOCK, precision, round_to_four_bits
 from lastresort.verify.outcome import (
@@ -331,6 +331,23 @@ def test_in_16_bits_the_remedy_says_that_rounding_depends_on_the_batch(
     assert found.explains
     assert "The run measured in bfloat16, where rounding depends on what else is in the batch." in found.remedy
     assert ("nothing to change at the server" in found.remedy) == again
+
+
+@pytest.mark.parametrize(("again", "explains"), [(2, None), (3, None), (4, True)])
+def test_half_of_the_answers_again_leave_another_cause_open(again: int, explains: bool | None, run: Path) -> None:
+    """Of four answers. If the measured model gives all of them here, there is nothing to change whatever else may be."""
+    winner = load_winner(run / "winner")
+    differing = tuple(
+        ServedAnswer(example, item, Answer("x", 1, 1, "stop"), 0.0) for example, item in _examples(run, 4)
+    )
+    local: Any = SimpleNamespace(
+        answers=lambda *_: ["x"] * again + ["y"] * (4 - again), model=SimpleNamespace(precision="bfloat16")
+    )
+    sender, api = open_answerer(winner, run / "winner"), None
+    case = Case(winner, "prompt", differing, sender, sender, cast(Any, api), local)
+    assert precision(case).explains
+    case.earlier.append(cause_tested("ADAPTER", True, "the base", "as many", chance=0.02))
+    assert precision(case).explains is explains
 
 
 def test_a_winner_that_the_gate_holds_is_refused(run: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Keys in which two notes differ: tasks as they were resolved, or files by name."""
     known, now = (_without_what_may_change(one) for one in (known, now))
     return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
+
+
+def changed_values(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
+    """As `changed_keys`, of a section each key by itself ("sft.replay_loss"), with the value before, None where there was none."""
+    known, now = (_without_what_may_change(one) for one in (known, now))
+    for key in changed_keys(known, now):
+        before, after = known.get(key), now.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from ((f"{key}.{name}", before.get(name)) for name in changed_keys(before, after))
+        else:
+            yield key, before
 
 
 def differing(

@@ -6,13 +6,13 @@ Also what the climb is at, written into its record as it goes, so that any other
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from lastresort.climb.budget import Budget
-from lastresort.climb.identity import changed_keys
+from lastresort.climb.identity import changed_keys, changed_values
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
@@ -43,12 +43,14 @@ from lastresort.report.words.training import note_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
+from lastresort.spec.edit import written
 from lastresort.spec.task import Task, named_models
 from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import BarSoFar, Decoding, MeasureSoFar, Progress
+from lastresort.types import BarSoFar, Decoding, Json, MeasureSoFar, Progress
 
 READ_EVERY_S = 0.25
+LONGEST_SHOWN = 60  # characters of a value that a key had
 LEAST_READ = 0.1  # of the prompts to come: the first few take long, as the first batch does
 
 
@@ -276,7 +278,8 @@ def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> No
     if task is None:
         record.append(TaskRead(task=task_now, json_schema=schema))
     else:
-        _refuse_changed("task", changed_keys(task.task, task_now), prepared, run)
+        changed = [_as_it_was(key, before) for key, before in changed_values(task.task, task_now)]
+        _refuse_changed("task", changed, prepared, run)
         if task.task.get("prompting") != task_now["prompting"] and record.last(PromptOptimised) is None:
             record.append(TaskRead(task={**task.task, "prompting": task_now["prompting"]}, json_schema=schema))
     if files is None:
@@ -285,13 +288,21 @@ def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> No
         _refuse_changed("files", changed_keys(files.files, prepared.files), prepared, run)
 
 
-def _refuse_changed(what: str, changed: list[str], prepared: PreparedTask, run: Path) -> None:
+def _as_it_was(key: str, before: Json) -> str:
+    if key == "path":
+        return "the name of its file"
+    value = "" if before is None else written(before)
+    return f"{key} (was {value})" if 0 < len(value) <= LONGEST_SHOWN else key
+
+
+def _refuse_changed(what: Literal["task", "files"], changed: Sequence[str], prepared: PreparedTask, run: Path) -> None:
     if changed:
-        named = ["the name of its file" if (what, key) == ("task", "path") else key for key in changed]
-        differ = "differ from those" if what == "files" else "differs from the one"
+        differ, back = "differ from those", "Undo the change"
+        if what == "task":  # which another version of the program changes, too, by its defaults
+            differ, back = "differs from the one", "Set these keys to what they were"
         raise TaskError(
-            f"the {what} of this run {differ} this run began with, in {', '.join(named)}",
+            f"the {what} of this run {differ} this run began with, in {', '.join(changed)}",
             where=f"{prepared.task.path.name} and {run}",
             expected="an unchanged task and unchanged data",
-            remedy="Undo the change, take back what --set changes now, or start a new run without --resume.",
+            remedy=f"{back}, take back what --set changes now, or start a new run without --resume.",
         )

@@ -44,6 +44,7 @@ from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answer
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.rates import raced_beyond
 from lastresort.rungs.supervised.replay_rows import replay_size
+from lastresort.rungs.supervised.sft import forecast_of_base
 from lastresort.stop import check
 from lastresort.systems.system import System
 
@@ -54,7 +55,8 @@ def forecast_of(request: ComparisonRequest, prepared: PreparedTask) -> Forecast:
     machine = replace(work.machine, training_cards=1)  # time and memory of one process are compared
     about = work.about_tokens
     row = about + work.input_tokens + work.output_tokens
-    rows = work.n_train + replay_size(work.n_train, task.sft.replay, task.sft.replay_prompts)
+    replay = replay_size(work.n_train, task.sft.replay, task.sft.replay_prompts)
+    rows = work.n_train + replay
     whole = Forecast(0, 0, 0, 0.0, 0.0)
     for way in request.ways:
         if way.trains:
@@ -63,6 +65,8 @@ def forecast_of(request: ComparisonRequest, prepared: PreparedTask) -> Forecast:
             epochs = task.sft.epochs * (request.seeds + races)
             label, batch = f"{way.name}, {request.seeds} seeds", task.sft.batch_size
             whole += training(label, machine, rows, epochs, row, about, batch, operations=operations)
+            loss = task.full.replay_loss if way.trains_all_weights else task.sft.replay_loss
+            whole += forecast_of_base(loss, machine, replay, epochs)
             whole += answering(f"{way.name}, loss on dev", work.machine, work.n_dev * request.seeds, row, about, 0)
         answers, prompt = work.n_test * request.seeds, about + work.input_tokens
         whole += answering(f"{way.name}, test", work.machine, answers, prompt, about, work.max_new_tokens)

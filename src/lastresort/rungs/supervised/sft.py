@@ -23,7 +23,7 @@ from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import replay_size
 from lastresort.rungs.supervised.training import KEPT_SCALES, KEPT_SHARES, SupervisedTraining, kept_epochs
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
-from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
+from lastresort.spec.sections import FullSettings, PreferenceSettings, ReplayLoss, SftSettings
 from lastresort.spec.task import Pace, Task
 from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
@@ -147,11 +147,16 @@ def forecast_of_training(task: Task, work: Workload, label: str, *, epochs: floa
 def forecast_of_replay(
     section: SftSettings | FullSettings | PreferenceSettings, machine: Machine, n: int, epochs: float
 ) -> Forecast:
-    """What the base answers; with `kl` also its pass over a row each time that this is trained."""
-    found = answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
-    if n and section.replay_loss == "kl":
-        found += answering("the base at replay rows", machine, round(n * epochs), REPLAY_ROW_TOKENS, 0, 0)
-    return found.unscored()
+    """What the base answers, and its passes."""
+    answered = answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
+    return answered + forecast_of_base(section.replay_loss, machine, n, epochs)
+
+
+def forecast_of_base(loss: ReplayLoss, machine: Machine, n: int, epochs: float) -> Forecast:
+    """With `kl` its pass over each of n rows of replay each time that this is trained."""
+    if not n or loss != "kl":
+        return Forecast(0, 0, 0, 0.0, 0.0)
+    return answering("the base at replay rows", machine, round(n * epochs), REPLAY_ROW_TOKENS, 0, 0).unscored()
 
 
 def forecast_of_answers(work: Workload, label: str, n: int) -> Forecast:

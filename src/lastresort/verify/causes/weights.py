@@ -74,6 +74,8 @@ def precision(case: Case) -> CauseTested:
     same, measured_in = case.as_served(case.plain), case.local.model.precision
     if case.most(same):
         seen, all_same = words.of_measured_again(same, case.n), same >= NEARLY_ALL * case.n
+        if case.undecided and not all_same:
+            return cause_tested("PRECISION", None, words.TRIED_AGAIN, words.both_seen(seen, words.ANOTHER_MAY))
         remedy = words.no_fault(measured_in) if all_same else words.of_rounding(measured_in)
         return cause_tested("PRECISION", True, words.TRIED_AGAIN, seen, remedy=remedy)
     gaps = _gaps(case, case.local)
