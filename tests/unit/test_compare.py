@@ -6,7 +6,6 @@ import io
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from climb_support import reason_lines, scripted_task
 from compare_support import compared, noted
-from lastresort.after.compare import compare, training
+from lastresort.after.compare import compare
 from lastresort.after.compare import ways as refusals
 from lastresort.after.compare.results import ComparisonSetup, compared_ways
 from lastresort.after.compare.ways import WAYS, ComparisonRequest, Trial, parse_request
@@ -284,7 +283,7 @@ def test_a_way_costs_what_its_own_trainings_took_races_included(tmp_path: Path) 
 def test_all_weights_are_trained_with_the_replay_loss_of_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the rows of the winner: its requests are not asked again."""
     monkeypatch.setattr(training, "SupervisedTraining", lambda bench, rung, section, method, **_: section)
-    bench: Any = SimpleNamespace(task=load_task(tiny_task(tmp_path)))
+    bench: Any = SimpleNamespace(task=load_task(tiny_task(tmp_path, sft={"replay_loss": "kl", "replay_prompts": "wide"})))
 
     def replay(way: WayName) -> tuple[str, str]:
         trial = Trial(WAYS[way], 1)
@@ -302,8 +301,8 @@ def test_the_bases_passes_over_held_replay_are_forecast_for_each_way_that_holds_
         found = compare.forecast_of(ComparisonRequest((way,), seeds=3), prepare(task))
         return [line.partition(" x")[0] for line in found.lines if line.startswith("the base")]
 
-    assert passes("lora") == ["the base at replay rows: 24"], "8 rows, one epoch, three seeds"
-    assert passes("lora", replay_loss="likelihood") == passes("full") == []
+    assert passes("lora", replay_loss="kl") == ["the base at replay rows: 24"], "8 rows, one epoch, three seeds"
+    assert passes("lora") == passes("full", replay_loss="kl") == []
 
 
 def test_one_table_holds_all_ways_and_each_has_words() -> None:

@@ -39,9 +39,6 @@ def test_sft_and_full_race_the_rates_of_the_page() -> None:
     assert said("Supervised fine-tuning", "`alpha`") == f"`{settings.alpha / settings.r:g}r`"
     assert said("All weights", "`learning_rates`") == rates(FullSettings().learning_rates)
     assert float(said("All weights", "`replay`")) == FullSettings().replay
-    sections = {"Supervised fine-tuning": usual, "All weights": FullSettings()}
-    for name, section in sections.items():
-        assert said(name, "`replay_loss`, `replay_prompts`") == f"`{section.replay_loss}`, `{section.replay_prompts}`"
 
 
 def test_the_loop_is_told_as_it_is() -> None:
@@ -58,6 +55,3 @@ def test_preferences_are_told_as_they_are() -> None:
         assert float(said("Preferences", f"`{name}`: {label}")) == Objective(name).defaults()[option]
     assert float(said("Preferences", "`grpo`: KL weight")) == Objective("grpo").defaults()["kl_weight"]
     assert int(said("Preferences", "`grpo`: samples")) == section.samples
-    assert said("Preferences", "`replay`") == f"{section.replay}, with the loss and prompts of `sft`"
-    usual = SftSettings()
-    assert (section.replay_loss, section.replay_prompts) == (usual.replay_loss, usual.replay_prompts)

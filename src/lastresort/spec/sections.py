@@ -47,11 +47,6 @@ Rates = Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema
 Counts = Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
 Replay = Annotated[float, NumberBounds(at_least=0, at_most=0.5)]
 ReplayLoss = Literal["likelihood", "kl"]
-# The defaults of `sft` and `preference`, where the base is the model without its adapter. To hold all weights to their start takes
-# two more copies of them, and after pretraining the start is not the base: so `full` trains its replay by likelihood.
-REPLAY: Replay = 0.1
-REPLAY_LOSS: ReplayLoss = "kl"
-REPLAY_PROMPTS: ReplayPrompts = "wide"
 AutoOrCount = Annotated[int | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=1, whole=True))]
 
 
@@ -148,8 +143,8 @@ class PreferenceSettings(Section):
     usual for the objective. samples: answers to a prompt, where pairs are made of the model's own, and of a group of grpo. An
     adapter that starts from the base has the shape that `sft` says.
 
-    replay, replay_loss, replay_prompts: as in `sft`; a reward trains on samples alone. replay_weight: how many times the mean over
-    a row of replay counts, next to a pair or a labelled answer.
+    replay, replay_loss, replay_prompts: as in `sft`. replay_weight: how many times the mean over a row of replay counts, next to a
+    pair or a labelled answer.
     """
 
     learning_rates: Annotated[
@@ -161,10 +156,10 @@ class PreferenceSettings(Section):
     beta: Annotated[float | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=0))] = "auto"
     batch_size: AutoOrCount = "auto"
     samples: Annotated[int, NumberBounds(at_least=2, whole=True)] = 8
-    replay: Replay = REPLAY
-    replay_loss: ReplayLoss = REPLAY_LOSS
+    replay: Replay = 0.0
+    replay_loss: ReplayLoss = "likelihood"
     replay_weight: Limit = 1.0
-    replay_prompts: ReplayPrompts = REPLAY_PROMPTS
+    replay_prompts: ReplayPrompts = "everyday"
 
     @classmethod
     def fields_of(cls, value: Any, reading: ReadContext) -> Any:
@@ -183,7 +178,7 @@ class FullSettings(Section):
 
     learning_rates: Rates = (2e-5, 1e-4)
     epochs: Count = 3
-    replay: Replay = REPLAY
+    replay: Replay = 0.1
     replay_loss: ReplayLoss = "likelihood"
     replay_weight: Limit = 1.0
     replay_prompts: ReplayPrompts = "everyday"
@@ -433,10 +428,10 @@ class SftSettings(Section):
     alpha: Count | None = None
     target: Literal["attention", "all-linear"] = "attention"
     loraplus_lr_ratio: Ratio = 1.0
-    replay: Replay = REPLAY
-    replay_loss: ReplayLoss = REPLAY_LOSS
+    replay: Replay = 0.1
+    replay_loss: ReplayLoss = "likelihood"
     replay_weight: Limit = 1.0
-    replay_prompts: ReplayPrompts = REPLAY_PROMPTS
+    replay_prompts: ReplayPrompts = "everyday"
     batch_size: Count = 16
     select: Literal["best", "mildest"] = "best"
 
