@@ -24,7 +24,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from scripts.recipes import FORGETTING, RECIPES, REPLAY, TODAY, section_of, with_recipe
+from scripts.recipes import FORGETTING, RECIPES, TODAY, section_of, with_recipe
 
 from lastresort.records.atomic import replace_folder, write_atomically
 
@@ -60,20 +60,17 @@ class Cell:
 def task_of(name: str, folder: Path, data: Path, seed: int) -> dict[str, Any]:
     """Write the files of a task and return its task file, of the one rung that trains.
 
-    What a task file says about replay is left out: today's recipe is the default that the study began with, and others say what
-    they change.
+    What a task file says about replay is left out: today's recipe is the program's default, and others say what they change.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    section = section_of(name)
     if name == "snips":
-        task = _snips(folder, data / "snips", seed)
-    else:
-        shutil.copytree(ROOT / "examples" / name, folder)
-        task = yaml.safe_load((folder / "task.yaml").read_text("utf-8"))
-        task["ladder"] = [section]
-        task["split"] = {**task.get("split", {}), "seed": seed}
-    own = {key: value for key, value in task.get(section, {}).items() if not key.startswith("replay")}
-    task[section] = {**own, **REPLAY[section]}
+        return _snips(folder, data / "snips", seed)
+    shutil.copytree(ROOT / "examples" / name, folder)
+    task: dict[str, Any] = yaml.safe_load((folder / "task.yaml").read_text("utf-8"))
+    task["ladder"] = [section := section_of(name)]
+    if section in task:
+        task[section] = {key: value for key, value in task[section].items() if not key.startswith("replay")}
+    task["split"] = {**task.get("split", {}), "seed": seed}
     return task
 
 

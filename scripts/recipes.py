@@ -33,12 +33,6 @@ RECIPES = {**FORGETTING, **DEFAULTS}
 # The program's defaults, for task files that do not say.
 ADAPTER = {"target": "attention", "r": 16}
 SFT = {"learning_rates": (1e-4, 3e-4, 1e-3), "epochs": 3}
-# What the sections that train said of replay by default when the study began, whatever they say now.
-_BY_LIKELIHOOD = {"replay_loss": "likelihood", "replay_prompts": "everyday"}
-REPLAY: dict[str, dict[str, Any]] = {
-    "sft": {"replay": 0.1, **_BY_LIKELIHOOD},
-    "preference": {"replay": 0.0, **_BY_LIKELIHOOD},
-}
 
 
 def section_of(task: str) -> Literal["sft", "preference"]:

@@ -1,4 +1,4 @@
-"""A mild tuning of the embedded model: one epoch, with everyday replay rows as a climb makes them, trained by likelihood.
+"""A mild tuning of the embedded model: one epoch with the defaults, and the replay rows that a climb would make.
 
 It is trained by the parts of a climb and not by `lastresort train`, whose rows have no way to say that an answer was cut, as
 most replayed answers are.
@@ -28,7 +28,6 @@ from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.types import Example, Message, SilentProgress
 
 RATE, BATCH = 2e-4, 8  # the rate of `lastresort train` for an adapter; half its batch, as there are few rows
-REPLAY = 0.1
 
 
 def mildly_tuned(folder: Path, task: Path, rows: Sequence[dict[str, Any]], seed: int) -> Path:
@@ -37,7 +36,7 @@ def mildly_tuned(folder: Path, task: Path, rows: Sequence[dict[str, Any]], seed:
     if (adapter / "adapter_config.json").is_file():
         return adapter
     examples = [example(number, row) for number, row in enumerate(rows)]
-    replay = everyday_replay(folder, task, examples, seed)
+    replay = climbs_replay(folder, task, examples, seed)
     loaded = load_local(embedded_folder())
     design = PromptDesign(load_task(task).about.strip())
     context = loaded.context_tokens
@@ -50,8 +49,8 @@ def mildly_tuned(folder: Path, task: Path, rows: Sequence[dict[str, Any]], seed:
     return adapter
 
 
-def everyday_replay(folder: Path, task: Path, examples: Sequence[Example], seed: int) -> Replay:
-    """What a climb of the task with this seed would make for its rung sft, with `replay_prompts: everyday`."""
+def climbs_replay(folder: Path, task: Path, examples: Sequence[Example], seed: int) -> Replay:
+    """What a climb of the task with this seed would make for its rung sft."""
     resolved = load_task(task)
     folder.mkdir(parents=True, exist_ok=True)
     bench: Any = SimpleNamespace(
@@ -63,7 +62,7 @@ def everyday_replay(folder: Path, task: Path, examples: Sequence[Example], seed:
         models=SimpleNamespace(tuned_name="embedded", open=lambda system: open_model("embedded", base_folder=Path())),
         progress=SilentProgress(),
     )
-    return replay_of(bench, "sft", replay_size(len(examples), REPLAY, "everyday"), "everyday")
+    return replay_of(bench, "sft", replay_size(len(examples), resolved.sft.replay))
 
 
 def example(number: int, row: dict[str, Any]) -> Example:

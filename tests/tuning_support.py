@@ -16,7 +16,6 @@ from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
 
 SUPERVISED = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.1, "loraplus_lr_ratio": 2}
-BY_LIKELIHOOD = {"replay_loss": "likelihood", "replay_prompts": "everyday"}  # in place of the default
 COLOURS = ("red", "blue", "green")
 THINGS = "ape bee cat dog elk fox gnu hen ibis jay koi lynx mole newt owl pig rat seal toad urchin vole wolf yak zebra".split()
 SCORE = """
@@ -127,7 +126,7 @@ def tiny_task(folder: Path, *, preferences: list[Any] | None = None, head: float
         "score": {"python": "score.py:letters"},
         "bar": 0.7,
         "sft": {"learning_rates": [0.003], "epochs": 1, "r": 4, "replay": 0.0},
-        "preference": {"learning_rates": [0.001, 0.003], "epochs": 2, "replay": 0.0},
+        "preference": {"learning_rates": [0.001, 0.003], "epochs": 2},
         "full": {"learning_rates": [0.001, 0.003], "epochs": 2, "replay": 0.1},
         "decode": {"max_new_tokens": 6},
         **keys,

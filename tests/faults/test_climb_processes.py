@@ -45,11 +45,7 @@ def in_float32() -> Iterator[None]:
 
 
 def task(folder: Path, processes: int, **keys: Any) -> Path:
-    own = {
-        "sft": SFT,
-        "preference": {"learning_rates": [0.001], "epochs": 1, "replay": 0.0},
-        "tune": {"processes": processes},
-    }
+    own = {"sft": SFT, "preference": {"learning_rates": [0.001], "epochs": 1}, "tune": {"processes": processes}}
     return tiny_task(folder, score={"python": "score.py:vowels"}, **{**own, **keys})
 
 

@@ -136,7 +136,7 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
         head=20,
         score={"python": "score.py:begins"},
         sft={"learning_rates": [0.003], "epochs": 6, "r": 16, "target": "all-linear", "replay": 0.0},
-        preference={"learning_rates": [0.003], "epochs": 1, "replay": 0.0},
+        preference={"learning_rates": [0.003], "epochs": 1},
         decode={"max_new_tokens": 8},
     )
     found = climbed(path, tmp_path / "run")

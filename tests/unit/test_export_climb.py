@@ -52,7 +52,7 @@ def test_pairs_of_the_models_own_samples_are_read_from_the_record(tmp_path: Path
         head=20,
         score=HOPELESS,
         sft={"learning_rates": [0.003], "epochs": 6, "r": 16, "target": "all-linear", "replay": 0.0},
-        preference={"learning_rates": [0.003], "epochs": 1, "replay": 0.0},
+        preference={"learning_rates": [0.003], "epochs": 1},
         decode={"max_new_tokens": 8},
     )
     run = climbed(path, tmp_path / "runs" / "tiny-1").run

@@ -59,20 +59,11 @@ def test_replay_is_the_recipes_and_never_the_task_files_own(recipe: str, tmp_pat
         return
     (tmp_path / "harbour" / "task.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
     read, own = load_task(tmp_path / "harbour" / "task.yaml").sft, RECIPES[recipe]
-    assert read.replay == own.get("replay", 0.1)
+    assert read.replay == own.get("replay", SftSettings().replay)
     assert read.replay_loss == own.get("replay_loss", "likelihood")
     assert read.replay_prompts == own.get("replay_prompts", "everyday")
     assert read.replay_weight == 1
     assert (read.loraplus_lr_ratio, read.epochs, read.batch_size) == (4, 1, 6)
-
-
-def test_today_is_the_default_that_the_study_began_with(tmp_path: Path) -> None:
-    """Whatever the program's is: pairs had no replay."""
-    made = task_of("voice", tmp_path / "voice", ROOT, 2)
-    (tmp_path / "voice" / "task.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
-    read = load_task(tmp_path / "voice" / "task.yaml").preference
-    assert (read.replay, read.replay_loss, read.replay_prompts) == (0, "likelihood", "everyday")
-    assert (read.epochs, read.batch_size) == (2, 8)
 
 
 def test_a_third_of_the_default_rates_is_a_third_of_each() -> None:
@@ -100,9 +91,7 @@ def test_snips_are_drawn_by_seed_and_dev_is_not_trained_on(tmp_path: Path) -> No
     assert not set(sides["train"]) & set(sides["dev"])
     assert sides["test"] != inputs("two", "test")
     (tmp_path / "one" / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
-    read = load_task(tmp_path / "one" / "task.yaml")
-    assert read.score.name == "json_exact"
-    assert (read.sft.replay, read.sft.replay_loss, read.sft.replay_prompts) == (0.1, "likelihood", "everyday")
+    assert load_task(tmp_path / "one" / "task.yaml").score.name == "json_exact"
 
 
 def test_a_study_that_is_cut_goes_on_after_the_last_whole_row(tmp_path: Path) -> None:
