@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from climb_support import reason_lines, scripted_task
 from compare_support import compared, noted
-from lastresort.after.compare import compare
+from lastresort.after.compare import compare, training
 from lastresort.after.compare import ways as refusals
 from lastresort.after.compare.results import ComparisonSetup, compared_ways
 from lastresort.after.compare.ways import WAYS, ComparisonRequest, Trial, parse_request
@@ -283,7 +284,9 @@ def test_a_way_costs_what_its_own_trainings_took_races_included(tmp_path: Path) 
 def test_all_weights_are_trained_with_the_replay_loss_of_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the rows of the winner: its requests are not asked again."""
     monkeypatch.setattr(training, "SupervisedTraining", lambda bench, rung, section, method, **_: section)
-    bench: Any = SimpleNamespace(task=load_task(tiny_task(tmp_path, sft={"replay_loss": "kl", "replay_prompts": "wide"})))
+    bench: Any = SimpleNamespace(
+        task=load_task(tiny_task(tmp_path, sft={"replay_loss": "kl", "replay_prompts": "wide"}))
+    )
 
     def replay(way: WayName) -> tuple[str, str]:
         trial = Trial(WAYS[way], 1)

@@ -234,6 +234,22 @@ def test_each_part_of_the_rule_is_asked(changes: dict[str, Any], passes: bool) -
     assert chosen([found]) == ("mildest" if passes else TODAY)
 
 
+def test_a_recipe_that_gains_too_little_over_the_first_seed_fails_whatever_later_ones_say() -> None:
+    """As `KL wide 0.1` did: its later seeds should not have been run."""
+    rows = [one for one in study(general=0.02) if one["seed"] != 0]
+    (later,) = compared([*rows, *(one for one in study(general=-0.02) if one["seed"] == 0)])
+    (found,) = compared([*rows, *(one for one in study(general=-0.055) if one["seed"] == 0)])
+    assert later.passes
+    assert found.general >= 0.01
+    assert found.low_general > 0
+    assert not found.passes
+
+
+def test_the_default_is_what_the_rule_says_of_the_rows() -> None:
+    rows = [json.loads(line) for line in (ROOT / "docs" / "forgetting.jsonl").read_text("utf-8").splitlines()]
+    assert chosen(compared(rows)) == TODAY
+
+
 def test_one_task_that_falls_far_is_enough_to_fail() -> None:
     rows = [one for one in study(target=0.78) if one["task"] != "voice"]
     rows += [one for one in study(target=0.70) if one["task"] == "voice"]
