@@ -163,8 +163,8 @@ def test_a_run_of_a_version_with_other_defaults_is_not_resumed_and_the_key_to_se
     """Of its section alone nobody would know what to write, who changed nothing."""
     run(tmp_path, GOOD_SHOTS)
     task, folder = load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "run"
-    sft = task.sft.model_copy(update={"replay_loss": "likelihood", "replay_prompts": "everyday"})
-    was = r"sft\.replay_loss \(was kl\), sft\.replay_prompts \(was wide\).*Set these keys to what they were"
+    sft = task.sft.model_copy(update={"replay_weight": 2.0, "epochs": 4})
+    was = r"sft\.epochs \(was 3\), sft\.replay_weight \(was 1\.0\).*Set these keys to what they were"
     with pytest.raises(TaskError, match=was):
         climb(task.model_copy(update={"sft": sft}), folder)
 
