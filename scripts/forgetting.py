@@ -289,7 +289,7 @@ class Against:
 
     @property
     def passes(self) -> bool:
-        """The rule of docs/forgetting.md, stages included."""
+        """The rule of docs/forgetting.md, with the gain that its first stage asks for."""
         return (
             self.first_general >= LEAST_GAIN
             and self.low_target >= -MOST_TARGET_LOST
