@@ -186,7 +186,7 @@ class SampledAnswers:
 
 @dataclass(frozen=True, slots=True)
 class PairsForecast:
-    """What sampling a model would take: n answers to each of so many rows, of which some are kept and the others are asked for.
+    """What sampling a model would take: n answers to each of `rows` rows, some kept from before, the others still to be asked for.
     tokens_in, tokens_out, usd, seconds: of those that are asked for, each as long as allowed, without thoughts. needed_usd: the
     limit under which all are sure to be asked for; None where none is. Both are None where a price is unknown, seconds where the
     model's speed is. limit_usd: what all answers may cost, those kept among them, None for no limit.

@@ -87,9 +87,9 @@ def _heeds_no_temperature(case: Case) -> CauseTested:
 def _samples(case: Case) -> tuple[bool | None, str]:
     """Whether the server draws its answers, None if nobody can tell, and what was seen. Each request is sent alone.
 
-    It draws if texts are rather the same with one seed than with others. Nothing else does that, however busy the server, but a
-    gateway that keeps replies. One that draws without heeding seeds cannot be told from one that others use, whose rounding depends
-    on their requests.
+    It draws if texts are the same more often with one seed than with different ones. However busy the server, only a gateway that
+    keeps replies does that, too. A server that draws and ignores seeds looks like one that others use, where rounding depends on
+    their requests.
     """
     turns = [case.by_seed(prompt) for prompt in case.sendings]
     changed = sum(one.vary for one in turns)

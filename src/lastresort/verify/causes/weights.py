@@ -12,15 +12,7 @@ from typing import Any
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.verify.causes.case import (
-    FEWEST,
-    NEARLY_ALL,
-    Case,
-    Measured,
-    cause_tested,
-    open_measured,
-    untested,
-)
+from lastresort.verify.causes.case import FEWEST, NEARLY_ALL, Case, Measured, cause_tested, open_measured, untested
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
 SPREADS = 2  # of what rounding to 4 bits moves, which it seldom exceeds
