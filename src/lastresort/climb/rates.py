@@ -232,8 +232,8 @@ def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:
 
 
 def _least_s(work: Callable[[], object], clock: Clock, until_s: float, on_passes: Callable[[int], object]) -> float:
-    """Of some tries after one that warms up: whatever else runs here only adds. Once it is `until_s` there is no further try, and the
-    one that warms up counts where it is all there is: passes that take seconds hardly lose by being the first.
+    """Of some tries after one that warms up: whatever else runs here only adds. Once it is `until_s` there is no further try, and
+    the one that warms up counts where it is all there is: passes that take seconds hardly lose by being the first.
     """
     times_s = list[float]()
     while len(times_s) <= TRIES and not (times_s and clock() >= until_s):

@@ -413,7 +413,8 @@ def of_longer_limit(seen: str, limit: int, still: list[int]) -> str:
     """still: tokens of the answers that end as early."""
     if not still:
         return seen
-    return f"{seen}; with a limit of {counted(limit, 'token')}, {len(still)} still {'ends' if len(still) == 1 else 'end'} after at most {max(still)}"
+    end = "ends" if len(still) == 1 else "end"
+    return f"{seen}; with a limit of {counted(limit, 'token')}, {len(still)} still {end} after at most {max(still)}"
 
 
 def of_base(same: int, n: int) -> str:
