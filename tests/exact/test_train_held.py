@@ -122,6 +122,28 @@ def test_the_distance_shown_is_the_mean_over_held_rows(tmp_path: Path) -> None:
     assert seen[0].figures["kl_to_base"] == pytest.approx(sum(far) / len(far), rel=1e-6)
 
 
+def test_the_loss_of_the_task_is_that_of_its_rows_alone(tmp_path: Path) -> None:
+    """In one pass and in many. Its weight is that of no held row."""
+    found, base = items(weight=2.5), tiny()
+    model, _ = run(tmp_path / "run", found=found, until=4)
+    batch = [found[number] for number in batch_of(4, len(found), 4, SETTINGS.seed)]
+    model.eval()
+    expected = float(by_hand(model, base, [item for item in batch if not item.held]).detach())
+    for settings in (SETTINGS, replace(SETTINGS, max_pass_tokens=30)):
+        folder = tmp_path / str(settings.max_pass_tokens)
+        run(folder, settings, found, until=4)
+        _, seen = run(folder, settings, found, until=5)
+        assert seen[0].figures["task_loss"] == pytest.approx(expected, rel=1e-6)
+        assert seen[0].loss != pytest.approx(expected, rel=1e-2)
+
+
+def test_a_batch_of_held_rows_alone_has_no_loss_of_the_task(tmp_path: Path) -> None:
+    _, seen = run(tmp_path / "held", found=replayed(some_rows(4), held=True), until=1)
+    assert set(seen[0].figures) == {"kl_to_base"}
+    _, seen = run(tmp_path / "free", found=replayed(some_rows(4), held=False), until=1)
+    assert not seen[0].figures
+
+
 def test_held_rows_keep_a_model_nearer_to_its_base(tmp_path: Path) -> None:
     rows = some_rows(12)
     probe = rows[6:]

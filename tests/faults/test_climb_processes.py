@@ -23,13 +23,10 @@ from lastresort.records.events.training import LapTrained, TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
-from ray_support import OWN, below, cluster, eventually
+from ray_support import OWN, SLOW_IN_PROC, below, cluster, eventually
 from tuning_support import climbed, pairs, steps_of, tiny_task
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc"),
-]
+pytestmark = SLOW_IN_PROC
 
 OURS = "lastresort.train.loop.spawned"  # in the command line of a started process
 SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.0}

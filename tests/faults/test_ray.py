@@ -37,6 +37,7 @@ from models_support import save_adapter
 from processes_support import Program, programs_left
 from ray_support import (
     OWN,
+    SLOW_IN_PROC,
     Machine,
     answering,
     below,
@@ -52,10 +53,7 @@ from scale_support import figures
 from tiny_model import save_tiny_model
 from tuning_support import COLOURS, tiny_task, write_jsonl
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc"),
-]
+pytestmark = SLOW_IN_PROC
 
 
 @pytest.fixture(autouse=True)

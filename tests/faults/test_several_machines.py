@@ -24,6 +24,7 @@ from lastresort.scale.machines import RayMachines
 from lastresort.spec.task import load_task
 from ray_support import (
     OWN,
+    SLOW_IN_PROC,
     below,
     cluster_of_nodes,
     cluster_of_two,
@@ -35,10 +36,7 @@ from ray_support import (
 )
 from tuning_support import climbed
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc"),
-]
+pytestmark = SLOW_IN_PROC
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -298,6 +299,33 @@ class Passes(SilentProgress):
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
+
+
+@pytest.mark.parametrize(
+    ("pass_s", "passes", "found_s"),
+    [
+        ([9.0, 1.0, 2.0], [1, 1, 1], 1.0),  # the first warms up
+        ([7.0, 4.0, 3.0], [1, 1, 1], 4.0),
+        ([11.0, 4.0, 3.0], [1, 2], 11.0),
+    ],
+)
+def test_once_the_time_is_up_no_further_pass_is_taken(pass_s: list[float], passes: list[int], found_s: float) -> None:
+    ends, now_s, taken = iter(pass_s), [0.0], list[int]()
+
+    def work() -> None:
+        now_s[0] += next(ends)
+
+    assert rates._least_s(work, lambda: now_s[0], 11.0, taken.append) == found_s
+    assert taken == passes
+
+
+def test_a_slow_machine_is_timed_by_one_pass_of_each_kind(tmp_path: Path) -> None:
+    """A clock that goes on by 4 s whenever somebody looks: the limit is reached within the first pass."""
+    config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
+    looks, taken = count(0.0, 4.0), list[int]()
+    found = TIMED(config, 2, 4, False, lambda: next(looks), taken.append)
+    assert taken == [1, rates.TRIES] * (rates.PASSES // (1 + rates.TRIES))
+    assert found == (4.0, 4.0, 0.4 / rates.NEW_TOKENS, 0.4 / rates.NEW_TOKENS), "no token is free"
 
 
 @pytest.mark.slow

@@ -610,11 +610,46 @@ def test_other_software_or_hardware_of_a_worker_is_refused(monkeypatch: pytest.M
 
 
 def test_an_address_is_local_auto_or_a_host_with_its_port(tmp_path: Path) -> None:
-    assert [checked_address(text) for text in ("local", "auto", "head.example:6379", "[::1]:6379")]
+    assert [checked_address(text) for text in ("local", "auto", "head.example:6379", "[::1]:6379", "head:65535")]
     request = ClimbRequest(scripted_task(tmp_path, quality=QUALITY), ray="somewhere")
     for refused in (start_climb, forecast_climb):
         with pytest.raises(InputError, match='--ray: found "somewhere", expected local, auto or HOST:PORT'):
             refused(request, SilentProgress())
+
+
+@pytest.mark.parametrize(
+    ("text", "example"),
+    [
+        ("127.0.0.1", "127.0.0.1:6379"),
+        ("localhost", "localhost:6379"),
+        ("[::1]", "[::1]:6379"),
+        ("head", "HOST:6379"),
+        ("::1:6379", "HOST:6379"),
+        ("127.0.0.1:", "HOST:6379"),
+        ("127.0.0.1:0", "HOST:6379"),
+        ("127.0.0.1:65536", "HOST:6379"),
+        ("127.0.0.1:٦٣٧٩", "HOST:6379"),
+        ("ray://127.0.0.1:10001", "HOST:6379"),
+        ("", "HOST:6379"),
+    ],
+)
+def test_a_malformed_address_is_one_sentence_before_anything_connects(
+    text: str, example: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError) as error:
+        checked_address(text)
+    assert str(error.value) == (
+        f'--ray: found "{text}", expected local, auto or HOST:PORT with a port from 1 to 65535. Name the head of the cluster '
+        f"({example} if it has Ray's own port), or write local for the cores of this machine."
+    )
+    if text:
+        monkeypatch.setenv("RAY_ADDRESS", text)
+        with pytest.raises(InputError) as error, ray_cluster("auto"):
+            pass
+        assert str(error.value) == (
+            f'RAY_ADDRESS: found "{text}", expected HOST:PORT with a port from 1 to 65535. Name the head of the cluster '
+            f"({example} if it has Ray's own port)."
+        )
 
 
 @pytest.mark.parametrize(("text", "most"), [("0", None), ("9", 8)])
@@ -673,7 +708,6 @@ def test_a_head_that_is_silent_for_a_while_is_waited_for(head: str) -> None:
     [
         ("127.0.0.1:1", "127.0.0.1:2", "nobody answers at 127.0.0.1:1"),
         ("auto", "127.0.0.1:1", "nobody answers at 127.0.0.1:1"),
-        ("auto", "ray://there", 'RAY_ADDRESS is "ray://there", which is not HOST:PORT'),
     ],
 )
 def test_where_nobody_answers_no_cluster_is_waited_for_and_the_environment_is_left_as_it_was(

@@ -548,6 +548,12 @@ def test_a_forecast_counts_replies_as_long_as_they_may_be_and_times_a_local_teac
     assert replies is not None
     assert replies < local.seconds < 2 * replies
     assert f"{local.requests} requests, at no cost, in about " in local.lines()[0]
+    at_workers = forecast_synth(SynthRequest(path, str(model), n=30, agreement=0, ray="local"))
+    assert at_workers.lines() == [
+        local.lines()[0], "This time is that of one process; the workers of --ray share the calls.", *local.lines()[1:]
+    ]  # fmt: skip
+    elsewhere = forecast_synth(SynthRequest(path, "openai:big", n=30, agreement=0, ray="local"))
+    assert not elsewhere.at_workers, "no worker makes calls to an endpoint"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_answers_that_change_near_a_tie_alone_are_no_sampling(run: Path) -> None
         "as where others use the server and rounding depends on the batch; if nobody else uses it, it samples"
         in settings.seen
     )
-    assert "cannot tell whether one of these does: generation settings of the server's own" in " ".join(found.reasons)
+    assert "cannot tell whether this one does: generation settings of the server's own" in " ".join(found.reasons)
 
 
 def test_one_differing_answer_is_too_few_to_look_for_a_cause(run: Path) -> None:
@@ -180,7 +180,7 @@ def test_counts_of_tokens_that_differ_in_the_same_texts_make_a_note(run: Path) -
     found = verified(run, server_of(run, more=2), n=12)
     assert (found.identical, found.causes) == (12, ())
     assert found.notes[-1] == (
-        "The server counts 2 prompt tokens more than were measured, in 12 of 12 answers of the same text: it counts otherwise, or "
+        "The server counts 2 more prompt tokens than measured, in 12 of 12 answers of the same text: it counts otherwise, or "
         "its prompts differ and these answers do not show it."
     )
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +24,7 @@ from lastresort.cli.main import app
 from lastresort.errors import InputError, StopRequestedError
 from lastresort.report.verify import AnswerMissing, VerifyDocument, cells, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
+from lastresort.report.words import verify as words
 from lastresort.report.words.verify import longer
 from lastresort.stop import StopRequest
 from lastresort.systems.compose import compose
@@ -351,13 +353,35 @@ def test_a_winner_that_reads_documents_sends_its_passages(tmp_path: Path, server
     [
         ([], "does not count prompt tokens"),
         ([0, 0], "counts as many prompt tokens as were measured"),
-        ([1, 1], "counts 1 prompt token more than were measured"),
-        ([-14, -12], "counts 12 to 14 prompt tokens fewer than were measured"),
+        ([1, 1], "counts 1 more prompt token than measured"),
+        ([-14, -12], "counts 12 to 14 fewer prompt tokens than measured"),
+        ([-1, -1], "counts 1 fewer prompt token than measured"),
+        ([1200, 0], "counts 0 to 1,200 more prompt tokens than measured"),
         ([-1, 2], "counts −1 to +2 prompt tokens against those measured"),
     ],
 )
 def test_counts_of_prompt_tokens_in_words(offsets: list[int], said: str) -> None:
     assert longer(offsets) == f"the server {said}"
+
+
+def test_one_answer_is_one_in_the_words_of_verify() -> None:
+    open_answer = partial(words.answer, "UNDERPOWERED", 1, 1, 1.0, 1.0, margin=0.02, loss_seen=False)
+    assert open_answer() == (
+        "No difference seen: the one answer is the same text, the best result that so few items can give."
+    )
+    assert open_answer(missing=1) == (
+        "No difference seen: the one answer that arrived is the same text, but 1 did not arrive."
+    )
+    assert open_answer(missing=1, spoilt=True) == (
+        "Cannot tell, because 1 answer did not arrive: the one that did is the same text."
+    )
+    assert words.missing_reason(1, spoils=True).endswith(
+        "If it were wrong, the loss could be larger, so no less is shown."
+    )
+    assert words.of_base(1, 1) == "1 of 1 differing answer is what the base model answers"
+    assert words.of_longer_limit("seen", 64, [9]).endswith(", 1 still ends after at most 9")
+    few: Any = {"unit": "item", "units": 3, "margin": 0.02, "confidence": 0.95, "needed": None, "least": 1, "sent": 3}
+    assert words.reasons(1, 3, 0.0, (-0.1, 0.1), available=3, **few)[0] == "1 of 3 answers is the same text."
 
 
 def test_a_model_that_the_server_does_not_know_is_one_of_the_command(

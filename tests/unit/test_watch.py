@@ -131,8 +131,16 @@ def test_while_the_gate_looks_the_record_holds_its_measures(tmp_path: Path, monk
     script_rungs(monkeypatch)
     stages: list[Stage] = []
     monkeypatch.setattr(Record, "now", lambda record, stage: stages.append(stage))
-    gate = gated_climb(tmp_path, quality(SAFE)).decision.gate
+    climbed = gated_climb(tmp_path, quality(SAFE))
+    gate = climbed.decision.gate
     assert gate is not None
+    with Record.open(climbed.run, read_only=True) as record:
+        events = [event for _, event in record.since()]
+    begun = view(events[: [event.kind for event in events].index("gate_run")])
+    assert begun is not None
+    assert (
+        headline(begun) == "Not decided yet: SFT reaches 96.4% against a bar of 80%, and the gate is still to decide."
+    )
     seen = [stage.gate for stage in stages if stage.gate]
     assert {stage.split for stage in stages if stage.gate} == {"gate"}
     counts = [sum(measure.n for measure in measures) for measures in seen]

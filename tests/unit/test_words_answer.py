@@ -8,13 +8,16 @@ import pytest
 
 from climb_support import statement
 from headlines import decided, longest_headlines
+from lastresort.ladder import RUNGS, trains
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
+from lastresort.records.decision import RungView, RunView
 from lastresort.records.decision_parts import ComparisonRefusal
+from lastresort.records.measurement import BarTest
 from lastresort.report.words import titles
 from lastresort.report.words.answer import answer_text, line, of_change, of_reason
-from lastresort.types import CannotTell, JudgedBar, Judgement, LossAt, MoreExamples, VerdictBasis
+from lastresort.types import CannotTell, GateVerdict, JudgedBar, Judgement, LossAt, MoreExamples, VerdictBasis
 
 TWO_LINES = 108  # characters of a headline on a page 900 pixels wide, as the browser breaks them (tests/browser)
 
@@ -145,6 +148,30 @@ def test_no_headline_is_longer_than_two_lines() -> None:
 def test_a_headline_says_on_how_few_items_a_bar_is_met(answer: value.Answer, n: int, words: str) -> None:
     """83.3% of 6 may be anything from 36% to all."""
     assert titles.headline(decided(answer, n)).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        (None, "and the gate is still to decide"),
+        ("SHIP", "and the gate clears it to ship"),
+        ("HOLD", "but the gate holds it"),
+        ("REJECT", "but the gate rejects it"),
+    ],
+)
+def test_before_the_decision_a_headline_says_that_the_bar_is_met_and_what_the_gate_says(
+    gate: GateVerdict | None, said: str
+) -> None:
+    for name, facts in RUNGS.items():
+        missed, met = BarTest.model_construct(verdict="NOT_MET"), BarTest.model_construct(verdict="MET", score=0.9333)
+        rungs = (
+            RungView.model_construct(name="below", test=missed),
+            RungView.model_construct(name=name, test=met, gate=gate),
+        )
+        text = titles.headline(RunView.model_construct(answer=None, bar=0.855, rungs=rungs))
+        rest = f", {said}" if trains(name) else ""
+        assert text == f"Not decided yet: {facts.in_prose or name} reaches 93.3% against a bar of 85.5%{rest}."
+        assert len(text) <= TWO_LINES
 
 
 def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:

@@ -208,6 +208,12 @@ class _Setup:
     def paid(self) -> bool:
         return is_paid(self.teacher) and self.prices != (0.0, 0.0)
 
+    @property
+    def loads_at_workers(self) -> bool:
+        """Whether workers answer in the teacher's place, as long as a row is missing."""
+        opening = self.opening
+        return self.request.ray is not None and is_loaded(opening.name, (opening.prompt_price, opening.output_price))
+
     def forecast(self, made: Tally, machine: Machine) -> SynthForecast:
         """Of the rows that are still to be made, with replies that are as long as they may be. The rows of `made` are known
         already. machine: of the teacher.
@@ -239,6 +245,7 @@ class _Setup:
             is_same_model,
             sends_passages,
             recipe.seeds.protection,
+            at_workers=self.loads_at_workers and n > 0 and cost.seconds is not None,
         )
 
 
@@ -339,15 +346,15 @@ def _workers(
     setup: _Setup, made: Tally, progress: Progress, connect: Connect | None
 ) -> AbstractContextManager[Crew | None]:
     """That answer in the teacher's place; None where this process alone does, or no row is missing."""
-    address, opening = setup.request.ray, setup.opening
+    address = setup.request.ray
     if address is None or len(made.rows) >= setup.n:
         return nullcontext()
-    if not is_loaded(opening.name, (opening.prompt_price, opening.output_price)):
+    if not setup.loads_at_workers:
         progress.say(no_workers_line("for the rows"))
         return nullcontext()
     from lastresort.app.spread import crew_on_ray
 
-    return crew_on_ray(address, progress, [opening], kind=CALLS, connect=connect)
+    return crew_on_ray(address, progress, [setup.opening], kind=CALLS, connect=connect)
 
 
 @contextmanager

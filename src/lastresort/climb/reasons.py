@@ -49,6 +49,7 @@ from lastresort.records.reasons import (
     SkippedRung,
 )
 from lastresort.records.record import Measurement, Record
+from lastresort.records.training import loss_on_task
 from lastresort.records.view import fold_of
 from lastresort.report.words import judge, untuned
 from lastresort.rungs.rung import Workbench
@@ -147,9 +148,9 @@ def more_examples(record: Record, outcome: RungOutcome, bar: float) -> list[Reas
     epoch, warmup = math.ceil(reached.rows / settings.batch_size), settings.warmup
     warmup_steps = round(warmup * reached.steps) if warmup < 1 else round(warmup)
     points = [
-        ((point["step"] - 1) * settings.batch_size, point["loss"])
+        ((point["step"] - 1) * settings.batch_size, loss)
         for point in record.curve(training.run)
-        if "loss" in point and max(1, warmup_steps) < point["step"] <= epoch
+        if (loss := loss_on_task(point)) is not None and max(1, warmup_steps) < point["step"] <= epoch
     ]
     loss_forecast = forecast_loss([n for n, _ in points], [loss for _, loss in points])
     replay = (reached.replay_rows or 0) / reached.rows

@@ -5,6 +5,7 @@ The events of a climb and training.json hold the same values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import ConfigDict
@@ -13,6 +14,13 @@ from lastresort.records.document import Amount, Count, JsonDocument
 from lastresort.types import AdapterChoice, AdapterKind, adapter_choice
 
 Number = int | float  # an integer stays one, as the file wrote it
+
+
+def loss_on_task(point: Mapping[str, float]) -> float | None:
+    """Of a point of a curve: the loss without the rows that are held to the base, in nats a target. None where it has no other row,
+    and of a point that is no step.
+    """
+    return point.get("task_loss") if "kl_to_base" in point else point.get("loss")
 
 
 class RecordedAdapter(JsonDocument):

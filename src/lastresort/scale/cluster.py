@@ -42,7 +42,9 @@ OBJECTS_BYTES = 100 * 2**20  # jobs and answers are text
 CONNECT_S, HEAD_EVERY_S = 5.0, 2.0
 ENDED_EVERY_S, ENDED_S = 0.02, 10.0  # a worker that is killed ends a moment later
 HEAD_LOST_S = 30.0  # Ray itself ends a process whose head is silent for a minute
-_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+_HOST = r"[\w.-]+|\[[0-9a-fA-F:]+\]"
+_ADDRESS = re.compile(rf"(?:{_HOST}):(?P<port>[0-9]{{1,5}})")
+HEAD_PORT, LAST_PORT = 6379, 65535  # of a head that is started without naming one; of any address
 _LONGEST_FOLDER = 40  # characters: a socket's path below it has at most 107
 # It reports to nobody, and prints nothing on stdout, where a decision may be a document.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
@@ -53,13 +55,22 @@ Connect = Callable[[str], AbstractContextManager[Any]]
 
 def checked_address(text: str) -> str:
     """`local`, `auto` or HOST:PORT. Raises InputError for anything else."""
-    if text in (LOCAL, AUTO) or _ADDRESS.fullmatch(text):
+    if text in (LOCAL, AUTO):
         return text
+    return _checked(text, "--ray", others="local, auto or ", remedy=", or write local for the cores of this machine")
+
+
+def _checked(text: str, where: str, *, others: str = "", remedy: str = "") -> str:
+    """HOST:PORT. others: what may stand there besides. remedy: what else to do, after a comma."""
+    address = _ADDRESS.fullmatch(text)
+    if address is not None and 1 <= int(address["port"]) <= LAST_PORT:
+        return text
+    is_host = re.fullmatch(_HOST, text) and any(mark in text for mark in (".", "[", "localhost"))
     raise InputError(
         f'found "{text}"',
-        where="--ray",
-        expected="local, auto or HOST:PORT",
-        remedy="Write local for the cores of this machine.",
+        where=where,
+        expected=f"{others}HOST:PORT with a port from 1 to {LAST_PORT}",
+        remedy=f"Name the head of the cluster ({text if is_host else 'HOST'}:{HEAD_PORT} if it has Ray's own port){remedy}.",
     )
 
 
@@ -203,9 +214,7 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
 def _address_here(named: str) -> str:
     """HOST:PORT of the cluster that this machine belongs to. Raises _NoClusterError where Ray knows of none, or of several."""
     if named:
-        if _ADDRESS.fullmatch(named):
-            return named
-        raise _NoClusterError(f'{ADDRESS} is "{named}", which is not HOST:PORT')
+        return _checked(named, ADDRESS)
     from ray._private.services import find_gcs_addresses
 
     running = sorted(find_gcs_addresses())

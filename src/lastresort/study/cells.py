@@ -24,6 +24,7 @@ from lastresort.models.protocol import SharedTokens
 from lastresort.records.events.training import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
+from lastresort.records.training import loss_on_task
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.many_shot import MORE
 from lastresort.rungs.prompting.prompts import grammar_of, instruction, instruction_of, prompting_decoding, shots_of
@@ -373,7 +374,7 @@ def train_by_sft(
         )
     name = training.run_name(rate)
     curve = bench.record.curve(name)
-    losses = [point["loss"] for point in curve if "loss" in point]
+    losses = [found for found in map(loss_on_task, curve) if found is not None]
     looks = looked_at(curve)
     reached = bench.record.last(TrainingReached, name)
     assert reached is not None, "a finished training is recorded"

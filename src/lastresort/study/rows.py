@@ -25,7 +25,7 @@ class CellTraining(JsonDocument):
 
     dev_loss, half_way_loss: on dev after all steps, and after half of them or, in a study of synthetic rows, where the epochs of
     its own rows end if that is earlier; null if there is one step. train_loss: mean over the
-    last third of the steps, replay included, of held rows the divergence from the base. Losses are in nats per target token. kl:
+    last third of the steps, replay included, without rows that are held to the base. Losses are in nats per target token. kl:
     from the base on general requests, nats per token; prose: perplexity of plain prose over the base's; null where they were not
     measured.
     """

@@ -2,8 +2,8 @@
 
 In the first epoch every batch is new to the model, so its loss before the step is the loss on unseen examples after n seen ones.
 That gives a learning curve for nothing, with three faults: each point is one noisy batch, the rate of learning changes along the
-way, as it would not between separate trainings of n examples, and rows of replay count as examples, their loss included, or their
-divergence from the base where they are held to it. So the forecast is an approximation.
+way, as it would not between separate trainings of n examples, and rows of replay count as examples, their loss included, unless
+they are held to the base. So the forecast is an approximation.
 
     loss(n) = c + a g(n),    c, a >= 0,    g(n) = n^-b with 0.1 <= b <= 1.5, or exp(-n/s)
 

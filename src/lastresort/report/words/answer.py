@@ -29,7 +29,7 @@ from lastresort.report.words.wording import capital, count, counted, listed, run
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, JudgedBar, Judgement
 
-_GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
+OF_GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
 
 def answer_text(answer: value.Answer) -> str:
@@ -169,7 +169,7 @@ def _because(reason: value.Reason) -> str:
         case value.RungResult():
             return _tested(reason)
         case value.GateDecided(_, verdict, cause):
-            return f"the gate {_GATE[verdict]}: {gate.because(verdict, cause, figures=True)}"
+            return f"the gate {OF_GATE[verdict]}: {gate.because(verdict, cause, figures=True)}"
         case value.RepairsTried():
             return _repairs(reason)
         case value.NeighboursCompared():

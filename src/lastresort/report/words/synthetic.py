@@ -49,7 +49,8 @@ class SynthForecast:
     them. usd, seconds: with replies that are as long as they may be, without thoughts; None where a price is unknown, and where the
     teacher's speed is. first: the next request of each kind. teaches_itself: whether the teacher is the model that may be trained.
     sends_passages: whether passages of the documents go to an endpoint. protection: what keeps those
-    of dev and test from the teacher, None where no documents were read.
+    of dev and test from the teacher, None where no documents were read. at_workers: whether several make the calls, while the
+    seconds are those of one process.
     """
 
     teacher: str
@@ -63,6 +64,7 @@ class SynthForecast:
     teaches_itself: bool = False
     sends_passages: bool = False
     protection: PassageProtection | None = None
+    at_workers: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort data synth --dry-run --json` prints it."""
@@ -78,7 +80,8 @@ class SynthForecast:
             shown += ["", f"{kind}:"]
             for turn in turns:
                 shown.append(f"  [{turn.role}] {_short(turn.content)}")
-        return [f"Forecast: {_cost(self)}.", *_sent(self), *_protected(self), *_itself(self), *shown]
+        one = ["This time is that of one process; the workers of --ray share the calls."] if self.at_workers else []
+        return [f"Forecast: {_cost(self)}.", *one, *_sent(self), *_protected(self), *_itself(self), *shown]
 
 
 @dataclass(frozen=True, slots=True)

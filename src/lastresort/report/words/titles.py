@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from lastresort.ladder import trains
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.document import code_of
@@ -12,6 +13,7 @@ from lastresort.records.events.training import TrainingReached
 from lastresort.records.measurement import Cost
 from lastresort.records.reasons import BarMet
 from lastresort.report.charts.loss import drawn_figure, finite_points, smoothed
+from lastresort.report.words.answer import OF_GATE
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -229,8 +231,23 @@ def headline(found: RunView) -> str:
         return "Not decided yet: no rung has been tried so far."
     if not tested:
         return f"Not decided yet: {rung_in_prose(found.rungs[-1].name)} has not been tested."
+    if (met := next((rung for rung in reversed(tested) if rung.test and rung.test.verdict == "MET"), None)) is not None:
+        return f"Not decided yet: {_met_so_far(met, found.bar)}."
     names = listed(rung_in_prose(rung.name) for rung in tested)
     return f"Not decided yet: so far {names} {'was' if len(tested) == 1 else 'were'} tested."
+
+
+def _met_so_far(rung: RungView, bar: float) -> str:
+    """Of a rung that meets the bar, and what its gate says, if it has one."""
+    assert rung.test is not None
+    reached = (
+        f"{rung_in_prose(rung.name)} reaches {round_percent(rung.test.score)} against a bar of {round_percent(bar)}"
+    )
+    if not trains(rung.name):
+        return reached
+    if rung.gate is None:
+        return f"{reached}, and the gate is still to decide"
+    return f"{reached}, {'and' if rung.gate == 'SHIP' else 'but'} the gate {OF_GATE[rung.gate]}"
 
 
 def _few_items(found: RunView) -> str:

@@ -76,14 +76,15 @@ def answer(
         return f"Yes, the server answers as measured: {scores}, a loss below {points_of(margin)} is shown."
     if loss_seen:
         return f"No, the server answers worse than measured: {scores}, a loss is shown, though not yet how large."
+    every = "the one" if n == 1 else f"all {count(n)}"
     if spoilt:
-        did = f"all {count(n)} that did are the same text" if identical == n else f"{scores} on the {count(n)} that did"
+        did = f"{every} that did {_are(n)} the same text" if identical == n else f"{scores} on the {count(n)} that did"
         return f"Cannot tell, because {counted(missing, 'answer')} did not arrive: {did}."
     if identical == n:
-        same = f"No difference seen: all {counted(n, 'answer')}"
+        same = f"No difference seen: {every} {'answer' if n == 1 else 'answers'}"
         if missing:
-            return f"{same} that arrived are the same text, but {count(missing)} did not arrive."
-        return f"{same} are the same text, the best result that so few items can give."
+            return f"{same} that arrived {_are(n)} the same text, but {count(missing)} did not arrive."
+        return f"{same} {_are(n)} the same text, the best result that so few items can give."
     return f"Cannot tell yet whether the server answers worse: {scores} on {counted(n, 'item')}."
 
 
@@ -108,7 +109,7 @@ def reasons(
     apart = "The scores do not differ" if abs(difference) < 5e-4 else f"The scores differ by {points(difference)}"
     low, high = (points(limit).removesuffix(" points") for limit in interval)
     found = [
-        f"{count(identical)} of {counted(n, 'answer')} are the same text.",
+        f"{count(identical)} of {counted(n, 'answer')} {_are(identical)} the same text.",
         f"{apart} on {counted(units, unit)} ({percent(confidence, 0)} interval {low} to {high}); a loss of {points_of(margin)} is "
         "accepted, as in the gate's target.",
     ]
@@ -136,7 +137,11 @@ def missing_reason(missing: int, *, spoils: bool) -> str:
         if missing == 1
         else "did not arrive and count as neither"
     )
-    more = " If all of them were wrong, the loss could be larger, so no less is shown." if spoils else ""
+    more = (
+        f" If {'it' if missing == 1 else 'all of them'} were wrong, the loss could be larger, so no less is shown."
+        if spoils
+        else ""
+    )
     return f"{counted(missing, 'answer')} {were}.{more}"
 
 
@@ -156,7 +161,8 @@ def causes_reason(found: list[CauseName], undecided: list[CauseName], tried: int
         return f"{'Cause' if len(found) == 1 else 'Causes'} found: {listed(TITLES[one] for one in found)}."
     said = f"No cause found: of {counted(tried, 'cause')} that could be tested, none explains the differing answers."
     if undecided:
-        said += f" These answers cannot tell whether one of these does: {listed(TITLES[one] for one in undecided)}."
+        does = "this one" if len(undecided) == 1 else "one of these"
+        said += f" These answers cannot tell whether {does} does: {listed(TITLES[one] for one in undecided)}."
     return said
 
 
@@ -210,11 +216,11 @@ def counts_note(offsets: list[int], n: int) -> str:
 
 
 def of_tried(m: int, n: int) -> str:
-    return f"{count(m)} of {count(n)} differing answers"
+    return f"{count(m)} of {counted(n, 'differing answer')}"
 
 
 def reproduced(m: int, n: int, how: str) -> str:
-    return f"{of_tried(m, n)} {'is' if m == 1 else 'are'} what the measured weights answer {how}"
+    return f"{of_tried(m, n)} {_are(m)} what the measured weights answer {how}"
 
 
 def longer(offsets: list[int]) -> str:
@@ -227,8 +233,8 @@ def longer(offsets: list[int]) -> str:
     if low < 0 < high:
         return f"the server counts {low:+d} to {high:+d} prompt tokens against those measured".replace("-", "−")
     few, many = sorted((abs(low), abs(high)))
-    amount = counted(many, "prompt token") if few == many else f"{few} to {many} prompt tokens"
-    return f"the server counts {amount} {'more' if high > 0 else 'fewer'} than were measured"
+    amount = count(many) if few == many else f"{count(few)} to {count(many)}"
+    return f"the server counts {amount} {'more' if high > 0 else 'fewer'} prompt {'token' if many == 1 else 'tokens'} than measured"
 
 
 def as_measured(m: int, n: int, when: str) -> str:
@@ -407,7 +413,8 @@ def of_longer_limit(seen: str, limit: int, still: list[int]) -> str:
     """still: tokens of the answers that end as early."""
     if not still:
         return seen
-    return f"{seen}; with a limit of {counted(limit, 'token')}, {len(still)} still end after at most {max(still)}"
+    end = "ends" if len(still) == 1 else "end"
+    return f"{seen}; with a limit of {counted(limit, 'token')}, {len(still)} still {end} after at most {max(still)}"
 
 
 def of_base(same: int, n: int) -> str:

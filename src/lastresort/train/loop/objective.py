@@ -81,7 +81,9 @@ def bind(
 class _Answers:
     def __init__(self, objective: Objective, items: Sequence[TrainingItem]) -> None:
         self._items, self._function = items, objective.function()
-        self._targets = sum(sum(row.targets) for item in items for row in item.rows)
+        self._targets = _targets(items)
+        self._held = sum(item.held for item in items)
+        self._free_targets = _targets([item for item in items if not item.held])
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         """Of a held item per_token is -KL(base || policy), so that the likelihood's own function makes the divergence of it."""
@@ -93,11 +95,20 @@ class _Answers:
         return (losses * weights[row]).sum() / self._targets
 
     def _show(self, numbers: Sequence[int], losses: Tensor, row: Tensor, seen: BatchFigures) -> None:
-        """How far held items are from the base, in nats a target, as a mean over them."""
+        """Of a batch with held items: how far these are from the base, in nats a target, as a mean over them, and the loss of the
+        other items alone, in nats a target.
+        """
+        if not self._held:
+            return
         held = torch.tensor([self._items[number].held for number in numbers], device=row.device)
-        if bool(held.any()):
-            means = row_sums(losses, row, len(numbers)) / torch.bincount(row, minlength=len(numbers)).clamp(min=1)
-            seen.add(int(held.sum()), kl_to_base=means[held].sum())
+        means = row_sums(losses, row, len(numbers)) / torch.bincount(row, minlength=len(numbers)).clamp(min=1)
+        seen.add(int(held.sum()), kl_to_base=means[held].sum())
+        if self._free_targets:
+            seen.add(0, task_loss=losses[~held[row]].sum() * (self._held / self._free_targets))
+
+
+def _targets(items: Sequence[TrainingItem]) -> int:
+    return sum(sum(row.targets) for item in items for row in item.rows)
 
 
 class _Pairs:
