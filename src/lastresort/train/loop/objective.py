@@ -104,7 +104,8 @@ class _Answers:
         means = row_sums(losses, row, len(numbers)) / torch.bincount(row, minlength=len(numbers)).clamp(min=1)
         seen.add(int(held.sum()), kl_to_base=means[held].sum())
         if self._free_targets:
-            seen.add(0, task_loss=losses[~held[row]].sum() * (self._held / self._free_targets))
+            scale = self._held / self._free_targets  # `seen` divides by the held items, of which this is no figure
+            seen.add(0, task_loss=losses[~held[row]].sum() * scale)
 
 
 def _targets(items: Sequence[TrainingItem]) -> int:
