@@ -380,7 +380,9 @@ def test_a_body_that_breaks_off_into_nonsense_ends_its_request_at_once(kind: byt
         assert only_reply(answer)[0] == 400
         until(lambda: bool(server.lines))  # of the access log, while the client keeps its side open
         (line,) = server.lines
-        assert re.search(r" (415|499) 0\.\d{3}s", line), line  # not once its body, or the connection, has taken too long
+        assert re.search(r" (415|499) 0\.\d{3}s", line), (
+            line
+        )  # not once its body, or the connection, has taken too long
 
 
 @pytest.mark.slow

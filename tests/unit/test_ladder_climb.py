@@ -172,7 +172,11 @@ def test_a_run_of_a_version_with_other_defaults_is_not_resumed_and_the_key_to_se
 @pytest.mark.parametrize(
     ("before", "after", "changed"),
     [
-        ({"facts": 1, "a": 1}, {"facts": 2, "a": 2}, [("chat_template_kwargs.a", 1), ("chat_template_kwargs.facts", 1)]),
+        (
+            {"facts": 1, "a": 1},
+            {"facts": 2, "a": 2},
+            [("chat_template_kwargs.a", 1), ("chat_template_kwargs.facts", 1)],
+        ),
         ({"tune": {"processes": 1}}, {"tune": {"processes": 2}}, [("chat_template_kwargs.tune", {"processes": 1})]),
         ({"thinks": None}, {}, [("chat_template_kwargs", {"thinks": None})]),
         ({"a": 1}, {"a": 1}, []),

@@ -43,7 +43,9 @@ def changed_values(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
     for key in _changed(known, now):
         before, after = known.get(key), now.get(key)
         are_sections = isinstance(before, Mapping) and isinstance(after, Mapping)
-        if are_sections and (names := _changed(before, after)):  # none where one of them says null and the other nothing
+        if are_sections and (
+            names := _changed(before, after)
+        ):  # none where one of them says null and the other nothing
             yield from ((f"{key}.{name}", before.get(name)) for name in names)
         else:
             yield key, before
