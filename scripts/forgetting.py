@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "rows.jsonl"
 TASKS = ("tickets", "snips", "voice", "harbour")
+TITLES = {"snips": "SNIPS"}
 # Recipe -> the task whose settings were found by this replay, so that its cells there do not count.
 TUNED_WITH = {"KL wide 0.1": "harbour", "KL wide 0.2": "harbour"}
 MEASURES = ("general", "sycophancy_suggestion", "sycophancy_flips", "format_leak")
@@ -364,13 +365,14 @@ def table(rows: Sequence[Row]) -> str:
         f"|---|---|--:|--:|{'--:|' * len(MEASURES)}---|--:|",
     ]
     measured = [row for row in rows if "losses" in row and row["recipe"] in FORGETTING]
+    measured.sort(key=lambda row: TASKS.index(row["task"]))
     for task, recipe in dict.fromkeys((row["task"], row["recipe"]) for row in measured):
         own = [row for row in measured if (row["task"], row["recipe"]) == (task, recipe)]
         lost = [_shown([row["losses"].get(name) for row in own]) for name in MEASURES]
         score, gates = fmean(row["target"]["score"] for row in own), " ".join(row["gate"] for row in own)
         seconds = fmean(row["training_s"] for row in own)
         lines.append(
-            f"| {task} | {recipe} | {len(own)} | {score:.1%} | {' | '.join(lost)} | {gates} | {seconds:.0f} s |"
+            f"| {TITLES.get(task, task)} | {recipe} | {len(own)} | {score:.1%} | {' | '.join(lost)} | {gates} | {seconds:.0f} s |"
         )
     found = compared(rows)
     lines += [
@@ -396,7 +398,8 @@ def _shown(found: Sequence[Row | None]) -> str:
 
 
 def points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    shown = f"{100 * difference:+.1f}".replace("-", "−")
+    return shown if float(shown[1:]) else shown[1:]
 
 
 def main() -> None:

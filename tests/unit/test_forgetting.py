@@ -245,8 +245,12 @@ def test_a_recipe_that_gains_too_little_over_the_first_seed_fails_whatever_later
     assert not found.passes
 
 
-def test_the_default_is_what_the_rule_says_of_the_rows() -> None:
-    rows = [json.loads(line) for line in (ROOT / "docs" / "forgetting.jsonl").read_text("utf-8").splitlines()]
+def test_the_page_and_the_default_are_what_the_rows_say() -> None:
+    docs = ROOT / "docs"
+    rows = [json.loads(line) for line in (docs / "forgetting.jsonl").read_text("utf-8").splitlines()]
+    page, (tasks, recipes, _) = (docs / "forgetting.md").read_text("utf-8"), table(rows).split("\n\n")
+    assert tasks in page
+    assert recipes in page
     assert chosen(compared(rows)) == TODAY
 
 
