@@ -42,10 +42,8 @@ def changed_values(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
     known, now = (_without_what_may_change(one) for one in (known, now))
     for key in _changed(known, now):
         before, after = known.get(key), now.get(key)
-        are_sections = isinstance(before, Mapping) and isinstance(after, Mapping)
-        if are_sections and (
-            names := _changed(before, after)
-        ):  # none where one of them says null and the other nothing
+        # No name where one says null and the other nothing.
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and (names := _changed(before, after)):
             yield from ((f"{key}.{name}", before.get(name)) for name in names)
         else:
             yield key, before
