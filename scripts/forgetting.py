@@ -17,6 +17,7 @@ import json
 import random
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "rows.jsonl"
 TASKS = ("tickets", "snips", "voice", "harbour")
+TITLES = {"snips": "SNIPS"}
 # Recipe -> the task whose settings were found by this replay, so that its cells there do not count.
 TUNED_WITH = {"KL wide 0.1": "harbour", "KL wide 0.2": "harbour"}
 MEASURES = ("general", "sycophancy_suggestion", "sycophancy_flips", "format_leak")
@@ -272,7 +274,7 @@ RESAMPLES, LEVEL = 4000, 0.05
 @dataclass(frozen=True, slots=True)
 class Against:
     """A recipe less today's, on the same task with the same seed, as means over these cells. low_*: one-sided 95% limits, by
-    resampling cells. worst_target: of the tasks' means. first_general: of the first seed alone, which decides whether a recipe gets
+    resampling cells. worst_target: of the tasks' means. first_*: of the first seed alone, which decides whether a recipe gets
     others. times: its training seconds as a multiple of today's.
     """
 
@@ -284,14 +286,16 @@ class Against:
     general: float
     low_general: float
     first_general: float
+    first_worst_target: float
     others: float
     times: float
 
     @property
     def passes(self) -> bool:
-        """The rule of docs/forgetting.md, with the gain that its first stage asks for."""
+        """The rule of docs/forgetting.md, with what its first stage asks for."""
         return (
             self.first_general >= LEAST_GAIN
+            and self.first_worst_target >= -MOST_OF_A_TASK
             and self.low_target >= -MOST_TARGET_LOST
             and self.worst_target >= -MOST_OF_A_TASK
             and self.general >= LEAST_GAIN
@@ -320,17 +324,20 @@ def _against(recipe: str, both: Sequence[tuple[Row, Row]]) -> Against:
     target = [row["target"]["score"] - today["target"]["score"] for today, row in both]
     general = [mean_loss(row, ("general",)) - mean_loss(today, ("general",)) for today, row in both]
     others = [mean_loss(row, MEASURES[1:]) - mean_loss(today, MEASURES[1:]) for today, row in both]
-    tasks = {today["task"] for today, _ in both}
-    by_task = [fmean(d for d, (today, _) in zip(target, both, strict=True) if today["task"] == task) for task in tasks]
+    by_task: dict[str, list[float]] = defaultdict(list)
+    for difference, (today, _) in zip(target, both, strict=True):
+        by_task[today["task"]].append(difference)
+    first = [place for place, (today, _) in enumerate(both) if today["seed"] == 0]
     return Against(
         recipe,
         len(both),
         fmean(target),
         _low(target),
-        min(by_task),
+        min(map(fmean, by_task.values())),
         fmean(general),
         _low(general),
-        fmean([gain for gain, (today, _) in zip(general, both, strict=True) if today["seed"] == 0] or [0.0]),
+        fmean([general[place] for place in first] or [0.0]),
+        min((target[place] for place in first), default=0.0),
         fmean(others),
         sum(row["training_s"] for _, row in both) / sum(today["training_s"] for today, _ in both),
     )
@@ -364,13 +371,14 @@ def table(rows: Sequence[Row]) -> str:
         f"|---|---|--:|--:|{'--:|' * len(MEASURES)}---|--:|",
     ]
     measured = [row for row in rows if "losses" in row and row["recipe"] in FORGETTING]
+    measured.sort(key=lambda row: TASKS.index(row["task"]))
     for task, recipe in dict.fromkeys((row["task"], row["recipe"]) for row in measured):
         own = [row for row in measured if (row["task"], row["recipe"]) == (task, recipe)]
         lost = [_shown([row["losses"].get(name) for row in own]) for name in MEASURES]
         score, gates = fmean(row["target"]["score"] for row in own), " ".join(row["gate"] for row in own)
         seconds = fmean(row["training_s"] for row in own)
         lines.append(
-            f"| {task} | {recipe} | {len(own)} | {score:.1%} | {' | '.join(lost)} | {gates} | {seconds:.0f} s |"
+            f"| {TITLES.get(task, task)} | {recipe} | {len(own)} | {score:.1%} | {' | '.join(lost)} | {gates} | {seconds:.0f} s |"
         )
     found = compared(rows)
     lines += [
@@ -396,7 +404,8 @@ def _shown(found: Sequence[Row | None]) -> str:
 
 
 def points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    shown = f"{100 * difference:+.1f}".replace("-", "−")
+    return shown if float(shown[1:]) else shown[1:]
 
 
 def main() -> None:

@@ -368,6 +368,23 @@ def test_a_client_that_still_sends_gets_the_refusal_and_is_not_waited_for_withou
         until(lambda: is_idle(server))  # though this client never closes
 
 
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/json"])
+def test_a_body_that_breaks_off_into_nonsense_ends_its_request_at_once(kind: bytes) -> None:
+    """Of the two answers that it could get the client gets the first, and nobody writes the second after the end."""
+    broken = request(b"", "Transfer-Encoding: chunked", "X-Content-Length: 0") + b"zz\r\n"
+    with served() as server, socket.create_connection(("127.0.0.1", server.port), timeout=SOON_S) as connection:
+        connection.sendall(broken.replace(b"application/json", kind))
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+        assert only_reply(answer)[0] == 400
+        until(lambda: bool(server.lines))  # of the access log, while the client keeps its side open
+        (line,) = server.lines
+        assert re.search(r" (415|499) 0\.\d{3}s", line), (
+            line
+        )  # not once its body, or the connection, has taken too long
+
+
 @pytest.mark.slow
 def test_a_thousand_bad_requests_get_one_clear_answer_each(monkeypatch: pytest.MonkeyPatch) -> None:
     statuses = try_many(1000, monkeypatch)

@@ -13,6 +13,7 @@ from scripts import ablations
 from scripts.forgetting import (
     ROOT,
     ROWS,
+    Against,
     Cell,
     cells,
     chosen,
@@ -245,8 +246,27 @@ def test_a_recipe_that_gains_too_little_over_the_first_seed_fails_whatever_later
     assert not found.passes
 
 
-def test_the_default_is_what_the_rule_says_of_the_rows() -> None:
-    rows = [json.loads(line) for line in (ROOT / "docs" / "forgetting.jsonl").read_text("utf-8").splitlines()]
+def test_nor_does_one_pass_that_loses_too_much_of_a_task_on_the_first_seed() -> None:
+    """Later seeds make up for it in the mean."""
+
+    def found(lost: float) -> Against:
+        rows = study(target=0.78)
+        for one in rows:
+            if (one["task"], one["recipe"], one["seed"]) == ("voice", "mildest", 0):
+                one["target"]["score"] -= 0.03 + lost
+        return compared(rows)[0]
+
+    assert found(0.03).passes
+    assert found(0.06).worst_target > -0.04
+    assert not found(0.06).passes
+
+
+def test_the_page_and_the_default_are_what_the_rows_say() -> None:
+    docs = ROOT / "docs"
+    rows = [json.loads(line) for line in (docs / "forgetting.jsonl").read_text("utf-8").splitlines()]
+    page, (tasks, recipes, _) = (docs / "forgetting.md").read_text("utf-8"), table(rows).split("\n\n")
+    assert tasks in page
+    assert recipes in page
     assert chosen(compared(rows)) == TODAY
 
 

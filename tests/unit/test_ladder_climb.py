@@ -16,7 +16,7 @@ import pytest
 from climb_support import calls, comparable, reason_lines, scripted_task
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
-from lastresort.climb.identity import merged_settings, settle_options
+from lastresort.climb.identity import changed_keys, changed_values, merged_settings, settle_options
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, StopRequestedError, TaskError
@@ -167,6 +167,28 @@ def test_a_run_of_a_version_with_other_defaults_is_not_resumed_and_the_key_to_se
     was = r"sft\.epochs \(was 3\), sft\.replay_weight \(was 1\.0\).*Set these keys to what they were"
     with pytest.raises(TaskError, match=was):
         climb(task.model_copy(update={"sft": sft}), folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (
+            {"facts": 1, "a": 1},
+            {"facts": 2, "a": 2},
+            [("chat_template_kwargs.a", 1), ("chat_template_kwargs.facts", 1)],
+        ),
+        ({"tune": {"processes": 1}}, {"tune": {"processes": 2}}, [("chat_template_kwargs.tune", {"processes": 1})]),
+        ({"thinks": None}, {}, [("chat_template_kwargs", {"thinks": None})]),
+        ({"a": 1}, {"a": 1}, []),
+    ],
+)
+def test_what_may_change_in_a_task_may_not_under_the_same_name_in_a_section(
+    before: dict[str, Any], after: dict[str, Any], changed: list[tuple[str, Any]]
+) -> None:
+    """A chat template takes keys of any name. What differs at all has a name, or nothing would be refused."""
+    known, now = ({"chat_template_kwargs": one, "facts": number} for number, one in enumerate((before, after)))
+    assert list(changed_values(known, now)) == changed
+    assert bool(changed) == bool(changed_keys(known, now))
 
 
 def after_refused_resumes(path: Path, folder: Path) -> Iterator[Record]:

@@ -84,7 +84,6 @@ def test_preferences_train_with_replay_held_to_the_base(given: list[object], run
 def test_a_reward_that_samples_all_says_so_where_the_file_asks_for_replay(
     keys: dict[str, float], said: list[NothingReplayed], tmp_path: Path
 ) -> None:
-    """Not of the default, which nobody chose."""
     found: list[NothingReplayed] = []
     training: Any = object.__new__(PreferenceTraining)
     training._bench = SimpleNamespace(

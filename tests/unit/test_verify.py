@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +174,28 @@ def test_settings_that_clients_leave_out_are_tried_one_request_at_a_time(run: Pa
     verification = _Verification(finished, finished.winner, (), server, nothing, nothing, SilentProgress(), NEVER)
     for rounding.busy in (False, True):
         assert verification._left_out(open_answerer(finished.winner.system, run / "winner"), answers) == []
+
+
+def test_the_order_of_the_two_kinds_is_drawn_for_each_prompt_that_clients_may_leave_them_out_of(run: Path) -> None:
+    """A server that rounds by the place of a request, as two that take turns do, could else look like one with defaults."""
+    kinds: list[bool] = []
+
+    class Defaults(CountedRequests):
+        def replies(
+            self, prompts: Sequence[Prompt], *_: object, without: Collection[str] = (), **__: object
+        ) -> list[Reply]:
+            kinds.append(bool(without))
+            return [Reply("own" if without else "a", "stop", None, None)]
+
+    with Record.open(run, read_only=True) as record:
+        finished = open_finished(run, record)
+    assert finished.winner is not None
+    server: Any = SimpleNamespace(model=Defaults(99))
+    nothing: Any = None
+    answers = [ServedAnswer(example, item, Answer("a", 1, 1, "stop"), 1.0) for example, item in _examples(run)]
+    verification = _Verification(finished, finished.winner, (), server, nothing, nothing, SilentProgress(), NEVER)
+    assert verification._left_out(open_answerer(finished.winner.system, run / "winner"), answers)
+    assert len({tuple(kinds[at : at + 6]) for at in range(8, len(kinds), 6)}) > 1, "after one of each kind of 4 prompts"
 
 
 def test_counts_of_tokens_that_differ_in_the_same_texts_make_a_note(run: Path) -> None:

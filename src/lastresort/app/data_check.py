@@ -107,7 +107,7 @@ def rows_left(task: Task) -> int | TaskError | None:
 
 
 def first_rows(path: Path, count: int) -> Sequence[RawRow]:
-    """None of a file that cannot be read."""
+    """No rows of a file that cannot be read."""
     try:
         return files.first_rows(path, count)
     except (LastresortError, OSError):

@@ -88,10 +88,8 @@ class _Sampling:
             prompts = {id(one): one for one in missing}  # a row's samples share one, which takes a while to count
             n_tokens = {key: model.count_tokens(one) for key, one in prompts.items()}
             mean_tokens = fmean(n_tokens[id(one)] for one in missing)
-            shared, longest = (
-                model.shared_tokens(list(prompts.values())).by_all,
-                self.sampler.answerer.system.decoding.max_new_tokens,
-            )
+            shared = model.shared_tokens(list(prompts.values())).by_all
+            longest = self.sampler.answerer.system.decoding.max_new_tokens
             price_in, price_out = self.budget.prices if self.priced else (None, None)
             machine = machine_of(self.task, self.order.place(self.task), (price_in, price_out), progress)
             machine = replace(machine, prompt_price=price_in, output_price=price_out)  # a script's, too

@@ -34,19 +34,23 @@ _LIMITS_OF_PROMPTING = ("calls", "usd")  # what they bounded is in the record, o
 
 def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Keys in which two notes differ: tasks as they were resolved, or files by name."""
-    known, now = (_without_what_may_change(one) for one in (known, now))
-    return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
+    return _changed(_without_what_may_change(known), _without_what_may_change(now))
 
 
 def changed_values(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
     """As `changed_keys`, of a section each key by itself ("sft.replay_loss"), with the value before, None where there was none."""
     known, now = (_without_what_may_change(one) for one in (known, now))
-    for key in changed_keys(known, now):
+    for key in _changed(known, now):
         before, after = known.get(key), now.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from ((f"{key}.{name}", before.get(name)) for name in changed_keys(before, after))
+        # No name where one says null and the other nothing.
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and (names := _changed(before, after)):
+            yield from ((f"{key}.{name}", before.get(name)) for name in names)
         else:
             yield key, before
+
+
+def _changed(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
 
 
 def differing(

@@ -158,7 +158,7 @@ def answering(
     alone: bool = False,
 ) -> Forecast:
     """Answering n prompts, which are scored if anything is answered, with all the thinking that the machine has room for.
-    shared_tokens: of their common prefix, which a local model computes once. alone: one after the other, where it has a batch else.
+    shared_tokens: of their common prefix, which a local model computes once. alone: one at a time, not in batches.
     """
     thinking = machine.thinking_tokens if new_tokens else 0
     tokens_in, tokens_out = round(n * prompt_tokens), round(n * (new_tokens + thinking))

@@ -64,7 +64,7 @@ class ModelLeftOff:
 
 @dataclass(frozen=True, slots=True)
 class NothingReplayed:
-    """The task file sets `preference.replay`, and GRPO trains on its own samples alone."""
+    """`preference.replay` is set, and GRPO trains on its own samples alone."""
 
 
 @dataclass(frozen=True, slots=True)

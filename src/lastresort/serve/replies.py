@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from pydantic import BaseModel
 
@@ -29,6 +29,13 @@ from lastresort.serve.schema import (
 from lastresort.serve.work import TokenLogp
 
 
+class HeadFields(TypedDict):
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyHead:
     """What all parts of a reply have. with_usage: whether a stream ends with its usage. with_logprobs: whether they were wanted."""
@@ -41,8 +48,8 @@ class ReplyHead:
     with_logprobs: bool = False
 
     @property
-    def fields(self) -> dict[str, Any]:
-        return {"id": self.id, "created": self.created, "model": self.model, "system_fingerprint": self.fingerprint}
+    def fields(self) -> HeadFields:
+        return HeadFields(id=self.id, created=self.created, model=self.model, system_fingerprint=self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,9 @@ class BoundedProtocol(H11Protocol):
         self._refused = True
         self._answer_with(refusal)
         self.transport.write_eof()
+        if self.cycle is not None and not self.cycle.response_complete:  # nothing may be written for it any more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.loop.call_later(UNWANTED_S, self._close)
 
     def _close(self) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -106,9 +106,10 @@ class GrowingAnswer:
                 pass
 
     def kept(self) -> TalkAnswer:
-        rest = {"finish": "", "fault": ""} if self.elsewhere else {}
-        values = {name: getattr(self, name) for name in TalkAnswer.model_fields} | rest
-        return TalkAnswer.model_validate({**values, "seconds": round(self.seconds, 3)})
+        seen = replace(self, seconds=round(self.seconds, 3))
+        if self.elsewhere:
+            seen = replace(seen, finish="", fault="")
+        return TalkAnswer.model_validate(seen, from_attributes=True)
 
 
 @dataclass(slots=True)

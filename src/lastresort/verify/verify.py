@@ -252,7 +252,7 @@ class _Verification:
             return [words.samples_note(system.decoding.temperature)]
         tried = [answer for answer in answers if not answer.refused][:LEFT_OUT_TRIED]
         prompts = [sender.prompt(answer.example.input) for answer in tried]
-        model, decoding = self.server.model, sender.system.decoding
+        model, decoding, order = self.server.model, sender.system.decoding, Random(0)
         self.progress.stage("asking without temperature, top_p and seed", None)
 
         def asked(prompt: Prompt, without: Collection[str]) -> str:
@@ -260,7 +260,7 @@ class _Verification:
             return model.replies([prompt], decoding, without=without)[0].text
 
         def turns_of(prompt: Prompt) -> TwoArms[str]:
-            return in_turn(lambda _: asked(prompt, ()), lambda _: asked(prompt, LEFT_OUT), Random(0))
+            return in_turn(lambda _: asked(prompt, ()), lambda _: asked(prompt, LEFT_OUT), order)
 
         try:
             differing = [prompt for prompt in prompts if asked(prompt, ()) != asked(prompt, LEFT_OUT)]

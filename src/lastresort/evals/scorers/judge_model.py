@@ -230,5 +230,11 @@ class JudgeModel:
 
 
 def _calls(one: Answer) -> JudgeCalls:
-    tokens = {"tokens_in": one.prompt_tokens, "tokens_out": one.completion_tokens}
-    return JudgeCalls(calls=1, **tokens, seconds=one.seconds, usd=one.usd, paid_usd=one.paid)
+    return JudgeCalls(
+        calls=1,
+        tokens_in=one.prompt_tokens,
+        tokens_out=one.completion_tokens,
+        seconds=one.seconds,
+        usd=one.usd,
+        paid_usd=one.paid,
+    )

@@ -373,7 +373,7 @@ def of_alone(varying: int, n: int) -> str:
 def of_seed(seen: str, *, draws: bool) -> str:
     """draws: whether the texts depend on the seed."""
     if draws:
-        return f"{seen}, less with one seed than with others"
+        return f"{seen}, less often with one seed than with others"
     return (
         f"{seen}, about as often with one seed, as where others use the server and rounding depends on the batch; if nobody else "
         "uses it, it samples"

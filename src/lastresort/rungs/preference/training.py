@@ -294,7 +294,7 @@ class PreferenceTraining:
         """Rows of replay for the pairs or labelled answers, which the base answers before the model is loaded to train."""
         section = self._bench.task.preference
         if self._plan.source == "reward":
-            if section.replay and "replay" in section.model_fields_set:
+            if section.replay:
                 self._bench.say(self._rung, NothingReplayed())
             return Replay()
         size = replay_size(len(self._preferences), section.replay, section.replay_prompts)
