@@ -68,7 +68,8 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
 @dataclass(frozen=True, slots=True)
 class Run:
     """One training. rows: in its one pass (dpo: pairs). tokens: of a row, of which the first `shared` are the same in all and the
-    last `answer` are trained."""
+    last `answer` are trained. held: they are rows of replay, held to the base's distribution; of pairs the last is two such rows.
+    """
 
     model: str
     method: Method
@@ -80,6 +81,7 @@ class Run:
     answer: int = 64
     target: Literal["attention", "all-linear"] = "attention"
     checkpointing: bool = False
+    held: bool = False
 
     @property
     def setup(self) -> Setup:
@@ -92,10 +94,11 @@ class Run:
             checkpointing=self.checkpointing,
             target=self.target,
             compute=self.precision,
+            replay_loss="kl" if self.held else "likelihood",
         )
 
 
-# Those at even places are fitted to, those at odd places forecast.
+# Of those whose loss is no divergence, every second one is fitted to; the others are forecast.
 RUNS = (
     Run("embedded", "lora", "sft", "bfloat16", 1, 1024),
     Run("embedded", "lora", "sft", "bfloat16", 4, 512),
@@ -117,7 +120,15 @@ RUNS = (
     Run("qwen2-180m", "full", "sft", "float32", 1, 384, checkpointing=True),
     Run("qwen3-227m", "lora", "dpo", "float32", 2, 256, target="all-linear"),
     Run("qwen3-227m", "lora", "sft", "bfloat16", 8, 384, shared=256, target="all-linear"),
+    Run("embedded", "lora", "sft", "float32", 1, 512, answer=480, held=True),
+    Run("embedded", "lora", "sft", "bfloat16", 4, 256, answer=96, held=True),
+    Run("embedded", "lora", "dpo", "bfloat16", 2, 300, held=True),
+    Run("embedded", "full", "sft", "float32", 1, 512, answer=480, held=True),
+    Run("llama-405m", "qlora", "sft", "bfloat16", 1, 768, checkpointing=True, held=True),
+    Run("qwen2-180m", "lora", "sft", "float32", 2, 256, answer=192, held=True),
+    Run("qwen2-180m", "full", "sft", "float32", 1, 384, checkpointing=True, held=True),
 )  # fmt: skip
+FITTED = tuple(run for run in RUNS[::2] if not run.held)
 
 
 def forecast(run: Run) -> Memory:
@@ -139,11 +150,13 @@ def passing_bytes(memory: Memory) -> int:
 
 def fitted(measured: Sequence[int]) -> tuple[float, float]:
     """Bytes of the libraries, and the share of what comes and goes that the allocator's gaps take: least squares of the relative
-    errors of the runs at even places."""
+    errors of the runs that are fitted to."""
     import numpy as np
 
     rows, wanted = [], []
-    for run, peak in list(zip(RUNS, measured, strict=True))[::2]:
+    for run, peak in zip(RUNS, measured, strict=True):
+        if run not in FITTED:
+            continue
         memory = forecast(run)
         known = memory.per_card_bytes - memory.of("context")
         rows.append([1 / peak, passing_bytes(memory) / peak])
@@ -173,17 +186,18 @@ def measure(run: Run, folder: Path) -> dict[str, int]:
     kind: Any = "none" if run.method == "full" else "lora"
     adapter = AdapterSettings(kind, target=run.target, quantize="nf4" if run.method == "qlora" else None)
     model = attach_adapter(loaded.model, adapter, base_name=run.model)
+    items = items_of(run, loaded.model.config.vocab_size)
     settings = TrainSettings(
         1e-5,
         epochs=STEPS,
-        batch_size=run.rows,
+        batch_size=len(items),
         adapter=adapter,
         objective=Objective(run.objective),
         warmup=0.0,
         max_pass_tokens=run.setup.computed_tokens,
         checkpointing=run.checkpointing,
     )
-    items, peak = items_of(run, loaded.model.config.vocab_size), PeakMemory()
+    peak = PeakMemory()
     watch, resident = Watch(peak), resident_bytes()
     train(model, items, settings, folder=folder / "checkpoint", progress=watch)
     found = peak.read_bytes()
@@ -205,7 +219,7 @@ class Watch(SilentProgress):
 
 def items_of(run: Run, vocabulary: int) -> list[Any]:
     from lastresort.engine.forest import Row
-    from lastresort.train.loop.batches import completions, labelled, pairs
+    from lastresort.train.loop.batches import completions, labelled, pairs, replayed
 
     draw = random.Random(0)
 
@@ -219,8 +233,12 @@ def items_of(run: Run, vocabulary: int) -> list[Any]:
         return Row(whole, tuple(i >= run.tokens - run.answer for i in range(run.tokens)))
 
     if run.objective in ("dpo", "orpo"):
-        return pairs([row(shared) for _ in range(run.rows)], [row(shared) for _ in range(run.rows)])
+        own = run.rows - run.held
+        items = pairs([row(shared) for _ in range(own)], [row(shared) for _ in range(own)])
+        return [*items, *replayed([row(shared), row(shared)], held=True)] if run.held else items
     rows = [row(shared) for _ in range(run.rows)]
+    if run.held:
+        return replayed(rows, held=True)
     return labelled(rows, [i % 2 == 0 for i in range(run.rows)]) if run.objective == "kto" else completions(rows)
 
 
@@ -271,7 +289,7 @@ def told(run: Run) -> str:
     rows = f"{run.rows} {'pairs' if run.objective in ('dpo', 'orpo') else 'rows'} of {run.tokens}"
     rows = rows if run.rows > 1 else rows.replace("rows", "row").replace("pairs", "pair")
     shared = f", {run.shared} shared" if run.shared else ""
-    again = ", checkpointing" if run.checkpointing else ""
+    again = (", checkpointing" if run.checkpointing else "") + (", held to the base" if run.held else "")
     size = f"{shape_.parameters / 1e6:,.0f}M"
     return f"{family} {size}, {run.objective}, {what}{layers}, {run.precision}, {rows}{shared}{again}"
 
@@ -295,8 +313,8 @@ def keep(found: Mapping[int, Mapping[str, int]]) -> None:
 
 def page_table() -> str:
     lines = ["| run | measured | planned | off | |", "|---|---|---|---|---|"]
-    for number, (run, peak) in enumerate(zip(RUNS, kept_peaks(), strict=True)):
-        planned, use = forecast(run).per_card_bytes, "fitted" if number % 2 == 0 else "forecast"
+    for run, peak in zip(RUNS, kept_peaks(), strict=True):
+        planned, use = forecast(run).per_card_bytes, "fitted" if run in FITTED else "forecast"
         off = f"{100 * error(run, peak):+.0f}%".replace("-", "−")
         lines.append(f"| {told(run)} | {peak / GIB:.2f} | {planned / GIB:.2f} | {off} | {use} |")
     return "\n".join(lines)

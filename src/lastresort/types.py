@@ -145,6 +145,7 @@ Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
 Unit = Literal["item", "group"]
 GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 ReplayPrompts = Literal["everyday", "wide"]
+ReplayLoss = Literal["likelihood", "kl"]
 GoOnAbout = Literal["cost", "curve"]  # of a rung that asks whether to go on: what it costs, what its first third shows
 GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
 StudyGate = Literal["quick", "full"]  # of what a study trained

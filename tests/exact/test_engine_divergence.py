@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine_support import FAMILIES, every_row, gradients, reference, relative_difference, tiny, twin
-from lastresort.engine.divergence import Far
+from lastresort.engine import parts
+from lastresort.engine.divergence import Far, divergence_of
 from lastresort.engine.logp import target_logps, target_states
-from lastresort.engine.parts import take_apart
+from lastresort.engine.parts import Head, take_apart, target_logps_of
 from lastresort.engine.support import support
 from lastresort.errors import ContractError
+from lastresort.hardware.plan.memory import DIVERGENCE_BYTES
 
 
 def moved(model, *, head=False):
@@ -130,3 +134,51 @@ def test_a_model_whose_head_is_not_known_is_refused(monkeypatch):
         target_logps(model, rows, plain=True, far=far)
     with pytest.raises(ContractError, match="whose logits are not known to follow"):
         target_states(model, rows, plain=True)
+
+
+class LargeTensors(TorchDispatchMode):
+    """The most bytes that tensors of at least `least_bytes` held at once."""
+
+    def __init__(self, least_bytes):
+        super().__init__()
+        self._least_bytes, self._live, self.most_bytes = least_bytes, {}, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() >= self._least_bytes:
+                storage = tensor.untyped_storage()
+                self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._live = {key: kept for key, kept in self._live.items() if not kept[0].expired()}
+        self.most_bytes = max(self.most_bytes, sum(size for _, size in self._live.values()))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("dtype", "trained", "loss", "bytes_a_logit"),
+    [
+        (torch.float32, False, "kl", DIVERGENCE_BYTES),
+        (torch.float32, True, "kl", DIVERGENCE_BYTES),
+        (torch.bfloat16, False, "kl", DIVERGENCE_BYTES),
+        (torch.float32, False, "likelihood", 4),
+        (torch.bfloat16, False, "likelihood", 6),
+    ],
+)
+def test_at_most_what_the_memory_plan_counts_of_a_piece_is_alive(dtype, trained, loss, bytes_a_logit, monkeypatch):
+    """Over several pieces, of which one must not wait for the next, and in the backward."""
+    words, width, places, piece = 1000, 4, 100, 40
+    monkeypatch.setattr(parts, "PIECE_LOGITS", piece * words)
+    draws = torch.Generator().manual_seed(3)
+    own, far = (
+        Head(torch.nn.Linear(width, words, bias=False, dtype=dtype).requires_grad_(learns), 1.0, None)
+        for learns in (trained, False)
+    )
+    states = torch.randn(places, width, generator=draws).to(dtype).requires_grad_()
+    other, every = states.detach() + 1, torch.arange(places)
+    with LargeTensors(piece * words // 2) as found:
+        if loss == "kl":
+            values = divergence_of(states, other, own, far if trained else None)
+        else:
+            values = target_logps_of(states, every, every, own)
+        values.sum().backward()
+    assert found.most_bytes == piece * words * bytes_a_logit

@@ -14,6 +14,9 @@ from lastresort.engine.forest import Row
 from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.loop.batches import TrainingItem, batch_of, completions, fingerprint, replayed
 from lastresort.train.loop.loop import StepSeen, total_steps, train
+from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import Processes
+from lastresort.train.loop.reference import Base, ReferenceStore
 from lastresort.train.settings import AdapterSettings, TrainSettings
 
 SMALL = AdapterSettings(r=4, alpha=8)
@@ -85,6 +88,21 @@ def test_a_run_in_pieces_ends_equal_to_an_uncut_one(settings: TrainSettings, tmp
         pieces += part
     assert [one.loss for one in pieces] == [one.loss for one in seen]
     same(weights(model), weights(whole))
+
+
+def test_the_output_layer_of_the_base_is_that_of_the_start_and_takes_no_memory_of_its_own(tmp_path: Path) -> None:
+    model = attach_adapter(tiny(), WHOLE, base_name="tiny")
+    base = Base(Policy(model, 64, Processes()), ReferenceStore(tmp_path / "run", "run", begun=False))
+    before = model.lm_head.weight.detach().clone()
+    with torch.no_grad():
+        model.lm_head.weight.add_(1)
+    (far,) = base.far_of(replayed(some_rows(1), held=True))
+    assert far is not None
+    assert far.head is not None
+    assert torch.equal(far.head.module.weight, before)
+    assert not far.head.module.weight.requires_grad
+    assert base._weights is not None
+    assert far.head.module.weight.data_ptr() in {tensor.data_ptr() for tensor in base._weights._kept.values()}
 
 
 def test_many_passes_change_nothing(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ WORDS = (
     "--optimizer",
     "--precision",
     "--sampler",
+    "--replay-loss",
     "--price",
     "--model",
 )

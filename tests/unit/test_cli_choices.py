@@ -28,6 +28,7 @@ VALUES = {
     "plan --optimizer": plan.OPTIMIZERS,
     "plan --precision": plan.PRECISIONS,
     "plan --sampler": plan.SAMPLERS,
+    "plan --replay-loss": plan.REPLAY_LOSSES,
     "climb --gate": GATES,
     "demo --gate": GATES,
     "study orpo-vs-dpo --gate": get_args(StudyGate),

@@ -20,7 +20,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
-from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of, workload
+from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of, planned_rung, workload
 from lastresort.evals.evidence.bar import items_against_bar
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
@@ -107,6 +107,24 @@ def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkey
     assert dry_run(task, gate="none").as_json()["missing"] == []
     monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: object())
     assert dry_run(task).as_json()["missing"] == []
+
+
+@pytest.mark.parametrize("rung", ["sft", "preference", "full"])
+def test_the_memory_of_a_rung_counts_replay_that_is_held_to_the_base(rung: str, tmp_path: Path) -> None:
+    """Where there is replay at all; the preferences are pairs."""
+    found = {}
+    for name, keys in {
+        "likelihood": {"replay": 0.1},
+        "kl": {"replay": 0.1, "replay_loss": "kl"},
+        "none": {"replay": 0, "replay_loss": "kl"},
+    }.items():
+        task = task_of(tmp_path, **{rung: keys})
+        planned = planned_rung(task, rung, workload(prepare(task), rung))
+        assert planned is not None
+        found[name] = planned
+    assert found["none"].memory == found["likelihood"].memory
+    more = {part.name for part in found["kl"].memory.parts} - {part.name for part in found["likelihood"].memory.parts}
+    assert more == {"divergence of replay", *(["weights of the start"] if rung == "full" else [])}
 
 
 def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> None:

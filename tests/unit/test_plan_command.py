@@ -161,6 +161,20 @@ def test_a_size_has_a_price_as_a_card_of_the_catalogue_has(
     assert document(monkeypatch, capsys, *words, "--price", "48GB=0.01")["cards"]["name"] != "48gb"
 
 
+def test_replay_that_is_held_to_the_base_takes_memory_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method, more in (("lora", "divergence of replay"), ("full", "weights of the start")):
+        words = ("--model", "qwen3-0.6b", "--method", method, "--gpu", "h100")
+        plain = document(monkeypatch, capsys, *words)
+        held = document(monkeypatch, capsys, *words, "--replay-loss", "kl")
+        assert (plain["setup"]["replay_loss"], held["setup"]["replay_loss"]) == ("likelihood", "kl")
+        plain_parts, held_parts = ({part["name"] for part in found["memory"]["parts"]} for found in (plain, held))
+        assert held_parts - plain_parts == {more}
+        assert held["memory"]["total_bytes"] > plain["memory"]["total_bytes"]
+        assert held["measuring"] == plain["measuring"]
+
+
 def test_what_does_not_fit_says_so_and_what_would(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +294,11 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
             "--mean-tokens: found 100, expected a number above what all rows share (500, --shared-tokens), and at most",
         ),
         (("--model", "qwen3-8b", "--mean-tokens", "0", "--rows", "10"), "--mean-tokens: found 0"),
+        (("--model", "qwen3-8b", "--replay-loss", "l2"), "--replay-loss"),
+        (
+            ("--model", "qwen3-8b", "--replay-loss", "kl", "--objective", "grpo"),
+            "--replay-loss: found kl with --objective",
+        ),
         (("--model", "qwen3-8b", "--price", "3"), "names no card"),
         (("--model", "qwen3-8b", "--picture", "plan.png"), "ends in .svg"),
     ],

@@ -10,12 +10,22 @@ import pytest
 from lastresort.errors import InputError
 from lastresort.hardware.cards import GIB, Card, card_named, cards_named
 from lastresort.hardware.find import shape_named
-from lastresort.hardware.plan.memory import NF4_BYTES, Memory, bytes_of_training_all, measuring_memory, training_memory
+from lastresort.hardware.plan.fit import PlannedTraining
+from lastresort.hardware.plan.memory import (
+    NF4_BYTES,
+    START,
+    Memory,
+    bytes_of_training_all,
+    measuring_memory,
+    training_memory,
+)
 from lastresort.hardware.plan.setup import SHARINGS, Cards, Setup
 from lastresort.hardware.shape import ModelShape
+from lastresort.types import ReplayLoss
 
 ONE = Cards(Card("roomy", 10_000 * GIB))
 LLAMA = shape_named("llama-3-8b")
+LOSSES: tuple[ReplayLoss, ...] = ("likelihood", "kl")
 
 # GiB on one card, batch 1, r 16 on q k v o, checkpointing on, as the design worked them out by hand. They are met within 3%
 # with the logits of a whole row in float32 (2,048 tokens of Llama 3: 2,048 x 128,256 x 4 bytes = 0.98 GiB), of which `train`
@@ -128,6 +138,41 @@ def test_logits_are_planned_in_pieces_of_the_engines_size() -> None:
     from lastresort.hardware.plan import memory as passing
 
     assert passing.PIECE_LOGITS == head.PIECE_LOGITS
+
+
+@pytest.mark.parametrize("compute", ["bfloat16", "float32"])
+@pytest.mark.parametrize("learning", ["sft", "dpo"])
+def test_the_divergence_of_replay_holds_three_numbers_a_logit(learning: Any, compute: Any) -> None:
+    """And the base's hidden states with their copy in a pass, which are as large as the model's with their gradient."""
+    setup = Setup("lora", learning=learning, row_tokens=512, compute=compute)
+    by_likelihood, by_divergence = (training_memory(LLAMA, replace(setup, replay_loss=loss), ONE) for loss in LOSSES)
+    added = [part for part in by_divergence.parts if part.name == "divergence of replay"]
+    assert [part for part in by_divergence.parts if part not in added][:-1] == list(by_likelihood.parts)[:-1]
+    each, states = setup.number_bytes, 2 * setup.rows * 512 * 4096 * setup.number_bytes
+    assert [part.per_card_bytes for part in added] == [8_000_000 * (12 - (4 if each == 4 else 6)) + states]
+
+
+def test_all_weights_that_are_held_to_the_base_are_kept_as_they_were() -> None:
+    """On each of several cards its share, and the output layer whole."""
+    setup = Setup("full", replay_loss="kl")
+    found = training_memory(LLAMA, setup, ONE)
+    assert found.of("weights", "gradients", "optimizer") == bytes_of_training_all(LLAMA.parameters, "kl")
+    assert bytes_of_training_all(LLAMA.parameters, "kl") == 20 * LLAMA.parameters
+    one, four = (
+        next(part for part in training_memory(LLAMA, setup, cards).parts if part.name == START)
+        for cards in (ONE, Cards(ONE.card, 4, "fsdp"))
+    )
+    assert one.per_card_bytes == 4 * LLAMA.parameters
+    assert four.per_card_bytes == LLAMA.parameters + 4 * 128_256 * 4096
+    assert START not in [part.name for part in training_memory(LLAMA, Setup("lora", replay_loss="kl"), ONE).parts]
+
+
+def test_the_start_is_held_for_the_whole_training_but_not_loaded_with_the_model() -> None:
+    by_likelihood, by_divergence = (
+        PlannedTraining(LLAMA, Setup("full", replay_loss=loss), ONE, 64, 64, 64) for loss in LOSSES
+    )
+    assert by_divergence.loaded_bytes == by_likelihood.loaded_bytes
+    assert by_divergence.least_bytes == by_likelihood.least_bytes + 4 * LLAMA.parameters
 
 
 def test_all_weights_take_sixteen_bytes_each() -> None:

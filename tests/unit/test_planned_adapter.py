@@ -14,7 +14,7 @@ from lastresort.spec.training import load_training
 from lastresort.train.adapters.adapters import ranks_of
 from lastresort.train.files.memory import plan_of_loaded, with_ranks
 from lastresort.train.files.model import name_model, room_of
-from lastresort.train.loop.batches import completions
+from lastresort.train.loop.batches import completions, replayed
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from tiny_model import save_tiny_model
 from train_support import training_file
@@ -44,6 +44,14 @@ def test_of_a_model_all_of_whose_weights_are_trained(tmp_path: Path) -> None:
     settings = TrainSettings(1e-3, adapter=AdapterSettings("none"))
     assert ranks_of(model) == {}
     assert plan_of_loaded(model, settings, ITEMS).setup.method == "full"
+
+
+def test_of_items_that_are_held_to_the_base(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(save_tiny_model(tmp_path / "model"))
+    general = [row for item in ITEMS for row in item.rows]
+    for held, loss in ((True, "kl"), (False, "likelihood")):
+        items = [*ITEMS, *replayed(general, held=held)]
+        assert plan_of_loaded(model, TrainSettings(1e-3), items).setup.replay_loss == loss
 
 
 def test_of_a_file_that_goes_on_from_an_adapter(tmp_path: Path) -> None:

@@ -80,16 +80,32 @@ def test_preferences_train_with_replay_held_to_the_base(given: list[object], run
     assert f"{reached.replay_rows} rows of replay held to the base" in search.in_words
 
 
-@pytest.mark.parametrize(("keys", "said"), [({}, []), ({"replay": 0}, []), ({"replay": 0.2}, [NothingReplayed()])])
-def test_a_reward_that_samples_all_says_so_where_the_file_asks_for_replay(
-    keys: dict[str, float], said: list[NothingReplayed], tmp_path: Path
+@pytest.mark.parametrize(
+    ("source", "keys", "said"),
+    [
+        ("reward", {}, []),
+        ("reward", {"replay": 0}, []),
+        ("reward", {"replay": 0, "replay_loss": "kl"}, []),
+        ("reward", {"replay": 0.2}, [NothingReplayed(True)]),
+        ("reward", {"replay_loss": "kl"}, [NothingReplayed(True)]),
+        ("reward", {"replay_prompts": "wide"}, [NothingReplayed(True)]),
+        ("file", {}, []),
+        ("file", {"replay": 0, "replay_loss": "kl"}, []),
+        ("file", {"replay_loss": "kl"}, [NothingReplayed(False)]),
+        ("file", {"replay_weight": 2}, [NothingReplayed(False)]),
+    ],
+)
+def test_keys_of_replay_that_change_nothing_are_named(
+    source: Any, keys: dict[str, Any], said: list[NothingReplayed], tmp_path: Path
 ) -> None:
+    """Not where the share of replay is set to nothing."""
     found: list[NothingReplayed] = []
     training: Any = object.__new__(PreferenceTraining)
     training._bench = SimpleNamespace(
         task=load_task(tiny_task(tmp_path, preference=keys)), say=lambda rung, note: found.append(note)
     )
-    training._rung, training._plan = "preference", PreferencePlan("grpo", "reward", on_sft=False)
+    objective: Any = "grpo" if source == "reward" else "dpo"
+    training._rung, training._plan = "preference", PreferencePlan(objective, source, on_sft=False)
     assert not training._replay().examples
     assert found == said
 

@@ -14,6 +14,7 @@ from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import prepare
 from lastresort.records.events.search import RungPlanned
 from lastresort.records.record import Record
+from lastresort.records.rungs import TooLarge
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason, rows_a_step, too_large
 from lastresort.rungs.supervised.sft import SftRung, outdates_weights
 from lastresort.spec.task import Task, load_task
@@ -90,6 +91,8 @@ def test_a_model_whose_weights_gradients_and_optimizer_do_not_fit_is_refused() -
     assert in_words(too_large(gib, 15 * gib)) == (
         "training all 1.07 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB"
     )
+    assert too_large(gib, 20 * gib + 1, "kl") is None
+    assert too_large(gib, 20 * gib, "kl") == TooLarge(gib, 20 * gib, 20 * gib)
     assert too_large(None, gib) is None
     assert too_large(gib, None) is None
 

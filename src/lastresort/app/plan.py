@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lastresort.errors import InputError
 from lastresort.hardware.plan.setup import SHARINGS
+from lastresort.types import ReplayLoss
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.document import PlanDocument
@@ -24,6 +25,7 @@ OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
 TARGETS: tuple[Literal["attention", "all-linear"], ...] = ("attention", "all-linear")
 OPTIMIZERS: tuple[Literal["adamw", "paged_adamw_8bit"], ...] = ("adamw", "paged_adamw_8bit")
 PRECISIONS: tuple[Literal["auto", "bfloat16", "float32"], ...] = ("auto", "bfloat16", "float32")
+REPLAY_LOSSES: tuple[ReplayLoss, ...] = get_args(ReplayLoss)
 SAMPLERS: tuple[Literal["engine", "same-gpus", "other-gpus"], ...] = ("engine", "same-gpus", "other-gpus")
 
 
@@ -54,6 +56,7 @@ class PlanRequest:
     second_model: bool = False
     sampler: str = "engine"
     answer_tokens: int = 256
+    replay_loss: str = "likelihood"
     price: Sequence[str] = ()
     prices: Path | None = None
 
@@ -185,6 +188,14 @@ def _setup(request: PlanRequest) -> Setup:
     compute = one_of("--precision", request.precision, PRECISIONS)
     sampler = one_of("--sampler", request.sampler, SAMPLERS)
     method = one_of("--method", request.method, METHODS)
+    replay_loss = one_of("--replay-loss", request.replay_loss, REPLAY_LOSSES)
+    if learning == "grpo" and replay_loss == "kl":
+        raise InputError(
+            "found kl with --objective grpo, which trains on its own samples only",
+            where="--replay-loss",
+            expected="likelihood",
+            remedy="Leave it out.",
+        )
     return Setup(
         "lora" if method == "auto" else method,
         learning=learning,
@@ -199,6 +210,7 @@ def _setup(request: PlanRequest) -> Setup:
         sampler=sampler,
         new_tokens=request.answer_tokens,
         reference="second model" if request.second_model else "adapter off",
+        replay_loss=replay_loss,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from lastresort.app.plan import METHODS, OBJECTIVES, OPTIMIZERS, PRECISIONS, SAMPLERS, TARGETS
+from lastresort.app.plan import METHODS, OBJECTIVES, OPTIMIZERS, PRECISIONS, REPLAY_LOSSES, SAMPLERS, TARGETS
 from lastresort.cli.options import names_a_task
 from lastresort.errors import InputError
 from lastresort.hardware.plan.setup import SHARINGS
@@ -47,6 +47,9 @@ def plan_command(
         help="grpo: what samples the answers. same-gpus or other-gpus: a vLLM server there.",
     ),
     answer_tokens: int = Option(256, "--answer-tokens", help="Longest answer in tokens, when sampled or measured."),
+    replay_loss: str = Option(
+        "likelihood", "--replay-loss", metavar="|".join(REPLAY_LOSSES), help="kl: replay rows are held to the base."
+    ),
     price: list[str] = Option([], "--price", metavar="USD|CARD=USD", help="Price per hour of --gpu, or of CARD."),
     prices: Path | None = Option(None, "--prices", help="File of prices per hour, one CARD: USD per line."),
     picture: Path | None = Option(None, "--picture", help="Draw the memory, part by part, to this .svg file."),
@@ -77,7 +80,7 @@ def plan_command(
         model, method=method, objective=objective, gpu=gpu, sharing=sharing, tokens=tokens, mean_tokens=mean_tokens,
         shared_tokens=shared_tokens, rows=rows, epochs=epochs, batch=batch, checkpointing=checkpointing, r=r, target=target,
         optimizer=optimizer, precision=precision, second_model=second_model, sampler=sampler, answer_tokens=answer_tokens,
-        price=price, prices=prices,
+        replay_loss=replay_loss, price=price, prices=prices,
     )  # fmt: skip
     found = make_plan(request)
     if picture is not None:

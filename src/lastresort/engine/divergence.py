@@ -73,12 +73,15 @@ def divergence_of(states: Tensor, far: Tensor, head: Head, far_head: Head | None
 
 
 def _divergence(states: Tensor, far: Tensor, head: Head, far_head: Head) -> Tensor:
-    logits = head.logits(states)
     with torch.no_grad():
-        other = far_head.logits(far.to(states.dtype))
-        wanted = torch.log_softmax(other.to(wide_dtype(other.dtype)), -1)
-    found = torch.log_softmax(logits.to(wide_dtype(logits.dtype)), -1)
-    return -(wanted.exp() * (wanted - found)).sum(-1)
+        wanted = _logps(far_head, far.to(states.dtype))
+    apart = wanted - _logps(head, states)
+    return -apart.mul_(wanted.exp_()).sum(-1)
+
+
+def _logps(head: Head, states: Tensor) -> Tensor:
+    logits = head.logits(states)
+    return torch.log_softmax(logits.to(wide_dtype(logits.dtype)), -1)
 
 
 class FrozenHeadDivergence(torch.autograd.Function):
@@ -101,12 +104,14 @@ class FrozenHeadDivergence(torch.autograd.Function):
             other = torch.log_softmax(head.shape(linear(far[piece], weight, bias).to(wider)), -1)
             q = other.exp()
             found[piece] = -other.sub_(own).mul_(q).sum(-1)
-            if gradient is None:
-                continue
-            apart = q.sub_(own.exp_()).mul_(head.scale)
-            if slope is not None:
-                apart.mul_(slope)
-            torch.mm(apart.to(weight.dtype), weight, out=gradient[piece])
+            del other
+            if gradient is not None:
+                apart = q.sub_(own.exp_()).mul_(head.scale)
+                if slope is not None:
+                    apart.mul_(slope)
+                torch.mm(apart.to(weight.dtype), weight, out=gradient[piece])
+                del apart
+            del own, q, slope
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return found

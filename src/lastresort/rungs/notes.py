@@ -64,7 +64,10 @@ class ModelLeftOff:
 
 @dataclass(frozen=True, slots=True)
 class NothingReplayed:
-    """`preference.replay` is set, and GRPO trains on its own samples alone."""
+    """The task file sets keys of `preference` about replay, and either GRPO trains on its own samples alone, or the share of replay
+    is not among them."""
+
+    samples: bool
 
 
 @dataclass(frozen=True, slots=True)

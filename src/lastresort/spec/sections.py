@@ -24,7 +24,7 @@ from lastresort.spec.values import (
     refuse_unknown_keys,
     unknown_name,
 )
-from lastresort.types import ReasoningEffort, ReplayPrompts
+from lastresort.types import ReasoningEffort, ReplayLoss, ReplayPrompts
 
 PREFIX = "lm_eval:"  # of a task of lm-eval
 Margins = dict[str, float | Literal["skip"]]
@@ -46,7 +46,6 @@ def not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
 Rates = Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
 Counts = Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
 Replay = Annotated[float, NumberBounds(at_least=0, at_most=0.5)]
-ReplayLoss = Literal["likelihood", "kl"]
 AutoOrCount = Annotated[int | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=1, whole=True))]
 
 

@@ -11,6 +11,7 @@ from lastresort.hardware.cards import PriceKind
 from lastresort.hardware.plan.memory import Kind, Memory
 from lastresort.hardware.plan.setup import Learning, Method, Sharing
 from lastresort.records.document import Count, JsonDocument
+from lastresort.types import ReplayLoss
 
 AS_ASKED = "as asked"  # why this method, where the user named it
 
@@ -47,6 +48,7 @@ class PlannedSetup(JsonDocument):
     rows_at_once: Count
     measured_at_once: int | None
     new_tokens: Count
+    replay_loss: ReplayLoss
     number_bytes: Count
     why: str
 

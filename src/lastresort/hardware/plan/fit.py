@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lastresort.hardware.plan.memory import (
+    START,
     Kind,
     Memory,
     measured_at_once,
@@ -164,8 +165,9 @@ class PlannedTraining:
     def loaded_bytes(self) -> int:
         """What is in memory before the first step: the model, what is trained of it, and the libraries."""
         memory = self.memory
-        libraries = sum(part.per_card_bytes for part in memory.parts if part.name in ("libraries", "CUDA context"))
-        return memory.of("weights", "adapters") + libraries
+        named = {part.name: part.per_card_bytes for part in memory.parts}
+        libraries = named.get("libraries", 0) + named.get("CUDA context", 0)
+        return memory.of("weights", "adapters") - named.get(START, 0) + libraries
 
     def room_below(self, free_bytes: int | None) -> int:
         """The room to plan for after running out of memory: the plan was too low, or others took the free memory."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from lastresort.hardware.plan.setup import Cards, Method, Setup
 from lastresort.hardware.shape import Linear, ModelShape
+from lastresort.types import ReplayLoss
 
 Kind = Literal[
     "weights", "adapters", "gradients", "optimizer", "activations", "buffers", "logits", "cache", "context", "server"
@@ -155,6 +156,8 @@ def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     yield from weights(shape, setup, cards)
     if setup.needs_second_model:
         yield _reference(shape, setup, cards)
+    if setup.keeps_start:
+        yield _start(shape, cards)
     yield from _trained(shape, setup, cards)
 
 
@@ -190,9 +193,10 @@ def trained_parameters(shape: ModelShape, setup: Setup) -> int:
     return shape.parameters if setup.trains_all else shape.adapter_parameters(setup.r, setup.target)
 
 
-def bytes_of_training_all(parameters: int) -> int:
-    """Weights, gradients and AdamW's state in full fine-tuning; activations come on top."""
-    return (2 * TRAINED_BYTES + MOMENTS_BYTES["adamw"]) * parameters
+def bytes_of_training_all(parameters: int, replay_loss: ReplayLoss = "likelihood") -> int:
+    """Weights, gradients and AdamW's state in full fine-tuning, with kl also the weights of the start; activations come on top."""
+    weights = 2 if replay_loss == "kl" else 1
+    return ((weights + 1) * TRAINED_BYTES + MOMENTS_BYTES["adamw"]) * parameters
 
 
 def _inside_bytes(shape: ModelShape, method: Method, number_bytes: int) -> int:
@@ -217,6 +221,18 @@ def _reference(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
     size, pieces = weight_bytes(shape, frozen, 2), cards.share("weights")
     formula = f"a second, frozen model: {billions(shape.parameters)} in {'NF4' if frozen == 'qlora' else '16 bits'}"
     return MemoryTerm("weights", "reference", size // pieces, formula + cut(pieces), "as requested")
+
+
+START = "weights of the start"
+
+
+def _start(shape: ModelShape, cards: Cards) -> MemoryTerm:
+    """While the base answers, the trained weights are copied too, but there are no gradients then, which are as large."""
+    pieces, whole = cards.share("weights"), TRAINED_BYTES * shape.vocabulary * shape.hidden
+    size = TRAINED_BYTES * shape.parameters // pieces + (whole if pieces > 1 else 0)
+    formula = f"the base that replay is held to: {billions(shape.parameters)} x {TRAINED_BYTES} bytes{cut(pieces)}"
+    alone = ", its output layer whole on every card" if pieces > 1 else ""
+    return MemoryTerm("weights", START, size, formula + alone, "replay by divergence")
 
 
 def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
@@ -253,6 +269,7 @@ def billions(count: float) -> str:
 
 GIB = 1 << 30
 PIECE_LOGITS = 8_000_000  # logits alive at once, as in engine/parts.py, which a test compares
+DIVERGENCE_BYTES = 12  # a logit: log-probabilities of both models and the base's probabilities, in float32
 # Of a card, assumed; of a processor fitted by benchmarks/plan_memory.py to half of its runs (docs/plan.md).
 CONTEXT_BYTES, LIBRARIES_BYTES = int(0.7 * GIB), int(0.55 * GIB)
 ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.09  # of temporary memory
@@ -295,6 +312,12 @@ def logits(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     yield MemoryTerm(
         "logits", "logits", alive * each + states, formula, "never all at once: in chunks, as `train` does"
     )
+    if setup.replay_loss == "kl":
+        formula = (
+            f"{alive / 1e6:,.3g} million at a time x {DIVERGENCE_BYTES - each} bytes more, and the base's hidden states"
+        )
+        size = alive * (DIVERGENCE_BYTES - each) + states
+        yield MemoryTerm("logits", "divergence of replay", size, formula, "a pass of rows of replay")
 
 
 def summed(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:

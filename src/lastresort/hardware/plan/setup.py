@@ -7,6 +7,7 @@ from typing import Literal
 
 from lastresort.errors import InputError
 from lastresort.hardware.cards import Card
+from lastresort.types import ReplayLoss
 
 Method = Literal["full", "lora", "qlora"]
 Learning = Literal["sft", "dpo", "grpo"]
@@ -27,7 +28,7 @@ class Setup:
     grpo, the model with its adapter off, or a second model. sampler: of grpo: the engine, a vLLM server on the same cards, or
     one elsewhere. rows_at_once: answers decoded together in grpo; measured_at_once: when answers are measured, None for as many as
     a climb takes of a model of this shape. new_tokens: the
-    longest answer, a part of row_tokens.
+    longest answer, a part of row_tokens. replay_loss: kl where rows of replay are held to the base's distribution.
     Raises InputError for contradictions.
     """
 
@@ -48,6 +49,7 @@ class Setup:
     rows_at_once: int = 64
     measured_at_once: int | None = None
     new_tokens: int = 256
+    replay_loss: ReplayLoss = "likelihood"
 
     def __post_init__(self) -> None:
         at_once = (self.batch, self.rows_at_once, self.measured_at_once or 1, self.group_size)
@@ -90,6 +92,11 @@ class Setup:
     def needs_second_model(self) -> bool:
         """Only on request: in full fine-tuning the reference answers before the first step, and its log-probabilities are kept."""
         return self.learning != "sft" and self.reference == "second model"
+
+    @property
+    def keeps_start(self) -> bool:
+        """Where replay is held to the base and this is not the model with its adapter off."""
+        return self.replay_loss == "kl" and self.trains_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
 from lastresort.rungs.supervised.milder import trained_candidate
 from lastresort.rungs.supervised.replay_rows import replay_size
-from lastresort.rungs.supervised.sft import REPLAY_ROW_TOKENS, SftRung, forecast_of_replay
+from lastresort.rungs.supervised.sft import REPLAY_ROW_TOKENS, SftRung, forecast_of_replay, planned_replay_loss
 from lastresort.rungs.tuning import choose_on_dev, constrain, on_dev, recorded_rendering
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
@@ -109,7 +109,8 @@ class PreferenceRung:
             setup = adapter_setup(task, longest, learning="grpo", group_size=size, new_tokens=work.max_new_tokens)
             return RungSetup(setup, longest, course.batch_size * size)
         pairs = plan.objective in ("dpo", "orpo")
-        setup = adapter_setup(task, row_tokens, learning="dpo" if pairs else "sft")
+        loss = planned_replay_loss(task.preference)
+        setup = adapter_setup(task, row_tokens, learning="dpo" if pairs else "sft", replay_loss=loss)
         return RungSetup(setup, (2 if pairs else 1) * row_tokens, course.batch_size)
 
     def search(self, bench: Workbench) -> Search | GivenUp:

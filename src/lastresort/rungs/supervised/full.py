@@ -42,6 +42,7 @@ from lastresort.rungs.supervised.sft import (
     LEAST_ROWS,
     REPLAY_ROW_TOKENS,
     forecast_of_replay,
+    planned_replay_loss,
     stale_reason,
     tuned_system,
 )
@@ -56,7 +57,7 @@ from lastresort.rungs.tuning import (
 from lastresort.spec.sections import FullSettings
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Example
+from lastresort.types import Example, ReplayLoss
 
 ROW_TOKENS, BATCH = 512, 4
 TOO_HIGH = 1.1  # times what was measured is what the plan of this training said at most
@@ -208,7 +209,8 @@ class FullRung:
         )
 
     def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
-        setup = Setup("full", row_tokens=row_tokens, checkpointing=False, compute="float32")
+        loss = planned_replay_loss(task.full)
+        setup = Setup("full", row_tokens=row_tokens, checkpointing=False, compute="float32", replay_loss=loss)
         return RungSetup(setup, row_tokens, task.full.batch_size)
 
     def search(self, bench: Workbench) -> Search:
@@ -266,14 +268,17 @@ def lack_of_memory(task: Task, train: Sequence[Example]) -> LacksMemory | None:
     """Why all weights cannot be trained here, by a count of bytes or by the plan; None where they may fit, or it is not known."""
     memory = machine_memory_bytes()
     together = None if memory is None else cards_of_training(task) * memory
-    return too_large(parameter_count(task.tuned_model, task.folder), together) or smallest_pass_too_large(task, train)
+    parameters = parameter_count(task.tuned_model, task.folder)
+    return too_large(parameters, together, planned_replay_loss(task.full)) or smallest_pass_too_large(task, train)
 
 
-def too_large(parameters: int | None, memory_bytes: int | None) -> TooLarge | None:
+def too_large(
+    parameters: int | None, memory_bytes: int | None, replay_loss: ReplayLoss = "likelihood"
+) -> TooLarge | None:
     """Why all weights cannot be trained in this memory, None where they may fit or it is not known. Activations come on top."""
     if parameters is None or memory_bytes is None:
         return None
-    needed = bytes_of_training_all(parameters)
+    needed = bytes_of_training_all(parameters, replay_loss)
     return None if needed < memory_bytes else TooLarge(parameters, needed, memory_bytes)
 
 
@@ -288,7 +293,8 @@ def smallest_pass_too_large(task: Task, train: Sequence[Example]) -> SmallestPas
     longest = max(estimated_tokens(row.input_text) + estimated_tokens(row.output) for row in train)
     tokens = estimated_tokens(task.about) + longest
     tokens = tokens if shape.context_tokens is None else min(tokens, shape.context_tokens)
-    setup = Setup("full", row_tokens=tokens, checkpointing=True, compute="float32")
+    loss = planned_replay_loss(task.full)
+    setup = Setup("full", row_tokens=tokens, checkpointing=True, compute="float32", replay_loss=loss)
     planned = PlannedTraining(shape, setup, Cards(card), tokens, tokens, tokens)
     count = 1 if card.is_cpu or base_beyond_card(planned) else cards_of_training(task)
     if count > 1:

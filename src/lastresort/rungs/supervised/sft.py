@@ -23,11 +23,11 @@ from lastresort.rungs.supervised.rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.replay_rows import replay_size
 from lastresort.rungs.supervised.training import KEPT_SCALES, KEPT_SHARES, SupervisedTraining, kept_epochs
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
-from lastresort.spec.sections import FullSettings, PreferenceSettings, ReplayLoss, SftSettings
+from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
 from lastresort.spec.task import Pace, Task
 from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example
+from lastresort.types import Decoding, Example, ReplayLoss
 
 PACES: tuple[Pace, ...] = get_args(Pace)  # from never to daily
 
@@ -100,7 +100,8 @@ class SftRung:
         return answering("a call", work.machine, 1, prompt, 0, work.output_tokens)
 
     def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
-        return RungSetup(adapter_setup(task, row_tokens), row_tokens, task.sft.batch_size)
+        setup = adapter_setup(task, row_tokens, replay_loss=planned_replay_loss(task.sft))
+        return RungSetup(setup, row_tokens, task.sft.batch_size)
 
     def search(self, bench: Workbench) -> Search:
         task = bench.task
@@ -150,6 +151,11 @@ def forecast_of_replay(
     """What the base answers, and its passes."""
     answered = answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
     return answered + forecast_of_base(section.replay_loss, machine, n, epochs)
+
+
+def planned_replay_loss(section: SftSettings | FullSettings | PreferenceSettings) -> ReplayLoss:
+    """That of a training by this section, as the memory plan sees it: without replay none takes more."""
+    return section.replay_loss if section.replay else "likelihood"
 
 
 def forecast_of_base(loss: ReplayLoss, machine: Machine, n: int, epochs: float) -> Forecast:

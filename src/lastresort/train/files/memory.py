@@ -109,7 +109,8 @@ def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bf
         compute=compute,
     )
     if not isinstance(source, SampledGroups):
-        return setup
+        items = source if isinstance(source, Sequence) else source.items
+        return replace(setup, replay_loss="kl" if any(item.held for item in items) else "likelihood")
     return replace(
         setup,
         group_size=source.settings.group_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,19 @@ class StartWeights:
     def restore(self) -> None:
         """Put the model back to its start."""
         self._put(self._kept)
+
+    def frozen(self, module: torch.nn.Module) -> torch.nn.Module:
+        """A part of the model as it was at its start, whole in every process; it shares the weights kept here, where these are
+        whole and on its device."""
+        names = {parameter: name for name, parameter in trainable(self._model)}
+        weights = {
+            id(parameter): torch.nn.Parameter(
+                whole(self._kept[names[parameter]] if parameter in names else parameter.detach()).to(parameter.device),
+                False,
+            )
+            for parameter in module.parameters()
+        }
+        return copy.deepcopy(module, weights)
 
     @contextmanager
     def inside(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ step. Its hidden states are computed for each batch, so that nothing has to be k
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from torch import Tensor
 from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_units
 from lastresort.engine.logp import target_states
-from lastresort.engine.parts import Head, take_apart, whole
+from lastresort.engine.parts import Head, take_apart
 from lastresort.errors import DataError, InputError
 from lastresort.records.atomic import disk_errors, replace_file
 from lastresort.train.adapters.adapters import adapters_in_base_precision, in_16_bits, is_adapter, trainable
@@ -175,12 +174,6 @@ def _read(path: Path, run: str, begun: bool, like: Mapping[str, Tensor] | None =
     return None
 
 
-def _whole_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """Frozen, in every process, also of a module in shards."""
-    weights = {id(p): torch.nn.Parameter(whole(p.detach()).clone(), False) for p in module.parameters()}
-    return copy.deepcopy(module, weights)
-
-
 class Base:
     """What the rows of held items are compared with."""
 
@@ -192,8 +185,7 @@ class Base:
             self._weights = reference_weights(policy, store)
             head = take_apart(policy.model).head
             if any(parameter.requires_grad for parameter in head.module.parameters()):
-                with self._weights.inside():
-                    self._head = replace(head, module=_whole_copy(head.module))
+                self._head = replace(head, module=self._weights.frozen(head.module))
 
     def far_of(self, items: Sequence[TrainingItem]) -> list[Far | None]:
         """Of each item the base at its targets, None for an item that is not held. Every process calls this alike, each with the

@@ -18,6 +18,7 @@ from lastresort.app.plan import (
     OBJECTIVES,
     OPTIMIZERS,
     PRECISIONS,
+    REPLAY_LOSSES,
     SAMPLERS,
     TARGETS,
     PlanRequest,
@@ -89,6 +90,7 @@ FIELDS = (
     PlanField("checkpointing", "Checkpointing", "on", ("on", "off")),
     PlanField("sharing", "Several cards share by", "fsdp", SHARINGS),
     PlanField("sampler", "GRPO samples in", "engine", SAMPLERS),
+    PlanField("replay_loss", "Loss of replay rows", "likelihood", REPLAY_LOSSES),
     PlanField("price", "USD per hour of the card", ""),
 )
 _WHOLE = ("tokens", "rows", "batch", "r", "answer_tokens", "shared_tokens")
@@ -148,6 +150,7 @@ def request_of(values: Mapping[str, str]) -> PlanRequest:
         optimizer=values["optimizer"],
         precision=values["precision"],
         sampler=values["sampler"],
+        replay_loss=values["replay_loss"],
         price=(values["price"],) if values["price"] else (),
         tokens=whole["tokens"],
         rows=whole.get("rows"),
