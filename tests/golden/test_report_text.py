@@ -13,10 +13,16 @@ from lastresort.records.decision import RunView
 from lastresort.records.events.base import Stage
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import BarTest
+from lastresort.records.reasons import PromptingLeftOut
+from lastresort.records.record import Record
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
+from lastresort.report.html import page
 from lastresort.report.markdown import markdown, sentence
+from lastresort.report.notebook import ladder_html
+from lastresort.report.story import gather
 from lastresort.report.terminal import ladder_table, progress_bar, run_at_work, sparkline, strip
+from lastresort.report.words.answer import of_reason
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.next_step import next_step
 from lastresort.report.words.progress import forecast_line, limit_line, long_rung_line, rate_line
@@ -219,6 +225,19 @@ def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) ->
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert f"What would change this answer:\n\n- {decision.would_change[0].text}" in markdown(decision)
     assert "would change" not in markdown(remade(decision, would_change=[]))
+
+
+def test_a_prompt_that_was_not_tested_is_said_directly_below_the_answer(tmp_path: Path) -> None:
+    decision, reason = read_decision(make(tmp_path / "run", "sft-met")), of_reason(PromptingLeftOut())
+    found = remade(decision, reasons=[reason.as_json()])
+    assert lines_of(printed(found, 200))[1] == markdown(found).split("\n\n")[2] == reason.text
+    said = reason.text.replace("'", "&#39;")
+    assert said in ladder_html(found)
+    assert reason.text not in printed(decision, 200) + markdown(decision)
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        header, _, why = page(gather(record, found)).partition("</header>")
+    assert f'<div class="note"><p>{said}</p></div>' in header
+    assert f"<li>{said}</li>" in why
 
 
 def test_a_key_or_a_command_in_a_sentence_is_code_in_markdown() -> None:

@@ -104,6 +104,7 @@ def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkey
     (told,) = found["missing"]
     assert "The gate asks lm_eval:mmlu and lm_eval:gsm8k, and lm-eval is not installed" in told
     assert told in shown(found)
+    assert "Prompting alone is not tested against the bar: the task's ladder leaves it out" in shown(found)
     assert dry_run(task, gate="none").as_json()["missing"] == []
     monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: object())
     assert dry_run(task).as_json()["missing"] == []

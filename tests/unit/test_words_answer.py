@@ -277,6 +277,10 @@ REASONS: list[tuple[value.Reason, str]] = [
             "its answer. That is fair only if production questions are in the documents, too."
         ),
     ),
+    (
+        value.PromptingLeftOut(),
+        "Prompting alone is not tested against the bar: the task's ladder leaves it out, so a cheaper system may be enough.",
+    ),
     (value.NotGated(), "No gate was run: what else tuning changed was not measured."),
     (value.KeyIgnored("limits.gpu", "t4"), "limits.gpu: t4 has no effect in this version."),
     (
@@ -355,6 +359,7 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
         value.LowerBar("prompting", 0.6, 0.8),
         value.HigherBar("sft", 0.82),
         value.SkippedRung("retrieval", statement("no knowledge")),
+        value.PromptingLeftOut(),
         value.RestOfLadder(("full",), on_ladder=True),
         value.NewerModel(),
         value.ChangedDocuments(),

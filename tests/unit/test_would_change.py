@@ -79,6 +79,15 @@ def test_where_nothing_meets_the_bar_the_untried_rungs_are_named() -> None:
     assert "Rungs left out of the task's `ladder`: preference, full." in found
 
 
+def test_prompting_that_the_ladder_leaves_out_is_named_once_whatever_won() -> None:
+    rules, left_out = Rules(("sft",), 0.7), "Prompting alone, if it meets the bar with this model. The task's `ladder` leaves it out."
+    assert left_out in said(judged("sft", "MET", 0.75, 0.99), rules=rules)
+    none_won = said(judged("sft", "NOT_MET", 0.1, 0.3), rules=rules)
+    assert left_out in none_won
+    assert "Rungs left out of the task's `ladder`: retrieval, preference, full." in none_won
+    assert left_out not in said(judged("prompting", "NOT_MET", 0.1, 0.3))
+
+
 def test_an_untried_rung_that_does_not_apply_says_why() -> None:
     rules, outcomes = Rules(RULES.ladder, 0.7, until="prompting"), [judged("prompting", "NOT_MET", 0.1, 0.3)]
     few = {"sft": statement("16 training rows, expected at least 50")}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lastresort.ladder import PROMPT_RUNG
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
-from lastresort.report.words.answer import of_left_out
+from lastresort.report.words.answer import LEAVES_OUT_PROMPTING, of_left_out
 from lastresort.report.words.progress import limit_line
 from lastresort.report.words.verdicts import error_rate, shared_error
 from lastresort.report.words.wording import count, counted, duration, forecast_figures, listed, round_percent, spaced
@@ -173,7 +174,7 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
     """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative. quick: how that
     is called where somebody reads it.
     """
-    notes = []
+    notes = [] if any(rung.name == PROMPT_RUNG for rung in found.rungs) else [LEAVES_OUT_PROMPTING]
     for rung in found.rungs:
         if rung.forecast is None:
             why = "it does not apply" if rung.skipped_because is None else rung.skipped_because.text
