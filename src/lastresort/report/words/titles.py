@@ -71,6 +71,17 @@ def of_rung(name: str, entry: RungView | None, bar: float) -> str:
     return f"{rung} scores {score}, {side} the bar, but is undecided{gated}"
 
 
+def untested(entry: RungView) -> str:
+    """How far a rung came that was neither tested nor skipped, as a clause: its choice, or the best of those on most dev items."""
+    measured = [one for one in entry.candidates if one.dev.n]
+    leading = [one for one in measured if one.name == entry.chosen] or measured
+    if not leading:
+        return "has not been tested"
+    best = max(leading, key=lambda one: (one.dev.n, one.dev.score))
+    of_items = f"{percent(best.dev.score)} of {counted(best.dev.n, 'item')}"
+    return f"has not been tested; best so far on dev: {best.name}, {of_items}"
+
+
 def of_ladder(decision: RunView) -> str:
     bar = round_percent(decision.bar)
     tested = {rung.name: rung.test.verdict for rung in decision.rungs if rung.test is not None}
