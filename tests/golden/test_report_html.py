@@ -348,11 +348,14 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "undecided")
     assert "PROVISIONAL" in page.text
     assert (
-        "About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items in all."
-        in page.text
+        "Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability if the score seen is the "
+        "true one." in page.text
     )
     assert "The test has come 12% of the way." in page.text
-    assert "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar." in page.text
+    assert (
+        "at least 74.1%, at 99.2% confidence: a limit, read after seeing the score, not the test of a new bar."
+        in page.text
+    )
     assert "which includes the bar of 80%" in page.text
     said = "Next: label about 1,090 fresh items and go on with the same test: "
     assert f"{said}lastresort climb task.yaml --resume runs/run --more FILE" in page.text

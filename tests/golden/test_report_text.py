@@ -76,19 +76,19 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
     assert (
-        "prompting is undecided. About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items "
-        "in all." in text
+        "prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "if the score seen is the true one." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
     assert next_step(decision) == said
 
 
 FAR = (
-    "The test has come 12% of the way. Probability of each verdict if the test goes on, allowing for luck in this score: with 150 "
-    "fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
-    "The highest bar that could be claimed now, at 99.2% confidence, "
-    "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar. The interval starts lower, at 72.4%, because "
-    "it must hold after every item; this limit is the best one over all steps."
+    "The test has come 12% of the way. But the score seen may be luck. Allowing for that, the probability of each verdict is, "
+    "with 150 fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
+    "You may already claim a true score of at least 74.1%, at 99.2% confidence: a limit, read after seeing the score, not the test "
+    "of a new bar. The interval starts lower, at 72.4%. Both are valid: the interval must hold after every item, and this limit is "
+    "the best one over all steps."
 )
 
 
@@ -109,7 +109,7 @@ def test_an_open_verdict_far_from_any_says_so(tmp_path: Path) -> None:
     text = " ".join(printed(RunView.model_validate(decision)).split())
     assert "The test has come less than 10% of the way." in text
     assert (
-        "with 150 fresh items (as many again), MET under 1% and NOT MET over 99%. No bar could be claimed now at 95.0%"
+        "with 150 fresh items (as many again), MET under 1% and NOT MET over 99%. No score can be claimed now at 95.0%"
         in text
     )
 
@@ -216,8 +216,8 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert (
-        "- prompting is undecided. About 1,090 fresh items would decide it with 80% probability if the score holds"
-        in text
+        "- prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "if the score seen is the true one." in text
     )
 
 

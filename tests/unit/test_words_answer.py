@@ -198,7 +198,7 @@ REASONS: list[tuple[value.Reason, str]] = [
         value.RungResult("sft", "lora", UNDECIDED, 0.8),
         (
             "sft: lora scored 78% on 300 of 300 test items (interval 70% to 86%), below the bar of 80%, but "
-            "undecided: about 900 test items would decide it with 80% probability if the score holds."
+            "undecided: about 900 test items would decide it with 80% probability if the score seen is the true one."
         ),
     ),
     (
