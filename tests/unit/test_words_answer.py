@@ -281,6 +281,11 @@ REASONS: list[tuple[value.Reason, str]] = [
         value.PromptingLeftOut(),
         "Prompting alone is not tested against the bar: the task's ladder leaves it out, so a cheaper system may be enough.",
     ),
+    (
+        value.ExamplesForecast("sft", 0.83, (0.66, 0.95), 0.75, CannotTell("TOO_WIDE", 29)),
+        "sft: this training cannot tell how much more examples would help: over 29 batches the loss varies too much to say how it "
+        "would go on.",
+    ),
     (value.NotGated(), "No gate was run: what else tuning changed was not measured."),
     (value.KeyIgnored("limits.gpu", "t4"), "limits.gpu: t4 has no effect in this version."),
     (

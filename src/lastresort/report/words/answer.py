@@ -281,7 +281,7 @@ def _no_curve(found: CannotTell) -> str:
         case "OTHER_FORM":
             return f"over {found.batches} batches the loss follows no curve that could be continued"
         case "TOO_WIDE":
-            return f"its {found.batches} batches fit curves that soon diverge"
+            return f"over {found.batches} batches the loss varies too much to say how it would go on"
 
 
 def of_too_long(n: int) -> str:

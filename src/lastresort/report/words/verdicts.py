@@ -27,7 +27,10 @@ def shared_error(shares: Mapping[str, float]) -> str:
     whole = f"{100 * sum(shares.values()):.3g}%"
     if len(shares) == 1:
         return f"The test of {rung_in_prose(*shares)} has the whole error rate of {whole}."
-    return f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
+    split = f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
+    if any(" " in test for test in shares):
+        return f"{split} A repair is a milder version of a tuned model that the gate did not clear."
+    return split
 
 
 def error_rate(rate: float) -> str:
