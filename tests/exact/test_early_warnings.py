@@ -267,6 +267,6 @@ def test_an_alarm_is_raised_beyond_the_thresholds_alone(changes: dict[str, float
 
 def test_the_newest_figures_are_told() -> None:
     assert summary([{"step": 0, "kl_general": 9.0}, {**POINT, "kl_general": -0.002}]) == (
-        "at step 20: KL from the base under 0.01 on general requests and 0.40 on the task's prompts, nats a token; "
-        "perplexity of plain prose 1.05 times the base's"
+        "how far training moved the model by step 20: KL from the base under 0.01 on general requests and 0.40 on the task's "
+        "prompts, nats a token; perplexity of plain prose 1.05 times the base's"
     )

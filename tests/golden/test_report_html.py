@@ -186,7 +186,8 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     shares = {"prompting": 0.025, "sft": 0.023, "sft repair": 0.002}
     told = "prompting 2.5%, SFT 2.3% and a repair 0.2%"
     assert shared_by(3, ("prompting", "sft"), shares) == f"shared by 3 tests, with error rates of {told}"
-    assert shared_error(shares) == f"The error rate of 5% is split over 3 tests of the bar: {told}."
+    repair = "A repair is a milder version of a tuned model that the gate did not clear."
+    assert shared_error(shares) == f"The error rate of 5% is split over 3 tests of the bar: {told}. {repair}"
 
 
 def test_the_band_speaks_of_the_same_confidence_as_the_head_of_the_page() -> None:
@@ -208,7 +209,8 @@ def test_the_band_of_a_corrected_score_says_what_the_labels_spend() -> None:
         {"prompting": 0.05, "sft": 0.03}, (0.05, 0.025)
     )
     four = {"sft": 0.025, "full": 0.023, "sft repair": 0.001, "full repair": 0.001}
-    assert shared_error(four).endswith(": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%.")
+    assert ": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%. A repair is" in shared_error(four)
+    assert "repair" not in shared_error({"sft": 0.025, "full": 0.025})
     assert shared_error({"sft": 0.05}) == "The test of SFT has the whole error rate of 5%."
     assert shared_error({}) == "No rung can be tested."
 
@@ -348,11 +350,14 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "undecided")
     assert "PROVISIONAL" in page.text
     assert (
-        "About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items in all."
-        in page.text
+        "Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability if the score seen is the "
+        "true one." in page.text
     )
     assert "The test has come 12% of the way." in page.text
-    assert "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar." in page.text
+    assert (
+        "at least 74.1%, at 99.2% confidence: a limit, read after seeing the score, not the test of a new bar."
+        in page.text
+    )
     assert "which includes the bar of 80%" in page.text
     said = "Next: label about 1,090 fresh items and go on with the same test: "
     assert f"{said}lastresort climb task.yaml --resume runs/run --more FILE" in page.text

@@ -278,11 +278,12 @@ def tested(verdict: str, **keys: Any) -> BarTest:
         ),
         (
             verdicts.what_would_decide(tested("UNDECIDED", n_needed=30)),
-            "About 21 fresh items would decide it with 80% probability if the score holds: 30 test items in all.",
+            "Label about 21 fresh items (30 test items in all): they decide it with 80% probability if the score seen is the "
+            "true one.",
         ),
         (
             verdicts.what_would_decide(tested("UNDECIDED", n_needed=30), repaired=True),
-            "A new test of about 30 items would decide it with 80% probability if the score holds.",
+            "A new test of about 30 items would decide it with 80% probability if the score seen is the true one.",
         ),
         (verdicts.of_units(tested("MET", unit="group")), "all 9 groups"),
         (verdicts.of_units(tested("MET", n_available=1200)), "9 of 1,200 items"),

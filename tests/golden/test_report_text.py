@@ -13,10 +13,16 @@ from lastresort.records.decision import RunView
 from lastresort.records.events.base import Stage
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import BarTest
+from lastresort.records.reasons import PromptingLeftOut
+from lastresort.records.record import Record
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
+from lastresort.report.html import page
 from lastresort.report.markdown import markdown, sentence
+from lastresort.report.notebook import ladder_html
+from lastresort.report.story import RungStory, gather
 from lastresort.report.terminal import ladder_table, progress_bar, run_at_work, sparkline, strip
+from lastresort.report.words.answer import of_reason
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.next_step import next_step
 from lastresort.report.words.progress import forecast_line, limit_line, long_rung_line, rate_line
@@ -70,19 +76,19 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
     assert (
-        "prompting is undecided. About 1,090 fresh items would decide it with 80% probability if the score holds: 1,240 test items "
-        "in all." in text
+        "prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "if the score seen is the true one." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
     assert next_step(decision) == said
 
 
 FAR = (
-    "The test has come 12% of the way. Probability of each verdict if the test goes on, allowing for luck in this score: with 150 "
-    "fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
-    "The highest bar that could be claimed now, at 99.2% confidence, "
-    "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar. The interval starts lower, at 72.4%, because "
-    "it must hold after every item; this limit is the best one over all steps."
+    "The test has come 12% of the way. But the score seen may be luck. Allowing for that, the probability of each verdict is, "
+    "with 150 fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
+    "You may already claim a true score of at least 74.1%, at 99.2% confidence: a limit, read after seeing the score, not the test "
+    "of a new bar. The interval starts lower, at 72.4%. Both are valid: the interval must hold after every item, and this limit is "
+    "the best one over all steps."
 )
 
 
@@ -103,7 +109,7 @@ def test_an_open_verdict_far_from_any_says_so(tmp_path: Path) -> None:
     text = " ".join(printed(RunView.model_validate(decision)).split())
     assert "The test has come less than 10% of the way." in text
     assert (
-        "with 150 fresh items (as many again), MET under 1% and NOT MET over 99%. No bar could be claimed now at 95.0%"
+        "with 150 fresh items (as many again), MET under 1% and NOT MET over 99%. No score can be claimed now at 95.0%"
         in text
     )
 
@@ -210,8 +216,8 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert (
-        "- prompting is undecided. About 1,090 fresh items would decide it with 80% probability if the score holds"
-        in text
+        "- prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "if the score seen is the true one." in text
     )
 
 
@@ -219,6 +225,19 @@ def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) ->
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert f"What would change this answer:\n\n- {decision.would_change[0].text}" in markdown(decision)
     assert "would change" not in markdown(remade(decision, would_change=[]))
+
+
+def test_a_prompt_that_was_not_tested_is_said_directly_below_the_answer(tmp_path: Path) -> None:
+    decision, reason = read_decision(make(tmp_path / "run", "sft-met")), of_reason(PromptingLeftOut())
+    found = remade(decision, reasons=[reason.as_json()])
+    assert lines_of(printed(found, 200))[1] == markdown(found).split("\n\n")[2] == reason.text
+    said = reason.text.replace("'", "&#39;")
+    assert said in ladder_html(found)
+    assert reason.text not in printed(decision, 200) + markdown(decision)
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        header, _, why = page(gather(record, found)).partition("</header>")
+    assert f'<div class="note"><p>{said}</p></div>' in header
+    assert f"<li>{said}</li>" in why
 
 
 def test_a_key_or_a_command_in_a_sentence_is_code_in_markdown() -> None:
@@ -294,7 +313,24 @@ retrieval      –                                  skipped
 sft            –                                  unfinished
 
 retrieval was skipped: the task names no knowledge to retrieve from.
-sft has not been tested."""
+sft has not been tested; best so far on dev: lora-lr0.0003-epoch3, 92.0% of 100
+items."""
+
+
+def test_a_rung_at_work_shows_the_best_of_the_candidates_with_most_dev_items(tmp_path: Path) -> None:
+    found = at_work(tmp_path / "run").as_json()
+    scores = {"early": (1.0, 24), "nearest-8": (0.77, 100), "nearest-3": (0.57, 100), "last": (0.0, 0)}
+    found["rungs"][2]["candidates"] = [
+        {"name": name, "dev": {"score": score, "n": n}, "prompt_tokens": 9.0} for name, (score, n) in scores.items()
+    ]
+    said = "has not been tested; best so far on dev: nearest-8, 77.0% of 100 items"
+    unfinished = RunView.model_validate(found)
+    assert lines_of(printed(unfinished))[-1] == f"sft {said}."
+    assert f"unfinished: it {said} |" in markdown(unfinished)
+    story = RungStory("sft", "", unfinished.rungs[2])
+    assert story.why_not == f"it {said}"
+    found["rungs"][2]["chosen"] = "nearest-3"
+    assert "dev: nearest-3, 57.0% of 100 items." in printed(RunView.model_validate(found))
 
 
 def at_work(folder: Path) -> RunView:

@@ -104,6 +104,7 @@ def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkey
     (told,) = found["missing"]
     assert "The gate asks lm_eval:mmlu and lm_eval:gsm8k, and lm-eval is not installed" in told
     assert told in shown(found)
+    assert "Prompting alone is not tested against the bar: the task's ladder leaves it out" in shown(found)
     assert dry_run(task, gate="none").as_json()["missing"] == []
     monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: object())
     assert dry_run(task).as_json()["missing"] == []
@@ -204,23 +205,26 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     assert "A high estimate of what is counted: it assumes" in told
     test = found["test"]
     assert (test["above"], test["below"]) == (pytest.approx(0.7), pytest.approx(0.5))
+    used = {rung: f"{100 * share:.2g}% with this test set" for rung, share in found["shares"].items()}
     assert (
-        f"At prompting, with its planned error rate of 2.5%, a system that truly scores 70% needs about {test['to_meet']} test "
-        "items to be shown to meet" in told
+        f"At prompting, with its planned error rate of 2.5% ({used['prompting']}), a system that truly scores 70% needs about "
+        f"{test['to_meet']} test items to be shown to meet" in told
     )
     strictest, planned = test["strictest"], error_shares(TRAINED, 0.05)
     assert planned[strictest] == min(planned[rung] for rung in TRAINED) < planned["prompting"]
     most = items_against_bar(test["above"], bar=0.6, alpha=planned[strictest])
     assert (
-        f", and at {strictest}, whose planned error rate of {100 * planned[strictest]:.2g}% is the smallest, about {most}. To show "
-        "that a true score of 50%" in told
+        f", and at {strictest}, whose planned error rate of {100 * planned[strictest]:.2g}% ({used[strictest]}) is the smallest, "
+        f"about {most}. To show that a true score of 50%" in told
     )
     passed_on = (
         "What the test items cannot use of a planned rate is passed on to later tests, so the split above differs."
     )
     assert found["shares"]["prompting"] < planned["prompting"]
     assert f"These sizes give 80% power. {passed_on} At prompting, even" in told
-    assert passed_on not in shown({**found, "shares": planned}, verbose=False)
+    as_planned = shown({**found, "shares": planned}, verbose=False)
+    assert "with its planned error rate of 2.5%, a system" in as_planned
+    assert passed_on not in as_planned
     assert f"At prompting, even a perfect score needs {test['least']} test items." in told
     assert test["least"] < test["to_meet"]
     assert "Label more examples, or give the test set a larger share (`split.test`)." in told

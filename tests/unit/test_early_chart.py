@@ -91,7 +91,9 @@ def test_the_run_that_went_the_whole_way_is_told_and_every_alarm() -> None:
     early_left = [looked(0, 0, 0, 1), looked(5, 1.9, 0.1, 1.0)]
     found = early_warnings(story({"lr0.01": early_left, **CURVES}))
     assert found is not None
-    assert found.title.startswith("lr0.003, at step 20: KL from the base 1.00 on general requests")
+    assert found.title.startswith(
+        "lr0.003, how far training moved the model by step 20: KL from the base 1.00 on general requests"
+    )
     assert [name for name, _ in found.alarms] == ["lr0.01", "lr0.003"]
     assert "2.40 times the base's" in found.alarms[1][1]
     assert "nats a token from the base's" not in found.alarms[1][1]

@@ -20,6 +20,7 @@ from lastresort.records.reasons import (
     NoneMet,
     NotFinished,
     NothingApplies,
+    PromptingLeftOut,
     RungResult,
     RungSkip,
     StillOpen,
@@ -158,6 +159,12 @@ def test_no_rung_that_misses_the_bar_is_ahead_of_an_open_one() -> None:
 def test_a_met_after_an_undecided_stays_provisional() -> None:
     found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.7), skipped("retrieval"), judged("sft", "MET", 0.95)])
     assert (found.verdict, found.provisional, found.winner) == ("MET", True, "sft")
+
+
+def test_a_ladder_without_prompting_says_first_that_a_cheaper_system_was_not_tested() -> None:
+    for ladder in (("sft",), ("preference", "full"), ("retrieval", "sft")):
+        assert conclude(Rules(ladder, 0.8), [judged(ladder[0], "MET", 0.9)]).reasons[0] == PromptingLeftOut()
+    assert PromptingLeftOut() not in conclude(RULES, [skipped("prompting"), judged("sft", "MET", 0.9)]).reasons
 
 
 def test_nothing_applies() -> None:

@@ -198,7 +198,7 @@ REASONS: list[tuple[value.Reason, str]] = [
         value.RungResult("sft", "lora", UNDECIDED, 0.8),
         (
             "sft: lora scored 78% on 300 of 300 test items (interval 70% to 86%), below the bar of 80%, but "
-            "undecided: about 900 test items would decide it with 80% probability if the score holds."
+            "undecided: about 900 test items would decide it with 80% probability if the score seen is the true one."
         ),
     ),
     (
@@ -276,6 +276,15 @@ REASONS: list[tuple[value.Reason, str]] = [
             "1 of 30 test inputs also appears word for word in the documents. Finding the input again can then find "
             "its answer. That is fair only if production questions are in the documents, too."
         ),
+    ),
+    (
+        value.PromptingLeftOut(),
+        "Prompting alone is not tested against the bar: the task's ladder leaves it out, so a cheaper system may be enough.",
+    ),
+    (
+        value.ExamplesForecast("sft", 0.83, (0.66, 0.95), 0.75, CannotTell("TOO_WIDE", 29)),
+        "sft: this training cannot tell how much more examples would help: over 29 batches the loss varies too much to say how it "
+        "would go on.",
     ),
     (value.NotGated(), "No gate was run: what else tuning changed was not measured."),
     (value.KeyIgnored("limits.gpu", "t4"), "limits.gpu: t4 has no effect in this version."),
@@ -355,6 +364,7 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
         value.LowerBar("prompting", 0.6, 0.8),
         value.HigherBar("sft", 0.82),
         value.SkippedRung("retrieval", statement("no knowledge")),
+        value.PromptingLeftOut(),
         value.RestOfLadder(("full",), on_ladder=True),
         value.NewerModel(),
         value.ChangedDocuments(),

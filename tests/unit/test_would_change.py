@@ -64,8 +64,8 @@ def test_an_untuned_winner_has_no_use_for_a_newer_model_but_for_the_state_of_its
 def test_what_is_open_says_how_many_items_would_settle_it() -> None:
     found = said(judged("prompting", "UNDECIDED", 0.6, 0.9, n_needed=540))
     assert found.startswith(
-        "About 540 test items instead of 300: with 80% probability if the score holds, they would settle whether "
-        "prompting meets the bar."
+        "About 540 test items instead of 300: with 80% probability if the score seen is the true one, they would settle "
+        "whether prompting meets the bar."
     )
 
 
@@ -77,6 +77,18 @@ def test_where_nothing_meets_the_bar_the_untried_rungs_are_named() -> None:
     found = said(judged("prompting", "NOT_MET", 0.1, 0.3), rules=Rules(RULES.ladder, 0.7, until="prompting"))
     assert "Rungs not tried: retrieval, sft." in found
     assert "Rungs left out of the task's `ladder`: preference, full." in found
+
+
+def test_prompting_that_the_ladder_leaves_out_is_named_once_whatever_won() -> None:
+    rules, left_out = (
+        Rules(("sft",), 0.7),
+        "Prompting alone, if it meets the bar with this model. The task's `ladder` leaves it out.",
+    )
+    assert left_out in said(judged("sft", "MET", 0.75, 0.99), rules=rules)
+    none_won = said(judged("sft", "NOT_MET", 0.1, 0.3), rules=rules)
+    assert left_out in none_won
+    assert "Rungs left out of the task's `ladder`: retrieval, preference, full." in none_won
+    assert left_out not in said(judged("prompting", "NOT_MET", 0.1, 0.3))
 
 
 def test_an_untried_rung_that_does_not_apply_says_why() -> None:

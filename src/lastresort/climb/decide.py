@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.ladder import COST_RUNG, trains
+from lastresort.ladder import COST_RUNG, PROMPT_RUNG, trains
 from lastresort.records.document import Statement
 from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.reasons import (
@@ -25,6 +25,7 @@ from lastresort.records.reasons import (
     NoneMet,
     NotFinished,
     NothingApplies,
+    PromptingLeftOut,
     Reason,
     RepairsTried,
     RungResult,
@@ -283,8 +284,8 @@ def _stop_after(rules: Rules, last: RungOutcome, met_above: Collection[str]) -> 
 
 
 def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[Reason]:
-    """One a rung, one more where the gate ran, and one on repairs."""
-    reasons: list[Reason] = []
+    """One a rung, one more where the gate ran, and one on repairs; before them, what no rung tests."""
+    reasons: list[Reason] = [] if PROMPT_RUNG in rules.ladder else [PromptingLeftOut()]
     for outcome in outcomes:
         if outcome.skipped is not None:
             reasons.append(RungSkip(outcome.rung, outcome.skipped))

@@ -19,7 +19,7 @@ from lastresort.evals.evidence.more_examples import forecast_loss
 from lastresort.evals.judged import judge_view
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
-from lastresort.ladder import RUNGS, trains
+from lastresort.ladder import PROMPT_RUNG, RUNGS, trains
 from lastresort.records.document import Statement
 from lastresort.records.events.run import RowsTooLong
 from lastresort.records.events.search import RungSearched, StoreBuilt
@@ -43,6 +43,7 @@ from lastresort.records.reasons import (
     NeighboursCompared,
     NewerModel,
     NotGated,
+    PromptingLeftOut,
     Reason,
     RestOfLadder,
     SearchedOnDev,
@@ -246,12 +247,14 @@ def _rungs(
     changes: list[Change] = [
         SkippedRung(outcome.rung, outcome.skipped) for outcome in outcomes if outcome.skipped is not None
     ]
+    if PROMPT_RUNG not in rules.ladder:
+        changes.append(PromptingLeftOut())
     if conclusion.winner is None:
         tried = {outcome.rung for outcome in outcomes}
         untried = [rung for rung in rules.ladder if rung not in tried]
         changes += [SkippedRung(rung, inapplicable[rung]) for rung in untried if rung in inapplicable]
         applicable = tuple(rung for rung in untried if rung not in inapplicable)
-        off_ladder = tuple(rung for rung in RUNGS if rung not in rules.ladder)
+        off_ladder = tuple(rung for rung in RUNGS if rung not in (PROMPT_RUNG, *rules.ladder))
         changes += [RestOfLadder(rungs, on) for rungs, on in ((applicable, True), (off_ladder, False)) if rungs]
     return changes
 

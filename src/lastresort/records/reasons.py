@@ -167,6 +167,12 @@ Answer = NothingApplies | BarMet | Leads | StillOpen | GateRejected | NotFinishe
 
 # The reasons under it
 
+
+@dataclass(frozen=True, slots=True)
+class PromptingLeftOut:
+    """The task's ladder leaves out prompting, so nothing says whether it would be enough. Also a change: to test it."""
+
+
 StopCode = Literal["MET", "COST_TRIED", "NO_SAVING", "COLLECT", "LEADS", "UNTIL", "TOP"]
 
 
@@ -348,7 +354,8 @@ class NothingCompared:
 
 
 Reason = (
-    Stopped
+    PromptingLeftOut
+    | Stopped
     | RungSkip
     | RungResult
     | GateDecided
@@ -458,6 +465,7 @@ Change = (
     | LowerBar
     | HigherBar
     | SkippedRung
+    | PromptingLeftOut
     | RestOfLadder
     | NewerModel
     | ChangedDocuments

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lastresort.ladder import PROMPT_RUNG
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
-from lastresort.report.words.answer import of_left_out
+from lastresort.report.words.answer import LEAVES_OUT_PROMPTING, of_left_out
 from lastresort.report.words.progress import limit_line
 from lastresort.report.words.verdicts import error_rate, shared_error
 from lastresort.report.words.wording import count, counted, duration, forecast_figures, listed, round_percent, spaced
@@ -173,7 +174,7 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
     """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative. quick: how that
     is called where somebody reads it.
     """
-    notes = []
+    notes = [] if any(rung.name == PROMPT_RUNG for rung in found.rungs) else [LEAVES_OUT_PROMPTING]
     for rung in found.rungs:
         if rung.forecast is None:
             why = "it does not apply" if rung.skipped_because is None else rung.skipped_because.text
@@ -217,11 +218,11 @@ def power_of(found: DryRun) -> list[str]:
     test, n = found.test, found.examples.test
     if test is None:
         return []
-    most, smallest = test.to_meet_strictest, error_rate(test.strictest_share)
+    most, smallest = test.to_meet_strictest, _rate(found, test.strictest, test.strictest_share)
     late = f", and at {test.strictest}, whose planned error rate of {smallest} is the smallest, about {count(most)}"
     labels = " People's labels of the judge have half of each error rate, which is counted here; how far they move the bar is not."
     sentence = (
-        f"At {test.first}, with its planned error rate of {error_rate(test.first_share)}, a system that truly scores "
+        f"At {test.first}, with its planned error rate of {_rate(found, test.first, test.first_share)}, a system that truly scores "
         f"{round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} to be shown to meet the bar of "
         f"{round_percent(test.bar)}{late if most > test.to_meet else ''}. To show that a true score of {round_percent(test.below)} "
         f"misses the bar takes about {count(test.to_miss)}. These sizes give 80% power.{_passed_on(found, test)} At {test.first}, "
@@ -234,6 +235,12 @@ def power_of(found: DryRun) -> list[str]:
         f"{sentence} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
         f"examples{' ' if found.examples.test_file else ', '}{more}."
     ]
+
+
+def _rate(found: DryRun, rung: str, planned: float) -> str:
+    """The planned error rate of a rung, and what the split names where that is another."""
+    told, used = error_rate(planned), error_rate(found.shares[rung])
+    return told if used == told else f"{told} ({used} with this test set)"
 
 
 def _passed_on(found: DryRun, test: DryRunTest) -> str:

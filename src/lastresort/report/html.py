@@ -32,7 +32,7 @@ from lastresort.report.words import break_even, data, judge, titles, training, u
 from lastresort.report.words.candidates import about_candidate
 from lastresort.report.words.next_step import next_step, set_to_stop
 from lastresort.report.words.rungs import of_selection, of_selection_bias
-from lastresort.report.words.titles import headline
+from lastresort.report.words.titles import below_headline, headline
 from lastresort.report.words.wording import count, in_limits, in_points
 from lastresort.train.watch.kept import measured, summary, warning
 
@@ -132,6 +132,7 @@ def _context(story: Story) -> dict[str, object]:
             judged=verdicts.last_judged(story.decision),
         ),
         "headline": headline(story.decision),
+        "below_headline": below_headline(story.decision),
         "next_step": next_step(story.decision, story.resume.text, story.resume.stand_ins),
         "band": verdicts.of_band(story.errors, story.labels_errors),
         "quote_the_band": verdicts.QUOTE_THE_BAND,

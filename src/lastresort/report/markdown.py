@@ -13,7 +13,7 @@ from lastresort.report.differences import changed_lines
 from lastresort.report.words import break_even, judge, untuned
 from lastresort.report.words.answer import line
 from lastresort.report.words.next_step import RESUME, next_step
-from lastresort.report.words.titles import checkpoint, headline, of_weighing
+from lastresort.report.words.titles import below_headline, checkpoint, headline, of_weighing, untested
 from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
 from lastresort.report.words.wording import (
     NO_BREAK,
@@ -39,10 +39,11 @@ def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] =
     head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
     parts = [
         *head,
+        sentence(below_headline(decision)),
         _ladder(decision),
+        sentence(next_step(decision, resume, stand_ins) or ""),
         _undecided(decision),
         _went_on(decision),
-        sentence(next_step(decision, resume, stand_ins) or ""),
     ]
     parts += [_optimised(rung.optimised) for rung in decision.rungs if rung.optimised is not None]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
@@ -96,7 +97,8 @@ def _ladder(decision: RunView) -> str:
             shown = f"{percent(test.score)} | {interval(test.interval)} | {count(test.n_used)}"
             row = f"{plain(rung.chosen or '')} | {shown} of {count(test.n_available)} | {verdict(test.verdict)}"
         else:
-            row = f"| | | | {plain(rung.skipped_because.text if rung.skipped_because is not None else state_of(rung))}"
+            skipped = rung.skipped_because
+            row = f"| | | | {plain(f'{state_of(rung)}: it {untested(rung)}' if skipped is None else skipped.text)}"
         lines.append(f"| {plain(rung.name)} | {row} | {spent} |")
     if decision.judge:
         cost = decision.judge.cost

@@ -22,7 +22,7 @@ from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.gate import finding
 from lastresort.report.html import style
 from lastresort.report.words.gate import AXIS
-from lastresort.report.words.titles import headline
+from lastresort.report.words.titles import below_headline, headline
 from lastresort.report.words.wording import counted, in_points, percent, shortened, state_of, verdict
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ def ladder_html(decision: RunView) -> str:
     scale, bar = ladder_chart.axis_of(decision), decision.bar
     rows = [(rung.name, ladder_chart.strip(rung.test, bar, scale), _figures(rung)) for rung in decision.rungs]
     label = f"The ladder of {decision.task}"
-    return _shown(
-        headline(decision), _picture(rows, ladder_chart.bar_label(bar, scale), ladder_chart.axis(scale), label)
-    )
+    said = " ".join(filter(None, (headline(decision), below_headline(decision))))
+    return _shown(said, _picture(rows, ladder_chart.bar_label(bar, scale), ladder_chart.axis(scale), label))
 
 
 def gate_html(gate: GateFindings) -> str:

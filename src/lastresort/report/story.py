@@ -110,7 +110,7 @@ class RungStory:
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
         skipped = self.entry.skipped_because
-        return "it has not been tested" if skipped is None else skipped.text
+        return f"it {titles.untested(self.entry)}" if skipped is None else skipped.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
 from lastresort.report.tables import ruled, verdict_text
 from lastresort.report.words import break_even, judge, progress
-from lastresort.report.words.titles import answer_line
+from lastresort.report.words.titles import answer_line, below_headline, untested
 from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
 from lastresort.report.words.wording import (
     MARKS,
@@ -125,6 +125,7 @@ def ladder_table(decision: RunView) -> RenderableType:
     """
     lines: list[RenderableType] = [
         Text(printable(answer_line(decision)), style="bold"),
+        *([Text(printable(below), style="yellow")] if (below := below_headline(decision)) else []),
         Text(""),
         _table(decision),
         Text(""),
@@ -134,7 +135,7 @@ def ladder_table(decision: RunView) -> RenderableType:
         if rung.test is None:
             skipped = rung.skipped_because
             why = (
-                "has not been tested."
+                f"{printable(untested(rung))}."
                 if skipped is None
                 else f"was {state_of(rung)}: {printable(stopped(skipped.text))}"
             )

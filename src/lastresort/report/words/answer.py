@@ -29,6 +29,9 @@ from lastresort.report.words.wording import capital, count, counted, listed, run
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, JudgedBar, Judgement
 
+LEAVES_OUT_PROMPTING = (
+    "Prompting alone is not tested against the bar: the task's ladder leaves it out, so a cheaper system may be enough."
+)
 OF_GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
 
@@ -162,6 +165,8 @@ def line(statement: Statement) -> str:
 
 def _because(reason: value.Reason) -> str:
     match reason:
+        case value.PromptingLeftOut():
+            return LEAVES_OUT_PROMPTING
         case value.Stopped():
             return _why_stopped(reason)
         case value.RungSkip(_, why):
@@ -276,7 +281,7 @@ def _no_curve(found: CannotTell) -> str:
         case "OTHER_FORM":
             return f"over {found.batches} batches the loss follows no curve that could be continued"
         case "TOO_WIDE":
-            return f"its {found.batches} batches fit curves that soon diverge"
+            return f"over {found.batches} batches the loss varies too much to say how it would go on"
 
 
 def of_too_long(n: int) -> str:
@@ -399,6 +404,8 @@ def _change(found: value.Change) -> str:
             return f"A bar above {percent(limit)}: the evidence does not show that {rung_in_prose(rung)} would still meet it."
         case value.SkippedRung(rung, why):
             return f"{capital(rung_in_prose(rung))}, if it became possible. It is skipped: {why.text}"
+        case value.PromptingLeftOut():
+            return "Prompting alone, if it meets the bar with this model. The task's `ladder` leaves it out."
         case value.RestOfLadder(rungs, on_ladder):
             names = ", ".join(rungs)
             return f"Rungs not tried: {names}." if on_ladder else f"Rungs left out of the task's `ladder`: {names}."

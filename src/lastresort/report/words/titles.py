@@ -11,7 +11,7 @@ from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.document import code_of
 from lastresort.records.events.training import TrainingReached
 from lastresort.records.measurement import Cost
-from lastresort.records.reasons import BarMet
+from lastresort.records.reasons import BarMet, PromptingLeftOut
 from lastresort.report.charts.loss import drawn_figure, finite_points, smoothed
 from lastresort.report.words.answer import OF_GATE
 from lastresort.report.words.wording import (
@@ -69,6 +69,17 @@ def of_rung(name: str, entry: RungView | None, bar: float) -> str:
         return f"{rung} misses the bar with {score}"
     side = "at or above" if test.score >= bar else "below"
     return f"{rung} scores {score}, {side} the bar, but is undecided{gated}"
+
+
+def untested(entry: RungView) -> str:
+    """How far a rung came that was neither tested nor skipped, as a clause: its choice, or the best of those on most dev items."""
+    measured = [one for one in entry.candidates if one.dev.n]
+    leading = [one for one in measured if one.name == entry.chosen] or measured
+    if not leading:
+        return "has not been tested"
+    best = max(leading, key=lambda one: (one.dev.n, one.dev.score))
+    of_items = f"{percent(best.dev.score)} of {counted(best.dev.n, 'item')}"
+    return f"has not been tested; best so far on dev: {best.name}, {of_items}"
 
 
 def of_ladder(decision: RunView) -> str:
@@ -216,6 +227,11 @@ def took_line(total: Cost, ran_s: float | None, *, over: bool = True) -> str:
 def answer_line(found: RunView) -> str:
     """The headline with its question, for where nothing above it asks it."""
     return headline(found) if found.answer is None else f"Fine-tune? {headline(found)}"
+
+
+def below_headline(found: RunView) -> str:
+    """What a reader must know along with the answer: that prompting was not tested; "" where it was."""
+    return next((reason.text for reason in found.reasons if reason.code == code_of(PromptingLeftOut)), "")
 
 
 FEW = 100  # test items below which the interval of a score is some 20 points wide and more

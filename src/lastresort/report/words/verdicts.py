@@ -27,7 +27,10 @@ def shared_error(shares: Mapping[str, float]) -> str:
     whole = f"{100 * sum(shares.values()):.3g}%"
     if len(shares) == 1:
         return f"The test of {rung_in_prose(*shares)} has the whole error rate of {whole}."
-    return f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
+    split = f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
+    if any(" " in test for test in shares):
+        return f"{split} A repair is a milder version of a tuned model that the gate did not clear."
+    return split
 
 
 def error_rate(rate: float) -> str:
@@ -119,7 +122,7 @@ def of_all_answered(test: BarTest, n: int, score: float) -> str:
     )
 
 
-IF_IT_HOLDS = "with 80% probability if the score holds"  # the power that numbers of items are for
+IF_IT_HOLDS = "with 80% probability if the score seen is the true one"  # the power that numbers of items are for
 
 
 def what_would_decide(test: BarTest, *, repaired: bool = False) -> str:
@@ -134,7 +137,7 @@ def what_would_decide(test: BarTest, *, repaired: bool = False) -> str:
     if repaired:
         return f"A new test of about {count(needed)} {unit}s would decide it {IF_IT_HOLDS}."
     more = count(needed - test.n_available)
-    return f"About {more} fresh {unit}s would decide it {IF_IT_HOLDS}: {count(needed)} test {unit}s in all."
+    return f"Label about {more} fresh {unit}s ({count(needed)} test {unit}s in all): they decide it {IF_IT_HOLDS}."
 
 
 def labels_would_decide(judged: JudgedBar) -> str:
@@ -192,16 +195,18 @@ def how_far(test: BarTest) -> str:
     confidence = f"at {percent(1 - far.error)} confidence"
     limit = math.floor(1000 * far.claimable) / 1000
     claim = (
-        f"The highest bar that could be claimed now, {confidence}, is {percent(limit)}: a limit of the score, read after seeing "
-        f"it, not the test of a new bar.{_why_interval_is_wider(test, limit)}"
+        f"You may already claim a true score of at least {percent(limit)}, {confidence}: a limit, read after seeing the score, "
+        f"not the test of a new bar.{_why_interval_is_wider(test, limit)}"
         if limit > 0
-        else f"No bar could be claimed now {confidence}."
+        else f"No score can be claimed now {confidence}."
     )
     if test.judged is not None and not test.judged.corrects:
         return claim
     if not far.after:
         return f"A repaired system is tested once, so its test does not go on with fresh items. {claim}"
-    more = f"Probability of each verdict if the test goes on, allowing for luck in this score: {'; '.join(chances)}."
+    more = (
+        f"But the score seen may be luck. Allowing for that, the probability of each verdict is, {'; '.join(chances)}."
+    )
     return f"{more} {claim}" if by_labels else f"The test has come {way} of the way. {more} {claim}"
 
 
@@ -211,8 +216,8 @@ def _why_interval_is_wider(test: BarTest, limit: float) -> str:
     if limit <= low or percent(limit) == percent(low):
         return ""
     return (
-        f" The interval starts lower, at {percent(low)}, because it must hold after every {test.unit}; this limit is the best one "
-        "over all steps."
+        f" The interval starts lower, at {percent(low)}. Both are valid: the interval must hold after every {test.unit}, and this "
+        "limit is the best one over all steps."
     )
 
 

@@ -52,7 +52,7 @@ def summary(curve: Sequence[Point]) -> str:
     parts = [f"KL from the base {' and '.join(kl)}, nats a token"] if kl else []
     if (times := ratio(point)) is not None:
         parts.append(f"perplexity of plain prose {_number(times)} times the base's")
-    return f"at step {point['step']:.0f}: {'; '.join(parts)}"
+    return f"how far training moved the model by step {point['step']:.0f}: {'; '.join(parts)}"
 
 
 def warning(curve: Sequence[Point]) -> str | None:
