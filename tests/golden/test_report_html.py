@@ -468,7 +468,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert f"The gate says HOLD: {HELD}" in page.text
     assert "GATE: HOLD" in page.text
     assert "HELD" in page.text
-    assert "a quick gate: bounded in items and minutes" in page.text
+    assert "a quick gate: bounded in items, with less statistical power" in page.text
     assert "needs 1,100" in page.text
     assert "UNDERPOWERED" in page.text
     assert "about 1,100 items would decide it; 400 were used" in page.text

@@ -308,10 +308,13 @@ def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:
     return f"Forecast for this machine: about {rungs}. The climb stops at the first rung that meets the bar.{gate}"
 
 
-def limit_line(seconds: Mapping[str, float], left_s: float) -> str:
+def limit_line(
+    seconds: Mapping[str, float], left_s: float, others: Mapping[str, float] | None = None, *, gated: bool = False
+) -> str:
     """Whether the rungs of a forecast fit into what is left of `limits.hours`; else at which of them the limit comes.
 
-    A rung that trains does not start where its forecast exceeds the time left by then.
+    A rung that trains does not start where its forecast exceeds the time left by then. others: what counts besides the rungs, such
+    as "the gate". gated: whether a gate may follow that has no forecast, so that nobody knows whether the time is enough.
     """
     limit, spent = f"The time limit (limits.hours) leaves {duration(left_s)}", 0.0
     for name, taken in seconds.items():
@@ -323,7 +326,18 @@ def limit_line(seconds: Mapping[str, float], left_s: float) -> str:
                 "leave rungs out with --until."
             )
         spent += taken
-    return f"{limit}, enough for these rungs, which take about {duration(spent)} together. A gate counts, too."
+    rungs = f"these rungs, which take about {duration(spent)} together"
+    if gated:
+        return f"{limit}. These rungs take about {duration(spent)} of it together, and a gate counts, too."
+    if not others:
+        return f"{limit}, enough for {rungs}."
+    parts, whole_s = listed(others), spent + sum(others.values())
+    if whole_s > left_s:
+        return (
+            f"{limit}. These rungs take about {duration(spent)} together; with {parts} about {duration(whole_s)}, which is more: "
+            "the climb may stop before its end. Raise the limit; --resume then goes on."
+        )
+    return f"{limit}, enough for {rungs}; with {parts} about {duration(whole_s)}."
 
 
 def long_rung_line(rung: str, seconds: float) -> str:
