@@ -226,10 +226,19 @@ def losses_line(losses: Sequence[float]) -> str:
 TIMING = "timing a few layers of the model on this machine, to forecast how long its work takes"
 
 
-def timed_before(at_s: float, now_s: float) -> str:
-    """Of a speed that is known. at_s: when it was measured, in seconds since 1970."""
+def timed_before(at_s: float, now_s: float, load_then: float, load: float, cores: int) -> str:
+    """Of a speed that is known. at_s: when it was measured, in seconds since 1970. load_then, load: as in `busy_here`."""
     at = datetime.fromtimestamp(at_s, UTC)
-    return f"This machine's speed with the model was measured {duration(now_s - at_s)} ago, at {at:%H:%M:%S} UTC."
+    said = f"This machine's speed with the model was measured {duration(now_s - at_s)} ago, at {at:%H:%M:%S} UTC."
+    on = f"on {counted(cores, 'core')}"
+    match load_then >= cores, load >= cores:
+        case False, True:
+            return f"{said} It is busy now (load {load:.1f} {on}), so the forecast may be much too low."
+        case True, False:
+            return f"{said} It was busy then (load {load_then:.1f} {on}), so the forecast may be much too high."
+        case True, True:
+            return f"{said} It was busy then (load {load_then:.1f} {on}) and is now ({load:.1f}), so the forecast may be far off."
+    return said
 
 
 def busy_here(load: float, cores: int) -> str:
