@@ -272,12 +272,12 @@ def rate_line(stage: Stage, since_s: float = 0.0) -> str:
 
 
 def rate_parts(stage: Stage) -> list[str]:
-    """How far it is and how fast, without the time left."""
+    """How far it is and how fast, without the time left. Prompts that were read alone give no rate of items."""
     parts = [f"{count(min(stage.done, stage.total))} of {count(stage.total)}"] if stage.total else []
     if stage.read >= 1:
         parts.append(f"{counted(math.floor(stage.read), 'prompt')} read and not answered yet")
     left_s = stage_left_s(stage)
-    if stage.total and left_s:
+    if stage.total and stage.done and left_s:
         parts.append(_rate((stage.total - stage.worked) / left_s, "step" if stage.split == "train" else "item"))
     return parts
 
