@@ -115,6 +115,17 @@ def test_sigint_and_a_second_signal_end_it_too(signals: tuple[signal.Signals, ..
 
 
 @pytest.mark.slow
+def test_last_words_are_said_once_where_the_end_takes_long(tmp_path: Path) -> None:
+    """A system that takes seconds to give back what the process held."""
+    slow_end = f"os._exit = lambda code, end=os._exit: (time.sleep({TOO_LONG_S}), end(code))"
+    process = started(tmp_path, program(tmp_path, f"{slow_end}\nopen('calm', 'w').close()\ntime.sleep(1e6)"))
+    until((tmp_path / "calm").exists)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(LONGEST_S) == 130
+    assert (tmp_path / "told").read_text().strip().splitlines() == [LAST_WORDS]
+
+
+@pytest.mark.slow
 def test_nobody_who_reads_stderr_keeps_nobody(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from climb_support import scripted_task
 from cost_support import costs
 from decision_support import decide
 from gate_report_support import HELD, gated
@@ -20,10 +21,10 @@ from lastresort.cli.options import parse_settings
 from lastresort.errors import DataError
 from lastresort.records.decision import Failures, RunView
 from lastresort.records.events.after_test import GateChosen, WaysChosen
-from lastresort.records.events.run import ItemsAdded, OptionsChosen, TaskPlaced
+from lastresort.records.events.run import ItemsAdded, OptionsChosen, TaskPlaced, TaskRead
 from lastresort.records.events.search import RungSearched, RungTested, SearchedCandidate
 from lastresort.records.ledger import ItemReuse
-from lastresort.records.measurement import Cost, DevScore
+from lastresort.records.measurement import Cost, DevScore, ItemScore, Measurement
 from lastresort.records.record import Record
 from lastresort.report.commands import commands, resume_command
 from lastresort.report.decision import read_decision
@@ -35,6 +36,7 @@ from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures, took_less, took_line
 from lastresort.report.words.verdicts import of_band, shared_by, shared_error
 from lastresort.report.words.wording import percent
+from lastresort.spec.task import load_task
 from lastresort.types import Judgement, Selection
 from report_support import DATA, HOSTILE, SAMPLES, make
 
@@ -318,6 +320,27 @@ def test_costs_that_add_up_to_more_than_the_run_took_are_explained_next_to_them(
     assert took_less(total, None) is None
 
 
+def test_candidates_with_fewer_items_are_explained_once_their_race_is_over(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path / "task", quality=[])).resolved()
+    why, said = Selection("five", "HIGHEST", 0.9, 2), "A candidate with fewer dev items was dropped early"
+    with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task=task))
+        for name, n in (("zero-shot", 1), ("five", 2)):
+            items = [ItemScore(str(i), 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0) for i in range(n)]
+            record.add_measurement(Measurement("prompting", name, f"dev[0:{n}]", n, tuple(items)))
+    assert "The tick marks the bar." in write_report(tmp_path / "run").read_text("utf-8")
+    assert said not in write_report(tmp_path / "run").read_text("utf-8")
+    with Record.open(tmp_path / "run") as record:
+        tried = tuple(
+            SearchedCandidate(name=name, dev=DevScore(score=1.0, n=n), prompt_tokens=10, seconds=0.1)
+            for name, n in (("zero-shot", 1), ("five", 2))
+        )
+        record.append(
+            RungSearched(rung="prompting", candidates=tried, chosen="five", why=why, findings=(), bias_corrected=None)
+        )
+    assert said in write_report(tmp_path / "run").read_text("utf-8")
+
+
 def test_numbers_of_the_climb(tmp_path: Path) -> None:
     _, page, decision = drawn(tmp_path / "run", "sft-met")
     total = sum(rung["cost"]["tokens_in"] for rung in decision["rungs"])
@@ -473,7 +496,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert f"The gate says HOLD: {HELD}" in page.text
     assert "GATE: HOLD" in page.text
     assert "HELD" in page.text
-    assert "a quick gate: bounded in items and minutes" in page.text
+    assert "a quick gate: bounded in items, with less statistical power" in page.text
     assert "needs 1,100" in page.text
     assert "UNDERPOWERED" in page.text
     assert "about 1,100 items would decide it; 400 were used" in page.text

@@ -416,6 +416,26 @@ def test_a_time_limit_that_cuts_the_forecast_says_where(left_s: float, said: str
     assert ("Raise the limit, or leave rungs out with --until." in found) == ("enough" not in found)
 
 
+@pytest.mark.parametrize(
+    ("gate_s", "gated", "said"),
+    [
+        (60.0, False, ", enough for these rungs, which take about 4 min together; with the gate about 5 min."),
+        (
+            6780.0,
+            False,
+            ". These rungs take about 4 min together; with the gate about 1 h 57 min, which is more: the climb may stop before "
+            "its end. Raise the limit; --resume then goes on.",
+        ),
+        (None, True, ". These rungs take about 4 min of it together, and a gate counts, too."),
+        (None, False, ", enough for these rungs, which take about 4 min together."),
+    ],
+)
+def test_a_time_limit_is_enough_only_with_the_gate(gate_s: float | None, gated: bool, said: str) -> None:
+    others = {} if gate_s is None else {"the gate": gate_s}
+    found = limit_line({"prompting": 60.0, "sft": 180.0}, 1800.0, others, gated=gated).replace("\u00a0", " ")
+    assert found == f"The time limit (limits.hours) leaves 30 min{said}"
+
+
 def test_a_forecast_names_each_rung_and_a_long_one_says_how_to_shorten_it() -> None:
     plain = forecast_line({"prompting": 150.0, "sft": 1500.0}, gated=False).replace("\u00a0", " ")
     assert plain == (

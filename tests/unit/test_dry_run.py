@@ -385,6 +385,7 @@ def test_a_machine_is_not_timed_twice_within_minutes(tmp_path: Path, monkeypatch
         shown = Said()
         monkeypatch.setattr(rates, "_TIMED", {})
         monkeypatch.setattr(rates, "_measured", measured)
+        monkeypatch.setattr(rates, "_load", lambda: 0.0)
         monkeypatch.setattr(rates, "time", SimpleNamespace(time=lambda: at_s))
         return rates.measured_rates(config, reduced=reduced, progress=shown), " ".join(shown.lines)
 
@@ -401,6 +402,31 @@ def test_a_machine_is_not_timed_twice_within_minutes(tmp_path: Path, monkeypatch
     (kept,) = {path for path in (tmp_path / "cache" / "rates").iterdir() if b'"training":6.0' in path.read_bytes()}
     kept.write_text('{"rates": {"training": 0, "reading": 2, "answering": 3}, "at_s": 1000000.0}')
     assert found(began + 1) == (timed[6], "")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        (1.9, 1.9, ""),
+        (0.5, 8.0, " It is busy now (load 8.0 on 2 cores), so the forecast may be much too low."),
+        (8.0, 0.5, " It was busy then (load 8.0 on 2 cores), so the forecast may be much too high."),
+        (4.0, 8.0, " It was busy then (load 4.0 on 2 cores) and is now (8.0), so the forecast may be far off."),
+    ],
+)
+def test_a_speed_that_is_taken_again_says_how_busy_the_machine_is(
+    then: float, now: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(rates, "_measured", lambda *_: Rates(1.0, 2.0, 3.0))
+    shown = Said()
+    for load in (then, now):
+        monkeypatch.setattr(rates, "_TIMED", {})
+        monkeypatch.setattr(rates, "_load", lambda load=load: load)
+        rates.measured_rates({"model_type": "llama"}, reduced=False, progress=shown)
+    (line,) = shown.lines
+    assert line.partition(" UTC.")[2] == said
 
 
 class Said(SilentProgress):

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,14 @@ from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, StopRequestedError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
+from lastresort.records.clock import clock_of
 from lastresort.records.events.after_test import GateChosen, WayMeasured
 from lastresort.records.events.run import ClimbResumed, ClimbStopped, OptionsChosen
 from lastresort.records.events.search import CandidateMeasured, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.records.view import fold_of, last_finish
+from lastresort.report.story import Story, gather
 from lastresort.report.words.progress import line_of
 from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast
@@ -427,6 +430,24 @@ def test_a_rung_that_does_not_fit_the_time_is_recorded_as_skipped_once(
     assert again.decision.as_json() == first.decision.as_json()
     with Record.open(first.run, read_only=True) as record:
         assert [event.rung for event in record.all(RungSkipped)] == ["sft"]
+
+
+def test_a_finished_run_that_is_resumed_took_no_longer(tmp_path: Path) -> None:
+    """Each look at the clock is a minute later."""
+    minutes = count(0.0, 60.0)
+    path = scripted_task(tmp_path / "task", quality=GOOD_SHOTS)
+
+    def climbed() -> tuple[Story, float, str]:
+        found = climb(load_task(path), tmp_path / "run", clock=lambda: next(minutes))
+        with Record.open(tmp_path / "run", read_only=True) as record:
+            story, page = gather(record, found.decision), found.report.read_text(encoding="utf-8")
+            return story, clock_of(record).noted_s, page.partition(">Took<")[2].partition("</dd>")[0]
+
+    first, again, third = climbed(), climbed(), climbed()
+    assert first[0].ran_s
+    assert first[0].ran_s == first[1] == again[0].ran_s == again[1] == third[0].ran_s
+    assert first[0].ended == again[0].ended == third[0].ended
+    assert first[2] == again[2] == third[2]
 
 
 def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(

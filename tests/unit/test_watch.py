@@ -436,11 +436,9 @@ def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Pat
         writer.read(12.0)
         stage = shown.shown[-1][1]
         assert (stage.done, stage.worked, stage.eta_s) == (0, 6.0, 30.0)
-        assert (
-            rate_line(stage)
-            .replace(NO_BREAK, " ")
-            .startswith("0 of 24 · 12 prompts read and not answered yet · 0.6 items")
-        )
+        said = "0 of 24 · 12 prompts read and not answered yet"
+        assert rate_line(stage).replace(NO_BREAK, " ") == f"{said} · about 30 s left"
+        assert rate_line(stage, 31.0) == f"{said} · taking longer than expected"
         writer.read(13.0)
         assert shown.shown[-1][1].worked == 6.0, "written a moment ago"
         clock.now += 10

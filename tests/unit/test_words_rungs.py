@@ -217,6 +217,16 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "LoRA r 8 on all layers, 100 rows and 10 of replay, 3 epochs, batch 8, learning rate 0.0001, the only one tried.",
     ),
     (
+        rungs.TrainedOnRows("LoRA r 8 on all layers", 100, 10, 1, 8, 1e-4, (1e-4,), ()),
+        "LoRA r 8 on all layers, 100 rows and 10 of replay, 1 epoch, batch 8, learning rate 0.0001, the only one tried.",
+    ),
+    (
+        rungs.TrainedOnPreferences(rungs.PreferencePlan("dpo", "pairs", True), "60 pairs", 1e-5, (1e-5,), 1, 16),
+        "DPO on the task's pairs, from the adapter of sft, which is the reference too; 60 pairs. Learning rate 1e-05, the only "
+        "learning rate tried; 1 epoch at most, batch 16.",
+    ),
+    (rungs.RacedOnDev("ways of prompting", 1, 0, 0, 60, 60, None, 0.01, 0.5), "One candidate was tried on dev."),
+    (
         rungs.TrainedOnPreferences(rungs.PreferencePlan("dpo", "pairs", True), "60 pairs", 1e-5, (1e-5, 3e-5), 2, 16),
         "DPO on the task's pairs, from the adapter of sft, which is the reference too; 60 pairs. Learning rate 1e-05, raced on "
         "dev with 1e-05, 3e-05; 2 epochs at most, batch 16.",

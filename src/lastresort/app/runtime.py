@@ -95,6 +95,7 @@ def stop_on_sigterm(*others: signal.Signals) -> Iterator[Stop]:
 GRACE_S, LAST_S = 2.5, 1.0  # to stop by itself, and then to be interrupted: with a margin below the 5 s of a signal
 _LONGER = 128  # a byte from here on is no signal but the seconds to stop in: there are 64 signals
 LONGEST_GRACE_S = 255 - _LONGER
+_LEAVES = 0  # no signal either: all is said, and only the system's part of the end is to come
 
 
 def take_longer_to_end(seconds: int) -> None:
@@ -104,10 +105,14 @@ def take_longer_to_end(seconds: int) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
+    _tell_watcher(_LONGER + min(seconds, LONGEST_GRACE_S))
+
+
+def _tell_watcher(byte: int) -> None:
     wake = signal.set_wakeup_fd(-1)
     if wake >= 0:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        os.write(wake, bytes([_LONGER + min(seconds, LONGEST_GRACE_S)]))
+        os.write(wake, bytes([byte]))
 
 
 def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
@@ -174,10 +179,17 @@ def _remove_job_folder(process: int) -> None:
 
 
 def _next_signal(arrived: int, within_s: float | None = None) -> int:
-    """Its number, or _LONGER and more. Raises TimeoutError if none arrived, EOFError once the process has ended."""
+    """Its number, or _LONGER and more. Raises TimeoutError if none arrived, EOFError once the process has ended.
+
+    One that has said its last words needs no others, and may take seconds to give back its memory.
+    """
     end = None if within_s is None else time.monotonic() + within_s
     while select.select([arrived], [], [], None if end is None else max(0.0, end - time.monotonic()))[0]:
         if not (read := os.read(arrived, 1)):
+            raise EOFError
+        if read[0] == _LEAVES:
+            while os.read(arrived, 64):
+                pass
             raise EOFError
         if read[0] in (signal.SIGTERM, signal.SIGINT) or read[0] >= _LONGER:
             return read[0]
@@ -189,6 +201,8 @@ def leave_at_once(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    with suppress(OSError):  # a watcher that has gone
+        _tell_watcher(_LEAVES)
     os._exit(code)
 
 

@@ -316,9 +316,10 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
             seconds[name] = rung_s
             divided |= {of_training_cards(work.machine)} - {""}
     if seconds:
-        bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
+        may_gate = gated and any(map(trains, seconds))
+        bench.progress.say(forecast_line(seconds, gated=may_gate))
         if not under_way and (hours_left := bench.hours_left()) is not None:
-            bench.progress.say(limit_line(seconds, 3600 * hours_left))
+            bench.progress.say(limit_line(seconds, 3600 * hours_left, gated=may_gate))
     for line in divided:
         bench.progress.say(line)
     for name, rung_s in seconds.items():

@@ -55,10 +55,11 @@ _log = logging.getLogger("lastresort")
 
 @dataclass(frozen=True, slots=True)
 class KeptRates:
-    """at_s: when they were measured, in seconds since 1970."""
+    """at_s: when they were measured, in seconds since 1970. load: of the machine when that began."""
 
     rates: Rates
     at_s: float
+    load: float = 0.0
 
 
 _READ = TypeAdapter(KeptRates)
@@ -76,9 +77,9 @@ def kept_rates(config: Mapping[str, Any], *, reduced: bool, now_s: float) -> Kep
     return kept if is_sound and 0 <= now_s - kept.at_s <= KEPT_S else None
 
 
-def keep_rates(config: Mapping[str, Any], rates: Rates, *, reduced: bool, now_s: float) -> None:
+def keep_rates(config: Mapping[str, Any], found: KeptRates, *, reduced: bool) -> None:
     try:
-        write_atomically(_file(config, reduced), _READ.dump_json(KeptRates(rates, now_s)))
+        write_atomically(_file(config, reduced), _READ.dump_json(found))
     except InfrastructureError as error:  # only slower the next time
         _log.debug("rates not kept: %s", error)
 
@@ -101,13 +102,13 @@ def measured_rates(config: Mapping[str, Any], *, reduced: bool, progress: Progre
     """
     key = json.dumps(config, sort_keys=True, default=str), reduced
     if key not in _TIMED:
-        now_s = time.time()
+        now_s, load, cores = time.time(), _load(), os.cpu_count() or 1
         kept = kept_rates(config, reduced=reduced, now_s=now_s)
         if kept is not None:
-            progress.say(timed_before(kept.at_s, now_s))
-        _TIMED[key] = rates = _measured(config, reduced, progress) if kept is None else kept.rates
+            progress.say(timed_before(kept.at_s, now_s, kept.load, load, cores))
+        _TIMED[key] = rates = _measured(config, reduced, progress, load, cores) if kept is None else kept.rates
         if kept is None and rates is not None:
-            keep_rates(config, rates, reduced=reduced, now_s=time.time())
+            keep_rates(config, KeptRates(rates, time.time(), load), reduced=reduced)
     return _TIMED[key]
 
 
@@ -119,7 +120,7 @@ def _load() -> float:
 _TIMED: dict[tuple[str, bool], Rates | None] = {}  # not a cache of `_measured`, which would hold on to a progress
 
 
-def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> Rates | None:
+def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress, load: float, cores: int) -> Rates | None:
     try:
         shape, deep = shape_of(config, ""), shape_of({**config, "num_hidden_layers": DEEP}, "")
     except InputError:
@@ -127,7 +128,7 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> R
     if deep.parameters > MOST_PARAMETERS or shape.has_experts:
         return None
     at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
-    if (load := _load()) >= (cores := os.cpu_count() or 1):
+    if load >= cores:
         progress.say(busy_here(load, cores))
     progress.stage(TIMING, PASSES * 2)
 

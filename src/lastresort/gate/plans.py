@@ -29,7 +29,7 @@ PILOT_ITEMS = 48
 class SuiteInputs:
     """What the suites are made from. scores: whether both models give likelihoods; otherwise every suite asks for answers in words.
     design: of the tuned system's prompt. task_inputs: inputs of the task that were not trained on. answer_tokens: about the length
-    of the task's longest answer. quick: whether the gate is bounded in items and time.
+    of the task's longest answer. quick: whether the gate is bounded in items.
     """
 
     task: Task
@@ -180,8 +180,9 @@ class SampleSize:
 
 @dataclass(frozen=True, slots=True)
 class SizeRule:
-    """How large the samples of a gate are. measures: how many it has. alpha: .05 or .025. quick: bounded in items and seconds.
-    looks: whether it may stop before the last item, so that the test of a fixed size has its share of alpha alone.
+    """How large the samples of a gate are. measures: how many it has. alpha: .05 or .025. quick: bounded in items, the
+    fewer the slower the models. looks: whether it may stop before the last item, so that the test of a fixed size has its share of
+    alpha alone.
     """
 
     measures: int

@@ -8,12 +8,13 @@ from datetime import datetime
 from lastresort.records.events.base import BaseEvent
 from lastresort.records.events.run import BudgetSpent, ClimbFinished, ClimbResumed, ClimbStopped
 from lastresort.records.record import Record
+from lastresort.records.view import standing_finish
 
 
 @dataclass(frozen=True, slots=True)
 class RunClock:
-    """noted_s: what its processes noted so far. noted_at: the moment up to which they did, UTC. ended: the climb stopped or
-    finished then, and no process has taken it up since. left: who took it up last was refused.
+    """noted_s: what its processes noted so far, up to the finish that still stands. noted_at: the moment up to which they did, UTC.
+    ended: the climb stopped or finished then, and no process has taken it up since. left: who took it up last was refused.
     """
 
     noted_s: float
@@ -36,7 +37,9 @@ def clock_of(record: Record) -> RunClock:
     noted = max([began, *_written(record, BudgetSpent, ClimbResumed)])
     ended = any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
     last = record.last(BudgetSpent)
-    return RunClock(worked_s(record), noted, ended, left=last is not None and last.left)
+    finish = None if record.last(ClimbFinished) is None else standing_finish(record)
+    noted_s = worked_s(record) if finish is None else finish.worked_s
+    return RunClock(noted_s, noted, ended, left=last is not None and last.left)
 
 
 def _written(record: Record, *kinds: type[BaseEvent]) -> list[datetime]:

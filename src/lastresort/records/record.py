@@ -155,9 +155,13 @@ class Record:
                 raise self._file.newer(f"found an event of the kind {row['kind']}")
             yield row["id"], self._read(kind, row)
 
-    def times(self) -> tuple[datetime, datetime]:
-        """When the run began, and when its newest event was written. UTC."""
-        first, last = (self._file.rows("event", f"ORDER BY at {order}, id LIMIT 1")[0] for order in ("ASC", "DESC"))
+    def times(self, until: int | None = None) -> tuple[datetime, datetime]:
+        """When the run began, and when its newest event was written, of those up to the number `until`. UTC."""
+        newest = self.newest()[0] if until is None else until
+        first, last = (
+            self._file.rows("event", f"WHERE id <= ? ORDER BY at {order}, id LIMIT 1", newest)[0]
+            for order in ("ASC", "DESC")
+        )
         return self._time(first), self._time(last)
 
     def written_at(self, kind: type[BaseEvent]) -> datetime | None:

@@ -39,6 +39,7 @@ from lastresort.records.events.after_test import (
 from lastresort.records.events.base import OfRung
 from lastresort.records.events.run import (
     AnswersJudged,
+    BudgetSpent,
     ClimbDecided,
     ClimbFinished,
     ClimbResumed,
@@ -259,10 +260,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What a run had decided when it last finished, and the options that it did so with."""
+    """What a run had decided when it last finished, and the options that it did so with. number, worked_s: of the event with which
+    it first did so, and the seconds that were noted by then. Later sessions that found nothing to do change neither.
+    """
 
     decision: RunView
     options: Options
+    number: int
+    worked_s: float
 
     def decided_as(self, decision: RunView) -> bool:
         """Wherever, by which version and after how many other runs it was drawn again: in other words, or with figures that only
@@ -293,16 +298,24 @@ def last_finish(record: Record) -> Finish | None:
     return None if record.last(ClimbFinished) is None else _finish_and_options(record)[0]
 
 
+def standing_finish(record: Record) -> Finish | None:
+    """The last finish, None where anything was done since."""
+    finish, stands, _ = _finish_and_options(record)
+    return finish if stands else None
+
+
 def options_in(record: Record) -> Options:
     """The options by which the record holds what it holds: those of the last finish, until something is done with others. A session
     that is killed before may have named some; whoever resumes the run goes on with them.
     """
-    return _finish_and_options(record)[1]
+    finish, stands, named = _finish_and_options(record)
+    return finish.options if finish is not None and stands else named
 
 
-def _finish_and_options(record: Record) -> tuple[Finish | None, Options]:
-    fold, named, finish, stands = Fold(), Options(), None, False
-    for _, event in record.since():
+def _finish_and_options(record: Record) -> tuple[Finish | None, bool, Options]:
+    """The last finish, whether it still stands, and the options that were named last."""
+    fold, named, finish, stands, worked_s = Fold(), Options(), None, False, 0.0
+    for number, event in record.since():
         fold.take(event)
         match event:
             case OptionsChosen():
@@ -311,15 +324,19 @@ def _finish_and_options(record: Record) -> tuple[Finish | None, Options]:
                 named = replace(named, gate=event)
             case WaysChosen():
                 named = replace(named, ways=event)
+            case BudgetSpent():
+                worked_s += event.seconds
+            case ClimbFinished() if fold.decided is not None and finish is not None and stands:
+                finish = replace(finish, decision=fold.decided, options=named)
             case ClimbFinished() if fold.decided is not None:
-                finish, stands = Finish(fold.decided, named), True
+                finish, stands = Finish(fold.decided, named, number, worked_s), True
             case ClimbDecided():
                 stands = finish is not None and finish.decided_as(event.decision)
             case WaysCompared() | WaysRefused() | FullRateChosen() | OfWay():
                 stands = False
             case _:
                 stands = stands and fold.decided is not None
-    return finish, finish.options if finish is not None and stands else named
+    return finish, stands, named
 
 
 def refuse_study(record: Record) -> None:

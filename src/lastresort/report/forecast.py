@@ -191,7 +191,11 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
     if found.limit_hours is not None:
         known = {rung.name: rung.forecast.seconds for rung in found.rungs if rung.forecast is not None}
         seconds = {name: taken for name, taken in known.items() if taken is not None}
-        notes += [spaced(limit_line(seconds, 3600 * found.limit_hours))] if seconds else []
+        others_s = {
+            name if name == judge.NAME else f"the {name}": one.seconds for name, one in others(found) if one.seconds
+        }
+        gated = found.gate is not None and found.gate.forecast.seconds is None
+        notes += [spaced(limit_line(seconds, 3600 * found.limit_hours, others_s, gated=gated))] if seconds else []
     return notes
 
 

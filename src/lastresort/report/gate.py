@@ -48,7 +48,7 @@ def finding(gate: GateFindings) -> str:
 def about(gate: ClimbGate) -> str:
     """What was compared, and on how many items."""
     items = {
-        "quick": "This is a quick gate: bounded in items and minutes, with less statistical power.",
+        "quick": "This is a quick gate: bounded in items, with less statistical power.",
         "full": "This is a full gate: as many items as a verdict needs.",
     }
     return f"{gate.system} ({gate.rung}) was compared with its base model on the same items. {items[gate.mode]}"

@@ -20,6 +20,7 @@ from lastresort.records.events.training import DriftMeasured, TrainingReached
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
+from lastresort.records.view import standing_finish
 from lastresort.report.commands import ResumeCommand, commands, resume_command
 from lastresort.report.confusion import Confusion, labels_of, of_items
 from lastresort.report.words import titles
@@ -170,7 +171,8 @@ def gather(record: Record, decision: RunView) -> Story:
     planned = task.get("ladder", ())
     ladder = [*(name for name in reached if name not in planned), *planned]
     highest = max((ladder.index(name) for name in reached), default=-1)
-    began, ended = record.times()
+    finish = standing_finish(record)
+    began, ended = record.times(None if finish is None else finish.number)
     return Story(
         decision=decision,
         rungs=tuple(
@@ -188,7 +190,7 @@ def gather(record: Record, decision: RunView) -> Story:
         data=None if checked is None else checked.report,
         began=began,
         ended=ended,
-        ran_s=worked_s(record) or None,
+        ran_s=(worked_s(record) if finish is None else finish.worked_s) or None,
         errors=_errors(record, decision),
         labels_errors=_labels_errors(decision),
     )

@@ -148,7 +148,8 @@ def usd(seconds: float | None, cards: Cards, usd_per_hour: float | None) -> floa
 def _rows_in_words(setup: Setup, job: TrainingWork) -> str:
     each = {"sft": "", "dpo": " x 2 answers", "grpo": f" x {setup.group_size} answers"}[setup.learning]
     shared = f", of which {setup.shared_tokens:,} are computed once a pass" if setup.shared_tokens else ""
-    return f"{job.rows:,} rows{each} x {job.epochs:g} epochs x {job.tokens:,.0f} tokens{shared}"
+    epochs = f"{job.epochs:g} epoch{'' if job.epochs == 1 else 's'}"
+    return f"{job.rows:,} rows{each} x {epochs} x {job.tokens:,.0f} tokens{shared}"
 
 
 COUNTS = (1, 2, 4, 8)

@@ -226,10 +226,19 @@ def losses_line(losses: Sequence[float]) -> str:
 TIMING = "timing a few layers of the model on this machine, to forecast how long its work takes"
 
 
-def timed_before(at_s: float, now_s: float) -> str:
-    """Of a speed that is known. at_s: when it was measured, in seconds since 1970."""
+def timed_before(at_s: float, now_s: float, load_then: float, load: float, cores: int) -> str:
+    """Of a speed that is known. at_s: when it was measured, in seconds since 1970. load_then, load: as in `busy_here`."""
     at = datetime.fromtimestamp(at_s, UTC)
-    return f"This machine's speed with the model was measured {duration(now_s - at_s)} ago, at {at:%H:%M:%S} UTC."
+    said = f"This machine's speed with the model was measured {duration(now_s - at_s)} ago, at {at:%H:%M:%S} UTC."
+    on = f"on {counted(cores, 'core')}"
+    match load_then >= cores, load >= cores:
+        case False, True:
+            return f"{said} It is busy now (load {load:.1f} {on}), so the forecast may be much too low."
+        case True, False:
+            return f"{said} It was busy then (load {load_then:.1f} {on}), so the forecast may be much too high."
+        case True, True:
+            return f"{said} It was busy then (load {load_then:.1f} {on}) and is now ({load:.1f}), so the forecast may be far off."
+    return said
 
 
 def busy_here(load: float, cores: int) -> str:
@@ -263,12 +272,12 @@ def rate_line(stage: Stage, since_s: float = 0.0) -> str:
 
 
 def rate_parts(stage: Stage) -> list[str]:
-    """How far it is and how fast, without the time left."""
+    """How far it is and how fast, without the time left. Prompts that were read alone give no rate of items."""
     parts = [f"{count(min(stage.done, stage.total))} of {count(stage.total)}"] if stage.total else []
     if stage.read >= 1:
         parts.append(f"{counted(math.floor(stage.read), 'prompt')} read and not answered yet")
     left_s = stage_left_s(stage)
-    if stage.total and left_s:
+    if stage.total and stage.done and left_s:
         parts.append(_rate((stage.total - stage.worked) / left_s, "step" if stage.split == "train" else "item"))
     return parts
 
@@ -308,10 +317,13 @@ def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:
     return f"Forecast for this machine: about {rungs}. The climb stops at the first rung that meets the bar.{gate}"
 
 
-def limit_line(seconds: Mapping[str, float], left_s: float) -> str:
+def limit_line(
+    seconds: Mapping[str, float], left_s: float, others: Mapping[str, float] | None = None, *, gated: bool = False
+) -> str:
     """Whether the rungs of a forecast fit into what is left of `limits.hours`; else at which of them the limit comes.
 
-    A rung that trains does not start where its forecast exceeds the time left by then.
+    A rung that trains does not start where its forecast exceeds the time left by then. others: what counts besides the rungs, such
+    as "the gate". gated: whether a gate may follow that has no forecast, so that nobody knows whether the time is enough.
     """
     limit, spent = f"The time limit (limits.hours) leaves {duration(left_s)}", 0.0
     for name, taken in seconds.items():
@@ -323,7 +335,18 @@ def limit_line(seconds: Mapping[str, float], left_s: float) -> str:
                 "leave rungs out with --until."
             )
         spent += taken
-    return f"{limit}, enough for these rungs, which take about {duration(spent)} together. A gate counts, too."
+    rungs = f"these rungs, which take about {duration(spent)} together"
+    if gated:
+        return f"{limit}. These rungs take about {duration(spent)} of it together, and a gate counts, too."
+    if not others:
+        return f"{limit}, enough for {rungs}."
+    parts, whole_s = listed(others), spent + sum(others.values())
+    if whole_s > left_s:
+        return (
+            f"{limit}. These rungs take about {duration(spent)} together; with {parts} about {duration(whole_s)}, which is more: "
+            "the climb may stop before its end. Raise the limit; --resume then goes on."
+        )
+    return f"{limit}, enough for {rungs}; with {parts} about {duration(whole_s)}."
 
 
 def long_rung_line(rung: str, seconds: float) -> str:

@@ -268,8 +268,8 @@ def search_sentence(found: value.SearchFinding) -> str:
                 "the only learning rate tried" if len(found.rates) == 1 else f"raced on dev with {_rates(found.rates)}"
             )
             return (
-                f"{preference_plan(found.plan)}; {found.learned_from}. Learning rate {found.rate:g}, {raced}; {found.epochs} "
-                f"epochs at most, batch {found.batch_size}."
+                f"{preference_plan(found.plan)}; {found.learned_from}. Learning rate {found.rate:g}, {raced}; "
+                f"{counted(found.epochs, 'epoch')} at most, batch {found.batch_size}."
             )
         case _:
             assert_never(found)
@@ -292,7 +292,7 @@ def preference_plan(plan: value.PreferencePlan) -> str:
 
 
 def _raced(found: value.RacedOnDev) -> str:
-    tried = f"{found.n} {found.candidates} were tried on dev"
+    tried = "One candidate was tried on dev" if found.n == 1 else f"{found.n} {found.candidates} were tried on dev"
     if found.ended is None:
         were = "was" if found.dropped == 1 else "were"
         return f"{tried}; {found.dropped} {were} dropped early{_how(found)}." if found.dropped else f"{tried}."
@@ -328,7 +328,7 @@ def _search_alone(found: value.SearchAlone) -> str:
 def _on_rows(found: value.TrainedOnRows) -> str:
     first = "" if found.pretrained is None else f"{_pretrained(found.pretrained)}; then "
     replay = f"{found.replay} of replay{' held to the base' if found.held else ''}"
-    training = f"{first}{found.method}, {found.rows} rows and {replay}, {found.epochs} epochs, batch {found.batch_size}"
+    training = f"{first}{found.method}, {found.rows} rows and {replay}, {counted(found.epochs, 'epoch')}, batch {found.batch_size}"
     if len(found.rates) == 1:
         return f"{training}, learning rate {found.rate:g}, the only one tried.{_still_falling(found)}"
     laps = ", ".join(

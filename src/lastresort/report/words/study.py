@@ -369,7 +369,7 @@ NOT_THE_GATE = (
     "which gates what it trains: SFT then DPO with sft and preference in the ladder, ORPO without sft."
 )
 _GATES: dict[StudyGate, str] = {
-    "quick": "The gate is quick: bounded in items and minutes, with less statistical power.",
+    "quick": "The gate is quick: bounded in items, with less statistical power.",
     "full": "The gate is full: as many items as a verdict needs.",
 }
 

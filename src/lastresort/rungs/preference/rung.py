@@ -283,7 +283,8 @@ def _learning(
 ) -> Forecast:
     """The cost of the training itself. share: of a whole training, with the race."""
     machine, about, samples = work.machine, work.about_tokens, task.preference.samples
-    epochs, label = course.epochs * share, f"{plan.objective}, {len(course.learning_rates)} learning rates"
+    rates, epochs = len(course.learning_rates), course.epochs * share
+    label = f"{plan.objective}, {rates} learning rate{'' if rates == 1 else 's'}"
     if plan.source == "reward":
         n = round(work.n_train * samples * epochs)
         row = prompt + work.max_new_tokens

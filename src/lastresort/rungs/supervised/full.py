@@ -189,7 +189,7 @@ class FullRung:
         replay = replay_size(work.n_train, section.replay, section.replay_prompts)
         passes = n_kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
-        label = f"training of all weights, {rates} learning rates raced"
+        label = f"training of all weights, {rates} learning rate{'s raced' if rates > 1 else ''}"
         preparation = forecast_of_replay(section, machine, replay, epochs)
         if pretraining_reason(task, None) is not None:
             text = _text_tokens(task.knowledge) // ROW_TOKENS + 1

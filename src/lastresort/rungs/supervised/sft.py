@@ -88,8 +88,9 @@ class SftRung:
         passes = n_kept + len(KEPT_SCALES) * weighed + (grammar_of(task) is not None)
         losses = n_kept + losses_of_race(rates)
         epochs = sft.epochs * (1 + raced_beyond(rates))
+        label = f"training, {rates} learning rate{'s raced' if rates > 1 else ''}"
         return (
-            forecast_of_training(task, work, f"training, {rates} learning rates raced", epochs=epochs, losses=losses)
+            forecast_of_training(task, work, label, epochs=epochs, losses=losses)
             + forecast_of_answers(work, "checkpoints on dev", work.n_dev * passes)
             + forecast_of_answers(work, "test of the chosen", work.n_test)
         )
