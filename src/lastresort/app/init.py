@@ -123,10 +123,13 @@ class Drafted:
         }
 
 
-def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
+def init_task(
+    request: InitRequest, ask: Ask | None = None, leave_out: Callable[[EmptyRowsError], bool] | None = None
+) -> Drafted:
     """Draft the task of a data file and write it; what was written goes again where it does not load.
 
-    ask: which column is meant where that is open; gives None for "the first". Without it, an open column is an error.
+    ask: which column is meant where that is open; gives None for "the first". Without it, an open column is an error. leave_out:
+    whether to leave out the rows that an error is about.
     Raises DataError for rows that cannot be used, EmptyRowsError where some could be left out, OpenColumnsError for columns that
     are open, InputError for a file that is there already.
     """
@@ -145,7 +148,12 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         )
     facts = facts_of(rows)
     columns = columns_of(request.data, rows, facts, (request.input, request.output), ask)
-    left_out = without_empty_rows(request, columns, rows)
+    try:
+        left_out = without_empty_rows(request, columns, rows)
+    except EmptyRowsError as error:
+        if leave_out is None or not leave_out(error):
+            raise
+        left_out = without_empty_rows(replace(request, leave_out_empty=True), columns, rows)
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
     group_facts = group_column(facts, len(rows), columns or ())
