@@ -798,6 +798,18 @@ def test_labels_that_differ_only_in_case_are_named_with_their_rows(tmp_path: Pat
     assert "the 4 labels of the file and 2 other spellings" in text.lower()
 
 
+def test_a_label_that_may_be_a_typo_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    rows = _labelled(400)
+    rows[7]["label"], rows[8]["label"] = "sumer", "SPRING"
+    _drafted(tmp_path, rows)
+    text = (tmp_path / "task.yaml").read_text(encoding="utf-8")
+    assert (
+        '# 1 row of the file has a label that may be a typo:\n#   "sumer", perhaps "summer" (1)\n'
+        "# If so, correct those rows and remove the typos from choices.\n"
+        "# The 5 labels of the file, 1 of them perhaps a typo, and 1 other spelling.\noutput: " in text
+    )
+
+
 def test_a_line_break_in_a_label_stays_out_of_the_comments(tmp_path: Path) -> None:
     rows = [{"text": f"day {i}", "label": ("a\nb", "A\nb", "c")[i % 3]} for i in range(300)]
     assert _drafted(tmp_path, rows)["output"] == {"choices": ["a\nb", "A\nb", "c"]}

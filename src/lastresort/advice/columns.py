@@ -152,7 +152,7 @@ Rank = Callable[[ColumnFacts], tuple[float, ...]]
 
 
 def _open(side: Side, columns: Sequence[ColumnFacts], rank: Rank, order: Rank, other: str | None) -> OpenColumns:
-    """rank: how plausible a column is, the lowest first. order: among those that are equally plausible. other: see `OpenColumns`."""
+    """rank: how plausible a column is, the lowest first. order: among equally plausible ones. other: see `OpenColumns`."""
     best_first = sorted(columns, key=lambda one: (rank(one), order(one)))
     likely = sum(rank(one) == rank(best_first[0]) for one in best_first)
     return OpenColumns(side, tuple(best_first), likely, other)

@@ -334,6 +334,7 @@ def _facts(
         test=task_draft.test,
         labels=answers.labels,
         respelt=answers.respelt,
+        misspelt=answers.misspelt,
         keys=tuple(required),
         optional=tuple(key for key in schema_of_answers.get("properties", ()) if key not in required),
         schema_file=schema.name if schema else None,
