@@ -557,7 +557,7 @@ def test_a_task_is_named_tidily_after_its_file(tmp_path: Path, file: str, name: 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     task = tmp_path / "task.yaml"
     task.write_text("mine")
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match=r"already exists.*name another file with --task\.$"):
         init_task(InitRequest(_file(tmp_path, _labelled(100)), task_file=task))
     assert task.read_text() == "mine"
 

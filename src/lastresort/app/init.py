@@ -138,13 +138,13 @@ def init_task(
         raise InputError(
             "already exists",
             where=str(request.task_file),
-            remedy="Remove it, or name another file with --task (task_file).",
+            remedy="Remove it, or name another file with --task.",
         )
     if not request.task_file.absolute().parent.is_dir():
         raise InputError(
             "no such folder",
             where=str(request.task_file.parent),
-            remedy="Make it, or name another file with --task (task_file).",
+            remedy="Make it, or name another file with --task.",
         )
     facts = facts_of(rows)
     columns = columns_of(request.data, rows, facts, (request.input, request.output), ask)
@@ -190,7 +190,7 @@ def init_task(
     schema = None if task_draft.answers.schema is None else schema_file
     if schema is not None and schema.exists():
         raise InputError(
-            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task (task_file)."
+            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
     facts_of_draft = _facts(task_draft, request, beside, schema, group_facts.name if group_facts else None, left_out)
     facts_of_draft = replace(facts_of_draft, ungrouped=ungrouped)
