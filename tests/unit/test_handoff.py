@@ -418,7 +418,7 @@ def test_what_does_not_go_together(run: Path, tuned_run: Path) -> None:
         handed(tuned_run, "litellm", merged=True)
     with pytest.raises(InputError, match='found "tgi", expected vllm, '):
         handed(run, "tgi")
-    with pytest.raises(InputError, match='Did you mean "llamacpp"?'):
+    with pytest.raises(InputError, match='Did you mean "llamacpp"'):
         handed(run, "llama.cpp")
 
 

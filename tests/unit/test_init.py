@@ -810,6 +810,16 @@ def test_a_label_that_may_be_a_typo_is_named_with_the_one_that_was_meant(tmp_pat
     )
 
 
+def test_answers_that_may_be_labels_in_too_few_rows_are_said_to_be(tmp_path: Path) -> None:
+    rows = [{"text": f"day {i}", "label": SEASONS[i % 4]} for i in range(14)]
+    assert "output" not in _drafted(tmp_path, rows)
+    said = "# 14 rows are too few to say that their 4 different answers are all labels.\n# If they are, list them"
+    assert said in (tmp_path / "task.yaml").read_text(encoding="utf-8")
+    (tmp_path / "task.yaml").unlink()
+    _drafted(tmp_path, [{"text": f"day {i}", "label": f"the {i}th"} for i in range(14)])
+    assert "labels" not in (tmp_path / "task.yaml").read_text(encoding="utf-8")
+
+
 def test_a_line_break_in_a_label_stays_out_of_the_comments(tmp_path: Path) -> None:
     rows = [{"text": f"day {i}", "label": ("a\nb", "A\nb", "c")[i % 3]} for i in range(300)]
     assert _drafted(tmp_path, rows)["output"] == {"choices": ["a\nb", "A\nb", "c"]}

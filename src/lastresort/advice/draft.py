@@ -36,7 +36,7 @@ AnswerKind = Literal["labels", "json", "number", "short", "text"]
 class Answers:
     """What the answers of a file are. labels: all of them where they are labels, the most frequent first. respelt: (usual
     spelling, another one that differs only by case or spaces, rows of the other). misspelt: alike, of labels that may be typos.
-    schema: of JSON.
+    schema: of JSON. repeat: whether other answers may be labels all the same, in too few rows to tell.
     majority: share of the most frequent answer. words: median length.
     """
 
@@ -48,6 +48,7 @@ class Answers:
     respelt: tuple[tuple[str, str, int], ...] = ()
     misspelt: tuple[tuple[str, str, int], ...] = ()
     schema: Mapping[str, Any] | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ def answers_of(outputs: Sequence[str]) -> Answers:
     documents = documents_in(outputs)
     if documents is not None:
         return Answers("json", len(counted), majority, words, schema=schema_of(documents))
-    few = 2 <= len(counted) <= MOST_LABELS and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted)
-    if few and max(map(len, counted)) <= LONGEST_LABEL:
+    like_labels = 2 <= len(counted) <= MOST_LABELS and max(map(len, counted)) <= LONGEST_LABEL
+    if like_labels and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted):
         labels = tuple(label for label, _ in counted.most_common())
         respelt = _with_rows(usual_spellings(counted), counted)
         others = {label for _, label, _ in respelt}
@@ -85,7 +86,8 @@ def answers_of(outputs: Sequence[str]) -> Answers:
         return Answers("labels", len(counted), majority, words, labels, respelt, _with_rows(typos, counted))
     if all(_is_number(text) or WORKED_OUT.search(text) for text in outputs):
         return Answers("number", len(counted), majority, words)
-    return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words)
+    repeat = like_labels and len(outputs) >= 2 * len(counted)
+    return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words, repeat=repeat)
 
 
 def _with_rows(meant: Mapping[str, str], counted: Counter[str]) -> tuple[tuple[str, str, int], ...]:

@@ -335,6 +335,7 @@ def _facts(
         labels=answers.labels,
         respelt=answers.respelt,
         misspelt=answers.misspelt,
+        perhaps_labels=answers.distinct if answers.repeat else 0,
         keys=tuple(required),
         optional=tuple(key for key in schema_of_answers.get("properties", ()) if key not in required),
         schema_file=schema.name if schema else None,

@@ -23,13 +23,13 @@ Ungrouped = Literal["few", "connected", "uneven", "type", "files"]
 @dataclass(frozen=True, slots=True)
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
-    input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
-    spelling, another one that differs only by case or spaces, rows of the other). misspelt: alike, of labels that may be
-    typos. keys, optional: of JSON objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
-    majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
-    it is, kept apart where `grouped`, and otherwise not for the reason in `ungrouped`. left_out: rows of the file that are not in
-    `examples`, in words. untested, skipped: rungs that are not in the ladder, since the test rows are too few for them, and since
-    a climb of these rows would skip them.
+    input is called. labels: the most frequent first; () where the answers are none. respelt: (usual spelling, another one that
+    differs only by case or spaces, rows of the other). misspelt: alike, of labels that may be typos. perhaps_labels: how many
+    different answers may be labels, 0 where they are none or surely are. keys, optional: of JSON objects, those that every
+    answer has and the others. schema_file: of the answers' JSON schema. majority: share of the most frequent answer. held:
+    parts that have a file of their own. group: a column that names whose row it is, kept apart where `grouped`, and otherwise
+    not for the reason in `ungrouped`. left_out: rows of the file that are not in `examples`, in words. untested, skipped: rungs
+    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them.
     """
 
     name: str
@@ -48,6 +48,7 @@ class DraftFacts:
     labels: tuple[str, ...] = ()
     respelt: tuple[tuple[str, str, int], ...] = ()
     misspelt: tuple[tuple[str, str, int], ...] = ()
+    perhaps_labels: int = 0
     keys: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     schema_file: str | None = None
@@ -243,6 +244,11 @@ def _output(facts: DraftFacts) -> list[str]:
         return [*_respelt(facts), *_misspelt(facts), _line("output", {"choices": list(facts.labels)}, why.rstrip(","))]
     if facts.schema_file is not None:
         return [_line("output", {"schema": facts.schema_file}, SCHEMA)]
+    if facts.perhaps_labels:
+        return [
+            f"# {count(facts.rows)} rows are too few to say that their {facts.perhaps_labels} different answers are all labels.",
+            "# If they are, list them with output: {choices: [...]} and set score: choice.",
+        ]
     return []
 
 
