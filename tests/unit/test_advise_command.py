@@ -48,10 +48,20 @@ def test_a_task_gets_its_answer_its_path_and_reasons(
     assert re.search(r"^not +sft +A climb would skip it: the weights of scripted:", out, re.MULTILINE)
     assert re.search(r"^strong +Enforce your choices with constrained decoding", out, re.MULTILINE)
     assert "Willard & Louf 2023" in out
+    assert re.search(r"^n_examples +[0-9]+ \(each input of dev and test counts once\)", out, re.MULTILINE)
     assert not error
     assert max(map(len, out.splitlines())) <= 80
     assert calls(task.parent) == [], "no model is asked"
     assert sorted(path.name for path in task.parent.iterdir()) == ["rows.jsonl", "script.json", "task.yaml"]
+
+
+def test_a_question_names_the_answers_that_it_takes(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lastresort(monkeypatch, "--fact", "bar=0.9") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Name all that apply (format, style, preferences, knowledge, capability, cost, latency, nothing)." in said
+    assert "(yes, no)" not in said
 
 
 def test_json_is_one_document_of_its_schema(

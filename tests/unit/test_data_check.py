@@ -125,6 +125,32 @@ def test_outputs_outside_the_choices_say_which_one_was_meant() -> None:
     assert report.labels["Billing"] == {"train": 1, "dev": 0, "test": 0}
 
 
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [
+        ("Wether", "Weather"), ("weahter", "Weather"), ("Bok a table", "Book a table"), ("book_a_tabel", "Book a table"),
+        ("Plan B", None), ("Type III", None), ("v2 table", None), ("Weathered", None), ("ca", None), ("cot", None),
+        ("Weather", None), ("Book table", None),
+    ],
+)  # fmt: skip
+def test_a_label_with_a_typo_says_which_one_was_meant(label: str, meant: str | None) -> None:
+    known = ("Weather", "Book a table", "Plan A", "Type II", "v1 table", "cat")
+    typo = f'"{label}", perhaps "{meant}"'
+    if label not in known:
+        finding = report_on([("one", label)], choices=known).finding("invalid_outputs")
+        assert finding is not None
+        assert finding.details == (typo if meant else f'"{label}"',)
+    rows = [(f"text {n}", known[n % 6]) for n in range(120)]
+    rare = report_on([*rows, ("odd", label)]).finding("labels_rare")
+    assert (rare.details if rare else ()) == (
+        (f'"{label}": 1' + (f', perhaps "{meant}"' if meant else ""),) if label not in known else ()
+    )
+    unseen = report_on(rows, [], [("odd", label)]).finding("labels_unseen")
+    assert (unseen.details if unseen else ()) == ((typo if meant else f'"{label}"',) if label not in known else ())
+    few = report_on([(f"text {n}", known[n % 6]) for n in range(54)] + [("odd", label)]).finding("labels_rare")
+    assert few is None or "perhaps" not in few.details[0], "the other is not much more frequent"
+
+
 def test_labels_that_differ_by_case_or_spaces_alone_are_named_with_their_rows() -> None:
     rows = [(f"text {i}", "Account Management" if i % 2 else "{Other}") for i in range(8)]
     rows += [("odd", "account management"), ("odder", "Account  Management")]

@@ -101,7 +101,7 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
     [
         (
             ["train.yaml", "--to", "keras"],
-            'found "keras", expected one of axolotl, llamafactory, trl, unsloth or skypilot',
+            'found "keras", expected axolotl, llamafactory, trl, unsloth, skypilot',
         ),
         (["begun", "--to", "trl"], "begun: this training has not finished, expected one that ran to its end"),
         (["model", "--to", "trl"], "found a folder without training.json or record.sqlite"),

@@ -416,8 +416,10 @@ def test_what_does_not_go_together(run: Path, tuned_run: Path) -> None:
         handed(run, "vllm", merged=True)
     with pytest.raises(InputError, match="LiteLLM loads no model"):
         handed(tuned_run, "litellm", merged=True)
-    with pytest.raises(InputError, match='found "tgi", expected one of vllm'):
+    with pytest.raises(InputError, match='found "tgi", expected vllm, '):
         handed(run, "tgi")
+    with pytest.raises(InputError, match='Did you mean "llamacpp"'):
+        handed(run, "llama.cpp")
 
 
 def test_a_model_that_no_gguf_can_hold_is_refused_by_name(tmp_path: Path) -> None:

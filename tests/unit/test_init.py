@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -556,7 +557,7 @@ def test_a_task_is_named_tidily_after_its_file(tmp_path: Path, file: str, name: 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     task = tmp_path / "task.yaml"
     task.write_text("mine")
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match=r"already exists.*name another file with --task\.$"):
         init_task(InitRequest(_file(tmp_path, _labelled(100)), task_file=task))
     assert task.read_text() == "mine"
 
@@ -704,8 +705,28 @@ def test_equally_plausible_columns_are_left_open_and_metadata_comes_last() -> No
     rows = [RawRow({**row, "Topic": i % 3}, i, "f") for i, row in enumerate(_requests(header), start=1)]
     found = choose_columns(facts_of(rows), len(rows))
     assert isinstance(found, OpenColumns)
-    assert [one.name for one in found.candidates] == ["Topic", "Team", "Season", "Channel", "Created", "Request ID"]
-    assert found.likely == 2
+    assert [one.name for one in found.candidates] == ["Topic", "Team", "Season", "Channel"]
+    assert (found.likely, found.other) == (2, "Customer said")
+    alone = choose_columns(
+        facts_of([RawRow({"Ref": f"R{i}", "Created": i, "by": "AB"[i % 2]}, i, "f") for i in range(9)]), 9
+    )
+    assert isinstance(alone, OpenColumns)
+    assert len(alone.candidates) == 3, "where nothing else is left"
+
+
+@pytest.mark.parametrize(
+    ("value", "left_out"),
+    [
+        ("REQ-{}", True), ("2026-03-{} 05:15", True), ("3/{}/2026", True), ("1{:03}", True), ("same", True),
+        ("{}.25", False), ("{}00", False),
+    ],
+)  # fmt: skip
+def test_what_names_or_dates_the_rows_or_never_changes_is_not_proposed(value: str, left_out: bool) -> None:
+    cells = [{"Body": f"text about {i}", "Value": value.format(i), "Mood": "xyz"[i % 3]} for i in range(1, 29)]
+    found = choose_columns(facts_of([RawRow(row, i, "f") for i, row in enumerate(cells, start=1)]), len(cells))
+    assert (found == ("Body", "Mood")) == left_out
+    named = [RawRow({"Body": row["Body"], "answer": row["Value"], "Mood": row["Mood"]}, 1, "f") for row in cells]
+    assert choose_columns(facts_of(named), len(cells)) == ("Body", "answer"), "unless its name says that it is meant"
 
 
 def _tickets(teams: tuple[str, ...], *header: str, code: str = "X-{}") -> list[RawRow]:
@@ -718,9 +739,7 @@ def _tickets(teams: tuple[str, ...], *header: str, code: str = "X-{}") -> list[R
 @pytest.mark.parametrize("code", ["X-{}", "#{}", "2026-01-{}", "{}"])
 def test_a_column_of_codes_is_not_the_input_whatever_its_name(header: str, code: str) -> None:
     facts = facts_of(_tickets(("billing", "shop"), header, "Kundentext (raw)", "Ziel-Team", code=code))
-    found = choose_columns(facts, 120)
-    assert isinstance(found, OpenColumns)
-    assert (found.side, found.candidates[0].name, found.likely) == ("input", "Kundentext (raw)", 1)
+    assert choose_columns(facts, 120) == ("Kundentext (raw)", "Ziel-Team")
     assert choose_columns(facts, 120, given_input=header) == (header, "Ziel-Team"), "unless somebody says so"
     named = facts_of(_tickets(("billing", "shop"), header, "Body", "Ziel-Team", code=code))
     assert choose_columns(named, 120) == ("Body", "Ziel-Team")
@@ -746,9 +765,7 @@ def test_a_file_whose_rows_all_have_one_answer_is_refused_for_it(header: str, tm
 
 def test_a_column_with_one_value_gives_way_to_one_that_could_be_the_output() -> None:
     rows = [RawRow({"Body": f"text {i}", "Team": "ship", "Mood": i % 3}, i, "f") for i in range(1, 99)]
-    found = choose_columns(facts_of(rows), len(rows))
-    assert isinstance(found, OpenColumns)
-    assert found.candidates[0].name == "Mood"
+    assert choose_columns(facts_of(rows), len(rows)) == ("Body", "Mood")
 
 
 def test_a_person_answers_by_number_or_name(
@@ -779,6 +796,28 @@ def test_labels_that_differ_only_in_case_are_named_with_their_rows(tmp_path: Pat
         '#   "SPRING" for "spring" (2)\n#   "Summer" for "summer" (1)\n' in text
     )
     assert "the 4 labels of the file and 2 other spellings" in text.lower()
+
+
+def test_a_label_that_may_be_a_typo_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    rows = _labelled(400)
+    rows[7]["label"], rows[8]["label"] = "sumer", "SPRING"
+    _drafted(tmp_path, rows)
+    text = (tmp_path / "task.yaml").read_text(encoding="utf-8")
+    assert (
+        '# 1 row of the file has a label that may be a typo:\n#   "sumer", perhaps "summer" (1)\n'
+        "# If so, correct those rows and remove the typos from choices.\n"
+        "# The 5 labels of the file, 1 of them perhaps a typo, and 1 other spelling.\noutput: " in text
+    )
+
+
+def test_answers_that_may_be_labels_in_too_few_rows_are_said_to_be(tmp_path: Path) -> None:
+    rows = [{"text": f"day {i}", "label": SEASONS[i % 4]} for i in range(14)]
+    assert "output" not in _drafted(tmp_path, rows)
+    said = "# 14 rows are too few to say that their 4 different answers are all labels.\n# If they are, list them"
+    assert said in (tmp_path / "task.yaml").read_text(encoding="utf-8")
+    (tmp_path / "task.yaml").unlink()
+    _drafted(tmp_path, [{"text": f"day {i}", "label": f"the {i}th"} for i in range(14)])
+    assert "labels" not in (tmp_path / "task.yaml").read_text(encoding="utf-8")
 
 
 def test_a_line_break_in_a_label_stays_out_of_the_comments(tmp_path: Path) -> None:
@@ -837,6 +876,28 @@ def test_empty_rows_are_left_out_where_somebody_says_so(
     assert (drafted["task"], drafted["examples"]) == ("rows.v2", copy.name)
     expected = [row for i, row in enumerate(rows) if i not in (3, 7)]
     assert [dict(row.values) for row in read_rows(copy)] == expected
+
+
+@pytest.mark.parametrize(("typed", "options", "status"), [("y", (), 0), ("", (), 2), ("", ("--yes",), 2)])
+def test_a_person_is_asked_whether_to_leave_out_empty_rows(
+    typed: str, options: tuple[str, ...], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    rows = [{"Customer said": f"text {i}", "Season": SEASONS[i % 4], "Mood": "ab"[i % 2]} for i in range(300)]
+    rows[7]["Customer said"] = ""
+    stdin = io.StringIO(f"Season\n{typed}\n" if not options else "")
+    for stream in (stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", stdin)
+    task = tmp_path / "task.yaml"
+    chosen = ("--output", "Season") if options else ()
+    assert _command(monkeypatch, str(_file(tmp_path, rows)), "--task", str(task), *options, *chosen) == status
+    said = capsys.readouterr().err
+    assert ("Leave out 1 row without an input? [y/N]\n" in said) == (not options)
+    assert said.count("Which column is the output?") == (not options), "once"
+    assert ("with --leave-out-empty." in said) == (status == 2)
+    if status == 0:
+        assert len(read_rows(tmp_path / "rows-complete.jsonl")) == 299
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:

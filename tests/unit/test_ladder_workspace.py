@@ -112,7 +112,8 @@ def test_a_finished_run_that_was_stopped_as_it_was_opened_goes_on_like_any_other
 
 
 @pytest.mark.parametrize(
-    ("instead", "remedy"), [(", or start a new run without --resume", " without --resume."), ("", "Wait for it.")]
+    ("instead", "remedy"),
+    [(", or start a new run without --resume", " without --resume."), ("", " shows how far it is).")],
 )
 def test_a_run_that_a_process_holds_names_what_the_command_can_do_instead(
     instead: str, remedy: str, tmp_path: Path
@@ -120,11 +121,13 @@ def test_a_run_that_a_process_holds_names_what_the_command_can_do_instead(
     with run_lock(tmp_path), pytest.raises(InputError) as refusal, run_lock(tmp_path, instead=instead):
         pass
     assert str(refusal.value).endswith(remedy)
+    assert f"Wait for it (`lastresort watch {tmp_path}` shows" in str(refusal.value)
 
 
 def test_a_winner_that_is_not_decided_yet_says_whether_to_follow_its_run_or_to_finish_it(tmp_path: Path) -> None:
     run = begun(tmp_path / "a-1")
-    with pytest.raises(DataError, match=r"Finish it with `lastresort climb TASK --resume .*a-1`\.$"):
+    finish = r"a-1: the run has not decided yet\. Finish it with `lastresort climb TASK --resume .*a-1`\.$"
+    with pytest.raises(DataError, match=finish):
         winner_status(run)
     at_work = r"A process is climbing it now: `lastresort watch .*a-1` shows how far it is\.$"
     with run_lock(run), pytest.raises(DataError, match=at_work):

@@ -165,7 +165,8 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     # the ladder
     ({"ladder": "sft"}, 'key "ladder"', 'text ("sft")', "a list", "Write [sft]."),
     ({"ladder": []}, 'key "ladder"', "an empty list", "at least one rung", "Write [prompting"),
-    ({"ladder": ["prompting", "rag"]}, 'key "ladder[1]"', 'unknown rung "rag"', "retrieval", "Correct it."),
+    ({"ladder": ["prompting", "rag"]}, 'key "ladder[1]"', 'unknown rung "rag"', "retrieval", "correct its name."),
+    ({"ladder": ["prompt", "sft"]}, 'key "ladder[0]"', 'unknown rung "prompt"', "prompting", 'Write "prompting".'),
     ({"ladder": ["sft", "sft"]}, 'key "ladder[1]"', '"sft" twice', "once", "Remove one."),
     ({"ladder": ["sft", "prompting"]}, 'key "ladder"', "sft, prompting", "order", "Write [prompting, sft]."),
     # files

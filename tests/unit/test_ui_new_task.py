@@ -196,11 +196,22 @@ def test_a_task_has_the_name_of_its_folder(page: TestClient, site: Site) -> None
     assert parse_document(text_of(site, "отзывы"), "t").values["task"] == "task"
 
 
+def test_the_page_proposes_the_columns_that_the_command_line_does(page: TestClient) -> None:
+    header = "Request ID,Channel,User utterance,Assigned skill\n"
+    rows = [f"REQ-{i},{'ab'[i % 2]},some words {i},{'xyz'[i % 3]}\n" for i in range(200)]
+    assert upload(page, "odd.csv", header + "".join(rows)) == (204, "/new/odd/columns")
+    shown = page.get("/new/odd/columns").text
+    for column in ("User utterance", "Assigned skill"):
+        assert shown.count(f'<option value="{column}" selected>') == 1
+    assert "Check the proposed columns" in shown
+
+
 def test_open_columns_are_chosen_by_a_person(page: TestClient, site: Site) -> None:
     rows = "alpha,beta,gamma\n" + "".join(f"some words {i},{i % 3},{i % 4} apples\n" for i in range(200))
     assert upload(page, "odd.csv", rows) == (204, "/new/odd/columns")
     assert page.get("/new/odd").headers["location"] == "/new/odd/columns"
     assert "0, 1, 2" in page.get("/new/odd/columns").text
+    assert page.get("/new/odd/columns").text.count(" selected>") == 1, "two could be the answer"
     again = "Drafting again replaces the text."
     assert again not in page.get("/new/odd/columns").text
     assert page.post("/new/odd/columns", data={"source": "alpha", "target": ""}).status_code == 422

@@ -265,10 +265,13 @@ REASONS: list[tuple[value.Reason, str]] = [
         "approximation from one training, whose learning rate changed along "
         "the way.",
     ),
-    (value.FewRows(("full",), 40, 100), "Full fine-tuning had 40 rows; a narrow task needs 100 to 5,000."),
+    (
+        value.FewRows(("full",), 40, 100),
+        "Full fine-tuning had 40 rows; the rule of thumb for a narrow task is 100 to 5,000.",
+    ),
     (
         value.FewRows(("sft", "full"), 40, 100),
-        "SFT and full fine-tuning had 40 rows; a narrow task needs 100 to 5,000.",
+        "SFT and full fine-tuning had 40 rows; the rule of thumb for a narrow task is 100 to 5,000.",
     ),
     (
         value.InputsInDocuments(1, 30),

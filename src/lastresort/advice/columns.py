@@ -32,6 +32,8 @@ METADATA = frozenset(
     "source labelled labeled annotated annotator author by status url link version".split()
 )
 SHOWN_VALUES = 3
+DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ]+\d{1,2}:\d{2}.*)?")
+MOSTLY = 0.9  # of the values of a column that names its rows or dates them
 GROUPS = (
     "group",
     "customer",
@@ -52,7 +54,8 @@ Side = Literal["input", "output"]
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
     """A column of the file. filled: rows that have a value. distinct: different values. words: median of its values as text.
-    samples: a few of the values, the most frequent first. codes: whether they are codes or numbers, without words.
+    samples: a few of the values, the most frequent first. codes: whether they are codes or numbers, without words. of_row: whether
+    they name or date the rows.
     """
 
     name: str
@@ -61,17 +64,23 @@ class ColumnFacts:
     words: float
     samples: tuple[str, ...]
     codes: bool = False
+    of_row: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        return self.distinct == 1 < self.filled
 
 
 @dataclass(frozen=True, slots=True)
 class OpenColumns:
     """Which column is the input or the output is open. side: that one. candidates: the best first. likely: how many of them are as
-    plausible as the first.
+    plausible as the first. other: the column of the other side, None where that is open as well.
     """
 
     side: Side
     candidates: tuple[ColumnFacts, ...]
     likely: int
+    other: str | None = None
 
 
 def known_shape(rows: Sequence[RawRow]) -> str | None:
@@ -90,8 +99,22 @@ def facts_of(rows: Sequence[RawRow]) -> tuple[ColumnFacts, ...]:
             words = median(len(text.split()) for text in texts)
             counted = Counter(texts)
             samples = tuple(text for text, _ in counted.most_common(SHOWN_VALUES))
-            found.append(ColumnFacts(name, len(texts), len(counted), words, samples, are_codes(texts)))
+            codes = are_codes(texts)
+            of_row = _are_dates(texts) or (codes and len(counted) >= MOSTLY * len(texts) and _are_names(texts))
+            found.append(ColumnFacts(name, len(texts), len(counted), words, samples, codes, of_row))
     return tuple(found)
+
+
+def _are_dates(texts: Sequence[str]) -> bool:
+    return sum(DATE.fullmatch(text.strip()) is not None for text in texts) >= MOSTLY * len(texts)
+
+
+def _are_names(codes: Sequence[str]) -> bool:
+    """Whether different codes are names rather than amounts: they have letters or signs in them, or count the rows."""
+    whole = [int(text) for text in codes if text.strip().isdecimal()]
+    if len(whole) < MOSTLY * len(codes):
+        return any(letter.isalpha() or letter in "#/_" for text in codes for letter in text)
+    return max(whole) - min(whole) < 2 * len(codes)
 
 
 def choose_columns(
@@ -104,32 +127,41 @@ def choose_columns(
     source = given_input or _input_by_name(facts, given_output)
     target = given_output or _output_by_name(facts, source) or _same_in_all_rows(facts, source)
     left = [one for one in facts if one.name not in (source, target) and one.filled >= MOSTLY_FILLED * rows]
-    if source is None and target is not None and len(left) == 1:
-        source = left[0].name
-    elif target is None and source is not None and len(left) == 1:
-        target = left[0].name
+    if source is None and target is not None:
+        source = _sole(_proposed(left, _input_rank))
+    elif target is None and source is not None:
+        target = _sole(_proposed(left, _output_rank))
     if source is None:
-        return _open("input", _without(facts, target), lambda one: (_input_rank(one), -one.words), lambda _: ())
+        columns = _proposed(_without(facts, target), _input_rank)
+        return _open("input", columns, lambda one: (_input_rank(one), -one.words), lambda _: (), target)
     if target is None:
-        return _open(
-            "output", _without(facts, source), lambda one: (_output_rank(one),), lambda one: (one.distinct, one.words)
-        )
+        columns = _proposed(_without(facts, source), _output_rank)
+        return _open("output", columns, lambda one: (_output_rank(one),), lambda one: (one.distinct, one.words), source)
     return source, target
+
+
+def _proposed(columns: Sequence[ColumnFacts], rank: Callable[[ColumnFacts], int]) -> Sequence[ColumnFacts]:
+    """Without those that name or date the rows or are the same in all, unless their own names say that they are meant; all of them
+    where nothing likely would be left.
+    """
+    kept = [one for one in columns if rank(one) < UNNAMED or not (one.of_row or one.is_constant)]
+    return kept if any(rank(one) < UNLIKELY for one in kept) else columns
 
 
 Rank = Callable[[ColumnFacts], tuple[float, ...]]
 
 
-def _open(side: Side, columns: Sequence[ColumnFacts], rank: Rank, order: Rank) -> OpenColumns:
-    """rank: how plausible a column is, the lowest first. order: among those that are equally plausible."""
+def _open(side: Side, columns: Sequence[ColumnFacts], rank: Rank, order: Rank, other: str | None) -> OpenColumns:
+    """rank: how plausible a column is, the lowest first. order: among equally plausible ones. other: see `OpenColumns`."""
     best_first = sorted(columns, key=lambda one: (rank(one), order(one)))
-    return OpenColumns(side, tuple(best_first), sum(rank(one) == rank(best_first[0]) for one in best_first))
+    likely = sum(rank(one) == rank(best_first[0]) for one in best_first)
+    return OpenColumns(side, tuple(best_first), likely, other)
 
 
 def _input_by_name(facts: Sequence[ColumnFacts], taken: str | None) -> str | None:
     """The column whose name is first in the list of them, or the only one with such a word in its name."""
     left = _without(facts, taken)
-    by_lower = {one.name.lower(): one.name for one in left if not one.codes}
+    by_lower = {one.name.lower(): one.name for one in left if not (one.codes or one.of_row or one.is_constant)}
     exact = next((by_lower[name] for name in INPUTS if name in by_lower), None)
     return exact or _sole([one for one in left if _input_rank(one) == 0])
 
@@ -173,7 +205,7 @@ def _output_rank(one: ColumnFacts) -> int:
 
 def _input_rank(one: ColumnFacts) -> int:
     words = _words(one.name)
-    if words & METADATA or words.intersection(OUTPUTS) or one.codes:
+    if words & METADATA or words.intersection(OUTPUTS) or one.codes or one.of_row or one.is_constant:
         return UNLIKELY
     return 0 if words.intersection(INPUTS) else UNNAMED
 

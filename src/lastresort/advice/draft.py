@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lastresort.climb.shares import Usable, error_shares
 from lastresort.data.answer_schema import documents_in, schema_of
 from lastresort.data.check import LEAST_ROWS_A_LABEL, short
-from lastresort.data.duplicates import usual_spellings
+from lastresort.data.duplicates import misspelt, usual_spellings
 from lastresort.data.split import UnitSize, fill, least_dev
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
@@ -35,7 +35,8 @@ AnswerKind = Literal["labels", "json", "number", "short", "text"]
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What the answers of a file are. labels: all of them where they are labels, the most frequent first. respelt: (usual
-    spelling, another one that differs only by case or spaces, rows of the other). schema: of JSON.
+    spelling, another one that differs only by case or spaces, rows of the other). misspelt: alike, of labels that may be typos.
+    schema: of JSON. repeat: whether other answers may be labels all the same, in too few rows to tell.
     majority: share of the most frequent answer. words: median length.
     """
 
@@ -45,7 +46,9 @@ class Answers:
     words: float
     labels: tuple[str, ...] = ()
     respelt: tuple[tuple[str, str, int], ...] = ()
+    misspelt: tuple[tuple[str, str, int], ...] = ()
     schema: Mapping[str, Any] | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +77,21 @@ def answers_of(outputs: Sequence[str]) -> Answers:
     documents = documents_in(outputs)
     if documents is not None:
         return Answers("json", len(counted), majority, words, schema=schema_of(documents))
-    few = 2 <= len(counted) <= MOST_LABELS and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted)
-    if few and max(map(len, counted)) <= LONGEST_LABEL:
+    like_labels = 2 <= len(counted) <= MOST_LABELS and max(map(len, counted)) <= LONGEST_LABEL
+    if like_labels and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted):
         labels = tuple(label for label, _ in counted.most_common())
-        return Answers("labels", len(counted), majority, words, labels=labels, respelt=_respelt(counted))
+        respelt = _with_rows(usual_spellings(counted), counted)
+        others = {label for _, label, _ in respelt}
+        typos = {label: usual for label, usual in misspelt(counted, LEAST_ROWS_A_LABEL).items() if label not in others}
+        return Answers("labels", len(counted), majority, words, labels, respelt, _with_rows(typos, counted))
     if all(_is_number(text) or WORKED_OUT.search(text) for text in outputs):
         return Answers("number", len(counted), majority, words)
-    return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words)
+    repeat = like_labels and len(outputs) >= 2 * len(counted)
+    return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words, repeat=repeat)
 
 
-def _respelt(counted: Counter[str]) -> tuple[tuple[str, str, int], ...]:
-    return tuple((usual, label, counted[label]) for label, usual in usual_spellings(counted).items() if usual != label)
+def _with_rows(meant: Mapping[str, str], counted: Counter[str]) -> tuple[tuple[str, str, int], ...]:
+    return tuple((usual, label, counted[label]) for label, usual in meant.items() if usual != label)
 
 
 def _is_number(text: str) -> bool:

@@ -26,8 +26,8 @@ class OpenColumnsError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """The columns of a file, and which of them were found to be input and output, "" where that is open. shape: what the rows
-    are by their keys alone, "" where columns have to be named.
+    """The columns of a file, and which of them are probably input and output, "" where several are equally plausible. shape: what
+    the rows are by their keys alone, "" where columns have to be named. is_open: whether a person has to say which they are.
     """
 
     facts: tuple[ColumnFacts, ...]
@@ -35,6 +35,7 @@ class TableColumns:
     input: str = ""
     output: str = ""
     shape: str = ""
+    is_open: bool = False
 
 
 def table_columns(data: Path) -> TableColumns:
@@ -42,10 +43,9 @@ def table_columns(data: Path) -> TableColumns:
     rows = read_rows(data)
     facts = facts_of(rows)
     shape = known_shape(rows) or ""
-    chosen = (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None) or choose_columns(facts, len(rows))
-    if isinstance(chosen, OpenColumns):
-        return TableColumns(facts, len(rows), shape=shape)
-    return TableColumns(facts, len(rows), *chosen, shape=shape)
+    cells = SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None
+    is_open = cells is None and isinstance(choose_columns(facts, len(rows)), OpenColumns)
+    return TableColumns(facts, len(rows), *(cells or _probable(facts, len(rows))), shape=shape, is_open=is_open)
 
 
 def columns_of(
@@ -122,7 +122,7 @@ def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, given: Mapping[str,
     unknown = {option: name for option, name in given.items() if name is not None and name not in names}
     if not unknown:
         return
-    source, target = _detected(facts, rows)
+    source, target = _probable(facts, rows)
     others = {"--input": target, "--output": source}
     nearest = {
         option: nearest_column(name, [one for one in names if one != others[option]])
@@ -139,9 +139,14 @@ def _refuse_unknown(facts: Sequence[ColumnFacts], rows: int, given: Mapping[str,
     )
 
 
-def _detected(facts: Sequence[ColumnFacts], rows: int) -> tuple[str, str] | tuple[None, None]:
-    """Input and output, with the most plausible column where the input is open."""
-    choice = choose_columns(facts, rows)
-    if isinstance(choice, OpenColumns) and choice.side == "input" and choice.candidates:
-        choice = choose_columns(facts, rows, given_input=choice.candidates[0].name)
-    return (None, None) if isinstance(choice, OpenColumns) else choice
+def _probable(facts: Sequence[ColumnFacts], rows: int) -> tuple[str, str]:
+    """Input and output, with the most plausible column where one is open; "" where several are equally plausible."""
+    source = target = None
+    while True:
+        choice = choose_columns(facts, rows, given_input=source, given_output=target)
+        if not isinstance(choice, OpenColumns):
+            return choice
+        name = choice.candidates[0].name if choice.likely == 1 else ""
+        source, target = (name, choice.other) if choice.side == "input" else (choice.other, name)
+        if not name or len(facts) < 2:
+            return source or "", target or ""

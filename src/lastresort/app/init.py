@@ -123,10 +123,13 @@ class Drafted:
         }
 
 
-def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
+def init_task(
+    request: InitRequest, ask: Ask | None = None, leave_out: Callable[[EmptyRowsError], bool] | None = None
+) -> Drafted:
     """Draft the task of a data file and write it; what was written goes again where it does not load.
 
-    ask: which column is meant where that is open; gives None for "the first". Without it, an open column is an error.
+    ask: which column is meant where that is open; gives None for "the first". Without it, an open column is an error. leave_out:
+    whether to leave out the rows that an error is about.
     Raises DataError for rows that cannot be used, EmptyRowsError where some could be left out, OpenColumnsError for columns that
     are open, InputError for a file that is there already.
     """
@@ -135,17 +138,22 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         raise InputError(
             "already exists",
             where=str(request.task_file),
-            remedy="Remove it, or name another file with --task (task_file).",
+            remedy="Remove it, or name another file with --task.",
         )
     if not request.task_file.absolute().parent.is_dir():
         raise InputError(
             "no such folder",
             where=str(request.task_file.parent),
-            remedy="Make it, or name another file with --task (task_file).",
+            remedy="Make it, or name another file with --task.",
         )
     facts = facts_of(rows)
     columns = columns_of(request.data, rows, facts, (request.input, request.output), ask)
-    left_out = without_empty_rows(request, columns, rows)
+    try:
+        left_out = without_empty_rows(request, columns, rows)
+    except EmptyRowsError as error:
+        if leave_out is None or not leave_out(error):
+            raise
+        left_out = without_empty_rows(replace(request, leave_out_empty=True), columns, rows)
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
     group_facts = group_column(facts, len(rows), columns or ())
@@ -182,7 +190,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     schema = None if task_draft.answers.schema is None else schema_file
     if schema is not None and schema.exists():
         raise InputError(
-            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task (task_file)."
+            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
     facts_of_draft = _facts(task_draft, request, beside, schema, group_facts.name if group_facts else None, left_out)
     facts_of_draft = replace(facts_of_draft, ungrouped=ungrouped)
@@ -326,6 +334,8 @@ def _facts(
         test=task_draft.test,
         labels=answers.labels,
         respelt=answers.respelt,
+        misspelt=answers.misspelt,
+        perhaps_labels=answers.distinct if answers.repeat else 0,
         keys=tuple(required),
         optional=tuple(key for key in schema_of_answers.get("properties", ()) if key not in required),
         schema_file=schema.name if schema else None,

@@ -183,7 +183,7 @@ def _column_lines(data: Path) -> list[str]:
     found = table_columns(data)
     if found.shape:
         return []
-    if found.input and found.output:
+    if not found.is_open:
         return [f"columns: {written({'input': found.input, 'output': found.output})}"]
     return ["# columns: {input: …, output: …}   # name the column of the input and that of the answer"]
 

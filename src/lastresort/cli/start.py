@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 from typer import Argument, Option
 
-from lastresort.app.terminal import print_document, print_note, print_text
+from lastresort.app.terminal import confirmed, print_document, print_note, print_text
 from lastresort.cli.climb import climb_command
 from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, parse_settings, split_pair
 from lastresort.errors import DataError, InputError
@@ -42,11 +42,14 @@ def init_command(
     from lastresort.app.init import EmptyRowsError, InitRequest, init_task
     from lastresort.report.words.draft import rows_without
 
+    def leaves_out(error: EmptyRowsError) -> bool:
+        return confirmed(f"Leave out {rows_without(error.without_input, error.without_output)}?")
+
     asks = sys.stdin is not None and sys.stdin.isatty()
     ask = only_plausible(data) if yes else _asked if asks else None
     request = InitRequest(data, source, target, task, leave_out_empty=leave_out_empty)
     try:
-        drafted = init_task(request, ask)
+        drafted = init_task(request, ask, None if yes else leaves_out)
     except EmptyRowsError as error:
         remedy = f"Fill them in, or leave out {rows_without(error.without_input, error.without_output)} with --leave-out-empty."
         raise DataError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.duplicates import exact_groups, near_pairs, normalised, usual_spellings
+from lastresort.data.duplicates import exact_groups, misspelt, near_pairs, normalised, slip_of, usual_spellings
 from lastresort.data.formats.rows import in_rows, more_in
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.sources import SharedSources
@@ -108,8 +108,12 @@ def short(text: str, limit: int = 60) -> str:
 
 def _not_chosen(output: str, choices: Mapping[str, str]) -> str | None:
     """choices: each by its normalised form."""
-    close = choices.get(normalised(output))
-    return f'"{short(output)}"' + (f', perhaps "{close}"' if close else "")
+    close = choices.get(normalised(output)) or slip_of(output, choices.values())
+    return f'"{short(output)}"{_perhaps(close)}'
+
+
+def _perhaps(meant: str | None) -> str:
+    return "" if meant is None else f', perhaps "{short(meant)}"'
 
 
 def _schema_check(schema: JsonObject) -> Check:
@@ -323,10 +327,19 @@ def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[
     return {label: {side: counts[label, side] for side in sides} for label in names}
 
 
+def _counts(labels: Mapping[str, Mapping[Side, int]]) -> Counter[str]:
+    return Counter({label: sum(sides.values()) for label, sides in labels.items()})
+
+
 def _unseen_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     if not any(sides["train"] for sides in labels.values()):
         return
-    unseen = [f'"{short(label)}"' for label, sides in labels.items() if not sides["train"] and any(sides.values())]
+    typos = misspelt(_counts(labels), LEAST_ROWS_A_LABEL)
+    unseen = [
+        f'"{short(label)}"{_perhaps(typos.get(label))}'
+        for label, sides in labels.items()
+        if not sides["train"] and any(sides.values())
+    ]
     says = "1 label has no training example", "{n} labels have no training example"
     yield from _finding("labels_unseen", "warning", says, (), unseen)
 
@@ -339,7 +352,7 @@ def _unused_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding
 
 def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     """Rows whose label differs from a more frequent one by case or spaces alone."""
-    counts = Counter({label: sum(sides.values()) for label, sides in labels.items()})
+    counts = _counts(labels)
     usual = usual_spellings(counts)
     rare = {label: usual[label] for label, n in counts.items() if n and usual[label] != label}
     rows = [(side, item) for side, item in placed if item.output in rare]
@@ -372,12 +385,12 @@ def _rare_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     """Those of few rows among labels that have enough on average, but for what is found already: labels without training examples,
     and other spellings.
     """
-    counts = Counter({label: sum(sides.values()) for label, sides in labels.items()})
+    counts = _counts(labels)
     if counts.total() < LEAST_ROWS_A_LABEL * len(counts):
         return
-    usual = usual_spellings(counts)
+    usual, typos = usual_spellings(counts), misspelt(counts, LEAST_ROWS_A_LABEL)
     rare = [
-        f'"{short(label)}": {n}'
+        f'"{short(label)}": {n}{_perhaps(typos.get(label))}'
         for label, n in counts.items()
         if n < LEAST_ROWS_A_LABEL and labels[label]["train"] and usual[label] == label
     ]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FREE_SHARE = 0.05
 COMMON_SHARE = 0.02
 COMMON_AT_LEAST = 10
+MUCH_MORE = 10  # times the rows of a label that is perhaps a slip
 PROPOSE_JACCARD = 0.5
 SKETCH, BANDS = 64, (14, 4)  # hashes of a text; bands and rows that datasketch finds best for them, at 8 ms a time
 
@@ -50,6 +51,7 @@ _NEGATIONS = frozenset(
     | {"não", "不", "没", "無", "无", "未", "非"}
 )
 # Scripts written without spaces are compared by character.
+_LABEL_WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"(?:(?<![^\W_])[-−])?\d+(?:[.,]\d+)*")
 _TOKEN = re.compile(
     r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]"
@@ -75,6 +77,40 @@ def usual_spellings(counts: Counter[str]) -> dict[str, str]:
     """Of each label, the most frequent that differs from it only by case or spaces, often itself; the most frequent first."""
     usual: dict[str, str] = {}
     return {label: usual.setdefault(spelling(label), label) for label, _ in counts.most_common()}
+
+
+def slip_of(label: str, others: Iterable[str]) -> str | None:
+    """The first of the others that differs from the label by one slip of the pen: one edit of one word, in any case. Numbers,
+    negations and words below 3 letters, such as the A of "plan A", are no slips.
+    """
+    from rapidfuzz.distance import OSA
+
+    words = _label_words(label)
+    for other in others:
+        meant = _label_words(other)
+        pairs = [(a, b) for a, b in zip(words, meant, strict=False) if a != b]
+        if len(words) != len(meant) or len(pairs) != 1:
+            continue
+        a, b = pairs[0]
+        telling = not (a.isalpha() and b.isalpha()) or {a, b} & _NEGATIONS
+        letters = min(map(len, map("".join, (words, meant))))
+        if not telling and min(len(a), len(b)) >= 3 and letters >= 4 and OSA.distance(a, b) == 1:
+            return other
+    return None
+
+
+def _label_words(label: str) -> list[str]:
+    return _LABEL_WORD.findall(unicodedata.normalize("NFC", label).casefold())
+
+
+def misspelt(counts: Counter[str], few: int) -> dict[str, str]:
+    """Of labels with fewer than `few` rows, the much more frequent one that each is perhaps a slip for."""
+    found = {
+        label: slip_of(label, [other for other, n in counts.most_common() if n >= MUCH_MORE * max(1, counts[label])])
+        for label in counts
+        if counts[label] < few
+    }
+    return {label: usual for label, usual in found.items() if usual is not None}
 
 
 def exact_groups(texts: Sequence[str]) -> list[tuple[int, ...]]:

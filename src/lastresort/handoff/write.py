@@ -39,7 +39,7 @@ from lastresort.records.atomic import check_new_folder, disk_errors, new_folder,
 from lastresort.records.decision import HELD
 from lastresort.report.words.training import merge_warning
 from lastresort.report.words.wording import sentence
-from lastresort.spec.values import listed
+from lastresort.spec.values import one_of
 from lastresort.systems.files import save_system
 from lastresort.systems.system import System
 from lastresort.train.adapters.gguf import check_exportable, export_gguf
@@ -138,8 +138,7 @@ def write_handoff(
 
 
 def _target(to: str, port: int | None) -> HandoffTarget:
-    if to not in TARGETS:
-        raise InputError(f'found "{to}"', where="--to", expected=f"one of {listed(TARGETS, 'or')}", remedy="Name one.")
+    one_of("--to", to, tuple(TARGETS))
     if port is None:
         return TARGETS[to]
     if not 1 <= port <= 65535 or port == PROXY_PORT:

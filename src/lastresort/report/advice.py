@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from lastresort.advice.questions import YES_NO
 from lastresort.records.advice import AdviceDocument, Fact, FrameworkAdvice, FrameworkFit
 from lastresort.report.tables import grid
 from lastresort.report.words.wording import listed, printable, sentence, stopped
@@ -12,7 +13,10 @@ from lastresort.report.words.wording import listed, printable, sentence, stopped
 STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
 STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
 # where a name says too little
-MEANING = {"test_least": "(the fewest that can decide at every rung, all of them right)"}
+MEANING = {
+    "n_examples": "(each input of dev and test counts once)",
+    "test_least": "(the fewest that can decide at every rung, all of them right)",
+}
 QUESTIONS = 6  # shown; the others stand in --json
 
 
@@ -82,8 +86,9 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
     deciding = sorted(asked, key=lambda one: not one.decides)  # stable: those that decide a rung first
     table = grid(max(len(one.fact) for one in deciding[:QUESTIONS]))
     for one in deciding[:QUESTIONS]:
+        allowed = f" ({', '.join(one.choices)})" if one.choices and one.choices != YES_NO else ""
         decides = f" Decides {listed(one.decides)}." if one.decides else ""
-        table.add_row(Text(one.fact), Text(f"{sentence(one.question)}{decides}"))
+        table.add_row(Text(one.fact), Text(f"{sentence(one.question + allowed)}{decides}"))
     more: list[RenderableType] = []
     if len(deciding) > QUESTIONS:
         more.append(Text(f"Also useful: {', '.join(one.fact for one in deciding[QUESTIONS:])}.", style="dim"))

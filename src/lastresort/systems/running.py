@@ -273,12 +273,7 @@ def _decided_winner(folder: Path) -> _Winner | None:
             remedy = f"Finish it with `lastresort climb TASK --resume {run}`."
             if is_held(run):
                 remedy = f"A process is climbing it now: `lastresort watch {run}` shows how far it is."
-            raise DataError(
-                "the run has not decided yet, so this is not its winner",
-                where=str(folder),
-                expected="the winner of a run with a decision",
-                remedy=remedy,
-            )
+            raise DataError("the run has not decided yet", where=str(run), remedy=remedy)
     else:
         winner = _winner_by_file(run)
     return winner if winner is not None and winner.path == folder.name else None

@@ -20,7 +20,7 @@ from lastresort.interop.exporting.rows import accepted_rows
 from lastresort.models.open import EMBEDDED
 from lastresort.records.atomic import check_new_folder, disk_errors, new_folder, refuse_links_out, replace_folder
 from lastresort.spec.training import load_training
-from lastresort.spec.values import listed
+from lastresort.spec.values import one_of
 from lastresort.systems.files import as_yaml
 
 TRAINING, TRAIN, HELD_OUT, START = "training.yaml", "train.jsonl", "eval.jsonl", "start"
@@ -58,8 +58,7 @@ def export(
     Raises InputError for a framework that is not known, or that has no counterpart of the objective, and for a folder that
     holds something else; DataError for rows that it cannot hold.
     """
-    if to not in TARGETS:
-        raise InputError(f'found "{to}"', where="--to", expected=f"one of {listed(TARGETS, 'or')}", remedy="Name one.")
+    one_of("--to", to, tuple(TARGETS))
     final = folder.absolute()
     _refuse_halves([training.name, str(final), base, training.document])
     check_new_folder(final, own=_written_before(final))

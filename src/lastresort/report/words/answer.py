@@ -193,7 +193,10 @@ def _because(reason: value.Reason) -> str:
         case value.LongRowsLeftOut(n):
             return of_too_long(n)
         case value.FewRows(rungs, n, advised):
-            return f"{capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
+            return (
+                f"{capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; the rule of thumb for a narrow task is "
+                f"{advised} to 5,000."
+            )
         case value.ExamplesForecast():
             return _more_examples(reason)
         case value.InputsInDocuments(n, n_test):

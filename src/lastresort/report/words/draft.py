@@ -23,13 +23,13 @@ Ungrouped = Literal["few", "connected", "uneven", "type", "files"]
 @dataclass(frozen=True, slots=True)
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
-    input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
-    spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON
-    objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
-    majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
-    it is, kept apart where `grouped`, and otherwise not for the reason in `ungrouped`. left_out: rows of the file that are not in
-    `examples`, in words. untested, skipped: rungs that are not in the ladder, since the test rows are too few for them, and since
-    a climb of these rows would skip them.
+    input is called. labels: the most frequent first; () where the answers are none. respelt: (usual spelling, another one that
+    differs only by case or spaces, rows of the other). misspelt: alike, of labels that may be typos. perhaps_labels: how many
+    different answers may be labels, 0 where they are none or surely are. keys, optional: of JSON objects, those that every
+    answer has and the others. schema_file: of the answers' JSON schema. majority: share of the most frequent answer. held:
+    parts that have a file of their own. group: a column that names whose row it is, kept apart where `grouped`, and otherwise
+    not for the reason in `ungrouped`. left_out: rows of the file that are not in `examples`, in words. untested, skipped: rungs
+    that are not in the ladder, since the test rows are too few for them, and since a climb of these rows would skip them.
     """
 
     name: str
@@ -47,6 +47,8 @@ class DraftFacts:
     test: int | None
     labels: tuple[str, ...] = ()
     respelt: tuple[tuple[str, str, int], ...] = ()
+    misspelt: tuple[tuple[str, str, int], ...] = ()
+    perhaps_labels: int = 0
     keys: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     schema_file: str | None = None
@@ -235,11 +237,18 @@ def _not_in_ladder(facts: DraftFacts) -> list[str]:
 def _output(facts: DraftFacts) -> list[str]:
     if facts.labels:
         why = f"the {len(_usual(facts))} labels of the file"
+        if facts.misspelt:
+            why += f", {len(facts.misspelt)} of them perhaps {'a typo' if len(facts.misspelt) == 1 else 'typos'},"
         if facts.respelt:
             why += f" and {counted(len(facts.respelt), 'other spelling')}"
-        return [*_respelt(facts), _line("output", {"choices": list(facts.labels)}, why)]
+        return [*_respelt(facts), *_misspelt(facts), _line("output", {"choices": list(facts.labels)}, why.rstrip(","))]
     if facts.schema_file is not None:
         return [_line("output", {"schema": facts.schema_file}, SCHEMA)]
+    if facts.perhaps_labels:
+        return [
+            f"# {count(facts.rows)} rows are too few to say that their {facts.perhaps_labels} different answers are all labels.",
+            "# If they are, list them with output: {choices: [...]} and set score: choice.",
+        ]
     return []
 
 
@@ -251,6 +260,17 @@ def _respelt(facts: DraftFacts) -> list[str]:
         f"# {counted(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case or with other spaces:",
         *("#   " + _one_line(f'"{other}" for "{usual}" ({n})') for usual, other, n in facts.respelt),
         "# Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
+    ]
+
+
+def _misspelt(facts: DraftFacts) -> list[str]:
+    if not facts.misspelt:
+        return []
+    rows = sum(n for _, _, n in facts.misspelt)
+    return [
+        f"# {counted(rows, 'row')} of the file {'has' if rows == 1 else 'have'} a label that may be a typo:",
+        *("#   " + _one_line(f'"{label}", perhaps "{usual}" ({n})') for usual, label, n in facts.misspelt),
+        "# If so, correct those rows and remove the typos from choices.",
     ]
 
 
