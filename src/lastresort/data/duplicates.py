@@ -50,8 +50,8 @@ _NEGATIONS = frozenset(
     | {"wasnt", "wont", "nicht", "kein", "keine", "keinen", "nie", "ohne", "ne", "pas", "jamais", "sin", "nunca"}
     | {"não", "不", "没", "無", "无", "未", "非"}
 )
-# Scripts written without spaces are compared by character.
 _LABEL_WORD = re.compile(r"[^\W_]+")
+# Scripts written without spaces are compared by character.
 _NUMBER = re.compile(r"(?:(?<![^\W_])[-−])?\d+(?:[.,]\d+)*")
 _TOKEN = re.compile(
     r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]"
