@@ -18,7 +18,7 @@ from lastresort.app.terminal import consent
 from lastresort.errors import StopRequestedError
 from lastresort.records.events.search import CandidateMeasured, RungGoneOn
 from lastresort.records.record import Record
-from lastresort.report.words.progress import rung_begins_line
+from lastresort.report.words.progress import rung_begins_line, rung_continues_line
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
@@ -140,7 +140,7 @@ def test_a_question_that_nobody_answers_goes_on_and_is_recorded_as_such(tmp_path
     assert len(answers.asked) == 1
 
 
-def test_a_rung_that_has_begun_continues_without_any_forecast_or_question(tmp_path: Path) -> None:
+def test_a_rung_that_has_begun_continues_without_any_question(tmp_path: Path) -> None:
     """Cut after the first of its candidates was measured."""
     path = scripted_task(tmp_path / "task", quality=[{"right": 0.95}], task={"limits": {"hours": 1}})
     with pytest.raises(Cut):
@@ -149,8 +149,11 @@ def test_a_rung_that_has_begun_continues_without_any_forecast_or_question(tmp_pa
         assert record.all(CandidateMeasured)
     answers, shown = Answers(), Scissors()
     climb(load_task(path), tmp_path / "run", until="prompting", progress=shown, go_on=answers)
-    assert "prompting continues." in shown.said
-    assert not any("orecast" in line or "limit" in line or "may take" in line for line in shown.said)
+    said = "prompting continues. Forecast of the whole rung: about 2 h and $0.50. What is done is kept."
+    assert said in [line.replace("\u00a0", " ") for line in shown.said]
+    assert not answers.asked
+    assert not any("limit" in line or "may take" in line for line in shown.said)
+    assert rung_continues_line("sft", None, 0.0) == "sft continues."
 
 
 def asked_at_a_terminal(monkeypatch: pytest.MonkeyPatch, typed: bytes = b"", stop: Stop = NEVER) -> bool | None:

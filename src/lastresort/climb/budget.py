@@ -207,16 +207,16 @@ ASKED_S, ASKED_USD = 3600.0, 5.0  # above, a mistake in the task file is worth a
 
 
 def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
-    """Say what a rung that is about to begin will take. Ask once if that is much. One that has begun continues, as its forecast
-    does not say what is left of it.
+    """Say what a rung that is about to begin, or has begun, takes as a whole. Ask once if that is much. One that has begun
+    continues, as its forecast does not say what is left of it.
 
     Raises StopRequestedError where the answer is no.
     """
-    if has_begun(bench.record, rung.name):
-        bench.progress.say(rung_continues_line(rung.name))
-        return
     with_judge = _rung_forecast(prepared, rung)
     figures = with_judge.forecast.seconds, with_judge.forecast.usd, with_judge.uncounted
+    if has_begun(bench.record, rung.name):
+        bench.progress.say(rung_continues_line(rung.name, *figures))
+        return
     if line := rung_begins_line(rung.name, *figures):
         bench.progress.say(line)
     if not _is_much(with_judge.forecast, bench.task):

@@ -353,8 +353,12 @@ def long_rung_line(rung: str, seconds: float) -> str:
     return f"{rung}: this may take {duration(seconds)}. To shorten it, {RUNGS[rung].shorten}, or stop before it with --until."
 
 
-def rung_continues_line(rung: str) -> str:
-    return f"{rung} continues."
+def rung_continues_line(
+    rung: str, seconds: float | None, usd: float | None, uncounted: Sequence[UncountedCost] = ()
+) -> str:
+    """Of a rung that has begun. seconds, usd: of the whole rung, as nobody knows what is left of it."""
+    about = forecast_figures(seconds, usd, uncounted)
+    return f"{rung} continues.{f' Forecast of the whole rung: {about}. What is done is kept.' if about else ''}"
 
 
 def rung_begins_line(
