@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lastresort.advice.questions import YES_NO
 from lastresort.records.advice import AdviceDocument, Fact, FrameworkAdvice, FrameworkFit
 from lastresort.report.tables import grid
 from lastresort.report.words.wording import listed, printable, sentence, stopped
@@ -86,7 +85,7 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
     deciding = sorted(asked, key=lambda one: not one.decides)  # stable: those that decide a rung first
     table = grid(max(len(one.fact) for one in deciding[:QUESTIONS]))
     for one in deciding[:QUESTIONS]:
-        allowed = f" ({', '.join(one.choices)})" if one.choices and one.choices != YES_NO else ""
+        allowed = f" ({', '.join(one.choices)})" if one.choices else ""
         decides = f" Decides {listed(one.decides)}." if one.decides else ""
         table.add_row(Text(one.fact), Text(f"{sentence(one.question + allowed)}{decides}"))
     more: list[RenderableType] = []

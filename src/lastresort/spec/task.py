@@ -240,7 +240,7 @@ def _named(value: str) -> str:
 def _climbable(value: tuple[str, ...]) -> tuple[str, ...]:
     for index, rung in enumerate(value):
         if rung not in RUNGS:
-            refuse(**unknown_name("rung", rung, RUNGS), key=(index,))
+            refuse(**unknown_name("rung", rung, tuple(RUNGS)), key=(index,))
         if rung in value[:index]:
             refuse(f'found the rung "{rung}" twice', expected="it once", remedy="Remove one.", key=(index,))
     in_order = [rung for rung in RUNGS if rung in value]
