@@ -84,7 +84,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
 
 
 FAR = (
-    "The test has come 12% of the way. But the score seen may be luck. Allowing for that, the probability of each verdict is, "
+    "The test has come 12% of the way. But the score seen may be luck. Allowing for that, the probabilities are: "
     "with 150 fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
     "You may already claim a true score of at least 74.1%, at 99.2% confidence: a limit, read after seeing the score, not the test "
     "of a new bar. The interval starts lower, at 72.4%. Both are valid: the interval must hold after every item, and this limit is "

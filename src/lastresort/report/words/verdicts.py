@@ -204,9 +204,7 @@ def how_far(test: BarTest) -> str:
         return claim
     if not far.after:
         return f"A repaired system is tested once, so its test does not go on with fresh items. {claim}"
-    more = (
-        f"But the score seen may be luck. Allowing for that, the probability of each verdict is, {'; '.join(chances)}."
-    )
+    more = f"But the score seen may be luck. Allowing for that, the probabilities are: {'; '.join(chances)}."
     return f"{more} {claim}" if by_labels else f"The test has come {way} of the way. {more} {claim}"
 
 
