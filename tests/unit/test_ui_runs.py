@@ -39,6 +39,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.events.base import Stage
 from lastresort.records.events.run import (
     BudgetSpent,
+    ClimbFinished,
     ClimbResumed,
     ClimbStopped,
     OptionsChosen,
@@ -141,8 +142,10 @@ def test_a_run_that_goes_on_up_still_says_that_its_test_items_were_used_before(t
 def test_a_run_took_as_long_wherever_a_page_says_it(tmp_path: Path) -> None:
     """Neither what its work adds up to, nor the time that it lay stopped."""
     run = finished_run(tmp_path)
+    unfinish(run)
     with Record.open(run) as record:
         record.append(BudgetSpent(seconds=754 - worked_s(record), usd=0.0))
+        record.append(ClimbFinished())
     said = "12\u00a0min 34\u00a0s"
     _, client = page_of(tmp_path)
     assert f'<span class="took">{said}</span>' in client.get("/").text
