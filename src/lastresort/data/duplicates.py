@@ -93,7 +93,7 @@ def slip_of(label: str, others: Iterable[str]) -> str | None:
             continue
         a, b = pairs[0]
         telling = not (a.isalpha() and b.isalpha()) or {a, b} & _NEGATIONS
-        letters = min(map(len, map("".join, (words, meant))))
+        letters = min(sum(map(len, words)), sum(map(len, meant)))
         if not telling and min(len(a), len(b)) >= 3 and letters >= 4 and OSA.distance(a, b) == 1:
             return other
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -253,24 +253,34 @@ def _output(facts: DraftFacts) -> list[str]:
 
 
 def _respelt(facts: DraftFacts) -> list[str]:
-    if not facts.respelt:
-        return []
-    rows = sum(n for _, _, n in facts.respelt)
-    return [
-        f"# {counted(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case or with other spaces:",
-        *("#   " + _one_line(f'"{other}" for "{usual}" ({n})') for usual, other, n in facts.respelt),
-        "# Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
-    ]
+    return _label_rows(
+        facts.respelt,
+        ("spells a label in another case or with other spaces:", "spell a label in another case or with other spaces:"),
+        lambda usual, other: f'"{other}" for "{usual}"',
+        "Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
+    )
 
 
 def _misspelt(facts: DraftFacts) -> list[str]:
-    if not facts.misspelt:
+    return _label_rows(
+        facts.misspelt,
+        ("has a label that may be a typo:", "have a label that may be a typo:"),
+        lambda usual, label: f'"{label}", perhaps "{usual}"',
+        "If so, correct those rows and remove the typos from choices.",
+    )
+
+
+def _label_rows(
+    found: Sequence[tuple[str, str, int]], says: tuple[str, str], pair: Callable[[str, str], str], remedy: str
+) -> list[str]:
+    """Comments on labels that may stand for others. found: (usual label, the other one, its rows). says: of one row, of several."""
+    if not found:
         return []
-    rows = sum(n for _, _, n in facts.misspelt)
+    rows = sum(n for _, _, n in found)
     return [
-        f"# {counted(rows, 'row')} of the file {'has' if rows == 1 else 'have'} a label that may be a typo:",
-        *("#   " + _one_line(f'"{label}", perhaps "{usual}" ({n})') for usual, label, n in facts.misspelt),
-        "# If so, correct those rows and remove the typos from choices.",
+        f"# {counted(rows, 'row')} of the file {says[rows != 1]}",
+        *("#   " + _one_line(f"{pair(usual, other)} ({n})") for usual, other, n in found),
+        f"# {remedy}",
     ]
 
 
