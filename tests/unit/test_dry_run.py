@@ -128,6 +128,16 @@ def test_the_memory_of_a_rung_counts_replay_that_is_held_to_the_base(rung: str, 
     assert more == {"divergence of replay", *(["weights of the start"] if rung == "full" else [])}
 
 
+def test_keys_without_effect_are_said_also_in_the_short_forecast(tmp_path: Path) -> None:
+    task = task_of(tmp_path, ladder=["sft"], sft={"replay": 0, "replay_loss": "kl"}, limits={"gpu": "t4"})
+    found = dry_run(task).as_json()
+    assert found["ignored"] == [
+        "limits.gpu: t4 has no effect in this version.",
+        "sft.replay_loss: kl has no effect on SFT, since sft.replay is 0.",
+    ]
+    assert all(sentence in shown(found, verbose=False) for sentence in found["ignored"])
+
+
 def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> None:
     """The tiny model's tokens are bytes; its template writes <|im_start|>user\\n…<|im_end|>\\n<|im_start|>assistant\\n."""
     task = task_of(tmp_path, ladder=["sft"])

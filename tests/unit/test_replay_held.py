@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from lastresort.climb.prepare import ignored_keys
 from lastresort.records.events.search import RungSearched
 from lastresort.records.events.training import TrainingReached
+from lastresort.records.reasons import ReplayKeyIgnored
 from lastresort.records.record import Record
 from lastresort.records.rungs import PreferencePlan
 from lastresort.rungs.notes import NothingReplayed
@@ -15,6 +17,7 @@ from lastresort.rungs.preference.training import PreferenceTraining
 from lastresort.spec.task import load_task
 from tuning_support import Scissors, climbed, labels, pairs, steps_of, tiny_task
 
+WEIGHT_AND_PROMPTS = [("replay_weight", "2"), ("replay_prompts", "wide")]
 SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.3, "batch_size": 8}
 
 
@@ -81,24 +84,35 @@ def test_preferences_train_with_replay_held_to_the_base(given: list[object], run
 
 
 @pytest.mark.parametrize(
-    ("source", "keys", "said"),
+    ("rung", "keys", "said"),
     [
-        ("reward", {}, []),
-        ("reward", {"replay": 0}, []),
-        ("reward", {"replay": 0, "replay_loss": "kl"}, []),
-        ("reward", {"replay": 0.2}, [NothingReplayed(True)]),
-        ("reward", {"replay_loss": "kl"}, [NothingReplayed(True)]),
-        ("reward", {"replay_prompts": "wide"}, [NothingReplayed(True)]),
-        ("file", {}, []),
-        ("file", {"replay": 0, "replay_loss": "kl"}, []),
-        ("file", {"replay_loss": "kl"}, [NothingReplayed(False)]),
-        ("file", {"replay_weight": 2}, [NothingReplayed(False)]),
+        ("sft", {}, []),
+        ("sft", {"replay": 0, "replay_loss": "likelihood"}, []),
+        ("sft", {"replay": 0, "replay_loss": "kl"}, [("replay_loss", "kl")]),
+        ("full", {"replay": 0, "replay_weight": 2, "replay_prompts": "wide"}, WEIGHT_AND_PROMPTS),
+        ("full", {"replay": 0.2, "replay_loss": "kl"}, []),
+        ("preference", {"replay_loss": "kl"}, [("replay_loss", "kl")]),
     ],
 )
 def test_keys_of_replay_that_change_nothing_are_named(
+    rung: str, keys: dict[str, Any], said: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    task = load_task(tiny_task(tmp_path, **{rung: keys}))
+    assert ignored_keys(task) == [ReplayKeyIgnored(rung, *one) for one in said]
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "said"),
+    [
+        ("reward", {}, []),
+        ("reward", {"replay": 0.2}, [NothingReplayed()]),
+        ("reward", {"replay_loss": "kl"}, []),
+        ("file", {"replay_loss": "kl"}, []),
+    ],
+)
+def test_replay_that_a_reward_does_not_take_is_named(
     source: Any, keys: dict[str, Any], said: list[NothingReplayed], tmp_path: Path
 ) -> None:
-    """Not where the share of replay is set to nothing."""
     found: list[NothingReplayed] = []
     training: Any = object.__new__(PreferenceTraining)
     training._bench = SimpleNamespace(

@@ -103,8 +103,7 @@ HOLDS = "sft: lr0.003 needs 3.0 GiB by the plan, and 2.0 GiB is free."
         ),
         (notes.OneProcess(), "sft: GRPO samples while it trains, so it runs in one process."),
         (notes.ModelLeftOff("cuda"), "sft: not all of the model could be moved back to cuda."),
-        (notes.NothingReplayed(True), "sft: no rows are replayed, since GRPO trains on its own samples only."),
-        (notes.NothingReplayed(False), "sft: no rows are replayed, since preference.replay is not set."),
+        (notes.NothingReplayed(), "sft: no rows are replayed, since GRPO trains on its own samples only."),
         (
             notes.ReplayByLikelihood(),
             "sft: replay rows are trained by likelihood, since this model's hidden states cannot be separated from its logits.",

@@ -292,6 +292,10 @@ REASONS: list[tuple[value.Reason, str]] = [
     (value.NotGated(), "No gate was run: what else tuning changed was not measured."),
     (value.KeyIgnored("limits.gpu", "t4"), "limits.gpu: t4 has no effect in this version."),
     (
+        value.ReplayKeyIgnored("sft", "replay_loss", "kl"),
+        "sft.replay_loss: kl has no effect on SFT, since sft.replay is 0.",
+    ),
+    (
         value.KnowledgeOutpacesTraining("weekly", "monthly"),
         "The knowledge changes weekly and the model would be retrained only monthly, and it may not travel in the prompt, so only "
         "weights can hold it: they will be out of date until they are retrained. Retrain as often as it changes, or allow it in "

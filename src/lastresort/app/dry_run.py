@@ -17,7 +17,7 @@ from lastresort.app.spread import machines_of
 from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
-from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.prepare import PreparedTask, ignored_keys, prepare
 from lastresort.climb.room import refuse_beyond_cards
 from lastresort.climb.shares import shares_of
 from lastresort.climb.workload import counts_of, model_of, planned_rung, workload
@@ -31,6 +31,7 @@ from lastresort.ladder import trains
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
+from lastresort.report.words.answer import of_reason
 from lastresort.report.words.rungs import (
     of_assumption,
     of_base_beyond_a_card,
@@ -164,6 +165,7 @@ def dry_run(
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
+        ignored=tuple(of_reason(key).text for key in ignored_keys(task)),
         missing=tuple(missing(task, applying, gated=planned_gate is not None, run=run, ray=ray)),
     )
 

@@ -24,7 +24,7 @@ from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport, RowsLeftOut
-from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
+from lastresort.records.reasons import KeyIgnored, ReplayKeyIgnored, RowsFromChangedPassages, RowsShareSource
 from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import find_rung
@@ -128,6 +128,21 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
     if begins:
         refuse_few_items(prepared)
     return prepared
+
+
+def ignored_keys(task: Task) -> list[KeyIgnored | ReplayKeyIgnored]:
+    """Keys that the task file sets and no rung acts on."""
+    ignored: list[KeyIgnored | ReplayKeyIgnored] = []
+    if task.limits.gpu != "auto":
+        ignored.append(KeyIgnored("limits.gpu", str(task.limits.gpu)))
+    sections = {"sft": task.sft, "preference": task.preference, "full": task.full}
+    for rung, section in sections.items():
+        usual = type(section)()
+        for key in ("replay_loss", "replay_weight", "replay_prompts"):
+            value = getattr(section, key)
+            if not section.replay and value != getattr(usual, key):
+                ignored.append(ReplayKeyIgnored(rung, key, f"{value:g}" if isinstance(value, float) else value))
+    return ignored
 
 
 def check_sizes(task: Task) -> Split:

@@ -12,7 +12,7 @@ from itertools import groupby
 from types import MappingProxyType
 
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.prepare import PreparedTask, ignored_keys
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import LEAST_HELD_TEXT
 from lastresort.evals.evidence.more_examples import forecast_loss
@@ -34,7 +34,6 @@ from lastresort.records.reasons import (
     HigherBar,
     InputsInDocuments,
     InputsTooLong,
-    KeyIgnored,
     LongRowsLeftOut,
     LowerBar,
     MilderTraining,
@@ -122,8 +121,7 @@ def extra_reasons(
     if any(outcome.rung == conclusion.winner and outcome.ungated for outcome in tested):
         reasons.append(NotGated())
     reasons += prepared.notes
-    if bench.task.limits.gpu != "auto":  # read and checked, but not acted on
-        reasons.append(KeyIgnored("limits.gpu", str(bench.task.limits.gpu)))
+    reasons += ignored_keys(bench.task)
     return reasons
 
 

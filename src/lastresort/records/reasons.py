@@ -326,6 +326,15 @@ class KeyIgnored:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayKeyIgnored:
+    """A key about replay in the section of a rung whose share of replay is 0. section: is called as the rung."""
+
+    section: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class RowsShareSource:
     """rows that share one of n sources, though the task names no group: values of a column, or passages of the inputs where it is
     None. in_test: test items among them, of n_test.
@@ -371,6 +380,7 @@ Reason = (
     | NotGated
     | KnowledgeOutpacesTraining
     | KeyIgnored
+    | ReplayKeyIgnored
     | RowsLeftOut
     | RowsShareSource
     | RowsFromChangedPassages

@@ -104,8 +104,8 @@ class DryRun(JsonDocument):
     """What `lastresort climb TASK --dry-run --json` prints. compare, gate, judge: None where the climb would do without.
 
     test: None for graded scores and groups. quick_gate: what `--gate quick` would take in place of a full gate. limit_hours:
-    `limits.hours` of the task. assumed: what the figures rest on. missing: what the climb would stop for before anything is spent.
-    Both in sentences.
+    `limits.hours` of the task. assumed: what the figures rest on. ignored: keys of the task that have no effect. missing: what the
+    climb would stop for before anything is spent. All three in sentences.
     """
 
     task: str
@@ -120,6 +120,7 @@ class DryRun(JsonDocument):
     total: Forecast
     limit_hours: float | None
     assumed: tuple[str, ...]
+    ignored: tuple[str, ...]
     missing: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -171,8 +172,8 @@ def head(found: DryRun) -> str:
 
 
 def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
-    """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative. quick: how that
-    is called where somebody reads it.
+    """What a reader has to know before starting: rungs that are skipped or do not fit, keys without effect, and the gate's
+    alternative. quick: how that is called where somebody reads it.
     """
     notes = [] if any(rung.name == PROMPT_RUNG for rung in found.rungs) else [LEAVES_OUT_PROMPTING]
     for rung in found.rungs:
@@ -196,7 +197,7 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
         }
         gated = found.gate is not None and found.gate.forecast.seconds is None
         notes += [spaced(limit_line(seconds, 3600 * found.limit_hours, others_s, gated=gated))] if seconds else []
-    return notes
+    return [*notes, *found.ignored]
 
 
 def _of_uncounted(rung: DryRunRung) -> str:

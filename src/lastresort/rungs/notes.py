@@ -64,10 +64,7 @@ class ModelLeftOff:
 
 @dataclass(frozen=True, slots=True)
 class NothingReplayed:
-    """The task file sets keys of `preference` about replay, and either GRPO trains on its own samples alone, or the share of replay
-    is not among them."""
-
-    samples: bool
+    """The task file asks for replay in `preference`, and GRPO trains on its own samples alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,9 @@ def _because(reason: value.Reason) -> str:
             )
         case value.KeyIgnored(key, setting):
             return f"{key}: {setting} has no effect in this version."
+        case value.ReplayKeyIgnored(section, key, setting):
+            without = f"since {section}.replay is 0"
+            return f"{section}.{key}: {setting} has no effect on {rung_in_prose(section)}, {without}."
         case RowsLeftOut():
             return of_left_out(reason)
         case value.RowsFromChangedPassages():

@@ -45,9 +45,8 @@ def _note(note: notes.RungNote) -> str:
             return "GRPO samples while it trains, so it runs in one process."
         case notes.ModelLeftOff(device):
             return f"not all of the model could be moved back to {device}."
-        case notes.NothingReplayed(samples):
-            why = "GRPO trains on its own samples only" if samples else "preference.replay is not set"
-            return f"no rows are replayed, since {why}."
+        case notes.NothingReplayed():
+            return "no rows are replayed, since GRPO trains on its own samples only."
         case notes.ReplayByLikelihood():
             return (
                 "replay rows are trained by likelihood, since this model's hidden states cannot be separated from its "

@@ -294,9 +294,8 @@ class PreferenceTraining:
         """Rows of replay for the pairs or labelled answers, which the base answers before the model is loaded to train."""
         section, samples = self._bench.task.preference, self._plan.source == "reward"
         if samples or not section.replay:
-            named = {key for key in section.model_fields_set if key.startswith("replay")}
-            if named and (section.replay or "replay" not in named):
-                self._bench.say(self._rung, NothingReplayed(samples))
+            if section.replay:
+                self._bench.say(self._rung, NothingReplayed())
             return Replay()
         size = replay_size(len(self._preferences), section.replay, section.replay_prompts)
         return replay_of(self._bench, self._rung, size, section.replay_prompts)
