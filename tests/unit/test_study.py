@@ -338,6 +338,15 @@ def test_a_run_without_an_optimised_prompt_of_this_task_is_refused(
     assert not (tmp_path / "own").exists()
 
 
+def test_a_forecast_with_workers_says_that_it_counts_one_process(tmp_path: Path) -> None:
+    own = StudyRequest("min-data", tiny_task(tmp_path / "task"), sizes=(16, 40), seeds=2)
+    alone, at_workers = (forecast_study(one, SilentProgress()) for one in (own, replace(own, ray="local")))
+    said = "This time is that of one process; the workers of --ray share the cells."
+    assert said == at_workers.assumed
+    assert f"{said} It measures" in at_workers.lines()[0]
+    assert alone.assumed == ""
+
+
 def test_a_run_of_other_rows_is_refused(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", ladder=["prompting", "sft"])
     run = climb_of(load_task(path), tmp_path / "run")

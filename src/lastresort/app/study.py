@@ -83,7 +83,7 @@ class Study:
 @dataclass(frozen=True, slots=True)
 class StudyForecast:
     """What a study would do and take: each of `ways` on so many examples with each seed, and each of `bases` once. forecast: of all
-    cells, with answers as long as allowed. assumed: of several cards, in a sentence, "" without such.
+    cells, with answers as long as allowed. assumed: of several cards, and of workers, which are not counted; "" without such.
     """
 
     kind: StudyKind
@@ -259,11 +259,14 @@ def ready_study(
 def forecast_study(request: StudyRequest, progress: Progress) -> StudyForecast:
     """What the study would do and take. No model is loaded, no code of the user's is run, nothing is written."""
     study = _planned(request, progress, run_code=False)
+    from lastresort.report.words.wording import of_one_process
     from lastresort.study.run import forecast
 
     grid = study.grid
     cells = list(grid.cells())
     expected, assumed = forecast(study, cells, progress)
+    if request.ray is not None and expected is not None and expected.seconds is not None:
+        assumed = " ".join(filter(None, (assumed, of_one_process("cells"))))
     return StudyForecast(
         request.kind, len(cells), grid.bases, grid.ways, grid.sizes, grid.seeds, forecast=expected, assumed=assumed
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import LastresortError
-from lastresort.report.words.wording import count, counted, duration, listed, money, spaced, yaml_name
+from lastresort.report.words.wording import count, counted, duration, listed, money, of_one_process, spaced, yaml_name
 from lastresort.spec.values import ReadContext
 from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.kinds import KINDS
@@ -80,7 +80,7 @@ class SynthForecast:
             shown += ["", f"{kind}:"]
             for turn in turns:
                 shown.append(f"  [{turn.role}] {_short(turn.content)}")
-        one = ["This time is that of one process; the workers of --ray share the calls."] if self.at_workers else []
+        one = [of_one_process("calls")] if self.at_workers else []
         return [f"Forecast: {_cost(self)}.", *one, *_sent(self), *_protected(self), *_itself(self), *shown]
 
 

@@ -130,6 +130,11 @@ def forecast_figures(seconds: float | None, usd: float | None, uncounted: Sequen
     return f"about {' and '.join(parts)}{without if uncounted else ''}"
 
 
+def of_one_process(shared: str) -> str:
+    """After the forecast of a command with `--ray`. shared: what its workers share."""
+    return f"This time is that of one process; the workers of --ray share the {shared}."
+
+
 def price(usd: float) -> str:
     """Money of any size with at least three digits that count: "$12.40", "$0.0412"; a cent is not the smallest amount here."""
     if usd == 0:
