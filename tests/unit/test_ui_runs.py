@@ -19,11 +19,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from subprocess import Popen
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from climb_support import rows, scripted_task, unfinish
+from lastresort.after.recheck.recheck import recheck
 from lastresort.app.child_environment import CACHES, environment
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
@@ -32,10 +33,11 @@ from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
 from lastresort.climb.workspace import noted_stop
 from lastresort.embedded import cache_folder
-from lastresort.errors import InputError
+from lastresort.errors import DataError, InputError
 from lastresort.records.atomic import held
 from lastresort.records.clock import clock_of, worked_s
 from lastresort.records.decision import RunView
+from lastresort.records.events.after_test import GateChosen
 from lastresort.records.events.base import Stage
 from lastresort.records.events.run import (
     BudgetSpent,
@@ -165,7 +167,10 @@ def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> 
         record.append(BudgetSpent(seconds=0.0, usd=0.0, left=True))
         clock = clock_of(record)
         assert clock.at(clock.noted_at + timedelta(hours=1)) == noted, "who took it up was refused"
-        record.append(ClimbResumed())
+        record.append(BudgetSpent(seconds=0.0, usd=0.0))
+        clock = clock_of(record)
+        assert clock.at(clock.noted_at + timedelta(hours=1)) == noted, "whether anything is left to do is not known yet"
+        record.append(GateChosen(mode="quick"))
         record.append(BudgetSpent(seconds=0.0, usd=0.0))
         clock = clock_of(record)
     assert clock.at(clock.noted_at + timedelta(hours=1)) == pytest.approx(noted + 3600)
@@ -223,7 +228,25 @@ def test_the_time_that_a_run_lay_dead_or_finished_does_not_count_from_the_moment
         assert clock_of(record).at(datetime.now(UTC)) < before + 60
         Budget.of(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), record, time.monotonic)
         assert clock_of(record).at(datetime.now(UTC)) < before + 60
-        assert not clock_of(record).ended
+        assert clock_of(record).ended == (lost == "''"), "a finish stands until something is done"
+
+
+def test_a_recheck_of_a_run_that_died_does_not_make_its_clock_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, running = finished_run(tmp_path), list[bool]()
+    unfinish(run)
+    with Record.open(run, read_only=True) as record:
+        assert clock_of(record).runs
+
+    def opened_finished(_run: Path, record: Record, _task_file: Path | None) -> Any:
+        running.append(clock_of(record).runs)
+        raise DataError("it was looked at")
+
+    monkeypatch.setattr("lastresort.after.recheck.recheck.open_finished", opened_finished)
+    with pytest.raises(DataError, match="it was looked at"):
+        recheck(run)
+    assert running == [False]
 
 
 def test_the_time_that_a_run_lay_dead_does_not_count(tmp_path: Path) -> None:

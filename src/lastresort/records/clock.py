@@ -8,13 +8,13 @@ from datetime import datetime
 from lastresort.records.events.base import BaseEvent
 from lastresort.records.events.run import BudgetSpent, ClimbFinished, ClimbResumed, ClimbStopped
 from lastresort.records.record import Record
-from lastresort.records.view import standing_finish
+from lastresort.records.view import fold_of, standing_finish
 
 
 @dataclass(frozen=True, slots=True)
 class RunClock:
     """noted_s: what its processes noted so far, up to the finish that still stands. noted_at: the moment up to which they did, UTC.
-    ended: the climb stopped or finished then, and no process has taken it up since. left: who took it up last was refused.
+    ended: the climb stopped or finished, and nothing is done since. left: who took it up last was refused, or only looks.
     """
 
     noted_s: float
@@ -35,7 +35,8 @@ class RunClock:
 def clock_of(record: Record) -> RunClock:
     began, _ = record.times()
     noted = max([began, *_written(record, BudgetSpent, ClimbResumed)])
-    ended = any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
+    # Who takes up a finished run notes the time before it is known whether anything is left to do.
+    ended = fold_of(record).finished or any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
     last = record.last(BudgetSpent)
     finish = None if record.last(ClimbFinished) is None else standing_finish(record)
     noted_s = worked_s(record) if finish is None else finish.worked_s

@@ -12,7 +12,9 @@ from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_fo
 from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.records.atomic import write_atomically
+from lastresort.records.events.run import BudgetSpent
 from lastresort.records.record import Record
+from lastresort.records.view import fold_of
 from lastresort.report.recheck import RecheckDocument, file_name
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.types import Progress, SilentProgress
@@ -38,6 +40,9 @@ def recheck(
     """
     progress = progress or SilentProgress()
     with Record.open(run) as record, run_lock(run, instead=""), stop_file(run) as file:
+        fold = fold_of(record)
+        if not fold.finished and fold.stopped is None:  # it died, and nothing else says that nobody climbs it now
+            record.append(BudgetSpent(seconds=0.0, usd=0.0, left=True))
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
         stops, cache = FirstOf((stop, file)), shared_folder(run) / RESPONSES

@@ -142,8 +142,8 @@ class DataChecked(BaseEvent):
 
 
 class BudgetSpent(BaseEvent):
-    """Time and money since the one before; money with every paid answer, time every few seconds. left: its process ends with it
-    before any work: it was refused, or stopped or failed as the model opened.
+    """Time and money since the one before; money with every paid answer, time every few seconds. left: its process does not
+    climb: it was refused, it stopped or failed as the model opened, or it only looks at the run.
     """
 
     kind: Literal["budget_spent"] = "budget_spent"
