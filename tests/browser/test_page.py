@@ -22,7 +22,7 @@ from lastresort.records.clock import worked_s
 from lastresort.records.events.base import Stage
 from lastresort.records.record import Record
 from lastresort.report.forecast import cells, head, notes_of, others, power_of
-from lastresort.report.words.progress import LATE
+from lastresort.report.words.progress import LATE, SOON
 from lastresort.report.words.wording import duration
 from lastresort.spec.task import load_task
 from lastresort.ui.children import CommandOutput
@@ -380,6 +380,9 @@ def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwrig
         )
         page.evaluate("() => { document.querySelector('#now .left').dataset.until -= 4000; }")
         page.wait_for_selector(f"#now .left >> text={LATE}")
+        now_s = "performance.now() / 1000"
+        soon = f"() => {{ const one = document.querySelector('#now .left'); one.dataset.until = {now_s} + 0.5; tick(); "
+        assert page.evaluate(f"{soon}return one.textContent; }}") == SOON
         assert asked == []
         for seconds in (0.44, 9.96, 42.4, 59.7, 60, 1450, 3599.6, 3600, 11_520, 7_170):
             assert page.evaluate(f"duration({seconds})") == duration(seconds), seconds

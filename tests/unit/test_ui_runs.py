@@ -61,7 +61,7 @@ from lastresort.report.html import body
 from lastresort.report.html import page as html_page
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
-from lastresort.report.words.progress import LATE
+from lastresort.report.words.progress import LATE, SOON
 from lastresort.report.words.titles import SPARED, TOOK
 from lastresort.report.words.wording import round_percent
 from lastresort.spec.task import load_task
@@ -203,6 +203,7 @@ def test_a_run_at_work_says_once_how_far_it_is_and_what_time_is_left_by_now(tmp_
     assert left[0] == pytest.approx([900], abs=60)
     assert left[3600] == pytest.approx([-2700], abs=60)
     assert f">{LATE}<" in said[3600]
+    assert f'data-soon="{SOON}"' in said[0]
     assert "this stage: <span" in said[0]
     assert "in all" not in said[0], "nobody can tell how long the whole climb still takes"
 

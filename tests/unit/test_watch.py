@@ -41,7 +41,7 @@ from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.progress import rate_line, stage_line
+from lastresort.report.words.progress import LATE, SOON, left_line, rate_line, stage_line
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
@@ -85,6 +85,11 @@ class Watched(SilentProgress):
         while self.label.startswith(TESTING) and not any(TESTING in line for line in self.heard):
             self.heard.append(self.other.stdout.readline())
             assert self.heard[-1], "the follower has ended"
+
+
+def test_the_last_second_of_a_stage_is_said_in_words() -> None:
+    assert [left_line(left_s) for left_s in (0.4, 0.0, -3.0)] == [SOON, LATE, LATE]
+    assert left_line(1.0).replace(NO_BREAK, " ") == "about 1.0 s left"
 
 
 def test_a_second_process_follows_a_climb_to_its_end(tmp_path: Path) -> None:

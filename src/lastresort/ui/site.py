@@ -179,7 +179,7 @@ QueryNumber = Annotated[int, Query(ge=0, le=LARGEST)]
 def templates() -> Environment:
     """Those of the site, with the words and charts of the report."""
     found = environment("lastresort.ui")
-    found.globals.update(sparkline=sparkline, late=progress.LATE)
+    found.globals.update(sparkline=sparkline, soon=progress.SOON, late=progress.LATE)
     found.filters.update(left_line=progress.left_line, stage_line=progress.stage_line, losses_line=progress.losses_line)
     return found
 

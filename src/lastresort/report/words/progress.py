@@ -291,12 +291,12 @@ def stage_left_s(stage: Stage) -> float | None:
     return stage.eta_s if stage.total and stage.done < stage.total else None
 
 
-LATE = "taking longer than expected"
+SOON, LATE = "less than a second left", "taking longer than expected"
 
 
 def left_line(left_s: float) -> str:
     """left_s: 0 and less where it should be done by now."""
-    return f"about {duration(left_s)} left" if left_s > 0 else LATE
+    return f"about {duration(left_s)} left" if left_s >= 1 else SOON if left_s > 0 else LATE
 
 
 def _rate(per_s: float, unit: str) -> str:

@@ -187,7 +187,7 @@ function tick() {
   for (const one of document.querySelectorAll("[data-left-s]")) {
     one.dataset.until ??= performance.now() / 1000 + Number(one.dataset.leftS);
     const left = one.dataset.until - performance.now() / 1000;
-    one.textContent = left > 0 ? `about ${duration(left)} left` : one.dataset.late;
+    one.textContent = left >= 1 ? `about ${duration(left)} left` : left > 0 ? one.dataset.soon : one.dataset.late;
   }
   const clock = document.querySelector("#now [data-took-s]");
   if (clock) document.querySelectorAll("#report [data-took]").forEach((one) => { one.textContent = clock.textContent; });
