@@ -138,7 +138,7 @@ def test_labels_have_their_weights(tmp_path: Path) -> None:
         ({"finetuning_type": "freeze"}, "expected lora or full"),
         ({"finetuning_type": "oft"}, "expected lora or full"),
         ({"finetuning_type": "qlora"}, "Write finetuning_type: lora and quantization_bit: 4."),
-        ({"finetuning_type": "lore"}, "expected lora or full. Correct it"),
+        ({"finetuning_type": "lore"}, "expected lora or full. Write lora"),
         ({"quantization_bit": 8}, "expected 4 by bitsandbytes"),
         ({"quantization_bit": 4, "quantization_method": "hqq"}, "4 bits by hqq"),
         ({"quantization_bit": 4, "use_dora": True}, "since DoRA needs an unquantised base here"),
@@ -221,6 +221,14 @@ def test_keys_of_no_result_are_named_together(tmp_path: Path, rows: dict[str, An
     assert remarks(found, "ignored") == {}
     assert remarks(found, "differs")["logging_steps, plot_loss, save_steps, deepspeed, flash_attn, kt_x"].startswith(
         "logging_steps, plot_loss, save_steps, deepspeed, flash_attn and kt_x do not change the result"
+    )
+
+
+def test_a_tracker_that_is_not_here_is_named_with_those_that_are(tmp_path: Path, rows: dict[str, Any]) -> None:
+    found = imported(tmp_path, rows, report_to="wandbb,mlflow")
+    assert found.document["track"] == ["mlflow"]
+    assert remarks(found, "ignored")["report_to"] == (
+        "report_to is ignored for wandbb: nothing is written there. Trackers here: tensorboard, wandb, mlflow and trackio."
     )
 
 

@@ -206,7 +206,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "Correct",
     ),
     ({"output": {"schema": "remote.schema.json"}}, 'key "output.schema"', "example.org", "within", "$defs"),
-    ({"output": {"schema": "dangling.schema.json"}}, 'key "output.schema"', "leads nowhere", "within", "Correct it."),
+    ({"output": {"schema": "dangling.schema.json"}}, 'key "output.schema"', "leads nowhere", "within", "$defs"),
     ({"output": {"schema": 3}}, 'key "output.schema"', "a number (3)", "the name of a file", "Write one name."),
     ({"output": {"schema": {"type": "object"}, "choices": ["a", "b"]}}, 'key "output"', "both", "one", "Remove one."),
     ({"output": {"choices": "a, b"}}, 'key "output.choices"', 'text ("a, b")', "a list of labels", "Write ["),

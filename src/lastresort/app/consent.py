@@ -98,7 +98,7 @@ def _code_text(path: Path) -> str:
             return file.read(MOST_CODE + 1).decode("utf-8", "replace")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(
-            "found no such file", where=path.name, expected="a file of Python", remedy="Correct it."
+            "found no such file", where=path.name, expected="a file of Python", remedy="Create it, or correct the path."
         ) from error
 
 

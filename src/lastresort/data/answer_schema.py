@@ -214,11 +214,13 @@ def _target(reference: str, resolver: Any, whole: Mapping[str, Any]) -> Any:
         found = resolver.lookup(reference)
     except (Unresolvable, ValueError, TypeError):  # the latter where a pointer leads through text or a number
         if reference.startswith("#"):
-            return SchemaFault(f"the reference {named}, which leads nowhere", within, "Correct it.")
+            return SchemaFault(
+                f"the reference {named}, which leads nowhere", within, "Define it below $defs, or correct its path."
+            )
         remedy = "Copy what it points to below $defs, and point there."
         return SchemaFault(f"the reference {named}", within, remedy)
     if not isinstance(found.contents, dict | bool):
-        return SchemaFault(f"the reference {named}, which leads to no schema", within, "Correct it.")
+        return SchemaFault(f"the reference {named}, which leads to no schema", within, "Point to an object.")
     return _malformed(found.contents, whole) or found
 
 

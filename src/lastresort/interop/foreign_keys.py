@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, PrerequisiteError, TaskError
 from lastresort.foreign import reason_of
-from lastresort.spec.values import NumberBounds, describe, listed, shortened
+from lastresort.spec.values import NumberBounds, describe, listed, nearest, shortened
 from lastresort.types import JsonObject
 
 Framework = Literal["axolotl", "llamafactory"]
@@ -139,7 +139,9 @@ class ForeignKeys:
         value = str(self.any(key, default)).strip()
         if value in options:
             return value
-        return self.refuse(key, shortened(value), expected=listed(options, "or", most=len(options)))
+        close = nearest(value, options)
+        remedy = f"Write {close}." if close else "Write one of them."
+        return self.refuse(key, shortened(value), expected=listed(options, "or", most=len(options)), remedy=remedy)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.any(key, default)

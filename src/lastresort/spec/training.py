@@ -30,6 +30,7 @@ from lastresort.spec.values import (
     describe,
     listed,
     refuse,
+    unknown_name,
 )
 from lastresort.train.settings import (
     DataFiles,
@@ -118,7 +119,7 @@ def _tracked(value: Any) -> Any:
         refuse(f"found {describe(value)}", expected=f"some of {listed(TRACKERS)}", remedy="Write [tensorboard].")
     for index, name in enumerate(names):
         if name not in TRACKERS:
-            refuse(f"found {describe(name)}", expected=listed(TRACKERS, "or"), remedy="Correct it.", key=(index,))
+            refuse(**unknown_name("tracker", str(name), TRACKERS), key=(index,))
         if name in names[:index]:
             refuse(f"found {name} twice", expected="it once", remedy="Remove one.", key=(index,))
     return tuple(names)

@@ -211,7 +211,8 @@ def _targets(value: Any) -> Any:
         )
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            refuse(f"found {describe(name)}", expected="the name of a layer", remedy="Correct it.", key=(index,))
+            remedy = "Write names such as [q_proj, v_proj]."
+            refuse(f"found {describe(name)}", expected="the name of a layer", remedy=remedy, key=(index,))
     close = nearest(value, TARGETS) if isinstance(value, str) else None
     if close is not None:
         refuse(f"found {describe(value)}", expected=expected, remedy=f"Write {close}.")

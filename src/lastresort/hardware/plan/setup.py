@@ -56,10 +56,10 @@ class Setup:
         counts = (self.row_tokens, self.accumulation, self.r, *at_once)
         if max(*counts, self.new_tokens) > MOST_COUNT:
             raise InputError(
-                f"found a count of more than {MOST_COUNT:,}",
+                f"found a count of {max(*counts, self.new_tokens):,}",
                 where="plan",
-                expected="counts of a training",
-                remedy="Correct it.",
+                expected=f"at most {MOST_COUNT:,} tokens, rows or passes",
+                remedy="Lower it.",
             )
         if min(counts) < 1 or self.new_tokens < 0 or not 0 <= self.shared_tokens < self.row_tokens:
             raise InputError(

@@ -191,7 +191,7 @@ def held_out_share(given: ForeignKeys) -> float | int | None:
     """A share or a count of the rows, None for none."""
     number = given.number("val_set_size", 0, NumberBounds(at_least=0))
     if number > 1 and not number.is_integer():
-        given.refuse("val_set_size", f"{number:g}", expected="a share or a count")
+        given.refuse("val_set_size", f"{number:g}", expected="a share or a count", remedy="Write 0.1 or 100.")
     keys = ("eval_steps", "evals_per_epoch", "eval_strategy", "evaluation_strategy")
     scheduled = [key for key in keys if given.any(key) is not None]
     if not number:

@@ -199,4 +199,5 @@ def _refuse(entry: ForeignKeys, name: str, family: Family) -> NoReturn:
         entry.refuse("type", name, expected=name.replace(":", "."), remedy="Write a dot.")
     close = nearest(name, known)
     expected = close or listed(known, "or", most=len(known))
-    entry.refuse("type", f'the unknown type "{name}"', expected=expected)
+    remedy = f"Write type: {close}." if close else "Write one of them."
+    entry.refuse("type", f'the unknown type "{name}"', expected=expected, remedy=remedy)

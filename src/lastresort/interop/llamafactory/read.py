@@ -116,7 +116,10 @@ def _checkpointing(given: ForeignKeys) -> bool:
 def _track(given: ForeignKeys) -> JsonObject:
     names = [name for name in given.names("report_to") if name != "none"]
     if others := [name for name in names if name not in _TRACKERS]:
-        given.note_ignored("report_to", f"report_to is ignored for {listed(others)}: nothing is written there.")
+        given.note_ignored(
+            "report_to",
+            f"report_to is ignored for {listed(others)}: nothing is written there. Trackers here: {listed(_TRACKERS)}.",
+        )
     ours = [name for name in names if name in _TRACKERS]
     return {"track": ours} if ours else {}
 
