@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from climb_support import scripted_task
 from lastresort.hardware.cards import Card, known_cards
+from lastresort.hardware.plan.setup import Setup
 from lastresort.rungs.supervised import methods as four_bits
 from lastresort.rungs.supervised.methods import card_needs_4_bits, in_4_bits, method_of
 from lastresort.spec.task import Task, load_task
@@ -30,6 +32,31 @@ def test_auto_follows_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     asked = task(tmp_path, "auto")
     assert in_4_bits(asked) is needed
     assert method_of(asked).name == ("qlora" if needed else "lora")
+
+
+@pytest.mark.parametrize(
+    ("keys", "counted"),
+    [
+        ({}, "likelihood"),
+        ({"sft": {"replay_loss": "kl"}}, "kl"),
+        ({"sft": {"replay": 0, "replay_loss": "kl"}}, "likelihood"),
+        ({"preference": {"replay": 0.1, "replay_loss": "kl"}}, "kl"),
+    ],
+)
+def test_auto_counts_the_divergence_of_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, object], counted: str
+) -> None:
+    setups = list[Setup]()
+
+    def fits(_shape: object, setup: Setup, _cards: object) -> object:
+        setups.append(setup)
+        return SimpleNamespace(fits=setup.method == "qlora")
+
+    with_card(monkeypatch, known_cards()["rtx-3060"])
+    monkeypatch.setattr(four_bits, "fit", fits)
+    tuned = {"model": "meta-llama/Llama-3.1-8B", "method": "auto"}
+    assert in_4_bits(load_task(scripted_task(tmp_path, quality=[], task={"tune": tuned, **keys})))
+    assert [setup.replay_loss for setup in setups] == [counted, counted]
 
 
 def test_what_the_task_says_goes_before_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,11 @@ def test_a_reference_costs_nothing_where_the_adapter_can_be_turned_off() -> None
     assert training_memory(LLAMA, whole, ONE).of("weights") == 4 * LLAMA.parameters, "it answered before the first step"
     beside = training_memory(LLAMA, replace(whole, reference="second model"), ONE)
     assert beside.of("weights") == (4 + 2) * LLAMA.parameters
+    groups = replace(whole, learning="grpo")
+    assert training_memory(LLAMA, groups, ONE).of("weights") == 4 * LLAMA.parameters
+    held = replace(groups, held_to_start=True)
+    assert training_memory(LLAMA, held, ONE).of("weights") == (4 + 4) * LLAMA.parameters
+    assert total(replace(held, method="lora")) == total(replace(groups, method="lora")), "the adapter is turned off"
 
 
 def test_the_gradients_of_a_tied_embedding_are_summed_when_activations_are_gone() -> None:

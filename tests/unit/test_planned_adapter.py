@@ -14,8 +14,9 @@ from lastresort.spec.training import load_training
 from lastresort.train.adapters.adapters import ranks_of
 from lastresort.train.files.memory import plan_of_loaded, with_ranks
 from lastresort.train.files.model import name_model, room_of
+from lastresort.train.groups.groups import SampledGroups
 from lastresort.train.loop.batches import completions, replayed
-from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.train.settings import AdapterSettings, GroupSettings, Objective, TrainSettings
 from tiny_model import save_tiny_model
 from train_support import training_file
 
@@ -52,6 +53,17 @@ def test_of_items_that_are_held_to_the_base(tmp_path: Path) -> None:
     for held, loss in ((True, "kl"), (False, "likelihood")):
         items = [*ITEMS, *replayed(general, held=held)]
         assert plan_of_loaded(model, TrainSettings(1e-3), items).setup.replay_loss == loss
+
+
+def test_of_groups_that_a_penalty_holds_to_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(save_tiny_model(tmp_path / "model"))
+    source = object.__new__(SampledGroups)
+    source._settings, source._sampler, source._prompts = GroupSettings(), object(), ()
+    monkeypatch.setattr(SampledGroups, "longest_tokens", 64)
+    for weight in (0.0, 0.1):
+        objective = Objective("grpo", (("kl_weight", weight),))
+        settings = TrainSettings(1e-3, adapter=AdapterSettings("none"), objective=objective)
+        assert plan_of_loaded(model, settings, source).setup.keeps_start == (weight > 0)
 
 
 def test_of_a_file_that_goes_on_from_an_adapter(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     if setup.needs_second_model:
         yield _reference(shape, setup, cards)
     if setup.keeps_start:
-        yield _start(shape, cards)
+        yield _start(shape, setup, cards)
     yield from _trained(shape, setup, cards)
 
 
@@ -226,13 +226,20 @@ def _reference(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
 START = "weights of the start"
 
 
-def _start(shape: ModelShape, cards: Cards) -> MemoryTerm:
-    """While the base answers, the trained weights are copied too, but there are no gradients then, which are as large."""
-    pieces, whole = cards.share("weights"), TRAINED_BYTES * shape.vocabulary * shape.hidden
-    size = TRAINED_BYTES * shape.parameters // pieces + (whole if pieces > 1 else 0)
-    formula = f"the base that replay is held to: {billions(shape.parameters)} x {TRAINED_BYTES} bytes{cut(pieces)}"
-    alone = ", its output layer whole on every card" if pieces > 1 else ""
-    return MemoryTerm("weights", START, size, formula + alone, "replay by divergence")
+def _start(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
+    """While the start answers, the trained weights are copied too, but there are no gradients then, which are as large."""
+    pieces, of_groups = cards.share("weights"), setup.learning == "grpo"
+    has_head = pieces > 1 and not of_groups  # the divergence takes the output layer apart
+    size = TRAINED_BYTES * shape.parameters // pieces
+    size += TRAINED_BYTES * shape.vocabulary * shape.hidden if has_head else 0
+    what, why = (
+        ("start that answers are", "kl_weight above 0")
+        if of_groups
+        else ("base that replay is", "replay by divergence")
+    )
+    formula = f"the {what} held to: {billions(shape.parameters)} x {TRAINED_BYTES} bytes{cut(pieces)}"
+    alone = ", its output layer whole on every card" if has_head else ""
+    return MemoryTerm("weights", START, size, formula + alone, why)
 
 
 def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:

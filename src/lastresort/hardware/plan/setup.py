@@ -27,8 +27,9 @@ class Setup:
     compute: of the products; auto is bfloat16 with adapters and float32 for all weights, as `train` does. reference: of dpo and
     grpo, the model with its adapter off, or a second model. sampler: of grpo: the engine, a vLLM server on the same cards, or
     one elsewhere. rows_at_once: answers decoded together in grpo; measured_at_once: when answers are measured, None for as many as
-    a climb takes of a model of this shape. new_tokens: the
-    longest answer, a part of row_tokens. replay_loss: kl where rows of replay are held to the base's distribution.
+    a climb takes of a model of this shape. new_tokens: the longest answer, a part of row_tokens. replay_loss: kl where rows of
+    replay are held to the base's distribution. held_to_start: of grpo, whether a penalty keeps answers near those of the start
+    (kl_weight above 0).
     Raises InputError for contradictions.
     """
 
@@ -50,6 +51,7 @@ class Setup:
     measured_at_once: int | None = None
     new_tokens: int = 256
     replay_loss: ReplayLoss = "likelihood"
+    held_to_start: bool = False
 
     def __post_init__(self) -> None:
         at_once = (self.batch, self.rows_at_once, self.measured_at_once or 1, self.group_size)
@@ -90,13 +92,14 @@ class Setup:
 
     @property
     def needs_second_model(self) -> bool:
-        """Only on request: in full fine-tuning the reference answers before the first step, and its log-probabilities are kept."""
+        """Only on request: in full fine-tuning the reference of dpo answers before the first step, and its log-probabilities are
+        kept, and that of grpo is the model with the weights of its start."""
         return self.learning != "sft" and self.reference == "second model"
 
     @property
     def keeps_start(self) -> bool:
-        """Where replay is held to the base and this is not the model with its adapter off."""
-        return self.replay_loss == "kl" and self.trains_all
+        """Where replay, or the answers of groups, are held to the start, and this is not the model with its adapter off."""
+        return self.trains_all and (self.replay_loss == "kl" or (self.learning == "grpo" and self.held_to_start))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from lastresort.records.rungs import WeightsNotLocal
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.sections import SftSettings
 from lastresort.spec.task import Task
+from lastresort.types import ReplayLoss
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
@@ -187,7 +188,10 @@ def in_4_bits(task: Task) -> bool:
     card = card_here(processor=False)
     if card is None or importlib.util.find_spec("bitsandbytes") is None:
         return False
-    return card_needs_4_bits(task.tuned_model, task.folder, card, r=task.sft.r)
+    holds = any(section.replay and section.replay_loss == "kl" for section in (task.sft, task.preference))
+    return card_needs_4_bits(
+        task.tuned_model, task.folder, card, r=task.sft.r, replay_loss="kl" if holds else "likelihood"
+    )
 
 
 def known_shape(model: str, folder: Path) -> ModelShape | None:
@@ -200,7 +204,7 @@ def known_shape(model: str, folder: Path) -> ModelShape | None:
         return None
 
 
-def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
+def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int, replay_loss: ReplayLoss = "likelihood") -> bool:
     """Whether LoRA does not fit with full passes, and QLoRA does with short ones. False for a model of unknown shape: its training
     fails soon enough.
     """
@@ -208,7 +212,7 @@ def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
     if shape is None:
         return False
     cards = Cards(card)
-    lora = Setup("lora", row_tokens=PASS_TOKENS, r=r, checkpointing=False, measured_at_once=1)
+    lora = Setup("lora", row_tokens=PASS_TOKENS, r=r, checkpointing=False, measured_at_once=1, replay_loss=replay_loss)
     qlora = replace(lora, method="qlora", row_tokens=SHORT_TOKENS, new_tokens=0)
     return not fit(shape, lora, cards).fits and fit(shape, qlora, cards).fits
 

@@ -117,6 +117,7 @@ def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bf
         rows_at_once=source.settings.rows_at_once,
         new_tokens=source.settings.max_new_tokens,
         sampler="engine" if source.by_engine else "other-gpus",
+        held_to_start=settings.objective.needs_reference,
     )
 
 
