@@ -27,8 +27,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SeedPassage:
-    """A passage of the task's documents that a synthetic row was made from. start, end: characters of the document's text.
-    text_hash: see `held_passages.passage_hash`.
+    """A passage of the task's documents that a synthetic row was made from. start, end: characters of the document's text,
+    0 <= start <= end. text_hash: see `held_passages.passage_hash`. Raises ValueError for other ones.
     """
 
     document: str
@@ -36,6 +36,10 @@ class SeedPassage:
     start: int
     end: int
     text_hash: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"a passage from character {self.start} to {self.end}")
 
 
 def row_named(row: int, line: int) -> str:

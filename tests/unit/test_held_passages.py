@@ -235,9 +235,25 @@ def test_fresh_items_about_a_passage_with_questions_in_train_are_refused(
         with_fresh(prepared, record, tmp_path / "run", fresh)
 
 
-@pytest.mark.parametrize("passage", ["kettle.md#returns", {"section": "kettle.md#returns"}, {"section": 3}, []])
+PLACED = {"document": "kettle.md", "section": "returns", "text_hash": "0"}
+
+
+@pytest.mark.parametrize(
+    "passage",
+    [
+        "kettle.md#returns",
+        {"section": "kettle.md#returns"},
+        {"section": 3},
+        [],
+        {**PLACED, "start": -4, "end": 9},
+        {**PLACED, "start": 9, "end": 4},
+    ],
+)
 def test_a_passage_that_cannot_be_read_is_refused(passage: object, tmp_path: Path) -> None:
     row: Row = {"input": "a", "output": "b", "synthetic": {"seed_inputs": [], "passage": passage}}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError, match=r'row 1, key "synthetic": found a synthetic row whose passage cannot be read'):
         read_examples(tmp_path / "rows.jsonl")
+    if isinstance(passage, dict) and passage.keys() > PLACED.keys():
+        with pytest.raises(ValueError, match="a passage from character"):
+            SeedPassage(**passage)

@@ -355,7 +355,7 @@ def _seed_passage(row: RawRow, made: Any) -> SeedPassage | None:
             "start": int(start),
             "end": int(end),
             "text_hash": str(text_hash),
-        }:
+        } if 0 <= start <= end:
             return SeedPassage(document, section, start, end, text_hash)
     raise DataError(
         "found a synthetic row whose passage cannot be read",
