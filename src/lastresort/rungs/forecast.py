@@ -16,6 +16,7 @@ from lastresort.hardware.plan.time import (
     PREFILL_UTILISATION,
     SHARED_CARDS,
     TRAIN_UTILISATION,
+    in_epochs,
 )
 
 __all__ = [
@@ -201,8 +202,9 @@ def training(
         busiest_share = min(1.0, busiest / SHARED_CARDS)
         seconds = operations * machine.parameters * computed_tokens / machine.rates.training * busiest_share
     divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
-    seen = f"{rows} rows x {epochs:g} epoch{'' if epochs == 1 else 's'}"
-    line = f"{label}: {seen} x {row_tokens:.0f} tokens, {computed_tokens:.0f} computed{divided}"
+    line = (
+        f"{label}: {rows} rows x {in_epochs(epochs)} x {row_tokens:.0f} tokens, {computed_tokens:.0f} computed{divided}"
+    )
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))
 
 

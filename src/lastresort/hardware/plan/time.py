@@ -145,11 +145,15 @@ def usd(seconds: float | None, cards: Cards, usd_per_hour: float | None) -> floa
     return seconds / 3600 * cards.count * usd_per_hour
 
 
+def in_epochs(epochs: float) -> str:
+    """ "1 epoch", "2.5 epochs"."""
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+
+
 def _rows_in_words(setup: Setup, job: TrainingWork) -> str:
     each = {"sft": "", "dpo": " x 2 answers", "grpo": f" x {setup.group_size} answers"}[setup.learning]
     shared = f", of which {setup.shared_tokens:,} are computed once a pass" if setup.shared_tokens else ""
-    epochs = f"{job.epochs:g} epoch{'' if job.epochs == 1 else 's'}"
-    return f"{job.rows:,} rows{each} x {epochs} x {job.tokens:,.0f} tokens{shared}"
+    return f"{job.rows:,} rows{each} x {in_epochs(job.epochs)} x {job.tokens:,.0f} tokens{shared}"
 
 
 COUNTS = (1, 2, 4, 8)
