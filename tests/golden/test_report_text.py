@@ -57,7 +57,7 @@ retrieval      –                                  skipped
 sft        93.3%  ·················┃━●━━     180  ● MET       7 min 5 s
                   85.4–97.1%              of 300
 
-retrieval was skipped: the task names no knowledge to retrieve from."""
+Retrieval was skipped: the task names no knowledge to retrieve from."""
 
 
 def test_the_ladder_at_80_columns(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
     assert (
-        "prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "Prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
         "if the score seen is the true one." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
@@ -216,7 +216,7 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert (
-        "- prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "- Prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
         "if the score seen is the true one." in text
     )
 
@@ -312,8 +312,8 @@ prompting  61.9%  ···━━━━━━━━×━━━━━━━·┃·  
 retrieval      –                                  skipped
 sft            –                                  unfinished
 
-retrieval was skipped: the task names no knowledge to retrieve from.
-sft has not been tested; best so far on dev: lora-lr0.0003-epoch3, 92.0% of 100
+Retrieval was skipped: the task names no knowledge to retrieve from.
+SFT has not been tested; best so far on dev: lora-lr0.0003-epoch3, 92.0% of 100
 items."""
 
 
@@ -325,7 +325,7 @@ def test_a_rung_at_work_shows_the_best_of_the_candidates_with_most_dev_items(tmp
     ]
     said = "has not been tested; best so far on dev: nearest-8, 77.0% of 100 items"
     unfinished = RunView.model_validate(found)
-    assert lines_of(printed(unfinished))[-1] == f"sft {said}."
+    assert lines_of(printed(unfinished))[-1] == f"SFT {said}."
     assert f"unfinished: it {said} |" in markdown(unfinished)
     story = RungStory("sft", "", unfinished.rungs[2])
     assert story.why_not == f"it {said}"

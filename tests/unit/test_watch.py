@@ -252,7 +252,7 @@ def test_what_a_rung_without_a_test_took_is_shown_with_its_state(tmp_path: Path)
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(ladder_table(found))
     shown = console.export_text()
-    assert all(state in shown for state in (*states, "prompting was given up: out of reach."))
+    assert all(state in shown for state in (*states, "Prompting was given up: out of reach."))
     assert "| prompting | | | | | out of reach | 11 s | $0 |" in markdown(found)
     assert all(state in ladder_html_text(found) for state in states)
 

@@ -17,12 +17,14 @@ from lastresort.report.words.titles import below_headline, checkpoint, headline,
 from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
 from lastresort.report.words.wording import (
     NO_BREAK,
+    capital,
     count,
     duration,
     interval,
     money,
     percent,
     round_percent,
+    rung_in_prose,
     state_of,
     stopped,
     verdict,
@@ -110,8 +112,8 @@ def _ladder(decision: RunView) -> str:
 
 def _undecided(decision: RunView) -> str:
     return "\n".join(
-        f"- {plain(rung.name)} is undecided. {what_would_decide(rung.test, repaired=decision.is_repaired(rung))} "
-        f"{how_far(rung.test)}".rstrip()
+        f"- {plain(capital(rung_in_prose(rung.name)))} is undecided. "
+        f"{what_would_decide(rung.test, repaired=decision.is_repaired(rung))} {how_far(rung.test)}".rstrip()
         for rung in decision.rungs
         if rung.test is not None and rung.test.verdict == "UNDECIDED"
     )

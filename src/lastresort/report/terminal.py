@@ -30,6 +30,7 @@ from lastresort.report.words.wording import (
     MARKS,
     NO_BREAK,
     STYLES,
+    capital,
     count,
     duration,
     interval,
@@ -37,6 +38,7 @@ from lastresort.report.words.wording import (
     percent,
     printable,
     round_percent,
+    rung_in_prose,
     spaced,
     state_of,
     stopped,
@@ -131,7 +133,7 @@ def ladder_table(decision: RunView) -> RenderableType:
         Text(""),
     ]
     for rung in decision.rungs:
-        name = printable(rung.name)
+        name, begins = printable(rung.name), printable(capital(rung_in_prose(rung.name)))
         if rung.test is None:
             skipped = rung.skipped_because
             why = (
@@ -139,12 +141,12 @@ def ladder_table(decision: RunView) -> RenderableType:
                 if skipped is None
                 else f"was {state_of(rung)}: {printable(stopped(skipped.text))}"
             )
-            lines.append(Text(f"{name} {why}", style="dim"))
+            lines.append(Text(f"{begins} {why}", style="dim"))
             continue
         repaired = decision.is_repaired(rung)
         if rung.test.verdict == "UNDECIDED":
             needs = what_would_decide(rung.test, repaired=repaired)
-            lines.append(Text(f"{name} is undecided. {needs}", style="yellow"))
+            lines.append(Text(f"{begins} is undecided. {needs}", style="yellow"))
         said = (of_parts(rung.test), how_far(rung.test))
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     lines += _gate(decision.gate)
