@@ -33,7 +33,7 @@ from lastresort.records.atomic import held
 from lastresort.records.events.after_test import GateChosen
 from lastresort.records.events.run import ClimbFinished, OptionsChosen
 from lastresort.records.record import Record
-from lastresort.report.words.draft import BAR
+from lastresort.report.words.draft import BAR, OWN_BAR, SHORT_LADDER, WHOLE_LADDER
 from lastresort.report.words.wording import sentence
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
@@ -344,9 +344,7 @@ def test_a_reason_speaks_of_the_value_that_is_there(
 
 
 @pytest.mark.sampled(3)
-@pytest.mark.parametrize(
-    ("key", "value"), [("split.dev", "30"), ("split.test", ""), ("model", "openai:gpt-4o"), ("bar", "0.9")]
-)
+@pytest.mark.parametrize(("key", "value"), [("split.dev", "30"), ("split.test", ""), ("model", "openai:gpt-4o")])
 def test_other_reasons_hold_for_every_value(page: TestClient, site: Site, key: str, value: str) -> None:
     """They name no number of the draft."""
     upload(page, "reviews.csv")
@@ -400,6 +398,24 @@ def test_what_no_field_holds_is_said_at_the_text_alone(page: TestClient, site: S
     found = page.post("/new/reviews/text", data={"text": text_of(site, "reviews") + "nonsense: 1\n"}).text
     assert "aria-invalid" not in found
     assert re.search(r'<div id="fault" role="status" hx-swap-oob="true"><p class="note refusal">.*nonsense', found)
+
+
+def test_what_a_draft_says_of_its_bar_and_ladder_goes_with_them(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    drafted = f"# {sentence(SHORT_LADDER)}\nladder: [prompting, sft]\n# Left out: preference and full, since x.\n"
+    text = re.sub(r"(?:^#.*\n)?^ladder:.*\n(?:# Left out:.*\n)*", drafted, text, flags=re.MULTILINE)
+    page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
+    text = text_of(site, "reviews")
+    assert f"# {sentence(OWN_BAR)}\nbar: 0.9" in text
+    assert sentence(BAR) not in text
+    page.post("/new/reviews/field?key=ladder", data={"text": text, "ladder": ["prompting", "sft", "preference"]})
+    ladder = f"# {sentence(WHOLE_LADDER)}\nladder: [prompting, sft, preference]\n# Left out: full, since x.\n"
+    assert ladder in text_of(site, "reviews")
+    page.post("/new/reviews/field?key=ladder", data={"text": text_of(site, "reviews"), "ladder": ["sft", "full"]})
+    now = text_of(site, "reviews")
+    assert f"# {sentence(SHORT_LADDER)}\nladder: [sft, full]\n" in now
+    assert "Left out" not in now
 
 
 @pytest.mark.sampled(4)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -97,8 +98,7 @@ def task_text(facts: DraftFacts) -> str:
     if facts.kind == "labels":
         lines.append(_one_line(f'# Always answering "{facts.most_frequent}" scores {percent(facts.majority)}.'))
     lines.append(_line("bar", facts.bar, BAR))
-    whole, one = "preference" in facts.ladder, len(facts.ladder) == 1
-    lines.append(_line("ladder", list(facts.ladder), ONE_RUNG if one else WHOLE_LADDER if whole else SHORT_LADDER))
+    lines.append(_line("ladder", list(facts.ladder), ONE_RUNG if len(facts.ladder) == 1 else _of_ladder(facts.ladder)))
     lines += [
         *_not_in_ladder(facts),
         "# knowledge: docs/          # a folder of documents that hold the answers: add retrieval to the ladder, too",
@@ -168,18 +168,31 @@ TRAINED_MODEL = f"a hub id, a folder, a .gguf file, {_EMBEDDED}"
 SPLIT = "prompts and settings are chosen on dev, the verdict comes from test, the other rows are for training"
 SCHEMA = "what all answers of the file share; a text is limited to the values seen only where a new one is improbable"
 BAR = "the drafted bar is a usual start: set the score from which you would use the system"
+OWN_BAR = "the score from which you would use the system"
 WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar; preference samples its own pairs"
 SHORT_LADDER = "cheapest first; a climb stops at the first rung that meets the bar"
 ONE_RUNG = "all that a climb can try with so few rows"
 MORE_TEST_ROWS = "every added rung needs more test rows"
-_OF_VALUES = {"score": SCORES, "objective": OBJECTIVES}
-# All but those of a value hold for whatever the key is set to.
+
+
+def _of_ladder(rungs: Json) -> str:
+    return WHOLE_LADDER if isinstance(rungs, list | tuple) and "preference" in rungs else SHORT_LADDER
+
+
+_OF_VALUES: dict[str, Callable[[Json], str]] = {
+    "score": lambda name: SCORES.get(str(name), ""),
+    "objective": lambda name: OBJECTIVES.get(str(name), ""),
+    "bar": lambda _: OWN_BAR,
+    "ladder": _of_ladder,
+}
+# Those of keys without a reason of their own for each value hold for whatever they are set to.
 _DRAFTED = {
     "model": (MODEL, TRAINED_MODEL),
     "split": (SPLIT,),
-    "bar": (BAR,),
+    "bar": (BAR, OWN_BAR),
     "ladder": (WHOLE_LADDER, SHORT_LADDER, ONE_RUNG),
-    **{key: tuple(reasons.values()) for key, reasons in _OF_VALUES.items()},
+    "score": tuple(SCORES.values()),
+    "objective": tuple(OBJECTIVES.values()),
 }
 
 
@@ -194,8 +207,21 @@ def reason_for(key: str, why: str, value: Json) -> str:
         return ""
     if key not in _OF_VALUES:
         return why
-    now = _OF_VALUES[key].get(str(value), "")
+    now = _OF_VALUES[key](value)
     return now if why == drafted or not now else sentence(now)
+
+
+_LEFT_OUT = re.compile(r"^# Left out: (?P<rungs>[a-z, ]+), since (?P<why>.+)\n", re.MULTILINE)
+
+
+def still_left_out(text: str, ladder: Collection[str]) -> str:
+    """The text of a task without what its comments say of rungs that are in the ladder now."""
+
+    def now(found: re.Match[str]) -> str:
+        rungs = [rung for rung in re.split(", | and ", found["rungs"]) if rung not in ladder]
+        return f"# Left out: {listed(rungs)}, since {found['why']}\n" if rungs else ""
+
+    return _LEFT_OUT.sub(now, text)
 
 
 def _split(facts: DraftFacts) -> list[str]:
