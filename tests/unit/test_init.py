@@ -187,7 +187,7 @@ def test_the_rungs_that_are_proposed_are_those_that_a_climb_would_try(
     assert all(find_rung(name).skip_reason(prepared.task, prepared.split.train) is None for name in found.ladder)
     assert ("sft" in found.ladder) is enough
     few = f"{len(prepared.split.train)} training rows are too few (at least 50, better 500 to 5,000)"
-    said = f"# Left out: sft and full, since {few}.\n"
+    said = f"# Not in the draft: sft and full, since {few}.\n"
     assert (said in path.read_text("utf-8")) is not enough
 
 
@@ -198,7 +198,10 @@ def test_rungs_that_these_rows_cannot_train_lower_no_bar_and_ask_for_no_test_row
     assert (found.bar, found.ladder, found.test) == (0.85, ("prompting",), 20)
     assert load_task(path).bar == 0.85
     text = path.read_text("utf-8")
-    assert "# Left out: preference, since the task names neither preferences nor a reward, and 10 training rows" in text
+    assert (
+        "# Not in the draft: preference, since the task names neither preferences nor a reward, and 10 training rows"
+        in text
+    )
     assert "needs more test rows" not in text
     assert "stops at the first rung" not in text
 
@@ -209,7 +212,7 @@ def test_rungs_that_the_test_file_is_too_small_for_are_said_to_need_more_test_ro
     _file(tmp_path, [{"text": f"test {i}", "label": SEASONS[i % 4]} for i in range(25)], "test.jsonl")
     found = init_task(InitRequest(train, task_file=tmp_path / "task.yaml")).draft
     assert found.ladder == ("prompting", "sft")
-    said = "# Left out: preference and full, since every added rung needs more test rows."
+    said = "# Not in the draft: preference and full, since every added rung needs more test rows."
     assert said in (tmp_path / "task.yaml").read_text("utf-8")
 
 

@@ -12,8 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import FormData
 
 from lastresort.errors import InputError, LastresortError, TaskError
-from lastresort.ladder import RUNGS
-from lastresort.report.words.draft import reason_for, still_left_out
+from lastresort.report.words.draft import reason_for
 from lastresort.report.words.wording import capital
 from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_document, read_value
 from lastresort.spec.edit import with_comments, with_key
@@ -267,8 +266,6 @@ def _set(text: str, key: str, value: Json, *, name: str, kind: FileKind, short: 
     top = key.partition(".")[0]
     now = parse_document(changed, name, kind).values.get(top) if changed.strip() else None
     text = with_comments(text, top, lambda why: reason_for(top, why, now), name=name, kind=kind)
-    if top == "ladder":
-        text = still_left_out(text, list(map(str, now)) if isinstance(now, list) else tuple(RUNGS))
     return with_key(text, key, value, short=short, name=name, kind=kind)
 
 

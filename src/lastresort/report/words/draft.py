@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -211,19 +210,6 @@ def reason_for(key: str, why: str, value: Json) -> str:
     return now if why == drafted or not now else sentence(now)
 
 
-_LEFT_OUT = re.compile(r"^# Left out: (?P<rungs>[a-z, ]+), since (?P<why>.+)\n", re.MULTILINE)
-
-
-def still_left_out(text: str, ladder: Collection[str]) -> str:
-    """The text of a task without what its comments say of rungs that are in the ladder now."""
-
-    def now(found: re.Match[str]) -> str:
-        rungs = [rung for rung in re.split(", | and ", found["rungs"]) if rung not in ladder]
-        return f"# Left out: {listed(rungs)}, since {found['why']}\n" if rungs else ""
-
-    return _LEFT_OUT.sub(now, text)
-
-
 def _split(facts: DraftFacts) -> list[str]:
     parts = {name: n for name, n in (("dev", facts.dev), ("test", facts.test)) if n is not None}
     lines = []
@@ -257,7 +243,7 @@ def _not_in_ladder(facts: DraftFacts) -> list[str]:
     together: dict[str, list[str]] = {}
     for rung, why in whys.items():
         together.setdefault(why, []).append(rung)
-    return [_one_line(f"# Left out: {listed(rungs)}, since {why}.") for why, rungs in together.items()]
+    return [_one_line(f"# Not in the draft: {listed(rungs)}, since {why}.") for why, rungs in together.items()]
 
 
 def _output(facts: DraftFacts) -> list[str]:
