@@ -180,7 +180,7 @@ COSTS = (
     TwoCosts("equal cost: more written, less read", (70, 10), 40, (20.0,) * 6),
     TwoCosts("equal cost: fewer tokens, slower adapter", (48, 18), 40, (15.0,) * 6, adapter=(1.2, 1.2)),
     TwoCosts("equal cost: less read, adapter reads slowly", (120, 15), 40, (15.0,) * 6, adapter=(3.0, 1.0)),
-    TwoCosts("equal cost: a beginning that is kept", (40, 15), 40, (15.0,) * 6, kept=2000),
+    TwoCosts("equal cost: a cached prefix", (40, 15), 40, (15.0,) * 6, kept=2000),
     TwoCosts("cheaper", (340, 15), 60, (14.5,) * 6),
     TwoCosts("more expensive", (40, 5), 90, (15.0,) * 6),
     TwoCosts("answers shorten", (20, 20), 5, (70.0, 55.0, 40.0, 15.0, 8.0, 5.0)),
@@ -406,21 +406,21 @@ DESIGN_COLUMNS = "seeds | spread of seeds | correlation | items"
 
 
 def lines(runs: int) -> Iterator[str]:
-    yield f"| curves | {DESIGN_COLUMNS} | say something | of both ends | say something false |"
+    yield f"| curves | {DESIGN_COLUMNS} | make a claim | at both ends | make a false claim |"
     yield "| --- " * 8 + "|"
     for ways, design in CROSSING_STUDIES:
         found = crossings(ways, design, runs, 1)
         rates = " | ".join(_percent(one, runs) for one in (found.told, found.whole, found.false))
         yield f"| {ways.name} | {design.cells} | {rates} |"
     yield ""
-    yield f"| equal ways | {DESIGN_COLUMNS} | SFT beats all | anything false of any |"
+    yield f"| equal ways | {DESIGN_COLUMNS} | SFT beats all | any false claim |"
     yield "| --- " * 7 + "|"
     for count in (1, 3, 5):
         design = Design(3, 0.1, 100)
         rates = " | ".join(_percent(one, runs) for one in false_headlines(count, design, runs, 5))
         yield f"| {count} | {design.cells} | {rates} |"
     yield ""
-    said_columns = "say something | of both ends | say something false | false by the times alone"
+    said_columns = "make a claim | at both ends | make a false claim | false at face value"
     yield f"| tokens of a call | seeds | spread of seeds | items | {said_columns} |"
     yield "| --- " * 8 + "|"
     for ways_cost in COSTS:
@@ -450,7 +450,7 @@ def lines(runs: int) -> Iterator[str]:
             shown = " / ".join(f"{100 * gain:.0f}" for gain in gains)
             yield f"| {shown} | {design.cells} | {100 * named / runs:.1f} | {100 * false / runs:.1f} |"
     yield ""
-    yield "| answers that change at random | answers lost besides | seeds | a sign at any size |"
+    yield "| answers that change at random | answers also lost | seeds | a sign at any size |"
     yield "| --- " * 4 + "|"
     for lost in (0.0, 0.3):
         for changed in (0.1, 0.2, 0.3):
@@ -466,7 +466,8 @@ def lines(runs: int) -> Iterator[str]:
             design_cells = f"{design.seeds} | {design.spread} | {design.items}"
             yield f"| {100 * gain:.0f} | {design_cells} | {100 * orpo / runs:.1f} | {100 * dpo / runs:.1f} |"
     yield ""
-    yield "| both minus real | synthetic minus real | seeds | spread of seeds | items | both better | both worse | anything false |"
+    columns = "seeds | spread of seeds | items | both better | both worse | any false claim"
+    yield f"| both minus real | synthetic minus real | {columns} |"
     yield "| --- " * 8 + "|"
     for both_and_alone in SOURCE_GAINS:
         for design in SOURCE_DESIGNS:

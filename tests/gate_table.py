@@ -365,7 +365,7 @@ def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:
         f"{most('gates', 7, lost)} and reject it at most {most('gates', 8, lost)}.",
         f"An unchanged model: rejected at most {most('gates', 6, ('none',))} in one gate and {most('gates', 8, ('none',))} in two. "
         f"One gate of planned size ships it in at least {least:.2f}%.",
-        f"Gates that look as they go, {LOOKED_RUNS:,} per cell: a model that lost its margin in all or one ships at most "
+        f"Sequential gates, {LOOKED_RUNS:,} per cell: a model that lost its margin in all or one ships at most "
         f"{most('looked gates', 7, lost)} of the time and is rejected at most {most('looked gates', 8, lost)}, in two gates "
         f"{most('looked gates', 9, lost)} and {most('looked gates', 10, lost)}; an unchanged one is rejected at most "
         f"{most('looked gates', 8, ('none',))} and {most('looked gates', 10, ('none',))}.",

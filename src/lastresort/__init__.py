@@ -191,10 +191,10 @@ def gate(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> GateResult:
-    """Compare a tuned model with its base, on the task and on everything else the base can do.
+    """Compare a tuned model with its base on the task, general ability, sycophancy and format leak.
 
-    tuned: folder of an adapter, folder or name of a model, the output of a training, or winner/ of a run. base: by default the
-    model that the task may train. quick: ask a bounded number of items. seed: change it for fresh items. from_logs: compare the
+    tuned: folder of an adapter, folder or name of a model, the output of lastresort train, or winner/ of a run. base: by default
+    the model that the task may train. quick: use a limited number of items. seed: change it for fresh items. from_logs: compare the
     logs of base and tuned instead, from lm-eval or Inspect; margin: then the largest accepted losses, such as
     "lm_eval:mmlu=0.03". ray: "local", "auto" or "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md). stop: checked
     between batches, as is a file named stop in the gate's folder.
@@ -255,7 +255,7 @@ def verify(
 
     model: its name there, by default the only one. n: recorded items to send, by default enough to show a loss, or all. task:
     the run's task file, if it was moved. send: "input" or "prompt", by default what suits the server. request: a file with the
-    parameters that clients send, such as the request.json of a hand-over. allow_held: also of a winner that the gate holds.
+    parameters that clients send, such as the request.json of a handoff. allow_held: also of a winner that the gate holds.
     stop: checked between batches.
     Raises InputError for what cannot be compared, StoppedError if the server cannot be reached. The same call resumes it.
     """

@@ -125,7 +125,7 @@ def test_the_memory_of_a_rung_counts_replay_that_is_held_to_the_base(rung: str, 
         found[name] = planned
     assert found["none"].memory == found["likelihood"].memory
     more = {part.name for part in found["kl"].memory.parts} - {part.name for part in found["likelihood"].memory.parts}
-    assert more == {"divergence of replay", *(["weights of the start"] if rung == "full" else [])}
+    assert more == {"KL loss of replay", *(["initial weights"] if rung == "full" else [])}
 
 
 def test_keys_without_effect_are_said_also_in_the_short_forecast(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_size_has_a_price_as_a_card_of_the_catalogue_has(
 def test_replay_that_is_held_to_the_base_takes_memory_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for method, more in (("lora", "divergence of replay"), ("full", "weights of the start")):
+    for method, more in (("lora", "KL loss of replay"), ("full", "initial weights")):
         words = ("--model", "qwen3-0.6b", "--method", method, "--gpu", "h100")
         plain = document(monkeypatch, capsys, *words)
         held = document(monkeypatch, capsys, *words, "--replay-loss", "kl")

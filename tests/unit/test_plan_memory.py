@@ -146,7 +146,7 @@ def test_the_divergence_of_replay_holds_three_numbers_a_logit(learning: Any, com
     """And the base's hidden states with their copy in a pass, which are as large as the model's with their gradient."""
     setup = Setup("lora", learning=learning, row_tokens=512, compute=compute)
     by_likelihood, by_divergence = (training_memory(LLAMA, replace(setup, replay_loss=loss), ONE) for loss in LOSSES)
-    added = [part for part in by_divergence.parts if part.name == "divergence of replay"]
+    added = [part for part in by_divergence.parts if part.name == "KL loss of replay"]
     assert [part for part in by_divergence.parts if part not in added][:-1] == list(by_likelihood.parts)[:-1]
     each, states = setup.number_bytes, 2 * setup.rows * 512 * 4096 * setup.number_bytes
     assert [part.per_card_bytes for part in added] == [8_000_000 * (12 - (4 if each == 4 else 6)) + states]

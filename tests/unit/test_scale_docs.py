@@ -36,7 +36,7 @@ def test_times_and_memory(model: str, method: str, name: str) -> None:
     eight, gib_of_eight = training(model, method, "8xh100")
     assert gib == gib_of_eight
     alone, together = duration(one), duration(eight)
-    assert f"| {model}, {name} | {gib:.1f} | {alone} | {together} | 8 trainings in {alone} |" in PAGE
+    assert f"| {model}, {name} | {gib:.1f} | {alone} | {together} | 8 training runs in {alone} |" in PAGE
     race = {"llama-3-8b": "44 min for 8B", "llama-3-70b": "9 h 41 min for 70B"}[model]
     assert duration(1.5 * one).startswith(race.split(" for ")[0])
     assert race in PAGE

@@ -72,24 +72,24 @@ def climb_command(
         f"{', '.join(get_args(WayName))}; the first is the baseline. none: stop comparing. Default: what the resumed "
         "run started with.",
     ),
-    compare_seeds: int = Option(3, "--compare-seeds", help="Seeds to train each way with."),
+    compare_seeds: int = Option(3, "--compare-seeds", help="Seeds to train each method with."),
     more: Path | None = Option(
         None,
         "--more",
         metavar="FILE",
-        help="With --resume: fresh items, with which the tests that ended UNDECIDED go on. Rows like those of the task's data, "
-        "none of which the run has seen.",
+        help="With --resume: fresh items to continue the tests that ended UNDECIDED. Rows like the task's data, none of which "
+        "the run has seen.",
     ),
     ray: str | None = TRAINING_RAY,
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
     yes: bool = Option(
         False,
         "--yes",
-        help="Ask nothing. Default: at a terminal, ask before a rung forecast at more than an hour (without limits.hours) or $5 "
-        "(without limits.usd), and where a training does not point at the bar after its first third. Without an answer in 10 "
+        help="Do not ask. Default: at a terminal, ask before a rung forecast to take more than an hour (without limits.hours) "
+        "or $5 (without limits.usd), and if SFT does not point at the bar after its first third. Without an answer in 10 "
         "minutes, the climb continues.",
     ),
-    verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure comes about."),
+    verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure is computed."),
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:

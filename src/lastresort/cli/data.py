@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lastresort.stop import Stop
 
 data_app = typer.Typer(
-    help="Check rows, make more, convert, mix and pair them.",
+    help="Check, make, convert, mix and pair rows.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -85,17 +85,19 @@ def synth_command(
     agreement: int | None = Option(
         None,
         "--agreement",
-        help="How often the teacher must give a row's answer again without seeing it. Default: 1. For documents: at least 2.",
+        help="How many times the teacher must repeat a row's answer without seeing it. Default: 1. For documents: at least 2.",
     ),
     usd: float | None = USD,
-    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 a row or 3 a check, at least 60."),
+    calls: int | None = Option(
+        None, "--calls", help="Most calls to make. Default: 6 per row or 3 per check, at least 60."
+    ),
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
     out: Path | None = Option(
         None, "--out", help="File of rows. Default: <task>-synthetic.jsonl next to the task file."
     ),
-    dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Asks no model."),
+    dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Calls no model."),
     yes: bool = YES,
     ablate: bool = Option(
         False, "--ablate", help="Then train with and without the rows and compare on dev, as study synthetic does."
@@ -107,8 +109,8 @@ def synth_command(
 ) -> None:
     """Make synthetic training rows.
 
-    A teacher writes them from train rows or documents. Run the same command again to go on, or with a higher --n to make more.
-    Exit code 4: stopped before all rows were made.
+    A teacher writes them from training rows or documents. Run the same command again to continue, or with a higher --n to make
+    more. Exit code 4: stopped before all rows were made.
     """
     from lastresort.app.ablation import planned_ablation, refuse_what_ablates_nothing
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
@@ -156,9 +158,11 @@ def convert_command(
     file: Path = Argument(help="A file of rows: .jsonl, .json, .csv, .tsv (each also with .gz) or .parquet."),
     to: str = Option(..., "--to", metavar="SHAPE", help="The new shape (docs/data.md lists them)."),
     out: Path | None = Option(
-        None, "--out", help="The new file, of a kind by its suffix. Default: <file>-<shape>.jsonl."
+        None, "--out", help="The new file. Its suffix sets the format. Default: <file>-<shape>.jsonl."
     ),
-    columns: str = Option("", "--columns", metavar="NAME=COLUMN,…", help="What the file calls input, output, prompt …"),
+    columns: str = Option(
+        "", "--columns", metavar="NAME=COLUMN,…", help="The file's column names for input, output, prompt …"
+    ),
     drop: str = Option(
         "", "--drop", metavar="PART,…", help="Leave out system, turns, keys, tools, rejected, or a column by its name."
     ),
@@ -184,17 +188,17 @@ def mix_command(
     files: list[str] = Argument(
         metavar="FILE[=SHARE|=N]…", help="Files of rows: all of one, a share of the mix, or N rows."
     ),
-    out: Path = Option(..., "--out", help="The new file, of a kind by its suffix."),
+    out: Path = Option(..., "--out", help="The new file. Its suffix sets the format."),
     to: str | None = Option(None, "--to", metavar="SHAPE", help="Shape of the mix. Default: that of the first file."),
-    rows: int | None = Option(None, "--rows", help="Rows of the mix, where every file has a share or none has."),
-    repeat: bool = Option(False, "--repeat", help="Take the rows of a file again once it is used up."),
+    rows: int | None = Option(None, "--rows", help="Rows of the mix, if every file has a share or none has."),
+    repeat: bool = Option(False, "--repeat", help="Reuse the rows of a file once it is used up."),
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing and ordering the rows."),
     drop: str = Option("", "--drop", metavar="PART,…", help="What to leave out, as in data convert."),
     as_json: bool = Option(False, "--json", help="Print what was taken as one JSON document on stdout."),
 ) -> None:
     """Mix files of rows into one.
 
-    Draws without replacement and mixes the order. Says what it took of each file, and how many rows are in several of them.
+    Draws without replacement and mixes the order. Says what it took from each file, and how many rows are in several files.
     """
     from lastresort.app.data_mix import MixRequest, mix_files, source_of
     from lastresort.cli.border import stoppable
@@ -208,29 +212,29 @@ def mix_command(
 @data_app.command("pairs")
 def pairs_command(
     task: Path = Argument(help="The task file (task.yaml)."),
-    samples: Path | None = Option(None, "--samples", metavar="FILE", help="Answers of a model to rows of train."),
-    run: Path | None = Option(None, "--from", metavar="RUN", help="Pairs that the rung preference of this run made."),
+    samples: Path | None = Option(None, "--samples", metavar="FILE", help="A model's answers to training rows."),
+    run: Path | None = Option(None, "--from", metavar="RUN", help="Pairs made by the rung preference of this run."),
     model: str | None = Option(None, "--model", help="Sample this model now, zero-shot at temperature 1."),
     n: int | None = Option(None, "--n", help="Answers of --model to each row. At least 2, default 8."),
     rows: int | None = Option(
-        None, "--rows", help="Rows of train to sample --model on, drawn at random. Default: all."
+        None, "--rows", help="Training rows to sample --model on, drawn at random. Default: all."
     ),
     usd: float | None = USD,
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
-    dry_run: bool = Option(False, "--dry-run", help="Show what --model would cost. Asks nothing."),
+    dry_run: bool = Option(False, "--dry-run", help="Show what --model would cost. Samples nothing."),
     yes: bool = YES,
     out: Path | None = Option(None, "--out", help="File of pairs. Default: <task>-pairs.jsonl next to the task file."),
-    margin: float = Option(0.0, "--margin", help="Least difference of the scores of a pair."),
-    own_answers: bool = Option(False, "--own-answers", help="Choose the row's own answer where no sample is right."),
-    most: int = Option(4, "--most", help="Most pairs of a prompt, at most 4."),
+    margin: float = Option(0.0, "--margin", help="Smallest score difference in a pair."),
+    own_answers: bool = Option(False, "--own-answers", help="Choose the row's own answer if no sample is right."),
+    most: int = Option(4, "--most", help="Most pairs per prompt, at most 4."),
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print what was made as one JSON document on stdout."),
 ) -> None:
     """Make preference pairs from scored samples.
 
-    Scores the samples with the task's scorer and pairs the best with the worst of each train row. Never uses dev or test. With
-    --model, run the same command again to go on.
+    Scores the samples with the task's scorer and pairs the best with the worst of each training row. Never uses dev or test.
+    With --model, run the same command again to continue.
     """
     from lastresort.app.data_pairs import PairsRequest, forecast_pairs, pair_samples
     from lastresort.cli.border import stoppable

@@ -17,13 +17,13 @@ def gate_command(
     tuned: str | None = Option(
         None,
         "--tuned",
-        help="The tuned model: a PEFT adapter, a model's folder or name, the output of a training, or winner/ of a run.",
+        help="The tuned model: a PEFT adapter, a model's folder or name, the output of lastresort train, or winner/ of a run.",
     ),
     base: str | None = Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
     quick: bool = Option(
         False,
         "--quick",
-        help="Ask at most 1,024 items of each suite, with less statistical power.",
+        help="Use at most 1,024 items of each suite, with less statistical power.",
     ),
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
     from_logs: tuple[Path, Path] | None = Option(
@@ -46,7 +46,7 @@ def gate_command(
 ) -> None:
     """Check a tuned model against its base.
 
-    Compares both on the task and on everything else the base can do. Exit code 1: rejected.
+    Compares both on the task, general ability, sycophancy and format leak. Exit code 1: rejected.
 
     Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
@@ -104,17 +104,17 @@ def recheck_command(
 def verify_command(
     run: Path = Argument(help="Folder of a finished run."),
     url: str = Argument(help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."),
-    model: str | None = Option(None, "--model", help="The model's name there. Default: the only one that it lists."),
+    model: str | None = Option(None, "--model", help="The model's name on the server. Default: the only one it lists."),
     n: int | None = Option(None, "--n", min=1, help="Recorded items to send. Default: enough to show a loss, or all."),
     task: Path | None = Option(None, "--task", help="The run's task file, if it was moved."),
     send: str | None = Option(
         None,
         "--send",
         metavar="input|prompt",
-        help="Send the input alone, or the winner's whole prompt. Default: detected.",
+        help="Send only the input, or the winner's whole prompt. Default: detected.",
     ),
     request: Path | None = Option(
-        None, "--request", help="Send the parameters of this request, such as the request.json of a hand-over."
+        None, "--request", help="Send the parameters of this request, such as the request.json of a handoff."
     ),
     junit: Path | None = Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
     markdown: Path | None = Option(None, "--markdown", help="Also write the result as Markdown to this file."),
@@ -123,7 +123,8 @@ def verify_command(
 ) -> None:
     """Check whether a running server answers as the run measured.
 
-    Sends recorded test items, compares answers and scores, and tests what causes a difference. Exit code 1: it is worse.
+    Sends recorded test items, compares answers and scores, and looks for the cause of a difference. Exit code 1: the
+    server is worse.
     """
     from lastresort.app.terminal import confirmed
     from lastresort.app.verify import verify_server

@@ -21,8 +21,8 @@ def _ray(what: str) -> Any:
         "--ray",
         metavar="local|auto|HOST:PORT",
         help=f"{what} in parallel. local starts up to one worker per core (or GPU) of this machine. "
-        "auto joins the Ray cluster that runs here, or that RAY_ADDRESS names, HOST:PORT the one there (docs/scale.md). Default: "
-        "this process alone.",
+        "auto joins the Ray cluster of this machine or of RAY_ADDRESS, HOST:PORT "
+        "the one at that address (docs/scale.md). Default: this process only.",
     )
 
 

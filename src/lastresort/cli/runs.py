@@ -27,7 +27,9 @@ def report_command(
     run: Path = Argument(help="Folder of a run or a study, finished or not."),
     as_markdown: bool = Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
-    salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
+    salvage: bool = Option(
+        False, "--salvage", help="Print what can be recovered from a damaged or changed run. Writes nothing."
+    ),
 ) -> None:
     """Print what a run or a study found, and redraw its report."""
     from lastresort.app.runs import Run, changed_inputs, resume_command_here, took_less_here
@@ -88,7 +90,7 @@ def _print_salvaged(run: Path) -> None:
 
 
 def export_command(
-    run: Path = Argument(help="Folder of a climb or a training, or a training file of any framework it reads."),
+    run: Path = Argument(help="Folder of a climb or a training run, or a training file of any supported framework."),
     to: str = Option(..., "--to", metavar="|".join(TARGETS), help="Target framework."),
     out: Path | None = Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
     rung: str | None = Option(
@@ -101,11 +103,11 @@ def export_command(
     ),
     as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
 ) -> None:
-    """Export a training to another framework.
+    """Export a training run to another framework.
 
     Writes its configuration, the rows, and the commands to run it.
 
-    Notes on stderr and in the files name everything that framework cannot express or does differently.
+    Notes on stderr and in the files name everything that the framework cannot express or does differently.
     """
     from lastresort.app.runs import export_training
     from lastresort.interop.exporting.job import counted
@@ -160,7 +162,7 @@ def handoff_command(
 
 
 def watch_command(run: Path = Argument(help="Folder of a run or a study: running, stopped or finished.")) -> None:
-    """Follow a run and show its ladder as it grows, or follow a study. Ends with it; interrupting it leaves the run alone."""
+    """Follow a run and show its ladder as it grows, or follow a study. Interrupting it does not stop the run."""
     from lastresort.app.console import shown_as_lines, shown_live
     from lastresort.app.watch import follow
 
@@ -188,9 +190,9 @@ def chat_command(
     once: str | None = Option(None, "--once", help="Answer this one input and exit."),
     allow_held: bool = Option(False, "--allow-held", help="Also open a winner that the gate holds back."),
 ) -> None:
-    """Talk to the winner of a run.
+    """Chat with the winner of a run.
 
-    It answers as it was measured. In bfloat16 and float16 rounding depends on the batch, so a close answer can differ.
+    It answers as it was measured. In bfloat16 and float16 rounding depends on the batch, so a near-tie answer can differ.
     """
     from lastresort.app.runs import answer_form
     from lastresort.systems.running import open_system, winner_status

@@ -15,25 +15,27 @@ if TYPE_CHECKING:
 
 def serve_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
-    host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs a key."),
-    port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
+    host: str = Option(
+        "127.0.0.1", "--host", help="Address to listen on. Any other than this machine's own needs a key."
+    ),
+    port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen on. 0: any free port."),
     beside: bool = Option(False, "--all", help='Also serve the base model as "base" and the best prompt as "prompt".'),
     rungs: list[str] = Option(
         [],
         "--rung",
         metavar="RUNG",
-        help="Also serve what this rung tested, by the rung's name, or any RUNG/CANDIDATE. Repeatable.",
+        help="Also serve what this rung tested, under the rung's name, or any RUNG/CANDIDATE. Repeatable.",
     ),
     raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
-    log_bodies: bool = Option(False, "--log-bodies", help="Log what is asked and answered, not only that it was."),
+    log_bodies: bool = Option(False, "--log-bodies", help="Log the text of requests and answers."),
     slots: int | None = Option(None, "--slots", min=1, help="Answers computed at once. Default: what suits the model."),
     longest: int | None = Option(
         None,
         "--longest",
         min=1,
         metavar="TOKENS",
-        help="Most tokens of a prompt with its answer, which takes memory. Default: what suits the model.",
+        help="Longest prompt plus answer in tokens, which takes memory. Default: what suits the model.",
     ),
     upstream: str | None = Option(
         None,
@@ -41,13 +43,13 @@ def serve_command(
         metavar="URL",
         help="Let this OpenAI-compatible server answer, such as http://localhost:9000/v1.",
     ),
-    model: str | None = Option(None, "--model", metavar="NAME", help="With --upstream: the model to ask for there."),
+    model: str | None = Option(None, "--model", metavar="NAME", help="With --upstream: the model to request there."),
 ) -> None:
-    """Serve the winner of a run by the OpenAI API.
+    """Serve the winner of a run over an OpenAI-compatible API.
 
-    It answers as measured, up to rounding in bfloat16 and float16: its own prompt, examples and passages go around each message.
+    It answers as measured, up to rounding in bfloat16 and float16: its own prompt, examples and passages are added to each message.
 
-    Clients send the key that LASTRESORT_SERVE_KEY holds. SIGTERM or Ctrl-C finishes what runs, a second one ends at once.
+    Clients send the key in LASTRESORT_SERVE_KEY. SIGTERM or Ctrl-C lets running requests finish, a second one ends at once.
     """
     from lastresort.serve.opening import ServeRequest
     from lastresort.serve.start import serve
@@ -69,12 +71,14 @@ def _tell(serving: Serving) -> None:
 
 def ui_command(
     folder: Path = Argument(Path(), help="Folder that holds `runs`. Default: this one."),
-    host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs the token."),
-    port: int = Option(7860, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
+    host: str = Option(
+        "127.0.0.1", "--host", help="Address to listen on. Any other than this machine's own needs the token."
+    ),
+    port: int = Option(7860, "--port", min=0, max=65535, help="Port to listen on. 0: any free port."),
 ) -> None:
     """Open a page to start and watch runs, and look at answers.
 
-    Climbs and trainings are processes of their own. They go on when the page ends.
+    Climbs and training runs are separate processes. They continue when the page ends.
     """
     from lastresort.ui.start import serve_page
 

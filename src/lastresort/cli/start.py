@@ -27,7 +27,7 @@ def init_command(
     source: str | None = typer.Option(None, "--input", help="Column that holds the input.", metavar="COLUMN"),
     target: str | None = typer.Option(None, "--output", help="Column that holds the right answer.", metavar="COLUMN"),
     task: Path = typer.Option(Path("task.yaml"), "--task", help="The task file to write."),
-    yes: bool = typer.Option(False, "--yes", help="Ask nothing: take the most plausible column."),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask: take the most plausible column."),
     leave_out_empty: bool = typer.Option(
         False, "--leave-out-empty", help="Use a copy of FILE without the rows that lack an input or an answer."
     ),
@@ -95,7 +95,7 @@ def demo_command(
 ) -> None:
     """Climb an example with the embedded model.
 
-    The examples come with the program, so this runs from any folder. Their task files are a good start for your own.
+    The examples come with the program, so this runs from any folder. Their task files are a good starting point for your own.
     """
     from lastresort.app.start import example_task, example_tasks
 

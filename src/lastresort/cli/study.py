@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lastresort.report.study import StudyDocument
 
 study_app = typer.Typer(
-    help="Measure how many examples it takes, or which training is better.",
+    help="Measure how many examples it takes, or which kind of training is better.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -108,7 +108,7 @@ def orpo_vs_dpo_command(
 ) -> None:
     """Is ORPO better than SFT then DPO, at equal compute?
 
-    Trains both on the task's preference pairs, and compares them on dev, on pairs held out, and by what else they changed.
+    Trains both on the task's preference pairs, and compares them on dev, on held-out pairs, and by what else they changed.
 
     Run the same command again to resume an interrupted study.
     """
@@ -130,7 +130,7 @@ def synthetic_command(
 ) -> None:
     """Do the synthetic rows of train help?
 
-    Trains on real rows, on synthetic rows and on both, for equally many steps, and compares them on dev.
+    Trains on real rows, on synthetic rows and on both, for the same number of steps, and compares them on dev.
 
     Run the same command again to resume an interrupted study.
     """

@@ -133,7 +133,7 @@ class DryRun(JsonDocument):
         return terminal_html(f"{self.task}: what a climb would take", forecast_table(self, hint=""))
 
 
-VERBOSE = "Add --verbose to see how each figure comes about."
+VERBOSE = "Add --verbose to see how each figure is computed."
 
 
 def forecast_table(found: DryRun, *, verbose: bool = False, hint: str = VERBOSE) -> RenderableType:

@@ -194,7 +194,7 @@ def trained_parameters(shape: ModelShape, setup: Setup) -> int:
 
 
 def bytes_of_training_all(parameters: int, replay_loss: ReplayLoss = "likelihood") -> int:
-    """Weights, gradients and AdamW's state in full fine-tuning, with kl also the weights of the start; activations come on top."""
+    """Weights, gradients and AdamW's state in full fine-tuning, with kl also the initial weights; activations come on top."""
     weights = 2 if replay_loss == "kl" else 1
     return ((weights + 1) * TRAINED_BYTES + MOMENTS_BYTES["adamw"]) * parameters
 
@@ -223,7 +223,7 @@ def _reference(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
     return MemoryTerm("weights", "reference", size // pieces, formula + cut(pieces), "as requested")
 
 
-START = "weights of the start"
+START = "initial weights"
 
 
 def _start(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
@@ -324,7 +324,7 @@ def logits(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
             f"{alive / 1e6:,.3g} million at a time x {DIVERGENCE_BYTES - each} bytes more, and the base's hidden states"
         )
         size = alive * (DIVERGENCE_BYTES - each) + states
-        yield MemoryTerm("logits", "divergence of replay", size, formula, "a pass of rows of replay")
+        yield MemoryTerm("logits", "KL loss of replay", size, formula, "a pass of rows of replay")
 
 
 def summed(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
