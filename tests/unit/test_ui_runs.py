@@ -36,6 +36,7 @@ from lastresort.errors import InputError
 from lastresort.records.atomic import held
 from lastresort.records.clock import clock_of, worked_s
 from lastresort.records.decision import RunView
+from lastresort.records.events.after_test import GateChosen
 from lastresort.records.events.base import Stage
 from lastresort.records.events.run import (
     BudgetSpent,
@@ -177,6 +178,24 @@ def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> 
         assert Workspace(tmp_path).state("routing-1").took_s > noted
         assert "data-took-s" in client.get("/").text
         assert "data-took-s" in client.get("/runs/routing-1/now").text
+
+
+def test_the_clock_of_a_finished_run_goes_on_while_a_gate_is_made_up_for(tmp_path: Path) -> None:
+    """Which puts nothing into the record before its end but the time that it takes."""
+    run = finished_run(tmp_path)
+    with Record.open(run) as record:
+        took_s = worked_s(record)
+        record.append(ClimbResumed())
+        record.append(GateChosen(mode="full"))
+        for _ in range(3):
+            record.append(BudgetSpent(seconds=600.0, usd=0.0))
+        clock = clock_of(record)
+    assert clock.at(clock.noted_at + timedelta(seconds=5)) == pytest.approx(took_s + 1805)
+    assert Workspace(tmp_path).state("routing-1").took_s == took_s, "nothing came of it, if its process died"
+    with Record.open(run) as record:
+        record.append(BudgetSpent(seconds=0.0, usd=0.0, left=True))
+        clock = clock_of(record)
+    assert clock.at(clock.noted_at) == took_s
 
 
 def test_a_run_at_work_says_once_how_far_it_is_and_what_time_is_left_by_now(tmp_path: Path) -> None:

@@ -322,7 +322,7 @@ def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[
     found = dict.fromkeys(item.output for _, item in placed)
     if choices is None and (len(found) > MOST_LABELS or 2 * len(found) > len(placed)):
         return {}
-    names = [*(choices or ()), *(label for label in found if label not in (choices or ()))]
+    names = dict.fromkeys((*(choices or ()), *found))
     sides: tuple[Side, ...] = ("train", "dev", "test")
     return {label: {side: counts[label, side] for side in sides} for label in names}
 
