@@ -417,22 +417,30 @@ def test_a_time_limit_that_cuts_the_forecast_says_where(left_s: float, said: str
 
 
 @pytest.mark.parametrize(
-    ("gate_s", "gated", "said"),
+    ("gate_s", "unknown", "said"),
     [
-        (60.0, False, ", enough for these rungs, which take about 4 min together; with the gate about 5 min."),
+        (60.0, (), ", enough for these rungs, which take about 4 min together; with the gate about 5 min."),
         (
             6780.0,
-            False,
+            ("the judge",),
             ". These rungs take about 4 min together; with the gate about 1 h 57 min, which is more: the climb may stop before "
             "its end. Raise the limit; --resume then goes on.",
         ),
-        (None, True, ". These rungs take about 4 min of it together, and a gate counts, too."),
-        (None, False, ", enough for these rungs, which take about 4 min together."),
+        (None, ("a gate",), ". These rungs take about 4 min of it together, and a gate counts, too."),
+        (
+            60.0,
+            ("preference", "the judge"),
+            ". The rungs with a forecast take about 4 min of it together; with the gate about 5 min, and preference tuning and the "
+            "judge count, too.",
+        ),
+        (None, (), ", enough for these rungs, which take about 4 min together."),
     ],
 )
-def test_a_time_limit_is_enough_only_with_the_gate(gate_s: float | None, gated: bool, said: str) -> None:
+def test_a_time_limit_is_enough_only_with_the_gate_and_where_all_is_known(
+    gate_s: float | None, unknown: tuple[str, ...], said: str
+) -> None:
     others = {} if gate_s is None else {"the gate": gate_s}
-    found = limit_line({"prompting": 60.0, "sft": 180.0}, 1800.0, others, gated=gated).replace("\u00a0", " ")
+    found = limit_line({"prompting": 60.0, "sft": 180.0}, 1800.0, others, unknown=unknown).replace("\u00a0", " ")
     assert found == f"The time limit (limits.hours) leaves 30 min{said}"
 
 
