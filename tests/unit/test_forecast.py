@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -385,14 +386,13 @@ def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPa
         stop=SimpleNamespace(requested=lambda: asked[0] if asked else None),
     )
     prepared: Any = SimpleNamespace(task=bench.task)
+    says = partial(say_forecast, bench, prepared, bench.task.ladder, gated=False)
     if begun:
-        say_forecast(bench, prepared, bench.task.ladder, gated=False)
+        says()
         assert not steps, "which says nothing of it"
+        says = partial(say_cost, bench, prepared, find_rung("prompting"))
     with pytest.raises(StopRequestedError):
-        if begun:
-            say_cost(bench, prepared, find_rung("prompting"))
-        else:
-            say_forecast(bench, prepared, bench.task.ladder, gated=False)
+        says()
     assert steps == [0, 1, 2, 3]
 
 
