@@ -76,7 +76,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
     assert (
-        "prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "prompting is undecided. Label about 1,090 fresh items (1,240 test items in all) to decide it with 80% probability "
         "if the score seen is the true one." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
@@ -216,7 +216,7 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert (
-        "- prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "- prompting is undecided. Label about 1,090 fresh items (1,240 test items in all) to decide it with 80% probability "
         "if the score seen is the true one." in text
     )
 
