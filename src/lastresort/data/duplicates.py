@@ -50,12 +50,11 @@ _NEGATIONS = frozenset(
     | {"wasnt", "wont", "nicht", "kein", "keine", "keinen", "nie", "ohne", "ne", "pas", "jamais", "sin", "nunca"}
     | {"não", "不", "没", "無", "无", "未", "非"}
 )
-_LABEL_WORD = re.compile(r"[^\W_]+")
-# Scripts written without spaces are compared by character.
+# Scripts written without spaces are compared by character: each may be a word.
+_SPACELESS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _NUMBER = re.compile(r"(?:(?<![^\W_])[-−])?\d+(?:[.,]\d+)*")
-_TOKEN = re.compile(
-    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]"
-)
+_LABEL_WORD = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])[^\W_])+")
+_TOKEN = re.compile(rf"[{_SPACELESS}]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]")
 
 
 def normalised(text: str) -> str:
