@@ -373,7 +373,7 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "undecided")
     assert "PROVISIONAL" in page.text
     assert (
-        "Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability if the score seen is the "
+        "Label about 1,090 fresh items (1,240 test items in all) to decide it with 80% probability if the score seen is the "
         "true one." in page.text
     )
     assert "The test has come 12% of the way." in page.text

@@ -278,8 +278,12 @@ def tested(verdict: str, **keys: Any) -> BarTest:
         ),
         (
             verdicts.what_would_decide(tested("UNDECIDED", n_needed=30)),
-            "Label about 21 fresh items (30 test items in all): they decide it with 80% probability if the score seen is the "
+            "Label about 21 fresh items (30 test items in all) to decide it with 80% probability if the score seen is the "
             "true one.",
+        ),
+        (
+            verdicts.what_would_decide(tested("UNDECIDED", n_needed=10)),
+            "Label about 1 fresh item (10 test items in all) to decide it with 80% probability if the score seen is the true one.",
         ),
         (
             verdicts.what_would_decide(tested("UNDECIDED", n_needed=30), repaired=True),

@@ -76,7 +76,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
     assert (
-        "Prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "Prompting is undecided. Label about 1,090 fresh items (1,240 test items in all) to decide it with 80% probability "
         "if the score seen is the true one." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
@@ -216,7 +216,7 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert (
-        "- Prompting is undecided. Label about 1,090 fresh items (1,240 test items in all): they decide it with 80% probability "
+        "- Prompting is undecided. Label about 1,090 fresh items (1,240 test items in all) to decide it with 80% probability "
         "if the score seen is the true one." in text
     )
 
@@ -417,22 +417,30 @@ def test_a_time_limit_that_cuts_the_forecast_says_where(left_s: float, said: str
 
 
 @pytest.mark.parametrize(
-    ("gate_s", "gated", "said"),
+    ("gate_s", "unknown", "said"),
     [
-        (60.0, False, ", enough for these rungs, which take about 4 min together; with the gate about 5 min."),
+        (60.0, (), ", enough for these rungs, which take about 4 min together; with the gate about 5 min."),
         (
             6780.0,
-            False,
+            ("the judge",),
             ". These rungs take about 4 min together; with the gate about 1 h 57 min, which is more: the climb may stop before "
             "its end. Raise the limit; --resume then goes on.",
         ),
-        (None, True, ". These rungs take about 4 min of it together, and a gate counts, too."),
-        (None, False, ", enough for these rungs, which take about 4 min together."),
+        (None, ("a gate",), ". These rungs take about 4 min of it together, and a gate counts, too."),
+        (
+            60.0,
+            ("preference", "the judge"),
+            ". The rungs with a forecast take about 4 min of it together; with the gate about 5 min, and preference tuning and the "
+            "judge count, too.",
+        ),
+        (None, (), ", enough for these rungs, which take about 4 min together."),
     ],
 )
-def test_a_time_limit_is_enough_only_with_the_gate(gate_s: float | None, gated: bool, said: str) -> None:
+def test_a_time_limit_is_enough_only_with_the_gate_and_where_all_is_known(
+    gate_s: float | None, unknown: tuple[str, ...], said: str
+) -> None:
     others = {} if gate_s is None else {"the gate": gate_s}
-    found = limit_line({"prompting": 60.0, "sft": 180.0}, 1800.0, others, gated=gated).replace("\u00a0", " ")
+    found = limit_line({"prompting": 60.0, "sft": 180.0}, 1800.0, others, unknown=unknown).replace("\u00a0", " ")
     assert found == f"The time limit (limits.hours) leaves 30 min{said}"
 
 

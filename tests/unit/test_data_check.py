@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import unicodedata
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 
@@ -149,6 +152,27 @@ def test_a_label_with_a_typo_says_which_one_was_meant(label: str, meant: str | N
     assert (unseen.details if unseen else ()) == ((typo if meant else f'"{label}"',) if label not in known else ())
     few = report_on([(f"text {n}", known[n % 6]) for n in range(54)] + [("odd", label)]).finding("labels_rare")
     assert few is None or "perhaps" not in few.details[0], "the other is not much more frequent"
+
+
+def test_typos_are_looked_for_among_many_labels_without_comparing_all_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each label, and each output that is none, is taken apart a few times at most."""
+    rng, n_composed = random.Random(0), [0]
+    known = tuple(" ".join("".join(rng.choices("abcdefgh", k=7)) for _ in range(2)) for _ in range(200))
+    rows = [(f"text {n}", label) for n, label in enumerate(known[:40] * 12 + known[40:])]
+    rows += [(f"odd {n}", label[1:]) for n, label in enumerate(known)]
+
+    def composed(form: Literal["NFC"], text: str) -> str:
+        n_composed[0] += 1
+        return unicodedata.normalize(form, text)
+
+    monkeypatch.setattr("lastresort.data.duplicates.unicodedata", SimpleNamespace(normalize=composed))
+    report = report_on(rows, choices=known)
+    found = report.finding("invalid_outputs")
+    assert found is not None
+    assert f'"{known[0][1:]}", perhaps "{known[0]}"' in found.details
+    assert n_composed[0] < 20 * len(rows)
 
 
 def test_labels_that_differ_by_case_or_spaces_alone_are_named_with_their_rows() -> None:

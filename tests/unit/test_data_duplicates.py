@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
 from lastresort.data import duplicates
-from lastresort.data.duplicates import BANDS, PROPOSE_JACCARD, SKETCH, exact_groups, near_pairs, normalised
+from lastresort.data.duplicates import BANDS, PROPOSE_JACCARD, SKETCH, exact_groups, misspelt, near_pairs, normalised
 
 LONG = (
     "my order arrived on tuesday but the box was open and the blue lamp inside had a long crack down one side so i "
@@ -111,6 +112,21 @@ def test_a_slip_is_found_among_thousands_of_others() -> None:
     found = near_pairs(texts + slips)
     wanted = {(i, 1000 + k) for k, i in enumerate(planted) if texts[i] != slips[k]}
     assert set(found) == wanted
+
+
+@pytest.mark.parametrize(
+    ("label", "usual", "is_slip"),
+    [
+        ("müllabfur", "Müllabfuhr", True),
+        ("отмена заказа", "отмена заказов", False),
+        ("отмнеа заказа", "отмена заказа", True),
+        ("国内航班", "国际航班", False),  # domestic flights, international flights
+        ("注文の変更", "注文の変史", False),
+        ("ยกเลิกคำสั่ง", "ยกเลิกคำสัง", False),
+    ],
+)
+def test_a_character_of_a_script_without_spaces_is_no_slip_of_another(label: str, usual: str, is_slip: bool) -> None:
+    assert misspelt(Counter({usual: 50, label: 1}), 4) == ({label: usual} if is_slip else {})
 
 
 def test_the_bands_are_those_that_datasketch_finds_best() -> None:

@@ -61,6 +61,7 @@ from lastresort.rungs.supervised.full import smallest_pass_too_large
 from lastresort.scale.cluster import WorkerRoom
 from lastresort.spec.sections import Limits
 from lastresort.spec.task import Task, load_task
+from lastresort.stop import NEVER
 from lastresort.study import run as study_run
 from lastresort.study.run import on_which_rows_depend
 from lastresort.synthesis.replay import most_prompts
@@ -808,7 +809,9 @@ def test_a_rung_that_took_too_long_on_one_card_is_planned_again_for_several(
     monkeypatch.setattr(budget, "workload", lambda *_: SimpleNamespace(machine=one))
     monkeypatch.setattr(budget, "forecast_of_judge", lambda *_: None)
     with Record.create(tmp_path / "run") as record:
-        bench: Any = SimpleNamespace(task=limited, record=record, hours_left=lambda: 1.0)
+        bench: Any = SimpleNamespace(
+            task=limited, record=record, hours_left=lambda: 1.0, progress=SilentProgress(), stop=NEVER
+        )
         prepared: Any = SimpleNamespace(task=limited)
         said = [beyond_limits(bench, prepared, rung) for _ in range(2)]
         assert said[0] is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,17 +17,19 @@ from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as climb_workload
-from lastresort.climb.budget import say_forecast
+from lastresort.climb.budget import say_cost, say_forecast
 from lastresort.climb.workload import counts_of
 from lastresort.errors import StopRequestedError
 from lastresort.hardware.find import parameters_of, parameters_of_gguf
 from lastresort.records.document import Statement
 from lastresort.records.events.search import RungGivenUp
-from lastresort.report.forecast import DryRun, forecast_table
+from lastresort.records.events.training import CandidateMoved
+from lastresort.report.forecast import DryRun, forecast_table, notes_of
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
 from lastresort.rungs.preference.rung import PreferenceRung
 from lastresort.rungs.prompting.rung import PromptingRung
+from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS, SftRung
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, StopRequest
@@ -266,6 +269,26 @@ def test_a_dry_run_says_whether_the_time_limit_cuts_the_climb(
     assert "the climb may stop during prompting. Raise the limit, or leave rungs out with --until." in said
 
 
+def test_a_dry_run_calls_no_time_limit_enough_where_the_time_of_a_rung_or_of_the_judge_is_not_known(
+    tmp_path: Path,
+) -> None:
+    keys = {"model": "embedded", "ladder": ["prompting", "sft"], "limits": {"hours": 1000}}
+    found = dry_run(load_task(scripted_task(tmp_path, quality=[], task=keys)), gate="none")
+    prompting, sft = found.rungs
+    assert prompting.forecast is not None
+
+    def said(**parts: Any) -> str:
+        (line,) = (note for note in notes_of(found.model_copy(update=parts)) if "limits.hours" in note)
+        return line
+
+    unknown = replace(prompting.forecast, seconds=None)
+    assert ", enough for these rungs, which " in said()
+    assert said(judge=unknown).endswith("together, and the judge counts, too.")
+    assert "; with the judge about " in said(judge=replace(unknown, seconds=9.0))
+    rungs = (prompting.model_copy(update={"forecast": unknown}), sft)
+    assert said(rungs=rungs).endswith("together, and prompting counts, too.")
+
+
 def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -322,6 +345,12 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     said = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert progress.said[-2] == said
     del progress.said[3:]
+    del progress.said[3:]
+    monkeypatch.setattr("lastresort.climb.budget.forecast_of_judge", lambda *_: Forecast(0, 0, 0, None, 0.0))
+    bench.hours_left = lambda: 9.0
+    say_forecast(bench, prepared, bench.task.ladder, gated=True)
+    assert progress.said[4].endswith("together, and the judge, full fine-tuning and a gate count, too.")
+    del progress.said[3:]
     forecasts |= {name: replace(forecasts[name], seconds=None) for name in ("sft", "preference")}
     say_forecast(bench, prepared, bench.task.ladder, gated=True)
     assert len(progress.said) == 3, "nothing of cards without a forecast"
@@ -331,8 +360,9 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     assert len(progress.said) == 3
 
 
-def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes half a minute on a slow machine, and whoever asked to stop waits."""
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """It takes half a minute on a slow machine, and whoever asked to stop waits. begun: a rung that a resume goes on with."""
     asked: list[StopRequest] = []
     steps: list[int] = []
 
@@ -347,16 +377,22 @@ def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPa
             steps.append(step)
 
     monkeypatch.setattr("lastresort.climb.budget.workload", timed)
+    found = CandidateMoved(rung="prompting", candidate="one", moved=None)
     bench: Any = SimpleNamespace(
         task=SimpleNamespace(ladder=("prompting",), model="embedded"),
         train=(),
-        record=SimpleNamespace(last=lambda kind, name: None, since=lambda: iter(())),
+        record=SimpleNamespace(last=lambda kind, name: None, since=lambda: iter([(1, found)] if begun else ())),
         progress=SilentProgress(),
         stop=SimpleNamespace(requested=lambda: asked[0] if asked else None),
     )
-    prepared: Any = None
+    prepared: Any = SimpleNamespace(task=bench.task)
+    says = partial(say_forecast, bench, prepared, bench.task.ladder, gated=False)
+    if begun:
+        says()
+        assert not steps, "which says nothing of it"
+        says = partial(say_cost, bench, prepared, find_rung("prompting"))
     with pytest.raises(StopRequestedError):
-        say_forecast(bench, prepared, bench.task.ladder, gated=False)
+        says()
     assert steps == [0, 1, 2, 3]
 
 

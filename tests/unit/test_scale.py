@@ -640,7 +640,7 @@ def test_a_malformed_address_is_one_sentence_before_anything_connects(
         checked_address(text)
     assert str(error.value) == (
         f'--ray: found "{text}", expected local, auto or HOST:PORT with a port from 1 to 65535. Name the head of the cluster '
-        f"({example} if it has Ray's own port), or write local for the cores of this machine."
+        f"({example} if it uses Ray's default port), or write local for the cores of this machine."
     )
     if text:
         monkeypatch.setenv("RAY_ADDRESS", text)
@@ -648,7 +648,7 @@ def test_a_malformed_address_is_one_sentence_before_anything_connects(
             pass
         assert str(error.value) == (
             f'RAY_ADDRESS: found "{text}", expected HOST:PORT with a port from 1 to 65535. Name the head of the cluster '
-            f"({example} if it has Ray's own port)."
+            f"({example} if it uses Ray's default port)."
         )
 
 

@@ -23,7 +23,7 @@ def gate_command(
     quick: bool = Option(
         False,
         "--quick",
-        help="Use at most 1,024 items of each suite, with less statistical power.",
+        help="Compare on at most 1,024 items of each suite, with less statistical power.",
     ),
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
     from_logs: tuple[Path, Path] | None = Option(

@@ -24,6 +24,7 @@ from lastresort.records.reasons import RungAhead, UncountedCost
 from lastresort.records.record import Record
 from lastresort.records.rungs import LacksMemory, OverTime
 from lastresort.report.words.answer import progress_line
+from lastresort.report.words.judge import NAME as THE_JUDGE
 from lastresort.report.words.progress import (
     expensive_rung_question,
     expensive_rung_unasked,
@@ -34,7 +35,7 @@ from lastresort.report.words.progress import (
     rung_continues_line,
 )
 from lastresort.report.words.rungs import of_skip, of_training_cards
-from lastresort.rungs.forecast import Forecast, answering
+from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.stop import Stop, StopRequest
@@ -132,10 +133,10 @@ def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> State
     last_plan = bench.record.last(RungPlanned, rung.name)
     if last_plan is not None and last_plan.beyond is None:
         return None
-    cards = workload(prepared, rung.name).machine.training_cards
+    cards = _work(bench, prepared, rung.name).machine.training_cards
     if last_plan is not None and (last_plan.limit_hours, last_plan.training_cards) == (hours, cards):
         return last_plan.beyond
-    seconds = _rung_forecast(prepared, rung).forecast.seconds
+    seconds = _rung_forecast(bench, prepared, rung).forecast.seconds
     overrun = over_time(seconds, bench.hours_left())
     beyond = None if overrun is None else of_skip(overrun)
     bench.record.append(
@@ -159,8 +160,13 @@ class JudgedForecast:
     uncounted: tuple[UncountedCost, ...] = ()
 
 
-def _rung_forecast(prepared: PreparedTask, rung: Rung) -> JudgedForecast:
-    return _with_judge(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
+def _rung_forecast(bench: Workbench, prepared: PreparedTask, rung: Rung) -> JudgedForecast:
+    return _with_judge(prepared, rung.forecast(prepared.task, _work(bench, prepared, rung.name)))
+
+
+def _work(bench: Workbench, prepared: PreparedTask, rung: str) -> Workload:
+    """Layers that have to be timed for it are shown, and can be stopped."""
+    return workload(prepared, rung, _Stoppable(bench.progress, bench.stop))
 
 
 def _with_judge(prepared: PreparedTask, forecast: Forecast) -> JudgedForecast:
@@ -212,7 +218,7 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
 
     Raises StopRequestedError where the answer is no.
     """
-    with_judge = _rung_forecast(prepared, rung)
+    with_judge = _rung_forecast(bench, prepared, rung)
     figures = with_judge.forecast.seconds, with_judge.forecast.usd, with_judge.uncounted
     if has_begun(bench.record, rung.name):
         bench.progress.say(rung_continues_line(rung.name, *figures))
@@ -243,7 +249,7 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
             continue
         if has_begun(bench.record, name):
             return RungAhead(name)
-        with_judge = _rung_forecast(prepared, rung)
+        with_judge = _rung_forecast(bench, prepared, rung)
         return RungAhead(name, with_judge.forecast.seconds, with_judge.forecast.usd, with_judge.uncounted)
     return None
 
@@ -298,10 +304,10 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
     if is_endpoint(task.model):
         return
     seconds: dict[str, float] = {}
+    unknown = dict[str, None]()  # in their order
     under_way, divided = False, set[str]()
-    progress = _Stoppable(bench.progress, bench.stop)
     for name in rungs:
-        progress.look()
+        _Stoppable(bench.progress, bench.stop).look()
         rung = find_rung(name)
         if rung.skip_reason(task, bench.train) is not None:
             continue
@@ -309,17 +315,22 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, rungs: Sequence[str],
             has_ended = any(bench.record.last(kind, name) is not None for kind in (RungTested, RungGivenUp))
             under_way = under_way or not has_ended
             continue
-        work = workload(prepared, name, progress)
-        forecast = rung.forecast(task, work)
-        rung_s = None if forecast.seconds is None else _with_judge(prepared, forecast).forecast.seconds
-        if rung_s is not None:
-            seconds[name] = rung_s
-            divided |= {of_training_cards(work.machine)} - {""}
+        work = _work(bench, prepared, name)
+        with_judge = _with_judge(prepared, rung.forecast(task, work))
+        rung_s = with_judge.forecast.seconds
+        if rung_s is None:
+            unknown[name] = None
+            continue
+        seconds[name] = rung_s
+        divided |= {of_training_cards(work.machine)} - {""}
+        if "judge_time" in with_judge.uncounted:
+            unknown[THE_JUDGE] = None
     if seconds:
         may_gate = gated and any(map(trains, seconds))
         bench.progress.say(forecast_line(seconds, gated=may_gate))
         if not under_way and (hours_left := bench.hours_left()) is not None:
-            bench.progress.say(limit_line(seconds, 3600 * hours_left, gated=may_gate))
+            names = [*unknown, *(["a gate"] if may_gate else [])]
+            bench.progress.say(limit_line(seconds, 3600 * hours_left, unknown=names))
     for line in divided:
         bench.progress.say(line)
     for name, rung_s in seconds.items():

@@ -59,7 +59,7 @@ class KeptRates:
 
     rates: Rates
     at_s: float
-    load: float = 0.0
+    load: float
 
 
 _READ = TypeAdapter(KeptRates)

@@ -8,10 +8,11 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import PurePath
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.duplicates import exact_groups, misspelt, near_pairs, normalised, slip_of, usual_spellings
+from lastresort.data.duplicates import Slips, exact_groups, misspelt, near_pairs, normalised, usual_spellings
 from lastresort.data.formats.rows import in_rows, more_in
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.sources import SharedSources
@@ -45,8 +46,13 @@ def output_checks(
         allowed = frozenset(choices)
         close = {normalised(choice): choice for choice in reversed(choices)}
 
+        slips = cache(partial(Slips, choices))
+
         def check_choice(output: str) -> str | None:
-            return None if output in allowed else _not_chosen(output, close)
+            if output in allowed:
+                return None
+            meant = close.get(normalised(output)) or next(iter(slips().of(output)), None)
+            return f'"{short(output)}"{_perhaps(meant)}'
 
         checks.append(("is not among the choices", "are not among the choices", check_choice))
     if json_schema is not None:
@@ -104,12 +110,6 @@ def short(text: str, limit: int = 60) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def _not_chosen(output: str, choices: Mapping[str, str]) -> str | None:
-    """choices: each by its normalised form."""
-    close = choices.get(normalised(output)) or slip_of(output, choices.values())
-    return f'"{short(output)}"{_perhaps(close)}'
 
 
 def _perhaps(meant: str | None) -> str:
@@ -322,7 +322,7 @@ def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[
     found = dict.fromkeys(item.output for _, item in placed)
     if choices is None and (len(found) > MOST_LABELS or 2 * len(found) > len(placed)):
         return {}
-    names = [*(choices or ()), *(label for label in found if label not in (choices or ()))]
+    names = dict.fromkeys((*(choices or ()), *found))
     sides: tuple[Side, ...] = ("train", "dev", "test")
     return {label: {side: counts[label, side] for side in sides} for label in names}
 
@@ -334,14 +334,11 @@ def _counts(labels: Mapping[str, Mapping[Side, int]]) -> Counter[str]:
 def _unseen_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     if not any(sides["train"] for sides in labels.values()):
         return
-    typos = misspelt(_counts(labels), LEAST_ROWS_A_LABEL)
-    unseen = [
-        f'"{short(label)}"{_perhaps(typos.get(label))}'
-        for label, sides in labels.items()
-        if not sides["train"] and any(sides.values())
-    ]
+    unseen = [label for label, sides in labels.items() if not sides["train"] and any(sides.values())]
+    typos = misspelt(_counts(labels), LEAST_ROWS_A_LABEL) if unseen else {}
     says = "1 label has no training example", "{n} labels have no training example"
-    yield from _finding("labels_unseen", "warning", says, (), unseen)
+    details = [f'"{short(label)}"{_perhaps(typos.get(label))}' for label in unseen]
+    yield from _finding("labels_unseen", "warning", says, (), details)
 
 
 def _unused_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ import hashlib
 import re
 import threading
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,12 +50,11 @@ _NEGATIONS = frozenset(
     | {"wasnt", "wont", "nicht", "kein", "keine", "keinen", "nie", "ohne", "ne", "pas", "jamais", "sin", "nunca"}
     | {"não", "不", "没", "無", "无", "未", "非"}
 )
-_LABEL_WORD = re.compile(r"[^\W_]+")
-# Scripts written without spaces are compared by character.
+# Scripts written without spaces are compared by character: each may be a word.
+_SPACELESS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _NUMBER = re.compile(r"(?:(?<![^\W_])[-−])?\d+(?:[.,]\d+)*")
-_TOKEN = re.compile(
-    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]"
-)
+_LABEL_WORD = re.compile(rf"[{_SPACELESS}]|(?:(?![{_SPACELESS}])[^\W_])+")
+_TOKEN = re.compile(rf"[{_SPACELESS}]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]")
 
 
 def normalised(text: str) -> str:
@@ -79,36 +78,50 @@ def usual_spellings(counts: Counter[str]) -> dict[str, str]:
     return {label: usual.setdefault(spelling(label), label) for label, _ in counts.most_common()}
 
 
-def slip_of(label: str, others: Iterable[str]) -> str | None:
-    """The first of the others that differs from the label by one slip of the pen: one edit of one word, in any case. Numbers,
-    negations and words below 3 letters, such as the A of "plan A", are no slips.
+class Slips:
+    """Of some labels those that another one is perhaps meant for, since the two differ by one slip of the pen: one edit of one
+    word, in any case. Numbers, negations and words below 3 letters, such as the A of "plan A", are no slips.
+
+    Kept by what is left of each without one of its words, as there may be thousands.
     """
-    from rapidfuzz.distance import OSA
 
-    words = _label_words(label)
-    for other in others:
-        meant = _label_words(other)
-        pairs = [(a, b) for a, b in zip(words, meant, strict=False) if a != b]
-        if len(words) != len(meant) or len(pairs) != 1:
-            continue
-        a, b = pairs[0]
-        telling = not (a.isalpha() and b.isalpha()) or {a, b} & _NEGATIONS
-        letters = min(sum(map(len, words)), sum(map(len, meant)))
-        if not telling and min(len(a), len(b)) >= 3 and letters >= 4 and OSA.distance(a, b) == 1:
-            return other
-    return None
+    def __init__(self, labels: Iterable[str]) -> None:
+        self._labels = tuple(labels)
+        self._by_rest = defaultdict[tuple[str, ...], list[tuple[str, int]]](list)
+        for place, label in enumerate(self._labels):
+            for rest, word in _without_one(label):
+                self._by_rest[rest].append((word, place))
+
+    def of(self, label: str) -> list[str]:
+        """Those that the label is perhaps meant for, in their order."""
+        from rapidfuzz.distance import OSA
+        from rapidfuzz.process import extract_iter
+
+        places = list[int]()
+        for rest, word in _without_one(label):
+            near = self._by_rest.get(rest, ())
+            for other, edits, n in extract_iter(word, [one for one, _ in near], scorer=OSA.distance, score_cutoff=1):
+                letters = sum(map(len, rest)) + min(len(word), len(other))
+                if edits == 1 and letters >= 4:
+                    places.append(near[n][1])
+        return [self._labels[place] for place in sorted(places)]
 
 
-def _label_words(label: str) -> list[str]:
-    return _LABEL_WORD.findall(unicodedata.normalize("NFC", label).casefold())
+def _without_one(label: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each word of a label that may hold a slip, after the label's words with an empty one in its place."""
+    words = _LABEL_WORD.findall(unicodedata.normalize("NFC", label).casefold())
+    for n, word in enumerate(words):
+        if len(word) >= 3 and word.isalpha() and word not in _NEGATIONS:
+            yield (*words[:n], "", *words[n + 1 :]), word
 
 
 def misspelt(counts: Counter[str], few: int) -> dict[str, str]:
     """Of labels with fewer than `few` rows, the much more frequent one that each is perhaps a slip for."""
+    slips = Slips(label for label, n in counts.most_common() if n >= MUCH_MORE)
+    meant = {label: slips.of(label) for label, n in counts.items() if n < few}
     found = {
-        label: slip_of(label, [other for other, n in counts.most_common() if n >= MUCH_MORE * max(1, counts[label])])
-        for label in counts
-        if counts[label] < few
+        label: next((other for other in others if counts[other] >= MUCH_MORE * counts[label]), None)
+        for label, others in meant.items()
     }
     return {label: usual for label, usual in found.items() if usual is not None}
 

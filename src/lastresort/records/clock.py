@@ -8,19 +8,21 @@ from datetime import datetime
 from lastresort.records.events.base import BaseEvent
 from lastresort.records.events.run import BudgetSpent, ClimbFinished, ClimbResumed, ClimbStopped
 from lastresort.records.record import Record
-from lastresort.records.view import fold_of, standing_finish
+from lastresort.records.view import standing_finish
 
 
 @dataclass(frozen=True, slots=True)
 class RunClock:
     """noted_s: what its processes noted so far, up to the finish that still stands. noted_at: the moment up to which they did, UTC.
-    ended: the climb stopped or finished, and nothing is done since. left: who took it up last was refused, or only looks.
+    ended: the climb stopped or finished then, and no process has taken it up since. left: who took it up last was refused, or only looks.
+    since_finish_s: noted after that finish, which counts once something comes of it, such as a gate that takes hours.
     """
 
     noted_s: float
     noted_at: datetime
     ended: bool = False
     left: bool = False
+    since_finish_s: float = 0.0
 
     @property
     def runs(self) -> bool:
@@ -29,18 +31,21 @@ class RunClock:
 
     def at(self, now: datetime) -> float:
         """Seconds of a run that a process holds now: it climbs, and notes its time as it goes, or looks at one that ended."""
-        return self.noted_s + (max(0.0, (now - self.noted_at).total_seconds()) if self.runs else 0.0)
+        if not self.runs:
+            return self.noted_s
+        return self.noted_s + self.since_finish_s + max(0.0, (now - self.noted_at).total_seconds())
 
 
 def clock_of(record: Record) -> RunClock:
     began, _ = record.times()
     noted = max([began, *_written(record, BudgetSpent, ClimbResumed)])
-    # Who takes up a finished run notes the time before it is known whether anything is left to do.
-    ended = fold_of(record).finished or any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
+    ended = any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
     last = record.last(BudgetSpent)
     finish = None if record.last(ClimbFinished) is None else standing_finish(record)
-    noted_s = worked_s(record) if finish is None else finish.worked_s
-    return RunClock(noted_s, noted, ended, left=last is not None and last.left)
+    all_s = worked_s(record)
+    noted_s = all_s if finish is None else finish.worked_s
+    left = last is not None and last.left
+    return RunClock(noted_s, noted, ended, left, since_finish_s=all_s - noted_s)
 
 
 def _written(record: Record, *kinds: type[BaseEvent]) -> list[datetime]:

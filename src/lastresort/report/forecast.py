@@ -190,13 +190,12 @@ def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
             "items, which may be too few to clear the model."
         )
     if found.limit_hours is not None:
-        known = {rung.name: rung.forecast.seconds for rung in found.rungs if rung.forecast is not None}
-        seconds = {name: taken for name, taken in known.items() if taken is not None}
-        others_s = {
-            name if name == judge.NAME else f"the {name}": one.seconds for name, one in others(found) if one.seconds
-        }
-        gated = found.gate is not None and found.gate.forecast.seconds is None
-        notes += [spaced(limit_line(seconds, 3600 * found.limit_hours, others_s, gated=gated))] if seconds else []
+        rungs_s = {rung.name: rung.forecast.seconds for rung in found.rungs if rung.forecast is not None}
+        others_s = {name if name == judge.NAME else f"the {name}": one.seconds for name, one in others(found)}
+        seconds = {name: taken for name, taken in rungs_s.items() if taken is not None}
+        besides = {name: taken for name, taken in others_s.items() if taken}
+        unknown = [name for name, taken in (rungs_s | others_s).items() if taken is None]
+        notes += [spaced(limit_line(seconds, 3600 * found.limit_hours, besides, unknown=unknown))] if seconds else []
     return [*notes, *found.ignored]
 
 

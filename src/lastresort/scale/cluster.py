@@ -70,7 +70,7 @@ def _checked(text: str, where: str, *, others: str = "", remedy: str = "") -> st
         f'found "{text}"',
         where=where,
         expected=f"{others}HOST:PORT with a port from 1 to {LAST_PORT}",
-        remedy=f"Name the head of the cluster ({text if is_host else 'HOST'}:{HEAD_PORT} if it has Ray's own port){remedy}.",
+        remedy=f"Name the head of the cluster ({text if is_host else 'HOST'}:{HEAD_PORT} if it uses Ray's default port){remedy}.",
     )
 
 

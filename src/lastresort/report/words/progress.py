@@ -318,12 +318,16 @@ def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:
 
 
 def limit_line(
-    seconds: Mapping[str, float], left_s: float, others: Mapping[str, float] | None = None, *, gated: bool = False
+    seconds: Mapping[str, float],
+    left_s: float,
+    others: Mapping[str, float] | None = None,
+    *,
+    unknown: Sequence[str] = (),
 ) -> str:
     """Whether the rungs of a forecast fit into what is left of `limits.hours`; else at which of them the limit comes.
 
     A rung that trains does not start where its forecast exceeds the time left by then. others: what counts besides the rungs, such
-    as "the gate". gated: whether a gate may follow that has no forecast, so that nobody knows whether the time is enough.
+    as "the gate". unknown: rungs and others without a forecast: with one of them nobody knows whether the time is enough.
     """
     limit, spent = f"The time limit (limits.hours) leaves {duration(left_s)}", 0.0
     for name, taken in seconds.items():
@@ -335,18 +339,20 @@ def limit_line(
                 "leave rungs out with --until."
             )
         spent += taken
-    rungs = f"these rungs, which take about {duration(spent)} together"
-    if gated:
-        return f"{limit}. These rungs take about {duration(spent)} of it together, and a gate counts, too."
-    if not others:
-        return f"{limit}, enough for {rungs}."
-    parts, whole_s = listed(others), spent + sum(others.values())
+    together, others = f"take about {duration(spent)}", others or {}
+    whole_s = spent + sum(others.values())
+    with_others = f"; with {listed(others)} about {duration(whole_s)}" if others else ""
     if whole_s > left_s:
         return (
-            f"{limit}. These rungs take about {duration(spent)} together; with {parts} about {duration(whole_s)}, which is more: "
-            "the climb may stop before its end. Raise the limit; --resume then goes on."
+            f"{limit}. These rungs {together} together{with_others}, which is more: the climb may stop before its end. Raise the "
+            "limit; --resume then goes on."
         )
-    return f"{limit}, enough for {rungs}; with {parts} about {duration(whole_s)}."
+    if unknown:
+        rungs = "The rungs with a forecast" if any(name in RUNGS for name in unknown) else "These rungs"
+        names = listed(rung_in_prose(name) if name in RUNGS else name for name in unknown)
+        count_too = f"{names} {'counts' if len(unknown) == 1 else 'count'}, too"
+        return f"{limit}. {rungs} {together} of it together{with_others}, and {count_too}."
+    return f"{limit}, enough for these rungs, which {together} together{with_others}."
 
 
 def long_rung_line(rung: str, seconds: float) -> str:

@@ -136,8 +136,8 @@ def what_would_decide(test: BarTest, *, repaired: bool = False) -> str:
         return f"{capital(beyond(test.n_available, unit))} would decide it: the score is too close to the bar."
     if repaired:
         return f"A new test of about {count(needed)} {unit}s would decide it {IF_IT_HOLDS}."
-    more = count(needed - test.n_available)
-    return f"Label about {more} fresh {unit}s ({count(needed)} test {unit}s in all): they decide it {IF_IT_HOLDS}."
+    more, in_all = counted(needed - test.n_available, f"fresh {unit}"), counted(needed, f"test {unit}")
+    return f"Label about {more} ({in_all} in all) to decide it {IF_IT_HOLDS}."
 
 
 def labels_would_decide(judged: JudgedBar) -> str:

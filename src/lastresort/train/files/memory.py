@@ -94,7 +94,12 @@ def _computed(rows: Sequence[Row]) -> int:
     return sum(row.needed for row in rows) - min(shared, *(row.needed for row in rows))
 
 
-def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bfloat16"], row_tokens: int) -> Setup:
+def _setup(
+    settings: TrainSettings,
+    source: Sequence[TrainingItem] | Batches,
+    compute: Literal["float32", "bfloat16"],
+    row_tokens: int,
+) -> Setup:
     adapter = settings.adapter
     method: Method = "full" if adapter.kind == "none" else "qlora" if adapter.quantize else "lora"
     target = adapter.target if isinstance(adapter.target, str) else "all-linear"
