@@ -14,8 +14,8 @@ from lastresort.records.view import standing_finish
 @dataclass(frozen=True, slots=True)
 class RunClock:
     """noted_s: what its processes noted so far, up to the finish that still stands. noted_at: the moment up to which they did, UTC.
-    ended: the climb stopped or finished then, and no process has taken it up since. left: who took it up last was refused, or only looks.
-    since_finish_s: noted after that finish, which counts once something comes of it, such as a gate that takes hours.
+    ended: the climb stopped or finished then, and no process has taken it up since. left: who took it up last was refused, or
+    only looks. since_finish_s: noted after that finish, which counts once something comes of it, such as a gate that takes hours.
     """
 
     noted_s: float
