@@ -192,7 +192,7 @@ def _cost(found: SynthForecast) -> str:
     calls = f"about {counted(found.requests, 'request')}{checks}"
     rows = f"{counted(found.n, 'row')} ({listed(found.kinds)}) with {found.teacher}"
     high = " if each reply has the maximum length" if found.usd or found.seconds else ""
-    high += ", without thoughts" if found.usd else ""
+    high += ", without thinking" if found.usd else ""
     return f"{rows}: {calls}, {at_price(found.usd)}{in_time(found.seconds)}{high}"
 
 
