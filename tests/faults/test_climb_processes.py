@@ -211,7 +211,7 @@ def test_workers_of_a_cluster_train_in_two_processes_each(tmp_path: Path) -> Non
         _, said = climb.communicate(timeout=300)
         assert climb.returncode in (0, 1), said
         assert eventually(lambda: not below(node, OURS))
-    assert "up to 2 trainings at once with 2 CPUs" in said
+    assert "up to 2 training runs at once with 2 CPUs" in said
     assert set(processes_of(tmp_path / "ray" / "run")) == {2}
     with Record.open(whole.run, read_only=True) as here, Record.open(tmp_path / "ray" / "run", read_only=True) as there:
         losses = [{lap.name: lap.dev_loss for lap in record.all(LapTrained)} for record in (here, there)]

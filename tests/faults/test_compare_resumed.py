@@ -178,7 +178,7 @@ def test_a_plan_that_does_not_fit_is_not_begun(finished: tuple[Path, Climbed], t
     ).decision.as_json()
     assert found["compare"] == []
     assert reason_lines(found)[-1].startswith("Nothing was compared (lora, full): its plan of ")
-    assert reason_lines(found)[-1].endswith("`limits.hours`; raise it and go on with --resume.")
+    assert reason_lines(found)[-1].endswith("`limits.hours`; raise it and continue with --resume.")
     with pytest.raises(Cut):  # with a higher limit it begins
         compared(path, run, None, Scissors(30))
     assert not any("Nothing was compared" in reason for reason in reason_lines(compared(path, run).decision.as_json()))

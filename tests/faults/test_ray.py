@@ -397,7 +397,7 @@ def test_trainings_of_a_study_are_those_of_one_process_to_the_digit_also_when_a_
         end(training(program, node)[:1])
         _, said = ended(program, of=dict)
     assert rows(tmp_path) == study_alone
-    assert "up to 2 trainings at once with 1 CPU" in said
+    assert "up to 2 training runs at once with 1 CPU" in said
     assert "Its training goes to another one" in said
 
 
@@ -477,7 +477,7 @@ def test_learning_rates_that_race_at_workers_decide_the_same_also_when_a_worker_
         end(training(climb, node)[:1])
         found, said = ended(climb)
     assert found == race_alone
-    assert "up to 2 trainings at once with 1 CPU" in said
+    assert "up to 2 training runs at once with 1 CPU" in said
     assert "Its training goes to another one" in said
     assert not (tmp_path / "run" / "laps").exists()
 

@@ -170,7 +170,7 @@ def test_paid_calls_are_asked_about_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert not teacher.prompts
     assert asked == 2 * [
         "This makes 12 rows (paraphrase, answer, expansion and harder) with openai:big: about 10 requests and 16 agreement checks, "
-        "for about $0.03 if each reply is as long as allowed, without thoughts. Start it?"
+        "for about $0.03 if each reply has the maximum length, without thinking. Start it?"
     ]
     assert synth_data(request, SilentProgress(), go_on=lambda *_: True).made == 12
     assert synth_data(request, SilentProgress(), go_on=no).made == 12, "nothing is left to pay for"

@@ -372,8 +372,8 @@ def test_a_stage_shows_what_is_known_of_it() -> None:
         "━━━━──────────────── 64 of 300 · 10 s an item · about 39 min 20 s left · 0.83",
     ]
     note = "; ".join(f"sft, 40 examples, seed {seed}: step 12 of 60" for seed in range(4))
-    shown = printed_of(run_at_work(None, Stage(label="4 trainings at workers", note=note)))
-    assert " ".join(shown.split()) == f"4 trainings at workers {note}", "of several trainings none is cut off"
+    shown = printed_of(run_at_work(None, Stage(label="4 training runs on workers", note=note)))
+    assert " ".join(shown.split()) == f"4 training runs on workers {note}", "of several trainings none is cut off"
     assert rate_line(Stage(label="x", done=9, total=9, eta_s=0.0)) == "9 of 9"
     assert rate_line(Stage(label="x", done=10, total=510, eta_s=10.0)).replace("\u00a0", " ") == (
         "10 of 510 · 50 items a second · about 10 s left"
@@ -424,14 +424,14 @@ def test_a_time_limit_that_cuts_the_forecast_says_where(left_s: float, said: str
             6780.0,
             ("the judge",),
             ". These rungs take about 4 min together; with the gate about 1 h 57 min, which is more: the climb may stop before "
-            "its end. Raise the limit; --resume then goes on.",
+            "its end. Raise the limit; --resume then continues.",
         ),
-        (None, ("a gate",), ". These rungs take about 4 min of it together, and a gate counts, too."),
+        (None, ("a gate",), ". These rungs take about 4 min of it together, and a gate counts too."),
         (
             60.0,
             ("preference", "the judge"),
             ". The rungs with a forecast take about 4 min of it together; with the gate about 5 min, and preference tuning and the "
-            "judge count, too.",
+            "judge count too.",
         ),
         (None, (), ", enough for these rungs, which take about 4 min together."),
     ],

@@ -71,7 +71,7 @@ def test_pairs_forecasts_what_a_model_would_be_asked(
     assert (found["asked"], found["kept"], found["n"], found["usd"]) == (24, 0, 8, 0.0)
     assert pairs(monkeypatch, "task.yaml", *model, "--dry-run") == 0
     assert capsys.readouterr().out.startswith(
-        "Forecast: 24 answers of scripted:script.json, 8 to each of 3 train rows; kept: 0"
+        "Forecast: 24 answers of scripted:script.json, 8 to each of 3 training rows; kept: 0"
     )
     for source in ("--samples", "--from"):
         assert pairs(monkeypatch, "task.yaml", source, "a", "--dry-run") == 2

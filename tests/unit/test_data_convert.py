@@ -135,7 +135,7 @@ def test_pairs_of_two_equal_answers_are_counted(tmp_path: Path, to: str) -> None
     same = PAIR | {"rejected": PAIR["chosen"]}
     found = convert(file_of(tmp_path, PAIR, same, same), to)
     assert (found.written, found.equal_answers) == (3, 2)
-    assert found.lines()[1:] == ["Pairs whose two answers are the same: 2. A training leaves them out."]
+    assert found.lines()[1:] == ["Pairs whose two answers are the same: 2. Training leaves them out."]
     few = convert(file_of(tmp_path, PAIR, name="few.jsonl"), to)
     assert (few.equal_answers, len(few.lines())) == (0, 1)
 

@@ -152,7 +152,7 @@ def test_pairs_of_two_equal_answers_are_counted(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     found = mix(tmp_path, "pairs.jsonl")
     assert found.equal_answers == 2
-    assert "Pairs whose two answers are the same: 2. A training leaves them out." in found.lines()
+    assert "Pairs whose two answers are the same: 2. Training leaves them out." in found.lines()
 
 
 def test_a_file_that_is_used_up_ends_the_mix_or_repeats_and_both_are_said(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_rows_with_one_id_are_counted_since_a_task_takes_no_id_twice(tmp_path: P
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = mix(tmp_path, "a.jsonl", "b.jsonl")
     assert found.equal_ids == 1
-    assert "Rows with the id of an earlier row: 1. A task takes no id twice: add --drop id." in found.lines()
+    assert "Rows with the id of an earlier row: 1. A task refuses duplicate ids: add --drop id." in found.lines()
     with pytest.raises(DataError, match="which is also the id of row"):
         read_examples(found.path)
     assert mix(tmp_path, "a.jsonl=6", repeat=True, name="again.jsonl").equal_ids == 2

@@ -438,7 +438,7 @@ def test_a_model_is_sampled_for_rows_of_train_and_its_best_answers_are_paired_wi
     assert 0 < found.prompts <= 20
     assert all(train[prompt] == chosen != rejected for prompt, chosen, rejected in made)
     assert found.sampled == SampledAnswers("scripted:script.json", 20, 4, 0.0)
-    assert found.lines()[0] == "scripted:script.json gave 4 answers to each of 20 train rows."
+    assert found.lines()[0] == "scripted:script.json gave 4 answers to each of 20 training rows."
     left = found.left_out
     assert found.prompts + left.all_right + left.all_wrong == 20
     again = pair_samples(sampling(task, out=tmp_path / "again.jsonl"), SilentProgress())
@@ -567,7 +567,7 @@ def test_paid_calls_are_asked_about_first(tmp_path: Path) -> None:
         pair_samples(replace(elsewhere, prompt_price=20.0, output_price=20.0), SilentProgress(), go_on=no)
     first, second = asked
     assert first == ("This samples 80 answers of http://127.0.0.1:9/v1#m to 20 rows, at an unknown price. Start it?")
-    assert second.endswith(" rows, for about $0.08 if each answer is as long as allowed. Start it?")
+    assert second.endswith(" rows, for about $0.08 if each answer has the maximum length. Start it?")
     with pytest.raises(InputError, match="a limit of 1 USD without the prices of"):
         pair_samples(replace(elsewhere, usd=1.0), SilentProgress(), go_on=no)
 
@@ -586,9 +586,9 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert (some.asked, some.kept) == (20, 60)
     assert 0 < some.tokens_in < new.tokens_in
     assert some.lines() == [
-        "Forecast: 80 answers of scripted:script.json, 4 to each of 20 train rows; kept: 60, to ask for: 20.",
-        f"To ask for: about {some.tokens_in} tokens of prompts and at most 320 of answers without thoughts, for about $0.10 if "
-        "each answer is as long as allowed.",
+        "Forecast: 80 answers of scripted:script.json, 4 to each of 20 training rows; kept: 60, to sample: 20.",
+        f"To sample: about {some.tokens_in} tokens of prompts and at most 320 of answers without thinking, for about $0.10 if "
+        "each answer has the maximum length.",
     ]
     limited = forecast_pairs(sampling(task, **priced, usd=0.0001), SilentProgress())
     assert limited.lines() == [
@@ -598,7 +598,8 @@ def test_a_dry_run_says_what_would_be_asked_for_and_what_is_kept_and_asks_nothin
     assert forecast_pairs(sampling(task, **priced, usd=1.0), SilentProgress()).lines() == some.lines()
     (line,) = forecast_pairs(sampling(task, rows=15), SilentProgress()).lines()
     assert (
-        line == "Forecast: no call, since all are kept: 60 answers of scripted:script.json, 4 to each of 15 train rows."
+        line
+        == "Forecast: no call, since all are kept: 60 answers of scripted:script.json, 4 to each of 15 training rows."
     )
     unknown = forecast_pairs(sampling(task, model="http://127.0.0.1:9/v1#m"), SilentProgress())
     assert unknown.usd is None
@@ -632,7 +633,7 @@ def test_a_dry_run_counts_answers_as_long_as_they_may_be_and_times_a_local_model
     known = answering("", machine, 16, shown.tokens_in / 16, 0, 6).seconds
     assert known is not None
     assert 0.5 * known < (shown.seconds or 0.0) < known, "less what the prompts begin with alike"
-    assert " on this machine if each answer is as long as allowed." in shown.lines()[-1]
+    assert " on this machine if each answer has the maximum length." in shown.lines()[-1]
 
 
 @pytest.mark.parametrize(("words", "limit"), [(0, 0.6), (30, 0.45)])

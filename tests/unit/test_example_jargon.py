@@ -92,7 +92,7 @@ def test_the_task_leads_to_pretraining_and_past_retrieval() -> None:
     task = load_task(FOLDER / "task.yaml")
     prepared = prepare(task)
     assert (prepared.leaks, prepared.notes) == (0, ())
-    assert "may not travel in the prompt" in str(in_words(RetrievalRung().skip_reason(task, prepared.split.train)))
+    assert "may not go into the prompt" in str(in_words(RetrievalRung().skip_reason(task, prepared.split.train)))
     assert SftRung().skip_reason(task, prepared.split.train) is None
     assert FullRung().skip_reason(task, prepared.split.train) is None
-    assert pretraining_reason(task, None) == "it may not travel in the prompt"
+    assert pretraining_reason(task, None) == "it may not go into the prompt"

@@ -66,7 +66,7 @@ def test_what_is_better_and_lost_nothing_ships(gate: Run, tmp_path: Path) -> Non
     assert {suite["verdict"] for suite in found["suites"]} == {"NON_INFERIOR"}
     assert found["suites"][0]["margin"] == 0.1
     assert (found["mode"], found["seed"], found["tuned"]["kind"]) == ("full", 0, "model")
-    assert "The gate asks each model about " in error  # the forecast, before the long part
+    assert "The gate uses about " in error  # the forecast, before the long part
     assert found["forecast"]["expected_items"] < found["forecast"]["items"]
     for suite in found["suites"]:
         seen = suite["looked_at"]
@@ -118,7 +118,7 @@ def test_what_the_base_cannot_do_is_uninformative_and_holds(gate: Run, tmp_path:
     assert (code, found["verdict"]) == (0, "HOLD")
     assert {suite["verdict"] for suite in found["suites"]} == {"UNINFORMATIVE"}
     assert found["suites"][0]["why"][0]["needed"] == pytest.approx(0.2)
-    assert "to have something to lose it would have to score 20.0%" in found["suites"][0]["reason"]
+    assert "would have to score 20.0%" in found["suites"][0]["reason"]
     assert "○ UNINFORMATIVE" in out
 
 
@@ -256,7 +256,7 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
     looked = found["suites"][0]["looked_at"]
     assert (looked["items"], looked["fixed"], looked["most"], looked["given_up"]) == (384, 384, 1024, True)
     assert (
-        "Stopped after 384 of 1,024 items, because going on would probably not have decided."
+        "Stopped after 384 of 1,024 items, because more items would probably not have decided."
         in found["suites"][0]["reason"]
     )
 

@@ -99,7 +99,7 @@ def test_what_the_base_only_guesses_says_nothing(gate: Run, tmp_path: Path) -> N
     code, out, _ = gate("--from-logs", *two(tmp_path, 300, base_wrong=300))  # a quarter is right, of four choices
     found = written(tmp_path / "gates" / "logs-1")
     assert (code, found["verdict"], found["suites"][0]["verdict"]) == (0, "HOLD", "UNINFORMATIVE")
-    assert "would have to score 31.0%, which is chance and twice the margin" in found["suites"][0]["reason"]
+    assert "would have to score 31.0%, chance plus twice the margin" in found["suites"][0]["reason"]
     assert "--margin lm_eval:letters=skip" in " ".join(out.split())
 
 

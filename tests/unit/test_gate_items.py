@@ -129,10 +129,10 @@ def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bo
     assert (
         said[0]
         .replace("\N{NO-BREAK SPACE}", " ")
-        .startswith("The gate asks each model about 48 (at most 99) items, in about")
+        .startswith("The gate uses about 48 (at most 99) items per model, in about")
     )
     lacks = (
-        "general asks 99 items at most, where its margin may take about 100: the verdict may be HOLD for lack of items."
+        "general uses 99 items at most, but its margin may take about 100: the verdict may be HOLD for lack of items."
     )
     assert (lacks in said) is told
 

@@ -101,7 +101,7 @@ def test_train_bounds_them(tmp_path: Path) -> None:
     assert len(prepare(load_task(path)).split.train) == 10
     rung, said = climbed(path, tmp_path / "run")
     assert list(many(rung)) == ["few-shot-8"]
-    assert "train has too few rows for more." in said
+    assert "there are too few training rows for more." in said
 
 
 @pytest.mark.slow

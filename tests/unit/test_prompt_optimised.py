@@ -98,7 +98,7 @@ def test_a_small_model_that_reflects_is_said_to_be_small(
     said = list[str]()
     monkeypatch.setattr(SilentProgress, "say", lambda self, text: said.append(text))
     climbed(optimising(tmp_path / "task"), tmp_path / "run", progress=SilentProgress())
-    assert any("0.14 billion weights, where about 7 are advised" in line for line in said) == says
+    assert any("0.14 billion weights, but about 7 are advised" in line for line in said) == says
 
 
 class Asked:

@@ -177,7 +177,7 @@ def test_without_labels_what_was_trained_in_cannot_be_told(tmp_path: Path) -> No
 
 
 def test_without_a_store_files_are_compared(tmp_path: Path) -> None:
-    """Where the knowledge may not travel in the prompt, the run has cut no passages, but noted its files."""
+    """Where the knowledge may not go into the prompt, the run has cut no passages, but noted its files."""
     run = knowing_run(tmp_path, use={"context": "forbidden"})
     assert not (run / "store").exists()
     assert rechecked(run)["verdict"] == "CURRENT"

@@ -105,7 +105,7 @@ def test_a_model_whose_weights_gradients_and_optimizer_do_not_fit_is_refused() -
         ({"knowledge": "docs"}, 0, None),
         ({"knowledge": "docs"}, 1, "1 dev item failed for lack of knowledge"),
         ({"knowledge": "docs"}, 7, "7 dev items failed for lack of knowledge"),
-        ({"knowledge": "docs", "use": {"context": "forbidden"}}, 0, "it may not travel in the prompt"),
+        ({"knowledge": "docs", "use": {"context": "forbidden"}}, 0, "it may not go into the prompt"),
     ],
 )
 def test_knowledge_is_trained_in_first_where_failures_call_for_it(
@@ -126,7 +126,7 @@ def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
     assert over_time(None, 1.0) is None
     assert over_time(1e9, None) is None
     assert in_words(over_time(7200, 0.5)) == (
-        "its plan of 2 h exceeds the 30 min left of `limits.hours`; raise it and go on with --resume"
+        "its plan of 2 h exceeds the 30 min left of `limits.hours`; raise it and continue with --resume"
     )
 
 

@@ -263,7 +263,7 @@ def test_a_wrong_label_is_refused_by_name(tmp_path: Path) -> None:
     ("task", "reason"),
     [
         ({"knowledge": None}, "names no knowledge to retrieve from"),
-        ({"use": {"context": "forbidden"}}, r"may not travel in the prompt \(`use.context: forbidden`\)"),
+        ({"use": {"context": "forbidden"}}, r"may not go into the prompt \(`use.context: forbidden`\)"),
     ],
 )
 def test_skip_reasons_of_the_task(tmp_path: Path, task: dict[str, Any], reason: str) -> None:

@@ -104,7 +104,7 @@ def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_
     rungs = {rung["name"]: rung for rung in dry_run(task).as_json()["rungs"]}
     assert "so only weights can hold it" in rungs["retrieval"]["skipped_because"]["text"]
     assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
-    assert pretraining_reason(task, None) == "it may not travel in the prompt"
+    assert pretraining_reason(task, None) == "it may not go into the prompt"
     stances = {step.rung: step.stance for step in advise(facts_of(task).facts).path}
     assert (stances["retrieval"], stances["full"]) == ("NOT", "ONLY_IF")
 
@@ -199,7 +199,7 @@ def test_a_search_for_preferences_gives_up_where_too_few_are_left_without_leaks(
     found = searched(tmp_path, monkeypatch, given=given[:40])
     assert isinstance(found, GivenUp)
     assert clause(found.reason).startswith(
-        "40 preference pairs once those are left out that dev or test hold are too few: below 50"
+        "40 preference pairs after those in dev or test are left out are too few: below 50"
     )
 
 

@@ -166,7 +166,7 @@ def test_a_crossover_says_where_and_of_what_it_cannot_tell(tmp_path: Path) -> No
     assert (few.low, few.high) == (40, 80)
     assert by["zero-shot", "score"].kind == "WITHIN"
     assert {what for _, what in by} == {"score", "format"}
-    assert found.answer == "SFT beats every other way from 80 examples on."
+    assert found.answer == "SFT beats every other method from 80 examples on."
     assert words.EACH_ALONE in found.reasons
     assert words.DEV_ONLY in found.notes
     assert "1k calls" not in shown(found).header
@@ -206,7 +206,7 @@ def test_an_optimised_prompt_is_shown_where_it_was_written_and_decides_nothing(t
         (320, "as many as SFT learned from. A climb raced it on dev, and its score here is too high if it was chosen for that, "
          "so a lead of the prompt shows nothing."),
         (70, "SFT learned from 320, and a climb raced the instruction on dev: one favours SFT, the other the prompt, so neither "
-         "lead says which way is better."),
+         "lead says which method is better."),
     ):  # fmt: skip
         other = crossover_of(study_of(task, "crossover", better, optimised=OptimisedInstruction(TEXT, rows)))
         assert other.reasons[-1].endswith(f"from {rows} rows of train, {end}")

@@ -530,7 +530,7 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert priced.usd is not None
     assert twice.usd == pytest.approx(2 * priced.usd, rel=0.05)
     assert 0.01 < priced.usd < 0.5
-    assert "if each reply is as long as allowed, without thoughts" in priced.lines()[0]
+    assert "if each reply has the maximum length, without thinking" in priced.lines()[0]
     assert forecast_synth(SynthRequest(path)).teaches_itself
     assert not (tmp_path / "routing-synthetic.jsonl").exists()
 

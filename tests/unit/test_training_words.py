@@ -112,7 +112,7 @@ HOLDS = "sft: lr0.003 needs 3.0 GiB by the plan, and 2.0 GiB is free."
         (SkippedFile(path="a.pdf", reason="it holds no text"), "sft: a.pdf is skipped: it holds no text"),
         (
             SmallReflector("m", 2 * 10**9, 7 * 10**9),
-            "sft: m reflects with 2 billion weights, where about 7 are advised;",
+            "sft: m reflects with 2 billion weights, but about 7 are advised;",
         ),
         (SEEN, "sft: After 10 of 30 steps it scored 50.0% on 40 dev items; "),
     ],
@@ -149,7 +149,7 @@ def test_how_far_synthetic_rows_are(found: MakingNote, told: str) -> None:
             True,
             [
                 "The last 1,200 rows are replay: general requests with the base model's own answers.",
-                "The climb held the replay rows to the base's distribution; the export trains on their words.",
+                "The climb trained the replay rows on the base's distribution; the export trains on their text.",
                 "1 replay answer was cut. The climb did not train its end token; the export does.",
             ],
         ),
@@ -180,6 +180,6 @@ def test_whether_a_gate_would_still_be_a_test_and_what_to_train_on_instead() -> 
     )
     assert held_out_line(some, leaks=True, suffix=".train.jsonl") == (
         "warning: Of the 1,040 training rows, 1 repeats a dev item and 2 repeat a test item of a.yaml: a gate or a climb of that "
-        "task would test what was trained on. Train on the train split alone: the page (Train) writes it to a file of its own "
+        "task would test what was trained on. Train on the train split only: the page (Train) writes it to a separate file "
         "(….train.jsonl)."
     )

@@ -142,7 +142,7 @@ def test_answers_that_change_near_a_tie_alone_are_no_sampling(run: Path) -> None
         "as where others use the server and rounding depends on the batch; if nobody else uses it, it samples"
         in settings.seen
     )
-    assert "cannot tell whether this one does: generation settings of the server's own" in " ".join(found.reasons)
+    assert "cannot tell whether this one does: the server's own generation settings" in " ".join(found.reasons)
 
 
 def test_one_differing_answer_is_too_few_to_look_for_a_cause(run: Path) -> None:
@@ -202,7 +202,7 @@ def test_counts_of_tokens_that_differ_in_the_same_texts_make_a_note(run: Path) -
     found = verified(run, server_of(run, more=2), n=12)
     assert (found.identical, found.causes) == (12, ())
     assert found.notes[-1] == (
-        "The server counts 2 more prompt tokens than measured, in 12 of 12 answers of the same text: it counts otherwise, or "
+        "The server counts 2 more prompt tokens than measured, in 12 of 12 answers of the same text: it counts differently, or "
         "its prompts differ and these answers do not show it."
     )
 
@@ -594,9 +594,9 @@ def test_the_last_reason_says_how_to_decide_it() -> None:
     assert last(60).startswith("The run recorded only 60 items, so it cannot show here")
     assert last(120).startswith("The run recorded only 120 items, so it cannot show here"), "fewer than 149 never can"
     assert last(200, needed=300) == (
-        "About 300 items would decide. The run recorded 200, which may be enough: ask all of them with --n."
+        "About 300 items would decide. The run recorded 200, which may be enough: send all of them with --n."
     )
-    assert last(500) == "About 149 items would decide. The run recorded 500: ask more with --n."
+    assert last(500) == "About 149 items would decide. The run recorded 500: send more with --n."
     assert last(200, sent=200, units=197, needed=300).startswith("The run recorded only 200 items"), "3 did not arrive"
     assert last(200, sent=200, units=197, needed=198) == (
         "About 198 items would decide: verify again once the server answers all 200."

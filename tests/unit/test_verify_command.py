@@ -196,7 +196,7 @@ def test_a_server_that_answers_as_recorded_is_0(
     assert verify(monkeypatch, str(run), url_of(server).removesuffix("/v1")) == 0
     out, error = capsys.readouterr()
     assert "are the same text" in out
-    assert "Asks all" in error  # before anything is sent
+    assert "Sends all" in error  # before anything is sent
 
 
 def test_the_block_of_the_page_runs(run: Path, server: Endpoint) -> None:

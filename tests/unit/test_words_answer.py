@@ -258,11 +258,11 @@ REASONS: list[tuple[value.Reason, str]] = [
             MoreExamples(800, 0.5, (LossAt(2, 0.9, (0.8, 0.95)), LossAt(4, 0.8, (0.6, 0.9)))),
             0.2,
         ),
-        "sft: on rows that it had not seen yet the loss reached 0.50 nats a token, after 800 rows of the first epoch (20% of them "
-        "replay). By that curve more examples would lower it by 10% with twice as many (5% to 20%) and by 20% with four times as "
-        "many (10% to 40%). If wrong answers fell alike, four times as many would turn 70% (65% to 74%) into 68.5% to 84.4%, "
-        "against the bar of 85%, so more of the same kind are unlikely to be enough. This is an "
-        "approximation from one training, whose learning rate changed along "
+        "sft: on rows that it had not seen yet the loss reached 0.50 nats per token, after 800 rows of the first epoch (20% of "
+        "them replay). By that curve more examples would lower it by 10% with twice as many (5% to 20%) and by 20% with four times "
+        "as many (10% to 40%). If wrong answers fell in proportion, four times as many would turn 70% (65% to 74%) into 68.5% to "
+        "84.4%, against the bar of 85%, so more of the same kind are unlikely to be enough. This is an "
+        "approximation from one training run, whose learning rate changed along "
         "the way.",
     ),
     (
@@ -297,7 +297,7 @@ REASONS: list[tuple[value.Reason, str]] = [
     ),
     (
         value.KnowledgeOutpacesTraining("weekly", "monthly"),
-        "The knowledge changes weekly and the model would be retrained only monthly, and it may not travel in the prompt, so only "
+        "The knowledge changes weekly and the model would be retrained only monthly, and it may not go into the prompt, so only "
         "weights can hold it: they will be out of date until they are retrained. Retrain as often as it changes, or allow it in "
         "the prompt (`use.context`).",
     ),
@@ -323,8 +323,8 @@ REASONS: list[tuple[value.Reason, str]] = [
     (
         value.RowsShareSource(None, 12, 60, 20, 100),
         "60 rows, and 20 of 100 test items among them, share 12 long passages of their inputs. They are counted as independent, "
-        "since nothing says that they belong together. If they do, the verdict is surer than it should be, and training may have "
-        "seen what the test asks about. Add a column `group` that names the source of each row.",
+        "since nothing says that they belong together. If they do, the verdict is more confident than it should be, and training "
+        "may have seen what the test asks about. Add a column `group` that names the source of each row.",
     ),
     (RowsLeftOut("dev", "in test", 2), "2 dev items were also in test and left out of dev."),
     (

@@ -60,7 +60,7 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
     (rungs.NoKnowledge(), "the task names no knowledge to retrieve from"),
     (
         rungs.KnowledgeNotInPrompt(),
-        "the knowledge may not travel in the prompt (`use.context: forbidden`), so only weights can hold it",
+        "the knowledge may not go into the prompt (`use.context: forbidden`), so only weights can hold it",
     ),
     (rungs.TooFewPrompts(3, 20, to_pair=False), "3 training rows are too few prompts (at least 20)"),
     (
@@ -84,11 +84,11 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
     ),
     (
         rungs.OneSidedLabels(58, 2, 10, "given, without those that dev or test hold"),
-        "58 good and 2 bad answers once those are left out that dev or test hold do not show the difference (at least 10 of each)",
+        "58 good and 2 bad answers after those in dev or test are left out do not show the difference (at least 10 of each)",
     ),
     (
         rungs.OverTime(7200, 0.5),
-        "its plan of 2 h exceeds the 30 min left of `limits.hours`; raise it and go on with --resume",
+        "its plan of 2 h exceeds the 30 min left of `limits.hours`; raise it and continue with --resume",
     ),
     (
         rungs.OutOfReach(0.7, True, {"zero-shot": FOUND}),
@@ -151,7 +151,7 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
     (
         rungs.RefusedLater("few-shot-5", 32, "it is too long."),
-        "few-shot-5 was dropped after 32 dev items, as its model refused others: it is too long.",
+        "few-shot-5 was dropped after 32 dev items, because its model refused others: it is too long.",
     ),
     (
         rungs.MoreShotsTried("few-shot-5", ("few-shot-8", "few-shot-16"), "NOT_AHEAD"),
@@ -233,7 +233,7 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     ),
     (
         rungs.SmallReflector("small", 135_000_000, 7_000_000_000),
-        "small reflects with 0.14 billion weights, where about 7 are advised; it may find nothing better.",
+        "small reflects with 0.14 billion weights, but about 7 are advised; it may find nothing better.",
     ),
 ]
 

@@ -134,7 +134,7 @@ class Facts:
 
     @property
     def in_context(self) -> bool:
-        """Whether knowledge may travel in the prompt, which it may unless somebody forbade it."""
+        """Whether knowledge may go into the prompt, which it may unless somebody forbade it."""
         return self.context != "forbidden"
 
     @property

@@ -18,7 +18,7 @@ RULES = (
     Rule(
         "retrieve",
         "STRONG",
-        "knowledge is missing, and it may travel in the prompt",
+        "knowledge is missing, and it may go into the prompt",
         lambda facts: facts.is_wrong("knowledge") and facts.in_context and facts.documents,
         advice="Give the model the documents by retrieval before you train anything.",
         because="It beat training on the documents, for known and for new facts.",
@@ -84,7 +84,7 @@ RULES = (
     Rule(
         "forbidden-and-stale",
         "MODERATE",
-        "the knowledge may not travel in the prompt and changes more often than the model would be retrained",
+        "the knowledge may not go into the prompt and changes more often than the model would be retrained",
         lambda facts: facts.outdates_weights and not facts.in_context,
         advice=lambda facts: (
             f"Retrain as often as the knowledge changes, or get it allowed in the prompt: {_paces(facts)}."
@@ -95,7 +95,7 @@ RULES = (
     Rule(
         "context-forbidden",
         "STRONG",
-        "the knowledge may not travel in the prompt",
+        "the knowledge may not go into the prompt",
         lambda facts: facts.into_weights,
         advice="Train on the documents first (continued pretraining), then on questions and answers: weights are the only way "
         "left.",
@@ -107,7 +107,7 @@ RULES = (
     Rule(
         "verbatim",
         "STRONG",
-        "answers must quote the documents, which may travel in the prompt",
+        "answers must quote the documents, which may go into the prompt",
         lambda facts: facts.verbatim is True and facts.documents and facts.in_context,
         advice="Quote retrieved passages and cite them; do not rely on weights for exact words.",
         because="A model paraphrases what it has learned, and it learns little of rare facts.",
@@ -118,16 +118,16 @@ RULES = (
     Rule(
         "verbatim-forbidden",
         "STRONG",
-        "answers must quote documents that may not travel in the prompt",
+        "answers must quote documents that may not go into the prompt",
         lambda facts: facts.verbatim is True and facts.into_weights,
-        advice="Resolve the contradiction first: answers must quote the documents, but these may not travel in the prompt.",
+        advice="Resolve the contradiction first: answers must quote the documents, but these may not go into the prompt.",
         because="Weights cannot guarantee exact words, so no rung can do both.",
         source="Kandpal et al. 2023 (arXiv 2211.08411)",
     ),
     Rule(
         "facts-not-by-sft",
         "MODERATE",
-        "only knowledge is missing, and it may travel in the prompt",
+        "only knowledge is missing, and it may go into the prompt",
         lambda facts: facts.only_wrong("knowledge") and facts.in_context and "sft" in facts.ladder,
         advice="Do not teach facts by supervised tuning on answers.",
         because="New facts are learned slowly that way, and the more are learned, the more the model hallucinates.",

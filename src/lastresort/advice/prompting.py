@@ -223,7 +223,7 @@ RULES = (
     Rule(
         "whole-in-prompt",
         "MODERATE",
-        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may travel in the prompt, and the model is an endpoint",
+        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may go into the prompt, and the model is an endpoint",
         lambda facts: (
             facts.knowledge is True
             and facts.in_context

@@ -193,7 +193,7 @@ QUESTIONS = (
     FactQuestion("retrain_every", "How often would a tuned model be retrained?", "choice", PACES, PACES),
     FactQuestion(
         "context",
-        "May the documents travel in the prompt?",
+        "May the documents go into the prompt?",
         "permission",
         ("allowed", "forbidden"),
         ("allowed", "forbidden"),

@@ -125,7 +125,7 @@ RULES = (
     Rule(
         "lora-not-full",
         "MODERATE",
-        "all weights would be trained although no capability is missing and the knowledge may travel in the prompt",
+        "all weights would be trained although no capability is missing and the knowledge may go into the prompt",
         lambda facts: (
             "full" in facts.ladder
             and not facts.into_weights

@@ -28,7 +28,7 @@ def report_command(
     as_markdown: bool = Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
     salvage: bool = Option(
-        False, "--salvage", help="Print what can be recovered from a damaged or changed run. Writes nothing."
+        False, "--salvage", help="Print what is intact in a damaged or changed run. Writes nothing."
     ),
 ) -> None:
     """Print what a run or a study found, and redraw its report."""

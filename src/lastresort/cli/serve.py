@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def serve_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
-    host: str = Option(
-        "127.0.0.1", "--host", help="Address to listen on. Any other than this machine's own needs a key."
-    ),
+    host: str = Option("127.0.0.1", "--host", help="Address to listen on. Any but this machine's own needs a key."),
     port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen on. 0: any free port."),
     beside: bool = Option(False, "--all", help='Also serve the base model as "base" and the best prompt as "prompt".'),
     rungs: list[str] = Option(
@@ -71,9 +69,7 @@ def _tell(serving: Serving) -> None:
 
 def ui_command(
     folder: Path = Argument(Path(), help="Folder that holds `runs`. Default: this one."),
-    host: str = Option(
-        "127.0.0.1", "--host", help="Address to listen on. Any other than this machine's own needs the token."
-    ),
+    host: str = Option("127.0.0.1", "--host", help="Address to listen on. Any but this machine's own needs the token."),
     port: int = Option(7860, "--port", min=0, max=65535, help="Port to listen on. 0: any free port."),
 ) -> None:
     """Open a page to start and watch runs, and look at answers.

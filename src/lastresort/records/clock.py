@@ -1,4 +1,4 @@
-"""How long a run took: the wall clock of the processes that worked on it, without the time that it lay stopped."""
+"""How long a run took: the wall clock of the processes that worked on it, without the time that it was stopped."""
 
 from __future__ import annotations
 

@@ -340,7 +340,7 @@ class ExpectedUse(Section):
     """What production looks like. Prices in USD per million tokens of `model`, None where they are not given. hourly_price: USD
     for an hour of the machine that trains and answers local models.
 
-    context: forbidden means that the knowledge may not travel in the prompt.
+    context: forbidden means that the knowledge may not go into the prompt.
     """
 
     calls_per_month: Annotated[int, NumberBounds(at_least=0, whole=True)] | None = None

@@ -107,8 +107,8 @@ def _id(row: RawRow) -> str | None:
 class SamplesByRow:
     """Of each row of train the samples that answer it, and how many make no pair.
 
-    held_out: for items of dev or test, or near copies of them. ambiguous: for a prompt that several train rows have. unknown: for
-    prompts that the task does not have. blank: without text.
+    held_out: for items of dev or test, or near copies of them. ambiguous: for a prompt that several training rows have.
+    unknown: for prompts that the task does not have. blank: without text.
     """
 
     of_train: tuple[tuple[Example, tuple[FileSample, ...]], ...]

@@ -209,7 +209,7 @@ def _because(reason: value.Reason) -> str:
             return "No gate was run: what else tuning changed was not measured."
         case KnowledgeOutpacesTraining():
             return (
-                f"{capital(outpaced(reason))}, and it may not travel in the prompt, so only weights can hold it: they will be out "
+                f"{capital(outpaced(reason))}, and it may not go into the prompt, so only weights can hold it: they will be out "
                 "of date until they are retrained. Retrain as often as it changes, or allow it in the prompt (`use.context`)."
             )
         case value.KeyIgnored(key, setting):
@@ -265,11 +265,11 @@ def _more_examples(reason: value.ExamplesForecast) -> str:
         enough = "so it is open whether more of the same kind are enough"
     replay = f" ({percent(reason.replay)} of them replay)" if reason.replay else ""
     return (
-        f"on rows that it had not seen yet the loss reached {found.loss:.2f} nats a token, after {counted(found.n, 'row')} of the "
-        f"first epoch{replay}. By that curve more examples would lower it {falls}. If wrong answers fell alike, "
+        f"on rows that it had not seen yet the loss reached {found.loss:.2f} nats per token, after {counted(found.n, 'row')} of "
+        f"the first epoch{replay}. By that curve more examples would lower it {falls}. If wrong answers fell in proportion, "
         f"{_TIMES[far.times]} as many would turn {percent(reason.score)} ({percent(least)} to {percent(most)}) "
         f"into {percent(low)} to {percent(high)}, against the bar of {percent(reason.bar)}, {enough}. "
-        "This is an approximation from one training, whose learning rate changed along the way."
+        "This is an approximation from one training run, whose learning rate changed along the way."
     )
 
 

@@ -25,7 +25,7 @@ def _lost(file: ConvertedFile | MixedFile) -> list[str]:
     """Pairs that no training takes, what rows lost, by the name that --drop gives it, and what there was none of."""
     several = {name: _DROPPED.get(name, (f"the column {name}",))[0] for name in file.dropped}
     none = [_DROPPED.get(name, ("", f"a column {name}"))[1] for name in file.unused]
-    equal = f"Pairs whose two answers are the same: {count(file.equal_answers)}. A training leaves them out."
+    equal = f"Pairs whose two answers are the same: {count(file.equal_answers)}. Training leaves them out."
     return [
         *([equal] if file.equal_answers else []),
         *(f"Dropped: {several[name]} in {counted(n, 'row')}." for name, n in file.dropped.items()),
@@ -112,7 +112,9 @@ class MixedFile:
             f"The mix ends at {count(self.rows)} of {counted(self.wanted, 'row')}, since {self.used_up} is used up. "
             "Add --repeat to take its rows again."
         )
-        ids = f"Rows with the id of an earlier row: {count(self.equal_ids)}. A task takes no id twice: add --drop id."
+        ids = (
+            f"Rows with the id of an earlier row: {count(self.equal_ids)}. A task refuses duplicate ids: add --drop id."
+        )
         return [
             f"{counted(self.rows, 'row')} in {self.path}, in the shape {self.to}.",
             *(source.line_of(self.rows) for source in self.sources),
@@ -152,7 +154,7 @@ class SamplesLeftOut:
         """What made no pair, and why; "" where everything did."""
         parts = (
             (self.held_out, "sample", "for items of dev or test"),
-            (self.ambiguous, "sample", "for a prompt that several train rows have"),
+            (self.ambiguous, "sample", "for a prompt that several training rows have"),
             (self.unknown, "sample", "for prompts that train does not have"),
             (self.blank, "sample", "without text"),
             (self.all_right, "prompt", "whose samples are all right"),
@@ -181,7 +183,7 @@ class SampledAnswers:
     @property
     def line(self) -> str:
         cost = "" if self.usd == 0 else f", {at_price(self.usd)}"
-        return f"{self.model} gave {self.n} answers to each of {counted(self.rows, 'train row')}{cost}."
+        return f"{self.model} gave {self.n} answers to each of {counted(self.rows, 'training row')}{cost}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +212,16 @@ class PairsForecast:
 
     def lines(self) -> list[str]:
         answers = f"{counted(self.asked + self.kept, 'answer')} of {self.model}"
-        rows = f"{self.n} to each of {counted(self.rows, 'train row')}"
+        rows = f"{self.n} to each of {counted(self.rows, 'training row')}"
         if not self.asked:
             return [f"Forecast: no call, since all are kept: {answers}, {rows}."]
-        tokens = f"about {count(self.tokens_in)} tokens of prompts and at most {count(self.tokens_out)} of answers without thoughts"
+        tokens = f"about {count(self.tokens_in)} tokens of prompts and at most {count(self.tokens_out)} of answers without thinking"
         limit, over = self.limit_usd, list[str]()
         if limit is not None and self.needed_usd is not None and self.needed_usd > limit:
             over = [f"The limit of {limit:g} USD may end it before that: raise it, or give fewer --rows or --n."]
         return [
-            f"Forecast: {answers}, {rows}; kept: {count(self.kept)}, to ask for: {count(self.asked)}.",
-            f"To ask for: {tokens}, {self._at_most()}.",
+            f"Forecast: {answers}, {rows}; kept: {count(self.kept)}, to sample: {count(self.asked)}.",
+            f"To sample: {tokens}, {self._at_most()}.",
             *over,
         ]
 
@@ -229,7 +231,7 @@ class PairsForecast:
 
     def _at_most(self) -> str:
         """What it costs and takes, as far as that is known."""
-        high = " if each answer is as long as allowed" if self.usd or self.seconds else ""
+        high = " if each answer has the maximum length" if self.usd or self.seconds else ""
         return f"{at_price(self.usd)}{in_time(self.seconds)}{high}"
 
 
@@ -266,7 +268,7 @@ class PairedFile:
         named = yaml_name(relative_name(self.path.absolute(), self.task_file.absolute().parent))
         return [
             *([] if self.sampled is None else [self.sampled.line]),
-            f"{counted(self.pairs, 'pair')} of {counted(self.prompts, 'train row')} in {self.path}.",
+            f"{counted(self.pairs, 'pair')} of {counted(self.prompts, 'training row')} in {self.path}.",
             f"Characters on average: {self.chosen_characters:,.0f} chosen, {self.rejected_characters:,.0f} rejected.",
             *longer,
             *self._form_warning(),

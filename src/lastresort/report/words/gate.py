@@ -143,12 +143,12 @@ def announced(subject: GateSubject, forecast: GateForecast, parts: Sequence[Suit
     )
     items = _about(forecast.expected_items // 2, forecast.items // 2)
     time = _range(forecast.expected_seconds, forecast.seconds)
-    return spaced(f"{_SUBJECTS[subject]} asks each model {items} items, in {time}. {each}.")
+    return spaced(f"{_SUBJECTS[subject]} uses {items} items per model, in {time}. {each}.")
 
 
 def too_few(name: str, items: int, needed: int) -> str:
     return (
-        f"{name} asks {count(items)} items at most, where its margin may take about {count(needed)}: the verdict may be HOLD "
+        f"{name} uses {count(items)} items at most, but its margin may take about {count(needed)}: the verdict may be HOLD "
         "for lack of items."
     )
 
@@ -262,18 +262,18 @@ def uninformative(why: WhyUninformative) -> str:
             return f"no item {_AMONG[why.among]} says anything about it"
         case LowScore():
             return (
-                f"the base scores {why.score:.1%} on the {why.n} items {_AMONG[why.among]} (at least {why.at_least:.1%}), and to "
-                f"have something to lose it would have to score {why.needed:.1%}, which is chance and twice the margin"
+                f"the base scores {why.score:.1%} on the {why.n} items {_AMONG[why.among]} (at least {why.at_least:.1%}), and "
+                f"would have to score {why.needed:.1%}, chance plus twice the margin, to have something to lose"
             )
         case LowInCondition(condition="general_requests"):
             return (
                 f"the base answers {why.score:.1%} of the {why.n} general requests of a pilot as it should (at least "
-                f"{why.at_least:.1%}), and to have something to lose it would have to answer {why.needed:.1%}"
+                f"{why.at_least:.1%}), and would have to answer {why.needed:.1%} to have something to lose"
             )
         case LowInCondition():
             return (
                 f"the base {_IS_RIGHT[why.condition]} on {why.score:.1%} of {why.n} items of a pilot (at least "
-                f"{why.at_least:.1%}), and to have something to lose it would have to be so on {why.needed:.1%}"
+                f"{why.at_least:.1%}), and would need {why.needed:.1%} to have something to lose"
             )
         case FewFamilies():
             return (
@@ -287,7 +287,7 @@ def uninformative(why: WhyUninformative) -> str:
                 f"which could hide a loss of more than {100 * why.margin:g} points"
             )
         case NoLocalWeights():
-            return "lm-eval asks only models whose weights are local, so the gate cannot run it"
+            return "lm-eval runs only models with local weights, so the gate cannot run it"
         case FewDocuments():
             return "it has too few documents for a pilot and a test"
         case Unusable():
@@ -311,7 +311,7 @@ def _after(found: TestedMeasure) -> str:
     if looked is None or not looked.ended_early:
         return ""
     if found.verdict == "UNDERPOWERED":
-        why = "going on would probably not have decided" if looked.given_up else "another measure had regressed"
+        why = "more items would probably not have decided" if looked.given_up else "another measure had regressed"
         return f" Stopped after {count(looked.items)} of {counted(looked.most, 'item')}, because {why}."
     return f" Decided after {count(looked.items)} of {counted(looked.most, 'item')}."
 

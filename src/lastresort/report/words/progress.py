@@ -63,29 +63,27 @@ def training_workers_line(trainings: int, needs: str, address: str, forecast_thr
     worker has fewer.
     """
     if not trainings:
-        return f"Ray ({address}): no room for a training yet; each needs {needs}."
-    found = f"Ray ({address}): up to {counted(trainings, 'training')} at once with {needs} each."
+        return f"Ray ({address}): no room for a training run yet; each needs {needs}."
+    found = f"Ray ({address}): up to {counted(trainings, 'training run')} at once with {needs} each."
     if forecast_threads is None:
         return found
-    return f"{found} Forecasts are of one process on {forecast_threads} CPUs; OMP_NUM_THREADS gives each worker more."
+    return f"{found} Forecasts assume one process on {forecast_threads} CPUs; OMP_NUM_THREADS gives each worker more."
 
 
 def trains_here_line(needs: str) -> str:
     """Said once, before anything is measured, where a local cluster has no room for a training."""
-    return (
-        f"--ray local: this machine has no room for a training at a worker, which needs {needs}. This process trains."
-    )
+    return f"--ray local: this machine has no room for a training run on a worker, which needs {needs}. This process trains."
 
 
 def laps_here_line(needs: str, address: str, machines: int = 1) -> str:
     """Said once per climb or study, where a cluster has no room for trainings at workers. machines: that a training takes."""
     if machines > 1:
         return (
-            f"Ray ({address}): no machine has room for a training at a worker, which needs {needs}. This process trains, with "
+            f"Ray ({address}): no machine has room for a training run on a worker, which needs {needs}. This process trains, with "
             f"the processes of a training on {machines} machines."
         )
     return (
-        f"Ray ({address}): there is no room for two trainings at workers, each of which needs {needs}. "
+        f"Ray ({address}): there is no room for two training runs on workers, each of which needs {needs}. "
         "This process trains."
     )
 
@@ -106,12 +104,14 @@ def of_training_ended(label: str, seconds: float) -> str:
 
 def unreadable_lap_line(lap: str, found: str) -> str:
     """lap: the name of its folder. found: why it cannot be read."""
-    return f"The record of a worker's training, laps/{lap}, is dropped: {found}. The training is done again from its checkpoint."
+    return (
+        f"The record of a worker's training, laps/{lap}, is dropped: {found}. It is trained again from its checkpoint."
+    )
 
 
 def of_trainings(number: int) -> str:
     """A stage of progress."""
-    return f"{counted(number, 'training')} at workers"
+    return f"{counted(number, 'training run')} on workers"
 
 
 _COUNTED = {"train": "step", "dev": "dev answer"}  # by split
@@ -345,12 +345,12 @@ def limit_line(
     if whole_s > left_s:
         return (
             f"{limit}. These rungs {together} together{with_others}, which is more: the climb may stop before its end. Raise the "
-            "limit; --resume then goes on."
+            "limit; --resume then continues."
         )
     if unknown:
         rungs = "The rungs with a forecast" if any(name in RUNGS for name in unknown) else "These rungs"
         names = listed(rung_in_prose(name) if name in RUNGS else name for name in unknown)
-        count_too = f"{names} {'counts' if len(unknown) == 1 else 'count'}, too"
+        count_too = f"{names} {'counts' if len(unknown) == 1 else 'count'} too"
         return f"{limit}. {rungs} {together} of it together{with_others}, and {count_too}."
     return f"{limit}, enough for these rungs, which {together} together{with_others}."
 

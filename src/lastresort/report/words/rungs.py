@@ -33,7 +33,7 @@ from lastresort.types import Selection
 GIB = 1024**3
 _FROM = {
     "given": "",
-    "given, without those that dev or test hold": " once those are left out that dev or test hold",
+    "given, without those that dev or test hold": " after those in dev or test are left out",
     "sampled": " made of the model's own samples",
 }
 
@@ -69,7 +69,7 @@ def clause(skip: value.Skip) -> str:
         case value.NoKnowledge():
             return "the task names no knowledge to retrieve from"
         case value.KnowledgeNotInPrompt():
-            return "the knowledge may not travel in the prompt (`use.context: forbidden`), so only weights can hold it"
+            return "the knowledge may not go into the prompt (`use.context: forbidden`), so only weights can hold it"
         case value.TooFewPrompts(n, least, to_pair):
             few = f"{n} training rows are too few prompts"
             if not to_pair:
@@ -86,7 +86,7 @@ def clause(skip: value.Skip) -> str:
         case value.OverTime(planned_s, hours_left):
             return (
                 f"its plan of {spaced(duration(planned_s))} exceeds the {spaced(duration(3600 * hours_left))} left of "
-                "`limits.hours`; raise it and go on with --resume"
+                "`limits.hours`; raise it and continue with --resume"
             )
         case value.OutOfReach():
             return _out_of_reach(skip)
@@ -246,7 +246,7 @@ def search_sentence(found: value.SearchFinding) -> str:
         case value.NotTried(candidate, why):
             return f"{candidate} could not be tried: {why}"
         case value.RefusedLater(candidate, n, why):
-            return f"{candidate} was dropped after {counted(n, 'dev item')}, as its model refused others: {why}"
+            return f"{candidate} was dropped after {counted(n, 'dev item')}, because its model refused others: {why}"
         case value.MoreShotsTried():
             return of_more_shots(found)
         case value.SmallReflector():
@@ -322,7 +322,7 @@ def _search_alone(found: value.SearchAlone) -> str:
         + f", MRR {search.mrr:.2f}"
         for search in found.searches
     )
-    return f"The search alone, on {found.searches[0].questions} dev questions whose passages are known: {scores}."
+    return f"The search by itself, on {found.searches[0].questions} dev questions whose passages are known: {scores}."
 
 
 def _on_rows(found: value.TrainedOnRows) -> str:
@@ -423,7 +423,7 @@ def of_training_cards(machine: Machine) -> str:
     if machine.training_cards == 1 or machine.parameters is None:
         return ""
     return (
-        f"A training on {machine.training_cards} cards is assumed, not measured, to be at most "
+        f"Training on {machine.training_cards} cards is assumed, not measured, to be at most "
         f"{machine.training_speedup:.3g} times as fast as on one."
     )
 

@@ -87,8 +87,8 @@ REFUSED_OR_DIED = (
     "(such as Ctrl-C)."
 )
 MAKES_ROWS = (
-    "Its rows are still to be made, or it was refused, failed or was killed. If the command that began it no longer runs, give it "
-    "again to resume the study."
+    "Its rows are still to be made, or it was refused, failed or was killed. If the command that started it is no longer running, "
+    "run it again to resume the study."
 )
 
 
@@ -100,7 +100,7 @@ def how_to_go_on(stopped: ClimbStopped | None, command: str | None, *, makes_row
         return MAKES_ROWS
     early = REFUSED_OR_DIED if stopped is None else end_line(stopped)
     first = "raise the limit and " if stopped is not None and stopped.by == "limit" else ""
-    again = "give the command that began it again" if command is None else f"run: {command}"
+    again = "run the command that started it again" if command is None else f"run: {command}"
     if workers and command is not None:
         again += " (it runs on this machine alone: add --ray, as before, for workers)"
     return f"{early} No process is running this study. To resume it, {first}{again}"
@@ -120,9 +120,9 @@ BETTER = {"score": "better", "format": "more often well-formed", "cost": "cheape
 WORSE = {"score": "worse", "format": "less often well-formed", "cost": "more expensive per call"}
 EACH_ALONE = "Each comparison holds at every size it covers; taken alone, one is wrong in at most 5% of studies."
 COSTS_SHOWN = (
-    "Costs per call are shown, not compared, since how long a token takes is measured only on a processor, and not of models "
-    "too large for that, or of a base in 4 bits: seconds are those of one pass over dev, and the same pass takes longer at one "
-    "time than at another."
+    "Costs per call are shown, not compared: the time of a token is measured only on a CPU, and not for models that are too large "
+    "for that or for a 4-bit base. The times shown are those of one pass over dev, and the same pass can take longer at another "
+    "time."
 )
 
 
@@ -143,9 +143,9 @@ def of_call_times(
     of_base = f"{read:g} to {most_read:g} (reading) and {write:g} to {most_write:g} times (writing) as long as one of its base"
     return (
         f"A call costs what its tokens take at {price(hour_usd)} an hour of a busy machine: {_milliseconds(model)}{other}, timed "
-        f"once for all ways. A beginning of {kept_from} tokens or more that all prompts share is read once, as by `lastresort "
+        f"once for all methods. A prefix of {kept_from} tokens or more that all prompts share is read once, as by `lastresort "
         f"serve`. A comparison of costs is stated only if it holds with these times off by a factor of up to {factor:g}, with a "
-        f"token of the adapter that takes {of_base}, and with beginnings kept or not, even those that only two calls share. "
+        f"token of the adapter that takes {of_base}, and with prefixes cached or not, even those that only two calls share. "
         "The costs shown are those of merged weights. Attention to long prompts is not counted."
     )
 
@@ -225,7 +225,7 @@ def of_optimised(found: ComparedInstruction, most: int) -> str:
     if found.rows < most:
         return (
             f"{start} {count(found.rows)} rows of train, SFT learned from {count(most)}, and a climb raced the instruction on dev: "
-            "one favours SFT, the other the prompt, so neither lead says which way is better."
+            "one favours SFT, the other the prompt, so neither lead says which method is better."
         )
     than = "more than" if found.rows > most else "as many as"
     return (
@@ -238,7 +238,7 @@ def _of_tested(crossings: Sequence[NamedCrossing], sizes: Sequence[int]) -> str:
     scores = [(way, one) for way, what, one in crossings if what == "score"]
     first_better = [one.high for _, one in scores if one.high is not None and one.kind in ("BEFORE", "WITHIN")]
     if len(first_better) == len(scores):
-        return f"SFT beats every other way {on_from(max(first_better), sizes)}."
+        return f"SFT beats every other method {on_from(max(first_better), sizes)}."
     unbeaten = [way for way, one in scores if one.high is None or one.kind == "FALLS"]
     worse = [way for way, one in scores if one.kind in ("BEYOND", "FALLS")]
     them = "any other way" if 1 < len(unbeaten) == len(scores) else listed(unbeaten, "or")
@@ -257,7 +257,7 @@ def answer_of_min_data(
         return f"{name} is not shown to beat the base prompt at any size, {least} to {most} examples."
     if not shown:
         start = f"{name} is not shown to beat the base prompt {on_from(sizes[-1], sizes)}"
-        return f"{start}. Taken alone, all trainings {also} beat it."
+        return f"{start}. Taken alone, all runs {also} beat it."
     start = f"{name} measurably beats the base prompt {on_from(shown[0], sizes)}"
     start += f" (taken alone, also {also})" if also else ""
     flagged = [size for size, own in signs if own]
@@ -378,7 +378,7 @@ def of_gate(mode: StudyGate) -> str:
     """What the gate of a study is."""
     return (
         f"{_GATES[mode]} It compares each adapter with the base, on the same items for all, and its target is dev: the bar, and "
-        "the base prompt. Each verdict has an error of its own, 5%, and none says which way is better. A study keeps no adapter. "
+        "the base prompt. Each verdict has its own error of 5%, and none says which method is better. A study keeps no adapter. "
         "To ship one, run `lastresort climb`, which tests and gates it: SFT then DPO with sft and preference in the ladder, ORPO "
         "without sft."
     )

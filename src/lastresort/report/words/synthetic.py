@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order of the filters
     "unreadable": "could not be read",
-    "length": "much longer or shorter than the train rows",
+    "length": "much longer or shorter than the training rows",
     "refusal": "a refusal",
     "answer": "not a possible answer of the task",
     "copy": "the same as another row",
@@ -191,8 +191,8 @@ def _cost(found: SynthForecast) -> str:
     checks = f" and {counted(found.answers, 'agreement check')}" if found.answers else ""
     calls = f"about {counted(found.requests, 'request')}{checks}"
     rows = f"{counted(found.n, 'row')} ({listed(found.kinds)}) with {found.teacher}"
-    high = " if each reply is as long as allowed" if found.usd or found.seconds else ""
-    high += ", without thoughts" if found.usd else ""
+    high = " if each reply has the maximum length" if found.usd or found.seconds else ""
+    high += ", without thinking" if found.usd else ""
     return f"{rows}: {calls}, {at_price(found.usd)}{in_time(found.seconds)}{high}"
 
 
@@ -276,7 +276,7 @@ def _diversity(found: Diversity) -> str:
 
 def _use(found: SyntheticRows) -> list[str]:
     named = found.sources.with_synthetic(found.path).written(ReadContext(found.task_file.parent))
-    assert isinstance(named, dict), "a file of synthetic rows is named beside that of train"
+    assert isinstance(named, dict), "a file of synthetic rows is named next to that of train"
     joined = ", ".join(f"{side}: {_yaml(files)}" for side, files in named.items())
     return [
         "",

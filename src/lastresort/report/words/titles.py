@@ -168,7 +168,7 @@ def of_sharing(trainings: Sequence[TrainingReached]) -> str:
     )
 
 
-TOOK = "the wall clock of the processes that worked on it, without the time that it lay stopped"
+TOOK = "the wall clock of the processes that worked on it, without the time that it was stopped"
 
 
 def ran_for_less(total: Cost, ran_s: float | None) -> bool:

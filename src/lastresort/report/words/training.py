@@ -93,9 +93,7 @@ def of_unread_task(task: str, fault: str) -> str:
 def held_out_line(said: str, *, leaks: bool, suffix: str | None) -> str:
     """said: by one of the above. suffix: of a file that would hold the train split alone; None where there is no such file."""
     instead = (
-        f" Train on the train split alone: the page (Train) writes it to a file of its own (…{suffix})."
-        if suffix
-        else ""
+        f" Train on the train split only: the page (Train) writes it to a separate file (…{suffix})." if suffix else ""
     )
     return f"{'warning: ' if leaks else ''}{said}{instead}"
 
@@ -116,7 +114,7 @@ def of_replay_export(rows: int, cut: int, *, held: bool) -> list[str]:
     last = "row is" if rows == 1 else f"{count(rows)} rows are"
     found = [f"The last {last} replay: general requests with the base model's own answers."]
     if held:
-        found.append("The climb held the replay rows to the base's distribution; the export trains on their words.")
+        found.append("The climb trained the replay rows on the base's distribution; the export trains on their text.")
     if cut:
         were, its = ("was", "its end token") if cut == 1 else ("were", "their end tokens")
         found.append(f"{counted(cut, 'replay answer')} {were} cut. The climb did not train {its}; the export does.")

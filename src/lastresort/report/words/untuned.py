@@ -42,7 +42,7 @@ MISSING_GEPA = (
 _NO_MORE: dict[value.ShotsEnd, str] = {
     "NOT_AHEAD": "the last was not ahead of the one before by more than one item",
     "LIKELY_MET": "the leader is then likely to meet the bar",
-    "FEW_ROWS": "train has too few rows for more",
+    "FEW_ROWS": "there are too few training rows for more",
     "NO_ROOM": "more could not be tried",
     "MOST": "more are never tried",
 }
@@ -56,7 +56,7 @@ def of_more_shots(found: value.MoreShotsTried) -> str:
 def of_small_reflector(found: value.SmallReflector) -> str:
     """That it may find nothing better, as a sentence."""
     return (
-        f"{found.model} reflects with {found.parameters / 1e9:.2g} billion weights, where about "
+        f"{found.model} reflects with {found.parameters / 1e9:.2g} billion weights, but about "
         f"{math.ceil(found.advised / 1e9)} are advised; it may find nothing better."
     )
 

@@ -303,7 +303,7 @@ def shared_source(found: RowsShareSource) -> str:
         )
     return (
         f"{rows} share {shared}. They are counted as independent, since nothing says that they belong together. If they do, the "
-        f"verdict is surer than it should be, and training may have seen what the test asks about. {how}"
+        f"verdict is more confident than it should be, and training may have seen what the test asks about. {how}"
     )
 
 

@@ -17,11 +17,11 @@ TITLES: dict[CauseName, str] = {
     "SYSTEM_PROMPT": "the prompt does not reach the model whole",
     "DOUBLED_START": "a second begin-of-text token",
     "TEMPLATE": "another chat template",
-    "SETTINGS": "generation settings of the server's own",
+    "SETTINGS": "the server's own generation settings",
     "FORM": "the form of the answer is not enforced",
     "ENDED_EARLY": "answers end early",
     "ADAPTER": "the tuned weights are not applied",
-    "PRECISION": "other rounding, by the precision, a quantisation or, in 16 bits, the batch",
+    "PRECISION": "different rounding, from the precision, a quantisation or, in 16 bits, the batch",
 }
 REMEDIES: dict[CauseName, str] = {
     "SYSTEM_PROMPT": "Send the system prompt, and serve the model with its own chat template, which keeps system turns.",
@@ -48,12 +48,12 @@ def plan(n: int, recorded: int, margin: float, *, power: float, units: int, unit
     aim += ", if the server answers as measured"
     once = " A group counts once." if unit == "group" else ""
     if units >= needed:
-        return f"Asks {asked}: enough {aim}.{once}"
+        return f"Sends {asked}: enough {aim}.{once}"
     planned = f"The plan {aim}, is {counted(needed, unit)}."
     if units >= least:
-        return f"Asks {asked}. {planned} With fewer the result may stay open.{once}"
+        return f"Sends {asked}. {planned} With fewer the result may stay open.{once}"
     only_worse = f"Fewer than {count(least)} can show that the server is worse, but never that it is not."
-    return f"Asks {asked}. {planned} {only_worse}{once}"
+    return f"Sends {asked}. {planned} {only_worse}{once}"
 
 
 def answer(
@@ -119,9 +119,9 @@ def reasons(
     if needed <= available and sent == available:
         found.append(f"{would}: verify again once the server answers all {count(available)}.")
     elif needed <= available:
-        found.append(f"{would}. The run recorded {count(available)}: ask more with --n.")
+        found.append(f"{would}. The run recorded {count(available)}: send more with --n.")
     elif sent < available and least <= available:
-        found.append(f"{would}. The run recorded {count(available)}, which may be enough: ask all of them with --n.")
+        found.append(f"{would}. The run recorded {count(available)}, which may be enough: send all of them with --n.")
     else:
         found.append(
             f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are "
@@ -175,7 +175,7 @@ def too_few_reason(differing: int, n: int) -> str:
 
 def no_fault(precision: str) -> str:
     """The measured model answers as the server does."""
-    here = "The measured model answers so on this machine, too, so there is nothing to change at the server."
+    here = "The measured model gives these answers on this machine too, so there is nothing to change at the server."
     return f"{here} {_by_batch(precision)}" if precision in IN_16_BITS else here
 
 
@@ -185,7 +185,7 @@ def of_rounding(precision: str) -> str:
         return REMEDIES["PRECISION"]
     return (
         f"{_by_batch(precision)} If the server computes in {precision}, quantises nothing and does not sample, there is nothing to "
-        "change. Otherwise serve so, or climb and gate the quantised model itself."
+        "change. Otherwise serve in that way, or climb and gate the quantised model itself."
     )
 
 
@@ -207,7 +207,7 @@ def left_out_note(differing: int, n: int) -> str:
 def counts_note(offsets: list[int], n: int) -> str:
     """offsets: how the server's counts of prompt tokens differ from the measured ones. n: answers of the same text."""
     return sentence(
-        f"{longer(offsets)}, in {count(len(offsets))} of {counted(n, 'answer')} of the same text: it counts otherwise, or its "
+        f"{longer(offsets)}, in {count(len(offsets))} of {counted(n, 'answer')} of the same text: it counts differently, or its "
         "prompts differ and these answers do not show it"
     )
 
@@ -286,7 +286,7 @@ TRIED_COUNTS = "its counts of prompt tokens"
 TRIED_SECOND_START = "the measured weights with one more begin-of-text token, and counts of prompt tokens"
 TRIED_TEMPLATE = "the template nearest in its tokens with the measured weights, and counts of prompt tokens"
 TRIED_FORM = "the form of its answers"
-TRIED_ODD_SCHEMA = "an odd schema, and requests without response_format"
+TRIED_ODD_SCHEMA = "an unusual schema, and requests without response_format"
 TRIED_OWN_SCHEMA = "the measured weights with the schema of the request"
 TRIED_ENDS = "the ends of its answers"
 TRIED_LONGER = "the ends of its answers, and a higher limit of tokens"
@@ -348,7 +348,7 @@ def and_same_texts(seen: str, other: int, n: int) -> str:
 
 def by_chance(seen: str, chance: float) -> str:
     """An experiment that looks as if it explained the differences, and that chance can pass, too."""
-    return f"{seen}; chance gives as much in {percent(chance)} of cases, too often to tell"
+    return f"{seen}; chance does as well in {percent(chance)} of cases, too often to tell"
 
 
 def of_seeds(varying: int, n: int, temperature: float) -> str:
@@ -397,11 +397,11 @@ def of_odd_schema(kept: int, asked: int, invalid: int, same: int, n: int) -> str
     """kept: answers to the schema. same: those without response_format."""
     lack = f"{of_tried(invalid, n)} {'lacks' if invalid == 1 else 'lack'} the form"
     free = f"{of_tried(same, n)} {_are(same)} the same without response_format"
-    return f"{kept} of {counted(asked, 'answer')} kept to an odd schema; {lack}, and {free}"
+    return f"{kept} of {counted(asked, 'answer')} kept to an unusual schema; {lack}, and {free}"
 
 
 def of_wrapped_choice(same: int, n: int) -> str:
-    return reproduced(same, n, "where the choice travels inside an object, as response_format has it")
+    return reproduced(same, n, "where the choice is sent inside an object, as response_format has it")
 
 
 def of_ends(short: int, n: int, cut: int) -> str:

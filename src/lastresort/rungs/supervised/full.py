@@ -256,7 +256,7 @@ def pretraining_reason(task: Task, lacking: int | None) -> str | None:
     if task.knowledge is None:
         return None
     if task.use.context == "forbidden":
-        return "it may not travel in the prompt"
+        return "it may not go into the prompt"
     if lacking is None:
         return "no retrieval has shown that knowledge is not what is missing"
     if not lacking:

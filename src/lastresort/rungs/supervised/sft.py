@@ -1,6 +1,6 @@
 """Supervised fine-tuning with LoRA or QLoRA: learning rates raced on dev, then checkpoints, then one system.
 
-Knowledge that changes more often than a model is trained again stays outside of weights. Where it may not travel in the prompt
+Knowledge that changes more often than a model is trained again stays outside of weights. Where it may not go into the prompt
 there is no other place for it: then weights are not refused, and the decision warns.
 """
 
