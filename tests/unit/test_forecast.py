@@ -283,10 +283,10 @@ def test_a_dry_run_calls_no_time_limit_enough_where_the_time_of_a_rung_or_of_the
 
     unknown = replace(prompting.forecast, seconds=None)
     assert ", enough for these rungs, which " in said()
-    assert said(judge=unknown).endswith("together, and the judge counts, too.")
+    assert said(judge=unknown).endswith("together, and the judge counts too.")
     assert "; with the judge about " in said(judge=replace(unknown, seconds=9.0))
     rungs = (prompting.model_copy(update={"forecast": unknown}), sft)
-    assert said(rungs=rungs).endswith("together, and prompting counts, too.")
+    assert said(rungs=rungs).endswith("together, and prompting counts too.")
 
 
 def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_one(
@@ -349,7 +349,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     monkeypatch.setattr("lastresort.climb.budget.forecast_of_judge", lambda *_: Forecast(0, 0, 0, None, 0.0))
     bench.hours_left = lambda: 9.0
     say_forecast(bench, prepared, bench.task.ladder, gated=True)
-    assert progress.said[4].endswith("together, and the judge, full fine-tuning and a gate count, too.")
+    assert progress.said[4].endswith("together, and the judge, full fine-tuning and a gate count too.")
     del progress.said[3:]
     forecasts |= {name: replace(forecasts[name], seconds=None) for name in ("sft", "preference")}
     say_forecast(bench, prepared, bench.task.ladder, gated=True)
