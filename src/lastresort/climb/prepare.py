@@ -29,6 +29,7 @@ from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.document import read_document, with_overrides
+from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
 from lastresort.spec.task import Task
 from lastresort.spec.values import nearest_column
 from lastresort.systems.compose import compose
@@ -135,7 +136,11 @@ def ignored_keys(task: Task) -> list[KeyIgnored | ReplayKeyIgnored]:
     ignored: list[KeyIgnored | ReplayKeyIgnored] = []
     if task.limits.gpu != "auto":
         ignored.append(KeyIgnored("limits.gpu", str(task.limits.gpu)))
-    sections = {"sft": task.sft, "preference": task.preference, "full": task.full}
+    sections: dict[str, SftSettings | PreferenceSettings | FullSettings] = {
+        "sft": task.sft,
+        "preference": task.preference,
+        "full": task.full,
+    }
     for rung, section in sections.items():
         usual = type(section)()
         for key in ("replay_loss", "replay_weight", "replay_prompts"):
