@@ -16,24 +16,26 @@ from pathlib import Path
 
 import pytest
 
-from climb_support import scripted_task
-from lastresort.app.runtime import GRACE_S, JOB_FOLDER, JOB_PID, LAST_S
+from climb_support import calls, scripted_task
+from gate_support import gated_task
+from lastresort.app.runtime import INTERRUPTED_S, JOB_FOLDER, JOB_PID
 from processes_support import Program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 LONGEST_S = 120
-TOO_LONG_S = GRACE_S + LAST_S + 0.5  # for what is not allowed to take longer
+TOO_LONG_S = INTERRUPTED_S + 0.5  # for what is interrupted
+SOON_S = 2  # for what is asked to stop, where a test waits for the end of it
 ENDED = (130, -signal.SIGKILL)  # by itself, and by the process that watches it
 LAST_WORDS = "Interrupted. Finished work is kept; resume with --resume."
 PROGRAM = """
 import ctypes, os, re, signal, sys, threading, time
+from lastresort.app.runtime import stop_on_sigterm
 from lastresort.cli import main
-from lastresort.cli.border import stoppable
 sys.argv = ["lastresort", "climb"]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit one that is ignored
 
 def app(**options):
-    with stoppable():
+    with stop_on_sigterm({within_s}):
         open("on", "w").close()
 {body}
 
@@ -69,9 +71,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def program(folder: Path, body: str) -> list[str]:
+def program(folder: Path, body: str, within_s: int | None = SOON_S) -> list[str]:
     lines = "".join(f"        {line}\n" for line in body.splitlines())
-    (folder / "program.py").write_text(PROGRAM.format(body=lines))
+    (folder / "program.py").write_text(
+        PROGRAM.format(body=lines, within_s="" if within_s is None else f"within_s={within_s}")
+    )
     return ["program.py"]
 
 
@@ -156,7 +160,7 @@ def test_a_full_disk_below_its_log_does_not_keep_a_job(tmp_path: Path) -> None:
         until((tmp_path / "on").exists)
         process.terminate()
         until(lambda: process.poll() is not None or not own.exists())
-        assert process.wait(LAST_S) in ENDED  # and only then its folder goes
+        assert process.wait(INTERRUPTED_S) in ENDED  # and only then its folder goes
         until(lambda: not own.exists())
     finally:
         process.kill()
@@ -189,7 +193,7 @@ FOREIGN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
-def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path) -> None:
+def test_two_signals_end_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path) -> None:
     python = {"function": "metrics.py:score", "time_s": 10_000}
     scripted_task(tmp_path, quality=[{"right": 1.0}], task={"score": {"python": python}, "ladder": ["prompting"]})
     body = FOREIGN[name].format(marker=str(tmp_path))
@@ -203,26 +207,61 @@ def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path
     words = ["climb", "task.yaml", "--gate", "none"]
     process = Program(*words, cwd=tmp_path)
     until(lambda: (tmp_path / "on").exists() or process.poll() is not None)
-    process.send_signal(signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
     assert process.wait(LONGEST_S) in ENDED
     until(lambda: processes_of(tmp_path) == [])
     (tmp_path / "calm").touch()
     assert Program(*words, "--resume", cwd=tmp_path).wait(LONGEST_S) == 0
 
 
-def test_a_signal_leaves_a_command_less_than_the_5_seconds_that_are_promised() -> None:
+def test_an_interruption_leaves_a_command_less_than_the_5_seconds_that_are_promised() -> None:
     """The time that it takes is measured by hand."""
-    assert GRACE_S + LAST_S < 5
+    assert INTERRUPTED_S < 5
 
 
 @pytest.mark.slow
-def test_a_command_that_needs_longer_to_end_gets_it(tmp_path: Path) -> None:
-    body = (
-        "from lastresort.app.runtime import take_longer_to_end\ntake_longer_to_end(60)\nopen('longer', 'w').close()\n"
-        f"time.sleep({TOO_LONG_S})\nopen('whole', 'w').close()"
-    )
-    process = started(tmp_path, program(tmp_path, body))
-    until((tmp_path / "longer").exists)
+def test_what_is_under_way_when_a_signal_asks_to_stop_ends_first(tmp_path: Path) -> None:
+    body = f"open('batch', 'w').close()\ntime.sleep({TOO_LONG_S})\nopen('whole', 'w').close()"
+    process = started(tmp_path, program(tmp_path, body, within_s=None))
+    until((tmp_path / "batch").exists)
     process.terminate()
     assert process.wait(LONGEST_S) == 0
     assert (tmp_path / "whole").exists()
+    [told] = (tmp_path / "told").read_text().splitlines()
+    assert told == "Stopping: finishing what is under way, for at most 118 s. A second signal interrupts it."
+
+
+SLOW_GATE = f"""
+import time
+from pathlib import Path
+from gate_support import SUITES
+from lastresort.cli.main import run
+from lastresort.gate import suite_table
+from lastresort.models.scripted import ScriptedModel
+
+def generate(self, *arguments, answered=ScriptedModel.generate, **options):
+    if Path("calls.jsonl").exists() and not Path("calm").exists():
+        Path("on").touch()
+        time.sleep({TOO_LONG_S})
+    return answered(self, *arguments, **options)
+
+suite_table.SUITES, ScriptedModel.generate = SUITES, generate
+run()
+"""
+
+
+@pytest.mark.slow
+def test_a_gate_whose_batch_takes_long_stops_after_it_and_asks_nothing_twice(tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    words = ["gate", "task.yaml", "--tuned", "scripted:tuned.json", "--base", "scripted:script.json", "--quick"]
+    process = Program(*words, cwd=tmp_path, code=SLOW_GATE)
+    until(lambda: (tmp_path / "on").exists() or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    (tmp_path / "calm").touch()
+    assert process.wait(LONGEST_S) == 4
+    assert "Stopped: a signal asked to stop. Give the same command again" in process.communicate()[1]
+    assert Program(*words, cwd=tmp_path, code=SLOW_GATE).wait(LONGEST_S) == 0
+    for side in ("calls.jsonl", "calls of tuned.jsonl"):
+        asked = [call["key"] for call in calls(tmp_path, side)]
+        assert len(asked) == len(set(asked)), side

@@ -27,7 +27,6 @@ from lastresort.climb.trainings import (
     ALIVE_EVERY_S,
     INTERRUPTED_S,
     LAST_S,
-    SIGNAL_S,
     TrainedAhead,
     WorkerNotes,
     _UnderWay,
@@ -794,9 +793,9 @@ def fails(error: BaseException) -> Callable[..., None]:
     return failing
 
 
-@pytest.mark.parametrize(("by_signal", "within_s"), [(True, SIGNAL_S), (False, LAST_S)])
+@pytest.mark.parametrize("by_signal", [True, False])
 def test_a_stop_is_what_is_said_and_workers_end_whatever_fails_meanwhile(
-    by_signal: bool, within_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_signal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk for the file that tells them, and a worker that is refused while the trainings save."""
     model, workers, stop, given = scripted(tmp_path), WorkersHere(room=lambda: 3), StopSignal(), list[float]()
@@ -817,13 +816,13 @@ def test_a_stop_is_what_is_said_and_workers_end_whatever_fails_meanwhile(
     with pytest.raises(StopRequestedError):
         ahead.next()
     ahead.end(LAST_S)
-    assert given == [within_s]
+    assert given == [LAST_S]
     assert workers._workers == {}
     between = ahead_of(WorkersHere(room=lambda: 3), jobs, FirstOf((NEVER,)), fails(OSError(28, "full")))
     between.next()
     between._stop = FirstOf((stop, file))
     between.end(LAST_S)
-    assert given == [within_s] * 2, "also between two trainings"
+    assert given == [LAST_S] * 2, "also between two trainings"
 
 
 @pytest.mark.parametrize(
@@ -845,7 +844,7 @@ def test_trainings_under_way_have_time_to_save_unless_nobody_answers(
     workers = study_workers(WorkersHere(), WorkersHere())
     with pytest.raises(type(error)), trained_by(workers, shared, (), lambda: 0.0):
         raise error
-    assert given == [within_s]
+    assert given == [LAST_S]
 
 
 def test_a_disk_that_refuses_the_folder_of_a_cell_says_so(tmp_path: Path) -> None:

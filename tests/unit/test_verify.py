@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +14,7 @@ import pytest
 from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
 from lastresort.errors import InfrastructureError, InputError, StopRequestedError
 from lastresort.models.api.replies import Reply
+from lastresort.models.cached import MemoryCache
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Prompt
 from lastresort.records.measurement import ItemScore
@@ -23,7 +24,7 @@ from lastresort.stop import NEVER, StopRequest
 from lastresort.systems.running import load_winner, open_answerer
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Answer, Decoding, Example, Grammar, SilentProgress
-from lastresort.verify.asking import ServedAnswer
+from lastresort.verify.asking import FIRST, AnswersUntilDone, Experiments, ServedAnswer
 from lastresort.verify.causes import Case, tested
 from lastresort.verify.causes.case import Measured, cause_tested
 from lastresort.verify.causes.settings import beyond_rounding
@@ -42,7 +43,7 @@ from lastresort.verify.outcome import (
 from lastresort.verify.server import connect
 from lastresort.verify.verify import _Verification, how_many, the_winner, to_explain, verify
 from models_support import save_adapter
-from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
+from verify_support import PATIENCE, Fault, Spoiled, explaining, server_of, serving, verified, won_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -173,7 +174,12 @@ def test_settings_that_clients_leave_out_are_tried_one_request_at_a_time(run: Pa
     answers = [ServedAnswer(example, item, Answer("a", 1, 1, "stop"), 1.0) for example, item in _examples(run)]
     verification = _Verification(finished, finished.winner, (), server, nothing, nothing, SilentProgress(), NEVER)
     for rounding.busy in (False, True):
-        assert verification._left_out(open_answerer(finished.winner.system, run / "winner"), answers) == []
+        assert (
+            verification._left_out(
+                open_answerer(finished.winner.system, run / "winner"), answers, _experiments(rounding)
+            )
+            == []
+        )
 
 
 def test_the_order_of_the_two_kinds_is_drawn_for_each_prompt_that_clients_may_leave_them_out_of(run: Path) -> None:
@@ -194,7 +200,9 @@ def test_the_order_of_the_two_kinds_is_drawn_for_each_prompt_that_clients_may_le
     nothing: Any = None
     answers = [ServedAnswer(example, item, Answer("a", 1, 1, "stop"), 1.0) for example, item in _examples(run)]
     verification = _Verification(finished, finished.winner, (), server, nothing, nothing, SilentProgress(), NEVER)
-    assert verification._left_out(open_answerer(finished.winner.system, run / "winner"), answers)
+    assert verification._left_out(
+        open_answerer(finished.winner.system, run / "winner"), answers, _experiments(server.model)
+    )
     assert len({tuple(kinds[at : at + 6]) for at in range(8, len(kinds), 6)}) > 1, "after one of each kind of 4 prompts"
 
 
@@ -285,6 +293,47 @@ def test_of_a_winner_that_samples_no_model_is_opened(run: Path, monkeypatch: pyt
     assert [one.cause for one in found.causes if one.explains is not None] == ["SETTINGS"]
 
 
+@dataclass
+class StopsAfter:
+    """A stop once a server has got so many requests."""
+
+    server: Spoiled
+    most: int
+
+    def requested(self) -> StopRequest | None:
+        return StopRequest("signal", "a signal asked to stop") if len(self.server.requests) >= self.most else None
+
+
+def test_a_verification_that_stopped_among_its_causes_asks_nothing_twice(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within the first experiment, and within a later one. But for the three by which the server is recognised."""
+    opened: list[str] = []
+    compute = Measured.answers
+
+    def computed(self: Measured, *arguments: Any, **options: Any) -> list[str]:
+        opened.append("answers")
+        return compute(self, *arguments, **options)
+
+    monkeypatch.setattr(Measured, "answers", computed)
+    whole = server_of(run, "no system")
+    expected = verified(run, whole, n=12)
+    computed_once, sent = len(opened), len(whole.requests)
+    opened.clear()
+    stopped = server_of(run, "no system")
+    with serving(stopped) as url:
+        for most in (sent // 2, sent + FIRST - 9):
+            with pytest.raises(StopRequestedError):
+                verify(run, url, n=12, patience=PATIENCE, stop=StopsAfter(stopped, most))
+        found = verify(run, url, n=12, patience=PATIENCE)
+    assert found.causes == expected.causes
+    assert len(stopped.requests) == sent + 2 * FIRST
+    assert len(opened) == computed_once
+    again = server_of(run, "no system")
+    assert verified(run, again, n=12).causes == expected.causes
+    assert len(again.requests) == sent, "the next one asks everything again"
+
+
 class CountedRequests:
     """A server of which each answer is another, and a stop that is requested after so many requests."""
 
@@ -307,7 +356,7 @@ def test_requests_that_are_sent_one_by_one_heed_a_stop(most: int, run: Path) -> 
     differing = (ServedAnswer(example, item, Answer("other", 1, 1, "stop"), 0.0),) * 8
     api: Any = CountedRequests(most)
     sender: Any = SimpleNamespace(system=system, prompt=lambda turns: turns)
-    case = Case(system, "prompt", differing, sender, sender, api, "elsewhere", stop=api)
+    case = Case(system, "prompt", differing, sender, sender, _experiments(api), "elsewhere", stop=api)
     with pytest.raises(StopRequestedError, match="a signal asked to stop"):
         list(tested(case, SilentProgress()))
     assert api.sent == most
@@ -450,11 +499,20 @@ def test_tuned_weights_that_are_not_applied(run: Path, tmp_path: Path) -> None:
         for n, causes in ((8, ["ADAPTER"]), (6, [])):
             local = Measured(system, opened.model)
             found = list(
-                tested(Case(system, "prompt", differing[:n], sender, sender, server.model, local), SilentProgress())
+                tested(
+                    Case(system, "prompt", differing[:n], sender, sender, _experiments(server.model), local),
+                    SilentProgress(),
+                )
             )
             assert [one.cause for one in found if one.explains] == causes
         server.model.close()
     assert "ADAPTER" in [one.cause for one in found if one.undecided], "chance gives 6 of 6 in 1.6% of cases"
+
+
+def _experiments(model: Any) -> Experiments:
+    cache: Any = MemoryCache({})
+    cache.forget_many = cache.drop_many
+    return Experiments(model, AnswersUntilDone(cache, ""))
 
 
 def _examples(run: Path, n: int = 6) -> list[tuple[Example, ItemScore]]:
@@ -595,6 +653,9 @@ def test_the_last_reason_says_how_to_decide_it() -> None:
     assert last(120).startswith("The run recorded only 120 items, so it cannot show here"), "fewer than 149 never can"
     assert last(200, needed=300) == (
         "About 300 items would decide. The run recorded 200, which may be enough: send all of them with --n."
+    )
+    assert last(300, needed=15_503) == (
+        "No number of the 300 recorded items is likely to decide: that takes about 15,503."
     )
     assert last(500) == "About 149 items would decide. The run recorded 500: send more with --n."
     assert last(200, sent=200, units=197, needed=300).startswith("The run recorded only 200 items"), "3 did not arrive"

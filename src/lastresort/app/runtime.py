@@ -6,6 +6,7 @@ Nothing acts at import.
 from __future__ import annotations
 
 import io
+import math
 import os
 import select
 import shutil
@@ -68,11 +69,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@contextmanager
-def stop_on_sigterm(*others: signal.Signals) -> Iterator[Stop]:
-    """Inside, SIGTERM asks to stop, so that a training first writes a checkpoint. A second SIGTERM ends the process at once.
+ASKED_S = 120  # from a signal that asks to stop: for a batch, or a step and its checkpoint, and for the end
+_AFTER_S = 15  # from the end of the work that could stop: for what comes after it, such as the end of a cluster
+INTERRUPTED_S = 4.5  # to end once interrupted: with a margin below the 5 s of a signal
+_QUIET_S = 2.0  # an end that comes sooner needs no word
+_TIME = 128  # a byte from here on is no signal (there are 64): the next one says how many seconds a signal leaves
+_LEAVES = 0  # no signal either: all is said, and only the system's part of the end is to come
 
-    others: signals that do the same. Nobody asks outside of the main thread, where Python allows no handler.
+
+@contextmanager
+def stop_on_sigterm(*others: signal.Signals, within_s: int = ASKED_S) -> Iterator[Stop]:
+    """Inside, SIGTERM asks to stop, so that a batch or a training step ends first. A second SIGTERM ends the process at once.
+
+    others: signals that do the same. within_s: how long the process then has where it is watched, at most 255 s. Nobody asks
+    outside of the main thread, where Python allows no handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield NEVER
@@ -84,46 +94,35 @@ def stop_on_sigterm(*others: signal.Signals) -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.request()
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGTERM, *others)}
+    numbers = (signal.SIGTERM, *others)
+    _tell_watcher(*(byte for number in numbers for byte in (_TIME | number, within_s)))
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _tell_watcher(*(byte for number in numbers for byte in (_TIME | number, 0)))
 
 
-GRACE_S, LAST_S = 2.5, 1.0  # to stop by itself, and then to be interrupted: with a margin below the 5 s of a signal
-_LONGER = 128  # a byte from here on is no signal but the seconds to stop in: there are 64 signals
-LONGEST_GRACE_S = 255 - _LONGER
-_LEAVES = 0  # no signal either: all is said, and only the system's part of the end is to come
-
-
-def take_longer_to_end(seconds: int) -> None:
-    """From here on a signal leaves this process so many seconds to stop by itself, where it is watched. At most LONGEST_GRACE_S.
-
-    Does nothing outside of the main thread, which alone knows where the watcher listens.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    _tell_watcher(_LONGER + min(seconds, LONGEST_GRACE_S))
-
-
-def _tell_watcher(byte: int) -> None:
+def _tell_watcher(*message: int) -> None:
     wake = signal.set_wakeup_fd(-1)
     if wake >= 0:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        os.write(wake, bytes([byte]))
+        with suppress(OSError):  # a watcher that has gone
+            os.write(wake, bytes(message))
 
 
-def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
-    """From here on SIGTERM and SIGINT end this process within seconds, whatever it is doing.
+def end_soon_after_a_signal(last_words: Callable[[], str], stopping: Callable[[int], str]) -> None:
+    """From here on SIGTERM and SIGINT end this process within seconds, whatever it is doing. A signal that asks to stop
+    (`stop_on_sigterm`) leaves it the time that was given there, up to the next signal.
 
     What is written is written whole or not at all, so ending anywhere loses nothing that is finished. The folder of a job goes
     when it has ended, however that was.
 
     Python's own handlers wait for C code to return, and threads for it to let go of the interpreter. So a process of its own
-    watches, which the system tells of each signal. last_words: what to say where this one does not end by itself. Call it before
-    there are threads. Does nothing where the system cannot fork.
+    watches, which the system tells of each signal. last_words: what to say where this one does not end by itself. stopping: what
+    to say while it has so many seconds left. Call it before there are threads. Does nothing where the system cannot fork.
     """
     if not hasattr(os, "fork"):
         return
@@ -135,7 +134,7 @@ def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
             signal.signal(number, signal.SIG_IGN)
         with suppress(OSError):
             with suppress(EOFError, ProcessLookupError):  # it has ended
-                _end_after_signal(arrived, watched, last_words)
+                _end_after_signal(arrived, watched, last_words, stopping)
             _remove_job_folder(watched)
         os._exit(0)
     os.close(arrived)
@@ -149,25 +148,49 @@ def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
-def _end_after_signal(arrived: int, watched: int, last_words: Callable[[], str]) -> None:
-    grace_s = GRACE_S
-    while (first := _next_signal(arrived)) >= _LONGER:
-        grace_s = first - _LONGER
-    more = False
-    with suppress(TimeoutError):
-        more = _next_signal(arrived, grace_s) > 0
-    if first == signal.SIGTERM and not more:
+def _end_after_signal(
+    arrived: int, watched: int, last_words: Callable[[], str], stopping: Callable[[int], str]
+) -> None:
+    seconds_of: dict[int, int] = {}
+    number, seconds = _next_message(arrived)
+    while seconds is not None:
+        seconds_of[number] = seconds
+        number, seconds = _next_message(arrived)
+    if (asked_s := seconds_of.get(number, 0)) and not _hurried(arrived, number, asked_s, stopping):
         os.kill(watched, signal.SIGTERM)  # which interrupts what did not stop when it was asked to
-    end = time.monotonic() + LAST_S
+    end = time.monotonic() + INTERRUPTED_S
     with suppress(TimeoutError):
         while True:
-            _next_signal(arrived, end - time.monotonic())
-    with suppress(OSError):  # a disk that is full, a pipe that is closed
-        if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
-            os.write(2, f"{last_words()}\n".encode())
+            _next_message(arrived, end)
+    _say(last_words())
     os.kill(watched, signal.SIGKILL)
     while os.read(arrived, 64):  # until it has let go of its files
         pass
+
+
+def _hurried(arrived: int, asked_by: int, within_s: int, stopping: Callable[[int], str]) -> bool:
+    """Whether another signal came before the time was over. It is soon over where the work that could stop has ended."""
+    now = time.monotonic()
+    speak, end = now + _QUIET_S, now + within_s
+    while True:
+        try:
+            number, seconds = _next_message(arrived, min(speak, end))
+        except TimeoutError:
+            if end <= speak:
+                return False
+            _say(stopping(round(end - speak)))
+            speak = math.inf
+            continue
+        if seconds is None:
+            return True
+        if number == asked_by:
+            speak, end = math.inf, min(end, time.monotonic() + (seconds or _AFTER_S))
+
+
+def _say(words: str) -> None:
+    with suppress(OSError):  # a disk that is full, a pipe that is closed
+        if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
+            os.write(2, f"{words}\n".encode())
 
 
 def _remove_job_folder(process: int) -> None:
@@ -178,12 +201,12 @@ def _remove_job_folder(process: int) -> None:
             shutil.rmtree(own, ignore_errors=True)
 
 
-def _next_signal(arrived: int, within_s: float | None = None) -> int:
-    """Its number, or _LONGER and more. Raises TimeoutError if none arrived, EOFError once the process has ended.
+def _next_message(arrived: int, end: float | None = None) -> tuple[int, int | None]:
+    """(a signal, None), or (a signal, how many seconds it leaves). Raises TimeoutError at the end, EOFError once the process has
+    ended.
 
     One that has said its last words needs no others, and may take seconds to give back its memory.
     """
-    end = None if within_s is None else time.monotonic() + within_s
     while select.select([arrived], [], [], None if end is None else max(0.0, end - time.monotonic()))[0]:
         if not (read := os.read(arrived, 1)):
             raise EOFError
@@ -191,8 +214,10 @@ def _next_signal(arrived: int, within_s: float | None = None) -> int:
             while os.read(arrived, 64):
                 pass
             raise EOFError
-        if read[0] in (signal.SIGTERM, signal.SIGINT) or read[0] >= _LONGER:
-            return read[0]
+        if read[0] >= _TIME:
+            return read[0] - _TIME, os.read(arrived, 1)[0]
+        if read[0] in (signal.SIGTERM, signal.SIGINT):
+            return read[0], None
     raise TimeoutError
 
 
@@ -201,8 +226,7 @@ def leave_at_once(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    with suppress(OSError):  # a watcher that has gone
-        _tell_watcher(_LEAVES)
+    _tell_watcher(_LEAVES)
     os._exit(code)
 
 

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lastresort.app.runtime import SETTINGS, take_longer_to_end
+from lastresort.app.runtime import SETTINGS
 from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.rates import SILENT
-from lastresort.climb.trainings import SIGNAL_S
 from lastresort.climb.workload import planned_rung, workload
 from lastresort.errors import ContractError, InputError, PrerequisiteError
 from lastresort.evals.measure import Executor
@@ -48,14 +47,12 @@ from lastresort.train.loop.spawn import Machines, Places
 from lastresort.train.loop.spawned import SpawnedTraining
 from lastresort.types import Progress
 
-SHUTDOWN_S = 10.0  # of a local cluster
 OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or come from
 
 
 @contextmanager
 def climb_on_ray(address: str | None, prepared: PreparedTask, progress: Progress) -> Iterator[ClimbWorkers | None]:
     """The workers of a climb on the cluster at this address; None for this process alone. Raises as `ray_cluster` does."""
-    _leave_time_to_save(prepared.task)
     if address is None:
         yield None
         return
@@ -75,7 +72,6 @@ def study_on_ray(
 
     Raises as `refuse_study_on_ray` and `ray_cluster` do.
     """
-    _leave_time_to_save(task)
     if address is None:
         yield None
         return
@@ -123,7 +119,6 @@ class _StudyCrews:
         progress.say(training_workers_line(workers.capacity(), workers.needs, self._cluster.address, threads))
         if self._shared is None:
             return _trainers(workers, progress)
-        _take_longer_to_save()
         self._shared.turn_to(TRAININGS)
         return self._shared
 
@@ -150,12 +145,6 @@ class NotConnected:
 def machines_of(address: str | None) -> Machines | None:
     """Of the cluster that a command names, before it connects. None where this machine is all there is."""
     return None if address in (None, LOCAL) else NotConnected()
-
-
-def _leave_time_to_save(task: Task) -> None:
-    """After a signal: processes that train together end after the step that all of them are in."""
-    if task.tune.processes != 1:
-        take_longer_to_end(round(SIGNAL_S))
 
 
 def refuse_study_on_ray(task: Task, prepared: PreparedTask, progress: Progress) -> None:
@@ -199,12 +188,7 @@ def _forecast_threads(worker_room: WorkerRoom) -> int | None:
     return cores() if not worker_room.cards and not is_set and worker_room.threads < cores() else None
 
 
-def _take_longer_to_save() -> None:
-    take_longer_to_end(round(SIGNAL_S + SHUTDOWN_S))
-
-
 def _trainers(workers: Workers, progress: Progress) -> Crew:
-    _take_longer_to_save()
     return Crew(workers, lines_to(progress.say), kind=TRAININGS)
 
 

@@ -137,6 +137,11 @@ def last_words() -> str:
     return f"Interrupted.{_way_on()}"
 
 
+def stopping(seconds: int) -> str:
+    """While a command that was asked to stop finishes what it is doing."""
+    return f"Stopping: finishing what is under way, for at most {seconds} s. A second signal interrupts it."
+
+
 def _way_on() -> str:
     words = 2 if sys.argv[1:2] in (["data"], ["study"]) else 1
     return "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")

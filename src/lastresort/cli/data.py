@@ -113,6 +113,7 @@ def synth_command(
     more. Exit code 4: stopped before all rows were made.
     """
     from lastresort.app.ablation import planned_ablation, refuse_what_ablates_nothing
+    from lastresort.app.console import progress
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
     from lastresort.cli.border import stoppable
     from lastresort.cli.study import show_study
@@ -126,7 +127,7 @@ def synth_command(
     )  # fmt: skip
     refuse_what_ablates_nothing(ablate=ablate, seeds=seeds, dry_run=dry_run)
     if dry_run:
-        with stoppable() as (shown, _):
+        with progress() as shown:
             forecast = forecast_synth(request, shown)
         _print(forecast, as_json)
         return
@@ -236,6 +237,7 @@ def pairs_command(
     Scores the samples with the task's scorer and pairs the best with the worst of each training row. Never uses dev or test.
     With --model, run the same command again to continue.
     """
+    from lastresort.app.console import progress
     from lastresort.app.data_pairs import PairsRequest, forecast_pairs, pair_samples
     from lastresort.cli.border import stoppable
 
@@ -243,9 +245,11 @@ def pairs_command(
         task, samples, run, out, margin, own_answers, most, parse_settings(settings), model, n, rows, usd, prompt_price,
         output_price,
     )  # fmt: skip
+    if dry_run:
+        with progress() as shown:
+            forecast = forecast_pairs(request, shown)
+        _print(forecast, as_json)
+        return
     with stoppable() as (shown, stop):
-        if dry_run:
-            found: _Found = forecast_pairs(request, shown)
-        else:
-            found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
+        found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
     _print(found, as_json)

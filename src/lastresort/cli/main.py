@@ -74,10 +74,10 @@ app.add_typer(study.study_app, name="study")
 def run() -> None:
     """Entry point of the console script."""
     from lastresort.app.runtime import end_soon_after_a_signal, leave_at_once
-    from lastresort.cli.border import INTERRUPTED, guarded, last_words
+    from lastresort.cli.border import INTERRUPTED, guarded, last_words, stopping
     from lastresort.errors import StoppedError
 
-    end_soon_after_a_signal(last_words)
+    end_soon_after_a_signal(last_words, stopping)
     code = guarded(app)
     if code in (INTERRUPTED, StoppedError.exit_code):
         leave_at_once(code)

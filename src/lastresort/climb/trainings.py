@@ -32,12 +32,12 @@ from lastresort.rungs.rung import Workbench
 from lastresort.scale.crew import NOTICE_S, AnyJob, ClusterLostError, Crew, Ticket
 from lastresort.scale.work import JobModel, JobTrained, R, Sign, TrainingJob, refuse_another_disk
 from lastresort.spec.task import Task
-from lastresort.stop import NEVER, Stop, StopFile, StopRequest
+from lastresort.stop import NEVER, Stop, StopFile
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.loop.spawn import TrainingProcesses
 from lastresort.types import Decoding, Example, Progress
 
-LAST_S, SIGNAL_S = 60.0, 15.0  # for trainings to save and end, once a stop is requested, and where that was by a signal
+LAST_S = 60.0  # for trainings to save and end, once a stop is requested
 LET_GO_S = 120.0  # to a worker that is cut off from the driver, which Ray ends within a minute
 ALIVE, ALIVE_EVERY_S = "alive", 5.0  # a file in the folder of a training at a worker
 INTERRUPTED_S = 1.0  # for trainings to save, of the few seconds that Ctrl-C leaves
@@ -269,12 +269,10 @@ class TrainedAhead(Generic[R]):
         return found.result
 
     def end(self, at_most_s: float) -> None:
-        """End the workers. The trainings under way save first, unless they have had their time: see LAST_S. at_most_s: that they
-        have for it.
-        """
+        """End the workers. The trainings under way save first, for which they get at_most_s, unless they have had their time."""
         try:
             if at_most_s and not self._is_told:
-                self._end_trainings(min(at_most_s, _to_save(self._stop.requested())))
+                self._end_trainings(at_most_s)
         finally:
             self._crew.end()
 
@@ -282,7 +280,7 @@ class TrainedAhead(Generic[R]):
         """Send what there is room for, or have all save and end where that is requested."""
         request = self._stop.requested()
         if request is not None:
-            self._end_trainings(_to_save(request))
+            self._end_trainings(LAST_S)
             raise request.error()
         failures = [found.failure for found in self._back.values() if found.failure is not None]
         if failures and self._fails_at_once:
@@ -306,10 +304,6 @@ class TrainedAhead(Generic[R]):
                 self._tell()
             with suppress(LastresortError):
                 self._crew.drain(within_s)
-
-
-def _to_save(request: StopRequest | None) -> float:
-    return SIGNAL_S if request is not None and request.reason == "signal" else LAST_S
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from lastresort.app.runtime import stop_on_sigterm, take_longer_to_end
+from lastresort.app.runtime import stop_on_sigterm
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.keys import SERVE_KEY, SHORTEST_SERVE_KEY
 from lastresort.libraries import quiet_logger
@@ -106,8 +106,10 @@ def serve(
         app = create_app(service, GuardSettings(key, request.log_bodies), log)
         try:
             # A client could fill uvicorn's log, and `app` reports what fails.
-            with quiet_logger("uvicorn.error", logging.CRITICAL), stop_on_sigterm(signal.SIGINT) as asked:
-                take_longer_to_end(DRAIN_S + LAST_S)
+            with (
+                quiet_logger("uvicorn.error", logging.CRITICAL),
+                stop_on_sigterm(signal.SIGINT, within_s=DRAIN_S + LAST_S) as asked,
+            ):
                 DrainingServer(app, stop=FirstOf((stop, asked, whole)), drain=drain, on_ready=ready).run(
                     sockets=[listening]
                 )

@@ -1,16 +1,21 @@
 """Send recorded items to a server and score what comes back. What does not arrive is named, and is no answer.
 
-Answers are kept until the verification has ended, so that one that broke off is not paid for twice. They belong to a server that
-gives the same answers to the first items: a server that was changed in between is asked everything again.
+Answers, and what was found of the causes, are kept until the verification has ended, so that one that broke off is not paid for
+twice. They belong to a server that gives the same answers to the first items: a server that was changed in between is asked
+everything again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.evals.measure import CountedAnswers
@@ -19,11 +24,12 @@ from lastresort.models.api.model import ApiModel
 from lastresort.models.api.refusals import NotServedError
 from lastresort.models.api.replies import Reply
 from lastresort.models.cached import Cache, CachedModel
+from lastresort.models.protocol import Prompt
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import Stop, check
 from lastresort.systems.answerer import Answerer
-from lastresort.types import Answer, Example, Progress
+from lastresort.types import Answer, Decoding, Example, Progress
 
 FIRST = 3  # items by whose answers a server is recognised
 IN_A_ROW = 3  # items without an answer, one after the other, after which the server counts as unreachable
@@ -86,10 +92,63 @@ class AnswersUntilDone:
         """All that was kept: the next verification asks the server again."""
         self._cache.forget_many(sorted(self._keys))
 
+    def forget_some(self, keys: Iterable[str]) -> None:
+        self._cache.forget_many([self._own(key) for key in keys])
+
     def _own(self, key: str) -> str:
         own_key = hashlib.sha256(f"verify {self._salt} {key}".encode()).hexdigest()
         self._keys.add(own_key)
         return own_key
+
+
+class Experiments:
+    """The server in experiments on differing answers, whose outcome is kept as its answers are. An experiment may send one request
+    many times, to see whether the replies vary, so each sending has a reply of its own.
+    """
+
+    def __init__(self, model: ApiModel, kept: AnswersUntilDone) -> None:
+        self._model, self._kept = model, kept
+        self._name, self._sent, self._keys = "", Counter[str](), list[str]()
+
+    def begin(self, name: str) -> None:
+        """Whatever was sent in others does not count."""
+        self._name, self._sent, self._keys = name, Counter(), []
+
+    def outcome(self, about: object) -> dict[str, Any] | None:
+        """Of this experiment on the same answers, where it is known."""
+        key = f"outcome {self._name} {about!r}"
+        return self._kept.get_many([key]).get(key)
+
+    def keep(self, about: object, outcome: Mapping[str, Any]) -> None:
+        """In the place of its replies, which nobody needs any more."""
+        self._kept.forget_some(self._keys)
+        self._kept.put_many({f"outcome {self._name} {about!r}": outcome})
+
+    def replies(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
+    ) -> list[Reply]:
+        request = repr((prompts, decoding, sorted((extra or {}).items()), sorted(without)))
+        self._sent[request] += 1
+        key = f"replies {self._name} {self._sent[request]} {request}"
+        self._keys.append(key)
+        if (body := self._kept.get_many([key]).get(key)) is not None:
+            try:
+                return _replies().validate_python(body["replies"])
+            except (KeyError, ValidationError):
+                self._kept.drop_many([key])
+        found = self._model.replies(prompts, decoding, extra=extra, without=without)
+        self._kept.put_many({key: {"replies": _replies().dump_python(found, mode="json")}})
+        return found
+
+
+@cache
+def _replies() -> TypeAdapter[list[Reply]]:
+    return TypeAdapter(list[Reply])
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.running import no_winner
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress, SilentProgress, Unit
-from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
+from lastresort.verify.asking import AnswersUntilDone, Experiments, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, FEWEST, TRIED, Case, open_measured, tested
 from lastresort.verify.causes.case import in_turn, more_tokens
 from lastresort.verify.causes.settings import beyond_rounding
@@ -197,14 +197,15 @@ class _Verification:
         self.progress.stage("checking which server answers", None)
         sender = self.server.sender(self.winner.system)
         recognition = recognised(sender, self.server.model, [example for example, _ in items], self.stop)
-        kept_answers = AnswersUntilDone(self.cache, recognition.salt)
+        kept_answers = AnswersUntilDone(self.cache, f"{self.server.endpoint} {recognition.salt}")
         self.progress.stage(f"{self.server.endpoint}", len(items))
         arriving = ask(sender, kept_answers, items, self.scorer, self.progress, self.stop, counts=recognition.counts)
         served = list(arriving)
         compared = self._judged(served)
         answers = [answer for answer in served if isinstance(answer, ServedAnswer)]
-        causes = self._causes(sender, answers, worse=compared.worse)
-        notes = [*self._left_out(sender, answers), *self._counts(answers, causes)]
+        experiments = Experiments(self.server.model, kept_answers)
+        causes = self._causes(sender, answers, experiments, worse=compared.worse)
+        notes = [*self._left_out(sender, answers, experiments), *self._counts(answers, causes)]
         kept_answers.forget()
         return self._written(served, compared, causes, notes, enough, time.monotonic() - began)
 
@@ -218,7 +219,9 @@ class _Verification:
         groups = groups_of([answer.example for answer in served])
         return judge(ServedScores(recorded, scores, self.scorer.binary, groups, seed))
 
-    def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer], *, worse: bool) -> tuple[CauseTested, ...]:
+    def _causes(
+        self, sender: Answerer, answers: Sequence[ServedAnswer], experiments: Experiments, *, worse: bool
+    ) -> tuple[CauseTested, ...]:
         system, temperature = self.winner.system, self.winner.system.decoding.temperature
         differing = to_explain(answers, system, worse=worse)
         if len(differing) < FEWEST:
@@ -234,7 +237,7 @@ class _Verification:
             differing=tuple(sorted(differing, key=_change)[:TRIED]),
             sender=sender,
             composer=sender if self.server.sent == "prompt" else self.server.composer(system),
-            api=self.server.model,
+            api=experiments,
             local=local,
             answers=tuple(answers),
             stop=self.stop,
@@ -245,19 +248,20 @@ class _Verification:
             if not isinstance(local, str):
                 local.model.close()
 
-    def _left_out(self, sender: Answerer, answers: Sequence[ServedAnswer]) -> list[str]:
+    def _left_out(self, sender: Answerer, answers: Sequence[ServedAnswer], experiments: Experiments) -> list[str]:
         """What a client gets that leaves the settings of decoding out."""
         system = self.winner.system
         if system.decoding.temperature > 0:
             return [words.samples_note(system.decoding.temperature)]
         tried = [answer for answer in answers if not answer.refused][:LEFT_OUT_TRIED]
         prompts = [sender.prompt(answer.example.input) for answer in tried]
-        model, decoding, order = self.server.model, sender.system.decoding, Random(0)
+        decoding, order = sender.system.decoding, Random(0)
+        experiments.begin("left out")
         self.progress.stage("asking without temperature, top_p and seed", None)
 
         def asked(prompt: Prompt, without: Collection[str]) -> str:
             check(self.stop)
-            return model.replies([prompt], decoding, without=without)[0].text
+            return experiments.replies([prompt], decoding, without=without)[0].text
 
         def turns_of(prompt: Prompt) -> TwoArms[str]:
             return in_turn(lambda _: asked(prompt, ()), lambda _: asked(prompt, LEFT_OUT), order)

@@ -88,6 +88,9 @@ def answer(
     return f"Cannot tell yet whether the server answers worse: {scores} on {counted(n, 'item')}."
 
 
+EVEN = 2  # half as many items as decide with a power of 80% decide with one of about 55%
+
+
 def reasons(
     identical: int,
     n: int,
@@ -120,8 +123,12 @@ def reasons(
         found.append(f"{would}: verify again once the server answers all {count(available)}.")
     elif needed <= available:
         found.append(f"{would}. The run recorded {count(available)}: send more with --n.")
-    elif sent < available and least <= available:
+    elif sent < available and least <= available and needed <= EVEN * available:
         found.append(f"{would}. The run recorded {count(available)}, which may be enough: send all of them with --n.")
+    elif sent < available and least <= available:
+        found.append(
+            f"No number of the {counted(available, f'recorded {unit}')} is likely to decide: that takes about {count(needed)}."
+        )
     else:
         found.append(
             f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from lastresort.errors import BudgetError, LastresortError, StopRequestedError
 from lastresort.report.verify import CauseTested
 from lastresort.report.words.verify import TITLES, TRIED_COUNTS, CauseName, experiment_failed, longer, samples_note
@@ -46,13 +48,18 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
         label = f"looking for the cause, {done + 1} of {len(CAUSES)}: {TITLES[name]}"
         progress.stage(label, len(CAUSES), done)
         check(case.stop)
+        case.api.begin(name)
         if cause.compares_texts and case.decoding.temperature > 0:
             result: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
         elif cause.is_prompt and case.same_counts:
             result = cause_tested(name, False, TRIED_COUNTS, longer(case.offsets))
+        elif (kept := _kept(case)) is not None:
+            result = kept
         else:
             try:
                 result = cause.test(case)
+                if result is not None and result.tried:
+                    case.api.keep(case.about, result.as_json())
             except (StopRequestedError, BudgetError):
                 raise
             except LastresortError as error:
@@ -60,6 +67,14 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
         if result is not None:
             case.earlier.append(result)
             yield result
+
+
+def _kept(case: Case) -> CauseTested | None:
+    found = case.api.outcome(case.about)
+    try:
+        return None if found is None else CauseTested.model_validate(found)
+    except ValidationError:
+        return None
 
 
 __all__ = ["CAUSES", "FEWEST", "TRIED", "Case", "open_measured", "tested"]

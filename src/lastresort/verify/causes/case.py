@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import LastresortError
 from lastresort.evals.evidence.paired import mcnemar_p
-from lastresort.models.api.model import ApiModel
 from lastresort.models.api.replies import Reply
 from lastresort.models.api.requests import unwrapped
 from lastresort.models.open import local_weights
@@ -27,7 +26,7 @@ from lastresort.systems.compose import extract
 from lastresort.systems.running import open_answerer
 from lastresort.systems.system import System
 from lastresort.types import Decoding, JsonObject
-from lastresort.verify.asking import ServedAnswer
+from lastresort.verify.asking import Experiments, ServedAnswer
 from lastresort.verify.outcome import CHANCE, T, TwoArms, exchanged_p
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class Case:
     differing: tuple[ServedAnswer, ...]
     sender: Answerer
     composer: Answerer
-    api: ApiModel
+    api: Experiments
     local: Measured | str
     answers: tuple[ServedAnswer, ...] = ()
     stop: Stop = NEVER
@@ -171,6 +170,15 @@ class Case:
     def undecided(self) -> bool:
         """Whether another cause may explain them, of which nobody can tell."""
         return any(cause.undecided for cause in self.earlier)
+
+    @cached_property
+    def about(self) -> tuple[object, ...]:
+        """What makes an experiment the same one."""
+        asked = [
+            (one.example.id, one.recorded.answer, one.answer.text, one.finish)
+            for one in (*self.differing, *self.controls)
+        ]
+        return (self.sent, self.n, asked, self.offsets)
 
     @cached_property
     def controls(self) -> tuple[ServedAnswer, ...]:
