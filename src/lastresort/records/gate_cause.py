@@ -44,6 +44,11 @@ class GateItems:
     difference: float
     most: int | None
 
+    @property
+    def is_short(self) -> bool:
+        """Whether this gate has fewer items than it needs."""
+        return self.most is not None and (self.n_needed is None or self.n_needed > self.most)
+
 
 @dataclass(frozen=True, slots=True)
 class GateInformative:

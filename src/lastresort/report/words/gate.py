@@ -357,7 +357,7 @@ def _holds(difference: float) -> str:
 def _used(found: GateItems) -> str:
     """How many items there were, and whether this gate could have used as many as it needs."""
     used = f"{found.n:,} were used"
-    if found.most is None or (found.n_needed is not None and found.n_needed <= found.most):
+    if found.most is None or not found.is_short:
         return used
     return f"{used}, the most that this gate uses" if found.most <= found.n else f"{used}, of at most {found.most:,}"
 
