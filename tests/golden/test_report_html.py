@@ -498,6 +498,8 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "HELD" in page.text
     assert "a quick gate: bounded in items, with less statistical power" in page.text
     assert "needs 1,100" in page.text
+    assert "Needs: the items that would decide a measure with 80% probability" in page.text
+    assert "To settle the HOLD: gate it on fresh items with lastresort gate TASK --tuned RUN --seed 2" in page.text
     assert "UNDERPOWERED" in page.text
     assert "about 1,100 items would decide it; 400 were used" in page.text
     assert "against prompting (nearest-5+constrained)" in page.text

@@ -291,9 +291,11 @@ def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:
         "  ○ yielding: UNINFORMATIVE",
         "  ● leaking: 99.0% to 99.5% (+0.5 points), NON INFERIOR",
     ]
+    assert "Systems: prompting: " in text
     told = markdown(decision)
     assert "gate **HOLD**" in told
     assert "(held)" in told
+    assert "To settle the HOLD: gate it on fresh items with `lastresort gate TASK --tuned RUN --seed 2`" in told
     assert "- ◇ general: 61.0% to 57.0% (−4.0 points), UNDERPOWERED" in told
 
 

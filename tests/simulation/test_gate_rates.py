@@ -33,8 +33,9 @@ from gate_table import (
     shown_rows,
     size_row,
 )
-from lastresort.evals.evidence.noninferiority import items_needed, non_inferior, power_of
+from lastresort.evals.evidence.noninferiority import POWER, items_needed, items_that_decide, non_inferior, power_of
 from lastresort.evals.evidence.paired import reweighted_mean
+from lastresort.evals.evidence.sequential import LOOKING, Looks, look_schedule, p_by_looking
 from lastresort.evals.evidence.tango import exact_p_more_than, score_z
 from page_tables import allowed
 
@@ -116,6 +117,38 @@ def test_planned_power_is_reached_and_not_far_exceeded(cell: PowerCell) -> None:
     assert cell.wanted <= reached < cell.wanted + 0.07
     assert power_of(n, cell.margin, cell.share, alpha=cell.alpha) == pytest.approx(cell.wanted, abs=0.005)
     assert power(n // 2, cell.margin, cell.share, cell.alpha) < cell.wanted
+
+
+@pytest.mark.parametrize(
+    ("loss", "kept"),
+    [
+        (0.05, True),
+        pytest.param(-0.01, True, marks=pytest.mark.slow),
+        pytest.param(0.25, False, marks=pytest.mark.slow),
+    ],
+)
+def test_the_items_that_a_hold_names_decide_as_often_as_it_says(loss: float, kept: bool) -> None:
+    """Drawn as the difference that was seen, at the error of a test of a fixed size and of a gate that also looks on its way."""
+    runs, margin, share, alpha = 200, 0.15, 0.28, 0.05
+    n = items_that_decide(margin, share, -loss, 60, alpha=alpha * (1 - LOOKING))
+    assert n is not None
+    assert n > 60
+    generator, once, looked = np.random.default_rng(11), 0, 0
+    chances = [(share + loss) / 2, 1 - share, (share - loss) / 2]
+    schedule = look_schedule(n)
+    looks = Looks(schedule, fixed=len(schedule) - 1)
+    for _ in range(runs):
+        drawn = generator.choice([-1, 0, 1], p=chances, size=n)
+        base, tuned = (drawn < 0).astype(float).tolist(), (drawn > 0).astype(float).tolist()
+        wins, losses = int((drawn > 0).sum()), int((drawn < 0).sum())
+        p = exact_p_more_than(wins, losses, n, -margin) if kept else exact_p_more_than(losses, wins, n, margin)
+        at_end = p <= alpha * (1 - LOOKING)
+        seen = p_by_looking(base, tuned, looks, margin=margin)
+        once += at_end
+        looked += at_end or (seen.kept if kept else seen.regressed)[-1] <= alpha
+    error = 3 * np.sqrt(POWER * (1 - POWER) / runs)
+    assert POWER - error <= once / runs <= POWER + error
+    assert once <= looked <= runs * 0.92, "the looks add a little to it"
 
 
 @pytest.mark.slow

@@ -246,9 +246,7 @@ def test_verdicts() -> None:
     doubtful = non_inferior(base, some, margin=0.05, binary=True)
     assert doubtful.verdict == "UNDERPOWERED"
     assert doubtful.loss_seen
-    assert (
-        doubtful.n_needed is None
-    )  # 200 are enough where nothing is lost; 4 points lost are told from 5 by 2,000 or more
+    assert doubtful.n_needed is None  # 4 points lost are told from 5 by 2,000 or more
     few = [0.0] * 2 + [1.0] * 198
     assert non_inferior(base, few, margin=0.05, binary=True).verdict == "NON_INFERIOR"
     for binary in (True, False):
@@ -276,14 +274,21 @@ def test_n_needed_by_hand() -> None:
     assert graded == 753
 
 
-def test_n_needed_where_there_are_as_many_already() -> None:
-    """As if the loss seen were the true one; not told beyond ten times as many, nor for a loss that is the margin."""
+def test_n_needed_is_for_the_difference_that_was_seen() -> None:
+    """Not told beyond ten times as many items, nor for a loss that is the margin."""
     enough = items_needed(0.05, 0.1)
     nearer = items_that_decide(0.05, 0.1, -0.02, 300)
     assert enough < 300 < nearer == items_needed(0.05, 0.1, difference=-0.02)
     assert items_that_decide(0.05, 0.1, -0.049, 300) is None
     assert items_that_decide(0.05, 0.1, -0.05, 300) is None
-    assert items_that_decide(0.05, 0.1, -0.02, 60) == enough
+    assert items_that_decide(0.05, 0.1, -0.02, 80) == nearer, "however few there were"
+    assert items_that_decide(0.05, 0.1, 0.0, 60) == enough
+    gained = items_that_decide(0.05, 0.1, 0.01, 60)
+    assert gained is not None
+    assert gained < enough
+    held = items_that_decide(0.05, 71 / 688, -21 / 688, 688, alpha=0.0125)
+    assert held == 2730, "where as if nothing was lost 698 seemed enough"
+    assert items_that_decide(0.05, 1.0, -1.0, 10) is not None
     beyond = items_that_decide(0.05, 0.2, -0.08, 700)
     assert beyond == items_needed(0.05, 0.2, difference=-0.08) > 700
 

@@ -127,10 +127,8 @@ def test_the_verdict_is_that_of_any_suite_on_the_same_pairs(tmp_path: Path) -> N
     two(tmp_path, 40)
     base, tuned = (read_logs(tmp_path / side).measures[0] for side in ("base", "tuned"))
     measure = pair_measures(base, tuned)
-    expected = judge_measure(
-        "lm_eval:letters", "lm_eval:letters", measure.pairs, margin=0.03, binary=True, alpha=0.05, power=0.9
-    )
-    assert judge_logged(measure, 0.03, power=0.9) == expected
+    expected = judge_measure("lm_eval:letters", "lm_eval:letters", measure.pairs, margin=0.03, binary=True, alpha=0.05)
+    assert judge_logged(measure, 0.03) == expected
     assert expected.difference == pytest.approx(-0.05)
 
 

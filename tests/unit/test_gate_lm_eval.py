@@ -163,7 +163,7 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
     suite = LmEvalSuite(SUITE, 0.03, [words_of(here, tasks)], GateSettings(), [])
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         suite.answer("base", opened(here, "base"), kept, 0.9, SilentProgress())
-    (shown,) = suite.judge(0.9)
+    (shown,) = suite.judge()
     assert shown.verdict == "UNINFORMATIVE"
     assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.why[0].message
 
@@ -345,7 +345,7 @@ def test_what_is_wrong_with_a_task_is_said_alike_and_leaves_its_neighbour(here: 
     for workers in (None, WorkersHere(3)):
         with SuiteAnswers(tmp_path / f"kept {workers is None}") as kept:
             suite, _ = finished(here, f"lm_eval:{tasks}", kept, workers)
-            found.append(suite.judge(0.9))
+            found.append(suite.judge())
     assert found[0] == found[1]
     letters, words = found[0]
     assert (letters.n, words.verdict) == (16, "UNINFORMATIVE")
@@ -388,7 +388,7 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         for side in ("base", "tuned"):
             suite.answer(side, opened(here, side), kept, 0.9, SilentProgress())  # type: ignore[arg-type]
-    found = suite.judge(0.9)
+    found = suite.judge()
     assert {one.verdict for one in found} == {"UNINFORMATIVE"}
     assert (found[0].why[0].kind, found[0].why[0].n, found[0].why[0].among) == ("low_score", 8, "pilot")
     assert [one.asked.items for one in found if one.asked] == [0, 0]

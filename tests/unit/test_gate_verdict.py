@@ -9,12 +9,12 @@ import pytest
 
 from gate_report_support import HELD, gate_found
 from lastresort.errors import ContractError
-from lastresort.evals.evidence.noninferiority import holm, items_needed
+from lastresort.evals.evidence.noninferiority import holm, items_needed, items_that_decide
 from lastresort.gate.in_climb import gating_of
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict.compare import judge_measure, skipped_measure, uninformative_measure
 from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
-from lastresort.records.gate import ClimbGate, GateConclusion, GateDocument, SuiteFound, TargetFound
+from lastresort.records.gate import ClimbGate, GateConclusion, GateDocument, LookedAt, SuiteFound, TargetFound
 from lastresort.records.uninformative import (
     FewDocuments,
     FewFamilies,
@@ -98,7 +98,32 @@ def test_the_n_that_decides_a_hold() -> None:
     """60 items, 6 differ: far too few for 5 points; about 6.18 * .1/.05^2 = 247."""
     found = decided(KEPT, measure("small", 3, 3, 60))
     assert found.suites[1].n_needed == items_needed(0.05, 0.1) == 294
-    assert found.would_decide == (f"small: about {found.suites[1].n_needed} items would decide it; 60 were used.",)
+    assert found.would_decide == (
+        "small: about 294 items would decide it with 80% probability if nothing is really lost; 60 were used.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("most", "says"),
+    [
+        (688, "688 were used, the most that this gate uses."),
+        (1024, "688 were used, of at most 1,024."),
+        (4096, "688 were used."),
+    ],
+)
+def test_a_hold_says_how_many_items_the_loss_seen_takes_and_whether_a_gate_has_them(most: int, says: str) -> None:
+    looked = LookedAt(items=688, most=most, fixed=most, given_up=False, looks=())
+    held = measure("general", 25, 46, 688, alpha=0.025).replaced(looked_at=looked)
+    found = decided(KEPT, held, alpha=0.025)
+    assert found.would_decide == (
+        "general: about 2,260 items would decide it with 80% probability if the loss of 3.1 points seen is the true one; "
+        + says,
+    )
+    close = measure("close", 10, 42, 688, alpha=0.025)
+    assert decided(close, alpha=0.025).would_decide == (
+        "close: more than 6,880 items would decide it with 80% probability if the loss of 4.7 points seen is the true one; "
+        "688 were used.",
+    )
 
 
 @pytest.mark.parametrize("outcome", ["NOT_MET", "UNDECIDED"])
@@ -191,7 +216,8 @@ def test_what_holm_takes_back_says_how_many_items_would_tell() -> None:
     assert alone.verdict == "REGRESSED"
     crowd = decided(alone, *[KEPT.replaced(name=f"s{number}") for number in range(9)])
     assert crowd.suites[0].verdict == "UNDERPOWERED"
-    assert crowd.suites[0].n_needed is not None
+    assert crowd.suites[0].n_needed == items_that_decide(0.05, 31 / 400, -31 / 400, 400, alpha=0.05 / 10)
+    assert crowd.suites[0].n_needed > 500, "Holm asks for more than the 401 items that it would take alone"
     assert crowd.suites[0].interval is not None
     assert crowd.suites[0].interval[1] < -0.05
     assert "the loss seems to exceed the accepted 5 points, but one of 10 measures may" in crowd.suites[0].reason

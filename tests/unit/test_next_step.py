@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from climb_support import rows, scripted_task
+from gate_report_support import gate_found
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RunView
-from lastresort.report.words.next_step import next_step, set_to_stop
+from lastresort.records.gate import ClimbGate, LookedAt
+from lastresort.report.words.next_step import TO_USE_HELD, after_hold, next_step, set_to_stop
 from lastresort.rungs.forecast import Forecast
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
@@ -188,3 +190,23 @@ def test_a_dry_run_of_a_run_forecasts_what_its_options_leave(tmp_path: Path) -> 
     assert ([rung.name for rung in found.rungs], found.gate) == (["prompting"], None)
     further = forecast_climb(replace(request, until="sft"), SilentProgress())
     assert ([rung.name for rung in further.rungs], further.gate) == (["prompting", "retrieval", "sft"], None)
+
+
+def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
+    gate = ClimbGate.model_validate(gate_found())
+    says = after_hold(gate, "runs/routing-1")
+    assert (
+        "`lastresort gate TASK --tuned runs/routing-1 --seed 2` (a full gate asks more of them; its own error is 5%)"
+        in says
+    )
+    assert "more rows or more `replay`" in says
+    assert "accept a larger loss under `keep`" in says
+    assert "leave out what says nothing about this base model" in says
+    assert says.endswith(TO_USE_HELD)
+    assert "`--allow-held`" in TO_USE_HELD
+    looked = LookedAt(items=400, most=400, fixed=400, given_up=False, looks=())
+    general, *others = gate.suites
+    whole = gate.replaced(mode="full", suites=(general.replaced(looked_at=looked), *others))
+    assert "(as many as this gate had, which decide only if less is lost on them; " in after_hold(whole)
+    kept = gate.replaced(suites=(general.replaced(verdict="NON_INFERIOR", n_needed=None), *others))
+    assert "gate it on fresh items" not in after_hold(kept)

@@ -22,6 +22,7 @@ import pytest
 from httpx import Response
 from starlette.testclient import TestClient
 
+from gate_report_support import gated
 from lastresort.app.servable import Servable, servable
 from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
@@ -29,11 +30,12 @@ from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import held
 from lastresort.records.decision import BAR_NOTES, NOT_GATED, RunView
 from lastresort.records.decision_parts import PromptFacts, Weights
-from lastresort.records.events.run import ClimbDecided
+from lastresort.records.events.run import ClimbDecided, ClimbFinished
 from lastresort.records.events.search import CandidateProposed, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision, read_view
 from lastresort.systems.files import artefact_sha256, candidate_folder, folder_sha256, save_system
+from lastresort.systems.running import checked_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from lastresort.ui import serving
@@ -455,6 +457,19 @@ def of_sample(folder: Path, winner: dict[str, object] | None) -> Path:
     return run
 
 
+def test_the_panel_of_a_held_run_says_how_to_settle_the_hold_and_how_to_use_the_winner(tmp_path: Path) -> None:
+    run = make(tmp_path / "runs" / "sample", "sft-met")
+    decided = RunView.model_validate(gated(read_decision(run).as_json()))
+    with Record.open(run) as record:
+        record.append(ClimbDecided(decision=decided))
+        record.append(ClimbFinished())
+    _, page = page_of(tmp_path)
+    text = unescape(re.sub(r"<[^>]+>", "", page.get("/runs/sample/now").text))
+    assert "The gate holds the winner. To settle the HOLD: gate it on fresh items" in text
+    assert "lastresort gate TASK --tuned runs/sample --seed 2" in text
+    assert "--allow-held" in text
+
+
 def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> None:
     saved = save_system(SAVED, tmp_path / "saved").parent
     run = of_sample(tmp_path, {"kind": "adapter", "path": "winner", "sha256": folder_sha256(saved), "held": True})
@@ -465,6 +480,8 @@ def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="found another decision"):
         servable(run)
     (run / "decision.json").unlink()
+    with pytest.raises(InputError, match=rf"`lastresort report {run}` says what would settle it"):
+        checked_system(run)
     found = servable(run)
     assert found is not None
     assert found.held

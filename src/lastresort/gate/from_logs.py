@@ -141,7 +141,7 @@ def gate_logs(
     return document, folder
 
 
-def judge_logged(measure: PairedMeasure, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
+def judge_logged(measure: PairedMeasure, margin: float, *, alpha: float = ALPHA) -> SuiteFound:
     """The verdict on one measure. There is no pilot, so the items themselves show whether the base has something to lose."""
     scores = [pair.base for pair in measure.pairs]
 
@@ -154,7 +154,6 @@ def judge_logged(measure: PairedMeasure, margin: float, *, power: float, alpha: 
             binary=measure.binary,
             alpha=alpha,
             uninformative=uninformative,
-            power=power,
         )
 
     finding = judge(why_no_headroom(scores, chance=measure.chance or 0.0, margin=margin, among="logs"))
@@ -204,9 +203,7 @@ def _conclude(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) 
     for measure in measures:
         margin = margins[measure.name]
         suites.append(
-            skipped_measure(measure.name, measure.name)
-            if margin == "skip"
-            else judge_logged(measure, margin, power=power)
+            skipped_measure(measure.name, measure.name) if margin == "skip" else judge_logged(measure, margin)
         )
     return conclude(suites, no_target(), power=power, alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip")
 

@@ -120,9 +120,9 @@ def run_gate(
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))
-    measures = judge_suites(plans, scored, margins, settings, power)
+    measures = judge_suites(plans, scored, margins, settings)
     for suite in further:
-        measures += suite.judge(power) if isinstance(suite, LmEvalSuite) else [suite]
+        measures += suite.judge() if isinstance(suite, LmEvalSuite) else [suite]
     conclusion = conclude(measures, _judge_target(target, settings.alpha), power=power, alpha=settings.alpha)
     spent = [suite.spent for suite in further if isinstance(suite, LmEvalSuite)]
     return findings_of(

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.evals.evidence.noninferiority import POWER
 from lastresort.evals.evidence.sequential import LookedP, Looks, is_in_reach, p_by_looking
 from lastresort.gate.drawing import DrawnItems, Facts
 from lastresort.gate.plans import PilotedSuite, SuitePlan
@@ -159,7 +158,7 @@ def goes_on(scored: ScoredSuite, settings: GateSettings) -> bool:
     still_open = [
         (measure, pairs)
         for measure in scored.informative
-        if (pairs := scored.pairs(measure)) and _finding(scored, measure, settings, POWER).verdict != "NON_INFERIOR"
+        if (pairs := scored.pairs(measure)) and _finding(scored, measure, settings).verdict != "NON_INFERIOR"
     ]
     return bool(still_open) and all(
         is_in_reach(
@@ -198,7 +197,6 @@ def judge_suites(
     scored_suites: Sequence[ScoredSuite],
     margins: Margins,
     settings: GateSettings,
-    power: float,
 ) -> list[SuiteFound]:
     """The finding of each measure, in the order of the plans."""
     by_name = {scored.planned.plan.name: scored for scored in scored_suites}
@@ -208,11 +206,11 @@ def judge_suites(
             findings += [skipped_measure(measure.name, plan.name) for measure in plan.pilot.measures]
             continue
         scored = by_name[plan.name]
-        findings += [_judge(scored, measure, settings, power) for measure in scored.planned.piloted.suite.measures]
+        findings += [_judge(scored, measure, settings) for measure in scored.planned.piloted.suite.measures]
     return findings
 
 
-def _finding(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
+def _finding(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings) -> SuiteFound:
     pairs = scored.pairs(measure)
     return judge_measure(
         measure.name,
@@ -224,14 +222,13 @@ def _finding(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings,
         alpha=settings.alpha,
         groups=scored.groups(pairs),
         uninformative=scored.planned.piloted.uninformative.get(measure.name),
-        power=power,
         seed=settings.seed,
         looks=scored.looks_in(pairs) if settings.looks and pairs else None,
     )
 
 
-def _judge(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
-    finding, pairs = _finding(scored, measure, settings, power), scored.pairs(measure)
+def _judge(scored: ScoredSuite, measure: SuiteMeasure, settings: GateSettings) -> SuiteFound:
+    finding, pairs = _finding(scored, measure, settings), scored.pairs(measure)
     if not settings.looks or not pairs:
         return finding
     looks, most = scored.looks_in(pairs), len(scored.planned.drawn.items)

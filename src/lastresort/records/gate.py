@@ -109,13 +109,13 @@ class _Measure(JsonDocument):
 
     suite: whose margin the task's `keep` names. margin: the largest loss that is accepted, on the measure's own scale. base, tuned:
     mean scores, higher is better in every measure. difference: tuned - base, interval: its limits at confidence 1 - 2 alpha.
-    n: items that count, or groups. n_needed: those that would decide; None where the verdict stands, or where it cannot be
-    told. p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger", before Holm. loss_seen: a loss is
-    shown, of whatever size. spread: mean squared difference, of 0/1 scores the share of items that differ, from which another
-    gate is planned. binary: whether scores are 0 or 1. strata: shown, never voted. looked_at: None where all items were asked
-    before it was tested. why: of an UNINFORMATIVE. reason: the verdict in words, with its figures. asked: None where it was not
-    asked here. changed: those whose score fell most, then those whose score rose most. notes: on how lm-eval scored it, such as
-    which of several metrics counts.
+    n: items that count, or groups. n_needed: those that would decide with probability .8 if the difference seen is the true one;
+    None where the verdict stands, or where that is more than ten times n. p: of "the loss is smaller than the margin".
+    p_regressed: of "the loss is larger", before Holm. loss_seen: a loss is shown, of whatever size. spread: mean squared
+    difference, of 0/1 scores the share of items that differ, from which another gate is planned. binary: whether scores are 0 or
+    1. strata: shown, never voted. looked_at: None where all items were asked before it was tested. why: of an UNINFORMATIVE.
+    reason: the verdict in words, with its figures. asked: None where it was not asked here. changed: those whose score fell most,
+    then those whose score rose most. notes: on how lm-eval scored it, such as which of several metrics counts.
     """
 
     name: Sentence

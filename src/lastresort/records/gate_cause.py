@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lastresort.records.gate import SuiteFound, SuiteVerdict, TargetFound
+from lastresort.records.gate import SuiteFound, SuiteVerdict, TargetFound, TestedMeasure
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,21 @@ class GateCause:
 
 @dataclass(frozen=True, slots=True)
 class GateItems:
-    """More items of a measure than the n that were used. n_needed: None where the loss is too close to the margin to estimate."""
+    """More items of a measure than the n that were used. n_needed: if the difference seen is the true one; None where that is more
+    than ten times n. most: that this gate may use; None where its items are not counted out beforehand.
+    """
 
     measure: str
     n: int
     n_needed: int | None
     unit: str
+    difference: float
+    most: int | None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether this gate has fewer items than it needs."""
+        return self.most is not None and (self.n_needed is None or self.n_needed > self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,15 @@ def needs_of(
     elif target.passed is False and target.outcome == "MET":
         needs.append(GateTestItems(target.n, None, target.unit))
     for found in suites:
-        if found.verdict == "UNDERPOWERED":
-            needs.append(GateItems(found.name, found.n, found.n_needed, found.unit))
+        if isinstance(found, TestedMeasure) and found.verdict == "UNDERPOWERED":
+            needs.append(items_of(found))
         elif found.verdict == "UNINFORMATIVE":
             needs.append(GateInformative(found.name, leaves_out(found.suite)))
     return [*needs, GateSmallerLoss()] if costly else needs
+
+
+def items_of(found: TestedMeasure) -> GateItems:
+    """What an UNDERPOWERED needs."""
+    looked = found.looked_at
+    most = None if looked is None else round(looked.most * found.n / looked.items)
+    return GateItems(found.name, found.n, found.n_needed, found.unit, found.difference, most)

@@ -68,6 +68,9 @@ def _line(row: GateRow | SuiteFound) -> str:
     return f"{mark}: {scores}, {verdict(row.verdict)}"
 
 
+NEEDS = "Needs: the items that would decide a measure with 80% probability if the difference seen is the true one."
+
+
 class GateCells(NamedTuple):
     """A row of the table, as text. limits: of the interval. needs: items that would decide."""
 

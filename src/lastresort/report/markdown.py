@@ -54,7 +54,7 @@ def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] =
         "\n".join(f"{number}. {sentence(line(reason))}" for number, reason in enumerate(decision.reasons, 1)),
         _would_change(decision),
         _gate(decision),
-        plain(stopped(repairs.finding(decision.repairs))) if decision.repairs else "",
+        plain(stopped(repairs.finding(decision.repairs, _gated(decision)))) if decision.repairs else "",
         _comparison(decision),
         "" if reused else reuse,
     ]
@@ -108,6 +108,10 @@ def _ladder(decision: RunView) -> str:
             f"| {judge.NAME} | {plain(decision.judge.model)} | | | | | {duration(cost.seconds)} | {money(cost.usd)} |"
         )
     return "\n".join(lines)
+
+
+def _gated(decision: RunView) -> str | None:
+    return None if decision.gate is None else decision.gate.system
 
 
 def _undecided(decision: RunView) -> str:

@@ -27,17 +27,21 @@ class RepairRow:
     frozen: bool
 
 
-def finding(repairs: Repairs) -> str:
-    """ "1 of 3 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP"."""
+def finding(repairs: Repairs, gated: str | None = None) -> str:
+    """ "1 of 3 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP". gated: the system whose gate is shown as
+    that of the climb.
+    """
     n, good = len(repairs), sum(repair.good for repair in repairs)
     head = f"{good or 'None'} of {n} repair{'' if n == 1 else 's'} {'were' if good > 1 else 'was'} good"
     frozen = next((repair for repair in repairs if repair.frozen), None)
-    return head if frozen is None else f"{head}: {frozen.system} {_end(frozen)}"
+    return head if frozen is None else f"{head}: {frozen.system} {_end(frozen, gated)}"
 
 
-def _end(frozen: RepairView) -> str:
+def _end(frozen: RepairView, gated: str | None) -> str:
     if frozen.gate is None:
         return "missed the bar in its test"
+    if frozen.system == gated:
+        return f"was tested and took the place of the first: the {frozen.gate.verdict} of the gate is its own"
     return f"was tested, and its own gate says {frozen.gate.verdict}"
 
 

@@ -132,6 +132,10 @@ def ladder_table(decision: RunView) -> RenderableType:
         _table(decision),
         Text(""),
     ]
+    held = decision.winner is not None and decision.winner.held
+    if held:
+        chosen = [f"{rung.name}: {rung.chosen}" for rung in decision.rungs if rung.test is not None]
+        lines.append(Text(printable(f"Systems: {'; '.join(chosen)}."), style="dim"))
     for rung in decision.rungs:
         name, begins = printable(rung.name), printable(capital(rung_in_prose(rung.name)))
         if rung.test is None:
@@ -151,7 +155,11 @@ def ladder_table(decision: RunView) -> RenderableType:
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     lines += _gate(decision.gate)
     if decision.repairs:
-        lines.append(Text(printable(spaced(stopped(repairs.finding(decision.repairs)))), style="bold"))
+        gated = None if decision.gate is None else decision.gate.system
+        lines.append(Text(printable(spaced(stopped(repairs.finding(decision.repairs, gated)))), style="bold"))
+    if held and decision.would_change:
+        lines.append(Text("What would change this answer:"))
+        lines += [Text(printable(f"  {change.text}"), style="dim") for change in decision.would_change]
     lines += _comparison(decision.compare)
     if break_even.is_worth_a_line(decision.break_even, decision.goal):
         lines.append(Text(printable(spaced(stopped(break_even.finding(decision.break_even))))))

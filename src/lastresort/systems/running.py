@@ -90,11 +90,12 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
         )
     system, held = _load_checked(saved)
     if held and not allow_held:
+        run = saved.parent if saved.name == "winner" else saved
         raise InputError(
             HELD,
             where=str(saved),
             expected="a winner that may ship",
-            remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
+            remedy=f"`lastresort report {run}` says what would settle it. To use it as it is, add --allow-held.",
         )
     return system, saved
 

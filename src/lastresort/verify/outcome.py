@@ -97,7 +97,6 @@ def _tested(
         binary=scores.binary,
         groups=groups,
         alpha=ALPHA,
-        power=POWER,
         seed=scores.seed,
     )
 

@@ -134,7 +134,7 @@ def the_winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
             HELD,
             where=str(finished.folder),
             expected="a winner that may ship",
-            remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
+            remedy=f"`lastresort report {finished.folder}` says what would settle it. To use it as it is, add --allow-held.",
         )
     return finished.winner
 

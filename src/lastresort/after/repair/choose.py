@@ -91,7 +91,6 @@ def goes_to_the_gate(test: Judgement, bar: float) -> bool:
 
 
 REPAIR_SEED = -2  # which no gate and no pilot uses
-POWER = 0.8  # unused: no size is planned
 
 
 class RepairLosses:
@@ -120,7 +119,7 @@ class RepairLosses:
             scored = runner.ask_tuned(sides.tuned, self._base)
         measures = tuple(
             RepairMeasure.from_fields_of(measure, counts=measure.verdict not in ("UNINFORMATIVE", "SKIPPED"))
-            for measure in judge_suites(plans, scored, bench.task.keep, self._settings, POWER)
+            for measure in judge_suites(plans, scored, bench.task.keep, self._settings)
         )
         base = [suite.base for suite in scored]
         if any(tried.measures for tried in bench.record.all(RepairTried)):

@@ -94,27 +94,23 @@ def items_that_decide(
     difference: float,
     n: int,
     *,
-    power: float = POWER,
     alpha: float = 0.05,
     binary: bool = True,
 ) -> int | None:
-    """Items that would decide a comparison which `n` could not: first as if nothing was lost, and where there are as many already,
-    as if the difference seen is the true one. None where that is more than ten times n, or no number would do.
+    """Items of a comparison that decides with probability `POWER` if the difference seen in `n` is the true one, tested at their
+    end. None where that is more than ten times n, or no number would do.
     """
-    planned = items_needed(margin, spread, power=power, alpha=alpha, binary=binary)
-    if planned > n:
-        return planned
     if math.isclose(difference, -margin, rel_tol=0, abs_tol=1e-12):
         return None
-    needed = items_needed(margin, spread, power=power, alpha=alpha, binary=binary, difference=difference)
+    needed = items_needed(margin, spread, alpha=alpha, binary=binary, difference=difference)
     return max(needed, n + 1) if needed <= FARTHEST * n else None
 
 
 def _check(margin: float, spread: float, power: float, alpha: float, difference: float) -> None:
-    if not (0 < margin < 1 and 0 <= spread <= 1 and 0.5 <= power < 1 and 0 < alpha < 0.5 and -1 < difference < 1):
+    if not (0 < margin < 1 and 0 <= spread <= 1 and 0.5 <= power < 1 and 0 < alpha < 0.5 and -1 <= difference <= 1):
         raise ContractError(
             f"margin {margin!r}, spread {spread!r}, power {power!r}, alpha {alpha!r}, difference {difference!r}",
-            expected="0 < margin < 1, 0 <= spread <= 1, 0.5 <= power < 1, 0 < alpha < 0.5, -1 < difference < 1",
+            expected="0 < margin < 1, 0 <= spread <= 1, 0.5 <= power < 1, 0 < alpha < 0.5, -1 <= difference <= 1",
         )
     if difference == -margin:
         raise ContractError("a difference of exactly the margin, which no number of items tells from it")
@@ -154,7 +150,6 @@ def non_inferior(
     binary: bool,
     groups: Sequence[str] | None = None,
     alpha: float = 0.05,
-    power: float = POWER,
     seed: int = 0,
 ) -> NonInferiority:
     """Whether the tuned system lost less than `margin`, more than it, or neither is shown.
@@ -162,8 +157,7 @@ def non_inferior(
     NON_INFERIOR if p <= alpha; else REGRESSED if p_regressed <= alpha; else UNDERPOWERED.
     0/1 scores: exact unconditional test on Tango's z up to 20,000 items, the score test above. Graded scores: the limits of
     `reweighted_mean`. groups: each group's mean is one unit.
-    margin: strictly between 0 and 1. power: with which n_needed would decide. Raises ContractError as `better` does, and
-    on a margin outside its range.
+    margin: strictly between 0 and 1. Raises ContractError as `better` does, and on a margin outside its range.
     Source: Tango 1998; Gaffke 2005. Simulations: docs/gate-simulations.md.
     """
     if not 0 < margin < 1 or not 0 < alpha < 0.5:
@@ -178,7 +172,7 @@ def non_inferior(
     elif p_regressed <= alpha:
         verdict = "REGRESSED"
     spread, seen = float((differences**2).mean()), float(differences.mean())
-    needed = items_that_decide(margin, spread, seen, len(differences), power=power, alpha=alpha, binary=binary)
+    needed = items_that_decide(margin, spread, seen, len(differences), alpha=alpha, binary=binary)
     return NonInferiority(
         verdict=verdict,
         p=p,

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence.noninferiority import POWER, NonInferiority, Standing, non_inferior
+from lastresort.evals.evidence.noninferiority import NonInferiority, Standing, items_that_decide, non_inferior
 from lastresort.evals.evidence.paired import paired_differences
 from lastresort.evals.evidence.units import Array
 
@@ -128,14 +128,14 @@ def non_inferior_so_far(
     binary: bool,
     groups: Sequence[str] | None = None,
     alpha: float = 0.05,
-    power: float = POWER,
     seed: int = 0,
 ) -> NonInferiority:
     """As `non_inferior`, of pairs that come one after another and may stop at any of the looks.
 
     Only the first pair of a group counts while looking, since the mean of a group changes with its next pair; the test of a fixed
     size has all of a group's pairs that came up to it. The interval is what neither looking nor that test refutes. UNDERPOWERED,
-    too, where one look showed that little was lost and a later one that much was.
+    too, where one look showed that little was lost and a later one that much was. n_needed: where the test of a fixed size comes
+    after so many.
     Raises ContractError as `non_inferior` does, or if looks do not grow, or end elsewhere than at the last pair.
     """
 
@@ -147,7 +147,6 @@ def non_inferior_so_far(
             binary=binary,
             groups=None if groups is None else groups[:n],
             alpha=alpha * (1 - LOOKING),
-            power=power,
             seed=seed,
         )
 
@@ -164,9 +163,14 @@ def non_inferior_so_far(
         low, high = max(low, fixed.interval[0]), min(high, fixed.interval[1])
     kept, lost = p <= alpha, p_regressed <= alpha
     verdict: Standing = "UNDERPOWERED" if kept == lost else "NON_INFERIOR" if kept else "REGRESSED"
-    needed = whole.n_needed
-    if whole.verdict == "NON_INFERIOR":  # enough for the test of a fixed size, which has not come, or is over
-        needed = max(whole.n + 1, expected_units(margin, whole.spread, alpha=alpha, binary=binary and groups is None))
+    needed = items_that_decide(
+        margin,
+        whole.spread,
+        whole.difference,
+        whole.n,
+        alpha=alpha * (1 - LOOKING),
+        binary=binary and groups is None,
+    )
     return replace(
         whole,
         verdict=verdict,

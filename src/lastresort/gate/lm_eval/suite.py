@@ -123,9 +123,9 @@ class LmEvalSuite:
         for part, answers in ask_parts([*self._drawn_documents(side)]):
             part.answers[side] = answers
 
-    def judge(self, power: float) -> list[SuiteFound]:
+    def judge(self) -> list[SuiteFound]:
         """The finding of each measure, after both models answered."""
-        return [measure for part in self._parts for measure in self._judge(part, power)]
+        return [measure for part in self._parts for measure in self._judge(part)]
 
     def _pilots(self) -> Iterator[tuple[_Part, DocumentsToAsk]]:
         for part in self._parts:
@@ -165,27 +165,27 @@ class LmEvalSuite:
         most = QUICK_ITEMS[self._settings.alpha] if self._settings.quick else MOST
         return math.ceil(min(max(needed, FEWEST), most)) * len(logs)
 
-    def _judge(self, part: _Part, power: float) -> list[SuiteFound]:
+    def _judge(self, part: _Part) -> list[SuiteFound]:
         if "" in part.why or len(part.answers) < 2:
             return [self._uninformative(part, self._name(part), *part.why.values())]
         tuned_logs = {log.name: log for log in part.answers["tuned"].logs}
         single = len(part.answers["base"].logs) == 1
         return [
-            self._judge_log(part, log, tuned_logs, self._name(part) if single else f"{self.name}/{_task(log)}", power)
+            self._judge_log(part, log, tuned_logs, self._name(part) if single else f"{self.name}/{_task(log)}")
             for log in part.answers["base"].logs
         ]
 
     def _judge_log(
-        self, part: _Part, base: LoggedMeasure, tuned_logs: Mapping[str, LoggedMeasure], name: str, power: float
+        self, part: _Part, base: LoggedMeasure, tuned_logs: Mapping[str, LoggedMeasure], name: str
     ) -> SuiteFound:
         try:
             measure = pair_measures(base, tuned_logs[base.name])
         except DataError as fault:
             return self._uninformative(part, name, Unusable(message=str(fault)))
-        finding = self._test(name, measure, part.why.get(base.name), power)
+        finding = self._test(name, measure, part.why.get(base.name))
         return finding.replaced(asked=self._items_asked(part), changed=changed_items(measure), notes=measure.notes)
 
-    def _test(self, name: str, measure: PairedMeasure, why: WhyUninformative | None, power: float) -> SuiteFound:
+    def _test(self, name: str, measure: PairedMeasure, why: WhyUninformative | None) -> SuiteFound:
         return judge_measure(
             name,
             self.name,
@@ -194,7 +194,6 @@ class LmEvalSuite:
             binary=measure.binary,
             alpha=self._settings.alpha,
             uninformative=why,
-            power=power,
             seed=self._settings.seed,
         )
 

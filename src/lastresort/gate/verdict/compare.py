@@ -83,7 +83,6 @@ def judge_measure(
     alpha: float,
     groups: Sequence[str] | None = None,
     uninformative: WhyUninformative | None = None,
-    power: float = 0.8,
     seed: int = 0,
     looks: Looks | None = None,
 ) -> SuiteFound:
@@ -91,8 +90,8 @@ def judge_measure(
 
     name: of the measure. suite: whose margin `keep` names. pairs: of the informative items. groups: label of each pair if items
     belong together; the mean of a group is then one unit. uninformative: why the measure says nothing about this base, which makes
-    it UNINFORMATIVE whatever was seen; so does a lack of pairs. power: for n_needed, from `planned_power`. looks: when the pairs
-    were looked at as they came, in their order; None where all came before they were tested.
+    it UNINFORMATIVE whatever was seen; so does a lack of pairs. looks: when the pairs were looked at as they came, in their order;
+    None where all came before they were tested.
     Raises ContractError as `non_inferior` does.
     """
     scaled_margin = margin * margin_factor
@@ -102,9 +101,7 @@ def judge_measure(
         )
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
     test = non_inferior if looks is None else partial(non_inferior_so_far, looks=looks)
-    comparison = test(
-        base, tuned, margin=scaled_margin, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed
-    )
+    comparison = test(base, tuned, margin=scaled_margin, binary=binary, groups=groups, alpha=alpha, seed=seed)
     finding = TestedMeasure.from_fields_of(
         comparison,
         name=name,

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence.noninferiority import holm, non_inferior
+from lastresort.evals.evidence.noninferiority import holm, items_that_decide, non_inferior
 from lastresort.evals.evidence.paired import better
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
+from lastresort.evals.evidence.sequential import LOOKING
 from lastresort.gate.verdict.compare import mean_score
 from lastresort.records.decision_parts import RepairKind
 from lastresort.records.gate import (
@@ -219,7 +220,19 @@ def _with_verdict(finding: TestedMeasure, adjusted: float, family: int, alpha: f
         finding = finding.replaced(verdict="REGRESSED", n_needed=None)
     else:
         finding = finding.replaced(verdict="UNDERPOWERED")
+        if finding.p_regressed <= alpha:  # what it takes alone is there already
+            finding = finding.replaced(n_needed=_needed_among(finding, family, alpha))
     return finding.replaced(reason=words.suite_reason(finding, family))
+
+
+def _needed_among(finding: TestedMeasure, family: int, alpha: float) -> int | None:
+    """Of a loss that Holm has to see at alpha over the number of measures, at worst."""
+    assert finding.spread is not None
+    once = alpha if finding.looked_at is None else alpha * (1 - LOOKING)
+    binary = finding.binary and finding.unit == "item"
+    return items_that_decide(
+        finding.margin, finding.spread, finding.difference, finding.n, alpha=once / family, binary=binary
+    )
 
 
 def _verdict(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateVerdict:

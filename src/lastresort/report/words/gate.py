@@ -25,6 +25,7 @@ from lastresort.records.gate_cause import (
     GateSmallerLoss,
     GateTestItems,
     cause_of,
+    items_of,
     needs_of,
 )
 from lastresort.records.uninformative import (
@@ -41,7 +42,7 @@ from lastresort.records.uninformative import (
     WhyUninformative,
 )
 from lastresort.report.words.wording import count, counted, duration, listed, percent, points_of, spaced
-from lastresort.types import GateMode, GateVerdict
+from lastresort.types import FARTHEST, GateMode, GateVerdict
 
 AXIS = "Tuned minus base, in points. Dotted line: no change. Solid line: the largest accepted loss."
 
@@ -96,7 +97,7 @@ def would_decide(
 def need(found: GateNeed) -> str:
     match found:
         case GateItems():
-            return f"{found.measure}: {_more(found.n_needed, found.unit)}; {found.n:,} were used."
+            return f"{found.measure}: {_more(found)}; {_used(found)}."
         case GateInformative(measure, leave_out):
             return f"{measure}: items on which this model has something to lose, or {leave_out} if it does not matter."
         case GateTestItems(n, n_needed, unit):
@@ -338,13 +339,27 @@ def _judged(found: TestedMeasure, family: int) -> str:
 
 def needed(found: TestedMeasure) -> str:
     """What would decide an UNDERPOWERED, as a clause."""
-    return _more(found.n_needed, found.unit)
+    return _more(items_of(found))
 
 
-def _more(n_needed: int | None, unit: str) -> str:
-    if n_needed is None:
-        return f"the loss is too close to the margin to estimate how many {unit}s are needed"
-    return f"about {counted(n_needed, unit)} would decide it"
+def _more(found: GateItems) -> str:
+    amount = "more than" if found.n_needed is None else "about"
+    items = counted(FARTHEST * found.n if found.n_needed is None else found.n_needed, found.unit)
+    return f"{amount} {items} would decide it with 80% probability if {_holds(found.difference)}"
+
+
+def _holds(difference: float) -> str:
+    if abs(difference) < 5e-4:  # which is 0.0 points
+        return "nothing is really lost"
+    return f"the {'loss' if difference < 0 else 'gain'} of {points_of(abs(difference))} seen is the true one"
+
+
+def _used(found: GateItems) -> str:
+    """How many items there were, and whether this gate could have used as many as it needs."""
+    used = f"{found.n:,} were used"
+    if found.most is None or not found.is_short:
+        return used
+    return f"{used}, the most that this gate uses" if found.most <= found.n else f"{used}, of at most {found.most:,}"
 
 
 def _seen(found: SuiteFound) -> str:

@@ -1,4 +1,6 @@
-"""What to do after a climb that ended without an answer: the next rung, more items, more labels, in one sentence or a few."""
+"""What to do after a climb that ended without an answer or with a HOLD, in a few sentences: the next rung, more items, more
+labels, another gate.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,17 @@ from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
 from lastresort.records.events.run import ClimbStopped
+from lastresort.records.gate import ClimbGate
+from lastresort.records.gate_cause import cause_of, items_of
 from lastresort.report.words.progress import end_line
 from lastresort.report.words.verdicts import beyond
 from lastresort.report.words.wording import capital, counted, forecast_figures, listed, rung_in_prose, spaced
 
 RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
+TO_USE_HELD = (
+    "To use the winner although it is held: `--allow-held` with `lastresort chat`, `serve`, `verify` or `handoff`. The run "
+    "stays held, also after another gate."
+)
 
 
 def set_to_stop(decision: RunView) -> value.Stopped | None:
@@ -30,9 +38,9 @@ def set_to_stop(decision: RunView) -> value.Stopped | None:
 
 
 def next_step(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] = ()) -> str | None:
-    """What to do where `--until` ended the climb below a rung that applies, or where it ended UNDECIDED; None elsewhere, and where
-    no test can go on: that of a repaired system cannot. resume: the command that takes the run up. stand_ins: words in it in
-    whose place the user writes what the run was started with.
+    """What to do where `--until` ended the climb below a rung that applies, where it ended UNDECIDED, or where the gate holds the
+    winner; None elsewhere, and where no test can go on: that of a repaired system cannot. resume: the command that takes the run
+    up. stand_ins: words in it in whose place the user writes what the run was started with.
     """
     replaced = f", replacing {listed(stand_ins)} with what the run was started with" if stand_ins else ""
     stopped = set_to_stop(decision)
@@ -40,7 +48,34 @@ def next_step(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] 
     if stopped is not None and (ahead := stopped.ahead) is not None:
         ways.append(f"{of_rung_ahead(stopped.at, ahead)} To try it: `{resume} --until {ahead.rung}`{replaced}.")
     ways += _to_decide(decision, f"`{resume} --more FILE`{replaced}")
-    return f"Next: {' Or '.join(ways)}" if ways else None
+    steps = [f"Next: {' Or '.join(ways)}"] if ways else []
+    if decision.winner is not None and decision.winner.held and decision.gate is not None:
+        steps.append(after_hold(decision.gate))
+    return " ".join(steps) or None
+
+
+def after_hold(gate: ClimbGate, run: str = "RUN") -> str:
+    """How to settle the HOLD of a winner, as far as its cause allows, and how to use the winner as it is. run: its folder."""
+    cause = cause_of(gate.suites, gate.target, costly=gate.costly)
+    ways = []
+    if cause.underpowered:
+        needs = [items_of(found) for found in gate.suites if found.verdict == "UNDERPOWERED"]
+        fresh = "as many as this gate may use"
+        if gate.mode == "quick":
+            fresh = "a full gate asks more of them"
+        elif any(one.is_short for one in needs):
+            fresh = "as many as this gate had, which decide only if less is lost on them"
+        ways += [
+            f"gate it on fresh items with `lastresort gate TASK --tuned {run} --seed 2` ({fresh}; its own error is 5%)"
+        ]
+    if cause.underpowered or cause.costly:
+        ways += ["train with more rows or more `replay` in a new run, so that less is lost"]
+    if cause.underpowered:
+        ways += ["accept a larger loss under `keep` in the task file, and test that on fresh items"]
+    if cause.uninformative:
+        ways += ["leave out what says nothing about this base model with `keep` in the task file, and gate it again"]
+    settle = f"To settle the HOLD: {'; or '.join(ways)}. " if ways else ""
+    return f"{settle}{TO_USE_HELD}"
 
 
 def how_to_resume(stopped: ClimbStopped | None, resume: str, *, started: bool) -> str:

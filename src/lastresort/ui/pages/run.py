@@ -30,7 +30,7 @@ from lastresort.report.html import body, page
 from lastresort.report.story import Story, gather
 from lastresort.report.words import progress
 from lastresort.report.words.answer import commands_to_use
-from lastresort.report.words.next_step import of_rung_ahead, set_to_stop
+from lastresort.report.words.next_step import after_hold, of_rung_ahead, set_to_stop
 from lastresort.report.words.verdicts import what_would_decide
 from lastresort.report.words.wording import capital, rung_in_prose
 from lastresort.stop import FILE_NAME as STOP
@@ -52,8 +52,9 @@ class Now:
     that is not known. starting: a process was started that does not work on it yet. ended: how it ended without a decision.
     last: lines that its process printed before it died or failed. failed: to resume, or to take fresh items. more: what fresh
     items would decide, "" where no test could go on. labels: what only labels for the judge would decide. at: what a run that was
-    stopped was doing. laps: how far each learning rate of its training got, "" where there is none. ahead: the rung that comes
-    next where the climb was set to stop below it, "" elsewhere. ahead_said: that in words.
+    stopped was doing. held: what to do where the gate holds the winner. laps: how far each learning rate of its training got, ""
+    where there is none. ahead: the rung that comes next where the climb was set to stop below it, "" elsewhere. ahead_said: that
+    in words.
     """
 
     run: RunState
@@ -69,6 +70,7 @@ class Now:
     failed: bool
     resume: str
     use: tuple[str, ...]
+    held: str
     more: str
     labels: str
     ahead: str
@@ -227,11 +229,18 @@ def now(site: Site, name: str) -> Now:
         failed=failed,
         resume=resume,
         use=use,
+        held=_held(ended, folder.relative_to(site.workspace.folder)),
         more=more,
         labels=_said_of(one for one in undecided if _lacks_labels(one[1])),
         ahead=ahead,
         ahead_said=ahead_said,
     )
+
+
+def _held(ended: RunView | None, run: Path) -> str:
+    if ended is None or ended.winner is None or not ended.winner.held or ended.gate is None:
+        return ""
+    return f"The gate holds the winner. {after_hold(ended.gate, str(run))}"
 
 
 def _laps(site: Site, name: str, rung: str) -> str:
