@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -20,6 +22,7 @@ from lastresort.app.runs import Run, changed_inputs
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
+from lastresort.records.atomic import disk_error
 from lastresort.records.events.run import ErrorShared
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.salvage import salvage
@@ -215,6 +218,27 @@ def test_zeroed_scores_do_not_pass(
     (run / "decision.json").unlink()
     assert write_report(run).is_file()
     assert (run / "decision.json").is_file()
+
+
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
+def test_a_report_is_printed_where_its_page_cannot_be_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: int
+) -> None:
+    assert command(monkeypatch, "report", str(run)) == 0
+    usual = capsys.readouterr().out
+
+    def refused(path: Path, _: str) -> None:
+        raise disk_error(OSError(fault, os.strerror(fault)), path)
+
+    monkeypatch.setattr("lastresort.report.html.write_atomically", refused)
+    assert command(monkeypatch, "report", str(run)) == 0
+    out, error = capsys.readouterr()
+    assert out == usual
+    assert error.startswith(f"report.html was not redrawn. {run / 'report.html'}: ")
+    (run / "report.html").unlink()
+    assert command(monkeypatch, "report", str(run)) == 0
+    out, error = capsys.readouterr()
+    assert out.splitlines() == [line for line in usual.splitlines() if not line.startswith("report: ")]
 
 
 def without_weighed(text: str) -> str:

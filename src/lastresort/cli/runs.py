@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, lines_typed, print_answer, print_document, print_note, print_text
-from lastresort.errors import InputError
+from lastresort.errors import InfrastructureError, InputError
 from lastresort.handoff import TARGETS as SERVERS
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
@@ -51,21 +51,33 @@ def report_command(
                 "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
             )
         if not as_json:
-            redraw(study)
+            try:
+                redraw(study)
+            except InfrastructureError as error:
+                _not_redrawn(study.page, error)
         show_study_folder(study, as_json=as_json)
         return
     found = Run(run)
-    view = found.view if as_json or as_markdown else draw_report(run)
+    try:
+        view = found.view if as_json or as_markdown else draw_report(run)
+    except InfrastructureError as error:  # as in somebody else's folder, which can be read
+        _not_redrawn(found.report, error)
+        view = found.view
     if changed := changed_inputs(run):
         print_note(f"Changed since the run, which used them as they were: {', '.join(changed)}.")
     if as_markdown:
         _print_markdown(run, view)
         return
     resume = resume_command_here(run, Path.cwd())
-    lines = [took_less_here(run), next_step(view, resume), f"report: {found.report}"]
-    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
+    drawn = f"report: {found.report}" if found.report.is_file() else None
+    lines = [took_less_here(run), next_step(view, resume), drawn]
+    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)) or None)
     if (last := next(follow(run))).state == "stopped":
         print_note(how_to_resume(last.stopped, resume, started=True))
+
+
+def _not_redrawn(page: Path, error: InfrastructureError) -> None:
+    print_note(f"{page.name} was not redrawn. {error}")
 
 
 def _print_markdown(run: Path, view: RunView) -> None:
