@@ -341,6 +341,9 @@ def hand_over(
     name: None for that of the run's folder. port: where the server listens, None for its usual one. Raises InputError for a winner
     that is held or that the server cannot serve, DataError for one that is not what the run measured.
     """
+    from lastresort.handoff import target_of
+
+    target_of(to, port)  # before libraries and a model are loaded
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 

@@ -7,6 +7,7 @@ with the system that won.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,9 +100,15 @@ def _print_salvaged(run: Path) -> None:
     SafeConsole(file=sys.stdout).print(salvaged_text(salvage(run)))
 
 
+def _named_target(to: str | None, names: Iterable[str]) -> str:
+    if to is None:
+        raise InputError("--to is missing", expected=f"--to {'|'.join(names)}", remedy="Name one of them.")
+    return to
+
+
 def export_command(
     run: Path = Argument(help="Folder of a climb or a training, or a training file of any framework it reads."),
-    to: str = Option(..., "--to", metavar="|".join(TARGETS), help="Target framework."),
+    to: str | None = Option(None, "--to", metavar="|".join(TARGETS), help="Target framework. Required."),
     out: Path | None = Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
     rung: str | None = Option(
         None, "--rung", metavar="|".join(trained_rungs()), help="Rung of a climb. Default: the winner's."
@@ -122,7 +129,7 @@ def export_command(
     from lastresort.app.runs import export_training
     from lastresort.interop.exporting.job import counted
 
-    written = export_training(run, to, out=out, rung=rung, base=base, with_base=with_base, gpu=gpu)
+    written = export_training(run, _named_target(to, TARGETS), out=out, rung=rung, base=base, with_base=with_base, gpu=gpu)
     for note in written.notes:
         print_note(note)
     if as_json:
@@ -137,7 +144,7 @@ def export_command(
 
 def handoff_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
-    to: str = Option(..., "--to", metavar="|".join(SERVERS), help="Target server."),
+    to: str | None = Option(None, "--to", metavar="|".join(SERVERS), help="Target server. Required."),
     merged: bool = Option(False, "--merged", help="Write base and adapter as one model."),
     out: Path | None = Option(
         None, "--out", help="Folder to write. Default: handoff-TO in RUN, or FOLDER-handoff-TO next to a saved system."
@@ -153,7 +160,7 @@ def handoff_command(
     """
     from lastresort.app.runs import hand_over
 
-    found = hand_over(run, to, merged=merged, out=out, name=name, allow_held=allow_held, port=port)
+    found = hand_over(run, _named_target(to, SERVERS), merged=merged, out=out, name=name, allow_held=allow_held, port=port)
     typed = found.commands(folder=found.folder)
     if as_json:
         paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lastresort.errors import InputError
 from lastresort.foreign import printable, read_json
-from lastresort.handoff import TARGETS, HandoffTarget
+from lastresort.handoff import PROXY_PORT, HandoffTarget, target_of
 from lastresort.handoff.request import (
     CLIENT,
     CURL,
@@ -39,14 +39,12 @@ from lastresort.records.atomic import check_new_folder, disk_errors, new_folder,
 from lastresort.records.decision import HELD
 from lastresort.report.words.training import merge_warning
 from lastresort.report.words.wording import sentence
-from lastresort.spec.values import one_of
 from lastresort.systems.files import save_system
 from lastresort.systems.system import System
 from lastresort.train.adapters.gguf import check_exportable, export_gguf
 from lastresort.train.adapters.merge import merge_adapter
 
 MARK, SYSTEM = "handoff.json", "system"
-PROXY_PORT = 8100
 ROOM_TOKENS, MOST_TOKENS = 8192, 32768  # of a context that a server sets aside where the model allows more
 
 
@@ -115,7 +113,7 @@ def write_handoff(
     where the server listens, None for its usual one.
     Raises InputError for a server that cannot serve this winner, DataError for a model that cannot be merged or written.
     """
-    target = _target(to, port)
+    target = target_of(to, port)
     final = out.absolute()
     settled = settled_name(name, winner)
     _refuse(winner, target, final, merged=merged)
@@ -135,16 +133,6 @@ def write_handoff(
         working.chmod(0o755)
         replace_folder(working, final)
     return found
-
-
-def _target(to: str, port: int | None) -> HandoffTarget:
-    one_of("--to", to, tuple(TARGETS))
-    if port is None:
-        return TARGETS[to]
-    if not 1 <= port <= 65535 or port == PROXY_PORT:
-        expected = f"a number from 1 to 65535, and not {PROXY_PORT}, which is the proxy's"
-        raise InputError(f"found {port}", where="--port", expected=expected, remedy="Choose another.")
-    return replace(TARGETS[to], port=port)
 
 
 def _refuse(winner: Winner, target: HandoffTarget, out: Path, *, merged: bool) -> None:
