@@ -130,9 +130,11 @@ class Run:
         from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
         from lastresort.climb.shared_run import refuse_foreign_task
+        from lastresort.records.view import refuse_moved
 
         path = Path(task) if task is not None else self.task_file()
         if task is None:
+            refuse_moved(path, "Name it: resume(task=FILE); its paths to the examples are used.")
             remedy = "Look at it and, if it is yours, name it: resume(task=FILE)."
             refuse_foreign_task(path, settings or {}, remedy=remedy)
         request = ClimbRequest(

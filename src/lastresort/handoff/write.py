@@ -45,6 +45,8 @@ from lastresort.train.adapters.gguf import check_exportable, export_gguf
 from lastresort.train.adapters.merge import merge_adapter
 
 MARK, SYSTEM = "handoff.json", "system"
+TASK = "TASK"
+_MOVED = f"The task file is not where the run says. Put its path in place of {TASK} to verify."
 ROOM_TOKENS, MOST_TOKENS = 8192, 32768  # of a context that a server sets aside where the model allows more
 
 
@@ -64,7 +66,8 @@ class HandoffCommands:
 class HandedOver:
     """A folder that was written. folder: as it was named, so that the commands with it work from there. title: of the server.
     model: what it calls the winner at `url`. client_url, client_model: what clients ask, which is the proxy where there is one.
-    run: what measured the winner, None for a saved system. held: whether the gate holds it. form: who enforces the form of the
+    run: what measured the winner, None for a saved system. task_moved: whether its task file is not where it says.
+    held: whether the gate holds it. form: who enforces the form of the
     answers, "" where they have none. notes: what is not as it was measured, or is still to be done.
     """
 
@@ -78,6 +81,7 @@ class HandedOver:
     client_url: str
     client_model: str
     run: Path | None
+    task_moved: bool
     held: bool
     form: str
     notes: tuple[str, ...]
@@ -96,6 +100,7 @@ class HandedOver:
         verify += (
             [] if self.is_proxied else ["--request", request]
         )  # a proxy gets the inputs alone, and verify knows it
+        verify += ["--task", TASK] if self.task_moved else []
         return HandoffCommands(
             start=shlex.join(["sh", start]),
             proxy=shlex.join(proxy) if self.is_proxied else None,
@@ -237,6 +242,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
         client_url=url if constant else f"http://127.0.0.1:{PROXY_PORT}/v1",
         client_model=launch.model if constant else PROXY_MODEL,
         run=winner.measured_in,
+        task_moved=winner.task_moved,
         held=winner.status.held,
         form=_form(job),
         notes=(
@@ -244,6 +250,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
             *notes,
             *([sentence(HELD)] if winner.status.held else []),
             *winner.status.notes,
+            *([_MOVED] if winner.task_moved else []),
         ),
     )
 
