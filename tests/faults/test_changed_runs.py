@@ -266,6 +266,29 @@ def shorten_decision(raw: sqlite3.Connection) -> None:
     raw.execute("UPDATE event SET body = ? WHERE id = ?", (without_weighed(row["body"]), row["id"]))
 
 
+def test_what_is_left_of_a_run_whose_record_was_cut_or_lost_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, left = run / "record.sqlite", "decision.json and report.html are still whole and hold what the run found."
+    os.truncate(record, record.stat().st_size // 3)
+
+    def said(*options: str) -> str:
+        assert command(monkeypatch, "report", str(run), *options) == 2
+        return capsys.readouterr().err.strip()
+
+    salvaging = f"`lastresort report {run} --salvage` shows what is whole."
+    assert said().endswith(f"Restore it from a copy, or start a new run. {salvaging} {left}")
+    os.truncate(record, 4096)  # the list of its tables
+    assert said("--salvage").endswith(f"Restore it from a copy, or start a new run. {left}")
+    record.unlink()
+    for options in ((), ("--salvage",)):
+        assert said(*options).endswith(f"the folder of a run. {left} Restore record.sqlite from a copy to see the rest.")
+    os.truncate(run / "decision.json", 1000)
+    assert "report.html is still whole and holds what the run found." in said()
+    os.truncate(run / "report.html", 1000)
+    assert said().endswith("Name a folder that `lastresort climb` has written, such as runs/<task>-1.")
+
+
 def test_an_export_and_the_python_interface_see_a_change_too(run: Path) -> None:
     (run / "winner" / "more").write_text("x")
     for read in (lambda: of_climb(run), lambda: Run(run).view, lambda: Run(run).decision):
