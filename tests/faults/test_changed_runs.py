@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -20,6 +22,7 @@ from lastresort.app.runs import Run, changed_inputs
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
+from lastresort.records.atomic import disk_error
 from lastresort.records.events.run import ErrorShared
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.salvage import salvage
@@ -217,6 +220,27 @@ def test_zeroed_scores_do_not_pass(
     assert (run / "decision.json").is_file()
 
 
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.ENOSPC])
+def test_a_report_is_printed_where_its_page_cannot_be_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: int
+) -> None:
+    assert command(monkeypatch, "report", str(run)) == 0
+    usual = capsys.readouterr().out
+
+    def refused(path: Path, _: str) -> None:
+        raise disk_error(OSError(fault, os.strerror(fault)), path)
+
+    monkeypatch.setattr("lastresort.report.html.write_atomically", refused)
+    assert command(monkeypatch, "report", str(run)) == 0
+    out, error = capsys.readouterr()
+    assert out == usual
+    assert error.startswith(f"report.html was not redrawn. {run / 'report.html'}: ")
+    (run / "report.html").unlink()
+    assert command(monkeypatch, "report", str(run)) == 0
+    out, error = capsys.readouterr()
+    assert out.splitlines() == [line for line in usual.splitlines() if not line.startswith("report: ")]
+
+
 def without_weighed(text: str) -> str:
     """A decision as it was written before a rung had this field."""
     return re.sub(r',\s*"weighed": null', "", text)
@@ -240,6 +264,31 @@ def test_a_decision_of_an_earlier_version_is_not_changed(run: Path) -> None:
 def shorten_decision(raw: sqlite3.Connection) -> None:
     [row] = raw.execute("SELECT id, body FROM event WHERE kind = 'climb_decided'")
     raw.execute("UPDATE event SET body = ? WHERE id = ?", (without_weighed(row["body"]), row["id"]))
+
+
+def test_what_is_left_of_a_run_whose_record_was_cut_or_lost_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, left = run / "record.sqlite", "decision.json and report.html are still whole and hold what the run found."
+    os.truncate(record, record.stat().st_size // 3)
+
+    def said(*options: str) -> str:
+        assert command(monkeypatch, "report", str(run), *options) == 2
+        return capsys.readouterr().err.strip()
+
+    salvaging = f"`lastresort report {run} --salvage` shows what is whole."
+    assert said().endswith(f"Restore it from a copy, or start a new run. {salvaging} {left}")
+    os.truncate(record, 4096)  # the list of its tables
+    assert said("--salvage").endswith(f"Restore it from a copy, or start a new run. {left}")
+    record.unlink()
+    for options in ((), ("--salvage",)):
+        assert said(*options).endswith(
+            f"the folder of a run. {left} Restore record.sqlite from a copy to see the rest."
+        )
+    os.truncate(run / "decision.json", 1000)
+    assert "report.html is still whole and holds what the run found." in said()
+    os.truncate(run / "report.html", 1000)
+    assert said().endswith("Name a folder that `lastresort climb` has written, such as runs/<task>-1.")
 
 
 def test_an_export_and_the_python_interface_see_a_change_too(run: Path) -> None:

@@ -96,6 +96,20 @@ def test_a_run_is_resumed_from_python_with_a_scorer_only_where_the_task_file_is_
     assert lr.open_run(run).resume(task=path, progress=SilentProgress()).finished
 
 
+def test_a_run_whose_task_file_was_moved_asks_for_it(tmp_path: Path) -> None:
+    path, run = run_of(tmp_path)
+    unfinish(run)
+    sent = tmp_path / "mail" / "colleague" / "routing-1"
+    shutil.copytree(run, sent)
+    with pytest.raises(InputError) as refused:
+        lr.open_run(sent).resume(progress=SilentProgress())
+    assert str(refused.value) == (
+        f"{tmp_path / 'mail' / path.name}: no such file, expected the task file that the run was climbed with. Name it: resume(task=FILE); "
+        "its paths to the examples are used."
+    )
+    assert lr.open_run(sent).resume(task=path, progress=SilentProgress()).finished
+
+
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "keys",

@@ -99,6 +99,7 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["train.yaml"], "--to is missing, expected --to axolotl|llamafactory|trl|unsloth|skypilot. Name one of them."),
         (
             ["train.yaml", "--to", "keras"],
             'found "keras", expected axolotl, llamafactory, trl, unsloth, skypilot',

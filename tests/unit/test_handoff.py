@@ -537,6 +537,33 @@ def test_ports_that_are_none(port: int, run: Path) -> None:
         lr.handoff(run, "litellm", port=port)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "--to is missing, expected --to vllm|sglang|llamacpp|ollama|litellm|transformers. Name one of them."),
+        (("--to", "gguf"), '--to: found "gguf", expected vllm, sglang, llamacpp, ollama, litellm, transformers. '
+         "For a GGUF, name llamacpp or ollama."),
+        (("--to", "GGUF"), "For a GGUF, name llamacpp or ollama."),
+        (("--to", "llama.cpp"), 'Did you mean "llamacpp"?'),
+        (("--to", "vllm", "--port", "8100"), "--port: found 8100"),
+    ],
+)  # fmt: skip
+def test_a_server_that_is_none_is_refused_before_the_winner_is_opened(
+    options: tuple[str, ...],
+    sentence: str,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("lastresort.handoff.source.open_winner", refuse_to_open)
+    assert lastresort(monkeypatch, "handoff", str(run), *options) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def refuse_to_open(*_: object, **__: object) -> None:
+    raise AssertionError("the winner was opened")
+
+
 def test_a_winner_named_by_its_own_folder_is_verified_with_its_run(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,12 +22,16 @@ from handoff_support import NASTY, SHOTS, handed, listening, run_of, system
 from knowledge_support import markdown
 from lastresort.handoff import TARGETS
 from lastresort.handoff.request import INPUT, SPACING
+from lastresort.handoff.source import open_winner
+from lastresort.handoff.write import write_handoff
 from lastresort.keys import SERVE_KEY
 from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.records.events.run import TaskPlaced
+from lastresort.records.record import Record
 from lastresort.serve.opening import ServeRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
@@ -258,6 +262,23 @@ def test_the_proxy_of_the_readme_takes_what_the_client_sends(
             server.model.close()
     assert {one["model"] for one in got} == {"tickets"}
     assert got[0]["messages"] == got[2]["messages"] == asked(run)
+
+
+def test_the_commands_of_a_run_whose_task_file_was_moved_ask_for_it(base: Path, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "tickets", system(base))
+    winner = open_winner(run)
+    with Record.create(run) as record:  # decides nothing, so that the winner is opened before
+        record.append(TaskPlaced(path="../task.yaml", run="tickets"))
+    checking = "lastresort verify .. http://127.0.0.1:4000/v1 --request request.json"
+    said = "The task file is not where the run says. Put its path in place of TASK to verify."
+    found = write_handoff(winner, "litellm", run / "handoff-litellm")
+    assert f"`{checking} --task TASK`" in (readme := (found.folder / "README.md").read_text("utf-8"))
+    assert said in found.notes
+    assert said in readme
+    (tmp_path / "task.yaml").touch()
+    found = write_handoff(winner, "litellm", run / "handoff-litellm")
+    assert f"`{checking}`" in (found.folder / "README.md").read_text("utf-8")
+    assert not found.task_moved
 
 
 def test_what_is_printed_and_written_for_the_proxy_names_it(

@@ -234,7 +234,19 @@ def test_curl_is_a_client(server: Served) -> None:
     ).stdout
     assert events(streamed.decode())[-1] == "[DONE]"
     form = subprocess.run([*run, "-d", body], capture_output=True, check=True, timeout=60).stdout
-    assert json.loads(form)["error"]["code"] == "invalid_content_type"
+    refused = json.loads(form)["error"]
+    assert refused["code"] == "invalid_content_type"
+    found = 'found "application/x-www-form-urlencoded", expected application/json.'
+    assert refused["message"] == f"Content-Type: {found} Send that header."
+
+
+def test_a_route_that_is_none_is_refused_with_those_there_are(server: Served) -> None:
+    with server.client() as asking:
+        refused = asking.post("/chat/completions").json()["error"]
+    assert refused["message"] == (
+        "POST /chat/completions is not served here. Routes: POST /v1/chat/completions, POST /v1/completions, GET /v1/models, "
+        "GET /v1/models/{model}, GET /health, GET /metrics."
+    )
 
 
 def test_the_metrics_have_the_names_of_vllm() -> None:

@@ -55,7 +55,8 @@ def chat(**more: Any) -> dict[str, Any]:
 def test_what_is_not_supported_is_refused_by_name(key: str, value: Any) -> None:
     refusal = refusal_of(chat(**{key: value}))
     assert (refusal.status, refusal.param, refusal.code) == (400, key, "unsupported_parameter")
-    assert refusal.message == f"{key} is not supported."
+    remedy = "Send it to /v1/completions." if key == "prompt" else "Leave it out."
+    assert refusal.message == f"{key} is not supported. {remedy}"
 
 
 @pytest.mark.parametrize(("key", "value"), [("best_of", 2), ("echo", True), ("suffix", "b"), ("messages", user("a"))])
@@ -154,6 +155,28 @@ def test_a_fault_in_a_message_is_refused_where_it_is(messages: Any, param: str) 
     assert refusal.status == 400
     assert refusal.param is not None
     assert refusal.param.startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (chat(messages=[]), "messages: found [], expected at least 1 item."),
+        (chat(stop=[""]), 'stop[0]: found "", expected at least 1 character.'),
+        (chat(stop=["a"] * 17), "expected at most 16 items."),
+        (chat(stop="a" * 201), "expected at most 200 characters."),
+        (chat(temperature=2.1), "temperature: found 2.1, expected less than or equal to 2."),
+        ({"messages": user("a")}, "model is missing. Name the one that GET /v1/models lists."),
+        (
+            {"model": "winner"},
+            'messages is missing. Send a list of turns, such as [{"role": "user", "content": "..."}].',
+        ),
+        (chat(messages=[{"role": "user"}]), "messages[0].content is missing. Add it."),
+    ],
+)
+def test_a_refusal_says_what_was_found_and_what_to_send(body: dict[str, Any], message: str) -> None:
+    said = refusal_of(body).message
+    assert said.endswith(message)
+    assert "validation" not in said
 
 
 @pytest.mark.parametrize(

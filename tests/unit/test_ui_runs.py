@@ -75,6 +75,7 @@ from lastresort.ui.pages.runs import figures, row_of, spared
 from lastresort.ui.pages.task_editor import BegunClimbs
 from lastresort.ui.processes import start_process
 from lastresort.ui.site import PAGES, Site
+from lastresort.ui.start import serve_page
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
@@ -96,6 +97,37 @@ from ui_support import (
 def test_a_workspace_without_runs_says_how_to_start_one(tmp_path: Path) -> None:
     _, client = page_of(tmp_path)
     assert "There are no runs yet" in client.get("/").text
+
+
+def test_a_workspace_whose_runs_lie_next_to_their_folder_says_where_they_belong(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    run.rename(tmp_path / "from-a-colleague")
+    said = " ".join(client.get("/").text.split())
+    assert "There are no runs yet" not in said
+    assert (
+        "1 run lies next to it: <code>from-a-colleague</code>. Move it into <code>runs</code> to see it here." in said
+    )
+
+
+def test_a_run_is_no_workspace(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+
+    def said(folder: Path) -> str:
+        with pytest.raises(InputError) as refused:
+            serve_page(folder, "127.0.0.1", 0, on_ready=print)
+        return str(refused.value)
+
+    around = f"Run `lastresort ui {tmp_path}`."
+    assert said(run) == f"{run}: this is a run, expected the folder that holds `runs`. {around}"
+    assert (
+        said(run.parent) == f"{run.parent}: this is a folder of runs, expected the folder that holds `runs`. {around}"
+    )
+    alone = run.rename(tmp_path / "alone")
+    assert said(alone).endswith(
+        f"Move it into a folder {tmp_path / 'runs'} and run `lastresort ui {tmp_path}`, or read it with "
+        "`lastresort report`."
+    )
 
 
 def test_the_list_shows_what_the_decision_holds(tmp_path: Path) -> None:

@@ -130,9 +130,11 @@ class Run:
         from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
         from lastresort.climb.shared_run import refuse_foreign_task
+        from lastresort.records.view import refuse_moved
 
         path = Path(task) if task is not None else self.task_file()
         if task is None:
+            refuse_moved(path, "Name it: resume(task=FILE); its paths to the examples are used.")
             remedy = "Look at it and, if it is yours, name it: resume(task=FILE)."
             refuse_foreign_task(path, settings or {}, remedy=remedy)
         request = ClimbRequest(
@@ -341,6 +343,9 @@ def hand_over(
     name: None for that of the run's folder. port: where the server listens, None for its usual one. Raises InputError for a winner
     that is held or that the server cannot serve, DataError for one that is not what the run measured.
     """
+    from lastresort.handoff import target_of
+
+    target_of(to, port)  # before libraries and a model are loaded
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 

@@ -7,6 +7,7 @@ with the system that won.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, lines_typed, print_answer, print_document, print_note, print_text
-from lastresort.errors import InputError
+from lastresort.errors import InfrastructureError, InputError
 from lastresort.handoff import TARGETS as SERVERS
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
@@ -53,21 +54,33 @@ def report_command(
                 "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
             )
         if not as_json:
-            redraw(study)
+            try:
+                redraw(study)
+            except InfrastructureError as error:
+                _not_redrawn(study.page, error)
         show_study_folder(study, as_json=as_json)
         return
     found = Run(run)
-    view = found.view if as_json or as_markdown else draw_report(run)
+    try:
+        view = found.view if as_json or as_markdown else draw_report(run)
+    except InfrastructureError as error:  # as in somebody else's folder, which can be read
+        _not_redrawn(found.report, error)
+        view = found.view
     if changed := changed_inputs(run):
         print_note(f"Changed since the run, which used them as they were: {', '.join(changed)}.")
     if as_markdown:
         _print_markdown(run, view)
         return
     resume = resume_command_here(run, Path.cwd())
-    lines = [took_less_here(run), next_step(view, resume), f"report: {found.report}"]
-    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
+    drawn = f"report: {found.report}" if found.report.is_file() else None
+    lines = [took_less_here(run), next_step(view, resume), drawn]
+    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)) or None)
     if (last := next(follow(run))).state == "stopped":
         print_note(how_to_resume(last.stopped, resume, started=True))
+
+
+def _not_redrawn(page: Path, error: InfrastructureError) -> None:
+    print_note(f"{page.name} was not redrawn. {error}")
 
 
 def _print_markdown(run: Path, view: RunView) -> None:
@@ -89,9 +102,15 @@ def _print_salvaged(run: Path) -> None:
     SafeConsole(file=sys.stdout).print(salvaged_text(salvage(run)))
 
 
+def _named_target(to: str | None, names: Iterable[str]) -> str:
+    if to is None:
+        raise InputError("--to is missing", expected=f"--to {'|'.join(names)}", remedy="Name one of them.")
+    return to
+
+
 def export_command(
     run: Path = Argument(help="Folder of a climb or a training run, or a training file of any supported framework."),
-    to: str = Option(..., "--to", metavar="|".join(TARGETS), help="Target framework."),
+    to: str | None = Option(None, "--to", metavar="|".join(TARGETS), help="Target framework. Required."),
     out: Path | None = Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
     rung: str | None = Option(
         None, "--rung", metavar="|".join(trained_rungs()), help="Rung of a climb. Default: the winner's."
@@ -112,7 +131,9 @@ def export_command(
     from lastresort.app.runs import export_training
     from lastresort.interop.exporting.job import counted
 
-    written = export_training(run, to, out=out, rung=rung, base=base, with_base=with_base, gpu=gpu)
+    written = export_training(
+        run, _named_target(to, TARGETS), out=out, rung=rung, base=base, with_base=with_base, gpu=gpu
+    )
     for note in written.notes:
         print_note(note)
     if as_json:
@@ -127,7 +148,7 @@ def export_command(
 
 def handoff_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
-    to: str = Option(..., "--to", metavar="|".join(SERVERS), help="Target server."),
+    to: str | None = Option(None, "--to", metavar="|".join(SERVERS), help="Target server. Required."),
     merged: bool = Option(False, "--merged", help="Write base and adapter as one model."),
     out: Path | None = Option(
         None, "--out", help="Folder to write. Default: handoff-TO in RUN, or FOLDER-handoff-TO next to a saved system."
@@ -143,7 +164,9 @@ def handoff_command(
     """
     from lastresort.app.runs import hand_over
 
-    found = hand_over(run, to, merged=merged, out=out, name=name, allow_held=allow_held, port=port)
+    found = hand_over(
+        run, _named_target(to, SERVERS), merged=merged, out=out, name=name, allow_held=allow_held, port=port
+    )
     typed = found.commands(folder=found.folder)
     if as_json:
         paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}

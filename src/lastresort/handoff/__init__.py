@@ -1,7 +1,11 @@
 """What other servers need to serve a winner: a new server is a function in a file here, and one row of this table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from lastresort.errors import InputError
+
+PROXY_PORT = 8100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +65,17 @@ TARGETS: dict[str, HandoffTarget] = {
         refuses=("top_k",), keeps_stop=True,
     ),
 }  # fmt: skip
+
+
+def target_of(to: str, port: int | None = None) -> HandoffTarget:
+    """The server of this name, listening at `port` if one is given. Raises InputError where it cannot be."""
+    from lastresort.spec.values import one_of
+
+    readers = [name for name, target in TARGETS.items() if target.weights == "gguf"]
+    target = TARGETS[one_of("--to", to, tuple(TARGETS), {"gguf": f"For a GGUF, name {' or '.join(readers)}."})]
+    if port is None:
+        return target
+    if not 1 <= port <= 65535 or port == PROXY_PORT:
+        expected = f"a number from 1 to 65535, and not {PROXY_PORT}, which is the proxy's"
+        raise InputError(f"found {port}", where="--port", expected=expected, remedy="Choose another.")
+    return replace(target, port=port)

@@ -14,6 +14,8 @@ from lastresort.models.endpoint import Endpoint, parse_endpoint
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision import FILE_NAME as DECISION
+from lastresort.records.record import Record
+from lastresort.records.view import task_file_of
 from lastresort.systems.files import FILE
 from lastresort.systems.running import WinnerStatus, checked_system, open_answerer, winner_status
 from lastresort.systems.system import System
@@ -74,6 +76,17 @@ class Winner:
     def measured_in(self) -> Path | None:
         """The run that measured it. None for a saved system, which nothing can be compared with."""
         return self.run if (self.run / DECISION).is_file() else None
+
+    @property
+    def task_moved(self) -> bool:
+        """Whether the task file is not where the run that measured it says."""
+        if self.measured_in is None:
+            return False
+        try:
+            with Record.open(self.measured_in, read_only=True, checked=False) as record:
+                return not task_file_of(record, self.measured_in).is_file()
+        except DataError:  # of a run that nothing is verified with, which `verify` says
+            return False
 
     def handoff_folder(self, to: str) -> Path:
         """Where a hand-over goes unless its user says: into the run, or next to a saved system, whose files stay as they are."""

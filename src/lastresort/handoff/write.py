@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lastresort.errors import InputError
 from lastresort.foreign import printable, read_json
-from lastresort.handoff import TARGETS, HandoffTarget
+from lastresort.handoff import PROXY_PORT, HandoffTarget, target_of
 from lastresort.handoff.request import (
     CLIENT,
     CURL,
@@ -39,14 +39,14 @@ from lastresort.records.atomic import check_new_folder, disk_errors, new_folder,
 from lastresort.records.decision import HELD
 from lastresort.report.words.training import merge_warning
 from lastresort.report.words.wording import sentence
-from lastresort.spec.values import one_of
 from lastresort.systems.files import save_system
 from lastresort.systems.system import System
 from lastresort.train.adapters.gguf import check_exportable, export_gguf
 from lastresort.train.adapters.merge import merge_adapter
 
 MARK, SYSTEM = "handoff.json", "system"
-PROXY_PORT = 8100
+TASK = "TASK"
+_MOVED = f"The task file is not where the run says. Put its path in place of {TASK} to verify."
 ROOM_TOKENS, MOST_TOKENS = 8192, 32768  # of a context that a server sets aside where the model allows more
 
 
@@ -66,7 +66,8 @@ class HandoffCommands:
 class HandedOver:
     """A folder that was written. folder: as it was named, so that the commands with it work from there. title: of the server.
     model: what it calls the winner at `url`. client_url, client_model: what clients ask, which is the proxy where there is one.
-    run: what measured the winner, None for a saved system. held: whether the gate holds it. form: who enforces the form of the
+    run: what measured the winner, None for a saved system. task_moved: whether its task file is not where it says.
+    held: whether the gate holds it. form: who enforces the form of the
     answers, "" where they have none. notes: what is not as it was measured, or is still to be done.
     """
 
@@ -80,6 +81,7 @@ class HandedOver:
     client_url: str
     client_model: str
     run: Path | None
+    task_moved: bool
     held: bool
     form: str
     notes: tuple[str, ...]
@@ -98,6 +100,7 @@ class HandedOver:
         verify += (
             [] if self.is_proxied else ["--request", request]
         )  # a proxy gets the inputs alone, and verify knows it
+        verify += ["--task", TASK] if self.task_moved else []
         return HandoffCommands(
             start=shlex.join(["sh", start]),
             proxy=shlex.join(proxy) if self.is_proxied else None,
@@ -115,7 +118,7 @@ def write_handoff(
     where the server listens, None for its usual one.
     Raises InputError for a server that cannot serve this winner, DataError for a model that cannot be merged or written.
     """
-    target = _target(to, port)
+    target = target_of(to, port)
     final = out.absolute()
     settled = settled_name(name, winner)
     _refuse(winner, target, final, merged=merged)
@@ -135,16 +138,6 @@ def write_handoff(
         working.chmod(0o755)
         replace_folder(working, final)
     return found
-
-
-def _target(to: str, port: int | None) -> HandoffTarget:
-    one_of("--to", to, tuple(TARGETS))
-    if port is None:
-        return TARGETS[to]
-    if not 1 <= port <= 65535 or port == PROXY_PORT:
-        expected = f"a number from 1 to 65535, and not {PROXY_PORT}, which is the proxy's"
-        raise InputError(f"found {port}", where="--port", expected=expected, remedy="Choose another.")
-    return replace(TARGETS[to], port=port)
 
 
 def _refuse(winner: Winner, target: HandoffTarget, out: Path, *, merged: bool) -> None:
@@ -249,6 +242,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
         client_url=url if constant else f"http://127.0.0.1:{PROXY_PORT}/v1",
         client_model=launch.model if constant else PROXY_MODEL,
         run=winner.measured_in,
+        task_moved=winner.task_moved,
         held=winner.status.held,
         form=_form(job),
         notes=(
@@ -256,6 +250,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
             *notes,
             *([sentence(HELD)] if winner.status.held else []),
             *winner.status.notes,
+            *([_MOVED] if winner.task_moved else []),
         ),
     )
 

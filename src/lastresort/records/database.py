@@ -21,6 +21,10 @@ DAMAGES = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second from SQLite'
 _DISK_CODES = {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
 
 
+class DamagedError(DataError):
+    """SQLite cannot read the file."""
+
+
 class Database:
     """A connection that several threads may share and several processes may write to at once.
 
@@ -234,7 +238,7 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
             where=str(path),
             remedy="Check the disk and the permissions of the folder.",
         )
-    return DataError(
+    return DamagedError(
         f"found a damaged or foreign file ({error})",
         where=str(path),
         expected="an SQLite database written by lastresort",

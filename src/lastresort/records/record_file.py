@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import DataError, InfrastructureError
+from lastresort.errors import DataError, InfrastructureError, InputError
+from lastresort.foreign import DOCUMENT, read_json, read_text
 from lastresort.records.atomic import disk_error
 from lastresort.records.chain import SOURCES, NotAsWritten, Table, changes, select, typed
-from lastresort.records.database import Database, Journal, connect, connect_read_only
+from lastresort.records.database import DamagedError, Database, Journal, connect, connect_read_only
+from lastresort.records.decision import FILE_NAME as DECISION
 
 MOST_NAMED = 5  # runs in a folder of runs
 FILE_NAME = "record.sqlite"
+REPORT = "report.html"
 APPLICATION = 0x4C617374  # "Last"
 SALVAGE = "`lastresort report {folder} --salvage` shows what is whole."
 
@@ -121,12 +124,7 @@ class RecordFile:
         """
         path = folder / FILE_NAME
         if not path.is_file():
-            raise DataError(
-                f"found no {FILE_NAME}",
-                where=str(folder),
-                expected="the folder of a run",
-                remedy=_runs_in(folder) or "Name a folder that `lastresort climb` has written, such as runs/<task>-1.",
-            )
+            raise no_record(folder)
         if path.is_symlink() and not read_only:
             raise DataError(
                 "found a link",
@@ -135,12 +133,15 @@ class RecordFile:
                 remedy="Copy the file there.",
             )
         if path.stat().st_size == 0:
-            raise _damaged("found an empty file", folder)
-        if read_only:
-            whole = checked and len(sources) == len(SOURCES)
-            database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=whole)
-        else:
-            database = connect(path, application=APPLICATION, migrations=MIGRATIONS, journal=journal)
+            raise damaged("found an empty file", folder, salvageable=False)
+        try:
+            if read_only:
+                whole = checked and len(sources) == len(SOURCES)
+                database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=whole)
+            else:
+                database = connect(path, application=APPLICATION, migrations=MIGRATIONS, journal=journal)
+        except DamagedError as error:
+            raise damaged(error.found, folder) from error
         file = cls(folder, database)
         if checked:
             try:
@@ -206,7 +207,7 @@ class RecordFile:
         )
 
     def damaged(self, found: str) -> DataError:
-        return _damaged(found, self.folder)
+        return damaged(found, self.folder)
 
 
 def _runs_in(folder: Path) -> str:
@@ -218,10 +219,34 @@ def _runs_in(folder: Path) -> str:
     return ""
 
 
-def _damaged(found: str, folder: Path) -> DataError:
+def no_record(folder: Path) -> DataError:
+    """What to say where the folder of a run was expected."""
+    remedy = _runs_in(folder) or "Name a folder that `lastresort climb` has written, such as runs/<task>-1."
+    if left := _what_is_left(folder):
+        remedy = f"{left} Restore {FILE_NAME} from a copy to see the rest."
+    return DataError(f"found no {FILE_NAME}", where=str(folder), expected="the folder of a run", remedy=remedy)
+
+
+def damaged(found: str, folder: Path, *, salvageable: bool = True) -> DataError:
+    """What to say of a record that cannot be read. salvageable: whether a part of it may be."""
+    looked = SALVAGE.format(folder=folder) if salvageable else ""
+    remedies = ("Restore it from a copy, or start a new run.", looked, _what_is_left(folder))
     return DataError(
         found,
         where=str(folder / FILE_NAME),
         expected="an SQLite database written by lastresort",
-        remedy="Restore it from a copy, or start a new run.",
+        remedy=" ".join(filter(None, remedies)),
     )
+
+
+def _what_is_left(folder: Path) -> str:
+    """A sentence on the files that hold a run's result without its record; "" where none is whole."""
+    names = []
+    with suppress(InputError, OSError):
+        read_json(folder / DECISION, DOCUMENT)
+        names.append(DECISION)
+    with suppress(InputError, OSError):
+        if read_text(folder / REPORT, DOCUMENT).rstrip().endswith("</html>"):
+            names.append(REPORT)
+    still = "is still whole and holds" if len(names) == 1 else "are still whole and hold"
+    return f"{' and '.join(names)} {still} what the run found." if names else ""

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors
 from lastresort.records.chain import (
     SOURCES,
@@ -28,7 +27,7 @@ from lastresort.records.chain import (
 from lastresort.records.database import DAMAGES, companions, schema, schema_of
 from lastresort.records.events import KINDS, Event
 from lastresort.records.items import item_of
-from lastresort.records.record_file import FILE_NAME, MIGRATIONS
+from lastresort.records.record_file import FILE_NAME, MIGRATIONS, damaged, no_record
 
 GAP = 10_000  # rows in a row that cannot be read, after which nothing more is looked for
 
@@ -47,12 +46,7 @@ def salvage(folder: Path) -> Salvaged:
     """Reads a copy, and changes nothing. Raises DataError where there is no record, or nothing can be read of it."""
     path = folder / FILE_NAME
     if not path.is_file():
-        raise DataError(
-            f"found no {FILE_NAME}",
-            where=str(folder),
-            expected="the folder of a run",
-            remedy="Name the folder of a run.",
-        )
+        raise no_record(folder)
     with tempfile.TemporaryDirectory() as place, disk_errors(Path(place)):
         copy = Path(place) / FILE_NAME
         shutil.copyfile(path, copy)
@@ -65,12 +59,7 @@ def salvage(folder: Path) -> Salvaged:
             try:
                 return _salvaged(connection)
             except DAMAGES as error:
-                raise DataError(
-                    f"found nothing that can be read ({error})",
-                    where=str(path),
-                    expected="an SQLite database written by lastresort",
-                    remedy="Restore it from a copy, or climb again.",
-                ) from error
+                raise damaged(f"found nothing that can be read ({error})", folder, salvageable=False) from error
 
 
 def _salvaged(connection: sqlite3.Connection) -> Salvaged:

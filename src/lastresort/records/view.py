@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, TaskError
 from lastresort.ladder import STORE_RUNG, trains
 from lastresort.records.decision import (
     RetrievalView,
@@ -364,6 +364,17 @@ def task_file_of(record: Record, run: Path) -> Path:
             remedy="Start it with `lastresort climb TASK`.",
         )
     return Path(os.path.normpath(run.resolve() / placed.path))
+
+
+def refuse_moved(task_file: Path, remedy: str) -> None:
+    """Raises TaskError where the task file of a run is not there."""
+    if not task_file.is_file():
+        raise TaskError(
+            "no such file",
+            where=str(task_file),
+            expected="the task file that the run was climbed with",
+            remedy=remedy,
+        )
 
 
 def _take(run: Fold, event: Event) -> None:

@@ -17,6 +17,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.records.decision import RunView
 from lastresort.records.document import Statement
 from lastresort.records.record import Record
+from lastresort.records.record_file import REPORT
 from lastresort.report import comparison, confusion, failure_modes, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import gate as gate_chart
@@ -70,7 +71,7 @@ def early_warnings(rung: RungStory) -> EarlyWarningsPanel | None:
     return EarlyWarningsPanel(title, early_chart(curves, title), alarms)
 
 
-FILE_NAME = "report.html"
+FILE_NAME = REPORT
 LONGEST_INPUT = 700
 
 # No character that HTML forbids or that could reorder the text around it reaches the page: control characters and

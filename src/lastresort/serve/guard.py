@@ -23,6 +23,7 @@ LARGEST_HEADER = 2**15
 BODY_S = 30.0
 MOST_OPEN = 512  # requests at once, waiting ones included
 _DISCARDED = 16 * MiB  # of a body that is refused: who still sends does not read the answer
+_LONGEST_KIND = 60  # of a Content-Type that is shown
 _OPEN_TO_ALL = "/health"
 CLIENT_GONE = 499  # what proxies write in their logs for a response that had no reader to its end
 
@@ -178,7 +179,9 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     kind = only_value(headers, b"content-type").partition(b";")[0].strip().lower()
     if kind != b"application/json":  # a page elsewhere can send any other without permission
-        raise Refusal(415, "The Content-Type is not application/json.", code="invalid_content_type", closes=True)
+        found = f'"{kind[:_LONGEST_KIND].decode("latin-1")}"' if kind else "none, or several"
+        said = f"Content-Type: found {found}, expected application/json. Send that header."
+        raise Refusal(415, said, code="invalid_content_type", closes=True)
     length = only_value(headers, b"content-length")
     if length.isdigit() and int(length[:20]) > LARGEST_BODY:
         raise _too_large()

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -244,7 +245,9 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
 
     async def not_routed(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        found = f"{request.method} {request.url.path[:100]} is not served here."
+        routes = [route for route in app.routes if isinstance(route, APIRoute)]
+        served = ", ".join(f"{method} {route.path}" for route in routes for method in sorted(route.methods))
+        found = f"{request.method} {request.url.path[:100]} is not served here. Routes: {served}."
         code = "not_found" if error.status_code == 404 else "method_not_allowed"
         return _response(Refusal(error.status_code, found, code=code, headers=error.headers))
 

@@ -21,6 +21,7 @@ from lastresort.errors import (
 )
 from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import without_keys
+from lastresort.report.words.wording import counted
 from lastresort.serve.schema import OFF_ONLY, UNSUPPORTED, ErrorBody, ErrorDetail, SamplingRequest
 from lastresort.serve.work import Draining, QueueFull
 
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 Body = TypeVar("Body", bound=SamplingRequest)
 Place = tuple[int | str, ...]
 
+_ADD = {
+    "model": "Name the one that GET /v1/models lists.",
+    "messages": 'Send a list of turns, such as [{"role": "user", "content": "..."}].',
+    "prompt": "Send the text that is continued.",
+}
+_ELSEWHERE = {"messages": "Send it to /v1/chat/completions.", "prompt": "Send it to /v1/completions."}
 _LONGEST_SHOWN, _MOST_FAULTS = 60, 1000
 _AGAIN_S = 5
 _KINDS = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "overloaded_error"}
@@ -118,22 +125,37 @@ class _Fault:
 def _refused_value(error: ValidationError, body: object, kind: type[SamplingRequest]) -> Refusal:
     if error.error_count() > _MOST_FAULTS:
         return Refusal(400, f"The body is wrong in more than {_MOST_FAULTS:,} places.", code="invalid_value")
-    faults = [_located(fault, body) for fault in error.errors(include_url=False, include_context=False)]
-    # Of the branches of a union the one that leads deepest is what was meant.
-    worst = max(faults, key=lambda fault: len(fault.place))
+    faults = [_located(fault, body) for fault in error.errors(include_url=False)]
+    # Of the branches of a union the one that leads deepest is what was meant, and rather one of the right type.
+    worst = max(faults, key=lambda fault: (len(fault.place), not fault.error["type"].endswith("_type")))
     place, top = _written(worst.place), str(worst.place[0])
     if worst.error["type"] == "missing":
-        return Refusal(400, f"{place} is missing.", param=place, code="missing_parameter")
+        said = f"{place} is missing. {_ADD.get(place, 'Add it.')}"
+        return Refusal(400, said, param=place, code="missing_parameter")
     if worst.error["type"] == "none_required" and len(worst.place) == 1 and top not in UNSUPPORTED:
         near = get_close_matches(top, kind.model_fields, 1)
         hint = f' Did you mean "{near[0]}"?' if near else ""
         return Refusal(400, f"{place} is not known.{hint}", param=place, code="unknown_parameter")
     if worst.error["type"] == "none_required" or top in OFF_ONLY:
-        return Refusal(400, f"{place} is not supported.", param=place, code="unsupported_parameter")
-    text = worst.error["msg"]
-    wanted = text.removeprefix("Input should be ")
-    told = f"found {_shown(worst.value)}, expected {wanted}" if wanted != text else text
-    return Refusal(400, f"{place}: {told}.", param=place, code="invalid_value")
+        said = f"{place} is not supported. {_ELSEWHERE.get(place, 'Leave it out.')}"
+        return Refusal(400, said, param=place, code="unsupported_parameter")
+    told = f"{place}: found {_shown(worst.value)}, expected {_expected(worst.error)}."
+    return Refusal(400, told, param=place, code="invalid_value")
+
+
+def _expected(error: ErrorDetails) -> str:
+    """In our words where the library's begin with the name of a type of its own."""
+    limits = error.get("ctx", {})
+    match error["type"]:
+        case "too_short":
+            return f"at least {counted(limits['min_length'], 'item')}"
+        case "too_long":
+            return f"at most {counted(limits['max_length'], 'item')}"
+        case "string_too_short":
+            return f"at least {counted(limits['min_length'], 'character')}"
+        case "string_too_long":
+            return f"at most {counted(limits['max_length'], 'character')}"
+    return error["msg"].removeprefix("Input should be ")
 
 
 def _located(error: ErrorDetails, body: object) -> _Fault:

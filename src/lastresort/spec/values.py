@@ -94,13 +94,16 @@ def nearest_column(name: str, columns: Iterable[str]) -> str | None:
     return nearest(name, columns, likeness=0.75)
 
 
-def one_of(option: str, found: str, names: tuple[Word, ...]) -> Word:
-    """The word as one of the names that an option takes. Raises InputError where it is none of them."""
+def one_of(option: str, found: str, names: tuple[Word, ...], remedies: Mapping[str, str] | None = None) -> Word:
+    """The word as one of the names that an option takes. Raises InputError where it is none of them. remedies: what to do, by a
+    word that people try.
+    """
     for name in names:
         if found == name:
             return name
     close = nearest(found, names)
     remedy = f'Did you mean "{close}"?' if close else "Name one of them."
+    remedy = (remedies or {}).get(found.lower(), remedy)
     raise InputError(f'found "{found}"', where=option, expected=", ".join(names), remedy=remedy)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
-from lastresort.ui.workspace import Workspace
+from lastresort.records.record import FILE_NAME
+from lastresort.ui.workspace import RUNS, Workspace
 
 OPENED_S = 2.0
 AHEAD_S = 1.0  # at most, for which the link waits until the runs are read: a hundred take a third of that
@@ -43,6 +45,7 @@ def serve_page(folder: Path, host: str, port: int, *, on_ready: Callable[[str], 
         raise InputError(
             "there is no such folder", where=str(folder), expected="the folder that holds runs", remedy="Make it."
         )
+    _refuse_runs(folder.resolve())
     import uvicorn
 
     from lastresort.app.marks import MarkFiles
@@ -75,6 +78,21 @@ def serve_page(folder: Path, host: str, port: int, *, on_ready: Callable[[str], 
                 uvicorn.Server(config).run(sockets=[listening])
         finally:
             site.close()
+
+
+def _refuse_runs(folder: Path) -> None:
+    """Raises InputError for a run, and for the folder of all runs, which people name for the one around it."""
+    if (folder / FILE_NAME).is_file():
+        found, runs = "this is a run", folder.parent
+    elif folder.name == RUNS and not (folder / RUNS).exists() and any(folder.glob(f"*/{FILE_NAME}")):
+        found, runs = "this is a folder of runs", folder
+    else:
+        return
+    remedy = f"Run `{shlex.join(['lastresort', 'ui', str(runs.parent)])}`."
+    if runs.name != RUNS:
+        inside = shlex.join(["lastresort", "ui", str(runs)])
+        remedy = f"Move it into a folder {runs / RUNS} and run `{inside}`, or read it with `lastresort report`."
+    raise InputError(found, where=str(folder), expected=f"the folder that holds `{RUNS}`", remedy=remedy)
 
 
 def _read_and_check(workspace: Workspace, read: threading.Event) -> None:

@@ -186,6 +186,10 @@ class Workspace:
         found.sort(key=lambda one: one.began.timestamp() if one.began else 0.0, reverse=True)
         return sorted(found, key=lambda one: one.state != "running")
 
+    def astray(self) -> list[str]:
+        """Runs that lie in the folder itself, and not in its `runs`."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{FILE_NAME}") if path.parent != self.runs)
+
     def read_ahead(self) -> None:
         """Read every run, so that the first page waits for none."""
         with suppress(NotThere, OSError):  # which the page says

@@ -15,7 +15,7 @@ from typing import Any
 from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.shared_run import code_of, refuse_code
-from lastresort.errors import DataError, TaskError
+from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
@@ -23,7 +23,7 @@ from lastresort.records.events.run import FilesRead, RecheckCounted, Subject, Ta
 from lastresort.records.events.search import SystemFrozen
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
-from lastresort.records.view import task_file_of
+from lastresort.records.view import refuse_moved, task_file_of
 from lastresort.report.decision import decision_in
 from lastresort.report.recheck import TestLook
 from lastresort.spec.document import YamlDocument
@@ -144,13 +144,7 @@ def read_again(
 
 def _task_file(run: Path, record: Record, given: Path | None) -> Path:
     path = given.absolute() if given is not None else task_file_of(record, run)
-    if not path.is_file():
-        raise TaskError(
-            "no such file",
-            where=str(path),
-            expected="the task file that the run was climbed with",
-            remedy="Name it with --task FILE; its paths to the examples are used.",
-        )
+    refuse_moved(path, "Name it with --task FILE; its paths to the examples are used.")
     return path
 
 

@@ -48,9 +48,9 @@ def router() -> APIRouter:
         part = "runs_rows.html.j2" if is_part(request) else "runs.html.j2"
         mark = site.workspace.mark()  # before the runs are read: what changes meanwhile is drawn again
         rows = [row_of(state) for state in site.workspace.states()]
-        return site.draw(
-            request, part, rows=rows, mark=mark, folder=str(site.workspace.folder), crossing=crossing(rows)
-        )
+        astray = site.workspace.astray() if not rows else []
+        folder = str(site.workspace.folder)
+        return site.draw(request, part, rows=rows, astray=astray, mark=mark, folder=folder, crossing=crossing(rows))
 
     @routes.get("/compare")
     def compare(site: Here, request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
