@@ -60,7 +60,7 @@ TRIED = [
 def test_a_line_says_what_became_of_them() -> None:
     assert repairs.finding(TRIED) == ("1 of 4 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP")
     assert repairs.finding(TRIED, "lora-scale0.5") == (
-        "1 of 4 repairs was good: lora-scale0.5 was tested and took the place of the first: the SHIP of the gate is its own"
+        "1 of 4 repairs was good: lora-scale0.5 replaced the first system, and the SHIP above is its own"
     )
     assert repairs.finding(TRIED[:1]) == "None of 1 repair was good"
     missed = TRIED[1].replaced(gate=None)

@@ -41,7 +41,7 @@ def _end(frozen: RepairView, gated: str | None) -> str:
     if frozen.gate is None:
         return "missed the bar in its test"
     if frozen.system == gated:
-        return f"was tested and took the place of the first: the {frozen.gate.verdict} of the gate is its own"
+        return f"replaced the first system, and the {frozen.gate.verdict} above is its own"
     return f"was tested, and its own gate says {frozen.gate.verdict}"
 
 
