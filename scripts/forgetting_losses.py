@@ -70,9 +70,7 @@ def losses_of(task: Task, system: Path, *, seed: int, shared: Path) -> dict[str,
         base = runner.ask_parts("base", opened.model("base"), whole, 0)
         tuned = runner.ask_parts("tuned", opened.model("tuned"), whole, 0)
     scored = [ScoredSuite(*suite, 1) for suite in zip(whole, base, tuned, strict=True)]
-    found = judge_suites(
-        plans, scored, task.keep, settings, 0.8
-    )  # the power plans further items, which nobody asks for
+    found = judge_suites(plans, scored, task.keep, settings)
     return {one.name: Loss(difference=one.difference, interval=one.interval, n=one.n) for one in found}
 
 

@@ -129,10 +129,7 @@ def test_a_second_gate_that_fails_counts_in_the_total_too(mended: Climbed) -> No
 
 
 def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:
-    told = (
-        "1 of 3 repairs was good: sft-adapter-scale0.5 was tested and took the place of the first: the SHIP of the gate is its "
-        "own"
-    )
+    told = "1 of 3 repairs was good: sft-adapter-scale0.5 was tested and took the place of the first: the SHIP of the gate is its own"
     page = mended.report.read_text("utf-8")
     assert f'<h2 id="repairs">{told}' in page
     assert "The first gate said REJECT for sft-adapter" in page
