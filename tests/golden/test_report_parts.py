@@ -314,7 +314,7 @@ def test_wording(found: str, text: str) -> None:
             0.81,
             (0.82, 0.9),
             "the sequential test after each group puts the true score at 81.0% or more; "
-            "the interval shows more, so quote that",
+            "quote 82.0%, the limit of the interval, which shows more",
         ),
         (
             "sequence",
@@ -322,7 +322,7 @@ def test_wording(found: str, text: str) -> None:
             0.75,
             (0.6, 0.74),
             "the sequential test after each group puts the true score at 75.0% or less; "
-            "the interval shows more, so quote that",
+            "quote 74.0%, the limit of the interval, which shows more",
         ),
         (
             "exact",

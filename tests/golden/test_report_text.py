@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from gate_report_support import HELD, gated
+from gate_report_support import HELD, gate_found, gated
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import Stage
+from lastresort.records.gate import ClimbGate
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import BarTest
 from lastresort.records.reasons import PromptingLeftOut
 from lastresort.records.record import Record
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
+from lastresort.report.gate import lines as gate_lines
 from lastresort.report.html import page
 from lastresort.report.markdown import markdown, sentence
 from lastresort.report.notebook import ladder_html
@@ -277,6 +279,13 @@ def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> N
     assert "2 of 3 test items have already been used in earlier runs, up to 2 times each." in " ".join(
         printed(used).split()
     )
+
+
+def test_scores_and_their_difference_add_up_as_they_are_shown() -> None:
+    found = gate_found()
+    found["suites"][0] |= {"base": 457 / 688, "tuned": 436 / 688, "difference": -21 / 688}
+    line = gate_lines(ClimbGate.model_validate(found))[1]
+    assert line == "◇ general: 66.42% to 63.37% (−3.05 points), UNDERPOWERED"
 
 
 def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:

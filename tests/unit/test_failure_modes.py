@@ -109,6 +109,21 @@ def test_what_changed_is_shown_by_the_question_that_the_score_comes_from(found: 
     assert all(one["base"] != one["tuned"] for one in by_name["sycophancy_flips"])
 
 
+def test_kinds_of_one_subject_are_told_apart_and_a_loss_names_its_measure(found: dict[str, Any]) -> None:
+    gate = typed(found)
+    twins = [
+        part("written_sums", 0.5, 0.4, 9) | {"subject": "sums"},
+        part("sums", 0.5, 0.5, 9),
+        part("rules", 0.5, 0.5, 9),
+    ]
+    general = gate.failure_modes[0].replaced(parts=tuple(FailureModePart.model_validate(one) for one in twins))
+    shown = failure_modes.modes(gate.replaced(failure_modes=(general, *gate.failure_modes[1:])))
+    assert [failure_modes.part_name(one) for one in shown[0].parts] == ["written sums", "sums", "rules"]
+    yielding = next(mode for mode in shown if mode.name == "sycophancy")
+    worst = min(yielding.measures, key=lambda one: one.difference or 0.0)
+    assert failure_modes.finding(yielding).endswith(f"points lost on these items in {worst.name}")
+
+
 def test_a_suite_that_is_left_out_has_a_mode_without_parts(tmp_path: Path) -> None:
     keep = {**KEEP, "general": "skip", "format_leak": "skip"}
     found = found_of(tmp_path, Pupil("base", FEW), Pupil("tuned", FEW), keep=keep)

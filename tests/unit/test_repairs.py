@@ -169,6 +169,12 @@ def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[Rep
         assert said.startswith(f"Dev score {round_percent(dev)}; general lost ")
 
 
+def test_a_gain_is_not_called_a_loss() -> None:
+    measures = [measured("general", -0.005)]
+    said = of_repair(tried(0.8, measures, findings_on(0.8, measures, NEEDED, bar=0.8, won=0.3))).replace("\u00a0", " ")
+    assert said == "Dev score 80%; general gained 0.5 points; at most half of what is accepted may be lost."
+
+
 def test_where_too_much_was_paid_half_of_what_is_won_on_dev_is_the_most() -> None:
     costly = RepairNeed(("general",), costly=True, kinds=KINDS)
     lost = [measured("general", 0.014)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,15 +100,16 @@ def others(gate: GateFindings) -> list[SuiteFound]:
 def finding(mode: FailureModeShown) -> str:
     """ "Forgetting: 61.0% right before, 57.0% after"."""
     title = mode.text.title
-    differences = [measure.difference for measure in mode.measures if measure.difference is not None]
+    differences = {measure.name: measure.difference for measure in mode.measures if measure.difference is not None}
     if mode.asked is None:
         return f"{title} was not tested"
     if not differences:
         return f"{title} could not be measured"
-    loss = -min(differences)
-    if loss <= 0:
+    worst = min(differences, key=differences.__getitem__)
+    if differences[worst] >= 0:
         return f"{title}: no loss on these items"
-    return f"{title}: {100 * loss:.1f}{NO_BREAK}points lost on these items"
+    lost = f"{title}: {-100 * differences[worst]:.1f}{NO_BREAK}points lost on these items"
+    return f"{lost} in {worst}" if len(differences) > 1 else lost
 
 
 def counts(mode: FailureModeShown) -> str:
@@ -155,6 +157,8 @@ def _mode(gate: GateFindings, mode: FailureMode) -> FailureModeShown:
     parts = [_turned(part) if text.lower_is_better else part for part in mode.parts]
     if not text.ordered:
         parts.sort(key=lambda part: part.tuned - part.base)
+    subjects = Counter(part.subject for part in parts if not part.constraint)
+    parts = [part.replaced(subject=part.name) if subjects[part.subject] > 1 else part for part in parts]
     return FailureModeShown(mode.name, text, measures, tuple(parts), _changed(measures))
 
 

@@ -41,7 +41,7 @@ from lastresort.records.uninformative import (
     Unusable,
     WhyUninformative,
 )
-from lastresort.report.words.wording import count, counted, duration, listed, percent, points_of, spaced
+from lastresort.report.words.wording import count, counted, duration, in_points, listed, percent, points_of, spaced
 from lastresort.types import FARTHEST, GateMode, GateVerdict
 
 AXIS = "Tuned minus base, in points. Dotted line: no change. Solid line: the largest accepted loss."
@@ -331,7 +331,7 @@ def _judged(found: TestedMeasure, family: int) -> str:
             f"the loss seems to exceed the accepted {accepted}, but one of {family} measures may seem so by chance "
             f"(p = {found.p_regressed:.2g}, not significant over {family} by Holm); {needed(found)}."
         )
-    interval = f"the difference is between {100 * low:+.1f} and {100 * high:+.1f} points"
+    interval = f"the difference is between {in_points(low)} and {in_points(high)} points"
     if found.loss_seen:
         return f"a loss is shown, but not whether it stays below {accepted}: {interval}; {needed(found)}."
     return f"a loss of {accepted} is not ruled out: {interval}; {needed(found)}."

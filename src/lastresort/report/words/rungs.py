@@ -203,10 +203,17 @@ def of_repair(repair: RepairView | RepairTried) -> str:
     """Why a repair is good or not, as one sentence after its dev score."""
     found, dev = repair.findings, "" if repair.dev is None else f"Dev score {round_percent(repair.dev.score)}"
     if repair.good:
-        lost = [f"{one.measure} lost {points_of(max(0.0, one.value or 0.0))}" for one in found]
-        return f"{dev}; {listed(lost)}, at most half of what is accepted." if lost else f"{dev}."
+        lost = [f"{one.measure} {_changed(one.value or 0.0)}" for one in found]
+        return f"{dev}; {listed(lost)}; at most half of what is accepted may be lost." if lost else f"{dev}."
     told = "; ".join(map(_against, found))
     return stopped(f"{dev}; {told}" if dev and not any(one.kind == "BELOW_BAR" for one in found) else capital(told))
+
+
+def _changed(lost: float) -> str:
+    """ "lost 1.6 points", "gained 0.5 points", "lost nothing"."""
+    if abs(lost) < 5e-4:
+        return "lost nothing"
+    return f"{'gained' if lost < 0 else 'lost'} {points_of(abs(lost))}"
 
 
 def _against(found: RepairFinding) -> str:
@@ -217,7 +224,7 @@ def _against(found: RepairFinding) -> str:
         case "LOST_TOO_MUCH":
             return f"{found.measure} lost {points_of(seen)}, more than the limit of {points_of(limit)}"
         case "LOST_LITTLE":
-            return f"{found.measure} lost {points_of(max(0.0, seen))}"
+            return f"{found.measure} {_changed(seen)}"
         case "UNSEEN":
             return f"{found.measure} has no informative items outside the gate"
         case "NOT_WORTH":

@@ -253,7 +253,7 @@ def how_decided(test: BarTest, bar: float) -> str:
     if not low <= bar <= high:
         end, sharper = (low, low > decided.limit) if test.verdict == "MET" else (high, high < decided.limit)
         said = sharper and percent(end) != percent(decided.limit)
-        return f"{shown}; the interval shows more, so quote that" if said else shown
+        return f"{shown}; quote {percent(end)}, the limit of the interval, which shows more" if said else shown
     if exact:
         return f"{shown}; the interval is wider and includes the bar, because it holds after every item"
     error = percent(decided.error)
@@ -267,8 +267,8 @@ BEYOND_BAND = (
 
 
 QUOTE_THE_BAND = (
-    "Quote the band. The rule behind a verdict is given below with a limit of its own, tighter or looser than the band: quote "
-    "that only where the band includes the bar."
+    "Quote the limits of the band. The rule that decided the verdict has a limit of its own, given below. Quote that one only "
+    "where the band includes the bar."
 )
 
 

@@ -59,11 +59,11 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f} points".replace("-", "−")
 
 
-def in_points(difference: float | None) -> str:
+def in_points(difference: float | None, digits: int = 1) -> str:
     """-0.021 -> "−2.1": where a column is of points."""
     if difference is None:
         return ""
-    text = f"{100 * difference:+.1f}"
+    text = f"{100 * difference:+.{digits}f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
