@@ -282,7 +282,9 @@ def test_what_is_left_of_a_run_whose_record_was_cut_or_lost_is_named(
     assert said("--salvage").endswith(f"Restore it from a copy, or start a new run. {left}")
     record.unlink()
     for options in ((), ("--salvage",)):
-        assert said(*options).endswith(f"the folder of a run. {left} Restore record.sqlite from a copy to see the rest.")
+        assert said(*options).endswith(
+            f"the folder of a run. {left} Restore record.sqlite from a copy to see the rest."
+        )
     os.truncate(run / "decision.json", 1000)
     assert "report.html is still whole and holds what the run found." in said()
     os.truncate(run / "report.html", 1000)

@@ -104,8 +104,8 @@ def test_a_run_whose_task_file_was_moved_asks_for_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         lr.open_run(sent).resume(progress=SilentProgress())
     assert str(refused.value) == (
-        f"{tmp_path / 'mail' / path.name}: no such file, expected the task file that the run was climbed with. Name it: resume(task=FILE); "
-        "its paths to the examples are used."
+        f"{tmp_path / 'mail' / path.name}: no such file, expected the task file that the run was climbed with. "
+        "Name it: resume(task=FILE); its paths to the examples are used."
     )
     assert lr.open_run(sent).resume(task=path, progress=SilentProgress()).finished
 

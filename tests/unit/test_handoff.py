@@ -549,7 +549,11 @@ def test_ports_that_are_none(port: int, run: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_server_that_is_none_is_refused_before_the_winner_is_opened(
-    options: tuple[str, ...], sentence: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...],
+    sentence: str,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("lastresort.handoff.source.open_winner", refuse_to_open)
     assert lastresort(monkeypatch, "handoff", str(run), *options) == 2

@@ -166,7 +166,10 @@ def test_a_fault_in_a_message_is_refused_where_it_is(messages: Any, param: str) 
         (chat(stop="a" * 201), "expected at most 200 characters."),
         (chat(temperature=2.1), "temperature: found 2.1, expected less than or equal to 2."),
         ({"messages": user("a")}, "model is missing. Name the one that GET /v1/models lists."),
-        ({"model": "winner"}, 'messages is missing. Send a list of turns, such as [{"role": "user", "content": "..."}].'),
+        (
+            {"model": "winner"},
+            'messages is missing. Send a list of turns, such as [{"role": "user", "content": "..."}].',
+        ),
         (chat(messages=[{"role": "user"}]), "messages[0].content is missing. Add it."),
     ],
 )

@@ -246,7 +246,7 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
     async def not_routed(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         routes = [route for route in app.routes if isinstance(route, APIRoute)]
-        served = ", ".join(f"{method} {route.path}" for route in routes for method in sorted(route.methods))
+        served = ", ".join(f"{method} {route.path}" for route in routes for method in sorted(route.methods or ()))
         found = f"{request.method} {request.url.path[:100]} is not served here. Routes: {served}."
         code = "not_found" if error.status_code == 404 else "method_not_allowed"
         return _response(Refusal(error.status_code, found, code=code, headers=error.headers))
