@@ -264,7 +264,7 @@ def test_empty_rows_are_left_out_and_a_rung_stays(new_task: Upload) -> None:
     """The browser sends the file again; the last tick goes back to what the text says."""
     seen = new_task("one,\ntwo,\n")
     page = seen.page
-    page.click("button >> text=Leave out the 2 rows without an answer")
+    page.click("button >> text=Leave out 2 rows without an answer")
     page.wait_for_selector("text=Rows from cases-complete.csv")
     at_rest(page)
     ticks = page.locator("input[name=ladder]:checked")

@@ -238,8 +238,16 @@ def test_how_to_train_is_not_told_where_nothing_is_to_be_trained() -> None:
     assert advise(skipped).frameworks
     assert (
         advise(skipped).answer
-        == "Not yet: prompting and retrieval first. A climb of this task would skip SFT: this version cannot do it."
+        == "Not yet: prompting and retrieval first. SFT is not possible yet: this version cannot do it."
     )
+
+
+def test_the_answer_says_what_the_first_rung_that_trains_lacks() -> None:
+    """Also where the rules leave only a higher one open, since rows serve both."""
+    few = "40 training rows are too few"
+    facts = Facts(n_train=40, skips=tuple((rung, "no pairs" if rung == "preference" else few) for rung in TRAINED))
+    assert "preference" not in advise(facts).answer
+    assert advise(facts).answer.endswith(f"first. SFT is not possible yet: {few}.")
 
 
 TASKS: dict[str, dict[str, Any]] = {

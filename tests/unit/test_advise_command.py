@@ -45,7 +45,7 @@ def test_a_task_gets_its_answer_its_path_and_reasons(
     assert lastresort(monkeypatch, str(task), "--fact", "wrong=format", "--fact", "best_prompt_score=60%") == 0
     out, error = capsys.readouterr()
     assert out.startswith("No: nothing here calls for training. Use prompting.\n")  # a scripted model has no weights
-    assert re.search(r"^not +sft +A climb would skip it: the weights of scripted:", out, re.MULTILINE)
+    assert re.search(r"^skip +sft +A climb would skip it: the weights of scripted:", out, re.MULTILINE)
     assert re.search(r"^strong +Enforce your choices with constrained decoding", out, re.MULTILINE)
     assert "Willard & Louf 2023" in out
     assert re.search(r"^n_examples +[0-9]+ \(each input of dev and test counts once\)", out, re.MULTILINE)

@@ -871,7 +871,7 @@ def test_empty_rows_are_left_out_where_somebody_says_so(
     arguments = [str(data), "--task", str(task)]
     assert _command(monkeypatch, *arguments) == 2
     said = capsys.readouterr().err
-    assert "leave out 1 row without an answer and 1 row without an input with --leave-out-empty" in said
+    assert "leave out 1 row without an answer and 1 without an input with --leave-out-empty" in said
     assert not task.exists()
     assert _command(monkeypatch, *arguments, "--leave-out-empty") == 0
     copy = tmp_path / ("rows.v2-complete.csv" if table else "rows.v2-complete.jsonl")

@@ -633,6 +633,8 @@ def test_a_split_says_how_many_rows_it_leaves_to_train_on(
         "The text is valid. 120 rows are left to train."
         in page.post("/new/reviews/field?key=split.test", data=data).text
     )
+    few = r"With 50 test items, a rung close to the bar of \d+% may end UNDECIDED; about \d+ give 80% power\."
+    assert re.search(f"left to train\\. {few}", page.post("/new/reviews/field?key=split.test", data=data).text)
     monkeypatch.setattr(data_check, "MOST_LOOKED_AT", 1)
     os.utime(site.workspace.tasks / "reviews" / "reviews.csv")  # else it is known
     assert '<p class="legend good">The text is valid.</p>' in page.get("/new/reviews").text
@@ -1257,7 +1259,7 @@ def test_rows_without_an_answer_can_be_left_out(page: TestClient, site: Site) ->
     rows = CSV.replace('is bad, <b>really</b>",neg', 'is bad, <b>really</b>",', 5)
     status, said = upload(page, "reviews.csv", rows)
     assert status == 422
-    assert "Leave out the 5 rows without an answer</button>" in said
+    assert "Leave out 5 rows without an answer</button>" in said
     assert not list(site.workspace.tasks.iterdir())
     files = {"file": ("reviews.csv", io.BytesIO(rows.encode()))}
     found = page.post("/new/upload", files=files, data={"leave_out": "yes"})
@@ -1276,7 +1278,7 @@ def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestC
     assert upload(page, "odd.csv", "alpha,beta,gamma\n" + "".join(lines)) == (204, "/new/odd/columns")
     chosen = {"source": "alpha", "target": "beta"}
     refused = page.post("/new/odd/columns", data=chosen)
-    assert "Leave out the 1 row without an answer" in refused.text
+    assert "Leave out 1 row without an answer" in refused.text
     assert 'hx-post="/new/odd/columns"' in refused.text
     assert page.post("/new/odd/columns", data={**chosen, "leave_out": "yes"}).headers["hx-redirect"] == "/new/odd"
     assert "examples: odd-complete.csv" in text_of(site, "odd")
@@ -1354,7 +1356,7 @@ def test_another_file_can_leave_out_rows_without_an_answer(page: TestClient, sit
     rows = CSV.replace('bad, <b>really</b>",neg', 'bad, <b>really</b>",', 2)
     status, said = replace(page, "later.csv", rows)
     assert status == 422
-    assert "Leave out the 2 rows without an answer</button>" in said
+    assert "Leave out 2 rows without an answer</button>" in said
     assert 'hx-include="#replaced, #text, #seen"' in said
     assert str(site.workspace.folder) not in said
     folder = site.workspace.tasks / "reviews"

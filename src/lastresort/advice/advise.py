@@ -243,11 +243,11 @@ def _answer(facts: Facts, path: Sequence[RungAdvice], anywhere: Sequence[str]) -
         return (
             f"Probably yes, with {listed(trained_now)}: measure the best prompt too, since only the difference counts."
         )
-    skipped = [(rung, why) for rung in anywhere if trains(rung) and (why := facts.skip_of(rung))]
-    if not trained_later and skipped:
+    skipped = [(rung, why) for rung in RUNGS if trains(rung) and (why := facts.skip_of(rung))]
+    if not trained_later and any(rung in anywhere for rung, _ in skipped):
         rung, why = skipped[0]
         first = listed([*now, *later])
-        return f"Not yet: {first} first. A climb of this task would skip {rung_in_prose(rung)}: {stopped(why)}"
+        return f"Not yet: {first} first. {capital(rung_in_prose(rung))} is not possible yet: {stopped(why)}"
     if not trained_later:
         return f"No: nothing here calls for training. Use {listed([*now, *later])}."
     return f"Not yet: {listed(now)} first, {trained_later[0]} only if {'it falls' if len(now) == 1 else 'they fall'} short."

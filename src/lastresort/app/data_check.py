@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastresort.app.start import RUNS
 from lastresort.climb.prepare import PreparedTask, check_sizes, data_report, files_read, prepare, trained_turns
@@ -27,6 +28,9 @@ from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, JsonObject
+
+if TYPE_CHECKING:
+    from lastresort.app.dry_run import FewItems
 
 # Keys that no check reads.
 UNREAD = frozenset(("task", "goal", "on_undecided", "facts", "limits", "decode", "general", "keep", *RUNGS))
@@ -92,14 +96,29 @@ def files_checked(task: Task, runs: Path) -> list[Path]:
     return [*files_read(task), *model, runs / SHARED / LEDGER]
 
 
-def rows_left(task: Task) -> int | TaskError | None:
-    """How many rows a task leaves to train on, or why they are too few for it. None where that takes the whole check: of rows that
-    have faults, and of files that take a while to read.
+@dataclass(frozen=True, slots=True)
+class RowsLeft:
+    """train: rows to train on. bar: of the task. few: None where the test items are enough for a verdict near the bar, or where
+    it is not known how many are.
+    """
+
+    train: int
+    bar: float
+    few: FewItems | None
+
+
+def rows_left(task: Task) -> RowsLeft | TaskError | None:
+    """What a task leaves to train and to test on, or why that is too little for it. None where that takes the whole check: of rows
+    that have faults, and of files that take a while to read.
     """
     if sum(path.stat().st_size for path in task.examples.files if path.is_file()) > MOST_LOOKED_AT:
         return None
+    from lastresort.app.dry_run import few_items
+
     try:
-        return len(check_sizes(task).train)
+        prepared = check_sizes(task)
+        few = few_items(prepared, task.ladder) if task.score.python_file is None else None
+        return RowsLeft(len(prepared.split.train), task.bar, few)
     except TaskError as error:
         return error
     except LastresortError:

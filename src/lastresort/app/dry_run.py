@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -209,6 +210,20 @@ def power_needed(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | N
         to_miss=n_items(below, tested[0]),
         labels=labels_correct(task),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FewItems:
+    """n: test items that there are. enough: how many tell scores near the bar from it, with power 0.8."""
+
+    n: int
+    enough: int
+
+
+def few_items(prepared: PreparedTask, rungs: Sequence[str]) -> FewItems | None:
+    """None where the test items of these rungs are enough, or where no number of them is known to be."""
+    test, n = power_needed(prepared, rungs), prepared.n_units
+    return None if test is None or n >= test.enough else FewItems(n, test.enough)
 
 
 def _total(parts: Iterable[Forecast | None]) -> Forecast:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastresort.advice.columns import facts_of, group_column, known_shape
 from lastresort.advice.draft import LADDERS, FewUnitsError, TaskDraft, draft
@@ -30,6 +30,9 @@ from lastresort.records.data_report import DataReport
 from lastresort.report.words.data import lines
 from lastresort.report.words.draft import DraftFacts, Ungrouped, drafted_line, few_test_items, rows_without, task_text
 from lastresort.spec.sections import SplitSettings
+
+if TYPE_CHECKING:
+    from lastresort.app.dry_run import FewItems
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
 NOUNS = frozenset(
@@ -72,14 +75,6 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class FewItems:
-    """n: test items that there are. enough: how many tell scores near the bar from it, with power 0.8."""
-
-    n: int
-    enough: int
-
-
-@dataclass(frozen=True, slots=True)
 class Drafted:
     """A task file that was written. files: it, and the schema where there is one. report: what checking its data found. left_out:
     None where the task reads the file that was given. few: None where the test items are enough for a verdict near the bar.
@@ -94,7 +89,7 @@ class Drafted:
 
     def lines(self) -> list[str]:
         """What the check found, as `lastresort init` prints it."""
-        few = [] if self.few is None else [few_test_items(self.few.n, self.few.enough, self.draft.bar)]
+        few = [] if self.few is None else [f"warning: {few_test_items(self.few.n, self.few.enough, self.draft.bar)}"]
         return [*lines(self.report, None), *few]
 
     def __repr__(self) -> str:
@@ -372,7 +367,7 @@ def _written(
     """With the ladder that a climb of these rows would try, and the bar that its test items can show. draft_again: the same
     draft without some rungs, for so many test items, or groups.
     """
-    from lastresort.app.dry_run import power_needed
+    from lastresort.app.dry_run import few_items
     from lastresort.climb.prepare import data_report, prepare
     from lastresort.climb.shares import refuse_few_items
     from lastresort.rungs.rung import find_rung
@@ -399,8 +394,7 @@ def _written(
                 write_atomically(request.task_file, task_text(facts))
             prepared = prepare(load_task(request.task_file), run_code=False, begins=False)
         refuse_few_items(prepared)
-        test, n = power_needed(prepared, task_draft.ladder), prepared.n_units
-        few = None if test is None or n >= test.enough else FewItems(n, test.enough)
+        few = few_items(prepared, task_draft.ladder)
         report = data_report(prepared, None, None)
     except LastresortError as error:
         for path in files:

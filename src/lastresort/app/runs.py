@@ -273,7 +273,7 @@ def open_run(folder: Path) -> Run:
 
 def export_training(
     source: Path,
-    to: str,
+    to: str | None,
     *,
     out: Path | None = None,
     rung: str | None = None,
@@ -288,6 +288,10 @@ def export_training(
     Raises InputError for options that do not go together and settings that the framework lacks, DataError for a training that is
     not finished or has changed.
     """
+    from lastresort.interop.exporting import TARGETS
+    from lastresort.spec.values import one_of
+
+    to = one_of("--to", to, tuple(TARGETS))
     if base is not None and with_base:
         raise InputError("--base with --with-base", expected="one of them", remedy="Leave one out.")
     if gpu is not None and to != "skypilot":
@@ -329,7 +333,7 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
 
 def hand_over(
     run: Path,
-    to: str,
+    to: str | None,
     *,
     merged: bool = False,
     out: Path | None = None,
@@ -343,8 +347,9 @@ def hand_over(
     name: None for that of the run's folder. port: where the server listens, None for its usual one. Raises InputError for a winner
     that is held or that the server cannot serve, DataError for one that is not what the run measured.
     """
-    from lastresort.handoff import target_of
+    from lastresort.handoff import known_target, target_of
 
+    to = known_target(to)
     target_of(to, port)  # before libraries and a model are loaded
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff

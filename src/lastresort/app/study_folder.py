@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lastresort.app.runs import from_folder
 from lastresort.app.study import DOCUMENT, PAGE
 from lastresort.app.watch import State, follow
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InfrastructureError
 from lastresort.foreign import DOCUMENT as MOST
 from lastresort.foreign import read_content
 from lastresort.records.events.run import ClimbStopped, StudyBegan
@@ -84,13 +84,18 @@ def study_in(folder: Path) -> StudyFolder | None:
     return StudyFolder(folder, snapshot.study, snapshot.state, snapshot.stopped, done, document)
 
 
-def redraw(found: StudyFolder) -> None:
-    """Write the page of a finished study again."""
+def redraw(found: StudyFolder) -> str:
+    """Write the page of a finished study again. Returns what to say where the disk does not take it, else ""."""
     from lastresort.records.atomic import write_atomically
     from lastresort.report.study_page import study_page
+    from lastresort.report.words.next_step import not_redrawn
 
     if found.document is not None:
-        write_atomically(found.page, study_page(found.document))
+        try:
+            write_atomically(found.page, study_page(found.document))
+        except InfrastructureError as error:
+            return not_redrawn(PAGE, error)
+    return ""
 
 
 def _document(path: Path) -> StudyDocument:

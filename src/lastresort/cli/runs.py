@@ -7,7 +7,6 @@ with the system that won.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, lines_typed, print_answer, print_document, print_note, print_text
-from lastresort.errors import InfrastructureError, InputError
+from lastresort.errors import InputError
 from lastresort.handoff import TARGETS as SERVERS
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
@@ -38,7 +37,7 @@ def report_command(
     from lastresort.app.watch import follow
     from lastresort.cli.border import show_document
     from lastresort.cli.study import show_study_folder
-    from lastresort.report.html import draw_report
+    from lastresort.report.html import redrawn
     from lastresort.report.terminal import ladder_table
     from lastresort.report.words.next_step import how_to_resume, next_step
 
@@ -53,19 +52,14 @@ def report_command(
             raise InputError(
                 "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
             )
-        if not as_json:
-            try:
-                redraw(study)
-            except InfrastructureError as error:
-                _not_redrawn(study.page, error)
+        if not as_json and (unwritten := redraw(study)):
+            print_note(unwritten)
         show_study_folder(study, as_json=as_json)
         return
     found = Run(run)
-    try:
-        view = found.view if as_json or as_markdown else draw_report(run)
-    except InfrastructureError as error:  # as in somebody else's folder, which can be read
-        _not_redrawn(found.report, error)
-        view = found.view
+    view, unwritten = (found.view, "") if as_json or as_markdown else redrawn(run)
+    if unwritten:
+        print_note(unwritten)
     if changed := changed_inputs(run):
         print_note(f"Changed since the run, which used them as they were: {', '.join(changed)}.")
     if as_markdown:
@@ -77,10 +71,6 @@ def report_command(
     show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)) or None)
     if (last := next(follow(run))).state == "stopped":
         print_note(how_to_resume(last.stopped, resume, started=True))
-
-
-def _not_redrawn(page: Path, error: InfrastructureError) -> None:
-    print_note(f"{page.name} was not redrawn. {error}")
 
 
 def _print_markdown(run: Path, view: RunView) -> None:
@@ -100,12 +90,6 @@ def _print_salvaged(run: Path) -> None:
     from lastresort.report.terminal import salvaged_text
 
     SafeConsole(file=sys.stdout).print(salvaged_text(salvage(run)))
-
-
-def _named_target(to: str | None, names: Iterable[str]) -> str:
-    if to is None:
-        raise InputError("--to is missing", expected=f"--to {'|'.join(names)}", remedy="Name one of them.")
-    return to
 
 
 def export_command(
@@ -131,9 +115,7 @@ def export_command(
     from lastresort.app.runs import export_training
     from lastresort.interop.exporting.job import counted
 
-    written = export_training(
-        run, _named_target(to, TARGETS), out=out, rung=rung, base=base, with_base=with_base, gpu=gpu
-    )
+    written = export_training(run, to, out=out, rung=rung, base=base, with_base=with_base, gpu=gpu)
     for note in written.notes:
         print_note(note)
     if as_json:
@@ -164,9 +146,7 @@ def handoff_command(
     """
     from lastresort.app.runs import hand_over
 
-    found = hand_over(
-        run, _named_target(to, SERVERS), merged=merged, out=out, name=name, allow_held=allow_held, port=port
-    )
+    found = hand_over(run, to, merged=merged, out=out, name=name, allow_held=allow_held, port=port)
     typed = found.commands(folder=found.folder)
     if as_json:
         paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}

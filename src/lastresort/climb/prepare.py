@@ -150,8 +150,8 @@ def ignored_keys(task: Task) -> list[KeyIgnored | ReplayKeyIgnored]:
     return ignored
 
 
-def check_sizes(task: Task) -> Split:
-    """The split with nothing left in it that leaks, by the rows and their number alone: a first look, before `prepare`.
+def check_sizes(task: Task) -> PreparedTask:
+    """The examples split, with nothing left in them that leaks, by the rows and their number alone: a first look, before `prepare`.
 
     Raises TaskError, which names the key, where the rows are too few for the split or the bar, and DataError as `prepare` does.
     """
@@ -162,9 +162,10 @@ def check_sizes(task: Task) -> Split:
         key = ("split", "test")
         raise TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=key) from error
     scorer, cleaned = _scorer(task), clean(as_read, held_passages(task, as_read))
+    prepared = PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes)
     if not isinstance(scorer, PythonFunction):  # whether its scores are 0 and 1 may only show once it runs
-        refuse_few_items(PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes))
-    return cleaned.split
+        refuse_few_items(prepared)
+    return prepared
 
 
 def _scorer(task: Task) -> Scorer:

@@ -67,12 +67,17 @@ TARGETS: dict[str, HandoffTarget] = {
 }  # fmt: skip
 
 
-def target_of(to: str, port: int | None = None) -> HandoffTarget:
-    """The server of this name, listening at `port` if one is given. Raises InputError where it cannot be."""
+def known_target(to: str | None) -> str:
+    """The name of a server. Raises InputError where it is missing, or none of the table."""
     from lastresort.spec.values import one_of
 
     readers = [name for name, target in TARGETS.items() if target.weights == "gguf"]
-    target = TARGETS[one_of("--to", to, tuple(TARGETS), {"gguf": f"For a GGUF, name {' or '.join(readers)}."})]
+    return one_of("--to", to, tuple(TARGETS), {"gguf": f"For a GGUF, name {' or '.join(readers)}."})
+
+
+def target_of(to: str, port: int | None = None) -> HandoffTarget:
+    """The server of this name, listening at `port` if one is given. Raises InputError where it cannot be."""
+    target = TARGETS[known_target(to)]
     if port is None:
         return target
     if not 1 <= port <= 65535 or port == PROXY_PORT:

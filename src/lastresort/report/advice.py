@@ -9,7 +9,7 @@ from lastresort.records.advice import AdviceDocument, Fact, FrameworkAdvice, Fra
 from lastresort.report.tables import grid
 from lastresort.report.words.wording import listed, printable, sentence, stopped
 
-STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
+STANCES = {"DO": ("try", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("skip", "dim")}
 STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
 # where a name says too little
 MEANING = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 from markupsafe import Markup, escape
 
+from lastresort.errors import InfrastructureError
 from lastresort.records.atomic import write_atomically
 from lastresort.records.decision import RunView
 from lastresort.records.document import Statement
@@ -26,12 +27,12 @@ from lastresort.report.charts.cost import cost_chart
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.charts.loss import drawn_figure, is_smoothed, loss_chart, went_furthest
 from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
-from lastresort.report.decision import restore_decision, view_in
+from lastresort.report.decision import read_view, restore_decision, view_in
 from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, data, judge, titles, training, untuned, verdicts, wording
 from lastresort.report.words.candidates import about_candidate
-from lastresort.report.words.next_step import next_step, set_to_stop
+from lastresort.report.words.next_step import next_step, not_redrawn, set_to_stop
 from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import below_headline, headline
 from lastresort.report.words.wording import count, in_limits, in_points
@@ -103,6 +104,14 @@ def draw_report(folder: Path) -> RunView:
             restore_decision(record, decision)
     write_atomically(folder / FILE_NAME, page(story))
     return decision
+
+
+def redrawn(folder: Path) -> tuple[RunView, str]:
+    """The same, with what to say where the disk takes no page, as that of a folder that can only be read; else ""."""
+    try:
+        return draw_report(folder), ""
+    except InfrastructureError as error:
+        return read_view(folder), not_redrawn(FILE_NAME, error)
 
 
 def page(story: Story) -> str:

@@ -1,4 +1,6 @@
-"""In which settings several runs differ: task file, options, data, seeds, versions, machine."""
+"""In which settings several runs differ: task file, with the seed of its split, which is that of all else, options, data, versions,
+machine.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from lastresort.records.view import options_in
 HASH = 12  # characters of a hash
 NOWHERE = "–"  # a run without this setting
 _OF_EVERY_RUN = ("task file", "options", "data")  # to have none of these is a difference, too
-_LATER = ("model", "seeds", "versions", "machine")  # which a run knows only once it got that far
+_LATER = ("model", "versions", "machine")  # which a run knows only once it got that far
 _NOTED = ("path",)  # of the task in the record: nothing follows from them
 
 RunSettings = Mapping[tuple[str, str], str]
@@ -57,7 +59,6 @@ def _settings(record: Record, view: RunView) -> Iterator[tuple[str, str, str]]:
         yield "model", "max_new_tokens", str(model.max_new_tokens)
     if view.provenance is not None:
         found = view.provenance
-        yield from (("seeds", f"seed of {name}", str(seed)) for name, seed in found.seeds.items())
         for group, part in (("versions", found.versions), ("machine", found.machine)):
             yield from ((group, name, str(value)) for name, value in part.items())
 

@@ -94,10 +94,12 @@ def nearest_column(name: str, columns: Iterable[str]) -> str | None:
     return nearest(name, columns, likeness=0.75)
 
 
-def one_of(option: str, found: str, names: tuple[Word, ...], remedies: Mapping[str, str] | None = None) -> Word:
-    """The word as one of the names that an option takes. Raises InputError where it is none of them. remedies: what to do, by a
-    word that people try.
+def one_of(option: str, found: str | None, names: tuple[Word, ...], remedies: Mapping[str, str] | None = None) -> Word:
+    """The word as one of the names that an option takes. Raises InputError where it is missing, or none of them. remedies: what to
+    do, by a word that people try.
     """
+    if found is None:
+        raise InputError(f"{option} is missing", expected=f"{option} {'|'.join(names)}", remedy="Name one of them.")
     for name in names:
         if found == name:
             return name

@@ -62,9 +62,10 @@ class DraftFacts:
 
 
 def rows_without(inputs: int, outputs: int) -> str:
-    """Rows that lack an input, and rows that lack an answer: "5 rows without an answer"."""
-    parts = [f"{counted(n, 'row')} without {what}" for n, what in ((outputs, "an answer"), (inputs, "an input")) if n]
-    return " and ".join(parts)
+    """Rows that lack an input, and rows that lack an answer: "5 rows without an answer and 2 without an input"."""
+    if inputs and outputs:
+        return f"{counted(outputs, 'row')} without an answer and {count(inputs)} without an input"
+    return f"{counted(inputs or outputs, 'row')} without {'an input' if inputs else 'an answer'}"
 
 
 def left_out_line(data: str, rows: str) -> str:
@@ -303,11 +304,12 @@ def drafted_line(rows: int, score: str, bar: float) -> str:
 def few_test_items(n: int, enough: int, bar: float) -> str:
     """n: test items that there are. enough: how many tell scores near the bar from it, with power 0.8."""
     return (
-        f"warning: with {counted(n, 'test item')}, a rung close to the bar of {round_percent(bar)} may end UNDECIDED; about "
+        f"with {counted(n, 'test item')}, a rung close to the bar of {round_percent(bar)} may end UNDECIDED; about "
         f"{count(enough)} give 80% power"
     )
 
 
-def rows_to_train_on(rows: int) -> str:
-    """Of the split as the text has it now."""
-    return f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} left to train."
+def rows_to_train_on(rows: int, few: str = "") -> str:
+    """Of the split as the text has it now. few: what follows from its test items, where they are few."""
+    left = f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} left to train."
+    return f"{left} {sentence(few)}" if few else left

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter, ValidationError
 
+from lastresort.errors import InfrastructureError
 from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
@@ -117,3 +118,7 @@ def _to_decide(decision: RunView, again: str) -> list[str]:
             "would be needed.",
         ]
     return [f"label about {counted(max(needed), f'fresh {unit}')} {go_on}."]
+
+
+def not_redrawn(page: str, error: InfrastructureError) -> str:
+    return f"{page} was not redrawn. {error}"

@@ -13,14 +13,14 @@ from fastapi.responses import RedirectResponse
 
 from lastresort.app.advise import answer_in_task
 from lastresort.app.consent import consent_of
-from lastresort.app.data_check import rows_left
+from lastresort.app.data_check import RowsLeft, rows_left
 from lastresort.app.init import EmptyRowsError
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import SCORERS
 from lastresort.ladder import RUNGS
 from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
-from lastresort.report.words.draft import rows_to_train_on
+from lastresort.report.words.draft import few_test_items, rows_to_train_on
 from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.task import Task, task_of
 from lastresort.types import Json
@@ -127,10 +127,13 @@ def form_of(site: Site, text: str, folder: Path) -> FilledForm:
     sizes = sizes_of(site, text, folder)
     if isinstance(sizes, TaskError):
         return form.at_fault(sizes, field_at_fault(FIELDS, sizes))
-    return form if sizes is None else replace(form, note=rows_to_train_on(sizes))
+    if sizes is None:
+        return form
+    few = "" if sizes.few is None else few_test_items(sizes.few.n, sizes.few.enough, sizes.bar)
+    return replace(form, note=rows_to_train_on(sizes.train, few))
 
 
-def sizes_of(site: Site, text: str, folder: Path) -> int | TaskError | None:
+def sizes_of(site: Site, text: str, folder: Path) -> RowsLeft | TaskError | None:
     """As `rows_left`, of a text in a folder."""
     task = drafts.task_from(text, folder)
     state = text, str(folder), files_state(task.examples.files)
