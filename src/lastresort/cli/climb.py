@@ -60,9 +60,8 @@ def climb_command(
         None,
         "--gate",
         metavar=GATE_MODES,
-        help="How to check a tuned model before it can win. quick: compares on at most 1,024 items of "
-        "each suite, which can take hours on a slow machine. full: as many items as a verdict needs. none: no check, and the "
-        "decision says so. Default: full, or what the resumed run was started with.",
+        help="How to check a tuned model before it can win. quick: at most 1,024 compared items of each suite (hours on a slow "
+        "machine). full: as many as a verdict needs. none: no check. Default: full, or what the resumed run was started with.",
     ),
     compare: str | None = Option(
         None,

@@ -88,15 +88,11 @@ def synth_command(
         help="How many times the teacher must repeat a row's answer without seeing it. Default: 1. For documents: at least 2.",
     ),
     usd: float | None = USD,
-    calls: int | None = Option(
-        None, "--calls", help="Most calls to make. Default: 6 per row or 3 per check, at least 60."
-    ),
+    calls: int | None = Option(None, "--calls", help="Most calls. Default: 6 per row or 3 per check, at least 60."),
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
-    out: Path | None = Option(
-        None, "--out", help="File of rows. Default: <task>-synthetic.jsonl next to the task file."
-    ),
+    out: Path | None = Option(None, "--out", help="File of rows. Default: <task>-synthetic.jsonl beside the task."),
     dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Calls no model."),
     yes: bool = YES,
     ablate: bool = Option(
@@ -159,11 +155,9 @@ def convert_command(
     file: Path = Argument(help="A file of rows: .jsonl, .json, .csv, .tsv (each also with .gz) or .parquet."),
     to: str = Option(..., "--to", metavar="SHAPE", help="The new shape (docs/data.md lists them)."),
     out: Path | None = Option(
-        None, "--out", help="The new file. Its suffix sets the format. Default: <file>-<shape>.jsonl."
+        None, "--out", help="The new file, in the format of its suffix. Default: FILE-SHAPE.jsonl."
     ),
-    columns: str = Option(
-        "", "--columns", metavar="NAME=COLUMN,…", help="The file's column names for input, output, prompt …"
-    ),
+    columns: str = Option("", "--columns", metavar="NAME=COLUMN,…", help="FILE's columns for input, output, prompt …"),
     drop: str = Option(
         "", "--drop", metavar="PART,…", help="Leave out system, turns, keys, tools, rejected, or a column by its name."
     ),
@@ -217,9 +211,7 @@ def pairs_command(
     run: Path | None = Option(None, "--from", metavar="RUN", help="Pairs made by the rung preference of this run."),
     model: str | None = Option(None, "--model", help="Sample this model now, zero-shot at temperature 1."),
     n: int | None = Option(None, "--n", help="Answers of --model to each row. At least 2, default 8."),
-    rows: int | None = Option(
-        None, "--rows", help="Training rows to sample --model on, drawn at random. Default: all."
-    ),
+    rows: int | None = Option(None, "--rows", help="Training rows to sample --model on. Default: all."),
     usd: float | None = USD,
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,

@@ -123,8 +123,7 @@ def verify_command(
 ) -> None:
     """Check whether a running server answers as the run measured.
 
-    Sends recorded test items, compares answers and scores, and looks for the cause of a difference. Exit code 1: the
-    server is worse.
+    Sends recorded test items, compares answers and scores, and looks for the cause of a difference. Exit code 1: worse.
     """
     from lastresort.app.terminal import confirmed
     from lastresort.app.verify import verify_server

@@ -48,10 +48,7 @@ def plan_command(
     ),
     answer_tokens: int = Option(256, "--answer-tokens", help="Longest answer in tokens, when sampled or measured."),
     replay_loss: str = Option(
-        "likelihood",
-        "--replay-loss",
-        metavar="|".join(REPLAY_LOSSES),
-        help="kl: replay rows have a KL loss to the base.",
+        "likelihood", "--replay-loss", metavar="|".join(REPLAY_LOSSES), help="kl: replay has a KL loss to the base."
     ),
     price: list[str] = Option([], "--price", metavar="USD|CARD=USD", help="Price per hour of --gpu, or of CARD."),
     prices: Path | None = Option(None, "--prices", help="File of prices per hour, one CARD: USD per line."),

@@ -27,9 +27,7 @@ def report_command(
     run: Path = Argument(help="Folder of a run or a study, finished or not."),
     as_markdown: bool = Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
-    salvage: bool = Option(
-        False, "--salvage", help="Print what is intact in a damaged or changed run. Writes nothing."
-    ),
+    salvage: bool = Option(False, "--salvage", help="Print what is intact in a damaged run. Writes nothing."),
 ) -> None:
     """Print what a run or a study found, and redraw its report."""
     from lastresort.app.runs import Run, changed_inputs, resume_command_here, took_less_here
