@@ -334,6 +334,7 @@ def hand_over(
     name: str | None = None,
     allow_held: bool = False,
     port: int | None = None,
+    progress: Progress | None = None,
 ) -> HandedOver:
     """Write the folder for another server.
 
@@ -344,5 +345,8 @@ def hand_over(
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 
+    if progress is not None:
+        progress.stage("opening the winner", None)
     winner = open_winner(run, allow_held=allow_held)
-    return write_handoff(winner, to, out or winner.handoff_folder(to), merged=merged, name=name, port=port)
+    where = out or winner.handoff_folder(to)
+    return write_handoff(winner, to, where, merged=merged, name=name, port=port, progress=progress)
