@@ -342,11 +342,12 @@ def hand_over(
     name: None for that of the run's folder. port: where the server listens, None for its usual one. Raises InputError for a winner
     that is held or that the server cannot serve, DataError for one that is not what the run measured.
     """
+    from lastresort.app.runtime import computing
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 
-    if progress is not None:
-        progress.stage("opening the winner", None)
-    winner = open_winner(run, allow_held=allow_held)
-    where = out or winner.handoff_folder(to)
-    return write_handoff(winner, to, where, merged=merged, name=name, port=port, progress=progress)
+    with computing(progress) as shown:
+        shown.stage("opening the winner", None)
+        winner = open_winner(run, allow_held=allow_held)
+        where = out or winner.handoff_folder(to)
+        return write_handoff(winner, to, where, merged=merged, name=name, port=port, progress=shown)

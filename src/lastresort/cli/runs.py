@@ -139,11 +139,9 @@ def handoff_command(
 
     Writes the model, the command that starts the server, and the request that a client must send.
     """
-    from lastresort.app.console import progress
     from lastresort.app.runs import hand_over
 
-    with progress() as shown:
-        found = hand_over(run, to, merged=merged, out=out, name=name, allow_held=allow_held, port=port, progress=shown)
+    found = hand_over(run, to, merged=merged, out=out, name=name, allow_held=allow_held, port=port)
     typed = found.commands(folder=found.folder)
     if as_json:
         paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}
