@@ -604,9 +604,7 @@ def handoff(
     Raises InputError for a winner that is held or that the server cannot serve, DataError if files changed.
     """
     from lastresort.app.runs import hand_over
-    from lastresort.app.runtime import set_environment
 
-    set_environment()
     return hand_over(Path(run), to, merged=merged, out=_path(out), name=name, allow_held=allow_held, port=port)
 
 

@@ -350,7 +350,7 @@ def test_a_gate_that_is_stopped_leaves_no_worker_and_goes_on(gate_alone: dict[st
     program = gate(tmp_path, "--ray", "local")
     assert eventually(lambda: answering(program.pid) or program.poll() is not None, 180)
     helpers = set(below(program.pid))
-    (tmp_path / "gates" / "routing-1" / "stop").touch()  # a signal would give the current batch only seconds
+    (tmp_path / "gates" / "routing-1" / "stop").touch()
     _, said = ended(program, 4)
     assert "Give the same command again" in said
     assert eventually(lambda: not processes().keys() & helpers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import asdict, replace
@@ -21,12 +22,16 @@ from lastresort.handoff import TARGETS
 from lastresort.handoff.servers import Launch, launch_files
 from lastresort.handoff.source import open_winner
 from lastresort.models.quantized import QuantizedBase
-from lastresort.records.decision import BAR_NOTES
+from lastresort.records.decision import BAR_NOTES, RunView
+from lastresort.report.decision import read_decision
+from lastresort.report.markdown import summary
+from lastresort.report.words.titles import headline
 from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Decoding, Grammar
+from lastresort.types import Decoding, Grammar, SilentProgress
 from models_support import save_adapter, save_tiny
 from train_support import lastresort
+from verify_support import won_run
 
 ALWAYS = {"README.md", "handoff.json", "client.py", "request.json", "request.sh", "start.sh"}
 FILES = {
@@ -91,6 +96,40 @@ def test_an_adapter_goes_along_or_is_merged(to: str, tuned_run: Path) -> None:
         merged = handed(tuned_run, to, merged=True)
         assert set(merged.files) == ALWAYS | FILES[to]
         assert "--enable-lora" not in started_with(merged)
+
+
+def test_what_is_handed_over_can_be_edited_but_for_linked_weights(tuned_run: Path, base: Path) -> None:
+    found = handed(tuned_run, "vllm")
+    kept = [*(found.folder / "adapter").iterdir(), found.folder / "model" / "config.json"]
+    assert {path.stat().st_nlink for path in kept} == {1}
+    assert (found.folder / "model" / "model.safetensors").samefile(base / "model.safetensors")
+
+
+def test_what_takes_long_has_a_stage(tuned_run: Path) -> None:
+    class Stages(SilentProgress):
+        seen: list[str] = []  # noqa: RUF012  of one test
+
+        def stage(self, name: str, *_: object, **__: object) -> None:
+            self.seen.append(name)
+
+    handed(tuned_run, "llamacpp", progress=Stages())
+    assert Stages.seen == ["merging base and adapter, and comparing the answers", "writing the GGUF"]
+
+
+def test_the_readme_says_what_the_run_found(tmp_path: Path) -> None:
+    run = won_run(tmp_path)
+    title, answer, facts, of_run, *rest = (
+        text_of(handed(run, "litellm").folder, "README.md").replace("\n\n", "\n").splitlines()
+    )
+    assert title == "# routing-1 on LiteLLM"
+    decision = read_decision(run)
+    assert answer == headline(decision)
+    assert facts.startswith("**MET** · task routing · model ./model · bar 50% · confidence 95% · winner prompt")
+    assert re.fullmatch(r"Run routing-1, decided on \d{4}-\d\d-\d\d, system zero-shot.*\.", of_run)
+    assert rest[0].startswith("- Start")
+    held = decision.model_dump(mode="json", by_alias=True)
+    held["winner"]["held"] = True
+    assert "winner prompt (held)" in summary(RunView.model_validate(held))[1]
 
 
 def test_vllm_with_an_adapter(tuned_run: Path) -> None:

@@ -844,7 +844,7 @@ def test_trainings_under_way_have_time_to_save_unless_nobody_answers(
     workers = study_workers(WorkersHere(), WorkersHere())
     with pytest.raises(type(error)), trained_by(workers, shared, (), lambda: 0.0):
         raise error
-    assert given == [LAST_S]
+    assert given == [within_s]
 
 
 def test_a_disk_that_refuses_the_folder_of_a_cell_says_so(tmp_path: Path) -> None:

@@ -340,6 +340,7 @@ def hand_over(
     name: str | None = None,
     allow_held: bool = False,
     port: int | None = None,
+    progress: Progress | None = None,
 ) -> HandedOver:
     """Write the folder for another server.
 
@@ -347,6 +348,7 @@ def hand_over(
     name: None for that of the run's folder. port: where the server listens, None for its usual one. Raises InputError for a winner
     that is held or that the server cannot serve, DataError for one that is not what the run measured.
     """
+    from lastresort.app.runtime import computing
     from lastresort.handoff import known_target, target_of
 
     to = known_target(to)
@@ -354,5 +356,8 @@ def hand_over(
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 
-    winner = open_winner(run, allow_held=allow_held)
-    return write_handoff(winner, to, out or winner.handoff_folder(to), merged=merged, name=name, port=port)
+    with computing(progress) as shown:
+        shown.stage("opening the winner", None)
+        winner = open_winner(run, allow_held=allow_held)
+        where = out or winner.handoff_folder(to)
+        return write_handoff(winner, to, where, merged=merged, name=name, port=port, progress=shown)

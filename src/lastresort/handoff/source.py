@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from lastresort.data.chat_template import ChatTemplate, accepted_turns, rendered_text, template_of
 from lastresort.data.rendering import stop_token_ids
 from lastresort.errors import ContractError, DataError, InputError
@@ -14,10 +16,15 @@ from lastresort.models.endpoint import Endpoint, parse_endpoint
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision import FILE_NAME as DECISION
+from lastresort.records.decision import RunView
+from lastresort.records.events.run import ClimbDecided
+from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.records.view import task_file_of
+from lastresort.report.markdown import plain, summary
+from lastresort.report.words.wording import capital
 from lastresort.systems.files import FILE
-from lastresort.systems.running import WinnerStatus, checked_system, open_answerer, winner_status
+from lastresort.systems.running import WinnerStatus, checked_system, decision_on_disk, open_answerer, winner_status
 from lastresort.systems.system import System
 from lastresort.types import Message
 
@@ -122,6 +129,28 @@ def open_winner(run: Path, *, allow_held: bool = False) -> Winner:
         return Winner(system, saved, around, _weights(model, system), None, status)
     finally:
         answerer.close()
+
+
+def about(winner: Winner) -> list[str]:
+    """What its run says of it. Nothing of a saved system, or by a decision that cannot be read, such as one of another version."""
+    run = winner.measured_in
+    if run is None:
+        return []
+    try:
+        decision, decided_at = RunView.model_validate_json(decision_on_disk(run) or b""), None
+        if (run / RECORD).exists():
+            with Record.open(run, read_only=True) as record:
+                decided_at = record.written_at(ClimbDecided)
+    except (DataError, ValidationError):
+        return []
+    base = winner.system.tuned_from or (winner.system.model if winner.system.adapter is not None else "")
+    of_run = [
+        f"run {run.resolve().name}",
+        "" if decided_at is None else f"decided on {decided_at:%Y-%m-%d}",
+        f"base model {base}" if base else "",
+        f"system {winner.system.name}",
+    ]
+    return [*summary(decision), plain(capital(", ".join(filter(None, of_run)))) + "."]
 
 
 def _weights(model: LocalModel, system: System) -> LocalWeights:

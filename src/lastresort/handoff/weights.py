@@ -1,6 +1,7 @@
 """The files of a model in a folder that is handed over: linked or merged, its template complete, its own sampling put aside.
 
-Files of weights are never changed, so that one disk need not hold them twice.
+The weights of a model are linked where the disk allows, so that one disk need not hold them twice. All else is a copy, which its
+user may change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def link_model(source: Path, folder: Path) -> None:
         folder.mkdir(parents=True)
         for path in sorted(source.iterdir()):
             if path.suffix in _SUFFIXES and path.name not in _LEFT_OUT and path.is_file():
-                _link(Path(os.path.realpath(path)), folder / path.name)
+                put = _link if path.suffix == ".safetensors" else shutil.copyfile
+                put(Path(os.path.realpath(path)), folder / path.name)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -70,7 +72,7 @@ def copy_adapter(adapter: Path, folder: Path) -> None:
         refuse_links_out(adapter)
         folder.mkdir(parents=True)
         for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-            _link(Path(os.path.realpath(adapter / name)), folder / name)
+            shutil.copyfile(os.path.realpath(adapter / name), folder / name)
 
 
 def adapter_rank(adapter: Path) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ from lastresort.handoff.request import (
     request_files,
 )
 from lastresort.handoff.servers import ADAPTER, COMPOSE, MODEL, START, Handover, Launch, launch_files
-from lastresort.handoff.source import LocalWeights, Winner, settled_name
+from lastresort.handoff.source import LocalWeights, Winner, about, settled_name
 from lastresort.handoff.weights import (
     adapter_rank,
     copy_adapter,
@@ -43,6 +43,7 @@ from lastresort.systems.files import save_system
 from lastresort.systems.system import System
 from lastresort.train.adapters.gguf import check_exportable, export_gguf
 from lastresort.train.adapters.merge import merge_adapter
+from lastresort.types import Progress, SilentProgress
 
 MARK, SYSTEM = "handoff.json", "system"
 TASK = "TASK"
@@ -110,7 +111,14 @@ class HandedOver:
 
 
 def write_handoff(
-    winner: Winner, to: str, out: Path, *, merged: bool = False, name: str | None = None, port: int | None = None
+    winner: Winner,
+    to: str,
+    out: Path,
+    *,
+    merged: bool = False,
+    name: str | None = None,
+    port: int | None = None,
+    progress: Progress | None = None,
 ) -> HandedOver:
     """Write what the server needs into `out`, which is replaced if a hand-over wrote all that it holds.
 
@@ -124,7 +132,9 @@ def write_handoff(
     _refuse(winner, target, final, merged=merged)
     check_new_folder(final, own=_written_before(final))
     with new_folder(final) as working:
-        job, notes = _with_model(Handover(winner, target, settled, working), merged=merged)
+        job, notes = _with_model(
+            Handover(winner, target, settled, working), progress or SilentProgress(), merged=merged
+        )
         module, function = target.path.split(":")
         launch: Launch = getattr(import_module(module), function)(job)
         found = _handed_over(to, job, launch, out, notes)
@@ -185,7 +195,7 @@ def _kind(weights: LocalWeights) -> str:
     return {"bfloat16": "bf16", "float32": "f32"}[weights.dtype]
 
 
-def _with_model(job: Handover, *, merged: bool) -> tuple[Handover, list[str]]:
+def _with_model(job: Handover, progress: Progress, *, merged: bool) -> tuple[Handover, list[str]]:
     """The model in the folder, with notes."""
     winner, target, weights = job.winner, job.target, job.winner.weights
     if weights is None or target.weights == "none":
@@ -196,6 +206,7 @@ def _with_model(job: Handover, *, merged: bool) -> tuple[Handover, list[str]]:
     if adapter is None or apart:
         link_model(weights.folder, folder)
     else:
+        progress.stage("merging base and adapter, and comparing the answers", None)
         made = merge_adapter(weights.folder, adapter, folder, dtype=weights.dtype)
         warning = merge_warning(made)
         notes += [] if warning is None else [warning]
@@ -204,6 +215,7 @@ def _with_model(job: Handover, *, merged: bool) -> tuple[Handover, list[str]]:
         copy_adapter(adapter, job.folder / ADAPTER)
         job = replace(job, rank=adapter_rank(adapter))
     if target.weights == "gguf":
+        progress.stage("writing the GGUF", None)
         written = export_gguf(folder, job.folder / "gguf", name=job.name, dtype=_kind(weights))
         with disk_errors(job.folder):
             written.path.rename(job.folder / written.path.name)
@@ -288,15 +300,19 @@ def _texts(job: Handover, launch: Launch, found: HandedOver) -> Mapping[str, str
     return {
         **files,
         **request_files(request, found.client_url, launch.model),
-        "README.md": _readme(found, COMPOSE in files),
+        "README.md": _readme(found, about(job.winner), COMPOSE in files),
     }
 
 
-def _readme(found: HandedOver, composed: bool) -> str:
+def _readme(found: HandedOver, about_winner: Sequence[str], composed: bool) -> str:
     typed = found.commands(None if found.run is None else os.path.relpath(found.run, found.folder))
     composing = ", or `docker compose up`" if composed else ""
     asked = f'- Ask it: `{typed.ask}`, or replace "{INPUT}" in {REQUEST} and run `sh {CURL}`.'
-    lines = [f"# {found.model} on {found.title}"]
+    lines = [
+        f"# {found.model} on {found.title}",
+        *(f"\n{text}" for text in about_winner),
+        *([""] if about_winner else []),
+    ]
     lines.append(f"- Start {found.title} ({found.needs}): `{typed.start}`{composing}.")
     if typed.proxy is not None:
         lines.append(f"- The prompt depends on the input, and a proxy builds it. Start it as well: `{typed.proxy}`.")

@@ -38,7 +38,8 @@ def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] =
     """Text that came from outside is escaped, so that it cannot become markup. resume, stand_ins: as in `next_step`."""
     reuse = "" if decision.test_reuse is None else plain(decision.test_reuse.text)
     reused = decision.test_reuse is not None and decision.test_reuse.used > 0
-    head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
+    answer, facts = summary(decision)
+    head = [f"## {answer}", facts, f"**{reuse}**" if reused else ""]
     parts = [
         *head,
         sentence(below_headline(decision)),
@@ -73,6 +74,11 @@ def sentence(text: str) -> str:
     return "".join(
         part if number % 2 else _ACTIVE.sub(r"\\\1", part) for number, part in enumerate(_CODE.split(one_line))
     )
+
+
+def summary(decision: RunView) -> tuple[str, str]:
+    """The answer, and its figures in a line."""
+    return plain(headline(decision)), _facts(decision)
 
 
 def _facts(decision: RunView) -> str:
