@@ -667,7 +667,7 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
     assert whole.seconds == pytest.approx(cast(float, one.seconds) / (0.85 * 4 if found == 4 else 1))
     assert whole.lines[0] == one.lines[0] + (" on 4 cards" if found == 4 else "")
     assert answering("dev", machine, 9, 9, 0, 9) == answering("dev", alone, 9, 9, 0, 9)
-    assumed = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
+    assumed = "Training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert (assumed in dry_run.assumptions(prepared, ["sft"])) == (found == 4)
     with monkeypatch.context() as unknown:
         unknown.setattr(climb_workload, "machine_of", lambda *_, **__: Machine(None, 1.0))
@@ -768,7 +768,7 @@ def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monke
     )
     shown = Scissors()
     (said,) = forecast_study(StudyRequest("crossover", path, seeds=2), shown).lines()
-    assumed = "A training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
+    assumed = "Training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert re.search(rf"cells\. Forecast: [^.]*\d[^.]*(\.\d[^.]*)?\. {assumed} It measures", said)
     assert shown.said == []
     assert sorted(counted) == ["prompting", "sft"], "once a rung"

@@ -214,7 +214,9 @@ def test_the_last_of_several_undecided_rungs_leads() -> None:
 
 TALL = Rules(("prompting", "sft", "preference"), bar=0.8)
 SHIP = Gating("SHIP", GateCause(passed=True))
-HOLD = Gating("HOLD", GateCause(underpowered=("general",), passed=True), (GateItems("general", 160, 900, "item"),))
+HOLD = Gating(
+    "HOLD", GateCause(underpowered=("general",), passed=True), (GateItems("general", 160, 900, "item", -0.01, None),)
+)
 REJECT = Gating("REJECT", GateCause(lost=(AbilityLost("general", 0.081, 0.03),), passed=True))
 LOW = judged("prompting", "NOT_MET", 0.3)
 

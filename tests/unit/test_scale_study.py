@@ -167,7 +167,7 @@ def test_trainings_at_workers_give_the_rows_of_one_process(
     for label in trained:
         assert progress.said.count(f"{label}: training given to the workers") == 1
         assert sum(said.startswith(f"{label}: trained in ") for said in progress.said) == 1
-    assert "3 trainings at workers" in progress.labels
+    assert "3 training runs on workers" in progress.labels
     assert not list((tmp_path / "ray" / "own" / "cells").iterdir())
 
 
@@ -686,7 +686,7 @@ def test_the_driver_shows_how_far_each_training_is(tmp_path: Path, monkeypatch: 
         later = record.stage()
     assert begun is not None
     assert later is not None
-    assert (begun.label, begun.note) == (later.label, "") == ("2 trainings at workers", "")
+    assert (begun.label, begun.note) == (later.label, "") == ("2 training runs on workers", "")
     assert later.note == "training 7; training 8"
     assert later.spent_s == begun.spent_s + ALIVE_EVERY_S, "the clock of who watches goes on"
     text = Console(width=60, record=True, file=io.StringIO())
@@ -704,7 +704,7 @@ def test_what_is_at_workers_is_shown_again_once_the_driver_has_shown_other_work(
         ahead.next()
     progress.stage("sft, seed 0: dev", 20)
     ahead.next()
-    assert progress.labels[-1] == "2 trainings at workers"
+    assert progress.labels[-1] == "2 training runs on workers"
     ahead.end(0.0)
 
 

@@ -520,7 +520,7 @@ def test_min_data_names_the_smallest_size_that_every_training_shows(tmp_path: Pa
     assert none.shifted is None
     assert none.answer == (
         "LoRA is not shown to beat the base prompt with 320 examples, the most that were tried. Taken alone, all "
-        "trainings with 40, 80 and 160 beat it."
+        "runs with 40, 80 and 160 beat it."
     )
 
 

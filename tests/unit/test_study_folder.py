@@ -254,7 +254,7 @@ def test_a_study_of_another_command_is_not_said_to_have_died(
     )
     assert command("watch", "studies/own") == 0
     error = capsys.readouterr().err
-    assert "If the command that began it no longer runs, give it again" in error
+    assert "If the command that started it is no longer running, run it again" in error
     assert "died" not in error
 
 

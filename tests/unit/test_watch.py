@@ -501,7 +501,7 @@ def test_lines_say_once_a_minute_how_far_each_training_at_a_worker_is(
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", clock)
     lines = LineProgress()
-    label = "2 trainings at workers"
+    label = "2 training runs on workers"
 
     def watched() -> Iterator[Snapshot]:
         lines.stage(label)

@@ -363,7 +363,7 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
         value.MoreTestItems("sft", 900, 300, "item"),
         value.MoreLabelledCases("sft", 240, 60),
         value.BetterJudge("sft", explained=False),
-        gate_cause.GateItems("general", 160, 900, "item"),
+        gate_cause.GateItems("general", 160, 900, "item", -0.01, None),
         gate_cause.GateInformative("style", "keep.style: skip"),
         gate_cause.GateTestItems(300, None, "item"),
         gate_cause.GateSmallerLoss(),

@@ -105,7 +105,9 @@ def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:
     low, high = judged("prompting", "NOT_MET", 0.04, 0.65), judged("sft", "MET", 0.75, 0.99)
     held = replace(
         high,
-        gate=Gating("HOLD", GateCause(underpowered=("general",)), (GateItems("general", 160, 900, "item"),)),
+        gate=Gating(
+            "HOLD", GateCause(underpowered=("general",)), (GateItems("general", 160, 900, "item", -0.01, None),)
+        ),
     )
     assert "general: about 900 items would decide" in said(low, held)
     rejected = said(low, replace(high, gate=Gating("REJECT", GateCause(lost=(AbilityLost("general", 0.08, 0.03),)))))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lastresort.report.study import StudyDocument
 
 study_app = typer.Typer(
-    help="Measure how many examples it takes, or which kind of training is better.",
+    help="Measure how many examples it takes, or which training is better.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -39,6 +39,7 @@ FREE_SHARE = 0.05
 COMMON_SHARE = 0.02
 COMMON_AT_LEAST = 10
 MUCH_MORE = 10  # times the rows of a label that is perhaps a slip
+MOST_LABEL_WORDS = 50
 PROPOSE_JACCARD = 0.5
 SKETCH, BANDS = 64, (14, 4)  # hashes of a text; bands and rows that datasketch finds best for them, at 8 ms a time
 
@@ -110,6 +111,8 @@ class Slips:
 def _without_one(label: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Each word of a label that may hold a slip, after the label's words with an empty one in its place."""
     words = _LABEL_WORD.findall(unicodedata.normalize("NFC", label).casefold())
+    if len(words) > MOST_LABEL_WORDS:  # no label, but a text, which would take the square of its length
+        return
     for n, word in enumerate(words):
         if len(word) >= 3 and word.isalpha() and word not in _NEGATIONS:
             yield (*words[:n], "", *words[n + 1 :]), word

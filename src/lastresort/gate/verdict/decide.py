@@ -220,19 +220,16 @@ def _with_verdict(finding: TestedMeasure, adjusted: float, family: int, alpha: f
         finding = finding.replaced(verdict="REGRESSED", n_needed=None)
     else:
         finding = finding.replaced(verdict="UNDERPOWERED")
-        if finding.p_regressed <= alpha:  # what it takes alone is there already
-            finding = finding.replaced(n_needed=_needed_among(finding, family, alpha))
+        if finding.p_regressed <= alpha and finding.spread is not None:  # what it takes alone is there already
+            finding = finding.replaced(n_needed=_needed_among(finding, finding.spread, family, alpha))
     return finding.replaced(reason=words.suite_reason(finding, family))
 
 
-def _needed_among(finding: TestedMeasure, family: int, alpha: float) -> int | None:
+def _needed_among(finding: TestedMeasure, spread: float, family: int, alpha: float) -> int | None:
     """Of a loss that Holm has to see at alpha over the number of measures, at worst."""
-    assert finding.spread is not None
     once = alpha if finding.looked_at is None else alpha * (1 - LOOKING)
     binary = finding.binary and finding.unit == "item"
-    return items_that_decide(
-        finding.margin, finding.spread, finding.difference, finding.n, alpha=once / family, binary=binary
-    )
+    return items_that_decide(finding.margin, spread, finding.difference, finding.n, alpha=once / family, binary=binary)
 
 
 def _verdict(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateVerdict:
