@@ -106,14 +106,14 @@ def test_what_is_handed_over_can_be_edited_but_for_linked_weights(tuned_run: Pat
 
 
 def test_what_takes_long_has_a_stage(tuned_run: Path) -> None:
-    class Stages(SilentProgress):
-        seen: list[str] = []  # noqa: RUF012  of one test
+    seen: list[str] = []
 
+    class Stages(SilentProgress):
         def stage(self, name: str, *_: object, **__: object) -> None:
-            self.seen.append(name)
+            seen.append(name)
 
     handed(tuned_run, "llamacpp", progress=Stages())
-    assert Stages.seen == ["merging base and adapter, and comparing the answers", "writing the GGUF"]
+    assert seen == ["merging base and adapter, and comparing the answers", "writing the GGUF"]
 
 
 def test_the_readme_says_what_the_run_found(tmp_path: Path) -> None:

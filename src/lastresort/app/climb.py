@@ -119,10 +119,8 @@ def climb(
             try:
                 bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             except BaseException:
-                try:
-                    budget.note(
-                        left=True
-                    )  # a large model opens for minutes: one that is stopped meanwhile spent them, too
+                try:  # a large model opens for minutes: one that is stopped meanwhile spent them, too
+                    budget.note(left=True)
                 finally:
                     models.close()
                 raise
