@@ -92,7 +92,9 @@ def synth_command(
     prompt_price: float | None = PROMPT_PRICE,
     output_price: float | None = OUTPUT_PRICE,
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
-    out: Path | None = Option(None, "--out", help="File of rows. Default: <task>-synthetic.jsonl beside the task."),
+    out: Path | None = Option(
+        None, "--out", help="File of rows. Default: <task>-synthetic.jsonl next to the task file."
+    ),
     dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Calls no model."),
     yes: bool = YES,
     ablate: bool = Option(
