@@ -137,7 +137,7 @@ def test_arguments_that_an_endpoint_does_not_take_leave_no_run(
         (["climb", "TASK", "--run", "TASK"], "found a file"),
         (["climb", "TASK", "--resume", "--run", "TASK"], "found a file"),
         (["report", "nowhere"], "nowhere"),
-        (["check", "TASK"], "there is no command check. Did you mean `lastresort data check TASK`?"),
+        (["check", "TASK"], "there is no command check. Did you mean `lastresort data check TASK`?\n"),
         (["runs"], "Did you mean `lastresort ui`?"),
         (["chat", "nowhere"], "nowhere"),
     ],

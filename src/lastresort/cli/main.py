@@ -17,10 +17,11 @@ MEANT = {"check": "data check TASK", "runs": "ui"}  # by the word that people tr
 
 
 class CommandGroup(TyperGroup):
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in MEANT:
-            ctx.fail(f"there is no command {cmd_name}. Did you mean `lastresort {MEANT[cmd_name]}`?")
-        return super().get_command(ctx, cmd_name)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Before the library looks for a command of a similar name."""
+        if args and args[0] in MEANT:
+            ctx.fail(f"there is no command {args[0]}. Did you mean `lastresort {MEANT[args[0]]}`?")
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
