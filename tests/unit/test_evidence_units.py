@@ -22,10 +22,10 @@ from lastresort.evals.evidence.bar import (
     smallest_deciding_test,
 )
 from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above, moments_before
-from lastresort.evals.evidence.noninferiority import holm, items_needed, items_that_decide, non_inferior
+from lastresort.evals.evidence.noninferiority import holm, items_needed, items_that_decide, non_inferior, power_of
 from lastresort.evals.evidence.paired import better, mcnemar_p
 from lastresort.evals.evidence.selection import choose, selection_bias_corrected
-from lastresort.evals.evidence.tango import tango_interval
+from lastresort.evals.evidence.tango import p_less_than, p_more_than, tango_interval
 
 
 def test_import_loads_neither_torch_nor_scipy() -> None:
@@ -291,6 +291,19 @@ def test_n_needed_is_for_the_difference_that_was_seen() -> None:
     assert items_that_decide(0.05, 1.0, -1.0, 10) is not None
     beyond = items_that_decide(0.05, 0.2, -0.08, 700)
     assert beyond == items_needed(0.05, 0.2, difference=-0.08) > 700
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.025, 0.0125, 0.005])
+@pytest.mark.parametrize("margin", [0.05, 0.3])
+def test_items_of_which_none_differs_or_all_are_lost_decide_and_fewer_do_not(margin: float, alpha: float) -> None:
+    """(1 - margin)^n <= alpha is not enough: 86 items decide 5 points at .0125 by that, and their exact p is .0186."""
+    kept = items_needed(margin, 0.0, alpha=alpha)
+    assert p_more_than(0, 0, kept, -margin) <= alpha < p_more_than(0, 0, kept - 1, -margin)
+    assert items_that_decide(margin, 0.0, 0.0, 8, alpha=alpha) == (kept if kept <= 80 else None)
+    assert power_of(kept, margin, 0.0, alpha=alpha) == 1
+    assert power_of(kept - 1, margin, 0.0, alpha=alpha) == pytest.approx(0)
+    lost = items_needed(margin, 1.0, alpha=alpha, difference=-1.0)
+    assert p_less_than(0, lost, lost, -margin) <= alpha
 
 
 @pytest.mark.parametrize(("margin", "spread", "power"), [(0.0, 0.1, 0.8), (0.05, 1.1, 0.8), (0.05, 0.1, 1.0)])

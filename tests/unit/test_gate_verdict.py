@@ -222,6 +222,11 @@ def test_what_holm_takes_back_says_how_many_items_would_tell() -> None:
     assert crowd.suites[0].interval[1] < -0.05
     assert "the loss seems to exceed the accepted 5 points, but one of 10 measures may" in crowd.suites[0].reason
     assert decided(alone).suites[0].n_needed is None
+    nearly = measure("nearly", 0, 27, margin=0.05)
+    assert nearly.verdict == "UNDERPOWERED"
+    among = decided(nearly, *[KEPT.replaced(name=f"s{number}") for number in range(9)]).suites[0].n_needed
+    assert among == items_that_decide(0.05, 27 / 400, -27 / 400, 400, alpha=0.05 / 10), "not only what Holm takes back"
+    assert decided(nearly).suites[0].n_needed == items_that_decide(0.05, 27 / 400, -27 / 400, 400)
 
 
 def gained(points: int) -> TargetFound:

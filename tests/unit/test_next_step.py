@@ -207,6 +207,9 @@ def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
     looked = LookedAt(items=400, most=400, fixed=400, given_up=False, looks=())
     general, *others = gate.suites
     whole = gate.replaced(mode="full", suites=(general.replaced(looked_at=looked), *others))
-    assert "(as many as this gate had, which decide only if less is lost on them; " in after_hold(whole)
+    assert (
+        "(as many as this gate had, which decide only if the loss on them is clearly smaller or larger; "
+        in after_hold(whole)
+    )
     kept = gate.replaced(suites=(general.replaced(verdict="NON_INFERIOR", n_needed=None), *others))
     assert "gate it on fresh items" not in after_hold(kept)

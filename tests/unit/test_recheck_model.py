@@ -275,9 +275,11 @@ def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
     with Record.open(run) as record:
         tested = record.last(RungTested)
         assert tested is not None
-        record.append(tested)
-    with pytest.raises(DataError, match=r"has not decided, or has gone on since, expected a run with a decision"):
+        last = record.append(tested)
+    with pytest.raises(DataError, match=r"has gone on since, expected a run with a decision\. Finish it with"):
         rechecked(run, new=newer(task_of(run), **right(0.6)))
+    with Record.open(run, read_only=True) as record:
+        assert list(record.since(last)) == [], "refused, it leaves the record as it was"
 
 
 def test_the_runs_own_model_without_a_new_prompt_is_nothing_new(run: Path) -> None:

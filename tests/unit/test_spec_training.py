@@ -236,6 +236,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown precision": ("data: rows.jsonl\nprecision: fp16", "expected auto, float32 or bfloat16"),
     "unknown tracker": ("data: rows.jsonl\ntrack: [wandd]", 'expected wandb. Write "wandb".'),
     "no such tracker": ("data: rows.jsonl\ntrack: comet", "expected tensorboard, mlflow, wandb or trackio"),
+    "a number as tracker": ("data: rows.jsonl\ntrack: [3]", 'key "track[0]": found a number (3), expected tensorboard'),
+    "a long tracker": (f"data: rows.jsonl\ntrack: {'x' * 99}", f'found the unknown tracker "{"x" * 59}…", expected'),
     "a tracker twice": ("data: rows.jsonl\ntrack: [wandb, wandb]", "found wandb twice"),
     "an endpoint": ("data: rows.jsonl\nmodel: openai:gpt-4o", "expected a model that can be trained here"),
     "no such model": ("data: rows.jsonl\nmodel: ./nothing", 'found no file "nothing"'),

@@ -118,8 +118,11 @@ def _tracked(value: Any) -> Any:
     if not isinstance(names, list | tuple):
         refuse(f"found {describe(value)}", expected=f"some of {listed(TRACKERS)}", remedy="Write [tensorboard].")
     for index, name in enumerate(names):
+        if not isinstance(name, str):
+            remedy = "Write names such as [tensorboard]."
+            refuse(f"found {describe(name)}", expected=listed(TRACKERS, "or"), remedy=remedy, key=(index,))
         if name not in TRACKERS:
-            refuse(**unknown_name("tracker", str(name), TRACKERS), key=(index,))
+            refuse(**unknown_name("tracker", name, TRACKERS), key=(index,))
         if name in names[:index]:
             refuse(f"found {name} twice", expected="it once", remedy="Remove one.", key=(index,))
     return tuple(names)

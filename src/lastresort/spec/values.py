@@ -173,7 +173,7 @@ def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> dict[str, str]
     close = known[0] if len(known) == 1 else nearest(name, known)
     expected = close if close else listed(known, "or", most=len(known))
     remedy = f'Write "{close}".' if close else "Remove it or correct its name."
-    return {"found": f'found the unknown {kind} "{name}"', "expected": expected, "remedy": remedy}
+    return {"found": f"found the unknown {kind} {shortened(name)}", "expected": expected, "remedy": remedy}
 
 
 def to_number(value: Any, expected: str = "a number") -> float | int:

@@ -15,6 +15,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.records.events.run import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.records.view import fold_of
+from lastresort.report.decision import decision_in
 from lastresort.report.recheck import RecheckDocument, file_name
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.types import Progress, SilentProgress
@@ -39,6 +40,8 @@ def recheck(
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
+    with Record.open(run, read_only=True) as record:
+        decision_in(record)  # before the hold of this process, which it would take for that of a climb
     with Record.open(run) as record, run_lock(run, instead=""), stop_file(run) as file:
         fold = fold_of(record)
         if not fold.finished and fold.stopped is None:  # it died, and nothing else says that nobody climbs it now

@@ -38,7 +38,8 @@ def items_needed(
     n d - h = (z_alpha s0 + z_power s1) sqrt(n), d = |difference + margin|, s1 the standard deviation of a difference and s0 the
     one that Tango's test takes it for under a loss of `margin`. h items are taken off: half of one for the exact test, whose
     tables are steps, one for graded scores, whose test reckons with an item that it has not seen. About 6.18 spread/d^2 at .05
-    and .8. Never less than a comparison without any differing item takes, ln(alpha)/ln(1 - margin).
+    and .8. Never less than where no item differs, or all are lost, which is ln(alpha)/ln(largest chance of that on the other
+    side of the margin): 1 - margin, or (1 + margin)/2.
 
     margin: in (0, 1). spread: mean squared difference, of 0/1 scores the share of items that differ. difference: the true one,
     tuned - base; 0 where nothing was lost. Raises ContractError on numbers outside their range, or a difference of -margin.
@@ -51,9 +52,11 @@ def items_needed(
     assumed, true = _deviations(margin, spread, difference, binary)
     root = -float(ndtri(alpha)) * assumed + float(ndtri(power)) * true
     planned = ((root + math.sqrt(root**2 + 4 * _taken_off(binary) * distance)) / (2 * distance)) ** 2
-    least = math.ceil(math.log(alpha) / math.log1p(-(margin if difference > -margin else 1 - margin)))
+    least = _least(alpha, 1 - margin if difference > -margin else (1 + margin) / 2)
     if difference == 0 and _untouched(least, spread, binary) >= power:
-        return least
+        fewest = _fewest_untouched(margin, alpha, binary)
+        if _untouched(fewest, spread, binary) >= power:
+            return fewest
     return max(math.ceil(planned), least)
 
 
@@ -62,11 +65,34 @@ def power_of(n: int, margin: float, spread: float, *, alpha: float = 0.05, binar
     from scipy.special import ndtr, ndtri
 
     _check(margin, spread, POWER, alpha, 0.0)
-    if n < math.log(alpha) / math.log1p(-margin):
+    if n < _least(alpha, 1 - margin):
         return 0.0
     assumed, true = _deviations(margin, max(spread, _LEAST_SPREAD), 0.0, binary)
     quantile = ((n * margin - _taken_off(binary)) / math.sqrt(n) + float(ndtri(alpha)) * assumed) / true
-    return max(float(ndtr(quantile)), _untouched(n, spread, binary))
+    none_differs = _untouched(n, spread, binary)
+    if none_differs and n < _fewest_untouched(margin, alpha, binary):
+        none_differs = 0.0
+    return max(float(ndtr(quantile)), none_differs)
+
+
+def _least(alpha: float, chance: float) -> int:
+    """Items that all do what one does with this chance with a probability of at most alpha."""
+    return math.ceil(math.log(alpha) / math.log(chance))
+
+
+def _fewest_untouched(margin: float, alpha: float, binary: bool) -> int:
+    """Items that show a loss below `margin` if none of them differs, at most a part in 500 too many. Where alpha is small the exact
+    test asks for more than `_least`, since tables with many differing items have as large a z.
+    """
+    from scipy.special import ndtri
+
+    n = _least(alpha, 1 - margin)
+    if not binary:
+        return n
+    n = max(n, math.ceil(float(ndtri(alpha)) ** 2 * (1 - margin) / margin))
+    while p_more_than(0, 0, n, -margin) > alpha:
+        n += math.ceil(n / 500)
+    return n
 
 
 def _deviations(margin: float, spread: float, difference: float, binary: bool) -> tuple[float, float]:

@@ -212,21 +212,19 @@ def _after_holm(suites: Sequence[SuiteFound], alpha: float) -> tuple[SuiteFound,
 
 def _with_verdict(finding: TestedMeasure, adjusted: float, family: int, alpha: float) -> TestedMeasure:
     within_margin, regressed = finding.p <= alpha, adjusted <= alpha
-    if within_margin and regressed:  # two looks that contradict each other; neither is claimed
-        finding = finding.replaced(verdict="UNDERPOWERED")
-    elif within_margin:
+    if within_margin and not regressed:
         finding = finding.replaced(verdict="NON_INFERIOR", n_needed=None)
-    elif regressed:
+    elif regressed and not within_margin:
         finding = finding.replaced(verdict="REGRESSED", n_needed=None)
-    else:
+    else:  # where both are shown, two looks contradict each other, and neither is claimed
         finding = finding.replaced(verdict="UNDERPOWERED")
-        if finding.p_regressed <= alpha and finding.spread is not None:  # what it takes alone is there already
+        if finding.difference < -finding.margin and finding.spread is not None:
             finding = finding.replaced(n_needed=_needed_among(finding, finding.spread, family, alpha))
     return finding.replaced(reason=words.suite_reason(finding, family))
 
 
 def _needed_among(finding: TestedMeasure, spread: float, family: int, alpha: float) -> int | None:
-    """Of a loss that Holm has to see at alpha over the number of measures, at worst."""
+    """Of a loss beyond the margin, which Holm has to see at alpha over the number of measures, at worst."""
     once = alpha if finding.looked_at is None else alpha * (1 - LOOKING)
     binary = finding.binary and finding.unit == "item"
     return items_that_decide(finding.margin, spread, finding.difference, finding.n, alpha=once / family, binary=binary)

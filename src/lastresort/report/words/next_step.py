@@ -65,7 +65,7 @@ def after_hold(gate: ClimbGate, run: str = "RUN") -> str:
         if gate.mode == "quick":
             fresh = "a full gate asks more of them"
         elif any(one.is_short for one in needs):
-            fresh = "as many as this gate had, which decide only if less is lost on them"
+            fresh = "as many as this gate had, which decide only if the loss on them is clearly smaller or larger"
         ways += [
             f"gate it on fresh items with `lastresort gate TASK --tuned {run} --seed 2` ({fresh}; its own error is 5%)"
         ]
