@@ -128,8 +128,8 @@ def synth_command(
         _print(forecast, as_json)
         return
 
-    def go_on(question: str, _: Stop) -> bool:
-        return yes or confirmed(question)
+    def go_on(question: str, stop: Stop) -> bool:
+        return yes or confirmed(question, stop)
 
     with one_cluster() as connect:
         with stoppable() as (shown, stop):
@@ -243,5 +243,5 @@ def pairs_command(
         _print(forecast, as_json)
         return
     with stoppable() as (shown, stop):
-        found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
+        found = pair_samples(request, shown, stop, None if yes else confirmed)
     _print(found, as_json)
