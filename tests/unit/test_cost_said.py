@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,3 +246,20 @@ def test_a_question_of_any_command_heeds_sigterm(use_case: str, monkeypatch: pyt
                 app(words, standalone_mode=False)
     finally:
         os.close(other)
+
+
+def test_a_signal_as_the_last_row_is_written_keeps_the_study_from_beginning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows are whole and said; the same command begins the study."""
+
+    def made(*_: object) -> SimpleNamespace:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return SimpleNamespace(ended="rows", lines=lambda: ["12 rows"])
+
+    ablation = SimpleNamespace(studied=lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("lastresort.app.ablation.planned_ablation", lambda *_: ablation)
+    monkeypatch.setattr("lastresort.app.synth.synth_data", made)
+    with pytest.raises(StopRequestedError, match="a signal asked to stop"):
+        app(["data", "synth", "task.yaml", "--ablate"], standalone_mode=False)
+    assert capsys.readouterr().out == "12 rows\n"

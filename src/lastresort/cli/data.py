@@ -115,6 +115,7 @@ def synth_command(
     from lastresort.cli.study import show_study
     from lastresort.report.words.synthetic import NOT_STUDIED
     from lastresort.scale.cluster import one_cluster
+    from lastresort.stop import check
 
     named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
@@ -145,6 +146,7 @@ def synth_command(
             return
         lines = "\n".join(found.lines())  # before the study, which may stop
         print_note(lines) if as_json else print_text(lines)
+        check(stop)  # a request that came as the last row was written
         with stoppable() as (shown, stop):
             study = ablation.studied(found, shown, stop)
     show_study(study.document, study.report, as_json=as_json)
