@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -124,6 +126,18 @@ def test_a_disk_without_room_for_the_weights_is_refused_before_anything_is_writt
         assert not out.parent.exists()
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=weights))
     write_handoff(winner, to, out, merged=merged)
+
+
+def test_a_disk_that_is_full_in_the_midst_is_named_by_the_folder_that_was_asked_for(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lastresort.handoff.weights.shutil.copyfile", full)
+    with pytest.raises(DiskError, match=rf"^{tmp_path / 'out' / 'model'}: the disk is full"):
+        write_handoff(open_winner(run), "vllm", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_of_another_disk_need_room(base: Path) -> None:
