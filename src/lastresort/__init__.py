@@ -595,6 +595,7 @@ def handoff(
     name: str | None = None,
     allow_held: bool = False,
     port: int | None = None,
+    progress: Progress | None = None,
 ) -> HandedOver:
     """Write what another server needs to serve the winner of a run: the model, its launch, and the client's request.
 
@@ -605,7 +606,9 @@ def handoff(
     """
     from lastresort.app.runs import hand_over
 
-    return hand_over(Path(run), to, merged=merged, out=_path(out), name=name, allow_held=allow_held, port=port)
+    return hand_over(
+        Path(run), to, merged=merged, out=_path(out), name=name, allow_held=allow_held, port=port, progress=progress
+    )
 
 
 def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:

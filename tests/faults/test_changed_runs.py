@@ -266,6 +266,23 @@ def shorten_decision(raw: sqlite3.Connection) -> None:
     raw.execute("UPDATE event SET body = ? WHERE id = ?", (without_weighed(row["body"]), row["id"]))
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_damaged_page_is_met_with_the_way_to_what_is_whole(checked: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    short(folder).close()
+    path, refused = folder / "record.sqlite", list[str]()
+    whole = path.read_bytes()
+    for page in range(1, len(whole) // 4096):
+        path.write_bytes(whole[: 4096 * page] + bytes(range(256)) * 16 + whole[4096 * (page + 1) :])
+        try:
+            with Record.open(folder, read_only=True, checked=checked) as record:
+                record.all(ErrorShared)
+        except DataError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(error.endswith(f" `lastresort report '{folder}' --salvage` shows what is whole.") for error in refused)
+
+
 def test_what_is_left_of_a_run_whose_record_was_cut_or_lost_is_named(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,8 @@ import pytest
 
 from climb_support import calls, scripted_task
 from gate_support import gated_task
-from lastresort.app.runtime import INTERRUPTED_S, JOB_FOLDER, JOB_PID
+from lastresort.app.runtime import INTERRUPTED_S, JOB_FOLDER, JOB_PID, _say
+from lastresort.cli.border import stopping
 from processes_support import Program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -230,6 +231,20 @@ def test_what_is_under_way_when_a_signal_asks_to_stop_ends_first(tmp_path: Path)
     assert (tmp_path / "whole").exists()
     [told] = (tmp_path / "told").read_text().splitlines()
     assert told == "Stopping: finishing what is under way, for at most 118 s. A second signal interrupts it."
+
+
+@pytest.mark.parametrize(("words", "place"), [(["serve", "RUN"], None), (["train", "sft.yaml"], "1")])
+def test_what_others_say_of_a_stop_is_not_said_again(
+    words: list[str], place: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lastresort", "train"])
+    monkeypatch.setenv("RANK", "0")
+    _say(stopping(118))
+    assert capfd.readouterr().err.startswith("Stopping: ")
+    monkeypatch.setattr("sys.argv", ["lastresort", *words])
+    monkeypatch.setenv("RANK", place or "0")
+    _say(stopping(118))
+    assert capfd.readouterr().err == ""
 
 
 SLOW_GATE = f"""

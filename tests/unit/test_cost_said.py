@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.app.terminal import consent
+from lastresort.cli.main import app
 from lastresort.errors import StopRequestedError
 from lastresort.records.events.search import CandidateMeasured, RungGoneOn
 from lastresort.records.record import Record
@@ -212,3 +215,51 @@ def test_a_climb_in_the_background_of_a_terminal_asks_nothing_and_is_not_stopped
         os.close(own)
         os.close(other)
     assert done.stdout.split() == ["None", "True"]
+
+
+ASKING = {
+    "lastresort.app.gate.recheck_run": (["recheck", "run"], 3),
+    "lastresort.app.verify.verify_server": (["verify", "run", "http://127.0.0.1:1"], 4),
+    "lastresort.app.synth.synth_data": (["data", "synth", "task.yaml"], 3),
+    "lastresort.app.data_pairs.pair_samples": (["data", "pairs", "task.yaml"], 3),
+}
+
+
+@pytest.mark.parametrize("use_case", ASKING)
+def test_a_question_of_any_command_heeds_sigterm(use_case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that is typed would answer it."""
+    words, place = ASKING[use_case]
+
+    def asked(*given: Any, **_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        given[place]("Start it?", *([given[2]] if words[0] == "data" else []))
+        pytest.fail("it was answered")
+
+    monkeypatch.setattr(use_case, asked)
+    other, own = os.openpty()
+    os.write(other, b"y\n")
+    try:
+        with os.fdopen(own, encoding="utf-8") as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+            with pytest.raises(StopRequestedError, match="a signal asked to stop"):
+                app(words, standalone_mode=False)
+    finally:
+        os.close(other)
+
+
+def test_a_signal_as_the_last_row_is_written_keeps_the_study_from_beginning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows are whole and said; the same command begins the study."""
+
+    def made(*_: object) -> SimpleNamespace:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return SimpleNamespace(ended="rows", lines=lambda: ["12 rows"])
+
+    ablation = SimpleNamespace(studied=lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("lastresort.app.ablation.planned_ablation", lambda *_: ablation)
+    monkeypatch.setattr("lastresort.app.synth.synth_data", made)
+    with pytest.raises(StopRequestedError, match="a signal asked to stop"):
+        app(["data", "synth", "task.yaml", "--ablate"], standalone_mode=False)
+    assert capsys.readouterr().out == "12 rows\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +20,12 @@ from scripts.peer_environments import PEERS
 import lastresort as lr
 from adapters_support import family_folder, tuned
 from handoff_support import NASTY, flags, handed, run_of, started_with, system
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, DiskError, InputError
 from lastresort.handoff import TARGETS
 from lastresort.handoff.servers import Launch, launch_files
 from lastresort.handoff.source import open_winner
+from lastresort.handoff.weights import copied_bytes
+from lastresort.handoff.write import write_handoff
 from lastresort.models.quantized import QuantizedBase
 from lastresort.records.decision import BAR_NOTES, RunView
 from lastresort.report.decision import read_decision
@@ -103,6 +108,52 @@ def test_what_is_handed_over_can_be_edited_but_for_linked_weights(tuned_run: Pat
     kept = [*(found.folder / "adapter").iterdir(), found.folder / "model" / "config.json"]
     assert {path.stat().st_nlink for path in kept} == {1}
     assert (found.folder / "model" / "model.safetensors").samefile(base / "model.safetensors")
+
+
+@pytest.mark.parametrize(("to", "merged", "copies"), [("vllm", False, 0), ("vllm", True, 1), ("llamacpp", False, 2)])
+def test_a_disk_without_room_for_the_weights_is_refused_before_anything_is_written(
+    to: str, merged: bool, copies: int, tuned_run: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A linked model needs nothing. A GGUF is made of a merged model, and both are there for a while."""
+    weights = copies * (base / "model.safetensors").stat().st_size
+    out, winner = tmp_path / "new" / "out", open_winner(tuned_run)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=weights - 1 if copies else 0))
+    if copies:
+        with pytest.raises(
+            DiskError, match=rf"{out}: the weights need .* GiB, and .* GiB are free. Free some space, or"
+        ):
+            write_handoff(winner, to, out, merged=merged)
+        assert not out.parent.exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=weights))
+    write_handoff(winner, to, out, merged=merged)
+
+
+def test_a_disk_that_is_full_in_the_midst_is_named_by_the_folder_that_was_asked_for(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lastresort.handoff.weights.shutil.copyfile", full)
+    with pytest.raises(DiskError, match=rf"^{tmp_path / 'out' / 'model'}: the disk is full"):
+        write_handoff(open_winner(run), "vllm", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_disk_need_room(base: Path) -> None:
+    assert copied_bytes(base, base) == 0
+    assert copied_bytes(base, Path("/dev")) == (base / "model.safetensors").stat().st_size
+
+
+def test_a_hand_over_from_python_shows_its_stages_where_it_is_told_to(run: Path) -> None:
+    seen: list[str] = []
+
+    class Stages(SilentProgress):
+        def stage(self, name: str, *_: object, **__: object) -> None:
+            seen.append(name)
+
+    lr.handoff(run, "litellm", progress=Stages())
+    assert seen == ["opening the winner"]
 
 
 def test_what_takes_long_has_a_stage(tuned_run: Path) -> None:
@@ -392,6 +443,12 @@ def test_a_held_winner_is_handed_over_only_on_demand_and_every_command_says_so(
     run = run_of(tmp_path / "tickets", held, held=True)
     with pytest.raises(InputError, match="the gate holds this winner"):
         open_winner(run)
+    for named, report in {".": run, str(run): run, "../tickets": "../tickets"}.items():
+        monkeypatch.chdir(run / "winner" if named == "." else run)
+        with pytest.raises(
+            InputError, match=rf"`lastresort report {re.escape(str(report))}` says what would settle it"
+        ):
+            open_winner(Path(named))
     assert lastresort(monkeypatch, "handoff", str(run), "--to", "litellm", "--allow-held") == 0
     out, error = capsys.readouterr()
     written = text_of(run / "handoff-litellm", "README.md")

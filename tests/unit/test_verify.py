@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +20,15 @@ from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Prompt
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
+from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
 from lastresort.stop import NEVER, StopRequest
+from lastresort.systems.compose import compose
 from lastresort.systems.running import load_winner, open_answerer
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Answer, Decoding, Example, Grammar, SilentProgress
+from lastresort.types import Answer, Decoding, Example, Grammar, Message, SilentProgress
 from lastresort.verify.asking import FIRST, AnswersUntilDone, Experiments, ServedAnswer
-from lastresort.verify.causes import Case, tested
+from lastresort.verify.causes import Case, CauseTest, tested
 from lastresort.verify.causes.case import Measured, cause_tested
 from lastresort.verify.causes.settings import beyond_rounding
 from lastresort.verify.causes.weights import BLOCK, precision, round_to_four_bits
@@ -305,7 +308,7 @@ class StopsAfter:
 
 
 def test_a_verification_that_stopped_among_its_causes_asks_nothing_twice(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped within the first experiment, and within a later one. But for the three by which the server is recognised."""
     opened: list[str] = []
@@ -330,8 +333,50 @@ def test_a_verification_that_stopped_among_its_causes_asks_nothing_twice(
     assert len(stopped.requests) == sent + 2 * FIRST
     assert len(opened) == computed_once
     again = server_of(run, "no system")
-    assert verified(run, again, n=12).causes == expected.causes
-    assert len(again.requests) == sent, "the next one asks everything again"
+    turns = [turn.as_dict() for turn in compose(load_winner(run / "winner").prompt, (Message("user", "x"),), ())]
+    body = {"model": "tiny", "messages": turns, "max_tokens": 8, "temperature": 0.0, "seed": 0, "user": "another"}
+    (tmp_path / "request.json").write_text(json.dumps(body))
+    with serving(again) as url:
+        stop = StopsAfter(again, sent // 2)
+        with pytest.raises(StopRequestedError):
+            verify(run, url, n=12, request=tmp_path / "request.json", patience=PATIENCE, stop=stop)
+        again.requests.clear()
+        assert verify(run, url, n=12, patience=PATIENCE).causes == expected.causes
+    assert len(again.requests) == sent, "the next one asks everything again, as does one with other parameters"
+
+
+@pytest.mark.parametrize("other", ["prompt", "decoding", "answers", "weights", "found before"])
+def test_what_was_found_of_a_cause_is_not_taken_for_another_case(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = list[Case]()
+
+    def experiment(case: Case) -> CauseTested:
+        tries.append(case)
+        return cause_tested("SETTINGS", True, "Tried.", "Seen.")
+
+    def served(number: int, text: str) -> ServedAnswer:
+        example = Example(str(number), (Message("user", f"input {number}"),), "a", source="rows.jsonl", row=number)
+        item = ItemScore(example.id, 1.0, "a", "a", f"input {number}", "stop", None, 5, 1, 0.0, 0.0)
+        return ServedAnswer(example, item, Answer(text, 5, 1, "stop"), 0.0)
+
+    def case(of: str = "") -> Case:
+        instruction = "Another." if of == "prompt" else "Route."
+        decoding = Decoding(8, stop=("x",) if of == "decoding" else ())
+        system = System("own", "model", PromptDesign(instruction), decoding, fingerprint=of if of == "weights" else "")
+        differing = tuple(served(number, "b") for number in range(8))
+        same = tuple(served(number, "a") for number in range(8, 50 if of == "answers" else 20))
+        sender: Any = SimpleNamespace(system=system, prompt=lambda turns: compose(system.prompt, turns, ()))
+        found = Case(system, "prompt", differing, sender, sender, experiments, "elsewhere", (*differing, *same))
+        if of == "found before":
+            found.earlier.append(cause_tested("FORM", True, "Tried.", "Seen."))
+        return found
+
+    experiments = _experiments(None)
+    monkeypatch.setattr("lastresort.verify.causes.CAUSES", {"SETTINGS": CauseTest(experiment)})
+    for _ in range(2):
+        assert [one.cause for one in tested(case(), SilentProgress())] == ["SETTINGS"]
+    assert len(tries) == 1
+    list(tested(case(other), SilentProgress()))
+    assert len(tries) == 2
 
 
 class CountedRequests:

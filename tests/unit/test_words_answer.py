@@ -408,3 +408,14 @@ def test_a_statement_holds_the_figures_that_its_sentence_was_made_from() -> None
     change = of_change(value.MoreTestItems("sft", 900, 300, "item"))
     assert (change.rung, change.figures["n_needed"]) == (None, 900)
     assert "300" in change.text
+
+
+@pytest.mark.parametrize(
+    ("n_needed", "most", "short"),
+    [(900, 899, True), (900, 900, False), (None, 1600, True), (None, 1601, False), (None, None, False)],
+)
+def test_a_gate_is_short_of_items_only_where_it_has_fewer_than_are_shown_to_be_needed(
+    n_needed: int | None, most: int | None, short: bool
+) -> None:
+    """Beyond ten times the 160 that were used no number is estimated."""
+    assert gate_cause.GateItems("general", 160, n_needed, "item", -0.01, most).is_short == short

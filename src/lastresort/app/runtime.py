@@ -189,7 +189,7 @@ def _hurried(arrived: int, asked_by: int, within_s: int, stopping: Callable[[int
 
 def _say(words: str) -> None:
     with suppress(OSError):  # a disk that is full, a pipe that is closed
-        if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
+        if words and select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
             os.write(2, f"{words}\n".encode())
 
 

@@ -6,6 +6,7 @@ A model's answer or a file's name could otherwise move the cursor, rename the wi
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import sys
@@ -20,7 +21,7 @@ from lastresort.errors import LastresortError
 from lastresort.foreign import UNSAFE, escaped
 from lastresort.keys import known_keys, redacted_value, without_keys
 from lastresort.records.atomic import write_atomically
-from lastresort.stop import GoOn, Stop, check
+from lastresort.stop import NEVER, GoOn, Stop, check
 from lastresort.types import Answer, Message
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ def consent(*, yes: bool) -> GoOn | None:
     return _answer if _is_there() else None
 
 
-def confirmed(question: str) -> bool:
-    """Whether the user answers yes. False where no terminal is there to ask."""
+def confirmed(question: str, stop: Stop = NEVER) -> bool:
+    """Whether the user answers yes. False where no terminal is there to ask. Raises the error of a request to stop."""
     if not _is_there():
         return False
     print_note(f"{question} [y/N]")  # with its line end, as a live display holds back the rest of a line
-    return _is_yes(sys.stdin.readline())
+    return bool(_answered(stop))
 
 
 def _answer(question: str, stop: Stop) -> bool | None:
@@ -80,12 +81,18 @@ def _answer(question: str, stop: Stop) -> bool | None:
     from lastresort.report.words.progress import asked_line, unanswered_line
 
     print_note(asked_line(question, ANSWER_S))
-    end = time.monotonic() + ANSWER_S
+    answer = _answered(stop, ANSWER_S)
+    if answer is None:
+        print_note(unanswered_line())
+    return answer
+
+
+def _answered(stop: Stop, within_s: float = math.inf) -> bool | None:
+    end = time.monotonic() + within_s
     while _is_there() and time.monotonic() < end:
         check(stop)
         if _has_line():
             return _is_yes(sys.stdin.readline())
-    print_note(unanswered_line())
     return None
 
 

@@ -138,7 +138,13 @@ def last_words() -> str:
 
 
 def stopping(seconds: int) -> str:
-    """While a command that was asked to stop finishes what it is doing."""
+    """While a command that was asked to stop finishes what it is doing. "" where that is said: a server says it itself, and of
+    several processes the first.
+    """
+    from lastresort.app.train import leads
+
+    if sys.argv[1:2] == ["serve"] or not leads():
+        return ""
     return f"Stopping: finishing what is under way, for at most {seconds} s. A second signal interrupts it."
 
 

@@ -117,6 +117,7 @@ def synth_command(
     from lastresort.cli.study import show_study
     from lastresort.report.words.synthetic import NOT_STUDIED
     from lastresort.scale.cluster import one_cluster
+    from lastresort.stop import check
 
     named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
@@ -130,8 +131,8 @@ def synth_command(
         _print(forecast, as_json)
         return
 
-    def go_on(question: str, _: Stop) -> bool:
-        return yes or confirmed(question)
+    def go_on(question: str, stop: Stop) -> bool:
+        return yes or confirmed(question, stop)
 
     with one_cluster() as connect:
         with stoppable() as (shown, stop):
@@ -147,6 +148,7 @@ def synth_command(
             return
         lines = "\n".join(found.lines())  # before the study, which may stop
         print_note(lines) if as_json else print_text(lines)
+        check(stop)  # a request that came as the last row was written
         with stoppable() as (shown, stop):
             study = ablation.studied(found, shown, stop)
     show_study(study.document, study.report, as_json=as_json)
@@ -245,5 +247,5 @@ def pairs_command(
         _print(forecast, as_json)
         return
     with stoppable() as (shown, stop):
-        found = pair_samples(request, shown, stop, None if yes else lambda question, _: confirmed(question))
+        found = pair_samples(request, shown, stop, None if yes else confirmed)
     _print(found, as_json)

@@ -4,6 +4,7 @@ server answer as it was measured?
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -93,8 +94,8 @@ def recheck_command(
 
     with stoppable() as (shown, stop):
         found = recheck_run(
-            run, shown, stop, confirmed, model=model, prompt=prompt, knowledge=knowledge, task=task, quick=quick,
-            prompt_price=prompt_price, output_price=output_price,
+            run, shown, stop, partial(confirmed, stop=stop), model=model, prompt=prompt, knowledge=knowledge,
+            task=task, quick=quick, prompt_price=prompt_price, output_price=output_price,
         )  # fmt: skip
     show_document(found.document, recheck_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.still_needed is False:
@@ -132,8 +133,8 @@ def verify_command(
 
     with stoppable() as (shown, stop):
         found = verify_server(
-            run, url, shown, stop, confirmed, model=model, n=n, task=task, send=send, request=request, junit=junit,
-            markdown=markdown, allow_held=allow_held,
+            run, url, shown, stop, partial(confirmed, stop=stop), model=model, n=n, task=task, send=send,
+            request=request, junit=junit, markdown=markdown, allow_held=allow_held,
         )  # fmt: skip
     show_document(found.document, verify_text, as_json=as_json)
     if found.worse:

@@ -139,7 +139,7 @@ def about(winner: Winner) -> list[str]:
     try:
         decision, decided_at = RunView.model_validate_json(decision_on_disk(run) or b""), None
         if (run / RECORD).exists():
-            with Record.open(run, read_only=True) as record:
+            with Record.open(run, read_only=True, checked=False) as record:  # as it was to open the winner
                 decided_at = record.written_at(ClimbDecided)
     except (DataError, ValidationError):
         return []

@@ -19,12 +19,13 @@ from lastresort.model_heads import ADAPTER_CONFIG
 from lastresort.models.adapter_settings import ADAPTER_WEIGHTS, PLAIN_STARTS, adapter_settings
 from lastresort.models.quantized import read_quantized_base
 from lastresort.records.atomic import disk_errors, refuse_links_out, write_atomically
-from lastresort.train.adapters.folder import read_adapter
+from lastresort.train.adapters.folder import read_adapter, stored_dtype
 from lastresort.types import Decoding
 
 TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
 _SUFFIXES = {".safetensors", ".json", ".model", ".txt"}
 _LEFT_OUT = {GENERATION, "chat_template.json", "converted.json", "trainer_state.json", "training_args.json"}
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank can be."""
 
@@ -41,6 +42,18 @@ def link_model(source: Path, folder: Path) -> None:
             if path.suffix in _SUFFIXES and path.name not in _LEFT_OUT and path.is_file():
                 put = _link if path.suffix == ".safetensors" else shutil.copyfile
                 put(Path(os.path.realpath(path)), folder / path.name)
+
+
+def copied_bytes(source: Path, disk: Path) -> int:
+    """Of the weights that `link_model` copies to this disk, since they lie on another."""
+    here = disk.stat().st_dev
+    return sum(path.stat().st_size for path in source.glob("*.safetensors") if path.stat().st_dev != here)
+
+
+def written_bytes(weights: LocalWeights) -> int:
+    """Of the model's weights in the precision that was measured, in which they are merged and become a GGUF."""
+    stored = sum(path.stat().st_size for path in weights.folder.glob("*.safetensors"))
+    return stored * BYTES[weights.dtype] // BYTES[stored_dtype(weights.folder)]
 
 
 def _link(source: Path, target: Path) -> None:

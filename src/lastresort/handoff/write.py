@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lastresort.errors import InputError
+from lastresort.errors import DiskError, InputError
 from lastresort.foreign import printable, read_json
 from lastresort.handoff import PROXY_PORT, HandoffTarget, target_of
 from lastresort.handoff.request import (
@@ -30,11 +30,14 @@ from lastresort.handoff.servers import ADAPTER, COMPOSE, MODEL, START, Handover,
 from lastresort.handoff.source import LocalWeights, Winner, about, settled_name
 from lastresort.handoff.weights import (
     adapter_rank,
+    copied_bytes,
     copy_adapter,
     link_model,
     refuse_adapter,
     settle_rendering,
+    written_bytes,
 )
+from lastresort.hardware.plan.fit import gib
 from lastresort.records.atomic import check_new_folder, disk_errors, new_folder, replace_folder, write_atomically
 from lastresort.records.decision import HELD
 from lastresort.report.words.training import merge_warning
@@ -124,13 +127,15 @@ def write_handoff(
 
     merged: base and adapter as one model; servers that cannot serve an adapter get that anyway. name: None for the run's. port:
     where the server listens, None for its usual one.
-    Raises InputError for a server that cannot serve this winner, DataError for a model that cannot be merged or written.
+    Raises InputError for a server that cannot serve this winner, DataError for a model that cannot be merged or written, DiskError
+    where the disk has no room for its weights.
     """
     target = target_of(to, port)
     final = out.absolute()
     settled = settled_name(name, winner)
     _refuse(winner, target, final, merged=merged)
     check_new_folder(final, own=_written_before(final))
+    _refuse_small_disk(winner, target, final, merged=merged)
     with new_folder(final) as working:
         job, notes = _with_model(
             Handover(winner, target, settled, working), progress or SilentProgress(), merged=merged
@@ -176,10 +181,33 @@ def _refuse(winner: Winner, target: HandoffTarget, out: Path, *, merged: bool) -
             else f"--merged, but {target.title} loads no model"
         )
         raise InputError(found, where=str(winner.saved), remedy="Leave it out.")
-    if adapter is not None and target.adapters != "none" and not merged:
+    if adapter is not None and not _is_merged(winner, target, merged=merged):
         refuse_adapter(adapter, target.title, plain=target.adapters == "plain")
     if target.weights == "gguf" and winner.weights is not None:
         check_exportable(winner.weights.folder, _kind(winner.weights))
+
+
+def _refuse_small_disk(winner: Winner, target: HandoffTarget, out: Path, *, merged: bool) -> None:
+    """Raises DiskError where the weights alone need more than is free. Links need nothing."""
+    weights = winner.weights
+    if weights is None or target.weights == "none":
+        return
+    disk = next(folder for folder in out.parents if folder.exists())
+    is_merged = _is_merged(winner, target, merged=merged)
+    needed = 0 if is_merged else copied_bytes(weights.folder, disk)
+    needed += (is_merged + (target.weights == "gguf")) * written_bytes(weights)
+    free = shutil.disk_usage(disk).free
+    if needed > free:
+        raise DiskError(
+            f"the weights need {gib(needed)}, and {gib(free)} are free",
+            where=str(out),
+            remedy="Free some space, or name a folder on another disk with --out.",
+        )
+
+
+def _is_merged(winner: Winner, target: HandoffTarget, *, merged: bool) -> bool:
+    """Whether base and adapter become one model."""
+    return winner.system.adapter is not None and (merged or target.adapters == "none")
 
 
 def _written_before(folder: Path) -> list[str]:
@@ -202,7 +230,7 @@ def _with_model(job: Handover, progress: Progress, *, merged: bool) -> tuple[Han
         return job, []
     adapter, notes = winner.system.adapter, list[str]()
     folder = job.folder / (job.name if target.weights == "named folder" else MODEL)
-    apart = adapter is not None and target.adapters != "none" and not merged
+    apart = adapter is not None and not _is_merged(winner, target, merged=merged)
     if adapter is None or apart:
         link_model(weights.folder, folder)
     else:
@@ -241,7 +269,7 @@ def _proxied(system: System, target: HandoffTarget, model: str) -> System:
 
 def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[str]) -> HandedOver:
     target, winner = job.target, job.winner
-    constant = winner.system.has_constant_prompt
+    constant, task_moved = winner.system.has_constant_prompt, winner.task_moved
     url = f"http://127.0.0.1:{target.port}/v1"
     return HandedOver(
         to=to,
@@ -254,7 +282,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
         client_url=url if constant else f"http://127.0.0.1:{PROXY_PORT}/v1",
         client_model=launch.model if constant else PROXY_MODEL,
         run=winner.measured_in,
-        task_moved=winner.task_moved,
+        task_moved=task_moved,
         held=winner.status.held,
         form=_form(job),
         notes=(
@@ -262,7 +290,7 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
             *notes,
             *([sentence(HELD)] if winner.status.held else []),
             *winner.status.notes,
-            *([_MOVED] if winner.task_moved else []),
+            *([_MOVED] if task_moved else []),
         ),
     )
 
@@ -317,8 +345,8 @@ def _readme(found: HandedOver, about_winner: Sequence[str], composed: bool) -> s
     if typed.proxy is not None:
         lines.append(f"- The prompt depends on the input, and a proxy builds it. Start it as well: `{typed.proxy}`.")
         asked = asked.replace("Ask it", "Ask the proxy")
-    about = " ".join(filter(None, [found.form, *found.notes]))
-    lines += [asked, f"- {about or 'The chat template, the precision and the decoding are as in the run.'}"]
+    differs = " ".join(filter(None, [found.form, *found.notes]))
+    lines += [asked, f"- {differs or 'The chat template, the precision and the decoding are as in the run.'}"]
     if typed.verify is not None:
         checked = "it answers" if typed.proxy is None else "the proxy and the server behind it answer"
         lines.append(f"- Check that {checked} as measured: `{typed.verify}`.")

@@ -265,7 +265,7 @@ def new_folder(final: Path) -> Iterator[Path]:
     """A folder beside `final` to be filled, for the user alone, until `replace_folder` takes it; else it is removed, and so is what
     killed processes have left of theirs. Paths relative to it stay true when it moves.
 
-    Raises InfrastructureError where the disk refuses to make it.
+    Raises InfrastructureError where the disk refuses to make it. What it refuses inside is named as it would lie in `final`.
     """
     new = _unfinished(final)
     with disk_errors(final):
@@ -274,6 +274,10 @@ def new_folder(final: Path) -> Iterator[Path]:
         new.mkdir(mode=0o700)
     try:
         yield new
+    except InfrastructureError as error:
+        where = error.where.replace(str(new), str(final))
+        named = type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy, resume=error.resume)
+        raise named from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lastresort.records.gate import SuiteFound, SuiteVerdict, TargetFound, TestedMeasure
+from lastresort.types import FARTHEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class GateItems:
 
     @property
     def is_short(self) -> bool:
-        """Whether this gate has fewer items than it needs."""
-        return self.most is not None and (self.n_needed is None or self.n_needed > self.most)
+        """Whether this gate has fewer items than it needs, as far as that is estimated."""
+        return self.most is not None and self.most < (self.n_needed or FARTHEST * self.n + 1)
 
 
 @dataclass(frozen=True, slots=True)

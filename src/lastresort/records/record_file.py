@@ -5,6 +5,7 @@ A chain of hashes over all of it shows a change (chain.py).
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +22,6 @@ MOST_NAMED = 5  # runs in a folder of runs
 FILE_NAME = "record.sqlite"
 REPORT = "report.html"
 APPLICATION = 0x4C617374  # "Last"
-SALVAGE = "`lastresort report {folder} --salvage` shows what is whole."
 
 MIGRATIONS = (
     """
@@ -152,14 +152,14 @@ class RecordFile:
         return file
 
     def _refuse_changed(self, sources: Sequence[Table]) -> None:
-        with self._database.snapshot() as connection:
+        with self.damage_in_words(), self._database.snapshot() as connection:
             found = next(changes(connection, sources), None)
         if found is not None:
             raise DataError(
                 found.what,
                 where=str(self.folder / FILE_NAME),
                 expected="the record as the run wrote it",
-                remedy=f"Restore it from a copy, or climb again. {SALVAGE.format(folder=self.folder)}",
+                remedy=f"Restore it from a copy, or climb again. {_salvaging(self.folder)}",
             )
 
     def close(self) -> None:
@@ -183,9 +183,8 @@ class RecordFile:
 
     def rows(self, table: Table, rest: str, *values: object) -> list[sqlite3.Row]:
         """Whole rows, as all of a record but counts is read. Raises DataError for a row that this program did not write so."""
-        rows = self._database.rows(select(table, rest), values)
         with self.damage_in_words():
-            return [typed(table, row) for row in rows]
+            return [typed(table, row) for row in self._database.rows(select(table, rest), values)]
 
     @contextmanager
     def damage_in_words(self) -> Iterator[None]:
@@ -193,10 +192,13 @@ class RecordFile:
             yield
         except NotAsWritten as error:
             raise self.damaged(f"found at {error}") from error
+        except DamagedError as error:
+            raise self.damaged(error.found) from error
 
     def query(self, query: str, values: Sequence[object] | Mapping[str, object]) -> list[sqlite3.Row]:
         """Other columns than those of a table: counts, places, names."""
-        return self._database.rows(query, values)
+        with self.damage_in_words():
+            return self._database.rows(query, values)
 
     def newer(self, found: str) -> DataError:
         return DataError(
@@ -229,7 +231,7 @@ def no_record(folder: Path) -> DataError:
 
 def damaged(found: str, folder: Path, *, salvageable: bool = True) -> DataError:
     """What to say of a record that cannot be read. salvageable: whether a part of it may be."""
-    looked = SALVAGE.format(folder=folder) if salvageable else ""
+    looked = _salvaging(folder) if salvageable else ""
     remedies = ("Restore it from a copy, or start a new run.", looked, _what_is_left(folder))
     return DataError(
         found,
@@ -237,6 +239,10 @@ def damaged(found: str, folder: Path, *, salvageable: bool = True) -> DataError:
         expected="an SQLite database written by lastresort",
         remedy=" ".join(filter(None, remedies)),
     )
+
+
+def _salvaging(folder: Path) -> str:
+    return f"`{shlex.join(['lastresort', 'report', str(folder), '--salvage'])}` shows what is whole."
 
 
 def _what_is_left(folder: Path) -> str:

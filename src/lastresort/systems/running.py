@@ -90,7 +90,7 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
         )
     system, held = _load_checked(saved)
     if held and not allow_held:
-        run = saved.parent if saved.name == "winner" else saved
+        run = folder if saved != folder else saved.absolute().parent
         raise InputError(
             HELD,
             where=str(saved),

@@ -197,7 +197,7 @@ class _Verification:
         self.progress.stage("checking which server answers", None)
         sender = self.server.sender(self.winner.system)
         recognition = recognised(sender, self.server.model, [example for example, _ in items], self.stop)
-        kept_answers = AnswersUntilDone(self.cache, f"{self.server.endpoint} {recognition.salt}")
+        kept_answers = AnswersUntilDone(self.cache, f"{self.server.model.fingerprint} {recognition.salt}")
         self.progress.stage(f"{self.server.endpoint}", len(items))
         arriving = ask(sender, kept_answers, items, self.scorer, self.progress, self.stop, counts=recognition.counts)
         served = list(arriving)

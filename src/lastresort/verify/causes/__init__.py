@@ -53,12 +53,10 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
             result: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
         elif cause.is_prompt and case.same_counts:
             result = cause_tested(name, False, TRIED_COUNTS, longer(case.offsets))
-        elif (kept := _kept(case)) is not None:
-            result = kept
         else:
             try:
-                result = cause.test(case)
-                if result is not None and result.tried:
+                result = _kept(case)
+                if result is None and (result := cause.test(case)) is not None and result.tried:
                     case.api.keep(case.about, result.as_json())
             except (StopRequestedError, BudgetError):
                 raise

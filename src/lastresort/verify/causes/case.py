@@ -25,7 +25,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import extract
 from lastresort.systems.running import open_answerer
 from lastresort.systems.system import System
-from lastresort.types import Decoding, JsonObject
+from lastresort.types import Answer, Decoding, JsonObject
 from lastresort.verify.asking import Experiments, ServedAnswer
 from lastresort.verify.outcome import CHANCE, T, TwoArms, exchanged_p
 
@@ -171,14 +171,27 @@ class Case:
         """Whether another cause may explain them, of which nobody can tell."""
         return any(cause.undecided for cause in self.earlier)
 
-    @cached_property
+    @property
     def about(self) -> tuple[object, ...]:
-        """What makes an experiment the same one."""
-        asked = [
-            (one.example.id, one.recorded.answer, one.answer.text, one.finish)
-            for one in (*self.differing, *self.controls)
+        """What makes an experiment the same one. What was found before it decides what some conclude."""
+        return (self._compared, self.explained, self.undecided)
+
+    @cached_property
+    def _compared(self) -> tuple[object, ...]:
+        answers = [
+            (
+                one.example.id,
+                one.recorded.answer,
+                one.recorded.prompt_tokens,
+                _lasting(one.answer),
+                one.finish,
+                one.counted,
+            )
+            for one in (*self.differing, *self.answers)
         ]
-        return (self.sent, self.n, asked, self.offsets)
+        sent = (self.sent, self.sendings, self.prompts, self.sender.system.decoding)
+        measured = (self.system.fingerprint, self.decoding, self.local if isinstance(self.local, str) else "open")
+        return (*sent, *measured, answers)
 
     @cached_property
     def controls(self) -> tuple[ServedAnswer, ...]:
@@ -291,6 +304,11 @@ class Case:
     def most(self, count: int, n: int | None = None) -> bool:
         """At least half, and no single one."""
         return count >= FEWEST and 2 * count >= (self.n if n is None else n)
+
+
+def _lasting(answer: Answer) -> Answer:
+    """The same one in whichever process: once it is kept, it costs nothing."""
+    return replace(answer, seconds=0.0, paid=0.0)
 
 
 def cause_tested(
