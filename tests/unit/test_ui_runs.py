@@ -155,6 +155,9 @@ def test_the_list_says_where_test_items_were_used_before(tmp_path: Path) -> None
     assert [row.count(' title="') for row in rows if row.startswith("routing")] == [1, 0], (
         "the badge says what it means"
     )
+    compared = client.get("/compare?run=routing-1&run=routing-2").text
+    cells = re.findall(r'data-label="([^"]+)"[^<]*>((?:(?!</td>).)*)', compared)
+    assert [label for label, cell in cells if "TEST ITEMS REUSED" in cell] == ["Verdict"], "before the score"
 
 
 def test_a_run_that_goes_on_up_still_says_that_its_test_items_were_used_before(tmp_path: Path) -> None:
