@@ -40,6 +40,7 @@ GO_ON = {
     "gate": _REPEAT,
     "recheck": _REPEAT,
     "verify": _REPEAT,
+    "data pairs": _REPEAT,
     "data synth": _REPEAT,
     "study crossover": _REPEAT,
     "study min-data": _REPEAT,
@@ -143,8 +144,10 @@ def stopping(seconds: int) -> str:
 
 
 def _way_on() -> str:
-    words = 2 if sys.argv[1:2] in (["data"], ["study"]) else 1
-    return "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")
+    command = " ".join(sys.argv[1 : 3 if sys.argv[1:2] in (["data"], ["study"]) else 2])
+    options = {word.partition("=")[0] for word in sys.argv}
+    keeps_nothing = "--dry-run" in options or (command == "data pairs" and "--model" not in options)
+    return "" if keeps_nothing else GO_ON.get(command, "")
 
 
 def _pipe_closed() -> int:
