@@ -43,7 +43,7 @@ def test_the_first_row_is_named_and_the_others_counted() -> None:
 
 
 def test_of_many_choices_the_closest_are_named_and_all_counted() -> None:
-    choices = tuple(f"intent {n}" for n in range(4_997)) + ("card arrival", "card arrivals", "lost card")
+    choices = (*(f"intent {n}" for n in range(4_997)), "card arrival", "card arrivals", "lost card")
     said = refusal("card_arival", choices=choices)
     assert 'expected one of the 5,000 choices, of which "card arrival", "card arrivals" and "' in said
     assert len(said) < 300

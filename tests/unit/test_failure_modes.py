@@ -122,9 +122,7 @@ def test_kinds_of_one_subject_are_told_apart_and_a_loss_names_its_measure(found:
     assert [failure_modes.part_name(one) for one in shown[0].parts] == ["written sums", "sums", "rules"]
     yielding = next(mode for mode in shown if mode.name == "sycophancy")
     worst = min(yielding.measures, key=lambda one: one.difference or 0.0)
-    assert failure_modes.finding(yielding).endswith(
-        f"points lost on these items in {worst.name.replace('_', ' ')}"
-    )
+    assert failure_modes.finding(yielding).endswith(f"points lost on these items in {worst.name.replace('_', ' ')}")
     little = replace(yielding, measures=(worst.replaced(difference=-1 / 3000),))
     assert failure_modes.finding(little).endswith(f": less than 0.1{NO_BREAK}points lost on these items")
 

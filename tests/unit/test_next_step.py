@@ -215,7 +215,7 @@ def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
     gate = ClimbGate.model_validate(gate_found())
     says = after_hold(gate, "runs/routing-1")
     assert (
-        "`lastresort gate TASK --tuned runs/routing-1 --seed 2` (a full gate asks more of them; its own error is 5%)"
+        "`lastresort gate TASK --tuned runs/routing-1 --seed 2` (a full gate uses more of them; its own error is 5%)"
         in says
     )
     assert "more rows or more `replay`" in says

@@ -77,7 +77,7 @@ NEEDS = "Needs: the items that would decide a measure with 80% probability if th
 def _adds_up(base: float, tuned: float, difference: float, digits: int) -> bool:
     """Whether the scores differ by the difference, each in points and rounded."""
     shown = round(100 * tuned, digits) - round(100 * base, digits)
-    return abs(shown - round(100 * difference, digits)) < 0.5 * 10**-digits
+    return round(shown - round(100 * difference, digits), digits) == 0
 
 
 class GateCells(NamedTuple):

@@ -63,7 +63,7 @@ def after_hold(gate: ClimbGate, run: str = "RUN") -> str:
         needs = [items_of(found) for found in gate.suites if found.verdict == "UNDERPOWERED"]
         fresh = "as many as this gate may use"
         if gate.mode == "quick":
-            fresh = "a full gate asks more of them"
+            fresh = "a full gate uses more of them"
         elif any(one.is_short for one in needs):
             fresh = "as many as this gate had, which decide only if less is lost on them"
         ways += [
