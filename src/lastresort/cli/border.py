@@ -145,9 +145,8 @@ def stopping(seconds: int) -> str:
 
 def _way_on() -> str:
     command = " ".join(sys.argv[1 : 3 if sys.argv[1:2] in (["data"], ["study"]) else 2])
-    options = {word.partition("=")[0] for word in sys.argv}
-    keeps_nothing = "--dry-run" in options or (command == "data pairs" and "--model" not in options)
-    return "" if keeps_nothing else GO_ON.get(command, "")
+    keeps = "--dry-run" not in sys.argv and (command != "data pairs" or "--model" in " ".join(sys.argv))
+    return GO_ON.get(command, "") if keeps else ""
 
 
 def _pipe_closed() -> int:

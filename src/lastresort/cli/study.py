@@ -159,8 +159,7 @@ def show_study(document: StudyDocument, page: Path, *, as_json: bool) -> None:
     from lastresort.cli.border import show_document
     from lastresort.report.study_page import study_text
 
-    drawn = f"report: {page}" if page.is_file() else None
-    show_document(document, study_text, as_json=as_json, last_line=drawn)
+    show_document(document, study_text, as_json=as_json, last_line=f"report: {page}" if page.is_file() else None)
 
 
 def show_study_folder(found: StudyFolder, *, as_json: bool = False) -> None:
