@@ -229,3 +229,7 @@ def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
     assert "(as many as this gate had, which decide only if less is lost on them; " in after_hold(whole)
     kept = gate.replaced(suites=(general.replaced(verdict="NON_INFERIOR", n_needed=None), *others))
     assert "gate it on fresh items" not in after_hold(kept)
+    missed = gate.replaced(suites=(others[-1],), target=gate.target.replaced(passed=False, better=False))
+    assert after_hold(missed).startswith(
+        "To settle the HOLD: climb again with more test items, which may show the gain"
+    )
