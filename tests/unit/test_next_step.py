@@ -16,6 +16,7 @@ import pytest
 from climb_support import rows, scripted_task, unfinish
 from gate_report_support import gate_found
 from lastresort.app.climb import Climbed, climb
+from lastresort.app.console import paragraph
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RunView
@@ -89,6 +90,17 @@ def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
     assert lastresort(monkeypatch, *shlex.split(command)[1:]) == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text("utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "retrieval", "sft"]
+
+
+@pytest.mark.parametrize(("columns", "lines"), [("0", 1), ("12", 4)])
+def test_a_paragraph_has_the_width_of_the_terminal_and_breaks_no_command(
+    monkeypatch: pytest.MonkeyPatch, columns: str, lines: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    said = paragraph("Next: label items, then `lastresort climb TASK` again.")
+    assert "`lastresort climb TASK`" in said
+    assert said.count("\n") == lines - 1
+    assert paragraph(None) == ""
 
 
 @pytest.mark.parametrize("command", ["report", "watch"])

@@ -47,7 +47,7 @@ class SafeConsole(Console):
 def paragraph(text: str | None) -> str:
     """Sentences in lines as wide as stdout. What is in backticks is not broken, as it may be a command to copy."""
     glued = re.sub("`[^`]*`", lambda code: code[0].replace(" ", _GLUE), text or "")
-    width = SafeConsole(file=sys.stdout).width
+    width = SafeConsole(file=sys.stdout).width or 80  # COLUMNS=0 says that it is not known
     lines = textwrap.wrap(glued, width, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace(_GLUE, " ")
 
