@@ -48,9 +48,7 @@ def report_command(
         return
     if (study := study_in(run)) is not None:
         if as_markdown:
-            raise InputError(
-                "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
-            )
+            raise InputError("--markdown for a study", where=str(run), expected="--json", remedy="Leave it out.")
         if not as_json and (unwritten := redraw(study)):
             print_note(unwritten)
         show_study_folder(study, as_json=as_json)

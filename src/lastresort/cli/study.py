@@ -24,9 +24,7 @@ study_app = typer.Typer(
     rich_markup_mode=None,
 )
 TASK: Any = Argument(help="The task file (task.yaml).")
-SIZES: Any = Option(
-    None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
-)
+SIZES: Any = Option(None, "--sizes", metavar="N,N", help="Numbers of examples. Default: spread up to all of train.")
 FIXED = "Number of seeds, fixed before the first result. Each trains"
 
 
