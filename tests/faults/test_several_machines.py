@@ -136,7 +136,7 @@ def test_a_machine_of_its_own_address_trains_with_the_driver_and_is_lost_in_the_
         _, said = program.communicate(timeout=120)
         assert program.returncode == 4, said
         assert "a signal asked to stop, in step" in said
-        assert "This process trains, with the processes of a training on 2 machines." in said
+        assert "This process trains, with the processes of a training run on 2 machines." in said
         assert eventually(lambda: not trains(first) and not trains(second), 20)
         program, before = started(*goes_on), all_steps(run)
         assert eventually(lambda: all_steps(run) > before + 2 or program.poll() is not None, 300)

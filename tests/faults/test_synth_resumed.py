@@ -486,11 +486,22 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert error.count("\n") == 2, "what it is at, and one sentence"
 
 
+KEPT = " Answers are kept; run the same command again to resume."
+
+
 @pytest.mark.parametrize(
-    ("command", "words"), [("synth", " Answers are kept; run the same command again to resume."), ("check", "")]
+    ("command", "words"),
+    [
+        ("synth t.yaml", KEPT),
+        ("pairs t.yaml --model m", KEPT),
+        ("pairs t.yaml --model=m", KEPT),
+        ("pairs t.yaml --model m --dry-run", ""),
+        ("pairs t.yaml --samples s.jsonl", ""),
+        ("check t.yaml", ""),
+    ],
 )
 def test_the_last_words_say_how_to_go_on(command: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["lastresort", "data", command, "task.yaml"])
+    monkeypatch.setattr(sys, "argv", ["lastresort", "data", *command.split()])
     assert last_words() == f"Interrupted.{words}"
 
 

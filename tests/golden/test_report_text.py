@@ -286,6 +286,9 @@ def test_scores_and_their_difference_add_up_as_they_are_shown() -> None:
     found["suites"][0] |= {"base": 457 / 688, "tuned": 436 / 688, "difference": -21 / 688}
     line = gate_lines(ClimbGate.model_validate(found))[1]
     assert line == "◇ general: 66.42% to 63.37% (−3.05 points), UNDERPOWERED"
+    found["suites"][0] |= {"base": 6 / 688, "tuned": 1 / 688, "difference": -5 / 688}
+    line = gate_lines(ClimbGate.model_validate(found))[1]
+    assert line == "◇ general: 0.9% to 0.1% (−0.7 points), UNDERPOWERED", "a second decimal would not help"
 
 
 def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:

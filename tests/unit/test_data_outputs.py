@@ -8,6 +8,7 @@ import pytest
 
 from lastresort.data.check import refuse_invalid_outputs
 from lastresort.errors import DataError
+from lastresort.evals.scorers.forms import Choice
 from lastresort.types import Example, Message
 
 SCHEMA = {"type": "object", "required": ["team"], "properties": {"team": {"type": "string"}}}
@@ -39,6 +40,18 @@ def test_the_first_row_is_named_and_the_others_counted() -> None:
         "(7 more like it, in rows 3, 4, 5, 6, 7 …), expected one of Billing, Support. "
         "Correct the rows, or the key `output` of the task file."
     )
+
+
+def test_of_many_choices_the_closest_are_named_and_all_counted() -> None:
+    choices = (*(f"intent {n}" for n in range(4_997)), "card arrival", "card arrivals", "lost card")
+    said = refusal("card_arival", choices=choices)
+    assert 'expected one of the 5,000 choices, of which "card arrival", "card arrivals" and "' in said
+    assert len(said) < 300
+    said = refusal("x" * 10_000, choices=(*choices, "y" * 10_000))
+    assert len(said) < 500
+    with pytest.raises(DataError) as caught:
+        Choice(choices)("lost card", Example("1", (Message("user", "q"),), "card_arival", row=1, source="rows.jsonl"))
+    assert len(str(caught.value)) < 300
 
 
 def test_a_schema_says_which_field_is_wrong() -> None:

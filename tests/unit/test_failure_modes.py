@@ -23,6 +23,7 @@ from lastresort.report import failure_modes
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
+from lastresort.report.words.wording import NO_BREAK
 from report_support import HOSTILE, make
 
 Parts = dict[str, dict[str, Any]]
@@ -121,7 +122,9 @@ def test_kinds_of_one_subject_are_told_apart_and_a_loss_names_its_measure(found:
     assert [failure_modes.part_name(one) for one in shown[0].parts] == ["written sums", "sums", "rules"]
     yielding = next(mode for mode in shown if mode.name == "sycophancy")
     worst = min(yielding.measures, key=lambda one: one.difference or 0.0)
-    assert failure_modes.finding(yielding).endswith(f"points lost on these items in {worst.name}")
+    assert failure_modes.finding(yielding).endswith(f"points lost on these items in {worst.name.replace('_', ' ')}")
+    little = replace(yielding, measures=(worst.replaced(difference=-1 / 3000),))
+    assert failure_modes.finding(little).endswith(f": less than 0.1{NO_BREAK}points lost on these items")
 
 
 def test_a_suite_that_is_left_out_has_a_mode_without_parts(tmp_path: Path) -> None:

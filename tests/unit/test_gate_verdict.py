@@ -15,6 +15,7 @@ from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict.compare import judge_measure, skipped_measure, uninformative_measure
 from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
 from lastresort.records.gate import ClimbGate, GateConclusion, GateDocument, LookedAt, SuiteFound, TargetFound
+from lastresort.records.gate_cause import GateItems, GateTestItems
 from lastresort.records.uninformative import (
     FewDocuments,
     FewFamilies,
@@ -27,6 +28,7 @@ from lastresort.records.uninformative import (
     WhyUninformative,
 )
 from lastresort.report.gate import finding, reasons, warnings
+from lastresort.report.words.gate import need, too_few
 from lastresort.types import Judgement
 
 
@@ -124,6 +126,12 @@ def test_a_hold_says_how_many_items_the_loss_seen_takes_and_whether_a_gate_has_t
         "close: more than 6,880 items would decide it with 80% probability if the loss of 4.7 points seen is the true one; "
         "688 were used.",
     )
+
+
+def test_a_need_of_a_single_item_is_said_in_the_singular() -> None:
+    assert need(GateItems("general", 1, 9, "item", 0.0, 1)).endswith("; 1 was used, the most that this gate uses.")
+    assert need(GateTestItems(1, 9, "item")) == "The bar: about 9 test items would decide it; 1 was used."
+    assert too_few("style", 1, 9).startswith("style uses 1 item at most, ")
 
 
 @pytest.mark.parametrize("outcome", ["NOT_MET", "UNDECIDED"])

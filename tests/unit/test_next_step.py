@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from climb_support import rows, scripted_task
+from climb_support import rows, scripted_task, unfinish
 from gate_report_support import gate_found
 from lastresort.app.climb import Climbed, climb
+from lastresort.app.console import paragraph
 from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RunView
@@ -60,13 +61,18 @@ RESUME = "lastresort climb tasks/routing/task.yaml --resume runs/routing-1"
 def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], right: float, verdict: str
 ) -> None:
-    """In one line each, so that the commands can be pasted; they do what is said."""
+    """Within the width, each command in one line, so that it can be pasted; they do what is said."""
     found = stopped_climb(tmp_path, right)
     assert found.decision.verdict == verdict
     monkeypatch.chdir(tmp_path)
     assert lastresort(monkeypatch, "report", "runs/routing-1") == 0
     shown = capsys.readouterr().out
-    (line,) = [line for line in shown.splitlines() if line.startswith("Next: ")]
+    said = shown[shown.index("Next: ") : shown.index("report: ")]
+    commands = re.findall("`[^`]*`", said)
+    assert commands
+    assert not any("\n" in command for command in commands)
+    assert all(len(line) <= 80 or line.startswith("`") for line in said.splitlines())
+    line = " ".join(said.split())
     assert line.startswith(f"Next: {SET} To try it: `{RESUME} --until sft`.")
     assert ("Or label about" in line) == (verdict == "UNDECIDED")
     assert "settle for the answer" not in line, "there is none"
@@ -79,11 +85,36 @@ def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
     assert lastresort(monkeypatch, "report", "runs/routing-1", "--markdown") == 0
     assert line.replace("`", "") in capsys.readouterr().out.replace("\\", "").replace("`", "")
     assert lastresort(monkeypatch, "watch", "runs/routing-1") == 0
-    assert line in capsys.readouterr().out.splitlines()
+    assert said in capsys.readouterr().out
     command = re.findall("`(.*?)`", line)[0]
     assert lastresort(monkeypatch, *shlex.split(command)[1:]) == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text("utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "retrieval", "sft"]
+
+
+@pytest.mark.parametrize(("columns", "lines"), [("0", 1), ("12", 4)])
+def test_a_paragraph_has_the_width_of_the_terminal_and_breaks_no_command(
+    monkeypatch: pytest.MonkeyPatch, columns: str, lines: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    said = paragraph("Next: label items, then `lastresort climb TASK` again.")
+    assert "`lastresort climb TASK`" in said
+    assert said.count("\n") == lines - 1
+    assert paragraph(None) == ""
+
+
+@pytest.mark.parametrize("command", ["report", "watch"])
+def test_a_run_that_was_moved_names_no_task_file_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    sent = tmp_path / "mail" / "colleague" / "routing-1"
+    shutil.copytree(stopped_climb(tmp_path, MISSES).run, sent)
+    monkeypatch.chdir(sent.parent)
+    assert lastresort(monkeypatch, command, "routing-1") == 0
+    assert "`lastresort climb TASK --resume routing-1 --until sft`" in capsys.readouterr().out
+    unfinish(sent)
+    assert lastresort(monkeypatch, command, "routing-1") == 0
+    assert "To resume it: lastresort climb TASK --resume routing-1\n" in capsys.readouterr().err
 
 
 def test_a_report_says_nothing_of_the_machine_and_its_command_works(
@@ -196,7 +227,7 @@ def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
     gate = ClimbGate.model_validate(gate_found())
     says = after_hold(gate, "runs/routing-1")
     assert (
-        "`lastresort gate TASK --tuned runs/routing-1 --seed 2` (a full gate asks more of them; its own error is 5%)"
+        "`lastresort gate TASK --tuned runs/routing-1 --seed 2` (a full gate uses more of them; its own error is 5%)"
         in says
     )
     assert "more rows or more `replay`" in says
@@ -213,3 +244,7 @@ def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
     )
     kept = gate.replaced(suites=(general.replaced(verdict="NON_INFERIOR", n_needed=None), *others))
     assert "gate it on fresh items" not in after_hold(kept)
+    missed = gate.replaced(suites=(others[-1],), target=gate.target.replaced(passed=False, better=False))
+    assert after_hold(missed).startswith(
+        "To settle the HOLD: climb again with more test items, which may show the gain"
+    )

@@ -171,7 +171,7 @@ def test_what_the_cluster_has_is_checked_once_it_is_known(tmp_path: Path, monkey
         assert (study.train, study.machines, climb.machines) == (None, cluster.machines, cluster.machines)
     assert _laps_at(cast(Any, cluster), prepare(found))("sft", said) is None
     assert said.said == [laps_here_line("1 CPU", "auto", 2)] * 2
-    assert said.said[0].endswith("This process trains, with the processes of a training on 2 machines.")
+    assert said.said[0].endswith("This process trains, with the processes of a training run on 2 machines.")
 
 
 def test_processes_of_several_machines_meet_at_the_address_of_the_driver_on_the_interface_of_their_own() -> None:

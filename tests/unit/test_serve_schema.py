@@ -119,7 +119,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known() -> None:
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"stream_options": {"other": 1}}, "stream_options.other"),
-        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}},
@@ -171,6 +171,22 @@ def test_a_fault_in_a_message_is_refused_where_it_is(messages: Any, param: str) 
             'messages is missing. Send a list of turns, such as [{"role": "user", "content": "..."}].',
         ),
         (chat(messages=[{"role": "user"}]), "messages[0].content is missing. Add it."),
+        (chat(messages=["a"]), 'messages[0]: found "a", expected an object.'),
+        (chat(logit_bias=7), "logit_bias is not supported. Leave it out."),
+        (chat(response_format={}), "response_format.type is missing. Add it."),
+        (chat(response_format="json"), 'response_format: found "json", expected an object.'),
+        (
+            chat(response_format={"type": "xml"}),
+            "response_format.type: found \"xml\", expected one of 'text', 'json_object', 'json_schema'.",
+        ),
+        (
+            chat(response_format={"type": "json_object", "schema": {}}),
+            "response_format.schema is not supported. Leave it out.",
+        ),
+        (
+            chat(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": []}}),
+            "response_format.json_schema.schema: found [], expected an object.",
+        ),
     ],
 )
 def test_a_refusal_says_what_was_found_and_what_to_send(body: dict[str, Any], message: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,7 +23,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workspace import newest_run
 from lastresort.errors import BudgetError, DataError, InfrastructureError, InputError, StopRequestedError, TaskError
-from lastresort.records.atomic import held
+from lastresort.records.atomic import disk_error, held
 from lastresort.spec.task import given_task, load_task
 from lastresort.stop import StopSignal
 from lastresort.study.cells import CellBench, WantedCell
@@ -78,7 +80,7 @@ def test_watch_and_report_of_a_finished_study_say_what_it_found(
         assert command(name, "studies/own") == 0
         out, error = capsys.readouterr()
         assert found.answer in " ".join(out.split())
-        assert error == ""
+        assert ("report: " in out, error) == (name == "report", ""), "none that is not there"
     assert found.report.is_file(), "report draws it again"
     found.report.unlink()
     assert command("report", "studies/own", "--json") == 0
@@ -86,6 +88,23 @@ def test_watch_and_report_of_a_finished_study_say_what_it_found(
     assert json.loads(capsys.readouterr().out) == found.document.as_json()
     assert command("report", "studies/own", "--markdown") == 2
     assert "--markdown for a study" in capsys.readouterr().err
+
+
+def test_what_a_study_found_is_printed_where_its_page_cannot_be_written(
+    own: StudyRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run_study(own, QUIET)
+    found.report.unlink()
+
+    def refused(path: Path, _: str) -> None:
+        raise disk_error(OSError(errno.EROFS, os.strerror(errno.EROFS)), path)
+
+    monkeypatch.setattr("lastresort.records.atomic.write_atomically", refused)
+    assert command("report", "studies/own") == 0
+    out, error = capsys.readouterr()
+    assert found.answer in " ".join(out.split())
+    assert "report: " not in out
+    assert error.startswith(f"{found.report.name} was not redrawn. ")
 
 
 def test_a_study_that_stopped_names_its_own_command_and_that_goes_on(

@@ -46,6 +46,7 @@ from lastresort.records.events.run import (
     ClimbStopped,
     OptionsChosen,
     StoppedBy,
+    StudyBegan,
     TaskPlaced,
     TaskRead,
 )
@@ -105,6 +106,9 @@ def test_a_workspace_whose_runs_lie_next_to_their_folder_says_where_they_belong(
     run.rename(tmp_path / "from-a-colleague")
     said = " ".join(client.get("/").text.split())
     assert "There are no runs yet" not in said
+    began = StudyBegan(study="crossover", task="../task.yaml", options=(), keys=None, workers=False)
+    Record.create(tmp_path / "of-prompts", began).close()
+    assert said == " ".join(client.get("/").text.split()), "a study is no run"
     assert (
         "1 run lies next to it: <code>from-a-colleague</code>. Move it into <code>runs</code> to see it here." in said
     )
@@ -119,6 +123,11 @@ def test_a_run_is_no_workspace(tmp_path: Path) -> None:
         return str(refused.value)
 
     around = f"Run `lastresort ui {tmp_path}`."
+    began = StudyBegan(study="crossover", task="../task.yaml", options=(), keys=None, workers=False)
+    Record.create(tmp_path / "of-prompts", began).close()
+    assert said(tmp_path / "of-prompts").endswith(
+        f"this is a study, expected the folder that holds `runs`. Read it with `lastresort report {tmp_path / 'of-prompts'}`."
+    )
     assert said(run) == f"{run}: this is a run, expected the folder that holds `runs`. {around}"
     assert (
         said(run.parent) == f"{run.parent}: this is a folder of runs, expected the folder that holds `runs`. {around}"
@@ -155,6 +164,9 @@ def test_the_list_says_where_test_items_were_used_before(tmp_path: Path) -> None
     assert [row.count(' title="') for row in rows if row.startswith("routing")] == [1, 0], (
         "the badge says what it means"
     )
+    compared = client.get("/compare?run=routing-1&run=routing-2").text
+    cells = re.findall(r'data-label="([^"]+)"[^<]*>((?:(?!</td>).)*)', compared)
+    assert [label for label, cell in cells if "TEST ITEMS REUSED" in cell] == ["Verdict"], "before the score"
 
 
 def test_a_run_that_goes_on_up_still_says_that_its_test_items_were_used_before(tmp_path: Path) -> None:

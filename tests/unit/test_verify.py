@@ -689,8 +689,8 @@ def test_the_plan_says_what_so_many_items_can_show(units: int, said: str) -> Non
 
 
 def test_the_last_reason_says_how_to_decide_it() -> None:
-    def last(available: int, *, sent: int = 60, needed: int = 149, units: int = 60) -> str:
-        same = {"unit": "item", "margin": 0.02, "confidence": 0.9, "least": least(binary=True)}
+    def last(available: int, *, sent: int = 60, needed: int | None = 149, units: int = 60) -> str:
+        same = {"unit": "item", "margin": 0.02, "confidence": 0.9, "is_open": True, "least": least(binary=True)}
         counts = {"units": units, "sent": sent, "needed": needed, "available": available}
         return words.reasons(58, 60, 0.0, (-0.03, 0.03), **counts, **same)[-1]  # type: ignore[arg-type]
 
@@ -702,6 +702,8 @@ def test_the_last_reason_says_how_to_decide_it() -> None:
     assert last(300, needed=15_503) == (
         "No number of the 300 recorded items is likely to decide: that takes about 15,503."
     )
+    assert last(300, needed=None) == "More than 600 items would decide. The run recorded only 300."
+    assert last(900, needed=None) == "More than 600 items would decide. The run recorded 900: send more with --n."
     assert last(500) == "About 149 items would decide. The run recorded 500: send more with --n."
     assert last(200, sent=200, units=197, needed=300).startswith("The run recorded only 200 items"), "3 did not arrive"
     assert last(200, sent=200, units=197, needed=198) == (

@@ -381,6 +381,7 @@ def test_one_answer_is_one_in_the_words_of_verify() -> None:
     assert words.of_base(1, 1) == "1 of 1 differing answer is what the base model answers"
     assert words.of_longer_limit("seen", 64, [9]).endswith(", 1 still ends after at most 9")
     few: Any = {"unit": "item", "units": 3, "margin": 0.02, "confidence": 0.95, "needed": None, "least": 1, "sent": 3}
+    few |= {"is_open": False}
     assert words.reasons(1, 3, 0.0, (-0.1, 0.1), available=3, **few)[0] == "1 of 3 answers is the same text."
 
 

@@ -153,7 +153,7 @@ def test_a_headline_says_on_how_few_items_a_bar_is_met(answer: value.Answer, n: 
 @pytest.mark.parametrize(
     ("gate", "said"),
     [
-        (None, "and the gate is still to decide"),
+        (None, "and no gate has decided so far"),
         ("SHIP", "and the gate clears it to ship"),
         ("HOLD", "but the gate holds it"),
         ("REJECT", "but the gate rejects it"),

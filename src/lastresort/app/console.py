@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ from lastresort.types import Progress
 
 LINE_EVERY_S, NOTE_EVERY_S, JSON_EVERY_S = 15.0, 60.0, 0.5
 REFRESHED = 2  # a second
+_GLUE = "\0"
 
 
 class SafeConsole(Console):
@@ -39,6 +42,14 @@ class SafeConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(safe_text(segment.text), segment.style)
+
+
+def paragraph(text: str | None) -> str:
+    """Sentences in lines as wide as stdout. What is in backticks is not broken, as it may be a command to copy."""
+    glued = re.sub("`[^`]*`", lambda code: code[0].replace(" ", _GLUE), text or "")
+    width = SafeConsole(file=sys.stdout).width or 80  # COLUMNS=0 says that it is not known
+    lines = textwrap.wrap(glued, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_GLUE, " ")
 
 
 @contextmanager

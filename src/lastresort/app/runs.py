@@ -246,14 +246,15 @@ def took_less_here(run: Path) -> str | None:
 
 def resume_command_here(folder: Path, start: Path) -> str:
     """The command that takes up a run on this machine, as typed in the folder `start`, with all settings that it was started with:
-    a process takes no endpoint and no code from a record alone. TASK stands for a task file that is not known.
+    a process takes no endpoint and no code from a record alone. TASK stands for a task file that is not known, or not there.
     """
     from lastresort.climb.identity import settings_of
     from lastresort.report.commands import climb_command
 
     task, settings = "TASK", dict[str, Any]()
     with suppress(LastresortError):
-        task, settings = from_folder(start, Run(folder).task_file()), settings_of(folder)
+        settings, path = settings_of(folder), Run(folder).task_file()
+        task = from_folder(start, path) if path.is_file() else task
     return climb_command(task, from_folder(start, folder), settings)
 
 

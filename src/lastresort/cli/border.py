@@ -40,6 +40,7 @@ GO_ON = {
     "gate": _REPEAT,
     "recheck": _REPEAT,
     "verify": _REPEAT,
+    "data pairs": _REPEAT,
     "data synth": _REPEAT,
     "study crossover": _REPEAT,
     "study min-data": _REPEAT,
@@ -149,8 +150,9 @@ def stopping(seconds: int) -> str:
 
 
 def _way_on() -> str:
-    words = 2 if sys.argv[1:2] in (["data"], ["study"]) else 1
-    return "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")
+    command = " ".join(sys.argv[1 : 3 if sys.argv[1:2] in (["data"], ["study"]) else 2])
+    keeps = "--dry-run" not in sys.argv and (command != "data pairs" or "--model" in " ".join(sys.argv))
+    return GO_ON.get(command, "") if keeps else ""
 
 
 def _pipe_closed() -> int:

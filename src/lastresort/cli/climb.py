@@ -96,7 +96,7 @@ def climb_command(
 
     Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
     """
-    from lastresort.app.console import progress
+    from lastresort.app.console import paragraph, progress
     from lastresort.app.runs import resume_command_here, took_less_here
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
     from lastresort.cli.border import show_document, stoppable
@@ -113,6 +113,6 @@ def climb_command(
         return
     with stoppable() as (shown, stop):
         climbed = start_climb(request, shown, stop, consent(yes=yes))
-    said = next_step(climbed.decision, resume_command_here(climbed.run, Path.cwd()))
+    said = paragraph(next_step(climbed.decision, resume_command_here(climbed.run, Path.cwd())))
     lines = [took_less_here(climbed.run), said, f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
     show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))

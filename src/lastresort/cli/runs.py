@@ -30,6 +30,7 @@ def report_command(
     salvage: bool = Option(False, "--salvage", help="Print what is intact in a damaged run. Writes nothing."),
 ) -> None:
     """Print what a run or a study found, and redraw its report."""
+    from lastresort.app.console import paragraph
     from lastresort.app.runs import Run, changed_inputs, resume_command_here, took_less_here
     from lastresort.app.study_folder import redraw, study_in
     from lastresort.app.watch import follow
@@ -47,9 +48,7 @@ def report_command(
         return
     if (study := study_in(run)) is not None:
         if as_markdown:
-            raise InputError(
-                "--markdown for a study", where=str(run), expected="--json, or its page", remedy="Leave it out."
-            )
+            raise InputError("--markdown for a study", where=str(run), expected="--json", remedy="Leave it out.")
         if not as_json and (unwritten := redraw(study)):
             print_note(unwritten)
         show_study_folder(study, as_json=as_json)
@@ -65,7 +64,7 @@ def report_command(
         return
     resume = resume_command_here(run, Path.cwd())
     drawn = f"report: {found.report}" if found.report.is_file() else None
-    lines = [took_less_here(run), next_step(view, resume), drawn]
+    lines = [took_less_here(run), paragraph(next_step(view, resume)), drawn]
     show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)) or None)
     if (last := next(follow(run))).state == "stopped":
         print_note(how_to_resume(last.stopped, resume, started=True))
@@ -164,7 +163,7 @@ def handoff_command(
 
 def watch_command(run: Path = Argument(help="Folder of a run or a study: running, stopped or finished.")) -> None:
     """Follow a run and show its ladder as it grows, or follow a study. Interrupting it does not stop the run."""
-    from lastresort.app.console import shown_as_lines, shown_live
+    from lastresort.app.console import paragraph, shown_as_lines, shown_live
     from lastresort.app.watch import follow
 
     snapshots = follow(run)
@@ -182,7 +181,7 @@ def watch_command(run: Path = Argument(help="Folder of a run or a study: running
     resume = resume_command_here(run, Path.cwd())
     if last.state == "stopped":
         print_note(how_to_resume(last.stopped, resume, started=last.view is not None))
-    elif last.view is not None and (said := next_step(last.view, resume)):
+    elif last.view is not None and (said := paragraph(next_step(last.view, resume))):
         print_text(said)
 
 

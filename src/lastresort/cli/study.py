@@ -24,9 +24,7 @@ study_app = typer.Typer(
     rich_markup_mode=None,
 )
 TASK: Any = Argument(help="The task file (task.yaml).")
-SIZES: Any = Option(
-    None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
-)
+SIZES: Any = Option(None, "--sizes", metavar="N,N", help="Numbers of examples. Default: spread up to all of train.")
 FIXED = "Number of seeds, fixed before the first result. Each trains"
 
 
@@ -159,7 +157,7 @@ def show_study(document: StudyDocument, page: Path, *, as_json: bool) -> None:
     from lastresort.cli.border import show_document
     from lastresort.report.study_page import study_text
 
-    show_document(document, study_text, as_json=as_json, last_line=f"report: {page}")
+    show_document(document, study_text, as_json=as_json, last_line=f"report: {page}" if page.is_file() else None)
 
 
 def show_study_folder(found: StudyFolder, *, as_json: bool = False) -> None:

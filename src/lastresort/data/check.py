@@ -74,9 +74,23 @@ def refuse_invalid_outputs(
         raise DataError(
             f"found an output that {words}: {fault}{f' ({others})' if others else ''}",
             where=f'{first.place}, key "output"' if first.source else first.place,
-            expected=f"one of {', '.join(choices)}" if choices is not None else "JSON that output.schema allows",
+            expected="JSON that output.schema allows" if choices is None else allowed(choices, first.output),
             remedy="Correct the rows, or the key `output` of the task file.",
         )
+
+
+MOST_CHOICES, CLOSEST = 10, 3  # that an error names
+
+
+def allowed(choices: Sequence[str], output: str) -> str:
+    """What was expected in place of an output: all choices, or the closest where they are many."""
+    from rapidfuzz.fuzz import ratio
+    from rapidfuzz.process import extract
+
+    if len(choices) <= MOST_CHOICES:
+        return f"one of {', '.join(choices)}"
+    *some, last = (f'"{short(choice)}"' for choice, *_ in extract(short(output), choices, scorer=ratio, limit=CLOSEST))
+    return f"one of the {len(choices):,} choices, of which {', '.join(some)} and {last} are the closest"
 
 
 def _like_it(first: Example, others: Sequence[Example]) -> str:

@@ -108,8 +108,9 @@ def finding(mode: FailureModeShown) -> str:
     worst = min(differences, key=differences.__getitem__)
     if differences[worst] >= 0:
         return f"{title}: no loss on these items"
-    lost = f"{title}: {-100 * differences[worst]:.1f}{NO_BREAK}points lost on these items"
-    return f"{lost} in {worst}" if len(differences) > 1 else lost
+    figure = f"{-100 * differences[worst]:.1f}"
+    lost = f"{title}: {'less than 0.1' if figure == '0.0' else figure}{NO_BREAK}points lost on these items"
+    return f"{lost} in {worst.replace('_', ' ')}" if len(differences) > 1 else lost
 
 
 def counts(mode: FailureModeShown) -> str:

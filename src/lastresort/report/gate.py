@@ -64,7 +64,8 @@ def _line(row: GateRow | SuiteFound) -> str:
     if row.base is None or row.tuned is None:
         scored = f" {percent(row.tuned)}," if row.tuned is not None else ""
         return f"{mark}:{scored} {verdict(row.verdict)}"
-    digits = 1 if row.difference is None or _adds_up(row.base, row.tuned, row.difference) else 2
+    shown = row.base, row.tuned, row.difference or 0.0
+    digits = 2 if not _adds_up(*shown, 1) and _adds_up(*shown, 2) else 1
     points = in_points(row.difference, digits)
     scores = f"{percent(row.base, digits)} to {percent(row.tuned, digits)} ({points} points)"
     return f"{mark}: {scores}, {verdict(row.verdict)}"
@@ -73,10 +74,10 @@ def _line(row: GateRow | SuiteFound) -> str:
 NEEDS = "Needs: the items that would decide a measure with 80% probability if the difference seen is the true one."
 
 
-def _adds_up(base: float, tuned: float, difference: float) -> bool:
-    """Whether the scores differ by the difference, each rounded to a tenth of a point."""
-    shown = round(100 * tuned, 1) - round(100 * base, 1)
-    return abs(shown - round(100 * difference, 1)) < 0.05
+def _adds_up(base: float, tuned: float, difference: float, digits: int) -> bool:
+    """Whether the scores differ by the difference, each in points and rounded."""
+    shown = round(100 * tuned, digits) - round(100 * base, digits)
+    return round(shown - round(100 * difference, digits), digits) == 0
 
 
 class GateCells(NamedTuple):

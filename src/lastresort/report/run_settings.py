@@ -1,6 +1,4 @@
-"""In which settings several runs differ: task file, with the seed of its split, which is that of all else, options, data, versions,
-machine.
-"""
+"""In which settings several runs differ: task file, options, data, versions, machine. The seed of the split is that of all else."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ _ADD = {
 _ELSEWHERE = {"messages": "Send it to /v1/chat/completions.", "prompt": "Send it to /v1/completions."}
 _LONGEST_SHOWN, _MOST_FAULTS = 60, 1000
 _AGAIN_S = 5
+_MISSING = ("missing", "union_tag_not_found")
 _KINDS = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "overloaded_error"}
 
 
@@ -129,14 +130,14 @@ def _refused_value(error: ValidationError, body: object, kind: type[SamplingRequ
     # Of the branches of a union the one that leads deepest is what was meant, and rather one of the right type.
     worst = max(faults, key=lambda fault: (len(fault.place), not fault.error["type"].endswith("_type")))
     place, top = _written(worst.place), str(worst.place[0])
-    if worst.error["type"] == "missing":
+    if worst.error["type"] in _MISSING:
         said = f"{place} is missing. {_ADD.get(place, 'Add it.')}"
         return Refusal(400, said, param=place, code="missing_parameter")
     if worst.error["type"] == "none_required" and len(worst.place) == 1 and top not in UNSUPPORTED:
         near = get_close_matches(top, kind.model_fields, 1)
         hint = f' Did you mean "{near[0]}"?' if near else ""
         return Refusal(400, f"{place} is not known.{hint}", param=place, code="unknown_parameter")
-    if worst.error["type"] == "none_required" or top in OFF_ONLY:
+    if worst.error["type"] in ("none_required", "extra_forbidden") or top in OFF_ONLY:
         said = f"{place} is not supported. {_ELSEWHERE.get(place, 'Leave it out.')}"
         return Refusal(400, said, param=place, code="unsupported_parameter")
     told = f"{place}: found {_shown(worst.value)}, expected {_expected(worst.error)}."
@@ -147,6 +148,10 @@ def _expected(error: ErrorDetails) -> str:
     """In our words where the library's begin with the name of a type of its own."""
     limits = error.get("ctx", {})
     match error["type"]:
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "an object"
+        case "union_tag_invalid":
+            return f"one of {limits['expected_tags']}"
         case "too_short":
             return f"at least {counted(limits['min_length'], 'item')}"
         case "too_long":
@@ -169,6 +174,9 @@ def _located(error: ErrorDetails, body: object) -> _Fault:
             value = value[step]  # type: ignore[index]
     if error["type"] == "missing":
         place.append(error["loc"][-1])
+    elif error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        place.append("type")
+        value = value.get("type") if isinstance(value, dict) else None
     return _Fault(error, tuple(place), value)
 
 

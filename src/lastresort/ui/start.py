@@ -17,7 +17,7 @@ from pathlib import Path
 from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.record import FILE_NAME
-from lastresort.ui.workspace import RUNS, Workspace
+from lastresort.ui.workspace import RUNS, Workspace, is_study
 
 OPENED_S = 2.0
 AHEAD_S = 1.0  # at most, for which the link waits until the runs are read: a hundred take a third of that
@@ -81,7 +81,11 @@ def serve_page(folder: Path, host: str, port: int, *, on_ready: Callable[[str], 
 
 
 def _refuse_runs(folder: Path) -> None:
-    """Raises InputError for a run, and for the folder of all runs, which people name for the one around it."""
+    """Raises InputError for a study, for a run, and for the folder of all runs, which people name for the one around it."""
+    expected = f"the folder that holds `{RUNS}`"
+    if is_study(folder):
+        remedy = f"Read it with `{shlex.join(['lastresort', 'report', str(folder)])}`."
+        raise InputError("this is a study", where=str(folder), expected=expected, remedy=remedy)
     if (folder / FILE_NAME).is_file():
         found, runs = "this is a run", folder.parent
     elif folder.name == RUNS and not (folder / RUNS).exists() and any(folder.glob(f"*/{FILE_NAME}")):
@@ -92,7 +96,7 @@ def _refuse_runs(folder: Path) -> None:
     if runs.name != RUNS:
         inside = shlex.join(["lastresort", "ui", str(runs)])
         remedy = f"Move it into a folder {runs / RUNS} and run `{inside}`, or read it with `lastresort report`."
-    raise InputError(found, where=str(folder), expected=f"the folder that holds `{RUNS}`", remedy=remedy)
+    raise InputError(found, where=str(folder), expected=expected, remedy=remedy)
 
 
 def _read_and_check(workspace: Workspace, read: threading.Event) -> None:

@@ -21,7 +21,7 @@ from lastresort.records.chain import SOURCES, Table
 from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import Stage
-from lastresort.records.events.run import ClimbStopped, TaskRead
+from lastresort.records.events.run import ClimbStopped, StudyBegan, TaskRead
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of, refuse_study, task_file_of
 from lastresort.report.decision import view_of
@@ -188,7 +188,8 @@ class Workspace:
 
     def astray(self) -> list[str]:
         """Runs that lie in the folder itself, and not in its `runs`."""
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{FILE_NAME}") if path.parent != self.runs)
+        found = sorted(path.parent for path in self.folder.glob(f"*/{FILE_NAME}") if path.parent != self.runs)
+        return [folder.name for folder in found if not is_study(folder)]
 
     def read_ahead(self) -> None:
         """Read every run, so that the first page waits for none."""
@@ -267,6 +268,13 @@ class Workspace:
         if not _NAME.fullmatch(name) or path.is_symlink() or folder.is_symlink():
             raise NotThere("This is not a valid name for a run or a task.")
         return path
+
+
+def is_study(folder: Path) -> bool:
+    """Whether the record in this folder is that of a study; False where it cannot be read."""
+    with suppress(Exception), Record.open(folder, read_only=True, checked=False) as record:  # it may be somebody else's
+        return record.last(StudyBegan) is not None
+    return False
 
 
 def mark_of(seen: object, *, works: bool) -> str:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
+from lastresort.data.check import allowed
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import AnswerForm, unusable_expected
 from lastresort.evals.scorers.text import words
@@ -44,8 +45,8 @@ class Choice:
             raise unusable_expected(
                 example,
                 f"{example.output!r}",
-                f"one of output.choices ({', '.join(self.choices)})",
-                "Correct the row or add the label to output.choices.",
+                allowed(self.choices, example.output),
+                "Correct the row, or add the label to output.choices.",
             )
         return float(chosen(answer, self.choices) == wanted)
 

@@ -103,7 +103,7 @@ def need(found: GateNeed) -> str:
         case GateTestItems(n, n_needed, unit):
             if n_needed is None:
                 return "The target: a larger test set that can show the gain over the best prompt, or cheaper calls."
-            return f"The bar: about {counted(n_needed, f'test {unit}')} would decide it; {n:,} were used."
+            return f"The bar: about {counted(n_needed, f'test {unit}')} would decide it; {_were_used(n)}."
         case GateSmallerLoss():
             return "A smaller loss of general ability: a lower adapter scale, or more general rows in training."
         case _:
@@ -149,7 +149,7 @@ def announced(subject: GateSubject, forecast: GateForecast, parts: Sequence[Suit
 
 def too_few(name: str, items: int, needed: int) -> str:
     return (
-        f"{name} uses {count(items)} items at most, but its margin may take about {count(needed)}: the verdict may be HOLD "
+        f"{name} uses {counted(items, 'item')} at most, but its margin may take about {count(needed)}: the verdict may be HOLD "
         "for lack of items."
     )
 
@@ -356,10 +356,14 @@ def _holds(difference: float) -> str:
 
 def _used(found: GateItems) -> str:
     """How many items there were, and whether this gate could have used as many as it needs."""
-    used = f"{found.n:,} were used"
+    used = _were_used(found.n)
     if found.most is None or not found.is_short:
         return used
     return f"{used}, the most that this gate uses" if found.most <= found.n else f"{used}, of at most {found.most:,}"
+
+
+def _were_used(n: int) -> str:
+    return f"{count(n)} {'was' if n == 1 else 'were'} used"
 
 
 def _seen(found: SuiteFound) -> str:

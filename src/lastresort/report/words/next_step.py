@@ -63,7 +63,7 @@ def after_hold(gate: ClimbGate, run: str = "RUN") -> str:
         needs = [items_of(found) for found in gate.suites if found.verdict == "UNDERPOWERED"]
         fresh = "as many as this gate may use"
         if gate.mode == "quick":
-            fresh = "a full gate asks more of them"
+            fresh = "a full gate uses more of them"
         elif any(one.is_short for one in needs):
             fresh = "as many as this gate had, which decide only if the loss on them is clearly smaller or larger"
         ways += [
@@ -75,6 +75,8 @@ def after_hold(gate: ClimbGate, run: str = "RUN") -> str:
         ways += ["accept a larger loss under `keep` in the task file, and test that on fresh items"]
     if cause.uninformative:
         ways += ["leave out what says nothing about this base model with `keep` in the task file, and gate it again"]
+    if cause.passed is False and gate.target.outcome == "MET":  # `_to_decide` speaks of one that is UNDECIDED
+        ways += ["climb again with more test items, which may show the gain over the best prompt"]
     settle = f"To settle the HOLD: {'; or '.join(ways)}. " if ways else ""
     return f"{settle}{TO_USE_HELD}"
 

@@ -80,7 +80,7 @@ def laps_here_line(needs: str, address: str, machines: int = 1) -> str:
     if machines > 1:
         return (
             f"Ray ({address}): no machine has room for a training run on a worker, which needs {needs}. This process trains, with "
-            f"the processes of a training on {machines} machines."
+            f"the processes of a training run on {machines} machines."
         )
     return (
         f"Ray ({address}): there is no room for two training runs on workers, each of which needs {needs}. "

@@ -262,7 +262,7 @@ def _met_so_far(rung: RungView, bar: float) -> str:
     if not trains(rung.name):
         return reached
     if rung.gate is None:
-        return f"{reached}, and the gate is still to decide"
+        return f"{reached}, and no gate has decided so far"
     return f"{reached}, {'and' if rung.gate == 'SHIP' else 'but'} the gate {OF_GATE[rung.gate]}"
 
 

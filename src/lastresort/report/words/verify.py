@@ -6,7 +6,7 @@ from typing import Literal
 
 from lastresort.evals.evidence.noninferiority import Standing
 from lastresort.report.words.wording import count, counted, listed, percent, points, points_of, sentence
-from lastresort.types import Unit
+from lastresort.types import FARTHEST, Unit
 
 CauseName = Literal[
     "SYSTEM_PROMPT", "DOUBLED_START", "TEMPLATE", "SETTINGS", "FORM", "ENDED_EARLY", "ADAPTER", "PRECISION"
@@ -101,13 +101,14 @@ def reasons(
     units: int,
     margin: float,
     confidence: float,
+    is_open: bool,
     needed: int | None,
     least: int,
     sent: int,
     available: int,
 ) -> list[str]:
-    """units: whose answers arrived, of those that were sent. needed: that would decide, None if the verdict stands or nobody knows.
-    least: as in `plan`. available: that the run recorded.
+    """units: whose answers arrived, of those that were sent. is_open: whether more would decide. needed: units that do, None where
+    that is more than ten times as many. least: as in `plan`. available: that the run recorded.
     """
     apart = "The scores do not differ" if abs(difference) < 5e-4 else f"The scores differ by {points(difference)}"
     low, high = (points(limit).removesuffix(" points") for limit in interval)
@@ -116,8 +117,13 @@ def reasons(
         f"{apart} on {counted(units, unit)} ({percent(confidence, 0)} interval {low} to {high}); a loss of {points_of(margin)} is "
         "accepted, as in the gate's target.",
     ]
-    if needed is None:
+    if not is_open:
         return found
+    if needed is None:
+        beyond, recorded = FARTHEST * units, f"only {count(available)}"
+        if beyond < EVEN * available:
+            recorded = f"{count(available)}: send more with --n"
+        return [*found, f"More than {counted(beyond, unit)} would decide. The run recorded {recorded}."]
     would = f"About {counted(needed, unit)} would decide"
     if needed <= available and sent == available:
         found.append(f"{would}: verify again once the server answers all {count(available)}.")
