@@ -6,13 +6,14 @@ A model's answer or a file's name could otherwise move the cursor, rename the wi
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,37 @@ def print_error(text: str, *, kind: str = "Error") -> None:
         print_note(as_json)
     else:
         print_note(f"{kind}: {text}")
+
+
+class _SafeText(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return safe_text(super().format(record))
+
+
+@contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """What is logged as a warning goes to stderr like all other notes, also what other libraries log. Some of them have handlers of
+    their own, so that keys are taken out where a record is made.
+    """
+    log, handler, factory = logging.getLogger(), logging.StreamHandler(), logging.getLogRecordFactory()
+
+    def record(*arguments: Any, **more: Any) -> logging.LogRecord:
+        made = factory(*arguments, **more)
+        with suppress(Exception):  # a wrong call of logging is reported by its handler
+            said = made.getMessage()
+            if (shown := without_keys(said)) != said:
+                made.msg, made.args = shown, None
+        return made
+
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_SafeText())
+    log.addHandler(handler)
+    logging.setLogRecordFactory(record)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(factory)
+        log.removeHandler(handler)
 
 
 def consent(*, yes: bool) -> GoOn | None:

@@ -6,20 +6,18 @@ Also how long work reports and is stopped.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
-from lastresort.app.terminal import print_document, print_error, print_note, print_text, safe_text
+from lastresort.app.terminal import print_document, print_error, print_note, print_text, warnings_on_stderr
 from lastresort.errors import AGAIN, DiskError, InputError, LastresortError, StopRequestedError
 from lastresort.foreign import reason_of
-from lastresort.keys import without_keys
 from lastresort.libraries import PANIC
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ def guarded(command: Callable[..., Any]) -> int:
     runtime.interrupt_on_sigterm()
     runtime.accept_any_text()
     try:
-        with _warnings_on_stderr():
+        with warnings_on_stderr():
             result = command(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, so that a full disk or a closed pipe behind it is still met
@@ -88,37 +86,6 @@ def _gave_up(error: BaseException) -> InputError:
         expected="a model whose tokenizer reads any text",
         remedy="Name another model, or shorten the text.",
     )
-
-
-class _SafeText(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return safe_text(super().format(record))
-
-
-@contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
-    """What is logged as a warning goes to stderr like all other notes, also what other libraries log. Some of them have handlers of
-    their own, so that keys are taken out where a record is made.
-    """
-    log, handler, factory = logging.getLogger(), logging.StreamHandler(), logging.getLogRecordFactory()
-
-    def record(*arguments: Any, **more: Any) -> logging.LogRecord:
-        made = factory(*arguments, **more)
-        with suppress(Exception):  # a wrong call of logging is reported by its handler
-            said = made.getMessage()
-            if (shown := without_keys(said)) != said:
-                made.msg, made.args = shown, None
-        return made
-
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(_SafeText())
-    log.addHandler(handler)
-    logging.setLogRecordFactory(record)
-    try:
-        yield
-    finally:
-        logging.setLogRecordFactory(factory)
-        log.removeHandler(handler)
 
 
 def _say(error: LastresortError) -> int:
