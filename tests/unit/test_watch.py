@@ -35,7 +35,7 @@ from lastresort.records.events.base import LOSSES, Stage
 from lastresort.records.events.run import ClimbFinished, ClimbStopped, TaskRead
 from lastresort.records.events.search import CandidateMeasured, RungGivenUp, RungSkipped, RungTested
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.records.view import Fold, view
+from lastresort.records.view import Fold
 from lastresort.report.decision import read_decision, read_view
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
@@ -141,7 +141,7 @@ def test_while_the_gate_looks_the_record_holds_its_measures(tmp_path: Path, monk
     assert gate is not None
     with Record.open(climbed.run, read_only=True) as record:
         events = [event for _, event in record.since()]
-    begun = view(events[: [event.kind for event in events].index("gate_run")])
+    begun = Fold.of(events[: [event.kind for event in events].index("gate_run")]).view()
     assert begun is not None
     assert (
         headline(begun) == "Not decided yet: SFT reaches 96.4% against a bar of 80%, and the gate is still to decide."
@@ -189,8 +189,8 @@ def test_the_view_is_whole_after_every_event_and_ends_in_the_decision(tmp_path: 
             answered += event.tokens_in
             assert seen.rungs[0].cost.tokens_in == answered
         assert seen.decided == (event.kind in ("climb_decided", "climb_finished"))
-    assert view(events) == fold.view()
-    before = view(events[: [event.kind for event in events].index("climb_decided")])
+    assert Fold.of(events).view() == fold.view()
+    before = Fold.of(events[: [event.kind for event in events].index("climb_decided")]).view()
     assert before is not None
     ended, [rung] = found.decision.as_json()["rungs"], before.as_json()["rungs"]
     assert ended == [rung]
@@ -263,7 +263,7 @@ def ladder_html_text(found: RunView) -> str:
 
 
 def standing(record: Record) -> RunView:
-    found = view(event for _, event in record.since())
+    found = Fold.of(event for _, event in record.since()).view()
     assert found is not None
     return found
 
