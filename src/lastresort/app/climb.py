@@ -17,7 +17,7 @@ from lastresort.after.repair.phase import after_repairs
 from lastresort.climb.budget import Budget, say_forecast, say_lack_of_memory, skipped_in
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
+from lastresort.climb.decision import decision_of, write_winner
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
 from lastresort.climb.judging import check_agreement
@@ -185,13 +185,13 @@ def _decide(
     costs: BreakEven | None,
 ) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
-    task = bench.task
+    task, winner = bench.task, next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
     tested = (*prepared.split.test, *(example for file in prepared.fresh for example in file.examples))
     decision = decision_of(
         bench.record,
         outcomes,
         conclusion,
-        winner=_write_winner(bench, conclusion, outcomes),
+        winner=write_winner(bench, winner, None if winner is None else gated_artefact(bench.record, winner)),
         gate=gate_of_decision(bench.record, outcomes, conclusion.winner),
         extra_reasons=[
             *break_even.reasons(costs, task.goal),
@@ -214,8 +214,3 @@ def _decide(
     bench.record.append(ClimbDecided(decision=decision))
     write_decision(bench.folder, decision)
     return decision
-
-
-def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:
-    winner = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
-    return write_winner(bench, winner, None if winner is None else gated_artefact(bench.record, winner))
