@@ -70,7 +70,7 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 def climb_rungs(
     bench: Workbench, prepared: PreparedTask, rules: Rules, ledger: Ledger, review: Review
-) -> tuple[list[RungOutcome], Stopped | None, CostSaving | None]:
+) -> tuple[list[RungOutcome], Stopped, CostSaving | None]:
     """Climb until `next_step` says stop and a trained winner has its gate verdict. Returns the outcomes in order, why it stopped,
     and what `goal: cost` weighed.
     """
@@ -82,20 +82,20 @@ def climb_rungs(
             last_saving = saving
             bench.progress.say(why_gone_on(saving))
         step = next_step(rules, outcomes, saving, met_in(bench.record, _rungs_ahead(rules, outcomes)))
-        if step.rung is None:
-            reviewed = _after_review(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
+        if isinstance(step, Stopped):
+            reviewed = _after_review(outcomes, concluded(bench, rules, outcomes, step), review)
             if reviewed is None:
-                return outcomes, _with_rung_ahead(bench, prepared, rules, step.stopped), last_saving
+                return outcomes, _with_rung_ahead(bench, prepared, rules, step), last_saving
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
-        outcome = _climb_rung(bench, prepared, step.rung, ledger)
+        outcome = _climb_rung(bench, prepared, step, ledger)
         outcomes.append(outcome)
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
 
-def _with_rung_ahead(bench: Workbench, prepared: PreparedTask, rules: Rules, stopped: Stopped | None) -> Stopped | None:
-    if stopped is None or stopped.why != "UNTIL":
+def _with_rung_ahead(bench: Workbench, prepared: PreparedTask, rules: Rules, stopped: Stopped) -> Stopped:
+    if stopped.why != "UNTIL":
         return stopped
     return replace(stopped, ahead=rung_ahead(bench, prepared, rules.ladder, stopped.at))
 

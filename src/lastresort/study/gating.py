@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lastresort.climb.bar_test import judge_so_far
+from lastresort.climb.bar_test import BarRule, judge_so_far
 from lastresort.climb.judging import correction_by_labels
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
@@ -74,7 +74,7 @@ class StudyGating:
         """Whether the adapter meets the bar on dev, and is better than the base with the plain prompt."""
         task, binary, dev = bench.task, bench.scorer.binary, bench.dev
         by = correction_by_labels(task, bench.scorer, bench.progress, bench.stop)
-        judgement = judge_so_far(task, binary, items, dev, 1 - task.confidence, by)
+        judgement = judge_so_far(BarRule(task.bar, binary, 1 - task.confidence, by), items, dev)
         assert judgement is not None, "all items were answered"
         tuned = [item.score for item in items]
         comparator = Comparator(PLAIN, base.scores, tuned, binary, groups_of(dev))
