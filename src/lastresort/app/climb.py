@@ -46,7 +46,7 @@ from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
-from lastresort.types import GateMode, Progress, SilentProgress
+from lastresort.types import SILENT, GateMode, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def climb(
     gate: GateMode | None = None,
     compare: ComparisonRequest | None = None,
     more: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     workers: ClimbWorkers | None = None,
     go_on: GoOn | None = None,
@@ -82,7 +82,6 @@ def climb(
     go_on: asks the user before what is expensive, None where nobody is there: then it goes on.
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
-    progress = progress or SilentProgress()
     progress.stage("reading the task", None)
     begins = not (run / "record.sqlite").exists()
     prepared = prepare(task, begins=begins) if isinstance(task, Task) else task

@@ -49,7 +49,7 @@ from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
-from lastresort.types import GateMode, Progress, SilentProgress
+from lastresort.types import SILENT, GateMode, Progress
 
 MARGIN = 0.1  # from the bar, of the scores that a test set should be able to tell from it
 
@@ -120,14 +120,13 @@ def dry_run(
     until: str | None = None,
     compare: ComparisonRequest | None = None,
     gate: GateMode | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     run: Path | None = None,
     ray: str | None = None,
 ) -> DryRun:
     """No model is loaded. compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full
     one. run: that would go on, None for a new one. ray: the address of the cluster that it would use, to which nothing connects.
     """
-    progress = progress or SilentProgress()
     progress.stage("reading the examples")
     prepared = prepare(task, run_code=False)
     rules = rules_of(task, until)

@@ -38,7 +38,7 @@ from lastresort.scale.crew import Crew
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.systems.system import System
-from lastresort.types import JsonObject, Progress, SilentProgress
+from lastresort.types import SILENT, JsonObject, Progress
 
 FindWorkers = Callable[[Sequence[ModelOpening]], AbstractContextManager[Crew | None]]
 """Workers for these models, None where this process answers alone."""
@@ -58,7 +58,7 @@ def gate_alone(
     workspace: Path,
     gates: Path,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     workers: FindWorkers = no_workers,
 ) -> tuple[GateDocument, Path]:
@@ -70,7 +70,7 @@ def gate_alone(
     the gate's folder, which is removed at the end. Raises InputError for what cannot be compared, StoppedError where it stopped:
     the same call then goes on. workers: opens those that answer for these models too, for as long as the gate runs.
     """
-    progress, here = progress or SilentProgress(), Path.cwd()
+    here = Path.cwd()
     progress.stage("reading the task", None)
     prepared = prepare(task)
     base_as = "--base" if base else "the task, what it may train"
