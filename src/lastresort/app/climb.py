@@ -35,6 +35,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
 from lastresort.records.events.run import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Finish, last_finish
@@ -83,7 +84,7 @@ def climb(
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress.stage("reading the task", None)
-    begins = not (run / "record.sqlite").exists()
+    begins = not (run / RECORD).exists()
     prepared = prepare(task, begins=begins) if isinstance(task, Task) else task
     rules = rules_of(prepared.task, until)  # refused before anything is written, as is what does not fit the cards
     machines = None if workers is None else workers.machines
@@ -94,7 +95,7 @@ def climb(
     with (
         run_lock(run),
         stop_file(run) as file,
-        Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record,
+        Record.open(run) if (run / RECORD).exists() else Record.create(run) as record,
         noted_stop(record, file, begins=begins),
     ):
         note_shares(record, prepared.shares)

@@ -239,9 +239,9 @@ def _folder(name: str, request: ClimbRequest) -> Path:
         )
     if run.exists() and not run.is_dir():
         raise InputError("found a file", where=str(run), expected="the folder of a run", remedy="Name a folder.")
-    if resume and not (run / "record.sqlite").is_file():
+    if resume and not (run / RECORD).is_file():
         raise InputError(
-            "no record.sqlite there",
+            f"no {RECORD} there",
             where=str(run),
             expected="a run to resume",
             remedy="Leave --resume out to start one.",
