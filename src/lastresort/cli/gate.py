@@ -86,7 +86,7 @@ def recheck_command(
     Tests it with a newer model, a new prompt, or changed documents. Exit code 1: it no longer holds.
     Writes recheck-<n>.json into the folder of the run.
     """
-    from lastresort.app.gate import recheck_run
+    from lastresort.app.recheck import recheck_run
     from lastresort.app.terminal import confirmed
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.recheck import recheck_text
