@@ -14,7 +14,7 @@ from climb_support import scripted_task
 from gate_support import KEEP, SCRIPTED, SUITES
 from lastresort.app.climb import Climbed, climb
 from lastresort.evals.evidence.selection import choose
-from lastresort.gate import suite_table as suites
+from lastresort.gate import built_in as suites
 from lastresort.ladder import RUNGS
 from lastresort.records.events.training import CandidateTrained
 from lastresort.rungs.rung import Search, Workbench, candidate_of

@@ -19,8 +19,8 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.gate import GateRequest, run_gate
 from lastresort.climb.laps import ClimbWorkers
 from lastresort.errors import ContractError, InfrastructureError, InputError, StopRequestedError
+from lastresort.gate import built_in as suites
 from lastresort.gate import sides
-from lastresort.gate import suite_table as suites
 from lastresort.gate.command import gate_alone, no_workers
 from lastresort.gate.plans import PILOT_SEED
 from lastresort.gate.sides import GateSide
@@ -337,7 +337,7 @@ def test_a_suite_is_answered_elsewhere_to_the_last_digit_also_its_likelihoods_an
 
 def real_plans(task: Path) -> list[Any]:
     from lastresort.climb.prepare import prepare
-    from lastresort.gate.suite_table import suite_inputs, suite_plans
+    from lastresort.gate.built_in import suite_inputs, suite_plans
     from lastresort.systems.system import PromptDesign
 
     return suite_plans(suite_inputs(prepare(load_task(task)), True, PromptDesign("Route it.")))

@@ -20,8 +20,8 @@ from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import decision_of, write_winner
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
-from lastresort.climb.judging import check_agreement
 from lastresort.climb.laps import ClimbWorkers, take_laps, with_workers
+from lastresort.climb.llm_judge import check_agreement
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
@@ -29,8 +29,8 @@ from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
+from lastresort.gate.built_in import check_further_suites
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
-from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
 from lastresort.records.events.run import ClimbDecided, ClimbFinished

@@ -16,7 +16,7 @@ from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.app.spread import machines_of
 from lastresort.climb.budget import forecast_of_judge
-from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
+from lastresort.climb.llm_judge import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, ignored_keys, prepare
 from lastresort.climb.room import refuse_beyond_cards
@@ -24,7 +24,7 @@ from lastresort.climb.shares import shares_of
 from lastresort.climb.workload import counts_of, model_of, planned_rung, workload
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
-from lastresort.gate.suite_table import gate_forecast, lm_eval_names
+from lastresort.gate.built_in import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import lowered

@@ -160,7 +160,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
     from lastresort.data.split import groups_of
-    from lastresort.gate.suite_table import check_further_suites
+    from lastresort.gate.built_in import check_further_suites
     from lastresort.records.atomic import write_atomically
     from lastresort.report.study_page import study_page
     from lastresort.report.words.progress import folder_line

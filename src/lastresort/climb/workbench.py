@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from lastresort.climb.budget import Budget
 from lastresort.climb.identity import changed_keys, changed_values
-from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
+from lastresort.climb.llm_judge import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import bare_system, check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workspace import note_resumed, shared_folder

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.identity import machine, versions, without_division
-from lastresort.climb.judging import correction_by_labels
+from lastresort.climb.llm_judge import correction_by_labels
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, count_use
 from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.evals.user_code.process import without_limits
+from lastresort.gate.built_in import further_suites, suite_inputs, suite_plans
 from lastresort.gate.document import gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import OnLook, run_gate, unseen
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSides, resolve_sides
-from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.target import HeldOutTarget, plain_system, test_order
 from lastresort.gate.workers import loaded_openings

@@ -62,9 +62,9 @@ class SuiteFacts:
 
 
 SUITES: dict[str, SuiteFacts] = {
-    "general": SuiteFacts("lastresort.gate.suite_table:general", 0.03, of_task=False),
-    "sycophancy": SuiteFacts("lastresort.gate.suite_table:sycophancy", 0.05, of_task=False),
-    "format_leak": SuiteFacts("lastresort.gate.suite_table:format_leak", 0.02),
+    "general": SuiteFacts("lastresort.gate.built_in:general", 0.03, of_task=False),
+    "sycophancy": SuiteFacts("lastresort.gate.built_in:sycophancy", 0.05, of_task=False),
+    "format_leak": SuiteFacts("lastresort.gate.built_in:format_leak", 0.02),
 }
 
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lastresort.climb.bar_test import BarRule, judge_so_far
-from lastresort.climb.judging import correction_by_labels
+from lastresort.climb.llm_judge import correction_by_labels
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
+from lastresort.gate.built_in import gate_forecast
 from lastresort.gate.command import gate_sides
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
-from lastresort.gate.suite_table import gate_forecast
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import PLAIN
 from lastresort.gate.verdict.decide import Comparator, judge_target

@@ -12,7 +12,7 @@ from typing import TypeVar
 from lastresort.climb.budget import Budget, forecast_of_judge
 from lastresort.climb.costs import paid_by_tokens
 from lastresort.climb.identity import without_division
-from lastresort.climb.judging import ClimbJudge
+from lastresort.climb.llm_judge import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import bare_system, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models, workbench_of
