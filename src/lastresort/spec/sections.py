@@ -54,6 +54,9 @@ class SuiteFacts:
     """A suite that always runs. path: `module:function`, which plans it from what the gate knows (`gate.plans.SuiteInputs`).
     margin: the loss that the gate accepts unless `keep` says otherwise. of_task: whether its questions can hold something of the
     task, so that answers to them stay in the workspace; a base's answers to other questions are kept for all projects.
+
+    A new one is a builder, as those of `gate.built_in`, and a row here. Where it shows a failure mode: `records.gate.MODES` names
+    that, `report.failure_modes` holds its texts. Where it holds inputs of the task: `gate.workers` sends it without them.
     """
 
     path: str
