@@ -1,7 +1,7 @@
 """Climbs without models: item scores are drawn where a model would answer; all that decides is the program's own.
 
 Selection on dev is `evidence.choose`, the test `climb.bar_test.judge_so_far` at the shares of `climb.shares`, the way up
-`climb.decide.next_step`, the end `conclude`.
+`climb.decide.next_rung`, the end `conclude`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
 from climb_support import statement
 from lastresort.climb.bar_test import BarRule, judge_so_far
-from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_step
+from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_rung
 from lastresort.climb.loop import rules_of
 from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence import selection
@@ -98,7 +98,7 @@ def climbed(rules: Rules, try_rung: Callable[[str], RungOutcome]) -> tuple[list[
     """One climb, as `climb.loop` makes it."""
     outcomes: list[RungOutcome] = []
     while True:
-        step = next_step(rules, outcomes)
+        step = next_rung(rules, outcomes)
         if isinstance(step, Stopped):
             return outcomes, conclude(rules, outcomes, step)
         outcomes.append(try_rung(step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bar_table import task_for
-from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
+from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_rung
 from lastresort.climb.loop import rules_of
 from lastresort.records.events.run import ErrorShared
 from lastresort.records.reasons import CostSaving, Stopped
@@ -27,7 +27,7 @@ def conclusions(cell: Cell) -> list[Conclusion]:
     found = []
     for climb in range(CLIMBS):
         outcomes: list[RungOutcome] = []
-        while not isinstance(step := next_step(rules, outcomes, saving_after(outcomes)), Stopped):
+        while not isinstance(step := next_rung(rules, outcomes, saving_after(outcomes)), Stopped):
             rung = tried[step]
             if step == "sft" and saving_after(outcomes) is not None:
                 rung = handed_on[outcomes[-1].rung]

@@ -1,6 +1,6 @@
 """With unequal shares, handed on after a MET, a climb ends wrongly MET no more often than promised.
 
-The program's own functions say which rung comes next (`climb.decide.next_step`) and at which error it is tested
+The program's own functions say which rung comes next (`climb.decide.next_rung`) and at which error it is tested
 (`ErrorShared.alpha_of_rung`, `alpha_of_repair`). A climb errs where any test wrongly says MET, also one that another then replaces.
 Allowed is not the whole error, only what the tests of the systems that do not exceed the bar use of their shares, and of what good
 ones hand on to them.

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from lastresort.climb.bar_test import Answered, BarRule, judge_parts
-from lastresort.climb.decide import Rules, RungOutcome, conclude, next_step
+from lastresort.climb.decide import Rules, RungOutcome, conclude, next_rung
 from lastresort.climb.shares import note_shares
 from lastresort.evals.evidence.bar import judge_bar, so_far
 from lastresort.evals.evidence.corrected import Correction, correction, judge_corrected, outlook_corrected
@@ -172,7 +172,7 @@ def test_a_score_that_labels_cannot_correct_leads_no_climb(by: Correction) -> No
     rules = Rules(("prompting", "sft"), bar=0.5)
     for judged, goes_to in ((found.judged, "sft"), (None, None)):
         outcome = RungOutcome("prompting", replace(found, judged=judged), "ten shots")
-        step = next_step(rules, [outcome])
+        step = next_rung(rules, [outcome])
         assert (None if isinstance(step, Stopped) else step) == goes_to
         assert (conclude(rules, [outcome]).stopped_at == "prompting") == (judged is None)
 

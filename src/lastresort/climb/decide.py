@@ -1,6 +1,6 @@
 """Verdicts -> the next rung or a stop; at the end, the winner and the reasons. Pure: no model, no disk, no clock, no sentences.
 
-`next_step`, after every rung: up, or stop and why. `conclude`, at the end: among the tested systems that the gate has not rejected,
+`next_rung`, after every rung: up, or stop and why. `conclude`, at the end: among the tested systems that the gate has not rejected,
 the lowest that meets the bar wins (the cheapest with `goal: cost`), else the last one if it is undecided at or above the bar, else,
 where the gate rejected what met the bar, the best that was not trained.
 """
@@ -123,7 +123,7 @@ class Conclusion:
     held: bool = False
 
 
-def next_step(
+def next_rung(
     rules: Rules, outcomes: Sequence[RungOutcome], saving: CostSaving | None = None, met_above: Collection[str] = ()
 ) -> str | Stopped:
     """The next rung after these outcomes (in the order of the ladder), or why the climb stops. Up only when the rung below is not
