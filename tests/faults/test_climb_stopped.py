@@ -17,7 +17,7 @@ from climb_support import calls, comparable, scripted_task
 from gate_support import SUITES, gated_task
 from lastresort.app import console
 from lastresort.app.climb import climb
-from lastresort.app.gate import GateRequest, GateResult, run_gate
+from lastresort.app.gate import GateRequest, GateResult, start_gate
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InfrastructureError, StopRequestedError
@@ -159,7 +159,7 @@ def gate_alone(folder: Path, progress: Progress, stop: Stop = NEVER) -> GateResu
         gates=folder / "gates",
         runs=folder / "runs",
     )
-    return run_gate(request, progress, stop)
+    return start_gate(request, progress, stop)
 
 
 def compared(result: GateResult) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lastresort.app.start import RUNS
 from lastresort.errors import InputError
 from lastresort.foreign import printable
 from lastresort.spec.paths import refuse_unwritable
@@ -17,7 +18,7 @@ from lastresort.types import GateVerdict, Progress
 if TYPE_CHECKING:
     from lastresort.records.gate import GateDocument
 
-GATES, RUNS = Path("gates"), Path("runs")
+GATES = Path("gates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class GateResult:
         return gate_html(self.document)
 
 
-def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> GateResult:
+def start_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> GateResult:
     """Compare the two models and write gate.json, and the JUnit and Markdown files if they are named.
 
     stop: checked between batches, as is a file named stop in the gate's folder. The same call resumes a gate that was stopped.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lastresort.report.forecast import DryRun
 
 RUNS = Path("runs")
-GATES: tuple[GateMode, ...] = get_args(GateMode)
+GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonReque
         from lastresort.scale.cluster import checked_address
 
         checked_address(request.ray)
-    gate = None if request.gate is None else one_of("--gate", request.gate, GATES)
+    gate = None if request.gate is None else one_of("--gate", request.gate, GATE_MODES)
     return task, gate, None if request.compare is None else parse_request(request.compare, request.compare_seeds)
 
 

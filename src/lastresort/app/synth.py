@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
-from lastresort.app.gate import RUNS
 from lastresort.app.prices import Prices, limit_of, prices_of, refuse_below, refuse_unknown_model
+from lastresort.app.start import RUNS
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workload import machine_of
