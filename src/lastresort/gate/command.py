@@ -60,6 +60,7 @@ def gate_alone(
     out: Path | None = None,
     progress: Progress = SILENT,
     stop: Stop = NEVER,
+    here: Path | None = None,
     workers: FindWorkers = no_workers,
 ) -> tuple[GateDocument, Path]:
     """Ask both models, conclude, and write `gate.json`. Returns the document and its folder.
@@ -67,10 +68,11 @@ def gate_alone(
     tuned: as of `resolve_sides`. base: None for the model that the task may train.
     workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
     out: the folder itself instead. stop: checked before each model is opened and after every batch, as is a file named stop in
-    the gate's folder, which is removed at the end. Raises InputError for what cannot be compared, StoppedError where it stopped:
-    the same call then goes on. workers: opens those that answer for these models too, for as long as the gate runs.
+    the gate's folder, which is removed at the end. here: what relative names start from. workers: opens those that answer for these
+    models too, for as long as the gate runs. Raises InputError for what cannot be compared, StoppedError where it stopped: the same
+    call then goes on.
     """
-    here = Path.cwd()
+    here = here or Path.cwd()
     progress.stage("reading the task", None)
     prepared = prepare(task)
     base_as = "--base" if base else "the task, what it may train"
