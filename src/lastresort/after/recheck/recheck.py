@@ -17,7 +17,7 @@ from lastresort.records.record import Record
 from lastresort.records.view import fold_of
 from lastresort.report.recheck import RecheckDocument, file_name
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
-from lastresort.types import SILENT, Progress
+from lastresort.types import Progress, SilentProgress
 
 
 def recheck(
@@ -27,7 +27,7 @@ def recheck(
     documents: Path | None = None,
     task_file: Path | None = None,
     quick: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
     stop: Stop = NEVER,
     approve: Approve = nobody_to_ask,
 ) -> RecheckDocument:
@@ -38,6 +38,7 @@ def recheck(
     file named stop in the run's folder, which is removed at the end. approve: asks about an endpoint that only the run names.
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
+    progress = progress or SilentProgress()
     with Record.open(run) as record, run_lock(run, instead=""), stop_file(run) as file:
         fold = fold_of(record)
         if not fold.finished and fold.stopped is None:  # it died, and nothing else says that nobody climbs it now
