@@ -21,7 +21,7 @@ from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import scripted_task, statement
 from document_schemas import schema_of
 from lastresort.app.climb import climb
-from lastresort.app.console import LineProgress, LiveProgress, shown_as_lines
+from lastresort.app.console import JsonProgress, LineProgress, LiveProgress, shown_as_lines
 from lastresort.app.runs import Run
 from lastresort.app.watch import Snapshot, follow
 from lastresort.cli.border import guarded
@@ -46,7 +46,7 @@ from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.spec.task import load_task
-from lastresort.types import SilentProgress
+from lastresort.types import CountsSteps, SilentProgress
 
 TESTING = "prompting: testing"
 QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
@@ -491,6 +491,20 @@ def test_lines_of_a_climb_say_what_its_stage_knows(
         "training: 2 of 18 · 11 s a step · about 2 min 56 s left",
         "checking files ...",
         "checking files: 1 of 4 · 20 s an item · about 1 min left",
+    ]
+
+
+def test_a_page_is_given_how_far_a_stage_is_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    shown = JsonProgress(clock)
+    shown.stage("training", 4)
+    clock.now += 2
+    shown.advance(1, "loss 1.5")
+    shown.advance(1)
+    assert not isinstance(shown, CountsSteps)
+    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == [
+        {"label": "training", "total": 4},
+        {"label": "training", "done": 1, "total": 4, "eta_s": 6.0},
     ]
 
 
