@@ -14,7 +14,7 @@ import pytest
 from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.start import ClimbRequest, start_climb
-from lastresort.app.terminal import how_to_ask
+from lastresort.app.terminal import consent
 from lastresort.errors import StopRequestedError
 from lastresort.records.events.search import CandidateMeasured, RungGoneOn
 from lastresort.records.record import Record
@@ -127,7 +127,7 @@ def test_yes_and_a_missing_terminal_ask_nothing(
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: terminal, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
-    ask = how_to_ask(yes=yes)
+    ask = consent(yes=yes)
     assert (None if ask is None else ask("Start it?", NEVER)) is answers
 
 
@@ -164,7 +164,7 @@ def asked_at_a_terminal(monkeypatch: pytest.MonkeyPatch, typed: bytes = b"", sto
             monkeypatch.setattr("sys.stdin", stdin)
             monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
             monkeypatch.setattr("lastresort.app.terminal.ANSWER_S", 1.0)
-            ask = how_to_ask(yes=False)
+            ask = consent(yes=False)
             assert ask is not None
             return ask("Start it?", stop)
     finally:
@@ -188,16 +188,16 @@ def test_a_question_sees_the_stop_file(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 IN_BACKGROUND = """
 import fcntl, os, sys, termios
-from lastresort.app.terminal import how_to_ask
+from lastresort.app.terminal import consent
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 child = os.fork()
 if child == 0:
     os.setpgid(0, 0)
-    print(how_to_ask(yes=False))
+    print(consent(yes=False))
     sys.exit(0)
 os.waitpid(child, 0)
-print(how_to_ask(yes=False) is not None)
+print(consent(yes=False) is not None)
 """
 
 

@@ -60,7 +60,7 @@ def print_error(text: str, *, kind: str = "Error") -> None:
         print_note(f"{kind}: {text}")
 
 
-def how_to_ask(*, yes: bool) -> GoOn | None:
+def consent(*, yes: bool) -> GoOn | None:
     """How to ask whether to go on: not at all where the user has said yes beforehand, None where no terminal is there."""
     if yes:
         return lambda question, stop: True

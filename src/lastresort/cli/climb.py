@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 
-from lastresort.app.terminal import how_to_ask
+from lastresort.app.terminal import consent
 from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, TRAINING_RAY, names_a_task, parse_settings
 from lastresort.types import WayName
 
@@ -112,7 +112,7 @@ def climb_command(
         show_document(forecast, partial(forecast_table, verbose=verbose), as_json=as_json)
         return
     with stoppable() as (shown, stop):
-        climbed = start_climb(request, shown, stop, how_to_ask(yes=yes))
+        climbed = start_climb(request, shown, stop, consent(yes=yes))
     said = next_step(climbed.decision, resume_command_here(climbed.run, Path.cwd()))
     lines = [took_less_here(climbed.run), said, f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
     show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
