@@ -340,6 +340,7 @@ def hand_over(
     name: str | None = None,
     allow_held: bool = False,
     port: int | None = None,
+    progress: Progress | None = None,
 ) -> HandedOver:
     """Write the folder for another server.
 
@@ -355,7 +356,7 @@ def hand_over(
     from lastresort.handoff.source import open_winner
     from lastresort.handoff.write import write_handoff
 
-    with computing(None) as shown:
+    with computing(progress) as shown:
         shown.stage("opening the winner", None)
         winner = open_winner(run, allow_held=allow_held)
         where = out or winner.handoff_folder(to)
