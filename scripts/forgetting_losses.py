@@ -41,11 +41,11 @@ def losses_of(task: Task, system: Path, *, seed: int, shared: Path) -> dict[str,
     seed: of the items, which are those of a gate with this seed. shared: the folder that keeps answers.
     """
     from lastresort.climb.prepare import prepare
+    from lastresort.gate.built_in import suite_inputs, suite_plans
     from lastresort.gate.drawing import draw, training_texts
     from lastresort.gate.run import GateRunner
     from lastresort.gate.scored import GateSettings, ScoredSuite, judge_suites
     from lastresort.gate.sides import OpenedSides, resolve_sides
-    from lastresort.gate.suite_table import suite_inputs, suite_plans
     from lastresort.gate.suites.asking import kept_answers
     from lastresort.models.open import absolute_name
     from lastresort.stop import NEVER

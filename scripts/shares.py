@@ -163,7 +163,7 @@ class Climbs:
 
 
 def climbed(rungs: Sequence[Tests], rule: Sharing) -> Climbs:
-    """As `climb.decide.next_step` goes under `lead`: up after NOT_MET, and after UNDECIDED below the bar."""
+    """As `climb.decide.next_rung` goes under `lead`: up after NOT_MET, and after UNDECIDED below the bar."""
     climbs = len(rungs[0].share)
     going, undecided = np.ones(climbs, dtype=np.bool_), np.zeros(climbs, dtype=np.bool_)
     met, items, passed = np.full(climbs, -1), np.zeros(climbs), np.zeros(climbs)

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from climb_support import scripted_task
-from lastresort.climb.bar_test import judge_so_far
+from lastresort.climb.bar_test import BarRule, judge_so_far
 from lastresort.evals.evidence import bar as bar_module
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
@@ -70,7 +70,7 @@ def bar_table(bar: float, alpha: float, n: int) -> BarTable:
     A judgement says of one whole row of answers where the test ends, and so of every count before that it goes on: the rows
     are drawn out along the bar, each covering many counts.
     """
-    task, order = task_for(1, bar, 0.95), items_of(n)
+    rule, order = BarRule(bar, True, alpha), items_of(n)
     wrong_or_right = (scored_item(0.0), scored_item(1.0))
     going_on: list[dict[int, tuple[int, ...]]] = [{} for _ in range(n + 1)]
     going_on[0][0] = ()
@@ -81,7 +81,7 @@ def bar_table(bar: float, alpha: float, n: int) -> BarTable:
                 if right + answer in going_on[items + 1] or (items + 1, right + answer) in judgements:
                     continue
                 row = _along_the_bar((*going_on[items][right], answer), bar, n)
-                judgement = judge_so_far(task, True, [wrong_or_right[answer] for answer in row], order, alpha)
+                judgement = judge_so_far(rule, [wrong_or_right[answer] for answer in row], order)
                 assert judgement is not None
                 counts = np.cumsum((0, *row)).tolist()
                 for before in range(items + 1, judgement.n_used):

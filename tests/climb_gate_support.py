@@ -14,14 +14,14 @@ from climb_support import scripted_task
 from gate_support import KEEP, SCRIPTED, SUITES
 from lastresort.app.climb import Climbed, climb
 from lastresort.evals.evidence.selection import choose
-from lastresort.gate import suite_table as suites
+from lastresort.gate import built_in as suites
 from lastresort.ladder import RUNGS
 from lastresort.records.events.training import CandidateTrained
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.rungs.tuning import record_candidate
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Progress, Selection
+from lastresort.types import SILENT, Decoding, Progress, Selection
 from scripted_rung import ScriptedRung
 
 BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
@@ -135,7 +135,7 @@ def gated_climb(
     *,
     task: dict[str, Any] | None = None,
     script: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     **arguments: Any,
 ) -> Climbed:
     """A climb of prompting and sft at `runs/routing-1`; the task lies in `task`. Given again, it goes on."""

@@ -14,13 +14,13 @@ from lastresort.records.decision_parts import WayName
 from lastresort.records.events.after_test import AnsweringSpent, TrainingSpent, WayMeasured
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
-from lastresort.types import Progress
+from lastresort.types import SILENT, Progress
 
 ALL = ComparisonRequest(("lora", "qlora", "full", "merged", "nf4"), 2)
 
 
 def compared(
-    path: Path, run: Path, asked: ComparisonRequest | None = None, progress: Progress | None = None, **arguments: Any
+    path: Path, run: Path, asked: ComparisonRequest | None = None, progress: Progress = SILENT, **arguments: Any
 ) -> Climbed:
     """A climb of a tiny task with a comparison; given again, it goes on."""
     settings = arguments.pop("settings", None)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fake_model import FakeModel
 from lastresort.evals.scorers.scorer import AnswerForm
+from lastresort.gate.built_in import GeneralPlan, LeakPlan
 from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
@@ -18,7 +19,6 @@ from lastresort.gate.probes.sycophancy import Sycophancy
 from lastresort.gate.run import run_gate
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
-from lastresort.gate.suite_table import GeneralPlan, LeakPlan
 from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.suites.general import STRATA, General, Stratum
 from lastresort.models.protocol import OnAnswer, Prompt

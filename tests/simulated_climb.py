@@ -1,7 +1,7 @@
 """Climbs without models: item scores are drawn where a model would answer; all that decides is the program's own.
 
 Selection on dev is `evidence.choose`, the test `climb.bar_test.judge_so_far` at the shares of `climb.shares`, the way up
-`climb.decide.next_step`, the end `conclude`.
+`climb.decide.next_rung`, the end `conclude`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
 from climb_support import statement
-from lastresort.climb.bar_test import judge_so_far
-from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_step
+from lastresort.climb.bar_test import BarRule, judge_so_far
+from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_rung
 from lastresort.climb.loop import rules_of
 from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence import selection
@@ -29,6 +29,7 @@ from lastresort.evals.evidence.bar import check_test_size, usable_share
 from lastresort.evals.evidence.noninferiority import NonInferiority, non_inferior
 from lastresort.evals.evidence.selection import choose
 from lastresort.ladder import RUNGS
+from lastresort.records.reasons import Stopped
 from lastresort.types import Judgement
 
 Floats = npt.NDArray[np.float64]
@@ -97,10 +98,10 @@ def climbed(rules: Rules, try_rung: Callable[[str], RungOutcome]) -> tuple[list[
     """One climb, as `climb.loop` makes it."""
     outcomes: list[RungOutcome] = []
     while True:
-        step = next_step(rules, outcomes)
-        if step.rung is None:
-            return outcomes, conclude(rules, outcomes, step.stopped)
-        outcomes.append(try_rung(step.rung))
+        step = next_rung(rules, outcomes)
+        if isinstance(step, Stopped):
+            return outcomes, conclude(rules, outcomes, step)
+        outcomes.append(try_rung(step))
 
 
 def simulate(cell: Cell, climbs: int, seed: int = 0) -> Tally:
@@ -255,11 +256,11 @@ def judgements(cell: Cell, on_test: Floats, alpha: float) -> list[Judgement]:
 
 
 def _graded_judgements(cell: Cell, on_test: Floats, alpha: float) -> Iterator[Judgement]:
-    task, n = task_for(len(cell.rates), cell.bar, cell.confidence), on_test.shape[1]
-    grouped = cell.kind == "groups of five"
+    n, grouped = on_test.shape[1], cell.kind == "groups of five"
+    rule = BarRule(cell.bar, grouped, alpha)
     order = items_of([str(number // GROUP) for number in range(n)] if grouped else n)
     items: dict[float, Any] = {float(score): scored_item(float(score)) for score in np.unique(on_test)}
     for row in on_test.tolist():
-        judgement = judge_so_far(task, grouped, [items[score] for score in row], order, alpha)
+        judgement = judge_so_far(rule, [items[score] for score in row], order)
         assert judgement is not None, "a whole test set is judged"
         yield judgement

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bar_table import items_of, scored_item, task_for
-from lastresort.climb.bar_test import judge_so_far
+from bar_table import items_of, scored_item
+from lastresort.climb.bar_test import BarRule, judge_so_far
 from lastresort.climb.decide import RungOutcome, conclude
 from lastresort.evals.evidence.bar import FALSE_NOT_MET
 from lastresort.evals.evidence.corrected import LABELS_SHARE, Correction, Line, correction, judge_corrected
@@ -111,8 +111,8 @@ def _corrected(people: Bools, said: Bools, bar: float) -> Correction:
 
 def corrected_outcome(people: Bools, said: Bools, scores: npt.NDArray[np.float64], bar: float) -> str:
     """The verdict of one test, at the whole error, on the score that these labels correct. scores: the judge's."""
-    by, task, order = _corrected(people, said, bar), task_for(1, bar, 1 - ALPHA), _order(len(scores))
-    found = judge_so_far(task, True, [SCORED[score == 1] for score in scores.tolist()], order, ALPHA, by)
+    rule = BarRule(bar, True, ALPHA, _corrected(people, said, bar))
+    found = judge_so_far(rule, [SCORED[score == 1] for score in scores.tolist()], _order(len(scores)))
     assert found is not None, "a whole test set is judged"
     return found.outcome
 
@@ -127,7 +127,7 @@ def _tested(
         if cell.n is None:
             return _endless(cell.judged(ladder.rates[test]), by, alpha)
         items = [SCORED[answer] for answer in accepted[places.index(test)].tolist()]
-        found = judge_so_far(task_for(3, cell.bar, 1 - ALPHA), True, items, _order(cell.n), alpha, by)
+        found = judge_so_far(BarRule(cell.bar, True, alpha, by), items, _order(cell.n))
         assert found is not None, "a whole test set is judged"
         return found
 

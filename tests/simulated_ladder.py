@@ -1,6 +1,6 @@
 """Climbs without models up to the test of a repaired system, at the shares of the error that the program hands on.
 
-The program's own functions say which rung comes next (`climb.decide.next_step`) and at which error it is tested
+The program's own functions say which rung comes next (`climb.decide.next_rung`) and at which error it is tested
 (`ErrorShared.alpha_of_rung`, `alpha_of_repair`).
 """
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
-from lastresort.climb.decide import Rules, RungOutcome, next_step
+from lastresort.climb.decide import Rules, RungOutcome, next_rung
 from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, usable_share
 from lastresort.evals.evidence.outlook import Errors, endings
 from lastresort.ladder import COST_RUNG, RUNGS, trains
 from lastresort.records.events.run import ErrorShared, repair_test
-from lastresort.records.reasons import CostSaving
+from lastresort.records.reasons import CostSaving, Stopped
 from lastresort.types import Judgement
 
 ALPHA = 0.05
@@ -44,10 +44,10 @@ class Ladder:
     def tested(self, judge: Judge) -> dict[str, Judgement]:
         """What every test of one climb says, the repair of a rung that trains and would win included."""
         outcomes, said = list[RungOutcome](), dict[str, Judgement]()
-        while (step := next_step(self.rules, outcomes, self._saving(outcomes))).rung is not None:
+        while not isinstance(rung := next_rung(self.rules, outcomes, self._saving(outcomes)), Stopped):
             met = [rung for rung, found in said.items() if found.outcome == "MET"]
-            said[step.rung] = judge(step.rung, self.shared.alpha_of_rung(step.rung, met, ALPHA))
-            outcomes.append(RungOutcome(step.rung, said[step.rung], "system"))
+            said[rung] = judge(rung, self.shared.alpha_of_rung(rung, met, ALPHA))
+            outcomes.append(RungOutcome(rung, said[rung], "system"))
         met = [rung for rung, found in said.items() if found.outcome == "MET"]
         last = outcomes[-1].rung
         if last in met and repair_test(last) in self.rates:

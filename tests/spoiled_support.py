@@ -15,7 +15,7 @@ from lastresort.gate.probes.facts import Fact, facts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import SILENT, Progress
 
 ABOUT = "Read the note. Answer with one JSON object with the keys thing, place and day."
 THINGS = "lamp crate kettle sofa radio ladder carpet mirror bicycle printer heater piano".split()
@@ -173,7 +173,7 @@ def user(text: str) -> dict[str, str]:
 
 
 def trained(
-    folder: Path, rows: Sequence[dict[str, Any]], settings: dict[str, Any], progress: Progress | None = None
+    folder: Path, rows: Sequence[dict[str, Any]], settings: dict[str, Any], progress: Progress = SILENT
 ) -> Path:
     """Train as `lastresort train` does; returns the adapter's folder. A finished training is not done again."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,13 +181,11 @@ def trained(
     path = folder / "train.yaml"
     keys = {"model": "embedded", "data": "rows.jsonl", "output": "out", **settings}
     path.write_text(yaml.safe_dump(keys, sort_keys=False), encoding="utf-8")
-    run_training(load_training(path), resume=(folder / "out").exists(), progress=progress or SilentProgress())
+    run_training(load_training(path), resume=(folder / "out").exists(), progress=progress)
     return folder / "out" / "adapter"
 
 
-def gated(
-    task: Path, adapter: Path, workspace: Path, *, seed: int = 0, progress: Progress | None = None
-) -> dict[str, Any]:
+def gated(task: Path, adapter: Path, workspace: Path, *, seed: int = 0, progress: Progress = SILENT) -> dict[str, Any]:
     """The quick gate, alone."""
     found, _ = gate_alone(
         load_task(task),

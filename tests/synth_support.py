@@ -19,7 +19,7 @@ from lastresort.report.words.synthetic import SyntheticRows
 from lastresort.stop import NEVER, Stop
 from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.prompts import SYSTEM
-from lastresort.types import Answer, Decoding, Progress, SilentProgress
+from lastresort.types import SILENT, Answer, Decoding, Progress
 
 CITIES = "Quito Lima Hanoi Dakar Accra Perth Osaka Delhi Cairo Tunis Sofia Minsk Turku Vaasa Natal".split()
 WITHOUT_DOCUMENTS = {name for name, kind in KINDS.items() if not kind.needs_passages}
@@ -109,7 +109,7 @@ def synth(
     teacher: Teacher,
     *,
     teacher_name: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     **options: Any,
 ) -> SyntheticRows:
@@ -117,7 +117,7 @@ def synth(
     request = SynthRequest(path, teacher_name, **{"runs": path.parent / "runs", **options})
     with monkeypatch.context() as patch:
         patch.setattr("lastresort.models.open.open_model", lambda *_, **__: teacher)
-        return synth_data(request, progress or SilentProgress(), stop)
+        return synth_data(request, progress, stop)
 
 
 def made(found: SyntheticRows) -> list[Row]:

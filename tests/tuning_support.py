@@ -13,6 +13,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.records.events.search import PromptOptimised
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
+from lastresort.types import SILENT, Progress
 from tiny_model import save_tiny_model
 
 SUPERVISED = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.1, "loraplus_lr_ratio": 2}
@@ -148,7 +149,7 @@ def _sharpen(folder: Path, head: float) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def climbed(path: Path, run: Path, scissors: Scissors | None = None) -> Climbed:
+def climbed(path: Path, run: Path, scissors: Progress = SILENT) -> Climbed:
     return climb(load_task(path), run, progress=scissors, gate="none")
 
 

@@ -200,7 +200,7 @@ def gate(
     between batches, as is a file named stop in the gate's folder.
     Raises InputError for models that cannot be compared, StoppedError if the gate stopped. The same call resumes it.
     """
-    from lastresort.app.gate import GateRequest, run_gate
+    from lastresort.app.gate import GateRequest, start_gate
     from lastresort.stop import NEVER
 
     logs = None if from_logs is None else (Path(from_logs[0]), Path(from_logs[1]))
@@ -209,7 +209,7 @@ def gate(
         _path(markdown), _path(out), ray,
     )  # fmt: skip
     with _computing(progress) as shown:
-        return run_gate(request, shown, stop or NEVER)
+        return start_gate(request, shown, stop or NEVER)
 
 
 @_Command

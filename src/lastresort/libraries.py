@@ -88,18 +88,18 @@ class StoredWeight:
     shape: tuple[int, ...]
 
 
-def stored_weights(path: Path, raised: type[InputError] = DataError) -> dict[str, StoredWeight]:
-    """The weights in a safetensors file by name, from its head. Raises `raised` where it is cut short or damaged."""
+def stored_weights(path: Path) -> dict[str, StoredWeight]:
+    """The weights in a safetensors file by name, from its head. Raises DataError where it is cut short or damaged."""
     from safetensors import safe_open
 
-    with opened(path, raised=raised):
+    with opened(path, raised=DataError):
         pass
     try:
         with safe_open(str(path), framework="pt") as file:
             heads = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
             return {key: StoredWeight(head.get_dtype(), tuple(head.get_shape())) for key, head in heads.items()}
     except Exception as error:
-        raise raised(
+        raise DataError(
             f"the file is cut short or damaged ({reason_of(error)})",
             where=str(path),
             expected="a whole safetensors file",

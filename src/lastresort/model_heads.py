@@ -95,13 +95,13 @@ class GgufHead:
     shapes: Mapping[str, tuple[int, ...]]
 
 
-def gguf_head(path: Path, raised: type[InputError] = DataError) -> GgufHead:
-    """No weight is read. Raises `raised` for what is no GGUF, is cut short, or has longer lists than a library could read."""
+def gguf_head(path: Path) -> GgufHead:
+    """No weight is read. Raises DataError for what is no GGUF, is cut short, or has longer lists than a library could read."""
     try:
-        with opened(path, raised=raised) as file:
+        with opened(path, raised=DataError) as file:
             return _Head(file, path.stat().st_size).read()
     except _NotGguf as error:
-        raise raised(
+        raise DataError(
             f"no GGUF of a language model ({error})", where=str(path), remedy="Download it again, or name another."
         ) from None
 

@@ -401,6 +401,9 @@ class SilentProgress:
     def say(self, text: str) -> None: ...
 
 
+SILENT = SilentProgress()
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledProgress:
     """Puts a label in front of every stage."""

@@ -17,11 +17,11 @@ from climb_support import calls, comparable, scripted_task
 from gate_support import SUITES, gated_task
 from lastresort.app import console
 from lastresort.app.climb import climb
-from lastresort.app.gate import GateRequest, GateResult, run_gate
+from lastresort.app.gate import GateRequest, GateResult, start_gate
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InfrastructureError, StopRequestedError
-from lastresort.gate import suite_table
+from lastresort.gate import built_in
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopRequest, StopSignal, check
 from lastresort.types import Progress, SilentProgress
@@ -125,7 +125,7 @@ def test_a_stop_file_ends_a_gate_after_a_batch_of_which_nothing_is_asked_again(
 def test_a_stop_file_ends_a_gate_alone_after_a_batch_of_which_nothing_is_asked_again(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    monkeypatch.setattr(built_in, "SUITES", SUITES)
     whole = gate_alone(tmp_path / "whole", SilentProgress())
     folder = tmp_path / "asked" / "gates" / "routing-1"
     with pytest.raises(StopRequestedError, match=r"stop: the file asks to stop\. Give the same command again"):
@@ -141,7 +141,7 @@ def test_a_stop_file_ends_a_gate_alone_after_a_batch_of_which_nothing_is_asked_a
 
 
 def test_a_signal_ends_a_gate_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    monkeypatch.setattr(built_in, "SUITES", SUITES)
     stop = StopSignal()
     stop.request()
     with pytest.raises(StopRequestedError, match="a signal asked to stop"):
@@ -159,7 +159,7 @@ def gate_alone(folder: Path, progress: Progress, stop: Stop = NEVER) -> GateResu
         gates=folder / "gates",
         runs=folder / "runs",
     )
-    return run_gate(request, progress, stop)
+    return start_gate(request, progress, stop)
 
 
 def compared(result: GateResult) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def test_sigterm_ends_a_climb_after_its_batch(
 def test_sigterm_ends_a_gate_alone_after_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    monkeypatch.setattr(built_in, "SUITES", SUITES)
     monkeypatch.chdir(tmp_path)
     path = gated_task(tmp_path)
     words = ["gate", str(path), "--tuned", "scripted:tuned.json", "--base", "scripted:script.json", "--quick"]

@@ -13,7 +13,7 @@ import yaml
 
 import lastresort
 from endpoint_support import KEY, Endpoint, completion, echo, serving
-from lastresort.app.gate import recheck_run
+from lastresort.app.recheck import recheck_run
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError

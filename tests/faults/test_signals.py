@@ -252,7 +252,7 @@ import time
 from pathlib import Path
 from gate_support import SUITES
 from lastresort.cli.main import run
-from lastresort.gate import suite_table
+from lastresort.gate import built_in
 from lastresort.models.scripted import ScriptedModel
 
 def generate(self, *arguments, answered=ScriptedModel.generate, **options):
@@ -261,7 +261,7 @@ def generate(self, *arguments, answered=ScriptedModel.generate, **options):
         time.sleep({TOO_LONG_S})
     return answered(self, *arguments, **options)
 
-suite_table.SUITES, ScriptedModel.generate = SUITES, generate
+built_in.SUITES, ScriptedModel.generate = SUITES, generate
 run()
 """
 

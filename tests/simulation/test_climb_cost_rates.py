@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bar_table import task_for
-from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
+from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_rung
 from lastresort.climb.loop import rules_of
 from lastresort.records.events.run import ErrorShared
-from lastresort.records.reasons import CostSaving
+from lastresort.records.reasons import CostSaving, Stopped
 from page_tables import allowed
 from simulated_climb import Cell, alphas_of, tried_rungs
 
@@ -27,14 +27,14 @@ def conclusions(cell: Cell) -> list[Conclusion]:
     found = []
     for climb in range(CLIMBS):
         outcomes: list[RungOutcome] = []
-        while (step := next_step(rules, outcomes, saving_after(outcomes))).rung is not None:
-            rung = tried[step.rung]
-            if step.rung == "sft" and saving_after(outcomes) is not None:
+        while not isinstance(step := next_rung(rules, outcomes, saving_after(outcomes)), Stopped):
+            rung = tried[step]
+            if step == "sft" and saving_after(outcomes) is not None:
                 rung = handed_on[outcomes[-1].rung]
             judgement = None if rung is None else rung.judgements[climb]
-            outcomes.append(RungOutcome(step.rung, judgement, "chosen", None if judgement else "it does not apply"))
+            outcomes.append(RungOutcome(step, judgement, "chosen", None if judgement else "it does not apply"))
         met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
-        found.append(conclude(rules, outcomes, step.stopped, Cheapest(met[-1]) if len(met) > 1 else None))
+        found.append(conclude(rules, outcomes, step, Cheapest(met[-1]) if len(met) > 1 else None))
     return found
 
 

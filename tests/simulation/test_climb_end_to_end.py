@@ -19,7 +19,7 @@ import scripted_rung
 from bar_table import bar_table
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
-from lastresort.climb.bar_test import judge_so_far, order_of_test
+from lastresort.climb.bar_test import BarRule, judge_so_far, order_of_test
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
@@ -98,7 +98,7 @@ def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]
                 found = replace(found, n_needed=needed_to_go_on([on_test], bar=task.bar, alpha=shares[rung]))
             return RungOutcome(rung, found, chosen)
         items = [scored_item(score) for score in on_test]
-        return RungOutcome(rung, judge_so_far(task, True, items, test, shares[rung]), chosen)
+        return RungOutcome(rung, judge_so_far(BarRule(task.bar, True, shares[rung]), items, test), chosen)
 
     outcomes, conclusion = climbed(rules_of(task, None), try_rung)
     return {

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
+from bar_table import bar_table, items_of, scored_item, without_intervals
 from climb_table import BELOW, BROKEN, EIGHT, GRID, LADDERS, OTHERS, Named, promises
-from lastresort.climb.bar_test import judge_so_far
+from lastresort.climb.bar_test import BarRule, judge_so_far
 from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.types import Judgement
 from page_tables import allowed
@@ -68,9 +68,9 @@ def test_clear_cases_are_decided() -> None:
 
 
 def item_by_item(bar: float, alpha: float, right: np.ndarray) -> Judgement:
-    task, order = task_for(1, bar, 0.95), items_of(len(right))
+    rule, order = BarRule(bar, True, alpha), items_of(len(right))
     items = [scored_item(float(answer)) for answer in right]
-    judged = (judge_so_far(task, True, items[:end], order, alpha) for end in range(1, len(items) + 1))
+    judged = (judge_so_far(rule, items[:end], order) for end in range(1, len(items) + 1))
     return next(judgement for judgement in judged if judgement is not None)
 
 
@@ -87,16 +87,16 @@ def test_the_table_says_what_the_test_says_item_by_item(bar: float, alpha: float
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_what_is_left_out_of_graded_judgements_decides_nothing(grouped: bool) -> None:
-    generator, task = np.random.default_rng(4), task_for(3, 0.8, 0.95)
+    generator, rule = np.random.default_rng(4), BarRule(0.8, grouped, 0.0125)
     order = items_of([str(number // 3) for number in range(240)] if grouped else 120)
     outcomes = set()
     for rate in (0.5, 0.8, 0.99) * 5:
         luck = generator.random(len(order))
         scores = (luck < rate) if grouped else np.clip(rate + 0.2 * (luck - 0.5), 0, 1)
         items = [scored_item(float(score)) for score in scores]
-        whole = judge_so_far(task, grouped, items, order, 0.0125)
+        whole = judge_so_far(rule, items, order)
         with without_intervals():
-            bare = judge_so_far(task, grouped, items, order, 0.0125)
+            bare = judge_so_far(rule, items, order)
         assert whole is not None
         assert bare is not None
         assert replace(bare, interval=whole.interval, decided=whole.decided) == whole

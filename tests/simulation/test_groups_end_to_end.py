@@ -7,12 +7,11 @@ lies at the bar, so that every MET is a false one. Items taken for independent w
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from lastresort.climb.bar_test import judge_so_far, order_of_test
+from lastresort.climb.bar_test import BarRule, judge_so_far, order_of_test
 from lastresort.data.split import split_examples
 from lastresort.records.record import ItemScore
 from lastresort.types import Example, Message
@@ -39,7 +38,6 @@ def scored(example: Example, score: float) -> ItemScore:
 @pytest.mark.parametrize("group_by", [None, "customer"])
 @pytest.mark.parametrize("runs", [24, pytest.param(RUNS, marks=pytest.mark.slow)])
 def test_false_met_of_grouped_rows(group_by: str | None, runs: int) -> None:
-    task = SimpleNamespace(bar=BAR)
     generator = np.random.default_rng(3)
     met = 0
     for seed in range(runs):
@@ -48,7 +46,7 @@ def test_false_met_of_grouped_rows(group_by: str | None, runs: int) -> None:
         items = [scored(example, right[example.id]) for example in test]
         outcome = None
         for end in range(16, len(items) + 16, 16):  # the climb looks after every batch
-            found = judge_so_far(task, True, items[:end], test, ALPHA)  # type: ignore[arg-type]
+            found = judge_so_far(BarRule(BAR, True, ALPHA), items[:end], test)
             if found is not None:
                 outcome = found.outcome
                 break

@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bar_table import items_of, scored_item, task_for, without_intervals, without_items_needed
-from lastresort.climb.bar_test import Answered, judge_parts
+from bar_table import items_of, scored_item, without_intervals, without_items_needed
+from lastresort.climb.bar_test import Answered, BarRule, judge_parts
 from lastresort.evals.evidence.bar import judge_bar, outcome_of
 from lastresort.evals.evidence.martingale import lower_limits
 from lastresort.evals.evidence.outlook import (
@@ -307,7 +307,7 @@ def test_the_outlook_of_a_test_that_went_on_claims_by_the_step_at_the_end_of_its
 def test_graded_scores_that_go_on_keep_the_error_that_they_began_with() -> None:
     """At the bar, whole or in groups of two, pooled as `judge_parts` pools them; more is added as long as they are undecided."""
     alpha, sizes, runs = 0.1, (40, 20, 60), 400
-    task, generator = task_for(1, 0.6, 0.9), np.random.default_rng(47)
+    rule, generator = BarRule(0.6, False, alpha), np.random.default_rng(47)
     known = {number: scored_item(number / 4) for number in range(5)}
     for grouped in (False, True):
         wrong = 0
@@ -322,7 +322,7 @@ def test_graded_scores_that_go_on_keep_the_error_that_they_began_with() -> None:
                 )
                 start += size
                 with without_intervals():
-                    found = judge_parts(task, False, parts, alpha)
+                    found = judge_parts(rule, parts)
                 assert found is not None
                 if found.outcome != "UNDECIDED":
                     break

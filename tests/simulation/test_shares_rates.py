@@ -1,6 +1,6 @@
 """With unequal shares, handed on after a MET, a climb ends wrongly MET no more often than promised.
 
-The program's own functions say which rung comes next (`climb.decide.next_step`) and at which error it is tested
+The program's own functions say which rung comes next (`climb.decide.next_rung`) and at which error it is tested
 (`ErrorShared.alpha_of_rung`, `alpha_of_repair`). A climb errs where any test wrongly says MET, also one that another then replaces.
 Allowed is not the whole error, only what the tests of the systems that do not exceed the bar use of their shares, and of what good
 ones hand on to them.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from bar_table import items_of, scored_item, task_for, without_items_needed
-from lastresort.climb.bar_test import Answered, judge_parts
+from lastresort.climb.bar_test import Answered, BarRule, judge_parts
 from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence.bar import usable_share
 from lastresort.ladder import RUNGS
@@ -178,7 +178,7 @@ def judgement_on(task: Task, right: npt.NDArray[np.bool_], known: int, alpha: fl
     for start, size in zip(starts[:known].tolist(), PARTS, strict=False):
         items = [scored_item(float(one)) for one in right[start : start + size]]
         parts.append(Answered(items, items_of(size)))
-        found = judge_parts(task, True, parts, alpha)
+        found = judge_parts(BarRule(task.bar, True, alpha), parts)
         assert found is not None
         if found.outcome != "UNDECIDED":
             return found

@@ -12,7 +12,7 @@ from decision_support import validate_decision
 from gate_support import SUITES
 from lastresort.after.repair import phase
 from lastresort.app.climb import climb
-from lastresort.gate import suite_table as suites
+from lastresort.gate import built_in as suites
 from lastresort.gate.verdict.decide import KINDS, RepairNeed
 from lastresort.records.decision_parts import RepairFinding
 from lastresort.records.events.training import TrainingReached

@@ -9,7 +9,7 @@ import typer
 
 from lastresort import handoff
 from lastresort.app import plan
-from lastresort.app.start import GATES
+from lastresort.app.start import GATE_MODES
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.hardware.plan.setup import SHARINGS
@@ -22,15 +22,15 @@ from lastresort.types import StudyGate
 
 VALUES = {
     "plan --method": plan.METHODS,
-    "plan --objective": plan.OBJECTIVES,
+    "plan --objective": plan.PLANNED,
     "plan --sharing": SHARINGS,
     "plan --target": plan.TARGETS,
     "plan --optimizer": plan.OPTIMIZERS,
     "plan --precision": plan.PRECISIONS,
     "plan --sampler": plan.SAMPLERS,
     "plan --replay-loss": plan.REPLAY_LOSSES,
-    "climb --gate": GATES,
-    "demo --gate": GATES,
+    "climb --gate": GATE_MODES,
+    "demo --gate": GATE_MODES,
     "study orpo-vs-dpo --gate": get_args(StudyGate),
     "data synth --balance": get_args(Balance),
     "export --to": tuple(exporting.TARGETS),

@@ -9,14 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from lastresort.climb.bar_test import Answered, judge_parts
-from lastresort.climb.decide import Rules, RungOutcome, conclude, next_step
+from lastresort.climb.bar_test import Answered, BarRule, judge_parts
+from lastresort.climb.decide import Rules, RungOutcome, conclude, next_rung
 from lastresort.climb.shares import note_shares
 from lastresort.evals.evidence.bar import judge_bar, so_far
 from lastresort.evals.evidence.corrected import Correction, correction, judge_corrected, outlook_corrected
 from lastresort.evals.evidence.outlook import Errors, errors_after, judge_going_on, needed_to_go_on, outlook
 from lastresort.records.decision import JudgeCorrection, JudgeRate, JudgeView
 from lastresort.records.events.run import JudgeChecked, JudgeOpened
+from lastresort.records.reasons import Stopped
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.judge import corrected
 from lastresort.report.words.verdicts import labels_would_decide
@@ -171,7 +172,8 @@ def test_a_score_that_labels_cannot_correct_leads_no_climb(by: Correction) -> No
     rules = Rules(("prompting", "sft"), bar=0.5)
     for judged, goes_to in ((found.judged, "sft"), (None, None)):
         outcome = RungOutcome("prompting", replace(found, judged=judged), "ten shots")
-        assert next_step(rules, [outcome]).rung == goes_to
+        step = next_rung(rules, [outcome])
+        assert (None if isinstance(step, Stopped) else step) == goes_to
         assert (conclude(rules, [outcome]).stopped_at == "prompting") == (judged is None)
 
 
@@ -184,7 +186,7 @@ def test_the_items_needed_are_those_of_the_side_on_which_the_judged_score_lies(r
         ItemScore(one.id, score, "", "x", "", "stop", None, 1, 1, 0.0, 0.0)
         for one, score in zip(order, scores, strict=True)
     ]
-    found = judge_parts(SimpleNamespace(bar=0.7), True, [Answered(items, order)], 0.0054, by, once=not goes_on)  # type: ignore[arg-type]
+    found = judge_parts(BarRule(0.7, True, 0.0054, by, once=not goes_on), [Answered(items, order)])
     side = {"bar": by.met_above, "alpha": 0.0027, "beta": 0.0}
     if right < 0.7 * 200:
         side = {"bar": by.not_met_below, "alpha": 0.0, "beta": 0.025}
@@ -198,14 +200,13 @@ def test_the_items_needed_are_those_of_the_side_on_which_the_judged_score_lies(r
 
 @pytest.mark.parametrize("corrected", [True, False])
 def test_the_parts_of_a_graded_test_that_went_on_name_the_error_they_were_tested_at(corrected: bool) -> None:
-    task = SimpleNamespace(bar=0.6)
     parts = []
     for number, n in enumerate((60, 40)):
         order = [Example(f"{number} {i}", (Message("user", f"{number} {i}"),), "x") for i in range(n)]
         items = [ItemScore(one.id, i % 5 / 4, "", "x", "", "stop", None, 1, 1, 0.0, 0.0) for i, one in enumerate(order)]
         parts.append(Answered(items, order))
     by = graded(0.0, bar=0.6) if corrected else None
-    found = judge_parts(task, False, parts, 0.02, by)  # type: ignore[arg-type]
+    found = judge_parts(BarRule(0.6, False, 0.02, by), parts)
     assert found is not None
     half = 0.5 if corrected else 1.0
     assert [(part.alpha, part.beta) for part in found.parts] == [(0.02 * half, 0.05 * half)] * 2

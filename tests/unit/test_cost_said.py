@@ -218,7 +218,7 @@ def test_a_climb_in_the_background_of_a_terminal_asks_nothing_and_is_not_stopped
 
 
 ASKING = {
-    "lastresort.app.gate.recheck_run": (["recheck", "run"], 3),
+    "lastresort.app.recheck.recheck_run": (["recheck", "run"], 3),
     "lastresort.app.verify.verify_server": (["verify", "run", "http://127.0.0.1:1"], 4),
     "lastresort.app.synth.synth_data": (["data", "synth", "task.yaml"], 3),
     "lastresort.app.data_pairs.pair_samples": (["data", "pairs", "task.yaml"], 3),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.app.start import example_task, example_tasks
+from lastresort.app.examples import example_task, example_tasks
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError, PrerequisiteError
@@ -26,7 +26,7 @@ def test_a_wrong_name_is_told_with_the_near_one() -> None:
 
 
 def test_a_program_without_its_examples_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lastresort.app.start.PLACES", (tmp_path / "examples",))
+    monkeypatch.setattr("lastresort.app.examples.PLACES", (tmp_path / "examples",))
     with pytest.raises(PrerequisiteError, match="no examples"):
         example_tasks()
 

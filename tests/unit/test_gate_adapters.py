@@ -14,7 +14,7 @@ from climb_support import scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
-from lastresort.gate import suite_table as suites
+from lastresort.gate import built_in as suites
 from lastresort.gate.sides import check_fit, refuse_other_rendering, resolve_sides
 from lastresort.spec.sections import SuiteFacts
 from lastresort.spec.training import load_training

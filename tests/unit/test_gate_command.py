@@ -20,7 +20,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
 from lastresort.evals.evidence.sequential import look_schedule
-from lastresort.gate import suite_table as suites
+from lastresort.gate import built_in as suites
 from lastresort.gate.sides import resolve_sides
 from lastresort.records import atomic
 from lastresort.records.gate import ChangedItem, GateDocument

@@ -17,7 +17,8 @@ from climb_support import calls, scripted_task
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, StopRequestedError
 from lastresort.evals.evidence.noninferiority import power_of
-from lastresort.gate import suite_table as suites
+from lastresort.gate import built_in as suites
+from lastresort.gate.built_in import further_suites
 from lastresort.gate.lm_eval.asking import (
     DocumentsToAsk,
     HarnessAnswers,
@@ -33,7 +34,6 @@ from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
 from lastresort.gate.run import _count_measures, run_gate
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
-from lastresort.gate.suite_table import further_suites
 from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.suites.suite import SideName
 from lastresort.gate.verdict.compare import judge_measure, skipped_measure

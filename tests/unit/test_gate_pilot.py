@@ -9,10 +9,10 @@ import pytest
 
 from failure_modes_support import FEW, Pupil
 from gate_support import Recorder, Said, Words, scripted_known
-from lastresort.gate import suite_table as built_in
+from lastresort.gate import built_in
+from lastresort.gate.built_in import GeneralPlan
 from lastresort.gate.plans import PILOT_SEED, PilotResult, PlainPlan, run_pilot
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.suite_table import GeneralPlan
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import SuiteAnswers
 from lastresort.types import SilentProgress

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from climb_support import statement
-from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, Step, conclude, may_ship, next_step
+from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_rung
 from lastresort.records.gate_cause import AbilityLost, GateCause, GateItems
 from lastresort.records.reasons import (
     BarMet,
@@ -42,16 +42,16 @@ def skipped(rung: str, why: str = "no knowledge") -> RungOutcome:
 
 
 def test_starts_at_the_cheapest_rung() -> None:
-    assert next_step(RULES, []).rung == "prompting"
+    assert next_rung(RULES, []) == "prompting"
 
 
 def test_goes_up_only_after_a_failure() -> None:
-    assert next_step(RULES, [judged("prompting", "NOT_MET", 0.2)]).rung == "retrieval"
-    assert next_step(RULES, [judged("prompting", "MET", 0.9)]).rung is None
+    assert next_rung(RULES, [judged("prompting", "NOT_MET", 0.2)]) == "retrieval"
+    assert isinstance(next_rung(RULES, [judged("prompting", "MET", 0.9)]), Stopped)
 
 
 def test_a_skipped_rung_is_passed_over() -> None:
-    assert next_step(RULES, [judged("prompting", "NOT_MET", 0.2), skipped("retrieval")]).rung == "sft"
+    assert next_rung(RULES, [judged("prompting", "NOT_MET", 0.2), skipped("retrieval")]) == "sft"
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,14 @@ def test_a_skipped_rung_is_passed_over() -> None:
 )
 def test_undecided_follows_its_estimate_or_stops(on_undecided: str, score: float, goes_to: str | None) -> None:
     rules = Rules(LADDER, 0.8, on_undecided)  # type: ignore[arg-type]
-    assert next_step(rules, [judged("prompting", "UNDECIDED", score)]).rung == goes_to
+    step = next_rung(rules, [judged("prompting", "UNDECIDED", score)])
+    assert (None if isinstance(step, Stopped) else step) == goes_to
 
 
 def test_until_stops_after_that_rung_even_when_it_was_skipped() -> None:
     rules = Rules(LADDER, 0.8, until="retrieval")
-    assert next_step(rules, [judged("prompting", "NOT_MET", 0.1)]).rung == "retrieval"
-    assert next_step(rules, [judged("prompting", "NOT_MET", 0.1), skipped("retrieval")]).rung is None
+    assert next_rung(rules, [judged("prompting", "NOT_MET", 0.1)]) == "retrieval"
+    assert isinstance(next_rung(rules, [judged("prompting", "NOT_MET", 0.1), skipped("retrieval")]), Stopped)
 
 
 def test_met_at_prompting_says_no_and_why() -> None:
@@ -186,17 +187,17 @@ def test_every_path_ends_and_is_consistent() -> None:
         rules = Rules(LADDER, 0.8, on_undecided)  # type: ignore[arg-type]
         for path in product(kinds, repeat=3):
             outcomes: list[RungOutcome] = []
-            while (step := next_step(rules, outcomes)).rung is not None:
-                verdict, score = path[LADDER.index(step.rung)]
-                outcomes.append(skipped(step.rung) if verdict is None else judged(step.rung, verdict, score))
+            while not isinstance(step := next_rung(rules, outcomes), Stopped):
+                verdict, score = path[LADDER.index(step)]
+                outcomes.append(skipped(step) if verdict is None else judged(step, verdict, score))
                 assert len(outcomes) <= 3
-            found = conclude(rules, outcomes, step.stopped)
+            found = conclude(rules, outcomes, step)
             assert found.meets_bar == (found.verdict == "MET")
             if found.winner is not None:
                 assert found.winner == found.stopped_at == outcomes[-1].rung
             if found.verdict == "NOT_MET":
                 assert found.stopped_at is None
-            assert found.reasons[-1] == step.stopped
+            assert found.reasons[-1] == step
 
 
 def test_a_met_above_an_undecided_rung_is_provisional_and_a_no_stays_a_no() -> None:
@@ -227,7 +228,7 @@ def gated(rung: str, verdict: Outcome, score: float, gate: Gating) -> RungOutcom
 
 def test_what_ships_is_answered_as_without_a_gate_but_that_one_ran_and_the_reasons_say_so() -> None:
     plain, shipped = ([LOW, judged("sft", "MET", 0.9)], [LOW, gated("sft", "MET", 0.9, SHIP)])
-    assert next_step(TALL, shipped) == next_step(TALL, plain)
+    assert next_rung(TALL, shipped) == next_rung(TALL, plain)
     why = Stopped("MET", "sft")
     found, before = conclude(TALL, shipped, why), conclude(TALL, plain, why)
     gate = GateDecided("sft", "SHIP", SHIP.cause)
@@ -239,7 +240,7 @@ def test_what_ships_is_answered_as_without_a_gate_but_that_one_ran_and_the_reaso
 
 def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
     outcomes = [LOW, gated("sft", "MET", 0.9, HOLD)]
-    assert next_step(TALL, outcomes).rung is None
+    assert isinstance(next_rung(TALL, outcomes), Stopped)
     found = conclude(TALL, outcomes)
     assert (found.winner, found.stopped_at, found.held, found.meets_bar, found.verdict) == (
         "sft",
@@ -260,15 +261,13 @@ def test_a_held_leader_is_held() -> None:
 
 @pytest.mark.parametrize(("verdict", "score"), [("MET", 0.9), ("UNDECIDED", 0.85)])
 def test_a_rejected_rung_counts_as_tried_and_the_climb_goes_up(verdict: Outcome, score: float) -> None:
-    step = next_step(TALL, [LOW, gated("sft", verdict, score, REJECT)])
-    assert step.rung == "preference"
+    assert next_rung(TALL, [LOW, gated("sft", verdict, score, REJECT)]) == "preference"
 
 
 def test_a_climb_that_was_told_to_stop_there_goes_no_further_after_a_rejection() -> None:
     rules = replace(TALL, until="sft")
     outcomes = [LOW, gated("sft", "MET", 0.9, REJECT)]
-    step = next_step(rules, outcomes)
-    assert (step.rung, step.stopped) == (None, Stopped("UNTIL", "sft"))
+    assert next_rung(rules, outcomes) == Stopped("UNTIL", "sft")
     assert conclude(rules, outcomes).answer == GateRejected(("sft",), 0.8, "prompting", 0.3)
 
 
@@ -288,7 +287,7 @@ def test_where_all_that_meets_the_bar_is_rejected_the_best_untuned_system_wins_a
         gated("sft", "MET", 0.9, REJECT),
         judged("preference", "NOT_MET", 0.6),
     ]
-    assert next_step(ladder, outcomes).rung is None
+    assert isinstance(next_rung(ladder, outcomes), Stopped)
     found = conclude(ladder, outcomes, Stopped("TOP", "preference"))
     assert (found.winner, found.stopped_at, found.best) == ("prompting", "prompting", "sft")
     assert (found.verdict, found.meets_bar, found.held) == ("MET", False, False)
@@ -305,7 +304,7 @@ def test_without_an_untuned_system_a_rejection_leaves_no_winner() -> None:
 def test_collecting_more_examples_names_no_winner_after_a_rejection() -> None:
     rules = Rules(("prompting", "sft", "preference"), 0.8, "collect")
     outcomes = [LOW, gated("sft", "MET", 0.9, REJECT), judged("preference", "UNDECIDED", 0.85, 700)]
-    assert next_step(rules, outcomes).rung is None
+    assert isinstance(next_rung(rules, outcomes), Stopped)
     found = conclude(rules, outcomes)
     assert (found.winner, found.stopped_at) == (None, "preference")
     assert found.answer == Leads("preference", 0.85, 0.8, tuned=True)
@@ -316,7 +315,7 @@ def test_to_save_money_only_what_may_ship_wins(gate: Gating) -> None:
     """`goal: cost`: prompting meets the bar, and sft was tried for its cheaper calls."""
     outcomes = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, gate)]
     assert may_ship(outcomes) == {"prompting"}
-    assert next_step(TALL, outcomes).rung is None
+    assert isinstance(next_rung(TALL, outcomes), Stopped)
     found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("prompting", True, False)
     assert found.answer == BarMet("prompting", 0.85, 0.8, tuned=False)
@@ -330,8 +329,8 @@ def test_to_save_money_only_what_may_ship_wins(gate: Gating) -> None:
 
 def test_where_training_would_save_nothing_the_climb_stops_for_that_reason() -> None:
     met = [judged("prompting", "MET", 0.85)]
-    assert next_step(TALL, met, CostSaving("prompting", False)) == Step(None, Stopped("NO_SAVING", "prompting"))
-    assert next_step(TALL, met, CostSaving("prompting", True)) == Step("sft")
+    assert next_rung(TALL, met, CostSaving("prompting", False)) == Stopped("NO_SAVING", "prompting")
+    assert next_rung(TALL, met, CostSaving("prompting", True)) == "sft"
 
 
 def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
@@ -340,17 +339,17 @@ def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
         for gates in product((SHIP, HOLD, REJECT), repeat=2):
             outcomes: list[RungOutcome] = []
             while True:
-                step = next_step(TALL, outcomes)
-                if step.rung is not None:
-                    verdict, score = path[TALL.ladder.index(step.rung)]
-                    outcomes.append(judged(step.rung, verdict, score))  # type: ignore[arg-type]
+                step = next_rung(TALL, outcomes)
+                if not isinstance(step, Stopped):
+                    verdict, score = path[TALL.ladder.index(step)]
+                    outcomes.append(judged(step, verdict, score))  # type: ignore[arg-type]
                     continue
-                winner = conclude(TALL, outcomes, step.stopped).winner
+                winner = conclude(TALL, outcomes, step).winner
                 place = TALL.ladder.index(winner) if winner else 0
                 if place == 0 or outcomes[place].gate is not None:
                     break
                 outcomes[place] = replace(outcomes[place], gate=gates[place - 1])
-            found = conclude(TALL, outcomes, step.stopped)
+            found = conclude(TALL, outcomes, step)
             won = next((outcome for outcome in outcomes if outcome.rung == found.winner), None)
             assert won is None or not won.rejected
             assert found.held == (won is not None and won.held)

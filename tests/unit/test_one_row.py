@@ -22,7 +22,7 @@ from lastresort.advice.advise import advise
 from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.app.gate import GateRequest, run_gate
+from lastresort.app.gate import GateRequest, start_gate
 from lastresort.data.formats import SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import Labelled
@@ -213,7 +213,7 @@ def test_a_gate_asks_a_new_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert task.keep["manners"] == 0.1
     monkeypatch.chdir(tmp_path)
     request = GateRequest(task, tuned="scripted:tuned.json", base="scripted:script.json")
-    found = run_gate(request, SilentProgress()).document
+    found = start_gate(request, SilentProgress()).document
     assert found.verdict == "SHIP"
     assert [suite.name for suite in found.suites] == ["general", "sycophancy", "format_leak", "manners"]
 

@@ -30,7 +30,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
-from lastresort.gate import suite_table
+from lastresort.gate import built_in
 from lastresort.models.local import load_local
 from lastresort.records.gate import GateFindings, TargetCompared
 from lastresort.records.training import FirstBatch
@@ -513,7 +513,7 @@ def test_a_study_that_is_cut_in_a_gate_trains_and_asks_nothing_twice(
 ) -> None:
     """The whole gate, of small suites; the first gate asks the base, the second the adapter alone."""
     monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
-    monkeypatch.setattr(suite_table, "SUITES", {**SUITES, "general": SuiteFacts("gate_support:steady", 0.03)})
+    monkeypatch.setattr(built_in, "SUITES", {**SUITES, "general": SuiteFacts("gate_support:steady", 0.03)})
     keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
     own = replace(request(tmp_path, keep=keep), gate="quick")
     with pytest.raises(Cut):

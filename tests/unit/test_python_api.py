@@ -38,7 +38,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.identity import settings_of
 from lastresort.errors import DataError, InputError, TaskError
-from lastresort.gate import suite_table
+from lastresort.gate import built_in
 from lastresort.records.atomic import held
 from lastresort.records.events.search import RungTested
 from lastresort.records.record import Record
@@ -666,7 +666,7 @@ def test_a_gate_is_drawn_by_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_model_may_be_named_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    monkeypatch.setattr(built_in, "SUITES", SUITES)
     path = gated_task(tmp_path)
     tuned, base = (Path(f"scripted:{tmp_path}/{name}.json") for name in ("tuned", "script"))
     found = lr.gate(path, tuned, base=base, quick=True, progress=SilentProgress())

@@ -16,11 +16,11 @@ from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import calls, comparable
 from gate_support import BAD, GOOD, KEEP, SUITES, Words, gated_task
 from lastresort.app.climb import Climbed, climb
-from lastresort.app.gate import GateRequest, run_gate
+from lastresort.app.gate import GateRequest, start_gate
 from lastresort.climb.laps import ClimbWorkers
 from lastresort.errors import ContractError, InfrastructureError, InputError, StopRequestedError
+from lastresort.gate import built_in as suites
 from lastresort.gate import sides
-from lastresort.gate import suite_table as suites
 from lastresort.gate.command import gate_alone, no_workers
 from lastresort.gate.plans import PILOT_SEED
 from lastresort.gate.sides import GateSide
@@ -337,7 +337,7 @@ def test_a_suite_is_answered_elsewhere_to_the_last_digit_also_its_likelihoods_an
 
 def real_plans(task: Path) -> list[Any]:
     from lastresort.climb.prepare import prepare
-    from lastresort.gate.suite_table import suite_inputs, suite_plans
+    from lastresort.gate.built_in import suite_inputs, suite_plans
     from lastresort.systems.system import PromptDesign
 
     return suite_plans(suite_inputs(prepare(load_task(task)), True, PromptDesign("Route it.")))
@@ -346,7 +346,7 @@ def real_plans(task: Path) -> list[Any]:
 def test_logs_are_not_asked_and_an_address_is_checked_first(tmp_path: Path) -> None:
     logs = GateRequest(from_logs=(tmp_path, tmp_path), ray="local")
     with pytest.raises(InputError, match="found --ray with --from-logs"):
-        run_gate(logs, SilentProgress())
+        start_gate(logs, SilentProgress())
     models = GateRequest(gated_task(tmp_path), "scripted:tuned.json", ray="somewhere")
     with pytest.raises(InputError, match='--ray: found "somewhere", expected local, auto or HOST:PORT'):
-        run_gate(models, SilentProgress())
+        start_gate(models, SilentProgress())

@@ -213,7 +213,7 @@ def test_a_gate_alone_tests_at_the_share_that_a_climb_leaves_to_a_tuned_system(
     path = scripted_task(tmp_path, quality=[], task={"ladder": list(RUNGS), "split": {"dev": 60, "test": 100}, **keys})
     prepared, errors = prepare(load_task(path)), list[float]()
     target = HeldOutTarget(prepared, prepared.split.test, prepared.scorer, None, None)  # type: ignore[arg-type]
-    monkeypatch.setattr("lastresort.gate.target.judge_so_far", lambda *args: errors.append(args[4]))
+    monkeypatch.setattr("lastresort.gate.target.judge_so_far", lambda *args: errors.append(args[0].alpha))
     with pytest.raises(AssertionError):
         target.judge(0.05)
     trained = [test for test in tests if trains(test)]

@@ -15,7 +15,7 @@ from climb_support import scripted_task
 from gate_report_support import gate_found
 from lastresort.after.recheck import finished
 from lastresort.after.recheck.finished import read_again
-from lastresort.climb.judging import answer_hash
+from lastresort.climb.llm_judge import answer_hash
 from lastresort.records.events.after_test import GateRun
 from lastresort.records.events.run import AnswersJudged, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
 from lastresort.records.gate import ClimbGate

@@ -25,7 +25,7 @@ from lastresort.advice.questions import QUESTIONS, FactQuestion, read_answer
 from lastresort.advice.task_facts import facts_of
 from lastresort.app import columns, data_check
 from lastresort.app.advise import answer_in_task
-from lastresort.app.start import example_tasks
+from lastresort.app.examples import example_tasks
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import InfrastructureError, InputError

@@ -21,7 +21,7 @@ from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import scripted_task, statement
 from document_schemas import schema_of
 from lastresort.app.climb import climb
-from lastresort.app.console import LineProgress, LiveProgress, shown_as_lines
+from lastresort.app.console import JsonProgress, LineProgress, LiveProgress, shown_as_lines
 from lastresort.app.runs import Run
 from lastresort.app.watch import Snapshot, follow
 from lastresort.cli.border import guarded
@@ -35,7 +35,7 @@ from lastresort.records.events.base import LOSSES, Stage
 from lastresort.records.events.run import ClimbFinished, ClimbStopped, TaskRead
 from lastresort.records.events.search import CandidateMeasured, RungGivenUp, RungSkipped, RungTested
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.records.view import Fold, view
+from lastresort.records.view import Fold
 from lastresort.report.decision import read_decision, read_view
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
@@ -46,7 +46,7 @@ from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.spec.task import load_task
-from lastresort.types import SilentProgress
+from lastresort.types import CountsSteps, SilentProgress
 
 TESTING = "prompting: testing"
 QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
@@ -141,7 +141,7 @@ def test_while_the_gate_looks_the_record_holds_its_measures(tmp_path: Path, monk
     assert gate is not None
     with Record.open(climbed.run, read_only=True) as record:
         events = [event for _, event in record.since()]
-    begun = view(events[: [event.kind for event in events].index("gate_run")])
+    begun = Fold.of(events[: [event.kind for event in events].index("gate_run")]).view()
     assert begun is not None
     assert headline(begun) == "Not decided yet: SFT reaches 96.4% against a bar of 80%, and no gate has decided so far."
     seen = [stage.gate for stage in stages if stage.gate]
@@ -187,8 +187,8 @@ def test_the_view_is_whole_after_every_event_and_ends_in_the_decision(tmp_path: 
             answered += event.tokens_in
             assert seen.rungs[0].cost.tokens_in == answered
         assert seen.decided == (event.kind in ("climb_decided", "climb_finished"))
-    assert view(events) == fold.view()
-    before = view(events[: [event.kind for event in events].index("climb_decided")])
+    assert Fold.of(events).view() == fold.view()
+    before = Fold.of(events[: [event.kind for event in events].index("climb_decided")]).view()
     assert before is not None
     ended, [rung] = found.decision.as_json()["rungs"], before.as_json()["rungs"]
     assert ended == [rung]
@@ -261,7 +261,7 @@ def ladder_html_text(found: RunView) -> str:
 
 
 def standing(record: Record) -> RunView:
-    found = view(event for _, event in record.since())
+    found = Fold.of(event for _, event in record.since()).view()
     assert found is not None
     return found
 
@@ -489,6 +489,20 @@ def test_lines_of_a_climb_say_what_its_stage_knows(
         "training: 2 of 18 · 11 s a step · about 2 min 56 s left",
         "checking files ...",
         "checking files: 1 of 4 · 20 s an item · about 1 min left",
+    ]
+
+
+def test_a_page_is_given_how_far_a_stage_is_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    shown = JsonProgress(clock)
+    shown.stage("training", 4)
+    clock.now += 2
+    shown.advance(1, "loss 1.5")
+    shown.advance(1)
+    assert not isinstance(shown, CountsSteps)
+    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == [
+        {"label": "training", "total": 4},
+        {"label": "training", "done": 1, "total": 4, "eta_s": 6.0},
     ]
 
 

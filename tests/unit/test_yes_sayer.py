@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from lastresort.gate.built_in import suite_plans
 from lastresort.gate.plans import SuiteInputs
 from lastresort.gate.run import run_gate
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSide
-from lastresort.gate.suite_table import suite_plans
 from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.verdict.decide import Comparator, judge_target
 from lastresort.records.gate import GateFindings

@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from lastresort.advice.facts import WRONG, Facts
-from lastresort.climb.judging import errors_of_items
+from lastresort.climb.llm_judge import errors_of_items
 from lastresort.climb.prepare import prepare, read_split
 from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.files import read_rows

@@ -17,11 +17,11 @@ from lastresort.after.repair.phase import after_repairs
 from lastresort.climb.budget import Budget, say_forecast, say_lack_of_memory, skipped_in
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
+from lastresort.climb.decision import decision_of, write_winner
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
-from lastresort.climb.judging import check_agreement
 from lastresort.climb.laps import ClimbWorkers, take_laps, with_workers
+from lastresort.climb.llm_judge import check_agreement
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
@@ -29,12 +29,13 @@ from lastresort.climb.room import refuse_beyond_cards, rungs_to_train
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
+from lastresort.gate.built_in import check_further_suites
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
-from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
 from lastresort.records.events.run import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Finish, last_finish
@@ -46,7 +47,7 @@ from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
-from lastresort.types import GateMode, Progress, SilentProgress
+from lastresort.types import SILENT, GateMode, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def climb(
     gate: GateMode | None = None,
     compare: ComparisonRequest | None = None,
     more: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     workers: ClimbWorkers | None = None,
     go_on: GoOn | None = None,
@@ -82,9 +83,8 @@ def climb(
     go_on: asks the user before what is expensive, None where nobody is there: then it goes on.
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
-    progress = progress or SilentProgress()
     progress.stage("reading the task", None)
-    begins = not (run / "record.sqlite").exists()
+    begins = not (run / RECORD).exists()
     prepared = prepare(task, begins=begins) if isinstance(task, Task) else task
     rules = rules_of(prepared.task, until)  # refused before anything is written, as is what does not fit the cards
     machines = None if workers is None else workers.machines
@@ -95,7 +95,7 @@ def climb(
     with (
         run_lock(run),
         stop_file(run) as file,
-        Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record,
+        Record.open(run) if (run / RECORD).exists() else Record.create(run) as record,
         noted_stop(record, file, begins=begins),
     ):
         note_shares(record, prepared.shares)
@@ -185,13 +185,13 @@ def _decide(
     costs: BreakEven | None,
 ) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
-    task = bench.task
+    task, winner = bench.task, next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
     tested = (*prepared.split.test, *(example for file in prepared.fresh for example in file.examples))
     decision = decision_of(
         bench.record,
         outcomes,
         conclusion,
-        winner=_write_winner(bench, conclusion, outcomes),
+        winner=write_winner(bench, winner, None if winner is None else gated_artefact(bench.record, winner)),
         gate=gate_of_decision(bench.record, outcomes, conclusion.winner),
         extra_reasons=[
             *break_even.reasons(costs, task.goal),
@@ -214,8 +214,3 @@ def _decide(
     bench.record.append(ClimbDecided(decision=decision))
     write_decision(bench.folder, decision)
     return decision
-
-
-def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:
-    winner = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
-    return write_winner(bench, winner, None if winner is None else gated_artefact(bench.record, winner))

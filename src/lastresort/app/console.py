@@ -66,14 +66,36 @@ def progress() -> Iterator[Progress]:
         yield live
 
 
-class LiveProgress:
+class _AtWork:
+    """The stage at work, and since when."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._began, self._begun, self._stage = clock, clock(), 0, Stage(label="")
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._began, self._begun = self._clock(), done
+        self._stage = Stage(label=label, total=total, done=done)
+        self._changed(begins=True)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        done, total = self._stage.done + amount, self._stage.total
+        eta_s = time_left_s(self._clock() - self._began, self._begun, done, total)
+        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s, "note": note or self._stage.note})
+        self._changed()
+
+    def say(self, text: str) -> None:
+        print_note(text)
+
+    def _changed(self, *, begins: bool = False) -> None: ...
+
+
+class LiveProgress(_AtWork):
     """One picture that is redrawn in place; findings are printed above it. Of a climb it shows the whole run, as `watch` does."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._began, self._shown_at = clock, clock(), clock()
+        super().__init__(clock)
+        self._shown_at = clock()
         self._view: RunView | None = None
-        self._stage = Stage(label="")
-        self._begun = 0
         self.live = Live(
             console=console,
             get_renderable=self.drawn,
@@ -82,20 +104,11 @@ class LiveProgress:
             redirect_stdout=False,
         )
 
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._began, self._begun = self._clock(), done
-        self._shown_at = self._began
-        self._stage = Stage(label=label, total=total, done=done)
-
     def count_steps(self) -> None:
         self._stage = self._stage.model_copy(update={"split": "train"})
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        done, total = self._stage.done + amount, self._stage.total
+    def _changed(self, *, begins: bool = False) -> None:
         self._shown_at = self._clock()
-        eta_s = time_left_s(self._shown_at - self._began, self._begun, done, total)
-        update = {"done": done, "eta_s": eta_s, "note": note or self._stage.note}
-        self._stage = self._stage.model_copy(update=update)
 
     def show(self, view: RunView | None, stage: Stage) -> None:
         """How a run stands, in place of what `stage` and `advance` said alone."""
@@ -125,33 +138,22 @@ class NoteLines:
         return f"{stage.label}: {stage.note}"
 
 
-class LineProgress:
+class LineProgress(_AtWork):
     """Each stage once, then how far it is every few seconds."""
 
     def __init__(self) -> None:
-        self._label, self._split, self._done, self._begun, self._note = "", "", 0, 0, ""
-        self._total: int | None = None
-        self._began = self._said = 0.0
-        self._of_run, self._notes = False, NoteLines()
-
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._label, self._split, self._total, self._done, self._begun, self._note = label, "", total, done, done, ""
-        self._began = self._said = time.monotonic()
-        self._of_run = False
-        self.say(f"{label} ...")
+        super().__init__(time.monotonic)
+        self._said, self._of_run, self._notes = 0.0, False, NoteLines()
 
     def count_steps(self) -> None:
-        self._split = "train"
+        self._stage = self._stage.model_copy(update={"split": "train"})
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self._done += amount
-        self._note = note or self._note
-        if not self._of_run:
-            left_s = time_left_s(time.monotonic() - self._began, self._begun, self._done, self._total)
-            done, total = self._done, self._total
-            self._say_in_time(
-                Stage(label=self._label, split=self._split, done=done, total=total, eta_s=left_s, note=self._note)
-            )
+    def _changed(self, *, begins: bool = False) -> None:
+        if begins:
+            self._said, self._of_run = self._began, False
+            self.say(f"{self._stage.label} ...")
+        elif not self._of_run:
+            self._say_in_time(self._stage)
 
     def show_stage(self, stage: Stage) -> None:
         """What a run is at, in place of what `advance` said alone."""
@@ -159,7 +161,7 @@ class LineProgress:
         self._say_in_time(stage)
 
     def _say_in_time(self, stage: Stage) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         if stage_left_s(stage) is not None and now_s - self._said >= LINE_EVERY_S:
             note = f", {stage.note}" if stage.note else ""
             self.say(spaced(f"{stage.label}: {rate_line(stage)}{note}"))
@@ -167,35 +169,18 @@ class LineProgress:
         elif (line := self._notes.line(stage, now_s)) is not None:
             self.say(line)
 
-    def say(self, text: str) -> None:
-        print_note(text)
 
-
-class JsonProgress:
+class JsonProgress(_AtWork):
     """Each stage, and how far it is: a `Stage` as a line of JSON, for a page that draws it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._stage = clock, Stage(label="")
-        self._began = self._said = 0.0
-        self._begun = 0
+        super().__init__(clock)
+        self._said = 0.0
 
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._began, self._begun = self._clock(), done
-        self._say(Stage(label=label, total=total, done=done))
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        done, total, now = self._stage.done + amount, self._stage.total, self._clock()
-        eta_s = time_left_s(now - self._began, self._begun, done, total)
-        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s})
-        if now - self._said >= JSON_EVERY_S:
-            self._say(self._stage)
-
-    def say(self, text: str) -> None:
-        print_note(text)
-
-    def _say(self, stage: Stage) -> None:
-        self._stage, self._said = stage, self._clock()
-        print_note(stage.model_dump_json(exclude_defaults=True))
+    def _changed(self, *, begins: bool = False) -> None:
+        if begins or self._clock() - self._said >= JSON_EVERY_S:
+            self._said = self._clock()
+            self.say(self._stage.model_dump_json(exclude_defaults=True, exclude={"note"}))
 
 
 def shown_as_lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:

@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from lastresort.app.data_samples import SAMPLES, SampleOrder, forecast_samples, sample_model
-from lastresort.app.gate import RUNS
 from lastresort.app.prices import refuse_below, refuse_unknown_model
+from lastresort.app.start import RUNS
 from lastresort.climb.identity import differing
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences

@@ -16,7 +16,7 @@ from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.app.spread import machines_of
 from lastresort.climb.budget import forecast_of_judge
-from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
+from lastresort.climb.llm_judge import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, ignored_keys, prepare
 from lastresort.climb.room import refuse_beyond_cards
@@ -24,7 +24,7 @@ from lastresort.climb.shares import shares_of
 from lastresort.climb.workload import counts_of, model_of, planned_rung, workload
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
-from lastresort.gate.suite_table import gate_forecast, lm_eval_names
+from lastresort.gate.built_in import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import lowered
@@ -49,7 +49,7 @@ from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
-from lastresort.types import GateMode, Progress, SilentProgress
+from lastresort.types import SILENT, GateMode, Progress
 
 MARGIN = 0.1  # from the bar, of the scores that a test set should be able to tell from it
 
@@ -120,14 +120,13 @@ def dry_run(
     until: str | None = None,
     compare: ComparisonRequest | None = None,
     gate: GateMode | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     run: Path | None = None,
     ray: str | None = None,
 ) -> DryRun:
     """No model is loaded. compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full
     one. run: that would go on, None for a new one. ray: the address of the cluster that it would use, to which nothing connects.
     """
-    progress = progress or SilentProgress()
     progress.stage("reading the examples")
     prepared = prepare(task, run_code=False)
     rules = rules_of(task, until)

@@ -73,7 +73,7 @@ def scorer_of(record: Record) -> str:
 
 
 def score_reason(record: Record, recorded_item: RecordedItem) -> ScoreReason:
-    from lastresort.climb.judging import answer_hash
+    from lastresort.climb.llm_judge import answer_hash
     from lastresort.records.events.run import JudgeOpened
 
     scorer, judge = scorer_of(record), record.last(JudgeOpened)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lastresort.train.settings import TrainingFile
 
 METHODS: tuple[Literal["auto", "lora", "qlora", "full"], ...] = ("auto", "lora", "qlora", "full")
-OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
+PLANNED: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
 TARGETS: tuple[Literal["attention", "all-linear"], ...] = ("attention", "all-linear")
 OPTIMIZERS: tuple[Literal["adamw", "paged_adamw_8bit"], ...] = ("adamw", "paged_adamw_8bit")
 PRECISIONS: tuple[Literal["auto", "bfloat16", "float32"], ...] = ("auto", "bfloat16", "float32")
@@ -182,7 +182,7 @@ def _setup(request: PlanRequest) -> Setup:
 
     _refuse_covered(request.objective)
     _refuse_counts(request)
-    learning = one_of("--objective", request.objective, OBJECTIVES)
+    learning = one_of("--objective", request.objective, PLANNED)
     target = one_of("--target", request.target, TARGETS)
     optimizer = one_of("--optimizer", request.optimizer, OPTIMIZERS)
     compute = one_of("--precision", request.precision, PRECISIONS)

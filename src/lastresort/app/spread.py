@@ -11,7 +11,6 @@ from typing import Any
 from lastresort.app.runtime import SETTINGS
 from lastresort.climb.laps import ClimbWorkers, StartTrainers
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.rates import SILENT
 from lastresort.climb.workload import planned_rung, workload
 from lastresort.errors import ContractError, InputError, PrerequisiteError
 from lastresort.evals.measure import Executor
@@ -45,7 +44,7 @@ from lastresort.stop import Stop
 from lastresort.study.at_workers import StudyWorkers
 from lastresort.train.loop.spawn import Machines, Places
 from lastresort.train.loop.spawned import SpawnedTraining
-from lastresort.types import Progress
+from lastresort.types import SILENT, Progress
 
 OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or come from
 

@@ -1,7 +1,4 @@
-"""Start a climb, resume one, or forecast it. Every refusal that needs no model comes before a folder is made.
-
-Also the examples to start with: inside the package in an installed wheel, next to it in a checkout.
-"""
+"""Start a climb, resume one, or forecast it. Every refusal that needs no model comes before a folder is made."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lastresort.app.runtime import resumable
-from lastresort.errors import InputError, PrerequisiteError
+from lastresort.errors import InputError
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.spec.task import Task, given_task, named_models
-from lastresort.spec.values import nearest, one_of
+from lastresort.spec.values import one_of
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.types import GateMode, Progress
 
@@ -23,33 +20,8 @@ if TYPE_CHECKING:
     from lastresort.app.climb import Climbed
     from lastresort.report.forecast import DryRun
 
-
-PACKAGE = Path(__file__).resolve().parents[1]
-PLACES = (PACKAGE / "examples", PACKAGE.parent.parent / "examples")
-
-
-def example_tasks() -> dict[str, Path]:
-    """Name -> task file. Raises PrerequisiteError where none came with the program."""
-    for place in PLACES:
-        if tasks := {path.parent.name: path for path in sorted(place.glob("*/task.yaml"))}:
-            return tasks
-    raise PrerequisiteError(
-        "no examples", where=str(PLACES[0]), expected="those of the wheel", remedy="Install lastresort again."
-    )
-
-
-def example_task(name: str) -> Path:
-    """The task file of an example. Raises InputError for a name that is none."""
-    tasks = example_tasks()
-    if name in tasks:
-        return tasks[name]
-    close = nearest(name, tasks)
-    remedy = f'Did you mean "{close}"?' if close else "Name one of them."
-    raise InputError(f'no example "{name}"', where="NAME", expected=", ".join(tasks), remedy=remedy)
-
-
 RUNS = Path("runs")
-GATES: tuple[GateMode, ...] = get_args(GateMode)
+GATE_MODES: tuple[GateMode, ...] = get_args(GateMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +177,7 @@ def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonReque
         from lastresort.scale.cluster import checked_address
 
         checked_address(request.ray)
-    gate = None if request.gate is None else one_of("--gate", request.gate, GATES)
+    gate = None if request.gate is None else one_of("--gate", request.gate, GATE_MODES)
     return task, gate, None if request.compare is None else parse_request(request.compare, request.compare_seeds)
 
 
@@ -239,9 +211,9 @@ def _folder(name: str, request: ClimbRequest) -> Path:
         )
     if run.exists() and not run.is_dir():
         raise InputError("found a file", where=str(run), expected="the folder of a run", remedy="Name a folder.")
-    if resume and not (run / "record.sqlite").is_file():
+    if resume and not (run / RECORD).is_file():
         raise InputError(
-            "no record.sqlite there",
+            f"no {RECORD} there",
             where=str(run),
             expected="a run to resume",
             remedy="Leave --resume out to start one.",

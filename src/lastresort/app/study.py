@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
-from lastresort.types import JsonObject, Progress, SilentProgress, StudyGate, StudyKind
+from lastresort.types import SILENT, JsonObject, Progress, StudyGate, StudyKind
 
 if TYPE_CHECKING:
     from lastresort.records.events.run import StudyBegan
@@ -160,7 +160,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER, con
     from lastresort.app.spread import study_on_ray
     from lastresort.app.start import check_models
     from lastresort.data.split import groups_of
-    from lastresort.gate.suite_table import check_further_suites
+    from lastresort.gate.built_in import check_further_suites
     from lastresort.records.atomic import write_atomically
     from lastresort.report.study_page import study_page
     from lastresort.report.words.progress import folder_line
@@ -249,8 +249,8 @@ def ready_study(
     check_models(task)
     assert request.out is not None, "the folder is named"
     with _same_command():
-        rung, silent = study.learner.rung, SilentProgress()
-        with study_on_ray(request.ray, study_task(task, rung), study.prepared, silent, connect):
+        learning = study_task(task, study.learner.rung)
+        with study_on_ray(request.ray, learning, study.prepared, SILENT, connect):
             pass  # to see that it can be used
         refuse_before_cells(study, request.out, _began(request, task, request.out), progress, stop)
     return study

@@ -12,11 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
-from lastresort.app.gate import RUNS
 from lastresort.app.prices import Prices, limit_of, prices_of, refuse_below, refuse_unknown_model
+from lastresort.app.start import RUNS
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.rates import SILENT
 from lastresort.climb.workload import machine_of
 from lastresort.climb.workspace import RESPONSES, SHARED
 from lastresort.errors import (
@@ -52,7 +51,7 @@ from lastresort.synthesis.kinds import KINDS, Turns, passages_hash
 from lastresort.synthesis.make import Ending, make_rows, planned_batch, recall
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
 from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe, SpendingLimits, forecast
-from lastresort.types import Progress
+from lastresort.types import SILENT, Progress
 
 MOST_ROWS = 200  # unless more are asked for
 CALLS_A_ROW, CALLS_A_CHECK, LEAST_CALLS = 6, 3, 60  # a call for each check of a row, and of those that are dropped

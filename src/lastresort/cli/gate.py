@@ -51,13 +51,13 @@ def gate_command(
 
     Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
-    from lastresort.app.gate import GateRequest, run_gate
+    from lastresort.app.gate import GateRequest, start_gate
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.gate import gate_text
 
     request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out, ray)
     with stoppable() as (shown, stop):
-        found = run_gate(request, shown, stop)
+        found = start_gate(request, shown, stop)
     show_document(found.document, gate_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.verdict == "REJECT":
         raise typer.Exit(1)
@@ -87,7 +87,7 @@ def recheck_command(
     Tests it with a newer model, a new prompt, or changed documents. Exit code 1: it no longer holds.
     Writes recheck-<n>.json into the folder of the run.
     """
-    from lastresort.app.gate import recheck_run
+    from lastresort.app.recheck import recheck_run
     from lastresort.app.terminal import confirmed
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.recheck import recheck_text

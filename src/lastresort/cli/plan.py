@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from lastresort.app.plan import METHODS, OBJECTIVES, OPTIMIZERS, PRECISIONS, REPLAY_LOSSES, SAMPLERS, TARGETS
+from lastresort.app.plan import METHODS, OPTIMIZERS, PLANNED, PRECISIONS, REPLAY_LOSSES, SAMPLERS, TARGETS
 from lastresort.cli.options import names_a_task
 from lastresort.errors import InputError
 from lastresort.hardware.plan.setup import SHARINGS
@@ -19,7 +19,7 @@ def plan_command(
     ),
     method: str = Option("auto", "--method", metavar="|".join(METHODS), help="auto: the best that fits."),
     objective: str = Option(
-        "sft", "--objective", metavar="|".join(OBJECTIVES), help="dpo: any objective on pairs; grpo: any on groups."
+        "sft", "--objective", metavar="|".join(PLANNED), help="dpo: any objective on pairs; grpo: any on groups."
     ),
     gpu: str | None = Option(
         None,

@@ -97,7 +97,7 @@ def demo_command(
 
     The examples come with the program, so this runs from any folder. Their task files are a good starting point for your own.
     """
-    from lastresort.app.start import example_task, example_tasks
+    from lastresort.app.examples import example_task, example_tasks
 
     if list_:
         for found, path in example_tasks().items():

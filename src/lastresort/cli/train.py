@@ -29,12 +29,12 @@ def train_command(
     from lastresort.app.runtime import stop_on_sigterm
     from lastresort.app.train import leads, train
     from lastresort.report.words.training import training_lines
-    from lastresort.types import SilentProgress
+    from lastresort.types import SILENT
 
     first = leads()
     with (
         _silent_unless(first),
-        progress() if first else nullcontext(SilentProgress()) as shown,
+        progress() if first else nullcontext(SILENT) as shown,
         stop_on_sigterm() as stop,
     ):
         trained = train(file, shown, stop, settings=parse_settings(settings), resume=resume, strict=strict)

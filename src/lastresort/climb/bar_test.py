@@ -15,7 +15,6 @@ from lastresort.records.measurement import part_of_test
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import fold_of
 from lastresort.rungs.rung import Workbench
-from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, StopSignal
 from lastresort.systems.system import System
 from lastresort.types import BarSoFar, Example, Judgement, Outlook, PartOfTest
@@ -37,6 +36,19 @@ class Answered:
     order: Sequence[Example]
 
 
+@dataclass(frozen=True, slots=True)
+class BarRule:
+    """How scores are held against the bar. alpha: the error of a false MET. correction: how people's labels correct the scores,
+    None where they are taken as they are. once: the test never goes on, so that the items needed are those of a new test.
+    """
+
+    bar: float
+    binary: bool
+    alpha: float
+    correction: Correction | None = None
+    once: bool = False
+
+
 def run_test(
     bench: Workbench,
     rung: str,
@@ -50,7 +62,7 @@ def run_test(
     part is read from the record and never repeated. alpha: the error of a false MET, over all parts. once: it never goes on, so
     that the items needed are those of a new test.
     """
-    task, binary, correction = bench.task, bench.scorer.binary, bench.correction
+    rule = BarRule(bench.task.bar, bench.scorer.binary, alpha, bench.correction, once)
     measurements: list[Measurement] = []
     parts_so_far: list[Answered] = []
     judgement: Judgement | None = None
@@ -60,17 +72,17 @@ def run_test(
         if measurement is None:
             bench.progress.stage(f"{rung}: testing {system.name}{' on fresh items' if number else ''}", len(order))
             bench.at(rung, system.name, "test")
-            items = _until_decided(bench, rung, system, order, parts_so_far, alpha, correction, once=once)
+            items = _until_decided(bench, rung, system, order, parts_so_far, rule)
             measurement = Measurement(rung, system.name, split, len(order), tuple(items))
             bench.record.add_measurement(measurement)
         measurements.append(measurement)
         parts_so_far.append(Answered(measurement.items, order))
-        judgement = judge_parts(task, binary, parts_so_far, alpha, correction, once=once)
+        judgement = judge_parts(rule, parts_so_far)
         assert judgement is not None, "a finished test is judged"
         if judgement.outcome != "UNDECIDED":
             return judgement, measurements
     assert judgement is not None, "a test has a test set"
-    return _with_outlook(judgement, task, binary, parts_so_far, alpha, correction, once=once), measurements
+    return _with_outlook(judgement, rule, parts_so_far, bench.task.split.seed), measurements
 
 
 def items_in_groups(judgement: Judgement, parts: Sequence[Sequence[Example]]) -> int | None:
@@ -99,16 +111,7 @@ def met_in(record: Record, rungs: Collection[str]) -> frozenset[str]:
     return frozenset(met)
 
 
-def _with_outlook(
-    judgement: Judgement,
-    task: Task,
-    binary: bool,
-    parts: Sequence[Answered],
-    alpha: float,
-    correction: Correction | None,
-    *,
-    once: bool,
-) -> Judgement:
+def _with_outlook(judgement: Judgement, rule: BarRule, parts: Sequence[Answered], seed: int) -> Judgement:
     """An UNDECIDED that also says how far it is, unless nothing explains its score."""
     if judgement.judged is not None and not judgement.judged.explained:
         return judgement
@@ -121,16 +124,16 @@ def _with_outlook(
             bar=bar,
             alpha=alpha,
             beta=beta,
-            binary=binary,
+            binary=rule.binary,
             n_needed=judgement.n_needed,
             groups=groups or None,
-            seed=task.split.seed,
-            once=once,
+            seed=seed,
+            once=rule.once,
         )
 
-    if correction is None:
-        return replace(judgement, outlook=look(task.bar, alpha, FALSE_NOT_MET))
-    return replace(judgement, outlook=outlook_corrected(look, correction, alpha=alpha, beta=FALSE_NOT_MET))
+    if rule.correction is None:
+        return replace(judgement, outlook=look(rule.bar, rule.alpha, FALSE_NOT_MET))
+    return replace(judgement, outlook=outlook_corrected(look, rule.correction, alpha=rule.alpha, beta=FALSE_NOT_MET))
 
 
 def _until_decided(
@@ -139,13 +142,10 @@ def _until_decided(
     system: System,
     order: Sequence[Example],
     earlier_parts: Sequence[Answered],
-    alpha: float,
-    correction: Correction | None,
-    *,
-    once: bool,
+    rule: BarRule,
 ) -> list[ItemScore]:
     """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all.
-    earlier_parts: of the test, which ended UNDECIDED. once: as in `run_test`.
+    earlier_parts: of the test, which ended UNDECIDED.
     """
     size, decided = bench.answerer(system).model.batch_size, StopSignal()
     starts = range(0, len(order), size)
@@ -162,10 +162,8 @@ def _until_decided(
             raise result.error()
         items.extend(result.items)
         parts = [*earlier_parts, Answered(items, order)]
-        bench.at(
-            rung, system.name, "test", test=_estimate_so_far(bench.task, bench.scorer.binary, parts, alpha, correction)
-        )
-        judgement = judge_parts(bench.task, bench.scorer.binary, parts, alpha, correction, once=once)
+        bench.at(rung, system.name, "test", test=_estimate_so_far(rule, parts))
+        judgement = judge_parts(rule, parts)
         if len(items) < len(order) and judgement is not None:
             decided.request()
 
@@ -175,62 +173,42 @@ def _until_decided(
     return items
 
 
-def judge_parts(
-    task: Task,
-    binary: bool,
-    parts: Sequence[Answered],
-    alpha: float,
-    correction: Correction | None = None,
-    *,
-    once: bool = False,
-) -> Judgement | None:
-    """The verdict of a test after its last part so far; None while more of that are needed. All but the last ended UNDECIDED.
-
-    correction: how people's labels correct the scores, None where they are taken as they are. once: as in `run_test`.
-    """
+def judge_parts(rule: BarRule, parts: Sequence[Answered]) -> Judgement | None:
+    """The verdict of a test after its last part so far; None while more of that are needed. All but the last ended UNDECIDED."""
     last_part = parts[-1]
-    if binary and not once and groups_of(last_part.order) is None:
+    if rule.binary and not rule.once and groups_of(last_part.order) is None:
         scores = [[item.score for item in part.items] for part in parts]
         pooled = [score for part in scores for score in part]
 
         def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
             return judge_going_on(scores, bar=bar, alpha=alpha, beta=beta, n_available=len(last_part.order))
 
-        return _judge_scores(judge, task, binary, pooled, None, alpha, correction)
+        return _judge_scores(judge, rule, pooled, None)
     items, order = [item for part in parts for item in part.items], [item for part in parts for item in part.order]
-    judgement = judge_so_far(task, binary, items, order, alpha, correction)
+    judgement = judge_so_far(rule, items, order)
     if len(parts) == 1:
         return judgement
     if judgement is None:
         return None
-    errors = Errors(alpha, FALSE_NOT_MET) if correction is None else errors_left(alpha, FALSE_NOT_MET)
-    earlier_parts = [_part(task, part, errors) for part in parts[:-1]]
+    errors = Errors(rule.alpha, FALSE_NOT_MET) if rule.correction is None else errors_left(rule.alpha, FALSE_NOT_MET)
+    earlier_parts = [_part(rule.bar, part, errors) for part in parts[:-1]]
     n_used = judgement.n_used - sum(part.n_used for part in earlier_parts)
-    return replace(judgement, parts=(*earlier_parts, _part(task, last_part, errors, n_used)))
+    return replace(judgement, parts=(*earlier_parts, _part(rule.bar, last_part, errors, n_used)))
 
 
-def _part(task: Task, part: Answered, errors: Errors, max_units: int = 0) -> PartOfTest:
+def _part(bar: float, part: Answered, errors: Errors, max_units: int = 0) -> PartOfTest:
     """Of graded scores, or of groups, which go on at the same errors. max_units: units of it that count, 0 for all."""
     units = max_units if max_units > 0 else len(part.items)
     scores, groups = _first_units(*_whole_units(part.items, part.order), units)
     labels = groups_of(part.order)
     available = len(part.order) if labels is None else len(set(labels))
-    estimate = so_far(scores, bar=task.bar, alpha=errors.alpha, binary=False, groups=groups)
+    estimate = so_far(scores, bar=bar, alpha=errors.alpha, binary=False, groups=groups)
     return PartOfTest(estimate.n, available, estimate.score, errors.alpha, errors.beta)
 
 
-def judge_so_far(
-    task: Task,
-    binary: bool,
-    items: Sequence[ItemScore],
-    order: Sequence[Example],
-    alpha: float,
-    correction: Correction | None = None,
-) -> Judgement | None:
+def judge_so_far(rule: BarRule, items: Sequence[ItemScore], order: Sequence[Example]) -> Judgement | None:
     """The verdict of a test that does not go on after these items, the first of `order`; None while more are needed. A group counts
     once it is whole.
-
-    alpha: the error of a false MET. correction: as in `judge_parts`.
     """
     scores, groups = _whole_units(items, order)
     if not scores:
@@ -238,43 +216,40 @@ def judge_so_far(
     available = len(order if groups is None else set(groups_of(order) or ()))
 
     def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
-        return judge_bar(scores, bar=bar, alpha=alpha, beta=beta, binary=binary, n_available=available, groups=groups)
+        return judge_bar(
+            scores, bar=bar, alpha=alpha, beta=beta, binary=rule.binary, n_available=available, groups=groups
+        )
 
-    return _judge_scores(judge, task, binary, scores, groups, alpha, correction)
+    return _judge_scores(judge, rule, scores, groups)
 
 
 def _judge_scores(
     judge: Callable[[float, float, float], Judgement | None],
-    task: Task,
-    binary: bool,
+    rule: BarRule,
     scores: Sequence[float],
     groups: Sequence[str] | None,
-    alpha: float,
-    correction: Correction | None,
 ) -> Judgement | None:
     """judge: (bar, alpha, beta) -> the verdict on the scores as they are."""
-    if correction is None:
-        return judge(task.bar, alpha, FALSE_NOT_MET)
+    if rule.correction is None:
+        return judge(rule.bar, rule.alpha, FALSE_NOT_MET)
 
     def interval(units: int, error: float) -> tuple[float, float]:
         first_scores, labels = _first_units(scores, groups, units)
-        return so_far(first_scores, bar=task.bar, alpha=error, binary=binary, groups=labels).interval
+        return so_far(first_scores, bar=rule.bar, alpha=error, binary=rule.binary, groups=labels).interval
 
-    return judge_corrected(judge, interval, correction, alpha=alpha, beta=FALSE_NOT_MET)
+    return judge_corrected(judge, interval, rule.correction, alpha=rule.alpha, beta=FALSE_NOT_MET)
 
 
-def _estimate_so_far(
-    task: Task, binary: bool, parts: Sequence[Answered], alpha: float, correction: Correction | None
-) -> BarSoFar | None:
+def _estimate_so_far(rule: BarRule, parts: Sequence[Answered]) -> BarSoFar | None:
     """None before the first whole group."""
     items = [item for part in parts for item in part.items]
     scores, groups = _whole_units(items, [example for part in parts for example in part.order])
     if not scores:
         return None
-    estimate = so_far(scores, bar=task.bar, alpha=alpha, binary=binary, groups=groups)
-    if correction is None:
+    estimate = so_far(scores, bar=rule.bar, alpha=rule.alpha, binary=rule.binary, groups=groups)
+    if rule.correction is None:
         return estimate
-    score, interval = correction.on_true_scale(estimate.score, estimate.interval)
+    score, interval = rule.correction.on_true_scale(estimate.score, estimate.interval)
     return replace(estimate, score=score, interval=interval)
 
 

@@ -1,6 +1,6 @@
 """Verdicts -> the next rung or a stop; at the end, the winner and the reasons. Pure: no model, no disk, no clock, no sentences.
 
-`next_step`, after every rung: up, or stop and why. `conclude`, at the end: among the tested systems that the gate has not rejected,
+`next_rung`, after every rung: up, or stop and why. `conclude`, at the end: among the tested systems that the gate has not rejected,
 the lowest that meets the bar wins (the cheapest with `goal: cost`), else the last one if it is undecided at or above the bar, else,
 where the gate rejected what met the bar, the best that was not trained.
 """
@@ -98,14 +98,6 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Go to `rung`, or stop where it is None. stopped: why; None where it goes on."""
-
-    rung: str | None
-    stopped: Stopped | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Cheapest:
     """Which of several systems that meet the bar has the cheapest calls. rung: None where prices are missing."""
 
@@ -131,11 +123,11 @@ class Conclusion:
     held: bool = False
 
 
-def next_step(
+def next_rung(
     rules: Rules, outcomes: Sequence[RungOutcome], saving: CostSaving | None = None, met_above: Collection[str] = ()
-) -> Step:
-    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar, or
-    when the gate rejects what it made.
+) -> str | Stopped:
+    """The next rung after these outcomes (in the order of the ladder), or why the climb stops. Up only when the rung below is not
+    shown to meet the bar, or when the gate rejects what it made.
 
     saving: with `goal: cost`, whether to go on to the rung with cheaper calls although the bar is met; None where that is not in
     question. met_above: rungs above that said MET before the test of a rung below went on, and that the gate has not rejected:
@@ -143,14 +135,13 @@ def next_step(
     """
     met = _first_met(outcomes)
     if met is not None and met is not outcomes[-1]:
-        return Step(None, Stopped("COST_TRIED", outcomes[-1].rung))
+        return Stopped("COST_TRIED", outcomes[-1].rung)
     if met is not None and saving is not None:
-        return Step(COST_RUNG) if saving.goes_on else Step(None, Stopped("NO_SAVING", met.rung))
+        return COST_RUNG if saving.goes_on else Stopped("NO_SAVING", met.rung)
     if outcomes and (stopped := _stop_after(rules, outcomes[-1], met_above)) is not None:
-        return Step(None, stopped)
+        return stopped
     climbed = {outcome.rung for outcome in outcomes}
-    next_rung = next((rung for rung in rules.ladder if rung not in climbed), None)
-    return Step(next_rung, Stopped("TOP", rules.ladder[-1]) if next_rung is None else None)
+    return next((rung for rung in rules.ladder if rung not in climbed), Stopped("TOP", rules.ladder[-1]))
 
 
 def may_ship(outcomes: Sequence[RungOutcome]) -> frozenset[str]:
@@ -259,9 +250,12 @@ def _leads(rules: Rules, judgement: Judgement) -> bool:
 
 def _fallback(tested: Sequence[RungOutcome]) -> RungOutcome | None:
     """Where the gate rejected what met the bar: the best untuned system, which is there and breaks nothing."""
-    if not any(outcome.rejected for outcome in tested):
-        return None
-    untuned = [outcome for outcome in tested if not trains(outcome.rung)]
+    return best_prompt(tested) if any(outcome.rejected for outcome in tested) else None
+
+
+def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
+    """The untuned system with the highest test score; None if none was tested."""
+    untuned = [outcome for outcome in outcomes if outcome.judgement is not None and not trains(outcome.rung)]
     return max(untuned, key=lambda outcome: outcome.score, default=None)
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.errors import DataError
@@ -23,7 +21,6 @@ from lastresort.records.decision import (
     RunProvenance,
     RunView,
     WinnerView,
-    WrittenKind,
 )
 from lastresort.records.decision_parts import BreakEven, ComparedWay
 from lastresort.records.document import ReuseView, Statement
@@ -56,21 +53,12 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-@dataclass(frozen=True, slots=True)
-class WinnerFolder:
-    """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
-
-    kind: WrittenKind
-    path: Literal["winner"] | None
-    sha256: str | None
-
-
 def decision_of(
     record: Record,
     outcomes: Sequence[RungOutcome],
     conclusion: Conclusion,
     *,
-    winner: WinnerFolder,
+    winner: WinnerView,
     gate: ClimbGate | None,
     extra_reasons: Sequence[Reason | Statement],
     would_change: Sequence[Change],
@@ -102,7 +90,7 @@ def decision_of(
         first_gate=None if gate is None else fold.first_gate(gate.rung),
         compare=tuple(compare),
         break_even=break_even,
-        winner=WinnerView(kind=winner.kind, path=winner.path, held=conclusion.held, sha256=winner.sha256),
+        winner=winner,
         provenance=provenance,
     )
 
@@ -119,7 +107,7 @@ def rung_of(fold: Fold, record: Record, outcome: RungOutcome) -> RungView:
     return rung_view.replaced(early_warnings=early_warnings(record, outcome.rung))
 
 
-def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | None) -> WinnerFolder:
+def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | None) -> WinnerView:
     """Copy the winning system to winner/, so that it can be loaded from there alone.
 
     outcome: that of the rung that won, None where none did. gated: hash of what the gate examined, None if there was no gate.
@@ -127,7 +115,7 @@ def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | Non
     Raises DataError, and writes none, where it is no longer what the gate examined.
     """
     if outcome is None:
-        return WinnerFolder("none", None, None)
+        return WinnerView(kind="none", path=None, held=False, sha256=None)
     assert outcome.system is not None
     candidate = bench.candidate_folder(outcome.rung, outcome.system)
     fresh, final = bench.folder / "winner.new", bench.folder / "winner"
@@ -140,7 +128,8 @@ def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | Non
         shutil.rmtree(fresh)
         raise
     replace_folder(fresh, final)
-    return WinnerFolder(RUNGS[outcome.rung].winner, "winner", folder_sha256(final))
+    kind, sha256 = RUNGS[outcome.rung].winner, folder_sha256(final)
+    return WinnerView(kind=kind, path="winner", held=outcome.held, sha256=sha256)
 
 
 def _refuse_other_artefact(fresh: Path, candidate: Path, gated: str | None) -> None:

@@ -6,9 +6,9 @@ For each rung of the task's ladder, in order:
     search    build candidate systems, measure them on dev, choose one          `Rung.search`
     freeze    the chosen system is in the record before the test is touched
     test      once, on held-out items, against the bar: MET, NOT_MET, UNDECIDED `climb.bar_test`
-    decide    the next rung, or stop                                            `climb.decide.next_step`
+    decide    the next rung, or stop                                            `climb.decide.next_rung`
 
-`next_step` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
+`next_rung` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
 gate asks whether that system broke anything else. It comes as an argument (`Review`), since the gate is a layer above the climb:
 `app.climb._gate_and_repair` makes it of `gate.in_climb.run_first_gate` and `after.repair`. A rejected system may not win, so the
 loop decides again, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
@@ -29,7 +29,7 @@ from lastresort.climb.bar_test import goes_on, items_in_groups, met_in, run_test
 from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits, rung_ahead, say_cost
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
-from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
+from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_rung
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
@@ -70,8 +70,8 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 def climb_rungs(
     bench: Workbench, prepared: PreparedTask, rules: Rules, ledger: Ledger, review: Review
-) -> tuple[list[RungOutcome], Stopped | None, CostSaving | None]:
-    """Climb until `next_step` says stop and a trained winner has its gate verdict. Returns the outcomes in order, why it stopped,
+) -> tuple[list[RungOutcome], Stopped, CostSaving | None]:
+    """Climb until `next_rung` says stop and a trained winner has its gate verdict. Returns the outcomes in order, why it stopped,
     and what `goal: cost` weighed.
     """
     outcomes: list[RungOutcome] = []
@@ -81,21 +81,21 @@ def climb_rungs(
         if saving is not None:
             last_saving = saving
             bench.progress.say(why_gone_on(saving))
-        step = next_step(rules, outcomes, saving, met_in(bench.record, _rungs_ahead(rules, outcomes)))
-        if step.rung is None:
-            reviewed = _after_review(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
+        step = next_rung(rules, outcomes, saving, met_in(bench.record, _rungs_ahead(rules, outcomes)))
+        if isinstance(step, Stopped):
+            reviewed = _after_review(outcomes, concluded(bench, rules, outcomes, step), review)
             if reviewed is None:
-                return outcomes, _with_rung_ahead(bench, prepared, rules, step.stopped), last_saving
+                return outcomes, _with_rung_ahead(bench, prepared, rules, step), last_saving
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
-        outcome = _climb_rung(bench, prepared, step.rung, ledger)
+        outcome = _climb_rung(bench, prepared, step, ledger)
         outcomes.append(outcome)
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
 
-def _with_rung_ahead(bench: Workbench, prepared: PreparedTask, rules: Rules, stopped: Stopped | None) -> Stopped | None:
-    if stopped is None or stopped.why != "UNTIL":
+def _with_rung_ahead(bench: Workbench, prepared: PreparedTask, rules: Rules, stopped: Stopped) -> Stopped:
+    if stopped.why != "UNTIL":
         return stopped
     return replace(stopped, ahead=rung_ahead(bench, prepared, rules.ladder, stopped.at))
 

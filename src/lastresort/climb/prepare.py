@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lastresort.climb.judging import labelled_cases
+from lastresort.climb.llm_judge import labelled_cases
 from lastresort.climb.shares import refuse_few_items, shares_of
 from lastresort.data.check import check_data, refuse_invalid_outputs, refuse_synthetic, short
 from lastresort.data.files import read_rows

@@ -30,7 +30,7 @@ from lastresort.hardware.threads import SET_BY_USER, pinned, quickest
 from lastresort.records.atomic import write_atomically
 from lastresort.report.words.progress import TIMING, busy_here, timed_before
 from lastresort.rungs.forecast import Rates
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import SILENT, Progress
 from lastresort.version import __version__
 
 KEPT_S = 600.0
@@ -41,7 +41,6 @@ TRIES = 2
 LONGEST_S = 10.0  # of a stack: what is left to time then is passed through once
 PASSES = 6 * (1 + TRIES)  # of each stack: training, reading, long answers and short ones, of a batch and of one row
 
-SILENT = SilentProgress()
 _FEATURES = (
     "layer_types",
     "max_window_layers",

@@ -155,9 +155,13 @@ def _tries(task: Task, split: Split, learns: Learns) -> bool:
     return any(find_rung(name).skip_reason(task, split.train) is None for name in names)
 
 
+def bare_system(task: Task, name: str, about: str) -> System:
+    """The shortest prompt of a rung, on this model. Decoding plays no part in what is counted."""
+    return System("bare", name, PromptDesign(about), Decoding(1), template_kwargs=task.chat_template_kwargs)
+
+
 def _answerer_of(task: Task, models: OpenModels, name: str, about: str) -> Answerer:
-    """The shortest prompt of a rung, with its model. Decoding plays no part in what is counted."""
-    system = System("bare", name, PromptDesign(about), Decoding(1), template_kwargs=task.chat_template_kwargs)
+    system = bare_system(task, name, about)
     return Answerer(system, models.open(system))
 
 

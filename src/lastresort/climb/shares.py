@@ -38,7 +38,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lastresort.climb.judging import refuse_labels_that_decide_nothing
+from lastresort.climb.llm_judge import refuse_labels_that_decide_nothing
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence.bar import check_test_size, smallest_deciding_test, usable_share
 from lastresort.ladder import trains

@@ -13,9 +13,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 from lastresort.climb.budget import Budget
 from lastresort.climb.identity import changed_keys, changed_values
-from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
+from lastresort.climb.llm_judge import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
-from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.room import bare_system, check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workspace import note_resumed, shared_folder
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import Scorer
@@ -46,8 +46,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.edit import written
 from lastresort.spec.task import Task, named_models
 from lastresort.stop import Stop
-from lastresort.systems.system import PromptDesign, System
-from lastresort.types import BarSoFar, Decoding, Json, MeasureSoFar, Progress
+from lastresort.types import BarSoFar, Json, MeasureSoFar, Progress
 
 READ_EVERY_S = 0.25
 LONGEST_SHOWN = 60  # characters of a value that a key had
@@ -159,7 +158,7 @@ def open_workbench(
     budget: Budget,
     stop: Stop,
 ) -> Workbench:
-    task, bare = prepared.task, bare_system(prepared.task, models)
+    task, bare = prepared.task, bare_system(prepared.task, models.base_name, instruction(prepared.task))
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
     scorer = ClimbJudge(task, record, models, budget.pay).equipped(prepared.scorer)
@@ -194,12 +193,6 @@ def open_workbench(
         check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
         test_units=prepared.n_units,
     )
-
-
-def bare_system(task: Task, models: OpenModels) -> System:
-    """The base with the task's instruction alone."""
-    prompt, kwargs = PromptDesign(instruction(task)), task.chat_template_kwargs
-    return System("bare", models.base_name, prompt, Decoding(1), template_kwargs=kwargs)
 
 
 def workbench_of(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.rates import SILENT, measured_rates
+from lastresort.climb.rates import measured_rates
 from lastresort.data.rendering import render_prompt
 from lastresort.embedded import converted_already, embedded_gguf
 from lastresort.errors import DataError, InputError
@@ -33,7 +33,7 @@ from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import PlansMemory, RungSetup, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS, known_shape
 from lastresort.spec.task import Task
-from lastresort.types import Example, Message, Progress, ReasoningEffort
+from lastresort.types import SILENT, Example, Message, Progress, ReasoningEffort
 
 LEAST_NEW_TOKENS = 16
 ALMOST_ALL, MOST = 99, 95  # percent of the training answers

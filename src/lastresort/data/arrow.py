@@ -74,7 +74,7 @@ def _parquet_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def arrow_rows(content: bytes, path: Path) -> list[RawRow]:
-    """The same of an Arrow file, or of a stream in a file, as `datasets` saves it."""
+    """The rows of an Arrow file, or of a stream in a file, as `datasets` saves it."""
     import pyarrow
 
     try:

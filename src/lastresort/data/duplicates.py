@@ -69,7 +69,7 @@ def input_hash(example: Example) -> str:
 
 
 def spelling(label: str) -> str:
-    """The same for labels that differ only by case or spaces."""
+    """Equal for labels that differ only by case or spaces."""
     return "".join(unicodedata.normalize("NFC", label).casefold().split())
 
 

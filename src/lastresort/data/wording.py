@@ -26,7 +26,7 @@ def table(name: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(field.strip() for field in entry.split(" | ")) for entry in entries(name))
 
 
-def listed(field: str) -> tuple[str, ...]:
+def split_list(field: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in field.split(","))
 
 
@@ -73,4 +73,6 @@ def _ways(name: str, sentence: int) -> tuple[str, ...]:
 
 def _words(row: Sequence[str]) -> tuple[str, ...]:
     """Sentences of their own end in a full stop, and may hold commas."""
-    return tuple(part.strip().rstrip(".") + "." for part in row[1].split(".,")) if "., " in row[1] else listed(row[1])
+    return (
+        tuple(part.strip().rstrip(".") + "." for part in row[1].split(".,")) if "., " in row[1] else split_list(row[1])
+    )

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.identity import machine, versions, without_division
-from lastresort.climb.judging import correction_by_labels
+from lastresort.climb.llm_judge import correction_by_labels
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, count_use
 from lastresort.errors import SAME_COMMAND, StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.evals.user_code.process import without_limits
+from lastresort.gate.built_in import further_suites, suite_inputs, suite_plans
 from lastresort.gate.document import gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import OnLook, run_gate, unseen
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import GateSides, resolve_sides
-from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.target import HeldOutTarget, plain_system, test_order
 from lastresort.gate.workers import loaded_openings
@@ -38,7 +38,7 @@ from lastresort.scale.crew import Crew
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.systems.system import System
-from lastresort.types import JsonObject, Progress, SilentProgress
+from lastresort.types import SILENT, JsonObject, Progress
 
 FindWorkers = Callable[[Sequence[ModelOpening]], AbstractContextManager[Crew | None]]
 """Workers for these models, None where this process answers alone."""
@@ -58,7 +58,7 @@ def gate_alone(
     workspace: Path,
     gates: Path,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     here: Path | None = None,
     workers: FindWorkers = no_workers,
@@ -68,11 +68,11 @@ def gate_alone(
     tuned: as of `resolve_sides`. base: None for the model that the task may train.
     workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
     out: the folder itself instead. stop: checked before each model is opened and after every batch, as is a file named stop in
-    the gate's folder, which is removed at the end. here: what relative names start from. Raises InputError for what cannot be
-    compared, StoppedError where it stopped: the same call then goes on. workers: opens those that
-    answer for these models too, for as long as the gate runs.
+    the gate's folder, which is removed at the end. here: what relative names start from. workers: opens those that answer for these
+    models too, for as long as the gate runs. Raises InputError for what cannot be compared, StoppedError where it stopped: the same
+    call then goes on.
     """
-    progress, here = progress or SilentProgress(), here or Path.cwd()
+    here = here or Path.cwd()
     progress.stage("reading the task", None)
     prepared = prepare(task)
     base_as = "--base" if base else "the task, what it may train"

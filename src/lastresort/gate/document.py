@@ -49,15 +49,14 @@ def changed_most(
     items: Mapping[str, SuiteItem],
     base: Mapping[str, Transcript],
     tuned: Mapping[str, Transcript],
-    most: int = SHOWN,
 ) -> tuple[ChangedItem, ...]:
     """The items whose score fell most, then those whose score rose most, and in a tie the first asked. At least one that rose, if
     there is any.
     """
     differ = sorted((pair for pair in pairs if pair.tuned != pair.base), key=lambda pair: -abs(pair.tuned - pair.base))
     fell, rose = ([pair for pair in differ if (pair.tuned > pair.base) is up] for up in (False, True))
-    losses = fell[: most - bool(rose)]
-    changed = [*losses, *rose[: most - len(losses)]]
+    losses = fell[: SHOWN - bool(rose)]
+    changed = [*losses, *rose[: SHOWN - len(losses)]]
     return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in changed)
 
 

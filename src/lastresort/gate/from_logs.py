@@ -141,7 +141,7 @@ def gate_logs(
     return document, folder
 
 
-def judge_logged(measure: PairedMeasure, margin: float, *, alpha: float = ALPHA) -> SuiteFound:
+def judge_logged(measure: PairedMeasure, margin: float) -> SuiteFound:
     """The verdict on one measure. There is no pilot, so the items themselves show whether the base has something to lose."""
     scores = [pair.base for pair in measure.pairs]
 
@@ -152,7 +152,7 @@ def judge_logged(measure: PairedMeasure, margin: float, *, alpha: float = ALPHA)
             measure.pairs,
             margin=margin,
             binary=measure.binary,
-            alpha=alpha,
+            alpha=ALPHA,
             uninformative=uninformative,
         )
 

@@ -17,7 +17,7 @@ from functools import partial
 from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.break_even import currency_of
 from lastresort.climb.costs import priced_systems
-from lastresort.climb.decide import Gating, RungOutcome
+from lastresort.climb.decide import Gating, RungOutcome, best_prompt
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
 from lastresort.gate.command import gate_sides
@@ -26,7 +26,6 @@ from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, Comparator, judge_target, judged_again, kept_out
-from lastresort.ladder import trains
 from lastresort.records.events.after_test import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.gate_cause import cause_of, needs_of
@@ -41,12 +40,6 @@ from lastresort.types import Example, GateMode, Judgement, LabelledProgress, Mea
 QUICK_COMPARED = 96
 
 Costs = tuple[float, float] | tuple[None, None]
-
-
-def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
-    """The untuned system with the highest test score; None if none was tested."""
-    untuned = [outcome for outcome in outcomes if outcome.judgement is not None and not trains(outcome.rung)]
-    return max(untuned, key=lambda outcome: outcome.score, default=None)
 
 
 def judge_climb_target(

@@ -1,7 +1,7 @@
 """A gate from top to bottom. Where the two models come from is unknown here, so a gate alone and a gate in a climb are the same.
 
     who is asked   the base and the tuned model, the two sides of a gate (sides.py)
-    what           the suites (suite_table.py, plans.py): general, sycophancy and format leak (suites/, probes/); the task's test
+    what           the suites (built_in.py, plans.py): general, sycophancy and format leak (suites/, probes/); the task's test
                    set (target.py); tasks of lm-eval (lm_eval/)
     how            a pilot shows where this base has something to lose (`run_pilot`), sample sizes follow (plans.py), items are
                    drawn (drawing.py), then both models answer, look by look, until each suite is decided (suites/asking.py)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.climb.bar_test import judge_so_far, order_of_test
+from lastresort.climb.bar_test import BarRule, judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.shares import share_of_tuned
@@ -101,7 +101,7 @@ class HeldOutTarget:
         """After both models answered all items."""
         task, binary = self.prepared.task, self.scorer.binary
         error = share_of_tuned(self.prepared.shares, task)
-        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, error, self.correction)
+        judgement = judge_so_far(BarRule(task.bar, binary, error, self.correction), self._answers["tuned"], self.order)
         assert judgement is not None, "all items were answered"
         prompt, tuned = ([item.score for item in self._answers[side]] for side in ("base", "tuned"))
         comparator = Comparator(PLAIN, prompt, tuned, binary, groups_of(self.order))

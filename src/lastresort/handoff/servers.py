@@ -228,7 +228,7 @@ def llamacpp(job: Handover) -> Launch:
 
 
 def _llama_cpp_python(job: Handover, here: tuple[str, ...]) -> list[str]:
-    """The same by its Python package. The template is that of the GGUF, and requests carry the sampling."""
+    """llama.cpp by its Python package. The template is that of the GGUF, and requests carry the sampling."""
     words = ["python3", "-m", "llama_cpp.server", "--model", job.gguf, "--model_alias", job.name]
     words += ["--n_ctx", str(job.context_tokens)]
     if job.dtype == "float32":

@@ -46,7 +46,7 @@ from lastresort.systems.files import save_system
 from lastresort.systems.system import System
 from lastresort.train.adapters.gguf import check_exportable, export_gguf
 from lastresort.train.adapters.merge import merge_adapter
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import SILENT, Progress
 
 MARK, SYSTEM = "handoff.json", "system"
 TASK = "TASK"
@@ -121,7 +121,7 @@ def write_handoff(
     merged: bool = False,
     name: str | None = None,
     port: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> HandedOver:
     """Write what the server needs into `out`, which is replaced if a hand-over wrote all that it holds.
 
@@ -137,9 +137,7 @@ def write_handoff(
     check_new_folder(final, own=_written_before(final))
     _refuse_small_disk(winner, target, final, merged=merged)
     with new_folder(final) as working:
-        job, notes = _with_model(
-            Handover(winner, target, settled, working), progress or SilentProgress(), merged=merged
-        )
+        job, notes = _with_model(Handover(winner, target, settled, working), progress, merged=merged)
         module, function = target.path.split(":")
         launch: Launch = getattr(import_module(module), function)(job)
         found = _handed_over(to, job, launch, out, notes)

@@ -53,7 +53,7 @@ class Embedder(Protocol):
         ...
 
     def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        """The same for queries. Some models embed queries and passages differently."""
+        """As `embed_passages`, for queries. Some models embed queries and passages differently."""
         ...
 
 

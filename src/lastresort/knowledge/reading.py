@@ -10,7 +10,7 @@ from lastresort.errors import DataError
 from lastresort.foreign import DOCUMENT, everything_below, read_content
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.formats import READERS
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import SILENT, Progress
 
 _KNOWN = ", ".join(READERS)
 
@@ -31,13 +31,12 @@ class FolderContents:
     skipped: tuple[SkippedPath, ...]
 
 
-def read_documents(path: Path, *, progress: Progress | None = None) -> FolderContents:
+def read_documents(path: Path, *, progress: Progress = SILENT) -> FolderContents:
     """The documents of a file, or of a folder and its subfolders.
 
     Hidden files, unknown file types, files without text and links within the folder are skipped and reported.
     Raises DataError for a missing path, a link that leads out of the folder, or an unreadable file, and if there is no document.
     """
-    progress = progress or SilentProgress()
     if not path.exists():
         raise DataError("no such file or folder", where=str(path), remedy="Check the path.")
     if path.is_file():

@@ -218,7 +218,7 @@ def chunks_named(store: Store, ids: Sequence[str]) -> tuple[Chunk, ...]:
 
 
 def chunks_on_disk(folder: Path, ids: Sequence[str]) -> tuple[Chunk, ...]:
-    """The same from the folder of a store, whose embedder is not opened. Raises DataError where it cannot be read."""
+    """As `chunks_named`, from the folder of a store, whose embedder is not opened. Raises DataError where it cannot be read."""
     if not ids:
         return ()
     with table_errors(folder):

@@ -23,7 +23,7 @@ from lastresort.knowledge.reading import document_id, is_document
 from lastresort.knowledge.search import COLUMN, full_text_index, searchable
 from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors, write_manifest
 from lastresort.records.atomic import LockHeld, locked
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import SILENT, Progress
 
 if TYPE_CHECKING:
     from lastresort.knowledge.embedder import Vectors
@@ -46,7 +46,7 @@ class UpdateCounts:
 
 
 def update(
-    store: Store, documents: Sequence[Document], *, progress: Progress | None = None, index_from: int = INDEX_FROM_ROWS
+    store: Store, documents: Sequence[Document], *, progress: Progress = SILENT, index_from: int = INDEX_FROM_ROWS
 ) -> UpdateCounts:
     """Make the store hold the chunks of these documents and no others. An unchanged store is not touched.
 
@@ -54,7 +54,6 @@ def update(
     Raises DataError if two documents have the same id or another process is updating the store, InfrastructureError if the
     disk is full.
     """
-    progress = progress or SilentProgress()
     wanted = document_hashes(documents, store)
     with _only_writer(store.folder):
         store.reopen()

@@ -1,4 +1,7 @@
-"""Objectives: pure functions on log-probabilities that return unreduced losses. A new one is a function and a row of the table."""
+"""Objectives: pure functions on log-probabilities that return unreduced losses. A new one is a function and a row of the table.
+
+What other frameworks call them, for those that have them: `export.py` of trl, axolotl and llamafactory in `interop`.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

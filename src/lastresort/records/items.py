@@ -238,7 +238,7 @@ def counts_of(row: Sequence[int | None]) -> ItemCounts:
 def counts_by_events(
     wanted: ItemsWanted, measured: Iterable[CandidateMeasured], lacking_knowledge: Collection[str]
 ) -> ItemCounts:
-    """The same, where no text and no other system is wanted, from what the record says of each measurement as a whole."""
+    """As `counts_of`, where no text and no other system is wanted, from what the record says of each measurement as a whole."""
     kinds: Counter[ItemKind] = Counter()
     every = 0
     for one in measured:

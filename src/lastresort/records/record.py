@@ -230,7 +230,7 @@ class Record:
         )
 
     def measured(self, rung: str = "") -> list[CandidateMeasured]:
-        """The same without the items: of every candidate and split, in the order of the newest; of one rung where it is given."""
+        """Of every candidate and split, in the order of the newest measurement, without items; of one rung where it is given."""
         newest: dict[tuple[str, str, str], CandidateMeasured] = {}
         for event in self.all(CandidateMeasured, rung):
             place = event.rung, event.candidate, event.split

@@ -239,11 +239,6 @@ class Fold:
         return self.decided if self.decided is not None else standing(self)
 
 
-def view(events: Iterable[Event]) -> RunView | None:
-    """How the run stands after these events; None before it has read its task."""
-    return Fold.of(events).view()
-
-
 def fold_of(record: Record) -> Fold:
     """What the events of a run say so far."""
     return Fold.of(event for _, event in record.since())

@@ -50,7 +50,7 @@ def decision_in(record: Record) -> RunView:
 
 
 def read_decision(folder: Path) -> RunView:
-    """The same of the run in this folder. Raises DataError also where there is no run, or it was changed."""
+    """The decision of the run in this folder. Raises DataError as `decision_in`, and where there is no run, or it was changed."""
     with Record.open(folder, read_only=True) as record:
         found = decision_in(record)
         if not is_held(folder):
@@ -68,7 +68,7 @@ def read_view(folder: Path) -> RunView:
 
 
 def view_in(record: Record) -> RunView:
-    """The same of an open record."""
+    """The state of a run, as `read_view`, from its open record."""
     refuse_study(record)
     fold = fold_of(record)
     if not is_held(record.folder):  # whoever climbs it may be writing them

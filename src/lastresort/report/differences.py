@@ -68,7 +68,7 @@ def changed(before: str, after: str) -> Markup:
 
 
 def changed_lines(before: str, after: str) -> list[str]:
-    """The same as plain text, as a patch shows it: each line after "- ", "+ " or two spaces."""
+    """The differences as plain text, as a patch shows it: each line after "- ", "+ " or two spaces."""
     lines = ndiff(before.splitlines(), after.splitlines())
     return [line.rstrip() for line in lines if not line.startswith("?")]
 

@@ -96,7 +96,7 @@ def write_report(folder: Path) -> Path:
 
 
 def draw_report(folder: Path) -> RunView:
-    """The same. Returns what the report shows."""
+    """As `write_report`. Returns what the report shows."""
     with Record.open(folder, read_only=True) as record:
         decision = view_in(record)
         story = gather(record, decision)
@@ -107,7 +107,7 @@ def draw_report(folder: Path) -> RunView:
 
 
 def redrawn(folder: Path) -> tuple[RunView, str]:
-    """The same, with what to say where the disk takes no page, as that of a folder that can only be read; else ""."""
+    """As `draw_report`, with what to say where the disk takes no page, as that of a folder that can only be read; else ""."""
     try:
         return draw_report(folder), ""
     except InfrastructureError as error:

@@ -69,7 +69,7 @@ def plain(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """The same of one of our sentences, in which a command or a key stands between backticks: nothing in there is markup either."""
+    """As `plain`, of one of our sentences: what stands between its backticks is a command or a key, and no markup either."""
     one_line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return "".join(
         part if number % 2 else _ACTIVE.sub(r"\\\1", part) for number, part in enumerate(_CODE.split(one_line))

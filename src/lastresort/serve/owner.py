@@ -45,12 +45,11 @@ _log = logging.getLogger("lastresort")
 def open_owners(
     models: Mapping[str, Model],
     *,
-    longest_queue: int = LONGEST_QUEUE,
     slots: int | None = None,
     longest_tokens: int | None = None,
 ) -> dict[str, Owner]:
     """The owner of each of these models, which stay the caller's to close. They are named as they are served; a model may have
-    several names. longest_queue: answers that may wait. slots: answers computed at once. longest_tokens: of a prompt with its
+    several names. slots: answers computed at once. longest_tokens: of a prompt with its
     answer. None for what suits the model.
 
     All local models have one owner, which computes them in turns: side by side they would take each other's cores. Their weights
@@ -65,13 +64,13 @@ def open_owners(
         pack_weights([model.loaded.model for model in distinct.values()])
         shelves: Callable[[LocalModel], Sequence[Shelf]]
         shelves = lambda model: plan_shelves(model, slots, len(distinct), longest_tokens)  # noqa: E731
-        owner = LocalOwner(local, shelves=shelves, longest_queue=longest_queue)
+        owner = LocalOwner(local, shelves=shelves)
         owners |= dict.fromkeys(local, owner)
     asked: dict[int, AskingOwner] = {}
     for name, model in models.items():
         if name not in local:
             if id(model) not in asked:
-                asked[id(model)] = AskingOwner(model, longest_queue=longest_queue, threads=slots or THREADS)
+                asked[id(model)] = AskingOwner(model, threads=slots or THREADS)
             owners[name] = asked[id(model)]
     return owners
 

@@ -127,7 +127,7 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
 
 
 def parse_document(text: str, name: str, kind: FileKind = TASK) -> YamlDocument:
-    """The same of a text that stands in no file yet. name: what errors call it."""
+    """As `read_document`, of a text that stands in no file yet. name: what errors call it."""
     return document_of(compose_document(text, name, kind), name)
 
 

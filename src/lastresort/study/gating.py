@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lastresort.climb.bar_test import judge_so_far
-from lastresort.climb.judging import correction_by_labels
+from lastresort.climb.bar_test import BarRule, judge_so_far
+from lastresort.climb.llm_judge import correction_by_labels
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
+from lastresort.gate.built_in import gate_forecast
 from lastresort.gate.command import gate_sides
 from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
-from lastresort.gate.suite_table import gate_forecast
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import PLAIN
 from lastresort.gate.verdict.decide import Comparator, judge_target
@@ -74,7 +74,7 @@ class StudyGating:
         """Whether the adapter meets the bar on dev, and is better than the base with the plain prompt."""
         task, binary, dev = bench.task, bench.scorer.binary, bench.dev
         by = correction_by_labels(task, bench.scorer, bench.progress, bench.stop)
-        judgement = judge_so_far(task, binary, items, dev, 1 - task.confidence, by)
+        judgement = judge_so_far(BarRule(task.bar, binary, 1 - task.confidence, by), items, dev)
         assert judgement is not None, "all items were answered"
         tuned = [item.score for item in items]
         comparator = Comparator(PLAIN, base.scores, tuned, binary, groups_of(dev))

@@ -12,10 +12,10 @@ from typing import TypeVar
 from lastresort.climb.budget import Budget, forecast_of_judge
 from lastresort.climb.costs import paid_by_tokens
 from lastresort.climb.identity import without_division
-from lastresort.climb.judging import ClimbJudge
+from lastresort.climb.llm_judge import ClimbJudge
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
-from lastresort.climb.workbench import StageWriter, bare_system, open_models, workbench_of
+from lastresort.climb.room import bare_system, max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.workbench import StageWriter, open_models, workbench_of
 from lastresort.climb.workload import machine_of, workload
 from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
 from lastresort.data.split import Split, groups_of
@@ -30,6 +30,7 @@ from lastresort.report.words import study as words
 from lastresort.report.words.rungs import of_training_cards
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import in_4_bits, method_of, weights_absent
 from lastresort.spec.task import Task
@@ -364,7 +365,7 @@ def _opened(
         models, processes, is_open = open_models(task, cache, record, writer.read), TrainingProcesses(machines), False
         try:
             studied = study_task(task, learning)
-            bare = bare_system(task, models)
+            bare = bare_system(task, models.base_name, instruction(task))
             writer.stage(f"opening the model {task.model}", None)
             model = models.open(bare)
             tokens = max_new_tokens(prepared, model)

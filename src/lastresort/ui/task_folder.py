@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from lastresort.app.start import GATES
+from lastresort.app.start import GATE_MODES
 from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import read_yaml
 from lastresort.ladder import RUNGS
@@ -58,12 +58,12 @@ class StartForm:
     options: ClimbOptions
     rungs: tuple[str, ...]
     typed: str
-    gates: tuple[str, ...] = GATES
+    gates: tuple[str, ...] = GATE_MODES
 
 
 def chosen(gate: str, until: str, ladder: tuple[str, ...]) -> ClimbOptions:
     """What somebody chose. Raises InputError for what is no gate, and no rung of the ladder."""
-    return ClimbOptions(gate and one_of("gate", gate, GATES), until and one_of("until", until, ladder))
+    return ClimbOptions(gate and one_of("gate", gate, GATE_MODES), until and one_of("until", until, ladder))
 
 
 def keep_options(folder: Path, options: ClimbOptions) -> None:
@@ -81,7 +81,7 @@ def kept_options(folder: Path) -> ClimbOptions:
     except InputError:
         return ClimbOptions()
     gate, until = (found.get("gate"), found.get("until")) if isinstance(found, dict) else ("", "")
-    return ClimbOptions(gate if gate in GATES else "", until if until in tuple(RUNGS) else "")
+    return ClimbOptions(gate if gate in GATE_MODES else "", until if until in tuple(RUNGS) else "")
 
 
 def options_of(record: Record) -> ClimbOptions:

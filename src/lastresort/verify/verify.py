@@ -39,7 +39,7 @@ from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.running import no_winner
 from lastresort.systems.system import System
-from lastresort.types import Example, Progress, SilentProgress, Unit
+from lastresort.types import SILENT, Example, Progress, Unit
 from lastresort.verify.asking import AnswersUntilDone, Experiments, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, FEWEST, TRIED, Case, open_measured, tested
 from lastresort.verify.causes.case import in_turn, more_tokens
@@ -79,7 +79,7 @@ def verify(
     allow_held: bool = False,
     patience: RetryPolicy = PATIENCE,
     first: RetryPolicy = FIRST_PATIENCE,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     approve: Approve = nobody_to_ask,
 ) -> VerifyDocument:
@@ -91,7 +91,7 @@ def verify(
     approve: asks about an endpoint that only the run names, such as its judge.
     Raises InputError or DataError for what cannot be compared, InfrastructureError if the server cannot be reached.
     """
-    progress, began = progress or SilentProgress(), time.monotonic()
+    began = time.monotonic()
     with Record.open(run, read_only=True) as record:
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)

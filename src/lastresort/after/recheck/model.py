@@ -20,7 +20,7 @@ from lastresort.after.recheck.finished import (
     next_number,
 )
 from lastresort.after.recheck.models import Design, RecheckModels, Replacement, cost_of, designs, fitting, prompt_tokens
-from lastresort.climb.bar_test import judge_so_far
+from lastresort.climb.bar_test import BarRule, judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.evidence.paired import better
@@ -223,7 +223,8 @@ def _tested(
     by = correction_in(finished.record, finished.task.bar, finished.task.confidence)
 
     def judge(items: Sequence[ItemScore]) -> Judgement | None:
-        return judge_so_far(finished.task, finished.prepared.scorer.binary, items, finished.order, look.each, by)
+        rule = BarRule(finished.task.bar, finished.prepared.scorer.binary, look.each, by)
+        return judge_so_far(rule, items, finished.order)
 
     scorer, tested = models.scorer(opened), list[_Tested]()
     for design in found:

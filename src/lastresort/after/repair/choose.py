@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.climb.prepare import PreparedTask
+from lastresort.gate.built_in import suite_inputs, suite_plans
 from lastresort.gate.document import spent_on
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
 from lastresort.gate.run import AskedBase, GateRunner
 from lastresort.gate.scored import GateSettings, judge_suites
 from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
-from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
 from lastresort.gate.workers import GateWorkers

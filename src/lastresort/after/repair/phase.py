@@ -19,11 +19,11 @@ from lastresort.after.repair.choose import (
 )
 from lastresort.climb.bar_test import items_in_groups, run_test
 from lastresort.climb.budget import over_time
-from lastresort.climb.decide import RungOutcome
+from lastresort.climb.decide import RungOutcome, best_prompt
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
-from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate
+from lastresort.gate.in_climb import gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.decide import UNTRAINED, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairFinding, RepairKind, RepairView
 from lastresort.records.events.after_test import RepairPostponed, RepairsBegun, RepairTested, RepairTried, repair_key

@@ -42,9 +42,9 @@ class CurveMeans:
         another = float(ndtri(1 - level)) / self.units
         return np.asarray(np.sqrt(of_units + of_seeds + another**2))
 
-    def intervals(self, confidence: float = 0.95) -> list[tuple[float, float]]:
-        """Two-sided, of each mean alone."""
-        margins = self.margins((1 - confidence) / 2)
+    def intervals(self) -> list[tuple[float, float]]:
+        """95%, two-sided, of each mean alone."""
+        margins = self.margins((1 - 0.95) / 2)
         return [(float(mean - own), float(mean + own)) for mean, own in zip(self.means, margins, strict=True)]
 
 

@@ -1,14 +1,16 @@
 """Scorers: how right an answer is, from 0 to 1. A new one is a new file and a line in the table."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
+from lastresort.errors import TaskError
 from lastresort.evals.scorers.forms import Choice, JsonExact, JsonFields, chosen, final_number, json_valid, number
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python
-from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, build_from, scores_of
+from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, scores_of
 from lastresort.evals.scorers.text import Contains, Exact, Normalized, TokenF1, regex, rouge_l
 from lastresort.evals.user_code.process import LIMIT_KEYS
 from lastresort.foreign import is_json, parse_json
@@ -39,8 +41,36 @@ def build_scorer(
     choices: tuple[str, ...] | None = None,
     about: str = "",
 ) -> Scorer:
-    """The scorer of a task file; see `build_from`. about: what the task asks, for a judge."""
-    return build_from(SCORERS, name, parameters, AnswerForm(json_schema, choices, about))
+    """The scorer `name` of a task file; the key "value" of `parameters` sets its main parameter. about: what the task asks, for a
+    judge.
+
+    Raises TaskError on an unknown scorer or parameter, naming the nearest known one.
+    """
+    if name not in SCORERS:
+        raise TaskError(
+            f"an unknown scorer {name!r}",
+            where='task file, key "score"',
+            expected=f"one of {', '.join(SCORERS)}",
+            remedy=_nearest(name, SCORERS),
+        )
+    entry = SCORERS[name]
+    given = dict(parameters)
+    if "value" in given and entry.main is not None:
+        given[entry.main] = given.pop("value")
+    for key in given:
+        if key not in entry.parameters:
+            raise TaskError(
+                f"an unknown parameter {key!r}",
+                where=f'task file, key "score.{name}"',
+                expected=f"one of {', '.join(entry.parameters)}" if entry.parameters else "no parameters",
+                remedy=_nearest(key, entry.parameters),
+            )
+    return entry.build(given, AnswerForm(json_schema, choices, about))
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {nearest[0]}?" if nearest else ""
 
 
 def format_ok(

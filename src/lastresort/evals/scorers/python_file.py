@@ -43,7 +43,7 @@ class PythonFunction:
         return self._binary if self._binary is not None else _binary_in(self._file, self._name)
 
     def without_running(self) -> PythonFunction:
-        """The same, whose `binary` is as its file says, for what only forecasts."""
+        """This scorer, whose `binary` is as its file says, for what only forecasts."""
         return PythonFunction(self._file, self._name, binary=self.binary_as_written)
 
     def open(self) -> None:

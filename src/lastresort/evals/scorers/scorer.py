@@ -1,13 +1,12 @@
-"""What a scorer is, and how one is built from its entry in the table."""
+"""What a scorer is, and its entry in the table."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from lastresort.errors import DataError, TaskError
+from lastresort.errors import DataError
 from lastresort.types import Example, JsonObject
 
 
@@ -64,40 +63,6 @@ class ScorerEntry:
     parameters: tuple[str, ...] = ()
     main: str | None = None
     reads: Literal["json", "number"] | None = None
-
-
-def build_from(
-    table: Mapping[str, ScorerEntry], name: str, parameters: Mapping[str, Any], output: AnswerForm
-) -> Scorer:
-    """The scorer `name`; the key "value" of `parameters` sets its main parameter.
-
-    Raises TaskError on an unknown scorer or parameter, naming the nearest known one.
-    """
-    if name not in table:
-        raise TaskError(
-            f"an unknown scorer {name!r}",
-            where='task file, key "score"',
-            expected=f"one of {', '.join(table)}",
-            remedy=_nearest(name, table),
-        )
-    entry = table[name]
-    given = dict(parameters)
-    if "value" in given and entry.main is not None:
-        given[entry.main] = given.pop("value")
-    for key in given:
-        if key not in entry.parameters:
-            raise TaskError(
-                f"an unknown parameter {key!r}",
-                where=f'task file, key "score.{name}"',
-                expected=f"one of {', '.join(entry.parameters)}" if entry.parameters else "no parameters",
-                remedy=_nearest(key, entry.parameters),
-            )
-    return entry.build(given, output)
-
-
-def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    nearest = difflib.get_close_matches(word, list(known), n=1)
-    return f"Did you mean {nearest[0]}?" if nearest else ""
 
 
 def expected_place(example: Example) -> str:

@@ -22,6 +22,7 @@ from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, fingerprint
 from lastresort.gate.suites.asking import AnswerBatches, Answered, who_answers
 from lastresort.gate.suites.suite import SuiteItem
+from lastresort.hardware.environment import version_of
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
 from lastresort.types import JsonObject, Progress
@@ -199,12 +200,7 @@ def _harness(model: LocalModel) -> _Harness:
 
 def harness_version() -> str:
     """Empty where lm-eval is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("lm-eval")
-    except PackageNotFoundError:
-        return ""
+    return version_of("lm-eval") or ""
 
 
 def _pending(harness: _Harness, key: Asking, documents: DocumentsToAsk, kept: SuiteAnswers) -> Iterator[DocumentChunk]:

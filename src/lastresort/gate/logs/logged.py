@@ -117,11 +117,11 @@ def refuse_repeated(name: str, ids: Iterable[str], where: str) -> None:
         )
 
 
-def first_few(names: Iterable[str], most: int = 5) -> str:
-    """The first few, and how many more there are."""
+def first_few(names: Iterable[str]) -> str:
+    """The first five, and how many more there are."""
     all_names = list(names)
-    shown = ", ".join(all_names[:most])
-    return shown if len(all_names) <= most else f"{shown} and {len(all_names) - most} more"
+    shown = ", ".join(all_names[:5])
+    return shown if len(all_names) <= 5 else f"{shown} and {len(all_names) - 5} more"
 
 
 LEAST_COMMON = 0.5  # share of the smaller log that must be in both: less is another set of items

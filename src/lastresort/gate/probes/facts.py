@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
-from lastresort.data.wording import entries, listed, table
+from lastresort.data.wording import entries, split_list, table
 
 LEVELS = (1, 2, 3)
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = listed("January, February, March, April, May, June, July, August, September, October, November, December")
+MONTHS = split_list("January, February, March, April, May, June, July, August, September, October, November, December")
 OTHERS = 4  # members of other categories that each member is compared with
 
 
@@ -37,7 +37,7 @@ def capitals(level: int) -> Iterator[Fact]:
     rows = [row for row in table("capitals") if int(row[0]) == level]
     for _, country, city, taken_for in rows:
         strangers = [row[2] for row in rows if row[2] != city]
-        wrong = (*listed(taken_for), *Random(f"capitals:{country}").sample(strangers, 3))
+        wrong = (*split_list(taken_for), *Random(f"capitals:{country}").sample(strangers, 3))
         forms = ("What is the capital of {}?", "Which city is the capital of {}?", "Name the capital of {}.")
         yield Fact(tuple(form.format(country) for form in forms), city, wrong, f"The capital of {country} is {{x}}.")
 
@@ -45,7 +45,7 @@ def capitals(level: int) -> Iterator[Fact]:
 def common(level: int) -> Iterator[Fact]:
     for fact_level, question, right, wrong in table("common"):
         if int(fact_level) == level:
-            yield Fact((question,), right, listed(wrong))
+            yield Fact((question,), right, split_list(wrong))
 
 
 def opposites(level: int) -> Iterator[Fact]:
@@ -53,12 +53,15 @@ def opposites(level: int) -> Iterator[Fact]:
     for fact_level, word, right, wrong in table("opposites"):
         if int(fact_level) == level:
             yield Fact(
-                tuple(form.format(word) for form in forms), right, listed(wrong), f"The opposite of {word} is {{x}}."
+                tuple(form.format(word) for form in forms),
+                right,
+                split_list(wrong),
+                f"The opposite of {word} is {{x}}.",
             )
 
 
 def categories(level: int) -> Iterator[Fact]:
-    kinds = {row[1]: listed(row[2]) for row in table("categories") if int(row[0]) == level}
+    kinds = {row[1]: split_list(row[2]) for row in table("categories") if int(row[0]) == level}
     for kind, members in kinds.items():
         strangers = [name for other, names in kinds.items() if other != kind for name in names]
         for member in members:

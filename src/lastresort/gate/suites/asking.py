@@ -41,7 +41,7 @@ from lastresort.models.protocol import Model
 from lastresort.records.responses import SUITE_MIGRATIONS, Asking, KeptAnswer, SuiteAnswers
 from lastresort.spec.sections import SUITES
 from lastresort.stop import NEVER, Stop, check
-from lastresort.types import Message, Progress, SilentProgress
+from lastresort.types import SILENT, Message, Progress
 
 _Round = list[tuple[SuiteItem, Question]]
 _Counted = tuple[SuiteReply, int, int]  # a reply, its prompt tokens and its answer tokens
@@ -146,7 +146,7 @@ def ask(
     items: Sequence[SuiteItem],
     kept: SuiteAnswers | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     answered: AnswerBatches[SuiteBatch] | None = None,
 ) -> SuiteReplies:
@@ -159,7 +159,7 @@ def ask_each(
     model: Model,
     parts: Sequence[SuitePart],
     *,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     answered: AnswerBatches[SuiteBatch] | None = None,
 ) -> list[SuiteReplies]:
@@ -170,7 +170,6 @@ def ask_each(
     a batch with any new item is asked as a whole, and the kept answers stay. Raises ContractError for a suite that uses a key
     twice, or asks for likelihoods of a model without them.
     """
-    progress = progress or SilentProgress()
     batched = [(part, list(_batches(part.suite, part.items, model.batch_size))) for part in parts]
     pending = (batch for part, part_batches in batched for batch in _pending(model, part, part_batches))
     with closing((answered or answered_here())(model, pending, stop)) as batches:

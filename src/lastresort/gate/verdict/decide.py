@@ -62,14 +62,13 @@ def judge_target(
     comparator: Comparator | None = None,
     *,
     alpha: float = 0.05,
-    margin: float = CHEAPER_MARGIN,
     seed: int = 0,
 ) -> TargetFound:
     """Passed if the bar is MET and the tuned system is better than the best prompt, or not inferior to it and cheaper.
 
     "Better" is tested first and at the same alpha. That needs no correction: a better system also loses less than the margin.
-    judgement: of the bar. comparator: None without a prompt to compare with, so that the bar alone decides. margin: the loss that a
-    cheaper system may show, as among variants of a prompt. Raises ContractError as `better` does, and on a negative cost.
+    judgement: of the bar. comparator: None without a prompt to compare with, so that the bar alone decides. Raises ContractError as
+    `better` does, and on a negative cost.
     """
     met = judgement.outcome == "MET"
     target = TargetAtBar(
@@ -82,17 +81,19 @@ def judge_target(
         by="bar" if met else None,
         unit=judgement.unit,
     )
-    return _with_reason(target if comparator is None else _compare(target, comparator, alpha, margin, seed))
+    return _with_reason(target if comparator is None else _compare(target, comparator, alpha, seed))
 
 
-def _compare(target: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
+def _compare(target: TargetAtBar, comparator: Comparator, alpha: float, seed: int) -> TargetCompared:
     prompt, tuned = comparator.prompt, comparator.tuned
     binary, groups = comparator.binary, comparator.groups
     improvement = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)
     is_better = improvement.p <= alpha
     is_non_inferior = None
     if not is_better:
-        comparison = non_inferior(prompt, tuned, margin=margin, alpha=alpha, binary=binary, groups=groups, seed=seed)
+        comparison = non_inferior(
+            prompt, tuned, margin=CHEAPER_MARGIN, alpha=alpha, binary=binary, groups=groups, seed=seed
+        )
         is_non_inferior = comparison.verdict == "NON_INFERIOR"
     cheaper = _cheaper(comparator)
     worth = is_better or bool(is_non_inferior and cheaper)
@@ -108,7 +109,7 @@ def _compare(target: TargetAtBar, comparator: Comparator, alpha: float, margin: 
         p_better=improvement.p,
         better=is_better,
         non_inferior=is_non_inferior,
-        margin=margin,
+        margin=CHEAPER_MARGIN,
         cheaper=cheaper,
         by=None if not worth else "better" if is_better else "cheaper",
     )

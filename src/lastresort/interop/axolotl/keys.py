@@ -39,7 +39,7 @@ def note_other_keys(given: ForeignKeys) -> None:
 
 
 def note_trl_keys(trl: ForeignKeys) -> None:
-    """The same for the keys of `trl`. Those without effect need no remark."""
+    """Remarks on the keys of `trl` that nobody read. Those without effect need no remark."""
     for key in chain(*TRL.no_effect.values()):
         trl.any(key)
     for key in note_unread(trl, TRL, is_off=_is_off, no_effect=lambda key, value: False):

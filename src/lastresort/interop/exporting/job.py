@@ -171,10 +171,10 @@ def yaml_file(top: Sequence[str], config: Mapping[str, Any], dumper: type[yaml.S
     return commented(top) + as_yaml(config, dumper)
 
 
-def commented(lines: Sequence[str], width: int = 116) -> str:
+def commented(lines: Sequence[str]) -> str:
     """Lines as comments of YAML or Python, broken at words."""
     found: list[str] = []
     for line in map(one_line, lines):
         rest = "  " if line.startswith("- ") else ""
-        found += wrap(line, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False) or [""]
+        found += wrap(line, 116, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False) or [""]
     return "".join(f"# {line}".rstrip() + "\n" for line in found)

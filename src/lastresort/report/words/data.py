@@ -34,7 +34,7 @@ def in_short(report: DataReport) -> str:
 
 
 def rows(report: DataReport) -> list[tuple[str, list[str]]]:
-    """The same on the page: a name and its lines."""
+    """What `lines` says, for the page: a name and its lines."""
     findings = in_order(report)
     told = [capital(stopped(_finding(finding))) for finding in findings] or ["No problems found."]
     return [*((name, [figures]) for name, figures in _counts(report)), ("findings", told)]

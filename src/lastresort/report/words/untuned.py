@@ -67,7 +67,7 @@ def of_kept_prompt(found: value.PromptKept) -> str:
 
 
 def why_kept(found: value.PromptKept) -> str:
-    """The same as a clause."""
+    """Why no prompt was optimised, as a clause."""
     match found:
         case value.GepaMissing():
             return "gepa is not installed (run pip install 'lastresort[prompts]')"

@@ -30,7 +30,7 @@ from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, join
 from lastresort.train.loop.reference import Base, Reference, ReferenceStore, reference_of_run
 from lastresort.train.settings import TrainSettings
-from lastresort.types import CountsSteps, Progress, SilentProgress
+from lastresort.types import SILENT, CountsSteps, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def train(
     on_step: Callable[[StepSeen], None] | None = None,
     stop: Stop | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     processes: Processes | None = None,
     clock: Callable[[], float] = time.monotonic,
     keeps_threads: bool = True,
@@ -140,7 +140,7 @@ def train(
     keeps_threads: whether who goes on from a checkpoint of this call computes with as many threads.
     Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
     """
-    processes, progress = processes or join(), progress or SilentProgress()
+    processes = processes or join()
     batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
     with processes.together(), inputs_in_base_precision(model), pinned(None):
         run = _fingerprint(settings, base, batches, processes)

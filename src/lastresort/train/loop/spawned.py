@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lastresort.errors import DataError, LastresortError
 from lastresort.hardware.memory import give_back_freed_memory, is_lack_of_memory
 from lastresort.stop import StopRequest
-from lastresort.types import Json, Progress, SilentProgress
+from lastresort.types import SILENT, Json, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,7 +194,7 @@ def _trained(job: SpawnedTraining, wire: _Wire, processes: Processes) -> Trained
     from lastresort.train.loop.loop import train
     from lastresort.train.loop.processes import into_shards
 
-    progress: Progress = wire if processes.main else SilentProgress()
+    progress: Progress = wire if processes.main else SILENT
     with processes.together(), processes.connected():
         progress.stage("loading the model", None)
         model = _opened(job, processes)

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from lastresort.app.plan import (
     METHODS,
-    OBJECTIVES,
     OPTIMIZERS,
+    PLANNED,
     PRECISIONS,
     REPLAY_LOSSES,
     SAMPLERS,
@@ -76,7 +76,7 @@ FIELDS = (
     PlanField("model", "Model", MODEL),
     PlanField("gpu", "Card", ""),
     PlanField("method", "Method", "auto", METHODS),
-    PlanField("objective", "Objective", "sft", OBJECTIVES),
+    PlanField("objective", "Objective", "sft", PLANNED),
     PlanField("tokens", "Longest row in tokens", "1024", least=64, most=32_768),
     PlanField("rows", "Training rows", "1000", least=16, most=1_048_576),
     PlanField("epochs", "Epochs", "3", least=1, most=16),

@@ -11,8 +11,8 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 
 from lastresort.app.columns import OpenColumnsError, table_columns
 from lastresort.app.consent import text_of_run
+from lastresort.app.examples import example_task, example_tasks
 from lastresort.app.init import EmptyRowsError
-from lastresort.app.start import example_task, example_tasks
 from lastresort.errors import DataError, LastresortError
 from lastresort.foreign import read_text
 from lastresort.report.words.draft import rows_without, values_shown

@@ -13,6 +13,7 @@ from random import Random
 from typing import TypeVar
 
 from lastresort.errors import ContractError
+from lastresort.report.words.wording import listed
 
 T = TypeVar("T")
 TRIES = 1000
@@ -98,9 +99,9 @@ def alike(random: Random, pool: Sequence[T], text: Callable[[T], str], n: int = 
     raise ContractError(f"the pool of {len(pool)} has no {n} entries of similar length", where="alike")
 
 
-def listed(words: Sequence[str], joint: str = "or") -> str:
+def one_of(words: Sequence[str]) -> str:
     """red, blue or green"""
-    return f"{', '.join(words[:-1])} {joint} {words[-1]}"
+    return listed(words, "or")
 
 
 PEOPLE = (
@@ -142,11 +143,11 @@ def syllables(random: Random, n: int) -> str:
     return "".join(parts) + random.choice(_ENDS)
 
 
-def invented(random: Random, n: int, count: int = 2) -> list[str]:
+def invented(random: Random, n: int) -> list[str]:
     """n different invented words."""
     words: list[str] = []
     while len(words) < n:
-        word = syllables(random, count)
+        word = syllables(random, 2)
         if word not in words:
             words.append(word)
     return words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from lastresort.gate.suites.families.family import PEOPLE, ChoiceQuestion, Family, alike, listed, shuffled
+from lastresort.gate.suites.families.family import PEOPLE, ChoiceQuestion, Family, alike, one_of, shuffled
 
 # country, capital, continent: by how often one hears of them.
 COUNTRIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
@@ -66,7 +66,7 @@ def continents(level: int, random: Random) -> ChoiceQuestion:
             if [country[2] for country in countries].count(continent) == 1:
                 break
     shown = random.sample([country[0] for country in countries], 4)
-    question = f"Which of these countries lies in {continent}: {listed(shown)}? Answer with the name of the country."
+    question = f"Which of these countries lies in {continent}: {one_of(shown)}? Answer with the name of the country."
     return shuffled(question, right, [country[0] for country in countries[1:]], level, random, right)
 
 

@@ -19,12 +19,13 @@ from lastresort.gate.suites.families.family import (
     ChoiceQuestion,
     Family,
     alike,
-    listed,
     number_choice,
     of_length,
+    one_of,
     same_class,
     shuffled,
 )
+from lastresort.report.words.wording import listed
 
 # By realm: kinds of one realm are near to each other, kinds of two are far apart.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -100,7 +101,7 @@ def letters(level: int, random: Random) -> ChoiceQuestion:
     wrong = sorted(others, key=lambda letter: (letter in word) == (level > 1), reverse=True)[:3]
     shown = random.sample([right, *wrong], 4)
     question = (
-        f'Which letter is the {name} letter of the name "{word.capitalize()}": {listed([x.upper() for x in shown])}?'
+        f'Which letter is the {name} letter of the name "{word.capitalize()}": {one_of([x.upper() for x in shown])}?'
     )
     hardness = (1, 2, place + 1)[level - 1]
     return shuffled(f"{question} Answer with the letter.", right.upper(), [x.upper() for x in wrong], hardness, random)
@@ -125,7 +126,7 @@ def counting(level: int, random: Random) -> ChoiceQuestion:
     if level == 1:
         right = random.randint(3, 6)
         bought = random.sample(THINGS, right)
-        question = f"{who} buys {listed(bought, 'and')}. How many kinds of things does {who} buy?"
+        question = f"{who} buys {listed(bought)}. How many kinds of things does {who} buy?"
         return number_choice(f"{question} Answer with the number.", right, (1, 2), right, random)
     if level == 2:
         right, colour = random.randint(3, 6), random.choice(COLOURS)
@@ -158,7 +159,7 @@ def sorting(level: int, random: Random) -> ChoiceQuestion:
     low, right, high = ordered[at - 1], ordered[at], ordered[at + 1]
     wrong = random.sample([word for word in ordered if word not in (low, right, high)], 3)
     shown = random.sample([right, *wrong], 4)
-    question = f'Which of these words stands between "{low}" and "{high}" in a dictionary: {listed(shown)}? Answer with the word.'
+    question = f'Which of these words stands between "{low}" and "{high}" in a dictionary: {one_of(shown)}? Answer with the word.'
     return shuffled(question, right, wrong, (0, 1, 3)[level - 1], random)
 
 
@@ -196,9 +197,9 @@ def kinds(level: int, random: Random) -> ChoiceQuestion:
     asked = random.randrange(4)
     if level == 3:
         example = random.choice([word for word in table[names[asked]] if word not in words])
-        question = f'Which of these is the same kind of thing as "{example}": {listed(words)}? Answer with the word.'
+        question = f'Which of these is the same kind of thing as "{example}": {one_of(words)}? Answer with the word.'
     else:
-        question = f"Which of these words names a kind of {names[asked]}: {listed(words)}? Answer with the word."
+        question = f"Which of these words names a kind of {names[asked]}: {one_of(words)}? Answer with the word."
     return shuffled(
         question, words[asked], [word for word in words if word != words[asked]], level, random, words[asked]
     )
@@ -228,7 +229,7 @@ def odd_one_out(level: int, random: Random) -> ChoiceQuestion:
             break
     odd, shown = words[3], random.sample(words, 4)
     asked = f"names no kind of {kind}" if level == 1 else "does not belong with the others"
-    question = f"Which of these words {asked}: {listed(sorted(shown))}? Answer with the word."
+    question = f"Which of these words {asked}: {one_of(sorted(shown))}? Answer with the word."
     return shuffled(question, odd, words[:3], level, random, odd)
 
 
@@ -236,7 +237,7 @@ def opposites(level: int, random: Random) -> ChoiceQuestion:
     pairs = alike(random, OPPOSITES[level - 1], lambda pair: pair[1])
     (word, right), others = pairs[0], [pair[1] for pair in pairs[1:]]
     shown = random.sample([right, *others], 4)
-    question = f'Which word means the opposite of "{word}": {listed(shown)}? Answer with the word.'
+    question = f'Which word means the opposite of "{word}": {one_of(shown)}? Answer with the word.'
     return shuffled(question, right, others, len(word), random, word)
 
 

@@ -18,9 +18,10 @@ from lastresort.gate.suites.families.family import (
     ChoiceQuestion,
     Family,
     invented,
-    listed,
+    one_of,
     shuffled,
 )
+from lastresort.report.words.wording import listed
 
 
 def rules(level: int, random: Random) -> ChoiceQuestion:
@@ -73,11 +74,11 @@ def negation(level: int, random: Random) -> ChoiceQuestion:
     if level == 1:
         story = f"{who}'s {thing} is not {others[0]}, it is {right}."
     elif level == 2:
-        story = f"{who}'s {thing} is {right}. It is not {listed(others)}."
+        story = f"{who}'s {thing} is {right}. It is not {one_of(others)}."
     else:
         shown = random.sample(colours, 4)
         story = (
-            f"{who}'s {thing} is {listed(shown)}. It is neither {others[0]} nor {others[1]}, and it is not {others[2]}."
+            f"{who}'s {thing} is {one_of(shown)}. It is neither {others[0]} nor {others[1]}, and it is not {others[2]}."
         )
     question = f"{story} Which colour is {who}'s {thing}? Answer with the colour."
     return shuffled(question, right, others, level, random)
@@ -119,7 +120,9 @@ def places(level: int, random: Random) -> ChoiceQuestion:
     at = (0, n - 1, random.randint(2, 4))[level - 1]
     name = "last" if level == 2 else _PLACES[at]
     who = random.choice(PEOPLE)
-    question = f"{who}'s shopping list is: {listed(things, 'and')}. What is the {name} thing on the list? Answer with the word."
+    question = (
+        f"{who}'s shopping list is: {listed(things)}. What is the {name} thing on the list? Answer with the word."
+    )
     wrong = random.sample([thing for thing in things if thing != things[at]], 3)
     return shuffled(question, things[at], wrong, (1, n, 10 + at)[level - 1], random)
 

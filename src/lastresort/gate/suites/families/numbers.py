@@ -17,8 +17,8 @@ from lastresort.gate.suites.families.family import (
     Family,
     around,
     has_room,
-    listed,
     number_choice,
+    one_of,
     shuffled,
 )
 
@@ -68,7 +68,7 @@ def comparisons(level: int, random: Random) -> ChoiceQuestion:
     at = random.randrange(4)
     ordered = sorted(numbers, key=float)
     low, high = _bounds(level, ordered, at, random)
-    question = f"Which of these numbers lies between {low} and {high}: {listed(numbers)}? Answer with the number."
+    question = f"Which of these numbers lies between {low} and {high}: {one_of(numbers)}? Answer with the number."
     return shuffled(question, ordered[at], ordered[:at] + ordered[at + 1 :], shared, random)
 
 
