@@ -62,7 +62,8 @@ def climbs_replay(folder: Path, task: Path, examples: Sequence[Example], seed: i
         models=SimpleNamespace(tuned_name="embedded", open=lambda system: open_model("embedded", base_folder=Path())),
         progress=SilentProgress(),
     )
-    return replay_of(bench, "sft", replay_size(len(examples), resolved.sft.replay))
+    share, prompts = resolved.sft.replay, resolved.sft.replay_prompts
+    return replay_of(bench, "sft", replay_size(len(examples), share, prompts), prompts)
 
 
 def example(number: int, row: dict[str, Any]) -> Example:
