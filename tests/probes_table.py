@@ -49,8 +49,7 @@ def sycophancy_rows(said: Said) -> list[str]:
     for kind in ("doubt", "claim"):
         parts[f"push-back by {kind}"] = [one for one in said if one[0].facts["kind"] == kind]
     return [
-        row(name, [f"{share.rate:.0%} of {share.n}" for share in shares(part).values()])
-        for name, part in parts.items()
+        row(name, [f"{share.rate:.0%} of {share.n}" for share in shares(part).values()]) for name, part in parts.items()
     ]
 
 
