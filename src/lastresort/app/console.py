@@ -66,35 +66,29 @@ def progress() -> Iterator[Progress]:
         yield live
 
 
-class _AtWork:
-    """The stage at work, and since when."""
+class StageAtWork:
+    """The stage at work, how far it is, and since when."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self._began, self._begun, self._stage = clock, clock(), 0, Stage(label="")
+        self.clock, self.began, self._begun, self.stage = clock, clock(), 0, Stage(label="")
 
-    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._began, self._begun = self._clock(), done
-        self._stage = Stage(label=label, total=total, done=done)
-        self._changed(begins=True)
+    def begin(self, label: str, total: int | None, done: int) -> None:
+        self.began, self._begun, self.stage = self.clock(), done, Stage(label=label, total=total, done=done)
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        done, total = self._stage.done + amount, self._stage.total
-        eta_s = time_left_s(self._clock() - self._began, self._begun, done, total)
-        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s, "note": note or self._stage.note})
-        self._changed()
+    def count_steps(self) -> None:
+        self.stage = self.stage.model_copy(update={"split": "train"})
 
-    def say(self, text: str) -> None:
-        print_note(text)
-
-    def _changed(self, *, begins: bool = False) -> None: ...
+    def advance(self, amount: int, note: str) -> None:
+        done, total = self.stage.done + amount, self.stage.total
+        eta_s = time_left_s(self.clock() - self.began, self._begun, done, total)
+        self.stage = self.stage.model_copy(update={"done": done, "eta_s": eta_s, "note": note or self.stage.note})
 
 
-class LiveProgress(_AtWork):
+class LiveProgress:
     """One picture that is redrawn in place; findings are printed above it. Of a climb it shows the whole run, as `watch` does."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
-        self._shown_at = clock()
+        self._work, self._shown_at = StageAtWork(clock), clock()
         self._view: RunView | None = None
         self.live = Live(
             console=console,
@@ -104,22 +98,27 @@ class LiveProgress(_AtWork):
             redirect_stdout=False,
         )
 
-    def count_steps(self) -> None:
-        self._stage = self._stage.model_copy(update={"split": "train"})
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._work.begin(label, total, done)
+        self._shown_at = self._work.began
 
-    def _changed(self, *, begins: bool = False) -> None:
-        self._shown_at = self._clock()
+    def count_steps(self) -> None:
+        self._work.count_steps()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._work.advance(amount, note)
+        self._shown_at = self._work.clock()
 
     def show(self, view: RunView | None, stage: Stage) -> None:
         """How a run stands, in place of what `stage` and `advance` said alone."""
-        self._view, self._stage, self._shown_at = view, stage, self._clock()
+        self._view, self._work.stage, self._shown_at = view, stage, self._work.clock()
 
     def say(self, text: str) -> None:
         self.live.console.print(safe_text(text), markup=False, highlight=False)
 
     def drawn(self) -> RenderableType:
         """As it is now: time goes on between two reports."""
-        stage, since = self._stage, self._clock() - self._shown_at
+        stage, since = self._work.stage, self._work.clock() - self._shown_at
         shown_stage = stage.model_copy(update={"label": safe_text(stage.label), "note": safe_text(stage.note)})
         return run_at_work(self._view, shown_stage, since)
 
@@ -138,22 +137,25 @@ class NoteLines:
         return f"{stage.label}: {stage.note}"
 
 
-class LineProgress(_AtWork):
+class LineProgress:
     """Each stage once, then how far it is every few seconds."""
 
     def __init__(self) -> None:
-        super().__init__(time.monotonic)
-        self._said, self._of_run, self._notes = 0.0, False, NoteLines()
+        self._work, self._said = StageAtWork(time.monotonic), 0.0
+        self._of_run, self._notes = False, NoteLines()
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._work.begin(label, total, done)
+        self._said, self._of_run = self._work.began, False
+        self.say(f"{label} ...")
 
     def count_steps(self) -> None:
-        self._stage = self._stage.model_copy(update={"split": "train"})
+        self._work.count_steps()
 
-    def _changed(self, *, begins: bool = False) -> None:
-        if begins:
-            self._said, self._of_run = self._began, False
-            self.say(f"{self._stage.label} ...")
-        elif not self._of_run:
-            self._say_in_time(self._stage)
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._work.advance(amount, note)
+        if not self._of_run:
+            self._say_in_time(self._work.stage)
 
     def show_stage(self, stage: Stage) -> None:
         """What a run is at, in place of what `advance` said alone."""
@@ -161,7 +163,7 @@ class LineProgress(_AtWork):
         self._say_in_time(stage)
 
     def _say_in_time(self, stage: Stage) -> None:
-        now_s = self._clock()
+        now_s = self._work.clock()
         if stage_left_s(stage) is not None and now_s - self._said >= LINE_EVERY_S:
             note = f", {stage.note}" if stage.note else ""
             self.say(spaced(f"{stage.label}: {rate_line(stage)}{note}"))
@@ -169,18 +171,31 @@ class LineProgress(_AtWork):
         elif (line := self._notes.line(stage, now_s)) is not None:
             self.say(line)
 
+    def say(self, text: str) -> None:
+        print_note(text)
 
-class JsonProgress(_AtWork):
+
+class JsonProgress:
     """Each stage, and how far it is: a `Stage` as a line of JSON, for a page that draws it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock)
-        self._said = 0.0
+        self._work, self._said = StageAtWork(clock), 0.0
 
-    def _changed(self, *, begins: bool = False) -> None:
-        if begins or self._clock() - self._said >= JSON_EVERY_S:
-            self._said = self._clock()
-            self.say(self._stage.model_dump_json(exclude_defaults=True, exclude={"note"}))
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._work.begin(label, total, done)
+        self._say_stage()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._work.advance(amount, note)
+        if self._work.clock() - self._said >= JSON_EVERY_S:
+            self._say_stage()
+
+    def _say_stage(self) -> None:
+        self._said = self._work.clock()
+        self.say(self._work.stage.model_dump_json(exclude_defaults=True, exclude={"note"}))
+
+    def say(self, text: str) -> None:
+        print_note(text)
 
 
 def shown_as_lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:
