@@ -319,6 +319,7 @@ REMARKED: dict[str, tuple[dict[str, Any], str, str]] = {
     "few bits": ({**LORA, "optimizer": "adamw_bnb_8bit"}, "optimizer", "differs"),
     "lora without adapter": ({"lora_r": 8}, "lora_r", "trap"),
     "simpo with likelihood": ({"rl": "simpo", "simpo_gamma": 1.0, "kind": "chatml"}, "cpo_alpha", "ignored"),
+    "steps beside epochs": ({"max_steps": 3, "num_epochs": 1}, "num_epochs", "differs"),
     "dropout beside a loss on preferences": (
         {**LORA, "lora_dropout": 0.1, "rl": "dpo", "kind": "chatml"},
         "lora_dropout",

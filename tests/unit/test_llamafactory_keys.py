@@ -259,6 +259,12 @@ def test_traps_are_said(tmp_path: Path, rows: dict[str, Any], keys: dict[str, An
     assert sentence in remarks(imported(tmp_path, rows, keys), "trap")[key]
 
 
+def test_steps_that_win_over_epochs_are_said(tmp_path: Path, rows: dict[str, Any]) -> None:
+    said = remarks(imported(tmp_path, rows, {"max_steps": 3, "num_train_epochs": 1}), "differs")
+    assert "max_steps: 3 ends the training" in said["num_train_epochs"]
+    assert "num_train_epochs" not in remarks(imported(tmp_path, rows, {"max_steps": 3}), "differs")
+
+
 def test_no_code_of_a_model_is_run(tmp_path: Path, rows: dict[str, Any]) -> None:
     found = imported(tmp_path, rows, trust_remote_code=True)
     assert "refused when it is loaded" in remarks(found, "differs")["trust_remote_code"]

@@ -277,6 +277,17 @@ def clip_norm(given: ForeignKeys) -> float:
     return given.number("max_grad_norm", 1.0, NumberBounds(at_least=0)) or NO_CLIPPING
 
 
+def note_steps_win(given: ForeignKeys, epochs_key: str) -> None:
+    """For a file with max_steps above 0."""
+    if epochs_key in given:
+        steps, epochs = given.any("max_steps"), given.any(epochs_key)
+        given.note_difference(
+            epochs_key,
+            f"max_steps: {steps} ends the training, there and here, whatever {epochs_key}: {epochs} says. epochs in the written file "
+            "only repeats the data until then.",
+        )
+
+
 def few_bits(given: ForeignKeys, key: str, name: str, *, full: bool) -> str:
     """Our optimizer for an AdamW that keeps its state in few bits, but not paged. full: whether all weights are trained."""
     if full:

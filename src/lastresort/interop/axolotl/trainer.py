@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lastresort.interop.foreign_keys import PAGED_8BIT, ForeignKeys, clip_norm, few_bits, lora_plus
+from lastresort.interop.foreign_keys import PAGED_8BIT, ForeignKeys, clip_norm, few_bits, lora_plus, note_steps_win
 from lastresort.spec.values import NumberBounds, listed
 from lastresort.types import JsonObject
 
@@ -98,6 +98,7 @@ def _epochs(given: ForeignKeys, max_steps: int) -> int:
     epochs = given.number("num_epochs", 1.0, NumberBounds(above=0))
     whole = math.ceil(epochs)
     if max_steps > 0:
+        note_steps_win(given, "num_epochs")
         return max(max_steps, whole)  # max_steps wins there: the data are gone through until it is reached
     if whole != epochs:
         given.note_difference("num_epochs", f"{epochs:g} epochs become {whole}. Use max_steps to end within an epoch.")

@@ -19,6 +19,7 @@ from lastresort.interop.foreign_keys import (
     clip_norm,
     few_bits,
     lora_plus,
+    note_steps_win,
     output_path,
 )
 from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
@@ -133,6 +134,7 @@ def length_keys(given: ForeignKeys, stage: Stage, rows: int, batch_size: int) ->
     steps = int(given.number("max_steps", -1, NumberBounds(whole=True)))
     an_epoch = math.ceil(rows / batch_size)
     if steps > 0:
+        note_steps_win(given, "num_train_epochs")
         # An epoch of text has at least one step.
         return {"max_steps": steps, "epochs": steps if stage == "pt" else math.ceil(steps / an_epoch)}
     if epochs.is_integer():
