@@ -188,6 +188,15 @@ class ForeignKeys:
     def refuse(self, key: str, found: str, *, expected: str, remedy: str = "Correct it.") -> NoReturn:
         raise TaskError(f"found {found}", where=self.where(key), expected=expected, remedy=remedy)
 
+    def refuse_missing(
+        self, key: str, table: KeyTable, *, found: str = "nothing", expected: str, remedy: str
+    ) -> NoReturn:
+        """Raise TaskError for a key that the file lacks, or for the key that is probably it, misspelt."""
+        unknown = [name for name in self.unread() if not _named(table.known(), name)]
+        if typo := nearest(key, unknown, likeness=0.8):
+            self.refuse(typo, "an unknown key", expected=key, remedy=f'Write "{key}".')
+        self.refuse(key, found, expected=expected, remedy=remedy)
+
     def where(self, key: str) -> str:
         return f'{self.name}, key "{key}"'
 
@@ -283,8 +292,8 @@ def note_steps_win(given: ForeignKeys, epochs_key: str) -> None:
         steps, epochs = given.any("max_steps"), given.any(epochs_key)
         given.note_difference(
             epochs_key,
-            f"max_steps: {steps} ends the training, there and here, whatever {epochs_key}: {epochs} says. epochs in the written file "
-            "only repeats the data until then.",
+            f"max_steps: {steps} ends the training, there and here, whatever {epochs_key}: {epochs} says. epochs in the written "
+            "file only repeats the data until then.",
         )
 
 

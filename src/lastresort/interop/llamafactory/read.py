@@ -23,8 +23,10 @@ from lastresort.interop.foreign_keys import (
     output_path,
 )
 from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
-from lastresort.interop.llamafactory.dataset_info import read_info
+from lastresort.interop.llamafactory.dataset_info import INFO, read_info
 from lastresort.interop.llamafactory.keys import (
+    FILE,
+    NOTHING,
     Stage,
     model_keys,
     note_other_keys,
@@ -196,9 +198,12 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     document = model_keys(stage, given, path) | {"objective": objective_of(stage, given)}
     document |= trainer_keys(given, full=document.get("adapter") == "full")
     share, seed = held_out_share(given), document["seed"]
-    info, names, held_names = read_info(given, path), given.names("dataset"), given.names("eval_dataset")
+    names, held_names = given.names("dataset"), given.names("eval_dataset")
     if not names:
-        given.refuse("dataset", "nothing", expected="the names of data sets", remedy="Write dataset: NAME.")
+        given.any("dataset_dir")  # which is no misspelt dataset
+        expected = f"names of {INFO}"
+        given.refuse_missing("dataset", FILE, found=NOTHING, expected=expected, remedy="Write dataset: NAME.")
+    info = read_info(given, path)
     train = read_data_sets(given, info, names, stage, seed)
     held_out = read_data_sets(given, info, held_names, stage, seed)
     note_evaluation(given, bool(share or held_out))
