@@ -244,7 +244,8 @@ def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any])
     [
         ({"do_train": None}, "do_train", "LLaMA-Factory trains nothing"),
         ({"val_size": 0.25}, "val_size", "never evaluates held-out rows"),
-        ({"template": "glm4"}, "template", "template: glm4 is not known here"),
+        ({"template": "gemma4"}, "template", "template: gemma4 is not known here. Rows"),
+        ({"template": "lama3"}, "template", "template: lama3 is not known here; did you mean llama3? Rows"),
         (
             {"template": "qwen3"},
             "template",

@@ -17,8 +17,9 @@ import yaml
 from pydantic_core import PydanticCustomError
 
 from lastresort.data.formats.rows import RawRow
-from lastresort.errors import DataError, PrerequisiteError, TaskError
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.foreign import reason_of
+from lastresort.libraries import quiet_logger
 from lastresort.spec.values import NumberBounds, describe, listed, nearest, shortened
 from lastresort.types import JsonObject
 
@@ -71,35 +72,45 @@ class ImportedTraining:
 def hub_rows(
     path: str,
     *,
+    where: str,
     name: str | None,
     split: str,
     revision: str | None,
     data_files: Sequence[str] = (),
     data_dir: str | None = None,
 ) -> list[RawRow]:
-    """The rows of one split of data on the Hub.
+    """The rows of one split of data on the Hub. where: the file and key that name it.
 
-    Raises PrerequisiteError without `datasets`, DataError where the data cannot be loaded.
+    Raises PrerequisiteError without `datasets`, InfrastructureError where the Hub cannot be reached, DataError where the data
+    cannot be loaded.
     """
     try:
         import datasets
     except ImportError as error:
         raise PrerequisiteError(
             f'"{path}" is not on this machine, and the package datasets is not installed',
-            where="datasets",
+            where=where,
             remedy="Run: pip install datasets, or name a local file.",
         ) from error
-    wanted: JsonObject = {"name": name, "split": split, "revision": revision}
+    # Before version 4, data brought code.
+    wanted: JsonObject = {"trust_remote_code": False, "name": name, "split": split, "revision": revision}
     if data_files:
         wanted["data_files"] = list(data_files)
     if data_dir is not None:
         wanted["data_dir"] = data_dir
     try:
-        found = datasets.load_dataset(path, trust_remote_code=False, **wanted)  # before version 4, data brought code
+        with quiet_logger("huggingface_hub"):  # it reports each of its attempts
+            found = datasets.load_dataset(path, **wanted)
+    except ConnectionError as error:
+        raise InfrastructureError(
+            f'the hub cannot be reached and "{path}" is not in the local cache',
+            where=where,
+            remedy="Try again when online, or name a local file.",
+        ) from error
     except Exception as error:  # the library's call alone
         raise DataError(
             f'"{path}" is not on this machine and cannot be loaded from the Hub ({reason_of(error)})',
-            where="datasets",
+            where=where,
             expected="a local file or folder, or a data set that can be reached",
             remedy="Download it, or correct its name.",
         ) from error
