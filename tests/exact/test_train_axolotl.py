@@ -60,7 +60,7 @@ def test_the_record_names_where_its_training_came_from(folder: Path, monkeypatch
     assert found["file"]["origin"]["framework"] == "axolotl"
     assert found["file"]["origin"]["file"] == "config.yml"
     keys = {remark["key"]: remark["kind"] for remark in found["file"]["origin"]["remarks"]}
-    assert keys == {"sequence_len": "differs", "model_type, tokenizer_type": "differs"}
+    assert keys == {"num_epochs": "differs", "sequence_len": "differs", "model_type, tokenizer_type": "differs"}
     assert found["file"]["adapter"]["kind"] == "qlora"
     assert found["steps"][0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
@@ -161,6 +161,22 @@ def test_instructions_are_trained_with_their_end_token(folder: Path, monkeypatch
     assert found["trained"]["path"] == "packed"
     row = json.loads((folder / "model-out" / "imported" / "train.jsonl").read_text().splitlines()[0])
     assert row["segments"][1] == {"text": "ape", "train": True, "end": True}
+
+
+def test_what_dropout_costs_is_said_before_it_trains(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"instruction": f"Say {name}.", "input": "", "output": name} for name in ANIMALS]
+    found = trained(folder, monkeypatch, rows, "alpaca", lora_dropout=0.05)
+    said = capsys.readouterr().err
+    assert "dropout is on" in found["trained"]["reason"]
+    assert said.index("dropout 0.05 rules out the packed form") < said.index("loading the model")
+    assert "--set lora_dropout=0\n" in said
+    ours = ("train", "model-out/imported/training.yaml", "--set", "output=../../two")
+    assert lastresort(monkeypatch, *ours) == 0
+    assert "--set adapter.dropout=0\n" in capsys.readouterr().err
+    assert lastresort(monkeypatch, "train", "short.yml", "--set", "lora_dropout=0", "--set", "output_dir=three") == 0
+    assert "dropout" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from axolotl_support import imported, rows_of, told
-from lastresort.errors import DataError, PrerequisiteError, TaskError
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.interop.axolotl.entries import split_of
 from lastresort.interop.reading import write_imported
 from lastresort.spec.training import load_training
@@ -163,9 +163,10 @@ def test_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_data_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", Hub(ConnectionError("no route to the hub")))
-    with pytest.raises(
-        DataError, match=r'"org/data" is not on this machine .* \(ConnectionError: no route to the hub\)'
-    ):
+    with pytest.raises(InfrastructureError, match=r'axolotl.yml, datasets\[0\], key "path": the hub cannot be reached'):
+        texts(tmp_path, {"path": "org/data"})
+    monkeypatch.setitem(sys.modules, "datasets", Hub(FileNotFoundError("no such data")))
+    with pytest.raises(DataError, match=r'key "path": "org/data" is not .* \(FileNotFoundError: no such data\)'):
         texts(tmp_path, {"path": "org/data"})
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(PrerequisiteError, match="pip install datasets"):

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from axolotl_support import LEAST, config, imported, told
+from lastresort.app.train import train
 from lastresort.errors import TaskError
 from lastresort.interop.axolotl.keys import FILE, TRL
 from lastresort.interop.reading import framework_of, read
+from lastresort.types import SILENT
 
 LORA: dict[str, Any] = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
 
@@ -319,6 +321,7 @@ REMARKED: dict[str, tuple[dict[str, Any], str, str]] = {
     "few bits": ({**LORA, "optimizer": "adamw_bnb_8bit"}, "optimizer", "differs"),
     "lora without adapter": ({"lora_r": 8}, "lora_r", "trap"),
     "simpo with likelihood": ({"rl": "simpo", "simpo_gamma": 1.0, "kind": "chatml"}, "cpo_alpha", "ignored"),
+    "steps beside epochs": ({"max_steps": 3, "num_epochs": 1}, "num_epochs", "differs"),
     "dropout beside a loss on preferences": (
         {**LORA, "lora_dropout": 0.1, "rl": "dpo", "kind": "chatml"},
         "lora_dropout",
@@ -438,6 +441,11 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"chat_template": "gemma", "kind": "chat_template"},
         "save the template as chat_template.jinja",
     ),
+    "misspelt rank": (
+        {**LORA, "lora_r": None, "lora_rank": 8},
+        'key "lora_rank": found an unknown key, expected lora_r',
+    ),
+    "misspelt rate": ({"learning_rate": None, "learnig_rate": 1e-4}, 'key "learnig_rate".*Write "learning_rate"'),
     "no truth value": ({"gradient_checkpointing": "maybe"}, "expected true or false"),
     "no list": ({"datasets": "rows.jsonl"}, "a list of entries"),
 }
@@ -476,6 +484,52 @@ def test_a_file_is_known_by_its_keys(tmp_path: Path) -> None:
     assert framework_of(tmp_path / "broken.yaml") is None
     assert framework_of(tmp_path / "nothing.yaml") is None
     assert framework_of(tmp_path / "llama.yaml") == "llamafactory"
+
+
+def test_a_file_that_lacks_a_key_is_known_by_the_others(tmp_path: Path) -> None:
+    cases = {
+        "base_model: a\nsequence_len: 64\n": ("axolotl", 'key "datasets": found nothing in what looks like an Axolotl'),
+        "base_modell: a\ndatasets: []\n": ("axolotl", 'key "base_modell": found an unknown key, expected base_model.'),
+        "model_name_or_path: a\ntemplate: qwen\ndo_train: true\n": (
+            "llamafactory",
+            'key "dataset": found nothing in what looks like a LLaMA-Factory file',
+        ),
+        "model_name_or_path: a\ntemplate: qwen\ndatset: b\n": (
+            "llamafactory",
+            "found an unknown key, expected dataset.",
+        ),
+        "finetuning_type: lora\ndataset: a\n": ("llamafactory", 'key "model_name_or_path": found nothing'),
+    }
+    for text, (framework, sentence) in cases.items():
+        path = tmp_path / "file.yaml"
+        path.write_text(text)
+        assert framework_of(path) == framework
+        with pytest.raises(TaskError) as refused:
+            read(path)
+        assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("trl.yaml", "model_name_or_path: a\ndataset_name: b\nlora_r: 8\n", "settings of TRL (model_name_or_path, "),
+        ("s.yaml", "model_name: a\nmax_seq_length: 64\nlora_alpha: 8\n", "settings of Unsloth (model_name, max_seq"),
+        ("sft.py", "import torch\nfrom trl import SFTTrainer\n", "a Python script of TRL,"),
+        ("sft.py", "import torch\n", "a Python script,"),
+        ("sft.ipynb", '{"cells": [{"source": ["from unsloth import F\\n"]}]}', "a notebook of Unsloth,"),
+    ],
+)
+def test_files_of_frameworks_that_are_only_written(name: str, text: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TaskError) as refused:
+        train(tmp_path / name, SILENT)
+    assert f"found {found}" in str(refused.value)
+    assert "Files of TRL and Unsloth are written (`lastresort export`), not read" in str(refused.value)
+
+
+def test_our_own_file_with_keys_of_others_stays_ours(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text("data: rows.jsonl\nnum_epochs: 3\nlora_rank: 8\n")
+    assert framework_of(tmp_path / "ours.yaml") is None
 
 
 def test_keys_are_set_from_outside_and_aliases_are_read(tmp_path: Path) -> None:

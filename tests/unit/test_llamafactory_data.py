@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lastresort.data.formats.rows import RawRow
-from lastresort.errors import DataError, TaskError
+from lastresort.errors import DataError, InfrastructureError, TaskError
 from lastresort.interop.llamafactory import data_sets
 from lastresort.interop.llamafactory.read import read
 from llamafactory_support import ROWS, data_set, imported, remarks, rows_of
@@ -313,4 +314,26 @@ def test_a_data_set_of_the_hub_is_loaded_before_a_file(tmp_path: Path, monkeypat
     entry = {"hf_hub_url": "org/data", "ms_hub_url": "other/data", "subset": "en", "split": "test", "folder": "f"}
     keys = {"dataset": "mine", "dataset_dir": {"mine": entry}}
     assert len(rows_of(imported(tmp_path, keys))) == 4
-    assert asked == {"path": "org/data", "name": "en", "split": "test", "revision": None, "data_dir": "f"}
+    where = f'{tmp_path / "train.yaml"}, key "dataset"'
+    assert asked == {
+        "path": "org/data",
+        "where": where,
+        "name": "en",
+        "split": "test",
+        "revision": None,
+        "data_dir": "f",
+    }
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence_that_names_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("Couldn't reach 'org/data' on the Hub")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    keys = {"dataset": "mine", "dataset_dir": {"mine": {"hf_hub_url": "org/data"}}}
+    with pytest.raises(InfrastructureError, match=r'train.yaml, key "dataset": the hub cannot be reached'):
+        imported(tmp_path, keys)
+    assert not caplog.records

@@ -244,7 +244,8 @@ def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any])
     [
         ({"do_train": None}, "do_train", "LLaMA-Factory trains nothing"),
         ({"val_size": 0.25}, "val_size", "never evaluates held-out rows"),
-        ({"template": "glm4"}, "template", "template: glm4 is not known here"),
+        ({"template": "gemma4"}, "template", "template: gemma4 is not known here. Rows"),
+        ({"template": "lama3"}, "template", "template: lama3 is not known here; did you mean llama3? Rows"),
         (
             {"template": "qwen3"},
             "template",
@@ -257,6 +258,12 @@ def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any])
 )
 def test_traps_are_said(tmp_path: Path, rows: dict[str, Any], keys: dict[str, Any], key: str, sentence: str) -> None:
     assert sentence in remarks(imported(tmp_path, rows, keys), "trap")[key]
+
+
+def test_steps_that_win_over_epochs_are_said(tmp_path: Path, rows: dict[str, Any]) -> None:
+    said = remarks(imported(tmp_path, rows, {"max_steps": 3, "num_train_epochs": 1}), "differs")
+    assert "max_steps: 3 ends the training" in said["num_train_epochs"]
+    assert "num_train_epochs" not in remarks(imported(tmp_path, rows, {"max_steps": 3}), "differs")
 
 
 def test_no_code_of_a_model_is_run(tmp_path: Path, rows: dict[str, Any]) -> None:

@@ -118,6 +118,7 @@ def _training_file(
     already, as it is by the first of several processes.
     """
     from lastresort.interop import reading
+    from lastresort.report.words.training import dropout_line
     from lastresort.spec.training import load_training
     from lastresort.train.files.run_folder import BEGUN
 
@@ -129,13 +130,18 @@ def _training_file(
             expected="the training file that it came of",
             remedy="`lastresort train FILE --resume` goes on with it.",
         )
-    if reading.framework_of(path) is None:
-        return load_training(path, overrides)
-    imported = reading.read(path, overrides, strict=strict)
-    for line in reading.remark_lines(imported.remarks):
-        progress.say(line)
-    output = reading.output_folder(imported, path)
-    return load_training(reading.write_imported(imported, output, path, resume=resume))
+    dropout_key = "adapter.dropout"
+    if reading.framework_of(path) is not None:
+        dropout_key = "lora_dropout"
+        imported = reading.read(path, overrides, strict=strict)
+        for line in reading.remark_lines(imported.remarks):
+            progress.say(line)
+        output = reading.output_folder(imported, path)
+        path, overrides = reading.write_imported(imported, output, path, resume=resume), {}
+    file = load_training(path, overrides)
+    if dropout := file.settings.adapter.dropout:
+        progress.say(dropout_line(dropout, dropout_key))
+    return file
 
 
 def draft_training(data: Path, task: Task | None = None) -> str:

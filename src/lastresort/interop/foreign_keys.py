@@ -17,8 +17,9 @@ import yaml
 from pydantic_core import PydanticCustomError
 
 from lastresort.data.formats.rows import RawRow
-from lastresort.errors import DataError, PrerequisiteError, TaskError
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.foreign import reason_of
+from lastresort.libraries import quiet_logger
 from lastresort.spec.values import NumberBounds, describe, listed, nearest, shortened
 from lastresort.types import JsonObject
 
@@ -71,35 +72,45 @@ class ImportedTraining:
 def hub_rows(
     path: str,
     *,
+    where: str,
     name: str | None,
     split: str,
     revision: str | None,
     data_files: Sequence[str] = (),
     data_dir: str | None = None,
 ) -> list[RawRow]:
-    """The rows of one split of data on the Hub.
+    """The rows of one split of data on the Hub. where: the file and key that name it.
 
-    Raises PrerequisiteError without `datasets`, DataError where the data cannot be loaded.
+    Raises PrerequisiteError without `datasets`, InfrastructureError where the Hub cannot be reached, DataError where the data
+    cannot be loaded.
     """
     try:
         import datasets
     except ImportError as error:
         raise PrerequisiteError(
             f'"{path}" is not on this machine, and the package datasets is not installed',
-            where="datasets",
+            where=where,
             remedy="Run: pip install datasets, or name a local file.",
         ) from error
-    wanted: JsonObject = {"name": name, "split": split, "revision": revision}
+    # Before version 4, data brought code.
+    wanted: JsonObject = {"trust_remote_code": False, "name": name, "split": split, "revision": revision}
     if data_files:
         wanted["data_files"] = list(data_files)
     if data_dir is not None:
         wanted["data_dir"] = data_dir
     try:
-        found = datasets.load_dataset(path, trust_remote_code=False, **wanted)  # before version 4, data brought code
+        with quiet_logger("huggingface_hub"):  # it reports each of its attempts
+            found = datasets.load_dataset(path, **wanted)
+    except ConnectionError as error:
+        raise InfrastructureError(
+            f'the hub cannot be reached and "{path}" is not in the local cache',
+            where=where,
+            remedy="Try again when online, or name a local file.",
+        ) from error
     except Exception as error:  # the library's call alone
         raise DataError(
             f'"{path}" is not on this machine and cannot be loaded from the Hub ({reason_of(error)})',
-            where="datasets",
+            where=where,
             expected="a local file or folder, or a data set that can be reached",
             remedy="Download it, or correct its name.",
         ) from error
@@ -188,6 +199,15 @@ class ForeignKeys:
     def refuse(self, key: str, found: str, *, expected: str, remedy: str = "Correct it.") -> NoReturn:
         raise TaskError(f"found {found}", where=self.where(key), expected=expected, remedy=remedy)
 
+    def refuse_missing(
+        self, key: str, table: KeyTable, *, found: str = "nothing", expected: str, remedy: str
+    ) -> NoReturn:
+        """Raise TaskError for a key that the file lacks, or for the key that is probably it, misspelt."""
+        unknown = [name for name in self.unread() if not _named(table.known(), name)]
+        if typo := nearest(key, unknown, likeness=0.8):
+            self.refuse(typo, "an unknown key", expected=key, remedy=f'Write "{key}".')
+        self.refuse(key, found, expected=expected, remedy=remedy)
+
     def where(self, key: str) -> str:
         return f'{self.name}, key "{key}"'
 
@@ -275,6 +295,17 @@ def note_unread(
 
 def clip_norm(given: ForeignKeys) -> float:
     return given.number("max_grad_norm", 1.0, NumberBounds(at_least=0)) or NO_CLIPPING
+
+
+def note_steps_win(given: ForeignKeys, epochs_key: str) -> None:
+    """For a file with max_steps above 0."""
+    if epochs_key in given:
+        steps, epochs = given.any("max_steps"), given.any(epochs_key)
+        given.note_difference(
+            epochs_key,
+            f"max_steps: {steps} ends the training, there and here, whatever {epochs_key}: {epochs} says. epochs in the written "
+            "file only repeats the data until then.",
+        )
 
 
 def few_bits(given: ForeignKeys, key: str, name: str, *, full: bool) -> str:

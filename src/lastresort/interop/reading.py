@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -28,13 +29,34 @@ READERS: Mapping[Framework, str] = {
     "llamafactory": "lastresort.interop.llamafactory.read",
 }
 
+_OWN_KEYS: Mapping[str, frozenset[str]] = {
+    "axolotl": frozenset("base_model datasets pretraining_dataset micro_batch_size sequence_len num_epochs".split()),
+    "llamafactory": frozenset(
+        "model_name_or_path stage dataset dataset_dir template cutoff_len finetuning_type lora_rank lora_target".split()
+    ),
+    "unsloth": frozenset("model_name max_seq_length target_modules use_gradient_checkpointing".split()),
+    "trl": frozenset("model_name_or_path dataset_name use_peft lora_r max_length".split()),
+}
+"""Keys by which a framework is recognised. Of two with as many, it is the first."""
+_OURS = {"model", "data", "objective"}
+_SCRIPTS = {".py": "a Python script", ".ipynb": "a notebook"}
+_IMPORTS = re.compile(r"\b(?:from|import) (\w+)")
+
 
 def framework_of(path: Path) -> Framework | None:
-    """Whose file this is, by its keys; None for one of ours, and for unreadable ones."""
+    """Whose file this is, by its keys; None for one of ours, and for unreadable ones.
+
+    Raises TaskError for a script and for settings of a framework whose files are not read.
+    """
+    if path.suffix in _SCRIPTS:
+        imported = _IMPORTS.findall(read_text(path, TRAINING))
+        named = next((f" of {TARGETS[name].title}" for name in ("unsloth", "trl") if name in imported), "")
+        raise _not_read(path, f"{_SCRIPTS[path.suffix]}{named}")
     try:
-        return _framework(_document(path).values)
+        values = _document(path).values
     except TaskError:
         return None
+    return _framework(values, path)
 
 
 def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool = False) -> ImportedTraining:
@@ -44,7 +66,7 @@ def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool
     """
     document = _document(path)
     values = with_overrides(document, overrides).values if overrides else document.values
-    framework = _framework(values)
+    framework = _framework(values, path)
     if framework is None:
         raise TaskError("found keys of no known framework", where=str(path), expected=TRAINING.holds)
     imported: ImportedTraining = import_module(READERS[framework]).read(values, path)
@@ -103,12 +125,25 @@ def _document(path: Path) -> YamlDocument:
     return YamlDocument(str(path), {str(key): value for key, value in values.items()})
 
 
-def _framework(values: Mapping[str, Any]) -> Framework | None:
-    if "base_model" in values and ("datasets" in values or "pretraining_dataset" in values):
-        return "axolotl"
-    if "model_name_or_path" in values and ("stage" in values or "dataset" in values):
-        return "llamafactory"
-    return None
+def _framework(values: Mapping[str, Any], path: Path) -> Framework | None:
+    """Whose own keys are most of the keys here. Raises TaskError where that one's files are not read."""
+    own = {name: [key for key in values if key in keys] for name, keys in _OWN_KEYS.items()}
+    name = max(own, key=lambda framework: len(own[framework]))
+    if not own[name] or _OURS & values.keys():
+        return None
+    if name in READERS:
+        return name  # type: ignore[return-value]
+    raise _not_read(path, f"settings of {TARGETS[name].title} ({', '.join(own[name])})")
+
+
+def _not_read(path: Path, found: str) -> TaskError:
+    return TaskError(
+        f"found {found}",
+        where=str(path),
+        expected="a training file, or a YAML file of Axolotl or LLaMA-Factory",
+        remedy="Files of TRL and Unsloth are written (`lastresort export`), not read: write model, data and your settings into a "
+        "training file (docs/train.md).",
+    )
 
 
 def _files(sources: Sequence[RowSource], stem: str) -> dict[str, RowSource]:

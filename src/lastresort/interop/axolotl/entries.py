@@ -128,9 +128,11 @@ class Shards:
 
 @dataclass(frozen=True, slots=True)
 class EntryPlace:
-    """Where an entry's rows are. found: on this machine, None for the Hub. split: with a slice, as the file writes it."""
+    """Where an entry's rows are. where: the file and key that say so. found: on this machine, None for the Hub. split: with a
+    slice, as the file writes it."""
 
     path: str
+    where: str
     found: Path | None
     files: tuple[Path, ...]
     remote_files: tuple[str, ...]
@@ -147,7 +149,12 @@ class EntryPlace:
             rows = [row for file in self.files for row in file_rows(file, self.kind or file_kind(file))]
         elif self.found is None:
             rows = hub_rows(
-                self.path, name=self.name, split=split, revision=self.revision, data_files=self.remote_files
+                self.path,
+                where=self.where,
+                name=self.name,
+                split=split,
+                revision=self.revision,
+                data_files=self.remote_files,
             )
         elif self.found.is_dir():
             rows = folder_rows(self.found, split, self.kind)
@@ -188,7 +195,10 @@ def places_of(entry: ForeignKeys, beside: Path, *, shard_seed: int | None, defau
     _split(split)
     revision, remote = entry.text("revision"), () if local else tuple(names)
     configurations: list[str | None] = [*entry.names("name")] or [None]
-    return [EntryPlace(path, found, here, remote, kind, split, name, revision, shards) for name in configurations]
+    where = entry.where("path")
+    return [
+        EntryPlace(path, where, found, here, remote, kind, split, name, revision, shards) for name in configurations
+    ]
 
 
 def _shards_of(entry: ForeignKeys, seed: int | None) -> Shards:

@@ -10,7 +10,13 @@ from typing import Any
 
 from lastresort.interop.axolotl.data import TemplateModel, is_text, model_template, rendered_by, sources
 from lastresort.interop.axolotl.groups import group_keys
-from lastresort.interop.axolotl.keys import ObjectiveChoice, check_contradictions, chosen_objective, note_other_keys
+from lastresort.interop.axolotl.keys import (
+    FILE,
+    ObjectiveChoice,
+    check_contradictions,
+    chosen_objective,
+    note_other_keys,
+)
 from lastresort.interop.axolotl.trainer import batch_of, held_out_share, row_keys, text_row_tokens, trainer_keys
 from lastresort.interop.foreign_keys import (
     NOT_IN_4_BITS,
@@ -96,7 +102,8 @@ def _start(given: ForeignKeys, start: str, path: Path, rl: str, *, four_bits: bo
 def _fresh(given: ForeignKeys, kind: str, rl: str) -> JsonObject:
     for key in ("lora_r", "lora_alpha"):
         if key not in given:
-            given.refuse(key, f"nothing beside adapter: {kind}", expected="a number", remedy=f"Write {key}: 16.")
+            found = f"nothing beside adapter: {kind}"
+            given.refuse_missing(key, FILE, found=found, expected="a number", remedy=f"Write {key}: 16.")
     rank = given.count("lora_r", 16, least=1)
     alpha = given.number("lora_alpha", 16, NumberBounds(above=0))
     dora, rslora = given.flag("peft_use_dora"), given.flag("peft_use_rslora")
@@ -150,9 +157,10 @@ OUTPUT = "./model-out"
 def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     """values: the keys of the file at `path`, with --set applied. Raises TaskError for what cannot be trained, there or here."""
     given = ForeignKeys(values, str(path))
+    _check_required(given)
     check_contradictions(ForeignKeys(values, str(path)))  # of its own, since what it reads is not honoured
     chosen = chosen_objective(given, text=is_text(given))
-    name = given.text("base_model") or ""
+    name = str(given.text("base_model"))
     folder = existing_path(name, path) if name != "embedded" else None
     model = TemplateModel(name, model_template(name, folder))
     key = "datasets" if "datasets" in given else "pretraining_dataset"
@@ -173,6 +181,16 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     return ImportedTraining(
         "axolotl", document, train, kept_out, share, tuple(given.remarks), rendered_by(given), "val_set_size"
     )
+
+
+def _check_required(given: ForeignKeys) -> None:
+    found = "nothing in what looks like an Axolotl file"
+    if "base_model" not in given:
+        remedy = "Write base_model: NAME."
+        given.refuse_missing("base_model", FILE, found=found, expected="a folder or a hub id", remedy=remedy)
+    if "datasets" not in given and "pretraining_dataset" not in given:
+        remedy = "Write datasets: [{path: rows.jsonl, type: chat_template}]."
+        given.refuse_missing("datasets", FILE, found=found, expected="the rows to train on", remedy=remedy)
 
 
 def _trainer_keys(given: ForeignKeys, chosen: ObjectiveChoice, path: Path) -> JsonObject:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lastresort.interop.foreign_keys import PAGED_8BIT, ForeignKeys, clip_norm, few_bits, lora_plus
+from lastresort.interop.axolotl.keys import FILE
+from lastresort.interop.foreign_keys import PAGED_8BIT, ForeignKeys, clip_norm, few_bits, lora_plus, note_steps_win
 from lastresort.spec.values import NumberBounds, listed
 from lastresort.types import JsonObject
 
@@ -33,7 +34,7 @@ DECAY_BESIDE_LORA_PLUS = (
 def trainer_keys(given: ForeignKeys, *, full: bool, four_bits: bool) -> JsonObject:
     """All but the batch, which counts otherwise for groups. Raises TaskError for values that are not understood."""
     if "learning_rate" not in given:
-        given.refuse("learning_rate", "nothing", expected="a number", remedy="Write learning_rate: 2e-4.")
+        given.refuse_missing("learning_rate", FILE, expected="a number", remedy="Write learning_rate: 2e-4.")
     schedule, max_steps = _schedule(given), given.count("max_steps", -1, least=-1)
     document: JsonObject = {
         "learning_rate": given.number("learning_rate", 0.0, NumberBounds(above=0)),
@@ -98,6 +99,7 @@ def _epochs(given: ForeignKeys, max_steps: int) -> int:
     epochs = given.number("num_epochs", 1.0, NumberBounds(above=0))
     whole = math.ceil(epochs)
     if max_steps > 0:
+        note_steps_win(given, "num_epochs")
         return max(max_steps, whole)  # max_steps wins there: the data are gone through until it is reached
     if whole != epochs:
         given.note_difference("num_epochs", f"{epochs:g} epochs become {whole}. Use max_steps to end within an epoch.")

@@ -119,7 +119,7 @@ def read_data_sets(
 
 def _read(given: ForeignKeys, entry: DataSetEntry, info: DataSetInfo, stage: Stage, seed: int) -> NamedRows:
     _refuse_other_stage(entry, info, stage)
-    rows = _rows(entry)
+    rows = _rows(entry, given)
     _refuse_absent_columns(entry, stage, rows)
     kept = sample_rows(rows, entry.num_samples, seed)
     kept = kept[: given.count("max_samples", len(kept), least=1)]
@@ -155,10 +155,11 @@ def _refuse_other_stage(entry: DataSetEntry, info: DataSetInfo, stage: Stage) ->
     )
 
 
-def _rows(entry: DataSetEntry) -> list[RawRow]:
+def _rows(entry: DataSetEntry, given: ForeignKeys) -> list[RawRow]:
     if entry.hub is not None:
         hub = entry.hub
-        return hub_rows(hub.name, name=hub.subset, split=hub.split, revision=None, data_dir=hub.folder)
+        where = given.where("dataset" if entry.name in given.names("dataset") else "eval_dataset")
+        return hub_rows(hub.name, where=where, name=hub.subset, split=hub.split, revision=None, data_dir=hub.folder)
     return [row for file in entry.files for row in _file_rows(file)]
 
 

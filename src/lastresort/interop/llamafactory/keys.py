@@ -26,6 +26,7 @@ from lastresort.spec.values import NumberBounds, nearest
 from lastresort.types import JsonObject
 
 FILE = key_tables("llamafactory")["file"]
+NOTHING = "nothing in what looks like a LLaMA-Factory file"
 _OFF = (False, "", "none", "no", "auto", "default")
 
 
@@ -162,7 +163,8 @@ def model_keys(stage: Stage, given: ForeignKeys, path: Path) -> JsonObject:
     """model, adapter or start_from, and precision. Raises TaskError for an unsupported method."""
     name = given.text("model_name_or_path")
     if name is None:
-        given.refuse("model_name_or_path", "nothing", expected="a model", remedy="Write a folder or a hub id.")
+        remedy = "Write a folder or a hub id."
+        given.refuse_missing("model_name_or_path", FILE, found=NOTHING, expected="a model", remedy=remedy)
     kind = _type(given)
     if given.flag("trust_remote_code"):
         given.note_difference("trust_remote_code", NO_REMOTE_CODE)

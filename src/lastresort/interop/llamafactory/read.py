@@ -19,11 +19,14 @@ from lastresort.interop.foreign_keys import (
     clip_norm,
     few_bits,
     lora_plus,
+    note_steps_win,
     output_path,
 )
 from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
-from lastresort.interop.llamafactory.dataset_info import read_info
+from lastresort.interop.llamafactory.dataset_info import INFO, read_info
 from lastresort.interop.llamafactory.keys import (
+    FILE,
+    NOTHING,
     Stage,
     model_keys,
     note_other_keys,
@@ -133,6 +136,7 @@ def length_keys(given: ForeignKeys, stage: Stage, rows: int, batch_size: int) ->
     steps = int(given.number("max_steps", -1, NumberBounds(whole=True)))
     an_epoch = math.ceil(rows / batch_size)
     if steps > 0:
+        note_steps_win(given, "num_train_epochs")
         # An epoch of text has at least one step.
         return {"max_steps": steps, "epochs": steps if stage == "pt" else math.ceil(steps / an_epoch)}
     if epochs.is_integer():
@@ -194,9 +198,12 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     document = model_keys(stage, given, path) | {"objective": objective_of(stage, given)}
     document |= trainer_keys(given, full=document.get("adapter") == "full")
     share, seed = held_out_share(given), document["seed"]
-    info, names, held_names = read_info(given, path), given.names("dataset"), given.names("eval_dataset")
+    names, held_names = given.names("dataset"), given.names("eval_dataset")
     if not names:
-        given.refuse("dataset", "nothing", expected="the names of data sets", remedy="Write dataset: NAME.")
+        given.any("dataset_dir")  # which is no misspelt dataset
+        expected = f"names of {INFO}"
+        given.refuse_missing("dataset", FILE, found=NOTHING, expected=expected, remedy="Write dataset: NAME.")
+    info = read_info(given, path)
     train = read_data_sets(given, info, names, stage, seed)
     held_out = read_data_sets(given, info, held_names, stage, seed)
     note_evaluation(given, bool(share or held_out))

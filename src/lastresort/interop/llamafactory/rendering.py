@@ -16,7 +16,7 @@ from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.rows import TEMPLATES, RowWriting, TokenizerWriting, TurnTemplate, tools_of
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
-from lastresort.spec.values import listed
+from lastresort.spec.values import listed, nearest
 from lastresort.types import JsonObject, Message
 
 _QUESTION, _ANSWER = "Why?", "Because."
@@ -153,10 +153,12 @@ def _template(given: ForeignKeys, name: str | None, data_sets: Sequence[NamedRow
             "<think></think> to answers where the template has one.",
         )
     elif name not in TEMPLATES:
+        close = nearest(name, TEMPLATES, likeness=0.8)
+        meant = f"; did you mean {close}?" if close and not name.startswith(close) else "."  # gemma4 is not gemma
         given.note_trap(
             "template",
-            f"template: {name} is not known here. Rows are rendered with the model's own chat template, which may differ (known "
-            f"are {listed(TEMPLATES, most=len(TEMPLATES))}).",
+            f"template: {name} is not known here{meant} Rows are rendered with the model's own chat template, which may differ "
+            f"(known are {listed(TEMPLATES, most=len(TEMPLATES))}).",
         )
     elif any(row.uses_tools for data_set in data_sets for row in data_set.rows):
         given.note_difference("template", "Rows with tools are rendered with the model's own chat template.")

@@ -98,6 +98,12 @@ def held_out_line(said: str, *, leaks: bool, suffix: str | None) -> str:
     return f"{'warning: ' if leaks else ''}{said}{instead}"
 
 
+def dropout_line(rate: float, key: str) -> str:
+    """key: that sets it in the user's file."""
+    cost = "Training takes the plain path, which can be several times slower"
+    return f"warning: dropout {rate:g} rules out the packed form. {cost}. To train packed: --set {key}=0"
+
+
 def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> list[str]:
     """Which rows of a task's data a training reads, and why not all, in lines."""
     return [
