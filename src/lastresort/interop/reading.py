@@ -131,8 +131,8 @@ def _framework(values: Mapping[str, Any], path: Path) -> Framework | None:
     name = max(own, key=lambda framework: len(own[framework]))
     if not own[name] or _OURS & values.keys():
         return None
-    if name in READERS:
-        return name  # type: ignore[return-value]
+    if readable := next((framework for framework in READERS if framework == name), None):
+        return readable
     raise _not_read(path, f"settings of {TARGETS[name].title} ({', '.join(own[name])})")
 
 
