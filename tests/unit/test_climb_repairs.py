@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,8 @@ from climb_support import calls, comparable, reason_lines, rows
 from decision_support import validate_decision
 from gate_support import Words
 from lastresort.after.repair import phase as time_left
-from lastresort.after.repair.choose import REPAIR_SEED
+from lastresort.after.repair.choose import REPAIR_SEED, RepairCandidate
+from lastresort.after.repair.phase import SCALES, Repair, _Trying
 from lastresort.app.climb import Climbed
 from lastresort.app.runs import Run
 from lastresort.errors import TaskError
@@ -36,6 +38,7 @@ from lastresort.report.words.answer import how_to_use
 from lastresort.report.words.next_step import next_step
 from lastresort.systems.files import artefact_sha256, candidate_folder, load_system
 from lastresort.systems.running import winner_status
+from tuning_support import Scissors
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
@@ -228,6 +231,33 @@ def test_without_a_gate_no_repair_is_begun_of_one_that_was_rejected_before(
     decision = gated_climb(tmp_path, MENDED, gate="none").decision.as_json()
     assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
     assert len(calls(tmp_path / "task")) == before
+
+
+@pytest.mark.parametrize(("levels", "after", "good"), [(SPOILED, 1, 0), (MENDED, 2, 1)])
+def test_a_climb_that_goes_on_without_a_gate_keeps_the_verdict_and_ends_its_repairs(
+    tmp_path: Path, scripted: pytest.MonkeyPatch, levels: list[dict[str, Any]], after: int, good: int
+) -> None:
+    """after: repairs that were tried when the climb was stopped."""
+    tried = _Trying.tried
+
+    def stopped(self: _Trying, repair: Repair) -> RepairCandidate | None:
+        if repair.setting == SCALES[after]:
+            raise KeyboardInterrupt
+        return tried(self, repair)
+
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr(_Trying, "tried", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            gated_climb(tmp_path, levels, task=ONE_SUITE, gate="quick")
+    before, heard = len(calls(tmp_path / "task")), Scissors()
+    decision = gated_climb(tmp_path, levels, gate="none", progress=heard).decision.as_json()
+    validate_decision(decision)
+    assert len(calls(tmp_path / "task")) == before
+    assert "sft: its quick gate was run before, and its verdict counts; no further repair is tried" in heard.said
+    assert (decision["gate"]["verdict"], decision["winner"]["kind"]) == ("REJECT", "prompt")
+    assert [one["good"] for one in decision["repairs"]] == [False] * (after - good) + [True] * good
+    said = "The climb ended before one was tested." if good else "None was good, so none was tested."
+    assert any(f"were tried. {said}" in reason or f"was tried. {said}" in reason for reason in reason_lines(decision))
 
 
 def _killed(*arguments: object) -> None:

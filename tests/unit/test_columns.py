@@ -72,6 +72,18 @@ def test_a_wrong_name_is_told_at_its_line_of_the_task_file_with_the_near_one(tmp
     assert refused.value.key == ("columns", "input")
 
 
+@pytest.mark.parametrize("key", ["columns.input", "split.group_by"])
+def test_a_wrong_name_from_outside_the_file_is_refused_with_the_columns_of_the_file(tmp_path: Path, key: str) -> None:
+    path = _task(tmp_path, "{input: body, output: kind}")
+    with pytest.raises(TaskError) as refused:
+        read_split(load_task(path, {key: "bdy"}))
+    assert str(refused.value) == (
+        f'{path}, key "{key}" (set from outside the file): rows.csv has no column "bdy", expected one of body, kind, urgency, who. '
+        'Did you mean "body"?'
+    )
+    assert refused.value.key == tuple(key.split("."))
+
+
 @pytest.mark.parametrize(
     ("columns", "remedy"),
     [

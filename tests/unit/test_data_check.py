@@ -57,6 +57,7 @@ def test_clean_data_has_no_findings() -> None:
     assert (report.findings, report.ok) == ((), True)
     assert report.counts == {"train": 2, "dev": 1, "test": 1}
     assert lines(report, None)[-1] == "no problems found"
+    assert lines(report, None, "few items")[2:] == ["warning: few items"]
 
 
 def test_duplicates_on_one_side() -> None:

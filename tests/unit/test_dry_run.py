@@ -97,6 +97,13 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.M
     assert "Nothing makes it fit: at the least it holds 0." in none
 
 
+def test_a_model_that_would_be_downloaded_is_named_once(tmp_path: Path) -> None:
+    found = dry_run(task_of(tmp_path, ladder=["prompting"], model="nobody/no-such-model")).as_json()
+    (said,) = found["missing"]
+    assert said.startswith("nobody/no-such-model is not on this machine: the climb downloads it from the hub first.")
+    assert shown(found).count("nobody/no-such-model is not on this machine") == 1
+
+
 def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path, ladder=["sft"], general=["lm_eval:mmlu", "lm_eval:gsm8k"])
     monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: None)

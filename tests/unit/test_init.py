@@ -678,6 +678,30 @@ def test_yes_takes_what_is_plausible_and_stops_where_several_are(
     assert 'input: column "a"; output: column "c"' in printed.err
 
 
+def test_candidates_are_listed_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = _file(tmp_path, [{"b": i % 2, "c": i % 3, "a": f"long text {i}"} for i in range(300)])
+    with pytest.raises(InputError, match=r'expected one of b \(.*; a \(.*to take "a"'):
+        init_task(InitRequest(path, output="c", task_file=tmp_path / "task.yaml"))
+
+
+def test_one_column_for_both_is_refused(tmp_path: Path) -> None:
+    request = InitRequest(_file(tmp_path, _labelled(300)), "label", "label", tmp_path / "task.yaml")
+    with pytest.raises(
+        DataError, match='found "label" for both, expected one for the input and another for the answer'
+    ):
+        init_task(request)
+
+
+def test_objects_without_a_key_in_common_have_no_schema_of_their_keys(tmp_path: Path) -> None:
+    scores: list[dict[str, object]] = [{f"answer {i}, {j}": j % 2 for j in range(4)} for i in range(300)]
+    assert schema_of(scores) == {"type": "object", "additionalProperties": {"type": "integer"}}
+    within = schema_of([{"scores": one} for one in scores])
+    assert within["properties"] == {"scores": schema_of(scores)}
+    path = _file(tmp_path, [{"text": f"question {i}", "scores": one} for i, one in enumerate(scores)])
+    with pytest.raises(DataError, match=r'key "scores": found answers .* without a key in common, .* --output'):
+        init_task(InitRequest(path, "text", "scores", tmp_path / "task.yaml"))
+
+
 REQUESTS = ("Request ID", "Created", "Channel", "Customer said", "Team category", "Labelled by")
 
 

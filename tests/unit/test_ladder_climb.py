@@ -18,8 +18,9 @@ from climb_support import calls, comparable, reason_lines, scripted_task
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.identity import changed_keys, changed_values, merged_settings, settle_options
-from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.room import longer_answers, max_new_tokens
+from lastresort.climb.workspace import earlier_use, run_lock
 from lastresort.errors import InfrastructureError, StopRequestedError, TaskError
 from lastresort.evals.evidence.outlook import needed_to_go_on
 from lastresort.ladder import RUNGS
@@ -339,6 +340,16 @@ def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
     moved = found.run.rename(tmp_path / "runs" / "renamed")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), moved)
     assert "None of the" in again.decision.as_json()["test_reuse"]["text"]
+
+
+def test_a_run_that_still_goes_on_is_no_earlier_one(tmp_path: Path) -> None:
+    found = run(tmp_path, GOOD_SHOTS, "routing-1")
+    prepared = prepare(load_task(tmp_path / "task" / "task.yaml"))
+    with run_lock(found.run):
+        assert earlier_use(found.run.parent, prepared.split.test) is None
+    used = earlier_use(found.run.parent, prepared.split.test)
+    assert used is not None
+    assert used.most == 1
 
 
 class Counting:

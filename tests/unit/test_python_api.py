@@ -372,6 +372,13 @@ def test_each_function_checks_what_it_is_given(name: str, tmp_path: Path, monkey
     assert not any(tmp_path.iterdir())
 
 
+class Table:
+    """As pandas and datasets have them."""
+
+    def to_csv(self, path: str, *, index: bool = True) -> None:
+        raise AssertionError("nothing is written")
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -411,6 +418,8 @@ def test_each_function_checks_what_it_is_given(name: str, tmp_path: Path, monkey
             lambda task: lr.plan("llama-3-8b", methd="lora"),
             'unknown argument "methd", expected method. Write "method".',
         ),
+        (lambda task: lr.climb(task, dry_run=True), r"Call lr\.forecast with the other arguments\."),
+        (lambda task: lr.init(Table()), r'found a value of type Table, expected .*Write it with to_csv\("rows.csv"'),
         (lambda task: lr.check_data(task, show=True), "found true .*expected a whole number"),
     ],
 )

@@ -17,7 +17,7 @@ def test_counts_by_item_once_a_run(tmp_path: Path) -> None:
         ledger.use(["a", "b"], run="t-1")
         ledger.use(["b", "c"], run="t-2")
         assert ledger.uses(["a", "b", "c", "d"]) == {"a": 1, "b": 2, "c": 1, "d": 0}
-        assert ledger.uses(["a", "b", "c", "d"], excluding_run="t-2") == {"a": 1, "b": 1, "c": 0, "d": 0}
+        assert ledger.uses(["a", "b", "c", "d"], "t-2") == {"a": 1, "b": 1, "c": 0, "d": 0}
     with Ledger(tmp_path / "state" / "ledger.sqlite") as again:
         assert again.uses(["b"]) == {"b": 2}
 

@@ -10,7 +10,8 @@ import yaml
 
 from lastresort.errors import TaskError
 from lastresort.evals.user_code.process import CodeLimits
-from lastresort.spec.training import ELSEWHERE, TrainingKeys, load_training
+from lastresort.spec.training import TrainingKeys, load_training
+from lastresort.spec.values import ELSEWHERE
 from lastresort.train.settings import AdapterSettings, ServerPlan, TrainingFile
 
 ROWS = '{"input": "a", "output": "b"}\n'
@@ -205,6 +206,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "a key twice": ("data: rows.jsonl\nseed: 1\nseed: 2", 'line 3, key "seed": found the key a second time'),
     "misplaced key": ("data: rows.jsonl\nr: 8", "Write adapter: {r: …}"),
     "another trainer's key": ("data: rows.jsonl\nnum_train_epochs: 3", 'Write "epochs"'),
+    "a rank below its section": ("data: rows.jsonl\nadapter: {kind: lora, rank: 8}", 'expected r. Write "r"'),
+    "a rate above 1": ("data: rows.jsonl\nlearning_rate: 2", "Write a number above 0 and at most 1, such as 1e-4."),
     "accumulation": ("data: rows.jsonl\ngradient_accumulation_steps: 4", "the rows of a whole optimizer step"),
     "no such file": ("data: row.jsonl", 'Did you mean "rows.jsonl"?'),
     "no such file in a list": ("data: [rows.jsonl, x.jsonl]", 'key "data[1]": found no file "x.jsonl"'),

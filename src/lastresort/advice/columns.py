@@ -55,7 +55,7 @@ Side = Literal["input", "output"]
 class ColumnFacts:
     """A column of the file. filled: rows that have a value. distinct: different values. words: median of its values as text.
     samples: a few of the values, the most frequent first. codes: whether they are codes or numbers, without words. of_row: whether
-    they name or date the rows.
+    they name or date the rows. place: among the columns of the file.
     """
 
     name: str
@@ -65,6 +65,7 @@ class ColumnFacts:
     samples: tuple[str, ...]
     codes: bool = False
     of_row: bool = False
+    place: int = 0
 
     @property
     def is_constant(self) -> bool:
@@ -93,7 +94,7 @@ def facts_of(rows: Sequence[RawRow]) -> tuple[ColumnFacts, ...]:
     """Of every column that is not ours already and not empty, in the file's order."""
     names = dict.fromkeys(name for row in rows for name in row.values if name not in COMMON_COLUMNS)
     found = []
-    for name in names:
+    for place, name in enumerate(names):
         texts = [str(value) for row in rows if (value := row.values.get(name)) not in (None, "", [], {})]
         if texts:
             words = median(len(text.split()) for text in texts)
@@ -101,7 +102,7 @@ def facts_of(rows: Sequence[RawRow]) -> tuple[ColumnFacts, ...]:
             samples = tuple(text for text, _ in counted.most_common(SHOWN_VALUES))
             codes = are_codes(texts)
             of_row = _are_dates(texts) or (codes and len(counted) >= MOSTLY * len(texts) and _are_names(texts))
-            found.append(ColumnFacts(name, len(texts), len(counted), words, samples, codes, of_row))
+            found.append(ColumnFacts(name, len(texts), len(counted), words, samples, codes, of_row, place))
     return tuple(found)
 
 

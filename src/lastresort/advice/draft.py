@@ -161,6 +161,13 @@ def draft(
             expected="at least two different answers",
             remedy="Add rows with other answers, or name another column with --output.",
         )
+    if answers.schema is not None and answers.schema["type"] == "object" and "properties" not in answers.schema:
+        raise DataError(
+            "found answers that are objects without a key in common",
+            where=where if columns is None else f'{where}, key "{columns[1]}"',
+            expected="a label, a number, text, or objects with the same keys",
+            remedy="Write the right answer of each row into a column of its own, and name it with --output.",
+        )
     score = SCORES[answers.kind]
     each = together or [UnitSize(1, 1, 1)] * rows
     grouped = grouped or group_by is not None

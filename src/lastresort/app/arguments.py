@@ -89,6 +89,17 @@ def _types(function: Callable[..., object]) -> Mapping[str, object]:
     return {name: kind for name, kind in hints.items() if kind is not Any}
 
 
+_FORECASTS = {
+    ("dry_run", function): f"Call lr.{forecast} with the other arguments."
+    for function, forecast in {
+        "climb": "forecast",
+        "study": "forecast_study",
+        "make_pairs": "forecast_pairs",
+        "synth_data": "forecast_synth",
+    }.items()
+}
+
+
 def _refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
     from lastresort.spec.values import listed, nearest
 
@@ -100,7 +111,7 @@ def _refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -
                 f'found the unknown argument "{name}"',
                 where=f"{function}(…)",
                 expected=close or listed(names, "or", most=len(names)),
-                remedy=f'Write "{close}".' if close else "Leave it out.",
+                remedy=f'Write "{close}".' if close else _FORECASTS.get((name, function), "Leave it out."),
             )
 
 
@@ -205,5 +216,7 @@ def _remedy(value: object, kind: Any, name: str) -> str:
         return f"Write {name}=(…, …)."
     if Mapping in kinds:
         return f'Write {name}={{"split.seed": 3}} for instance.' if name == "settings" else f'Write {name}={{"…": …}}.'
+    if kinds & {Path, os.PathLike} and hasattr(value, "to_csv"):
+        return 'Write it with to_csv("rows.csv", index=False), and name that file.'
     words = _words(kind)
     return "Pass one of them." if len(words) > 1 else f"Pass {words[0]}."

@@ -57,6 +57,7 @@ def columns_of(
 ) -> tuple[str, str] | None:
     """None where the rows' own shape says which they are. given: input and output, as they are named."""
     source, target = (None if name is None else own_names(rows, (name,))[0] for name in given)
+    refuse_one_for_both(source, target, str(data))
     _refuse_unknown(facts, len(rows), {"--input": source, "--output": target})
     if source is None and target is None and known_shape(rows) is not None:
         return None
@@ -74,6 +75,17 @@ def columns_of(
             )
         name = ask(chosen) or chosen.candidates[0].name
         source, target = (name, target) if chosen.side == "input" else (source, name)
+
+
+def refuse_one_for_both(source: str | None, target: str | None, where: str) -> None:
+    """Raises DataError where input and answer are the same column. where: the file."""
+    if source is not None and source == target:
+        raise DataError(
+            f'found "{source}" for both',
+            where=where,
+            expected="one for the input and another for the answer",
+            remedy="Choose a column for the answer.",
+        )
 
 
 def _too_few(facts: Sequence[ColumnFacts], rows: Sequence[RawRow], data: Path) -> DataError:
@@ -98,7 +110,8 @@ def only_plausible(data: Path) -> Ask:
 def _unclear(open_columns: Sequence[OpenColumns], data: Path) -> OpenColumnsError:
     """open_columns: what is open, the first of it with all columns that it could be."""
     columns = open_columns[0].candidates
-    listed = [f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in columns[:MOST_COLUMNS_SHOWN]]
+    shown = sorted(columns[:MOST_COLUMNS_SHOWN], key=lambda one: one.place)
+    listed = [f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in shown]
     more = len(columns) - len(listed)
     options = " and ".join(f"--{one.side} COLUMN" for one in open_columns)
     remedy = f"Name {'it' if len(open_columns) == 1 else 'them'} with {options}"

@@ -21,6 +21,7 @@ from lastresort.ladder import RUNGS
 from lastresort.models.open import absolute_name, local_model, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
+from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.records.document import ReuseView
 from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import render_preferences
@@ -65,8 +66,8 @@ class DataCheck:
 
     def lines(self) -> list[str]:
         """As `lastresort data check` prints it."""
-        reuse = [] if self.test_reuse is None else [f"warning: {self.test_reuse.text}"]
-        return [*words.lines(self.report, self.preferences), *reuse, *self.masks]
+        reuse = () if self.test_reuse is None else (self.test_reuse.text,)
+        return [*words.lines(self.report, self.preferences, *reuse), *self.masks]
 
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import lines_html
@@ -87,13 +88,13 @@ def checked_part(task: Task, *, sizes: bool = True) -> str:
 
 def files_checked(task: Task, runs: Path) -> list[Path]:
     """What `check_task` reads: the task's files, those of the model whose tokenizer and context decide which examples are too long,
-    as far as the task names them by path, and what the runs in this folder noted of the test items that they used.
+    as far as the task names them by path, and what the runs here noted of their test items and their end.
     """
     path = Path(absolute_name(task.tuned_model, task.folder).removeprefix("scripted:"))
     model = [path] if path.is_absolute() else []
     if path.is_dir():
         model = sorted(one for one in path.iterdir() if not one.name.startswith("."))
-    return [*files_read(task), *model, runs / SHARED / LEDGER]
+    return [*files_read(task), *model, runs / SHARED / LEDGER, *sorted(runs.glob(f"*/{DECISION}"))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,12 @@ from lastresort.errors import PrerequisiteError
 from lastresort.evals.evidence.bar import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.built_in import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
+from lastresort.hardware.find import cached_config
 from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import lowered
 from lastresort.ladder import trains
+from lastresort.models.open import EMBEDDED, looks_like_a_path
+from lastresort.models.protocol import is_endpoint
 from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
@@ -38,6 +41,7 @@ from lastresort.report.words.rungs import (
     of_base_beyond_a_card,
     of_memory,
     of_missing_lm_eval,
+    of_model_elsewhere,
     of_skip,
     of_training_cards,
 )
@@ -102,10 +106,12 @@ def _of_rows(prepared: PreparedTask) -> list[str]:
 def missing(
     task: Task, rungs: Sequence[str], *, gated: bool, run: Path | None = None, ray: str | None = None
 ) -> list[str]:
-    """What the climb would stop for before anything is spent. rungs: that apply. gated: whether a gate may run. run: that would go
-    on. ray: the cluster's address, None for this process alone.
+    """What the climb would stop for before anything is spent, or download. rungs: that apply. gated: whether a gate may run. run:
+    that would go on. ray: the cluster's address, None for this process alone.
     """
     obstacles = [MISSING_GEPA] if lacks_gepa(task) else []
+    models = dict.fromkeys((task.model, task.tuned_model))
+    obstacles += [of_model_elsewhere(model) for model in models if _is_elsewhere(model, task.folder)]
     try:
         with nullcontext() if run is None else Record.open(run, read_only=True) as record:
             refuse_beyond_cards(task, rungs, record, machines=machines_of(ray))
@@ -113,6 +119,13 @@ def missing(
         obstacles.append(str(error))
     names = lm_eval_names(task) if gated else []
     return obstacles if not names or find_spec("lm_eval") is not None else [*obstacles, of_missing_lm_eval(names)]
+
+
+def _is_elsewhere(model: str, folder: Path) -> bool:
+    """Whether a hub id was not downloaded yet."""
+    if is_endpoint(model) or model == EMBEDDED or (folder / Path(model).expanduser()).exists():
+        return False
+    return not looks_like_a_path(model) and cached_config(model) is None
 
 
 def dry_run(

@@ -89,8 +89,8 @@ class Drafted:
 
     def lines(self) -> list[str]:
         """What the check found, as `lastresort init` prints it."""
-        few = [] if self.few is None else [f"warning: {few_test_items(self.few.n, self.few.enough, self.draft.bar)}"]
-        return [*lines(self.report, None), *few]
+        few = () if self.few is None else (few_test_items(self.few.n, self.few.enough, self.draft.bar),)
+        return lines(self.report, None, *few)
 
     def __repr__(self) -> str:
         return f"<Drafted {self._in_short}>"

@@ -254,30 +254,29 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
 
 def _unknown_column(task: Task, path: Path, error: MissingColumnError) -> TaskError:
     """Where the task names the column: at a line of its file, or from outside."""
-    key, nearest = ("columns", error.key), nearest_column(error.column, error.free)
+    nearest = nearest_column(error.column, error.free)
     return TaskError(
         f'{path.name} has no column "{error.column}"',
-        where=_where_named(task, error.key),
+        where=_where_named(task, error),
         expected=f"one of {', '.join(error.known)}",
         remedy=f'Did you mean "{nearest}"?' if nearest else "Name one of them.",
-        key=key,
+        key=tuple(error.key.split(".")),
     )
 
 
-def _where_named(task: Task, name: str) -> str:
-    """The place of a key below `columns`. The task does not keep which of its keys were set from outside the file, so that one with
+def _where_named(task: Task, error: MissingColumnError) -> str:
+    """The place of the key. The task does not keep which of its keys were set from outside the file, so that one with
     another value there counts as set.
     """
-    key = ("columns", name)
     if not task.path.is_file():
-        return f'key "{".".join(key)}"'
+        return f'key "{error.key}"'
     document = read_document(task.path)
-    assert task.columns is not None, "one of its columns is missing"
-    file_columns, value = document.values.get("columns"), task.columns.names[name]
-    file_value = file_columns.get(name) if isinstance(file_columns, dict) else None
-    if (tuple(file_value) if isinstance(file_value, list) else (file_value,)) != value:
-        document = with_overrides(document, {".".join(key): list(value)})
-    return document.where(key)
+    section, name = error.key.split(".")
+    file_section = document.values.get(section)
+    file_value = file_section.get(name) if isinstance(file_section, dict) else None
+    if error.column not in (file_value if isinstance(file_value, list) else [file_value]):
+        document = with_overrides(document, {error.key: error.column})
+    return document.where((section, name))
 
 
 def held_passages(task: Task, as_read: Split) -> HeldPassages | None:

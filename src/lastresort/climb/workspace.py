@@ -225,10 +225,18 @@ def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView
 
 
 def earlier_use(runs: Path, examples: Sequence[Example]) -> ReuseView | None:
-    """How often runs in this folder have used these test items so far; None where none did."""
+    """How often earlier runs in this folder used these test items, those left out that still go on; None where none did."""
     path = runs / SHARED / LEDGER
     if not path.is_file():
         return None
     with Ledger(path) as ledger:
-        reuse = of_reuse(ledger.reuse([item_hash(example) for example in examples]))
+        reuse = of_reuse(ledger.reuse([item_hash(example) for example in examples], *_going_on(runs)))
     return reuse if reuse.used else None
+
+
+def _going_on(runs: Path) -> Iterator[str]:
+    """The ids of the runs that processes hold."""
+    for path in runs.glob(f"*/{FILE_NAME}"):
+        if lock.is_held(path.parent):
+            with suppress(LastresortError), Record.open(path.parent, read_only=True, checked=False) as record:
+                yield record.run_id

@@ -262,7 +262,8 @@ def documents_in(outputs: Sequence[str]) -> list[Any] | None:
 def schema_of(values: Sequence[Any]) -> JsonObject:
     """The draft 2020-12 schema that all values meet.
 
-    Of objects every key that occurs is named, those of all are required, and no others are allowed. A text becomes an enum of the
+    Of objects every key that occurs is named, those of all are required, and no others are allowed; where they share no key and
+    most keys occur in one of them alone, only the values have a schema. A text becomes an enum of the
     values seen only where another value is improbable: at most MOST_VALUES different ones, and (values seen once + 1) / rows at
     most MOST_UNSEEN. Otherwise it stays any text, since a schema refuses a right answer with a value that it does not list.
     Values seen once / rows estimates the share of rows to come whose value is new (Good 1953, with Turing); one is added because
@@ -282,11 +283,17 @@ def schema_of(values: Sequence[Any]) -> JsonObject:
 
 
 def _object_of(objects: Sequence[Mapping[str, Any]]) -> JsonObject:
-    keys = dict.fromkeys(key for one in objects for key in one)
+    keys = Counter(key for one in objects for key in one)
+    required = [key for key, n in keys.items() if n == len(objects)]
+    if not required and 2 * sum(n == 1 for n in keys.values()) > len(keys):
+        return {
+            "type": "object",
+            "additionalProperties": schema_of([value for one in objects for value in one.values()]),
+        }
     return {
         "type": "object",
         "properties": {key: schema_of([one[key] for one in objects if key in one]) for key in keys},
-        "required": [key for key in keys if all(key in one for one in objects)],
+        "required": required,
         "additionalProperties": False,
     }
 

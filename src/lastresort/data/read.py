@@ -23,8 +23,8 @@ Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several be
 
 
 class MissingColumnError(DataError):
-    """A file has no column of a name that `columns` gives. key: ours. column: the name. known: the file's columns. free: those of
-    them that no other key names.
+    """A file has no column of a name that the task gives. key: that gives it. column: the name. known: the file's columns. free:
+    those of them that it may have meant.
     """
 
     def __init__(self, row: RawRow, key: str, column: str, known: Sequence[str], free: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class MissingColumnError(DataError):
             f'no column "{column}"',
             where=row.place,
             expected=f"one of {', '.join(known) or 'none'}",
-            remedy=f"Correct `columns.{key}`.",
+            remedy=f"Correct `{key}`.",
         )
         self.key, self.column, self.known, self.free = key, column, known, free
 
@@ -50,7 +50,7 @@ def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) ->
             if rows and column not in known:
                 named = {other for columns in names.values() for other in columns}
                 free = [other for other in known if other not in named]
-                raise MissingColumnError(rows[0], key, column, known, free)
+                raise MissingColumnError(rows[0], f"columns.{key}", column, known, free)
     return [_renamed(row, names, keep) for row in rows]
 
 
@@ -146,6 +146,9 @@ def read_examples(path: Path, *, group_by: str | None = None, names: Names | Non
     Raises DataError naming file, row and key.
     """
     rows = read_rows(path)
+    known = sorted({column for row in rows for column in row.values})
+    if group_by is not None and group_by not in known:
+        raise MissingColumnError(rows[0], "split.group_by", group_by, known, known)
     if names is not None:
         rows = renamed(rows, names, COMMON_COLUMNS if group_by is None else {*COMMON_COLUMNS, group_by})
     return examples_of(rows, path, group_by=group_by)

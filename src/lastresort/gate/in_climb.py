@@ -141,8 +141,8 @@ def run_first_gate(
     elif winner.judgement is not None and _went_on(run.gate, winner.judgement):
         run = GateRun(gate=judged_again(run.gate, winner.judgement), repaired=False)
         bench.record.append(run)
-    elif mode not in ("none", run.gate.mode):
-        bench.progress.say(already_gated(winner.rung, run.gate.mode))
+    elif mode != run.gate.mode:
+        bench.progress.say(already_gated(winner.rung, run.gate.mode, repairs=mode != "none"))
     return gating_of(run.gate)
 
 

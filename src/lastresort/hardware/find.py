@@ -186,7 +186,7 @@ def find_shape(name: str, folder: Path) -> ModelShape:
     path = folder / Path(name).expanduser()
     if path.is_dir() or path.is_file():
         return shape_of(_config_at(path), (path.name or path.resolve().name).removesuffix(".gguf"))
-    cached = _cached(name) if name.count("/") == 1 else None
+    cached = cached_config(name) if name.count("/") == 1 else None
     if cached is not None:
         return shape_of(model_config(cached), name)
     entry = entry_named(name)
@@ -205,7 +205,7 @@ def _config_at(path: Path) -> Mapping[str, Any]:
     return model_config(path / "config.json")
 
 
-def _cached(name: str) -> Path | None:
+def cached_config(name: str) -> Path | None:
     """The configuration that the hub's cache holds of a model; nothing is downloaded."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

@@ -61,17 +61,18 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR IGNORE INTO use VALUES (?, ?, ?)", [(h, run, at) for h in hashes])
 
-    def uses(self, hashes: Iterable[str], excluding_run: str = "") -> dict[str, int]:
-        """For each hash the number of runs that used it, without `excluding_run`."""
+    def uses(self, hashes: Iterable[str], *without: str) -> dict[str, int]:
+        """For each hash the number of runs that used it. without: runs that do not count."""
         counts = dict.fromkeys(hashes, 0)
-        query = "SELECT hash, count(*) AS n FROM use WHERE run <> ? AND hash IN ({keys}) GROUP BY hash"
-        rows = self._database.rows_of(query, list(counts), (excluding_run,))
+        runs = ", ".join("?" * len(without))
+        query = f"SELECT hash, count(*) AS n FROM use WHERE run NOT IN ({runs}) AND hash IN ({{keys}}) GROUP BY hash"
+        rows = self._database.rows_of(query, list(counts), without)
         counts.update({row["hash"]: row["n"] for row in rows})
         return counts
 
-    def reuse(self, hashes: Collection[str], excluding_run: str = "") -> ItemReuse:
-        """How many of these items earlier runs used, and how often at most."""
-        return reuse_of(list(self.uses(hashes, excluding_run).values()))
+    def reuse(self, hashes: Collection[str], *without: str) -> ItemReuse:
+        """How many of these items earlier runs used, and how often at most. without: runs that do not count."""
+        return reuse_of(list(self.uses(hashes, *without).values()))
 
     def close(self) -> None:
         self._database.close()

@@ -105,7 +105,7 @@ class DryRun(JsonDocument):
 
     test: None for graded scores and groups. quick_gate: what `--gate quick` would take in place of a full gate. limit_hours:
     `limits.hours` of the task. assumed: what the figures rest on. ignored: keys of the task that have no effect. missing: what the
-    climb would stop for before anything is spent. All three in sentences.
+    climb would stop for, or download, before anything is spent. All three in sentences.
     """
 
     task: str

@@ -32,7 +32,7 @@ Margins = dict[str, float | Literal["skip"]]
 
 Money = Annotated[float, NumberBounds(at_least=0)]
 Limit = Annotated[float, NumberBounds(above=0)]
-Rate = Annotated[float, NumberBounds(above=0, at_most=1)]
+Rate = Annotated[float, NumberBounds(above=0, at_most=1, such_as="1e-4")]
 Ratio = Annotated[float, NumberBounds(at_least=1)]
 Count = Annotated[int, NumberBounds(at_least=1, whole=True)]
 

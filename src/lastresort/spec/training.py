@@ -20,6 +20,7 @@ from lastresort.spec.score import Reward
 from lastresort.spec.sections import Columns, Count, Rate, Ratio
 from lastresort.spec.training_sections import AdapterKeys, DataKeys, LimitKeys, ObjectiveKeys, ServerKeys, StopStrings
 from lastresort.spec.values import (
+    ELSEWHERE,
     AnyShareOrCount,
     Noted,
     NumberBounds,
@@ -52,50 +53,6 @@ TRAINING = FileKind("training file", "a training", "Write at least data, such as
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 USUAL, SAMPLING = TrainSettings(learning_rate=0.0), GroupSettings()  # the defaults of the file's keys, and more
 GROUP_KEYS = ("reward", "on_error", "limits", *(one.name for one in fields(GroupSettings)), "server")
-# What other trainers call our keys.
-ELSEWHERE = {
-    "base_model": "model",
-    "model_name_or_path": "model",
-    "model_id": "model",
-    "datasets": "data",
-    "dataset": "data",
-    "train_file": "data",
-    "loss_type": "objective",
-    "rl": "objective",
-    "lr": "learning_rate",
-    "num_epochs": "epochs",
-    "num_train_epochs": "epochs",
-    "lr_scheduler": "schedule",
-    "lr_scheduler_type": "schedule",
-    "warmup_ratio": "warmup",
-    "warmup_steps": "warmup",
-    "optim": "optimizer",
-    "output_dir": "output",
-    "report_to": "track",
-    "log_with": "track",
-    "max_length": "max_tokens",
-    "max_seq_length": "max_tokens",
-    "sequence_len": "max_tokens",
-    "gradient_checkpointing": "checkpointing",
-    "peft": "adapter",
-    "beta": "objective: {dpo: {beta: …}}",
-    "lora_r": "adapter: {r: …}",
-    "lora_alpha": "adapter: {alpha: …}",
-    "lora_dropout": "adapter: {dropout: …}",
-    "lora_target_modules": "adapter: {target: …}",
-    "load_in_4bit": "adapter: qlora",
-    "val_set_size": "data: {train: …, eval: …}",
-    "micro_batch_size": "max_pass_tokens",
-    "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "batch_size",
-    "bf16": "precision: bfloat16",
-    "reward_funcs": "reward",
-    "num_generations": "group_size",
-    "max_completion_length": "max_new_tokens",
-    "reward_weights": "reward: [{…, weight: …}]",
-    "stop_strings": "stop",
-    "vllm_server_base_url": "server",
-}
 
 
 def _trainable(value: Any) -> Any:

@@ -83,7 +83,9 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
     begun = [known_name for lower, known_name in by_lower.items() if len(name) > 2 and lower.startswith(name.lower())]
     if len(begun) == 1:
         return begun[0]
-    close = get_close_matches(name.lower().replace("-", "_"), by_lower, n=1, cutoff=likeness)
+    plain = name.lower().replace("-", "_")
+    # One or two letters are like too many words.
+    close = get_close_matches(plain, [one for one in by_lower if len(one) > 2 or one == plain], n=1, cutoff=likeness)
     return by_lower[close[0]] if close else None
 
 
@@ -119,6 +121,52 @@ def nearest_file(name: str, names: Iterable[str]) -> str | None:
 
 
 REFUSED = "refused"
+# What other trainers call the keys of a training file, and those of a rung that trains.
+ELSEWHERE = {
+    "base_model": "model",
+    "model_name_or_path": "model",
+    "model_id": "model",
+    "datasets": "data",
+    "dataset": "data",
+    "train_file": "data",
+    "loss_type": "objective",
+    "rl": "objective",
+    "lr": "learning_rate",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "lr_scheduler": "schedule",
+    "lr_scheduler_type": "schedule",
+    "warmup_ratio": "warmup",
+    "warmup_steps": "warmup",
+    "optim": "optimizer",
+    "output_dir": "output",
+    "report_to": "track",
+    "log_with": "track",
+    "max_length": "max_tokens",
+    "max_seq_length": "max_tokens",
+    "sequence_len": "max_tokens",
+    "gradient_checkpointing": "checkpointing",
+    "peft": "adapter",
+    "beta": "objective: {dpo: {beta: …}}",
+    "rank": "adapter: {r: …}",
+    "lora_r": "adapter: {r: …}",
+    "lora_rank": "adapter: {r: …}",
+    "lora_alpha": "adapter: {alpha: …}",
+    "lora_dropout": "adapter: {dropout: …}",
+    "lora_target_modules": "adapter: {target: …}",
+    "load_in_4bit": "adapter: qlora",
+    "val_set_size": "data: {train: …, eval: …}",
+    "micro_batch_size": "max_pass_tokens",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "batch_size",
+    "bf16": "precision: bfloat16",
+    "reward_funcs": "reward",
+    "num_generations": "group_size",
+    "max_completion_length": "max_new_tokens",
+    "reward_weights": "reward: [{…, weight: …}]",
+    "stop_strings": "stop",
+    "vllm_server_base_url": "server",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +218,8 @@ def refuse_unknown_keys(value: Mapping[str, object], known: tuple[str, ...]) -> 
 
 def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> dict[str, str]:
     """How an unknown name is refused: found, expected, remedy. kind: what it names, such as "key"."""
-    close = known[0] if len(known) == 1 else nearest(name, known)
+    meant = re.findall(r"\w+", ELSEWHERE[name])[-1] if name in ELSEWHERE else name
+    close = known[0] if len(known) == 1 else nearest(meant, known)
     expected = close if close else listed(known, "or", most=len(known))
     remedy = f'Write "{close}".' if close else "Remove it or correct its name."
     return {"found": f"found the unknown {kind} {shortened(name)}", "expected": expected, "remedy": remedy}
@@ -207,13 +256,16 @@ def _number_hint(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NumberBounds:
-    """Metadata of a numeric field: its bounds, and whether it is whole. Bounds are excluded unless named `at_`."""
+    """Metadata of a numeric field: its bounds, and whether it is whole. Bounds are excluded unless named `at_`. such_as: a value
+    that shows its size, for a number that is no share though its bounds are those of one.
+    """
 
     above: float | None = None
     at_least: float | None = None
     below: float | None = None
     at_most: float | None = None
     whole: bool = False
+    such_as: str = ""
 
     def expected(self) -> str:
         noun = "a whole number" if self.whole else "a number"
@@ -247,6 +299,8 @@ class NumberBounds:
 
     def _remedy(self, number: float, usual: str) -> str:
         """Whole per cents are meant from 10 on; 2 is nobody's 0.02."""
+        if self.such_as:
+            return f"Write {usual}, such as {self.such_as}."
         if (self.above, self.below) != (0, 1) and (not self._is_share() or not 1 < number <= 100):
             return f"Write {usual}."
         if 10 <= number <= 100 and self.holds(number / 100):

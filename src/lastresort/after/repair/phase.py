@@ -150,8 +150,8 @@ def after_repairs(
 ) -> RungOutcome:
     """The outcome of the rung after its gate: of the repaired system where it takes the place of the gated one, else `gated`.
 
-    outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" nothing is tried. Raises
-    StoppedError if a limit is reached or a model does not answer: a resumed climb continues from there.
+    outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" nothing more is tried.
+    Raises StoppedError if a limit is reached or a model does not answer: a resumed climb continues from there.
     """
     first, begun = recorded_gate(bench.record, gated.rung, gated.system), bench.record.last(RepairsBegun)
     needed = repairs_after(first) if first is not None else None
@@ -162,7 +162,11 @@ def after_repairs(
     if begun is None:
         bench.record.append(RepairsBegun(rung=gated.rung, system=str(gated.system), **asdict(needed)))
     tested = bench.record.last(RepairTested, gated.rung)
-    if tested is None and (chosen := best(_tried(bench, prepared, outcomes, gated, needed))) is not None:
+    if (
+        tested is None
+        and mode != "none"
+        and (chosen := best(_tried(bench, prepared, outcomes, gated, needed))) is not None
+    ):
         tested = _tested(bench, prepared, gated.rung, chosen)
     outcome = gated if tested is None else _settled(bench, prepared, outcomes, gated, tested, first)
     result = result_of(gated.rung, fold_of(bench.record).repairs, first.verdict, wins=outcome is not gated)

@@ -335,7 +335,7 @@ def _repairs(reason: value.RepairsTried) -> str:
     tried = counted(reason.n, "repair")
     head = f"after the gate {first} it, {tried} {'was' if reason.n == 1 else 'were'} tried"
     if reason.frozen is None:
-        return f"{head}. None was good, so none was tested."
+        return f"{head}. {'The climb ended before one was tested' if reason.good else 'None was good, so none was tested'}."
     good = (
         "and was good" if reason.n == 1 else f"and {reason.good} of them {'was' if reason.good == 1 else 'were'} good"
     )

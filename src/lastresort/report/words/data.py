@@ -20,13 +20,14 @@ LENGTH_TELLS = 0.65  # the longer answer is the better one (or the worse one) th
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
-def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]:
-    """Counts first, then what matters most."""
+def lines(report: DataReport, preferences: PreferenceReport | None, *warnings: str) -> list[str]:
+    """Counts first, then what matters most. warnings: further ones."""
     about = [] if preferences is None else list(preference_lines(preferences))
     findings = in_order(report)
-    clean = not findings and not (preferences is not None and _warns(preferences))
+    clean = not findings and not warnings and not (preferences is not None and _warns(preferences))
     counts = [f"{name}: {figures}" for name, figures in _counts(report)]
-    return [*counts, *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
+    warned = [f"warning: {one}" for one in warnings]
+    return [*counts, *map(_finding, findings), *about, *warned, *(["no problems found"] if clean else [])]
 
 
 def in_short(report: DataReport) -> str:

@@ -154,9 +154,10 @@ def too_few(name: str, items: int, needed: int) -> str:
     )
 
 
-def already_gated(rung: str, mode: GateMode) -> str:
-    """Of a climb that is resumed with another mode."""
-    return f"{rung}: its {mode} gate was run before, and its verdict counts"
+def already_gated(rung: str, mode: GateMode, *, repairs: bool) -> str:
+    """Of a climb that is resumed with another mode. repairs: whether any may still be tried."""
+    ended = "" if repairs else "; no further repair is tried"
+    return f"{rung}: its {mode} gate was run before, and its verdict counts{ended}"
 
 
 def of_documents(suite: str, documents: int, seconds: float) -> str:

@@ -425,6 +425,10 @@ def of_missing_lm_eval(names: Sequence[str]) -> str:
     return f"{needed}: run pip install 'lastresort[evals]', or the climb stops before it begins."
 
 
+def of_model_elsewhere(model: str) -> str:
+    return f"{model} is not on this machine: the climb downloads it from the hub first. Its speed is not known before that."
+
+
 def of_training_cards(machine: Machine) -> str:
     """By how much several cards at most shorten the trainings of a forecast; "" where one trains, or none is forecast."""
     if machine.training_cards == 1 or machine.parameters is None:

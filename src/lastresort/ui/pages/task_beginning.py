@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
 
-from lastresort.app.columns import OpenColumnsError, table_columns
+from lastresort.app.columns import OpenColumnsError, refuse_one_for_both, table_columns
 from lastresort.app.consent import text_of_run
 from lastresort.app.examples import example_task, example_tasks
 from lastresort.app.init import EmptyRowsError
@@ -103,17 +103,14 @@ def router() -> APIRouter:
         site: Here, request: Request, name: str, source: Text = "", target: Text = "", leave_out: Text = ""
     ) -> Response:
         data = uploaded_in(site, name)
-        if not source or not target or source == target:
-            missing = [side for side, column in (("input", source), ("answer", target)) if not column]
-            found = f"found no column for the {' and the '.join(missing)}" if missing else f'found "{source}" for both'
+        if missing := [side for side, column in (("input", source), ("answer", target)) if not column]:
             raise DataError(
-                found,
+                f"found no column for the {' and the '.join(missing)}",
                 where=data.name,
                 expected="one for the input and another for the answer",
-                remedy="Choose both."
-                if len(missing) == 2
-                else f"Choose a column for the {missing[0] if missing else 'answer'}.",
+                remedy="Choose both." if len(missing) == 2 else f"Choose a column for the {missing[0]}.",
             )
+        refuse_one_for_both(source, target, data.name)
         try:
             with DRAFTING:
                 drafts.draft_from(data, source, target, leave_out_empty=bool(leave_out))
