@@ -129,7 +129,10 @@ def test_preferences_go_on_from_the_adapter_of_sft(on_pairs: tuple[Climbed, Scis
 
 
 def test_a_run_whose_task_file_was_moved_is_exported_with_it(
-    on_pairs: tuple[Climbed, Scissors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    on_pairs: tuple[Climbed, Scissors],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = on_pairs[0].run
     task = run.parents[1] / "task.yaml"
