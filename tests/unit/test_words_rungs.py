@@ -282,6 +282,10 @@ def test_the_figures_are_beside_the_words() -> None:
             Selection("five", "HIGHEST", 0.88, 60, tied=("three", "eight")),
             "it has the highest dev score, 88.0% on 60 dev items, tied with three and eight, none of which is cheaper.",
         ),
+        (
+            Selection("five", "HIGHEST", 0.88, 60, tied=("three",)),
+            "it has the highest dev score, 88.0% on 60 dev items, tied with three, which is not cheaper.",
+        ),
         (Selection("five", "ONLY", 0.5, 1), "it is the only candidate left, with 50.0% on 1 dev item."),
         (
             Selection("three", "WITHIN_ONE_ITEM", 0.87, 100, "five", 0.88),

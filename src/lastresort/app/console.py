@@ -22,7 +22,7 @@ from lastresort.app.runtime import STAGES_AS_JSON
 from lastresort.app.terminal import print_note, print_text, safe_text
 from lastresort.app.watch import Snapshot
 from lastresort.records.decision import RunView
-from lastresort.records.events.base import Stage, time_left_s
+from lastresort.records.events.base import Stage
 from lastresort.report.terminal import run_at_work
 from lastresort.report.words.progress import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced
@@ -78,9 +78,14 @@ class _AtWork:
         self._changed(begins=True)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        done, total = self._stage.done + amount, self._stage.total
-        eta_s = time_left_s(self._clock() - self._began, self._begun, done, total)
-        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s, "note": note or self._stage.note})
+        self._come_to(self._stage.done + amount, max(0.0, self._stage.read - amount), note)
+
+    def read(self, prompts: float) -> None:
+        if (total := self._stage.total) is not None:
+            self._come_to(self._stage.done, min(prompts, max(0, total - self._stage.done)))
+
+    def _come_to(self, done: int, read: float, note: str = "") -> None:
+        self._stage = self._stage.come_to(done, read, note, self._begun, self._clock() - self._began)
         self._changed()
 
     def say(self, text: str) -> None:

@@ -77,7 +77,7 @@ def export_files(job: ExportJob, *, gpu: str | None = None) -> ExportFiles:
     commands = (
         f"sky launch -c {name} {TASK}",
         f"rsync -Pavz {name}:sky_workdir/out/ out/   # the result, with its record",
-        f"sky down {name}                            # ends the renting",
+        f"sky down {name}                            # deletes the rented machine",
     )
     return ExportFiles(
         texts,

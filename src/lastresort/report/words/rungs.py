@@ -176,7 +176,8 @@ def of_selection(found: Selection) -> str:
             f"{counted(found.likely or 0, 'candidate')} likely to meet the bar; dev score {scored}."
         )
     if found.best is None or found.best_score is None:
-        tied = f", tied with {listed(found.tied)}, none of which is cheaper" if found.tied else ""
+        cheaper = "which is not cheaper" if len(found.tied) == 1 else "none of which is cheaper"
+        tied = f", tied with {listed(found.tied)}, {cheaper}" if found.tied else ""
         return f"it has the highest dev score, {scored}{tied}."
     against = f"{found.best} ({scored}, against {percent(found.best_score)})"
     if found.margin is None or found.p is None:
