@@ -111,7 +111,7 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
         (["train.yaml", "--to", "trl", "--gpu", "l4"], "--gpu with --to trl"),
         (["train.yaml", "--to", "trl", "--base", "a/b", "--with-base"], "--base with --with-base"),
         (["train.yaml", "--to", "trl", "--out", "model"], "the folder holds something else"),
-        (["train.yaml", "--to", "skypilot", "--gpu", "2xl4"], "found 2 cards"),
+        (["train.yaml", "--to", "skypilot", "--gpu", "2xl4"], "found 2 GPUs"),
     ],
 )
 def test_what_it_refuses_is_one_sentence(
