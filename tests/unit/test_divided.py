@@ -278,9 +278,7 @@ def test_a_base_that_fits_no_card_to_answer_is_refused_before_anything_is_spent(
     assert not (tmp_path / "run").exists(), "in which the remedy would be refused as another task"
     said = str(refused.value)
     assert said.startswith(f'task.yaml, key "tune.model": {model} takes ')
-    assert (
-        "by the plan, expected a base that one GPU of 79.2 GiB can hold to answer, in however many processes" in said
-    )
+    assert "by the plan, expected a base that one GPU of 79.2 GiB can hold to answer, in however many processes" in said
     assert said.endswith(remedy)
     assert said in missing(own, own.ladder, gated=False)
     assert not calls(tmp_path)

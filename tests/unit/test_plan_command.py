@@ -132,8 +132,7 @@ def test_of_a_bare_size_the_cards_are_named_whose_speed_is_known(
     assert run(monkeypatch, "plan", *words) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert (
-        "No time, since the speed of 12gb is not known; name the GPU that is meant, such as rtx-3060, rtx-4070,"
-        in told
+        "No time, since the speed of 12gb is not known; name the GPU that is meant, such as rtx-3060, rtx-4070," in told
     )
     time = document(monkeypatch, capsys, *words[:3], "13.3GB", *words[4:])["time"]
     assert time["lines"][-1] == "no time, since the speed of 13.3gb is not known"
