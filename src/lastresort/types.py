@@ -373,6 +373,13 @@ class CountsSteps(Progress, Protocol):
     def count_steps(self) -> None: ...
 
 
+@runtime_checkable
+class HearsReading(Progress, Protocol):
+    """Progress that also hears how many prompts of the stage are read and have no answer yet, by which it knows the time left."""
+
+    def read(self, prompts: float) -> None: ...
+
+
 class At(Protocol):
     """Where long-running work says which candidate, on which split, it is at; loss: of its training; test: of the bar, so far;
     gate: its measures after a look.

@@ -250,9 +250,9 @@ def test_the_reference_and_the_evaluation_are_stages_with_a_total(tmp_path: Path
         ["the reference of the items held out", 2, 2],
         ["training", 6, 0, "steps"],
         ["evaluating 2 items held out", 2, 2],
-        ["training, from step 4", 6, 3, "steps"],
+        ["training continues from step 4", 6, 3, "steps"],
         ["the first batch", None, 0],
-        ["training, from step 5", 6, 4, "steps"],
+        ["training continues from step 5", 6, 4, "steps"],
         ["evaluating 2 items held out", 2, 2],
     ]
 

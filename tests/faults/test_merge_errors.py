@@ -152,7 +152,9 @@ def test_an_output_folder_in_use(sources: Path, tmp_path: Path) -> None:
     merge_adapter(sources / "base", sources / "adapter", tmp_path / "empty")
 
 
-@pytest.mark.parametrize(("changes", "told"), [({"scale": 1.5}, "scale: found 1.5"), ({"dtype": "int8"}, '"int8"')])
+@pytest.mark.parametrize(
+    ("changes", "told"), [({"scale": 1.5}, "--scale: found 1.5"), ({"dtype": "int8"}, '--dtype: found "int8"')]
+)
 def test_settings_out_of_range(changes: dict[str, object], told: str, sources: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=told):
         merge_adapter(sources / "base", sources / "adapter", tmp_path / "out", **changes)  # type: ignore[arg-type]
@@ -235,7 +237,7 @@ def lastresort(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["ADAPTER", "--base", "BASE", "--into", "8bit"], '"8bit"'),
         (["ADAPTER", "--base", "BASE", "--scale", "-1"], "found -1"),
         (["ADAPTER", "--base", "GPT2", "--gguf"], "the family gpt2"),
-        (["ADAPTER", "--base", "BASE", "--gguf-type", "q4_k"], '"q4_k"'),
+        (["ADAPTER", "--base", "BASE", "--gguf-type", "q4_k"], '--gguf-type: found "q4_k"'),
         (["ADAPTER", "--base", "openai:gpt"], "no local weights"),
     ],
 )
@@ -258,3 +260,39 @@ def test_one_sentence_at_the_command_line(
     assert "Traceback" not in error
     assert not out
     assert not any(tmp_path.iterdir())
+
+
+def test_an_adapter_further_inside_is_named(sources: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "run" / "winner" / "adapter"
+    shutil.copytree(sources / "adapter", inner)
+    for folder in (tmp_path / "run", inner.parent):
+        with pytest.raises(DataError) as refused:
+            merge_adapter(sources / "base", folder, tmp_path / "out")
+        assert str(refused.value).endswith(f"Name {inner}.")
+
+
+def test_an_interrupted_merge_says_how_far_it_was_and_leaves_nothing_in_the_way(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = (
+        "merge",
+        str(sources / "adapter"),
+        "--base",
+        str(sources / "base"),
+        "--out",
+        str(tmp_path / "o"),
+        "--gguf",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.train.adapters.gguf.export_gguf", interrupted)
+        assert lastresort(monkeypatch, *arguments) == 130
+    told = capsys.readouterr().err
+    stages = ("reading base and adapter", "merging", "writing the merged model", "comparing", "writing the GGUF")
+    assert sorted(stages, key=told.index) == list(stages)
+    assert not any(tmp_path.iterdir())
+    assert lastresort(monkeypatch, *arguments) == 0, capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+    assert (tmp_path / "o" / "gguf" / "Modelfile").is_file()

@@ -183,7 +183,7 @@ def test_more_processes_than_cards_are_refused_first_though_the_ladder_does_not_
 ) -> None:
     monkeypatch.setattr(divided, "card_count", lambda: 1)
     own = request(tmp_path, "crossover", ladder=["prompting"], tune={"processes": 8})
-    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1, one for each CUDA card here"):
+    with pytest.raises(PrerequisiteError, match="found 8, expected at most 1, one for each CUDA GPU here"):
         run_study(own, CutAt("opening the model", 1))
 
 

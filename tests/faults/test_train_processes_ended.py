@@ -73,7 +73,7 @@ def test_one_that_runs_out_of_memory_ends_both_and_torchrun_goes_on(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == record(tmp_path / "cut" / "out")
-    assert "training, from step" in done.stderr
+    assert "training continues from step" in done.stderr
     assert done.stderr.count("loading the model") == 1, "both processes spoke"
     assert record(tmp_path / "cut" / "out")["trained"]["processes"] == 2
 

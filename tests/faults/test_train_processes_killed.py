@@ -100,7 +100,7 @@ def test_killed_and_resumed_is_uncut_bit_for_bit(model: Path, uncut: Path, tmp_p
     assert [[code for code, _, _ in life] for life in said] == [[4, -9], [-9, -9], [-9, 4], [0, 0]]
     for life, survivor in ((0, 0), (2, 1)):
         told_once(said[life][survivor][2], survivor)
-    assert ["training, from step" in life[0][2] for life in said] == [False, True, True, True]
+    assert ["training continues from step" in life[0][2] for life in said] == [False, True, True, True]
     assert (tmp_path / ADAPTER).read_bytes() == (uncut / ADAPTER).read_bytes()
     assert losses(tmp_path) == losses(uncut)
 

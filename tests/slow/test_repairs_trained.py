@@ -93,8 +93,8 @@ def test_a_climb_cut_in_the_middle_of_each_repairs_training_goes_on_from_there(
     for session, number in enumerate((2, 1, 1)):  # the first session has the rung's own training, too
         with pytest.raises(Cut):
             climb(load_task(path), run, gate="full", progress=(scissors := CutInTraining(number)))
-        assert session == 0 or any("training, from step" in label for label in scissors.labels)
+        assert session == 0 or any("training continues from step" in label for label in scissors.labels)
     found = climb(load_task(path), run, gate="full", progress=(last := Scissors()))
-    assert any("training, from step" in label for label in last.labels)
+    assert any("training continues from step" in label for label in last.labels)
     assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())
     assert tuned_files(run) == tuned_files(whole.run)

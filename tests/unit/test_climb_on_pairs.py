@@ -15,6 +15,7 @@ from lastresort.interop.exporting.export import export
 from lastresort.records.events.search import RungSearched
 from lastresort.records.events.training import DriftMeasured, ReplayMade, TrainingReached
 from lastresort.records.record import Record
+from train_support import lastresort
 from tuning_support import SUPERVISED, Scissors, climbed, pairs, steps_of, tiny_task
 
 
@@ -125,6 +126,25 @@ def test_preferences_go_on_from_the_adapter_of_sft(on_pairs: tuple[Climbed, Scis
     assert start["r"] == 4
     held = [json.loads(line) for line in (written.folder / "eval.jsonl").read_text(encoding="utf-8").splitlines()]
     assert not {row["prompt"][-1]["content"] for row in held} & {row["prompt"][-1]["content"] for row in found.train}
+
+
+def test_a_run_whose_task_file_was_moved_is_exported_with_it(
+    on_pairs: tuple[Climbed, Scissors],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = on_pairs[0].run
+    task = run.parents[1] / "task.yaml"
+    arguments = ("export", str(run), "--to", "trl", "--rung", "sft", "--out", str(tmp_path / "out"))
+    moved = task.rename(task.with_name("moved.yaml"))
+    try:
+        assert lastresort(monkeypatch, *arguments) == 2
+        assert "Name it with --task FILE" in capsys.readouterr().err
+        assert lastresort(monkeypatch, *arguments, "--task", str(moved)) == 0, capsys.readouterr().err
+    finally:
+        moved.rename(task)
+    assert f"written: {tmp_path / 'out'} " in capsys.readouterr().out
 
 
 def test_a_climb_without_a_tuned_winner_says_so_and_names_what_was_trained(on_pairs: tuple[Climbed, Scissors]) -> None:

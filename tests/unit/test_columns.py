@@ -107,7 +107,7 @@ def test_a_wrong_name_that_was_set_from_outside_is_not_told_at_a_line_of_the_fil
     for settings in ({"columns.input": "bodi"}, {"columns.input": ["body", "bodi"]}):
         with pytest.raises(TaskError) as refused:
             read_split(load_task(path, settings))
-        assert refused.value.where == f'{path}, key "columns.input" (set from outside the file)'
+        assert refused.value.where == f'{path}, key "columns.input" (from --set)'
     with pytest.raises(TaskError, match=r'line \d+, key "columns.output"'):
         read_split(load_task(_task(tmp_path, "{input: body, output: sort}"), {"columns.input": "who"}))
 

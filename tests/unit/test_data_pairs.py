@@ -200,7 +200,7 @@ def test_at_most_so_many_pairs_of_a_prompt_and_the_length_of_the_answers_is_said
     found = pairs(task, [{"input": row.input_text, "samples": samples}], most=2)
     assert (found.pairs, found.left_out.beyond, found.longer) == (2, 2, 0.0)
     assert found.lines()[2].startswith(
-        "warning: the better answer is the longer one in 0% of comparisons, so a model may learn"
+        "warning: the better answer is the shorter one in 100% of comparisons, so a model may learn"
     )
     assert found.rejected_characters == 17
 
@@ -453,7 +453,7 @@ def test_sampling_that_is_cut_goes_on_and_asks_nothing_twice(tmp_path: Path) -> 
     whole = written(pair_samples(sampling(half_right(tmp_path / "whole")), SilentProgress()))
     task = half_right(tmp_path)
     with pytest.raises(Cut):
-        pair_samples(sampling(task), CutAt("samples", 5))
+        pair_samples(sampling(task), CutAt("sampling answers", 5))
     before = len(calls(task.parent))
     assert 0 < before < 20 * 4
     assert written(pair_samples(sampling(task), SilentProgress())) == whole

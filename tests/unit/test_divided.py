@@ -148,8 +148,8 @@ def test_a_rung_that_no_card_holds_is_skipped_and_the_climb_says_so_at_its_start
     (rung,) = dry_run.dry_run(load_task(path), gate="none").rungs
     assert rung.skipped_because is not None
     said = rung.skipped_because.text
-    assert said.startswith("training all weights needs 0.7 GiB by the plan, even with one row in a pass, and one card")
-    assert said.endswith("and one card has 0.5 GiB")
+    assert said.startswith("training all weights needs 0.7 GiB by the plan, even with one row in a pass, and one GPU")
+    assert said.endswith("and one GPU has 0.5 GiB")
     shown = Scissors()
     decision = climbed(path, tmp_path / "run", shown).decision.as_json()
     assert shown.said.count(f"full: skipped: {said}") == 2, "at the start, and in its place"
@@ -278,9 +278,7 @@ def test_a_base_that_fits_no_card_to_answer_is_refused_before_anything_is_spent(
     assert not (tmp_path / "run").exists(), "in which the remedy would be refused as another task"
     said = str(refused.value)
     assert said.startswith(f'task.yaml, key "tune.model": {model} takes ')
-    assert (
-        "by the plan, expected a base that one card of 79.2 GiB can hold to answer, in however many processes" in said
-    )
+    assert "by the plan, expected a base that one GPU of 79.2 GiB can hold to answer, in however many processes" in said
     assert said.endswith(remedy)
     assert said in missing(own, own.ladder, gated=False)
     assert not calls(tmp_path)
@@ -321,7 +319,7 @@ def test_a_base_that_fits_no_card_is_refused_also_where_a_reward_alone_trains_it
         "reward": ["exact"],
     }
     own = load_task(scripted_task(tmp_path, quality=[], task=keys))
-    with pytest.raises(PrerequisiteError, match="expected a base that one card of"):
+    with pytest.raises(PrerequisiteError, match="expected a base that one GPU of"):
         refuse_beyond_cards(own, own.ladder)
 
 
@@ -362,7 +360,7 @@ def test_only_what_would_train_an_adapter_is_refused(tmp_path: Path, monkeypatch
     assert rungs_to_train(found, [row] * 50, ["prompting", "sft"]) == ["sft"]
     assert rungs_to_train(found, [row] * 49, ["prompting", "sft"]) == []
     with Record.create(tmp_path / "run") as record:
-        with pytest.raises(PrerequisiteError, match=r"larger card, or start a new run with a smaller model\."):
+        with pytest.raises(PrerequisiteError, match=r"larger GPU, or start a new run with a smaller model\."):
             refuse_beyond_cards(found, ["sft"], record)
         record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
         refuse_beyond_cards(found, ["sft"], record)
@@ -406,7 +404,7 @@ def test_more_processes_than_cards_are_refused_before_anything_is_spent(
     refuse_beyond_cards(task(tmp_path / "a", processes=64), ladder)  # on a processor as many as anybody likes
     monkeypatch.setattr(divided, "card_count", lambda: 2)
     wanted = task(tmp_path / "b", processes=4)
-    said = r'task.yaml, key "tune.processes": found 4, expected at most 2, one for each CUDA card here. Lower it'
+    said = r'task.yaml, key "tune.processes": found 4, expected at most 2, one for each CUDA GPU here. Lower it'
     with pytest.raises(PrerequisiteError, match=said):
         refuse_beyond_cards(wanted, ladder)
     assert [line for line in missing(wanted, ladder, gated=False) if "tune.processes" in line]
@@ -665,9 +663,9 @@ def test_a_forecast_divides_trainings_by_cards_and_nothing_by_processes_of_a_pro
     alone = replace(machine, training_cards=1)
     whole, one = (training("training", each, 100, 1, 50, 0, 8) for each in (machine, alone))
     assert whole.seconds == pytest.approx(cast(float, one.seconds) / (0.85 * 4 if found == 4 else 1))
-    assert whole.lines[0] == one.lines[0] + (" on 4 cards" if found == 4 else "")
+    assert whole.lines[0] == one.lines[0] + (" on 4 GPUs" if found == 4 else "")
     assert answering("dev", machine, 9, 9, 0, 9) == answering("dev", alone, 9, 9, 0, 9)
-    assumed = "Training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
+    assumed = "Training on 4 GPUs is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert (assumed in dry_run.assumptions(prepared, ["sft"])) == (found == 4)
     with monkeypatch.context() as unknown:
         unknown.setattr(climb_workload, "machine_of", lambda *_, **__: Machine(None, 1.0))
@@ -768,7 +766,7 @@ def test_the_forecast_of_a_study_says_once_what_it_assumes(tmp_path: Path, monke
     )
     shown = Scissors()
     (said,) = forecast_study(StudyRequest("crossover", path, seeds=2), shown).lines()
-    assumed = "Training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
+    assumed = "Training on 4 GPUs is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert re.search(rf"cells\. Forecast: [^.]*\d[^.]*(\.\d[^.]*)?\. {assumed} It measures", said)
     assert shown.said == []
     assert sorted(counted) == ["prompting", "sft"], "once a rung"

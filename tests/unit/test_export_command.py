@@ -107,10 +107,11 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
         (["begun", "--to", "trl"], "begun: this training has not finished, expected one that ran to its end"),
         (["model", "--to", "trl"], "found a folder without training.json or record.sqlite"),
         (["train.yaml", "--to", "trl", "--rung", "sft"], "--rung for a source that is not a climb"),
+        (["train.yaml", "--to", "trl", "--task", "task.yaml"], "--task for a source that is not a climb"),
         (["train.yaml", "--to", "trl", "--gpu", "l4"], "--gpu with --to trl"),
         (["train.yaml", "--to", "trl", "--base", "a/b", "--with-base"], "--base with --with-base"),
         (["train.yaml", "--to", "trl", "--out", "model"], "the folder holds something else"),
-        (["train.yaml", "--to", "skypilot", "--gpu", "2xl4"], "found 2 cards"),
+        (["train.yaml", "--to", "skypilot", "--gpu", "2xl4"], "found 2 GPUs"),
     ],
 )
 def test_what_it_refuses_is_one_sentence(

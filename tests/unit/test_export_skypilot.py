@@ -65,7 +65,7 @@ def test_names_of_layers_outside_attention_are_planned_as_all_layers(tmp_path: P
 
 
 def test_what_no_single_card_holds_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no single card with a price has room for llama-3-70b with full"):
+    with pytest.raises(InputError, match="no single GPU with a price has room for llama-3-70b with full"):
         task_for(tmp_path, "llama-3-70b", adapter="full")
 
 

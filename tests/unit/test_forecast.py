@@ -342,7 +342,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     ]
     machine.training_cards, machine.training_speedup = 4, 3.4
     say_forecast(bench, prepared, bench.task.ladder, gated=True)
-    said = "Training on 4 cards is assumed, not measured, to be at most 3.4 times as fast as on one."
+    said = "Training on 4 GPUs is assumed, not measured, to be at most 3.4 times as fast as on one."
     assert progress.said[-2] == said
     del progress.said[3:]
     del progress.said[3:]

@@ -121,7 +121,7 @@ def test_a_card_that_is_not_known_is_refused_where_its_price_was_named(tmp_path:
 
 
 def test_a_price_needs_a_card_and_a_file_must_hold_prices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names no card"):
+    with pytest.raises(InputError, match="names no GPU"):
         prices_with(["2.5"], None)
     (tmp_path / "prices.yaml").write_text("- 1\n", encoding="utf-8")
     with pytest.raises(DataError, match="found no prices"):

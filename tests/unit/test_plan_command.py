@@ -132,8 +132,7 @@ def test_of_a_bare_size_the_cards_are_named_whose_speed_is_known(
     assert run(monkeypatch, "plan", *words) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert (
-        "No time, since the speed of 12gb is not known; name the card that is meant, such as rtx-3060, rtx-4070,"
-        in told
+        "No time, since the speed of 12gb is not known; name the GPU that is meant, such as rtx-3060, rtx-4070," in told
     )
     time = document(monkeypatch, capsys, *words[:3], "13.3GB", *words[4:])["time"]
     assert time["lines"][-1] == "no time, since the speed of 13.3gb is not known"
@@ -299,7 +298,7 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
             ("--model", "qwen3-8b", "--replay-loss", "kl", "--objective", "grpo"),
             "--replay-loss: found kl with --objective",
         ),
-        (("--model", "qwen3-8b", "--price", "3"), "names no card"),
+        (("--model", "qwen3-8b", "--price", "3"), "names no GPU"),
         (("--model", "qwen3-8b", "--picture", "plan.png"), "ends in .svg"),
     ],
 )

@@ -93,13 +93,13 @@ def test_what_is_known_not_to_fit_does_not(model: str, method: Any, cards: str) 
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(1, ""), (2, ", half on each card"), (3, ", 1/3 on each card"), (8, ", 1/8 on each card")]
+    ("count", "said"), [(1, ""), (2, ", half on each GPU"), (3, ", 1/3 on each GPU"), (8, ", 1/8 on each GPU")]
 )
 def test_a_share_of_several_cards_is_said(count: int, said: str) -> None:
     cards = Cards(ONE.card, count, "fsdp")
     (weights,) = (part for part in training_memory(LLAMA, Setup("full"), cards).parts if part.name == "weights")
     assert weights.formula.endswith(said)
-    assert ("on each card" in weights.formula) is bool(said)
+    assert ("on each GPU" in weights.formula) is bool(said)
 
 
 def test_the_weights_of_70b_alone_make_one_48_gb_card_a_squeeze() -> None:

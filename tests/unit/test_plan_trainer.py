@@ -56,7 +56,7 @@ def test_a_plan_names_the_host_memory_of_a_sharded_base_in_4_bits() -> None:
     each = 0.515869140625 * shape.quantised_parameters + embeddings + norms + 14.5 * 16_384 * 53_248
     for count, on_one in ((4, 4), (16, 8)):
         told = warnings_of(shape, "qlora", Cards(known_cards()["h100"], count, "fsdp"))
-        expected = f"{gib(each)} of host memory each: {gib(on_one * each)} on a machine with {on_one} of these cards"
+        expected = f"{gib(each)} of host memory each: {gib(on_one * each)} on a machine with {on_one} of these GPUs"
         assert expected in told
     others: list[tuple[str, Any]] = [("lora", "fsdp"), ("qlora", "ddp")]
     for method, sharing in others:

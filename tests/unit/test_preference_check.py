@@ -66,7 +66,7 @@ def test_an_answer_labelled_both_ways_contradicts() -> None:
         (12, "note: the better answer is the longer one in 60% of comparisons"),
         (
             7,
-            "warning: the better answer is the longer one in 35% of comparisons, so a model may learn to write shorter",
+            "warning: the better answer is the shorter one in 65% of comparisons, so a model may learn to write shorter",
         ),
     ],
 )

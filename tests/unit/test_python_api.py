@@ -528,7 +528,9 @@ def test_what_functions_return_is_short_in_a_terminal_and_a_notebook(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     task = lr.load_task(scripted_task(tmp_path, quality=[{"right": 0.97}]))
-    assert repr(task) == f"<Task routing: {tmp_path / 'task.yaml'}, ladder prompting, sft, score choice, bar 0.8>"
+    assert repr(task) == str(task)
+    said = f"<Task routing: {tmp_path / 'task.yaml'}, model {task.model}, ladder prompting, sft, score choice, bar 0.8>"
+    assert str(task) == said
     advice = lr.advise(facts={"wrong": ["format"]})
     assert repr(advice) == f"<Recommendation: {advice.answer}>"
     assert all(step.rung in advice._repr_html_() for step in advice.document.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,7 @@ from climb_support import scripted_task
 from decision_support import decide
 from lastresort.after.recheck.models import Replacement, _with_new
 from lastresort.app.climb import climb
+from lastresort.app.console import LineProgress
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.records.events.run import RecheckCounted
 from lastresort.records.events.search import RungTested, SystemFrozen
@@ -20,6 +22,7 @@ from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.recheck import RecheckDocument, recheck_text
 from lastresort.report.words.wording import interval
+from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import load_task
 from lastresort.systems.files import artefact_sha256, folder_sha256
 from lastresort.systems.system import PromptDesign, System
@@ -321,3 +324,18 @@ def test_a_test_set_that_was_asked_too_often_is_worn_out(tmp_path: Path) -> None
     assert asked(task_of(run), "new-4.json") == 0
     with Record.open(run, read_only=True) as record:
         assert len(record.all(RecheckCounted)) == 3
+
+
+def test_progress_hears_of_the_prompts_that_are_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them the first answer of a batch, for which all its prompts were read, would set the pace."""
+    given = list[object]()
+
+    class Kept(OpenModels):
+        def __init__(self, *_: Any, on_read: object, **more: Any) -> None:
+            given.append(on_read)
+            super().__init__(*_, **more)
+
+    monkeypatch.setattr("lastresort.after.recheck.models.OpenModels", Kept)
+    shown = LineProgress()
+    rechecked(run, progress=shown, new=newer(task_of(run), **right(0.6)), quick=True)
+    assert shown.read in given

@@ -440,7 +440,7 @@ def test_what_one_card_cannot_hold_the_driver_trains(tmp_path: Path, monkeypatch
     assert [started("sft", progress) for _ in range(2)] == [None, None]
     [said] = progress.said
     assert said.startswith("Ray (auto): weights, gradients and the optimizer's state take ")
-    assert "the card here has 0.0 GiB, and a worker trains on one. This process trains" in said
+    assert "the GPU here has 0.0 GiB, and a worker trains on one. This process trains" in said
 
 
 def test_the_seconds_of_a_worker_are_those_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

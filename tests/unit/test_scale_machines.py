@@ -117,10 +117,10 @@ def test_more_processes_than_cards_need_a_cluster_that_has_them(
     monkeypatch.setattr(divided, "card_count", lambda: 8)
     found = task(tmp_path, 16)
     refuse_more_than_cards(found, Taking(16))
-    with pytest.raises(PrerequisiteError, match=r"at most 8, one for each CUDA card here\. .*--ray\.$"):
+    with pytest.raises(PrerequisiteError, match=r"at most 8, one for each CUDA GPU here\. .*--ray\.$"):
         refuse_more_than_cards(found)
     lacking = (
-        r"at most 8, one for each CUDA card here, or as many on each of several machines of the cluster\. .* auto\.$"
+        r"at most 8, one for each CUDA GPU here, or as many on each of several machines of the cluster\. .* auto\.$"
     )
     with pytest.raises(PrerequisiteError, match=lacking):
         refuse_more_than_cards(found, Taking(12))

@@ -966,7 +966,7 @@ def test_a_training_that_needs_several_cards_is_refused_before_ray_starts_and_be
     monkeypatch.setattr("lastresort.app.spread.ray_cluster", lambda _: pytest.fail("Ray"))
     monkeypatch.setattr("lastresort.app.spread.room_of", lambda *_, **__: WorkerRoom(1, cards=1))
     monkeypatch.setattr("lastresort.climb.workload.card_here", lambda **_: Card("small", 1000))
-    said = r"--ray: .* the card here has 0.0 GiB, expected a training that fits one card or is divided .*\. "
+    said = r"--ray: .* the GPU here has 0.0 GiB, expected a training that fits one GPU or is divided .*\. "
     remedy = {"lora": "Set tune.method to qlora, name a smaller model", "qlora": "Name a smaller model"}[method]
     with pytest.raises(PrerequisiteError, match=said + remedy):
         ready_study(own, Scissors())

@@ -119,7 +119,7 @@ def test_all_weights_in_shards() -> None:
             size(n) for n in (held, gathered, found.per_card_bytes - held - gathered, found.per_card_bytes)
         ]
         if (model, count) == ("llama-3-8b", "8"):
-            told = f"8B takes {gib(found.per_card_bytes)} on each of 8 cards"
+            told = f"8B takes {gib(found.per_card_bytes)} on each of 8 GPUs"
             assert told in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 

@@ -505,8 +505,8 @@ def test_file_without_permission(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 OVERRIDES: list[tuple[dict[str, Any], str, str, str, str]] = [
-    ({"bar": 85}, 'key "bar" (set from outside the file)', "a number (85)", "between 0 and 1", "Write 0.85."),
-    ({"split.sed": 3}, 'key "split.sed" (set from', 'unknown key "sed"', "seed", 'Write "seed".'),
+    ({"bar": 85}, 'key "bar" (from --set)', "a number (85)", "between 0 and 1", "Write 0.85."),
+    ({"split.sed": 3}, 'key "split.sed" (from --set)', 'unknown key "sed"', "seed", 'Write "seed".'),
     ({"split.": 3}, "task.yaml", "'split.'", "names joined by dots", "split.seed"),
     ({"": 3}, "task.yaml", "''", "names joined by dots", "split.seed"),
     (

@@ -193,7 +193,7 @@ def test_overrides_are_checked_like_the_file_and_can_take_a_key_back(folder: Pat
     text = "data: rows.jsonl\nadapter: {r: 8}\nepochs: 1\n"
     assert load(folder, text, **{"adapter.r": 4}).settings.adapter.r == 4
     assert load(folder, text, epochs=None).settings.epochs == 3
-    with pytest.raises(TaskError, match=r'key "adapter\.r" \(set from outside the file\): found text'):
+    with pytest.raises(TaskError, match=r'key "adapter\.r" \(from --set\): found text'):
         load(folder, text, **{"adapter.r": "many"})
 
 

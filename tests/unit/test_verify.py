@@ -688,6 +688,15 @@ def test_the_plan_says_what_so_many_items_can_show(units: int, said: str) -> Non
     assert words.plan(units, units, 0.02, power=0.8, unit="group", **many).endswith(f"{said} A group counts once.")
 
 
+def test_the_plan_says_how_many_recorded_items_it_sends() -> None:
+    def planned(n: int, recorded: int) -> str:
+        return words.plan(n, recorded, 0.02, power=0.8, units=n, unit="item", needed=9, least=5)
+
+    assert planned(1, 1).startswith("Sends the only recorded item. ")
+    assert planned(12, 12).startswith("Sends all 12 recorded items: ")
+    assert planned(12, 40).startswith("Sends 12 of 40 items: ")
+
+
 def test_the_last_reason_says_how_to_decide_it() -> None:
     def last(available: int, *, sent: int = 60, needed: int | None = 149, units: int = 60) -> str:
         same = {"unit": "item", "margin": 0.02, "confidence": 0.9, "is_open": True, "least": least(binary=True)}

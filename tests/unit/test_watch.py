@@ -41,12 +41,12 @@ from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.progress import LATE, SOON, left_line, rate_line, stage_line
+from lastresort.report.words.progress import LATE, SOON, left_line, line_of, rate_line, stage_line
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.spec.task import load_task
-from lastresort.types import CountsSteps, SilentProgress
+from lastresort.types import CountsSteps, Judgement, SilentProgress
 
 TESTING = "prompting: testing"
 QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
@@ -426,6 +426,21 @@ def test_progress_that_can_show_a_run_gets_its_view_with_every_stage(tmp_path: P
     assert [rung.name for rung in after.rungs] == ["prompting"]
 
 
+def test_a_command_that_is_no_climb_counts_prompts_that_are_read_too() -> None:
+    """The first answers of a batch come after all its prompts were read: alone they would promise 99 times what they took."""
+    clock = Clock()
+    shown = LiveProgress(Console(file=io.StringIO()), clock)
+    shown.stage("testing", 100)
+    clock.now += 20
+    shown.read(9.0)
+    assert shown._work.stage.eta_s is None
+    clock.now += 20
+    shown.read(50.0)
+    assert shown._work.stage.eta_s == 120.0
+    shown.advance()
+    assert shown._work.stage.eta_s == pytest.approx(40 / 25.5 * 74.5)
+
+
 def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Path) -> None:
     """One answer of a batch that was read as a whole says little of the time that the others take."""
     clock, shown = Clock(), Showing()
@@ -629,3 +644,22 @@ def test_a_run_that_has_decided_and_is_to_be_compared_is_unfinished(tmp_path: Pa
 
 def state_of(run: Path) -> str:
     return [sight.state for sight in follow(run)][-1]
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("dev[0:64]", "sft: a scores 100.0% on 64 dev items"),
+        ("test", "sft: a scores 100.0% on 64 test items"),
+        ("rest of test[64:128]", "sft: a scores 100.0% on 64 more test items for the gate"),
+    ],
+)
+def test_what_a_candidate_was_measured_for_is_said(split: str, said: str) -> None:
+    item = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0)
+    assert line_of(CandidateMeasured.of(Measurement("sft", "a", split, 64, (item,) * 64))) == said
+
+
+@pytest.mark.parametrize(("used", "said"), [(47, "on the first 47 test items"), (64, "on all 64 test items")])
+def test_a_verdict_says_which_of_the_answered_items_it_took(used: int, said: str) -> None:
+    event = RungTested(rung="sft", system="a", judgement=Judgement("MET", 1.0, used, 64, (0.9, 1.0)))
+    assert line_of(event) == f"sft: a meets the bar with 100.0% {said}"

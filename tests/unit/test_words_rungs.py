@@ -37,20 +37,20 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
     (
         rungs.TooLarge(10**9, 16 << 30, 15 << 30, enough=4),
         "training all 1 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB; "
-        "`tune.processes: auto` trains them in shards on the 4 cards here",
+        "`tune.processes: auto` trains them in shards on the 4 GPUs here",
     ),
     (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True, enough=4),
-        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one card has 16.0 GiB; "
-        "`tune.processes: auto` trains them in shards on the 4 cards here",
+        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one GPU has 16.0 GiB; "
+        "`tune.processes: auto` trains them in shards on the 4 GPUs here",
     ),
     (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True),
-        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one card has 16.0 GiB",
+        "training all weights needs 18.0 GiB by the plan, even with one row in a pass, and one GPU has 16.0 GiB",
     ),
     (
         rungs.SmallestPassTooLarge(18 << 30, 16 << 30, 1200, on_card=True, cards=4),
-        "training all weights needs 18.0 GiB on each of 4 cards by the plan, even in shards and with one row in a pass, and a card "
+        "training all weights needs 18.0 GiB on each of 4 GPUs by the plan, even in shards and with one row in a pass, and a GPU "
         "has 16.0 GiB",
     ),
     (
@@ -281,6 +281,10 @@ def test_the_figures_are_beside_the_words() -> None:
         (
             Selection("five", "HIGHEST", 0.88, 60, tied=("three", "eight")),
             "it has the highest dev score, 88.0% on 60 dev items, tied with three and eight, none of which is cheaper.",
+        ),
+        (
+            Selection("five", "HIGHEST", 0.88, 60, tied=("three",)),
+            "it has the highest dev score, 88.0% on 60 dev items, tied with three, which is not cheaper.",
         ),
         (Selection("five", "ONLY", 0.5, 1), "it is the only candidate left, with 50.0% on 1 dev item."),
         (

@@ -76,17 +76,17 @@ def _axolotl(facts: Facts) -> tuple[FrameworkFit, str]:
     if _many_cards(facts) or _large(facts):
         return (
             "TAKE",
-            "One YAML file runs over many cards and nodes (FSDP2, DeepSpeed), with packing and fused kernels.",
+            "One YAML file runs over many GPUs and nodes (FSDP2, DeepSpeed), with packing and fused kernels.",
         )
-    return "CAN", "It pays off with a second card or node; mind that rows beyond 512 tokens are dropped by default."
+    return "CAN", "It pays off with a second GPU or node; mind that rows beyond 512 tokens are dropped by default."
 
 
 def _unsloth(facts: Facts) -> tuple[FrameworkFit, str]:
     if _many_cards(facts) or _large(facts):
-        return "CAN", "Training over several cards is only partly there."
+        return "CAN", "Training over several GPUs is only partly there."
     if facts.cards == 1:
-        return "TAKE", "Its own kernels make LoRA and QLoRA fast and lean on one card, and it writes GGUF for Ollama."
-    return "CAN", "It is made for one CUDA card; its CPU support is new."
+        return "TAKE", "Its own kernels make LoRA and QLoRA fast and lean on one GPU, and it writes GGUF for Ollama."
+    return "CAN", "It is made for one CUDA GPU; its CPU support is new."
 
 
 def _llama_factory(facts: Facts) -> tuple[FrameworkFit, str]:
@@ -105,7 +105,7 @@ def _ms_swift(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.web_ui and facts.for_grpo:
         return "TAKE", "It has both a web page and GRPO."
     if facts.for_grpo and _many_cards(facts):
-        return "TAKE", "It runs GRPO over many cards, and it packs preference pairs too."
+        return "TAKE", "It runs GRPO over many GPUs, and it packs preference pairs too."
     return "CAN", "It is at its best with the Qwen family and with images and sound."
 
 
@@ -118,7 +118,7 @@ def _hosted(facts: Facts) -> tuple[FrameworkFit, str]:
         return "NOT", "Your data must stay in-house."
     if facts.cards == 0 and (facts.parameters is None or facts.parameters > SMALL):
         return "TAKE", "Without a GPU, a service that tunes open models and hands out the adapter is the quickest way."
-    return "CAN", "It spares you the card; take one that hands out the weights."
+    return "CAN", "It spares you the GPU; take one that hands out the weights."
 
 
 FRAMEWORKS = (
@@ -138,14 +138,14 @@ FRAMEWORKS = (
     ),
     Framework(
         "Axolotl",
-        "there are several cards or nodes, or a large model",
+        "there are several GPUs or nodes, or a large model",
         "FSDP2, DeepSpeed, packing, FP8, one YAML file, all objectives from SFT to GRPO",
         "packing for preferences, a web page for training, a forecast of memory",
         _axolotl,
     ),
     Framework(
         "Unsloth",
-        "there is one CUDA card and memory is tight",
+        "there is one CUDA GPU and memory is tight",
         "own Triton kernels, little memory, shared prompts for GRPO, GGUF and Ollama, Studio",
         "several nodes; objectives beyond TRL's, on which it depends (TRL 1.15 at most)",
         _unsloth,

@@ -140,7 +140,7 @@ RULES = (
     Rule(
         "qlora-gap",
         "MODERATE",
-        "QLoRA is chosen, or the card is too small for LoRA",
+        "QLoRA is chosen, or the GPU is too small for LoRA",
         lambda facts: _in_4_bits(facts) and facts.may_train,
         advice="Where the last points matter, compare QLoRA with LoRA on your own test set: the 4-bit base costs about 1 to 3%.",
         because="Its paper found no loss on its tasks, users report some on theirs; only yours count.",
@@ -150,15 +150,15 @@ RULES = (
     Rule(
         "rent-a-big-card",
         "WEAK",
-        "QLoRA is chosen or the card too small for LoRA, and the model has 6 to 14 billion parameters",
+        "QLoRA is chosen or the GPU too small for LoRA, and the model has 6 to 14 billion parameters",
         lambda facts: (
             _in_4_bits(facts)
             and facts.may_train
             and facts.parameters is not None
             and LORA_ON_A_BIG_CARD[0] <= facts.parameters <= LORA_ON_A_BIG_CARD[1]
         ),
-        advice=f"Rent an {BIG_CARD_GB:.0f} GB card for a few hours if that gap matters: this model trains there in 16 bits.",
-        because="A few hours of such a card cost a few dollars.",
+        advice=f"Rent an {BIG_CARD_GB:.0f} GB GPU for a few hours if that gap matters: this model trains there in 16 bits.",
+        because="A few hours of such a GPU cost a few dollars.",
         concerns=TRAINED,
     ),
     Rule(

@@ -22,7 +22,7 @@ from lastresort.app.runtime import STAGES_AS_JSON
 from lastresort.app.terminal import print_note, print_text, safe_text
 from lastresort.app.watch import Snapshot
 from lastresort.records.decision import RunView
-from lastresort.records.events.base import Stage, time_left_s
+from lastresort.records.events.base import Stage
 from lastresort.report.terminal import run_at_work
 from lastresort.report.words.progress import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced
@@ -79,9 +79,14 @@ class StageAtWork:
         self.stage = self.stage.model_copy(update={"split": "train"})
 
     def advance(self, amount: int, note: str) -> None:
-        done, total = self.stage.done + amount, self.stage.total
-        eta_s = time_left_s(self.clock() - self.began, self._begun, done, total)
-        self.stage = self.stage.model_copy(update={"done": done, "eta_s": eta_s, "note": note or self.stage.note})
+        self._come_to(self.stage.done + amount, max(0.0, self.stage.read - amount), note)
+
+    def read(self, prompts: float) -> None:
+        if (total := self.stage.total) is not None:
+            self._come_to(self.stage.done, min(prompts, max(0, total - self.stage.done)))
+
+    def _come_to(self, done: int, read: float, note: str = "") -> None:
+        self.stage = self.stage.come_to(done, read, note, self._begun, self.clock() - self.began)
 
 
 class LiveProgress:
@@ -107,6 +112,10 @@ class LiveProgress:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._work.advance(amount, note)
+        self._shown_at = self._work.clock()
+
+    def read(self, prompts: float) -> None:
+        self._work.read(prompts)
         self._shown_at = self._work.clock()
 
     def show(self, view: RunView | None, stage: Stage) -> None:
@@ -154,6 +163,13 @@ class LineProgress:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._work.advance(amount, note)
+        self._say_of_command()
+
+    def read(self, prompts: float) -> None:
+        self._work.read(prompts)
+        self._say_of_command()
+
+    def _say_of_command(self) -> None:
         if not self._of_run:
             self._say_in_time(self._work.stage)
 
@@ -187,6 +203,13 @@ class JsonProgress:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._work.advance(amount, note)
+        self._say_in_time()
+
+    def read(self, prompts: float) -> None:
+        self._work.read(prompts)
+        self._say_in_time()
+
+    def _say_in_time(self) -> None:
         if self._work.clock() - self._said >= JSON_EVERY_S:
             self._say_stage()
 

@@ -233,8 +233,8 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
     return ExportRows(rows, (), notes, keys)
 
 
-def of_climb(run: Path, rung: str | None = None) -> ExportableTraining:
-    """The training of the winner, or of `rung`, with the rows that it was trained on.
+def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) -> ExportableTraining:
+    """The training of the winner, or of `rung`, with the rows that it was trained on. task_file: as `open_finished` takes it.
 
     Raises InputError where nothing was trained there, DataError where the run is not finished, it or its files have changed,
     or the record does not hold the rows.
@@ -247,7 +247,7 @@ def of_climb(run: Path, rung: str | None = None) -> ExportableTraining:
         candidate_trained, reached = _training(run, record, candidate)
         preferring = RUNGS[name].learns == "preferences"
         unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")
-        path, _, prepared = read_again(run, record, without=unused)
+        path, _, prepared = read_again(run, record, task_file, without=unused)
         base = absolute_name(prepared.task.tuned_model, path.parent)
         source = ExportSource(run, record, prepared, reached, candidate_trained, system, base)
         rows = preference_rows(source, name) if preferring else supervised_rows(source, name)

@@ -281,11 +281,13 @@ def export_training(
     base: str | None = None,
     with_base: bool = False,
     gpu: str | None = None,
+    task: Path | None = None,
 ) -> ExportedFolder:
     """Write a training as another framework's configuration, with its rows.
 
     source: a climb's run, the output folder of a training, or a training file. out: None for export-TO next to it or in it.
-    rung: of a climb, None for the winner's. gpu: for skypilot, None for the cheapest that fits.
+    rung: of a climb, None for the winner's. gpu: for skypilot, None for the cheapest that fits. task: of a climb, where its task
+    file is now, None for where the run says.
     Raises InputError for options that do not go together and settings that the framework lacks, DataError for a training that is
     not finished or has changed.
     """
@@ -301,10 +303,10 @@ def export_training(
 
     out = out or (source if source.is_dir() else source.parent) / f"export-{to}"
     details = {} if gpu is None else {"gpu": gpu}
-    return export(_training(source, rung), to, out, base=base, with_base=with_base, **details)
+    return export(_training(source, rung, task), to, out, base=base, with_base=with_base, **details)
 
 
-def _training(source: Path, rung: str | None) -> ExportableTraining:
+def _training(source: Path, rung: str | None, task: Path | None) -> ExportableTraining:
     from lastresort.interop.exporting.trained import is_output_folder, training_from_file, training_from_output
     from lastresort.records.record import FILE_NAME
     from lastresort.train.files.run_folder import BEGUN
@@ -312,10 +314,10 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
     if (source / FILE_NAME).is_file():
         from lastresort.app.exported import of_climb
 
-        return of_climb(source, rung)
-    if rung is not None:
+        return of_climb(source, rung, task)
+    if given := [name for name, value in (("--rung", rung), ("--task", task)) if value is not None]:
         raise InputError(
-            "--rung for a source that is not a climb",
+            f"{given[0]} for a source that is not a climb",
             where=str(source),
             expected="it only for the run of a climb",
             remedy="Leave it out.",

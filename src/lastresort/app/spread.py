@@ -312,11 +312,11 @@ def _refuse_more_than_a_card(planned: PlannedTraining) -> None:
     if least > there:
         smaller = "" if planned.setup.method == "qlora" else "set tune.method to qlora, "
         raise PrerequisiteError(
-            f"weights, gradients and the optimizer's state take {gib(least)}, and the card here has {gib(there)}",
+            f"weights, gradients and the optimizer's state take {gib(least)}, and the GPU here has {gib(there)}",
             where="--ray",
-            expected="a training that fits one card or is divided over several by tune.processes",
+            expected="a training that fits one GPU or is divided over several by tune.processes",
             remedy=capital(
-                f"{smaller}name a smaller model, or set tune.processes to auto on a machine of several cards."
+                f"{smaller}name a smaller model, or set tune.processes to auto on a machine of several GPUs."
             ),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -245,26 +245,35 @@ def merge(
     dtype: str | None = None,
     gguf: bool = False,
     gguf_type: str | None = None,
+    progress: Progress | None = None,
 ) -> MergeResult:
     """Merge an adapter into its base, check that both give the same answers, and export that.
 
-    base: None for the one that the adapter names. out: None for ADAPTER-merged. into: None for the weights that the adapter was
-    trained on. gguf: also write a GGUF and an Ollama Modelfile; gguf_type alone asks for them too. What cannot become a GGUF is
-    refused before anything is merged. Raises InputError and DataError.
+    base: None for the one that the adapter names. out: None for ADAPTER-merged; it appears when all of it is written and checked.
+    into: None for the weights that the adapter was trained on. gguf: also write a GGUF and an Ollama Modelfile; gguf_type alone
+    asks for them too. What cannot become a GGUF is refused before anything is merged. Raises InputError and DataError.
     """
-    from lastresort.train.adapters.merge import merge_adapter
+    from lastresort.app.runtime import computing
+    from lastresort.records.atomic import new_folder, replace_folder
+    from lastresort.train.adapters.gguf import export_gguf
+    from lastresort.train.adapters.merge import check_out, merge_adapter
 
     base, out = base or _base_of(adapter), out or _merged_folder(adapter)
     kind, wants_gguf = _into(into), gguf or bool(gguf_type)
     if wants_gguf:
         _check_export(base, gguf_type)
-    merged = merge_adapter(base, adapter, out, into=kind, scale=scale, dtype=dtype)
-    if not wants_gguf:
-        return MergeResult(merged, None)
-    from lastresort.train.adapters.gguf import export_gguf
-
-    name = adapter.resolve().name
-    return MergeResult(merged, export_gguf(merged.folder, merged.folder / "gguf", name=name, dtype=gguf_type))
+    check_out(out)
+    with computing(progress) as shown, new_folder(out) as working:
+        model = working / "model"
+        merged = merge_adapter(base, adapter, model, into=kind, scale=scale, dtype=dtype, progress=shown)
+        exported = None
+        if wants_gguf:
+            shown.stage("writing the GGUF")
+            found = export_gguf(model, model / "gguf", name=adapter.resolve().name, dtype=gguf_type)
+            path, modelfile = (out / "gguf" / file.name for file in (found.path, found.modelfile))
+            exported = replace(found, path=path, modelfile=modelfile)
+        replace_folder(model, out)
+    return MergeResult(replace(merged, folder=out), exported)
 
 
 def _merged_folder(adapter: Path) -> Path:

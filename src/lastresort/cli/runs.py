@@ -101,6 +101,7 @@ def export_command(
     gpu: str | None = Option(
         None, "--gpu", help="With --to skypilot: the GPU to rent. Default: the cheapest that fits."
     ),
+    task: Path | None = Option(None, "--task", help="The climb's task file, if it was moved."),
     as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
 ) -> None:
     """Export a training run to another framework.
@@ -112,7 +113,7 @@ def export_command(
     from lastresort.app.runs import export_training
     from lastresort.interop.exporting.job import counted
 
-    written = export_training(run, to, out=out, rung=rung, base=base, with_base=with_base, gpu=gpu)
+    written = export_training(run, to, out=out, rung=rung, base=base, with_base=with_base, gpu=gpu, task=task)
     for note in written.notes:
         print_note(note)
     if as_json:

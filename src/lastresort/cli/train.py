@@ -71,7 +71,7 @@ def merge_command(
     dtype: str | None = Option(None, "--dtype", metavar="bfloat16|float32", help="Precision. Default: the base's."),
     gguf: bool = Option(False, "--gguf", help="Also write a GGUF and an Ollama Modelfile into the folder gguf/."),
     gguf_type: str | None = Option(
-        None, "--gguf-type", metavar="f16|bf16|f32", help="Precision of the GGUF. Default: lossless."
+        None, "--gguf-type", metavar="f16|bf16|f32", help="Also write the GGUF, in this precision. Default: lossless."
     ),
     as_json: bool = Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:

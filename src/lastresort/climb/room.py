@@ -113,7 +113,7 @@ def refuse_beyond_cards(
         in_4_bits = replace(planned, setup=replace(setup, method="qlora"))
         smaller = f"a smaller model{'' if base_beyond_card(in_4_bits) else ' or tune.method: qlora'}"
         # A climb that goes on would refuse either as another task.
-        goes_on = "Continue on a machine with a larger card, or start a new run with" if record is not None else "Name"
+        goes_on = "Continue on a machine with a larger GPU, or start a new run with" if record is not None else "Name"
         # The base answers no rung below where the model is another one.
         base_answers = may_end_before and task.tune.model != "same"
         below = task.ladder[: task.ladder.index(adapted[0])] if base_answers else ()
@@ -122,7 +122,7 @@ def refuse_beyond_cards(
         raise PrerequisiteError(
             f"{task.tuned_model} takes {gib(planned.loaded_bytes)} by the plan",
             where=f'{task.path.name}, key "{"model" if task.tune.model == "same" else "tune.model"}"',
-            expected=f"a base that one card of {gib(card.memory_bytes)} can hold to answer, in however many processes it trains",
+            expected=f"a base that one GPU of {gib(card.memory_bytes)} can hold to answer, in however many processes it trains",
             remedy=f"{goes_on} {smaller}{end_hint}.",
         )
 

@@ -24,7 +24,7 @@ from lastresort.models.cached import Cache
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import OnRead
 from lastresort.records.decision import RunView
-from lastresort.records.events.base import LOSSES, Stage, time_left_s
+from lastresort.records.events.base import LOSSES, Stage
 from lastresort.records.events.run import (
     BudgetSpent,
     DataChecked,
@@ -50,7 +50,6 @@ from lastresort.types import BarSoFar, Json, MeasureSoFar, Progress
 
 READ_EVERY_S = 0.25
 LONGEST_SHOWN = 60  # characters of a value that a key had
-LEAST_READ = 0.1  # of the prompts to come: the first few take long, as the first batch does
 
 
 @runtime_checkable
@@ -104,10 +103,7 @@ class StageWriter:
             self._come_to(current.done, min(prompts, max(0, current.total - current.done)))
 
     def _come_to(self, done: int, read: float, note: str = "") -> None:
-        current = self._now.model_copy(update={"done": done, "read": read, "note": note or self._now.note})
-        eta_s = time_left_s(self._clock() - self._began, self._begun, current.worked, current.total)
-        too_few = done == self._begun and read < LEAST_READ * ((current.total or 0) - done)
-        self._write(current.model_copy(update={"eta_s": None if too_few else eta_s}))
+        self._write(self._now.come_to(done, read, note, self._begun, self._clock() - self._began))
 
     def say(self, text: str) -> None:
         self._shown.say(text)

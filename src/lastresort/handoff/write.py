@@ -232,8 +232,7 @@ def _with_model(job: Handover, progress: Progress, *, merged: bool) -> tuple[Han
     if adapter is None or apart:
         link_model(weights.folder, folder)
     else:
-        progress.stage("merging base and adapter, and comparing the answers", None)
-        made = merge_adapter(weights.folder, adapter, folder, dtype=weights.dtype)
+        made = merge_adapter(weights.folder, adapter, folder, dtype=weights.dtype, progress=progress)
         warning = merge_warning(made)
         notes += [] if warning is None else [warning]
     settle_rendering(weights, folder, winner.system.decoding)

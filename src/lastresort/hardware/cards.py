@@ -24,7 +24,7 @@ _COUNTED = re.compile(r"(\d{1,6})\s*[x×*]\s*(.+)", re.IGNORECASE)
 # than torch reports (see catalogue/cards.yaml).
 _UNITS = {"gb": (GIB, 0.02), "gib": (GIB, 0.0), "mib": (1 << 20, 0.01)}
 _ABOUT = 0.08
-_EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2xl40s"
+_EXPECTED = "a GPU of the catalogue, a size such as 24GB, or several, such as 2xl40s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def cards_named(text: str) -> tuple[int, Card]:
     counted = _COUNTED.fullmatch(text.strip())
     count, name = (int(counted[1]), counted[2]) if counted else (1, text.strip())
     if count < 1:
-        raise InputError(f'found "{text}"', where="--gpu", expected=_EXPECTED, remedy="Name at least one card.")
+        raise InputError(f'found "{text}"', where="--gpu", expected=_EXPECTED, remedy="Name at least one GPU.")
     return count, card_named(name)
 
 
@@ -180,7 +180,7 @@ def prices_with(given: Iterable[str], file: Path | None, cards: Iterable[str] = 
         name, equals, usd = one.rpartition("=")
         names = [card_named(name, "--price").name] if equals else list(cards)
         if not names:
-            raise InputError(f'"{one}" names no card', where="--price", expected="CARD=USD, or also --gpu")
+            raise InputError(f'"{one}" names no GPU', where="--price", expected="CARD=USD, or also --gpu")
         found |= {own: _own(usd, "--price") for own in names}
     return found
 
@@ -200,7 +200,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         found = read_yaml(file, raised=DataError)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(
-            "there is no such file", where=str(file), expected="YAML, a price a card", remedy="Check the path."
+            "there is no such file", where=str(file), expected="YAML, a price a GPU", remedy="Check the path."
         ) from error
     if not isinstance(found, dict):
         raise DataError("found no prices", where=str(file), expected="lines such as a100-80: 1.50")

@@ -72,12 +72,12 @@ def export_files(job: ExportJob, *, gpu: str | None = None) -> ExportFiles:
         "setup": _setup(job),
         "run": _run(job),
     }
-    top = [*header(job, "SkyPilot", notes, f"It runs `lastresort train` on a rented card. {why}"), "", *_HELP]
+    top = [*header(job, "SkyPilot", notes, f"It runs `lastresort train` on a rented GPU. {why}"), "", *_HELP]
     texts = {TASK: yaml_file(top, task, _Dumper), TRAINING: job.file.path.read_text(encoding="utf-8")}
     commands = (
         f"sky launch -c {name} {TASK}",
         f"rsync -Pavz {name}:sky_workdir/out/ out/   # the result, with its record",
-        f"sky down {name}                            # ends the renting",
+        f"sky down {name}                            # deletes the rented machine",
     )
     return ExportFiles(
         texts,
@@ -97,7 +97,7 @@ _HELP = (
     "LASTRESORT is what pip installs there: a wheel in this folder (`pip wheel --no-deps --wheel-dir . SOURCE` makes it of the",
     "folder that holds lastresort's pyproject.toml), or else a git address, or its name if an index of yours has it.",
     "An idle machine costs as much as a busy one: where the cloud can stop it, add resources.autostop: {idle_minutes: 30}; not",
-    "every cloud that rents these cards can, and with down: true the result would go with it.",
+    "every cloud that rents these GPUs can, and with down: true the result would go with it.",
     "To survive a spot machine that is taken away (`sky jobs launch`), let the output lie in a bucket: add",
     "  file_mounts: {/results: {name: YOUR-BUCKET, mode: MOUNT_CACHED}}",
     "and set OUTPUT to /results/out; the training goes on from its last checkpoint, and the bucket keeps the result.",
@@ -125,12 +125,12 @@ def _named(gpu: str) -> tuple[dict[str, int], str]:
         )
     if count > 1:
         raise InputError(
-            f"found {count} cards",
+            f"found {count} GPUs",
             where="--gpu",
             expected="one, on which `lastresort train` runs as it is",
             remedy="Name one.",
         )
-    return {ACCELERATORS[card.name]: 1}, f"The card is {card.name}, as it was asked for."
+    return {ACCELERATORS[card.name]: 1}, f"The GPU is {card.name}, as it was asked for."
 
 
 def _planned(job: ExportJob) -> tuple[dict[str, int], str]:
@@ -139,10 +139,10 @@ def _planned(job: ExportJob) -> tuple[dict[str, int], str]:
         shape = find_shape(str(job.base.here or job.base.name), job.file.folder)
     except InputError as error:
         raise InputError(
-            f"the shape of {job.base.name} is not known, so that no card can be chosen for it",
+            f"the shape of {job.base.name} is not known, so that no GPU can be chosen for it",
             where="--to skypilot",
             expected="a model whose config.json is on this machine, or one of `lastresort plan --list`",
-            remedy="Name a card with --gpu, such as --gpu l4.",
+            remedy="Name a GPU with --gpu, such as --gpu l4.",
         ) from error
     setup, tokens = _setup_of(job, shape)
     found = [
@@ -152,16 +152,16 @@ def _planned(job: ExportJob) -> tuple[dict[str, int], str]:
     ]
     if not found:
         raise InputError(
-            f"no single card with a price has room for {job.base.name} with {setup.method}",
+            f"no single GPU with a price has room for {job.base.name} with {setup.method}",
             where="--to skypilot",
-            expected="a training that one card holds",
+            expected="a training that one GPU holds",
             remedy="Train a qlora adapter, or set checkpointing: true; `lastresort plan` shows what takes the memory.",
         )
     chosen = found[:CHOICES]
     described = ", ".join(_described(offer) for offer in chosen)
     return (
         {ACCELERATORS[offer.cards.card.name]: 1 for offer in chosen},
-        f"The cards are the cheapest on which rows of up to {tokens:,} tokens (estimated) fit by `lastresort plan`: {described}.",
+        f"The GPUs are the cheapest on which rows of up to {tokens:,} tokens (estimated) fit by `lastresort plan`: {described}.",
     )
 
 

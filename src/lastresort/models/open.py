@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_KINDS = "embedded, a folder, a .gguf file, a hub id (org/name), openai:NAME, http://host/v1#NAME or scripted:FILE.json"
+_KINDS = "embedded, a folder, a .gguf file, a hub id (org/name), openai:NAME or http://host/v1#NAME"
 _IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 
 

@@ -90,7 +90,12 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
         table.add_row(Text(one.fact), Text(f"{sentence(one.question + allowed)}{decides}"))
     more: list[RenderableType] = []
     if len(deciding) > QUESTIONS:
-        more.append(Text(f"Also useful: {', '.join(one.fact for one in deciding[QUESTIONS:])}.", style="dim"))
+        more.append(
+            Text(
+                f"Also useful, explained in docs/advise.md: {', '.join(one.fact for one in deciding[QUESTIONS:])}.",
+                style="dim",
+            )
+        )
     return [*_head("What would change this (answer with --fact NAME=VALUE, or --ask)"), table, *more]
 
 

@@ -89,7 +89,7 @@ def _memory(found: PlanDocument) -> Table:
         table.add_row(part.name, _gib(part.per_card_bytes), told)
     whole = found.memory
     cards = found.cards.count
-    summed = "" if cards == 1 else f"{gib(whole.total_bytes)} in total on {cards} cards"
+    summed = "" if cards == 1 else f"{gib(whole.total_bytes)} in total on {cards} GPUs"
     table.add_row(Text("all", style="bold"), Text(_gib(whole.per_card_bytes), style="bold"), summed)
     return table
 

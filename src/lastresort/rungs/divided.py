@@ -97,7 +97,7 @@ def refuse_more_than_cards(task: Task, machines: Machines | None = None) -> None
     raise PrerequisiteError(
         f"found {processes}",
         where=f'{task.path.name}, key "tune.processes"',
-        expected=f"at most {cards}, one for each CUDA card here{more}",
+        expected=f"at most {cards}, one for each CUDA GPU here{more}",
         remedy=f"Lower it, or write auto{other}.",
     )
 
@@ -178,7 +178,7 @@ def train_together(
                     f"a training diverged, and not all of the model could be moved back to {device}",
                     where="training",
                     expected="the memory that was free before it",
-                    remedy="End what else uses this card.",
+                    remedy="End what else uses this GPU.",
                 ) from error
             bench.say(run.rung, ModelLeftOff(str(device)))
         raise
@@ -191,7 +191,7 @@ def train_together(
             f"training is done to step {until}, but {device} has no room for the model any more",
             where="training",
             expected="the memory that was free before it",
-            remedy="End what else uses this card.",
+            remedy="End what else uses this GPU.",
         ) from error
     load_weights(job.folder, model)
     model.eval()

@@ -201,7 +201,7 @@ def training(
         busiest = _on_busiest_card(machine.training_cards, row_tokens - shared_tokens, shared_tokens, batch, lengths)
         busiest_share = min(1.0, busiest / SHARED_CARDS)
         seconds = operations * machine.parameters * computed_tokens / machine.rates.training * busiest_share
-    divided = f" on {machine.training_cards} cards" if machine.training_cards > 1 else ""
+    divided = f" on {machine.training_cards} GPUs" if machine.training_cards > 1 else ""
     line = (
         f"{label}: {rows} rows x {in_epochs(epochs)} x {row_tokens:.0f} tokens, {computed_tokens:.0f} computed{divided}"
     )

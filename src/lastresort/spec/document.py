@@ -110,7 +110,7 @@ class YamlDocument:
     def where(self, key: Key) -> str:
         """`task.yaml, line 3, key "split.seed"`; without a line where the key is not in the file."""
         if any(key[: len(override)] == override for override in self.overridden):
-            return f'{self.name}, key "{dotted(key)}" (set from outside the file)'
+            return f'{self.name}, key "{dotted(key)}" (from --set)'
         known = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), None)
         line = f", line {known}" if known is not None else ""
         return f'{self.name}{line}, key "{dotted(key)}"' if key else f"{self.name}{line}"
@@ -194,7 +194,7 @@ def with_overrides(document: YamlDocument, overrides: Mapping[str, Any]) -> Yaml
         key = tuple(name.split("."))
         if not all(key):
             raise TaskError(
-                f"found the key {name!r} among the keys set from outside the file",
+                f"found the key {name!r} in --set",
                 where=document.name,
                 expected="names joined by dots",
                 remedy='Write for instance "split.seed".',
@@ -208,7 +208,7 @@ def with_overrides(document: YamlDocument, overrides: Mapping[str, Any]) -> Yaml
             if not isinstance(inner, dict):
                 raise TaskError(
                     f"found {describe(inner)} at {dotted(key[:depth])!r}",
-                    where=f'{document.name}, key "{name}" (set from outside the file)',
+                    where=f'{document.name}, key "{name}" (from --set)',
                     expected="a key with keys below it",
                     remedy=f'Set "{dotted(key[:depth])}" as a whole.',
                 )

@@ -329,7 +329,10 @@ class Task(Section):
         return self
 
     def __repr__(self) -> str:
-        return f"<Task {self.task}: {self.path}, ladder {', '.join(self.ladder)}, score {self.score.name}, bar {self.bar:g}>"
+        ladder = ", ".join(self.ladder)
+        return f"<Task {self.task}: {self.path}, model {self.model}, ladder {ladder}, score {self.score.name}, bar {self.bar:g}>"
+
+    __str__ = __repr__  # pydantic's own lists every key
 
     @property
     def price_known(self) -> bool:

@@ -194,7 +194,7 @@ class RowSampler:
         Raises TooLongError where it finds all of them too long, or the first ones; BudgetError at the limit, StoppedError where it
         stopped.
         """
-        progress.stage("samples", len(rows) * self.count)
+        progress.stage("sampling answers", len(rows) * self.count)
         found: list[tuple[Example, list[Answer]]] = []
         place, tokens = 0, self.answerer.system.decoding.max_new_tokens
         alone = 0  # rows up to this one go one by one: the model finds one of them too long

@@ -29,7 +29,7 @@ from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid
 from lastresort.stop import Stop, check
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Answer, Example, Progress
+from lastresort.types import Answer, Example, HearsReading, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,7 @@ class RecheckModels:
             tuned_name=absolute_name(task.tuned_model, task.folder),
             prompt_price=prompt_price or 0.0,
             output_price=output_price or 0.0,
+            on_read=self._progress.read if isinstance(self._progress, HearsReading) else None,
             named=named,
             approve=self._approve,
         )

@@ -66,7 +66,7 @@ def largest_batch(shape: ModelShape, setup: Setup, cards: Cards) -> int:
 
 def method_for(shape: ModelShape, setup: Setup, cards: Cards) -> tuple[Method | None, str]:
     """LoRA where it fits, QLoRA where only that does, None where neither; and why, as half a sentence."""
-    room = f"{gib(cards.card.memory_bytes)} of {'this machine' if cards.card.is_cpu else 'your card'}"
+    room = f"{gib(cards.card.memory_bytes)} of {'this machine' if cards.card.is_cpu else 'your GPU'}"
     lora, qlora = (fit(shape, replace(setup, method=method), cards) for method in ("lora", "qlora"))
     if lora.fits:
         return "lora", f"LoRA, which needs {gib(lora.training.per_card_bytes)} of the {room}"

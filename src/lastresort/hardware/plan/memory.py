@@ -175,12 +175,12 @@ def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
         scales = round(SCALE_BYTES * shape.quantised_parameters)
     formula = _inside_formula(shape, setup) + (", less the scales" if scales else "") + cut(pieces)
     yield MemoryTerm("weights", "weights of the layers", (inside - scales) // pieces, formula)
-    formula = f"{billions(shape.quantised_parameters)} x {SCALE_BYTES:.3f} bytes, whole on every card"
+    formula = f"{billions(shape.quantised_parameters)} x {SCALE_BYTES:.3f} bytes, whole on every GPU"
     yield MemoryTerm("weights", "quantisation scales", scales, formula)
     layers = "embedding (also the output layer)" if shape.tied else "embedding and output layer"
     own = pieces if cards.sharing == "zero3" else 1
     formula = f"{layers}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"
-    alone = ", whole on every card" if own < pieces else ""
+    alone = ", whole on every GPU" if own < pieces else ""
     yield MemoryTerm("weights", "embeddings", setup.number_bytes * whole // own, formula + alone)
 
 
@@ -238,7 +238,7 @@ def _start(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
         else ("base that replay is", "replay by divergence")
     )
     formula = f"the {what} held to: {billions(shape.parameters)} x {TRAINED_BYTES} bytes{cut(pieces)}"
-    alone = ", its output layer whole on every card" if has_head else ""
+    alone = ", its output layer whole on every GPU" if has_head else ""
     return MemoryTerm("weights", START, size, formula + alone, why)
 
 
@@ -264,7 +264,7 @@ def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTe
 
 
 def cut(pieces: int) -> str:
-    return f", 1/{pieces} on each card" if pieces > 2 else ", half on each card" if pieces == 2 else ""
+    return f", 1/{pieces} on each GPU" if pieces > 2 else ", half on each GPU" if pieces == 2 else ""
 
 
 def billions(count: float) -> str:
@@ -295,7 +295,7 @@ def buffers(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
     layer = (
         _inside_bytes(shape, setup.method, TRAINED_BYTES if setup.trains_all else setup.number_bytes) // shape.layers
     )
-    formula = f"{GATHERED_LAYERS} of {shape.layers} layers, gathered from {pieces} cards"
+    formula = f"{GATHERED_LAYERS} of {shape.layers} layers, gathered from {pieces} GPUs"
     yield MemoryTerm("buffers", "gathered layers", GATHERED_LAYERS * layer, formula, "the one in use and the next")
     if setup.trains_all:
         size = TRAINED_BYTES * shape.embedding_parameters
@@ -304,7 +304,7 @@ def buffers(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
         )
         yield MemoryTerm("buffers", "gathered embeddings", size, formula, "from the forward to the end of the backward")
         formula = (
-            f"of {GATHERED_LAYERS} layers, the embedding and the output layer, before they are summed over the cards"
+            f"of {GATHERED_LAYERS} layers, the embedding and the output layer, before they are summed over the GPUs"
         )
         yield MemoryTerm("buffers", "gradients of what is gathered", GATHERED_LAYERS * layer + size, formula)
 
@@ -347,7 +347,7 @@ def sampling(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     if setup.sampler == "same-gpus":
         size = weight_bytes(shape, "lora", 2)
         formula = "a vLLM server's own copy of the weights in 16 bits"
-        yield MemoryTerm("server", "vLLM's weights", size, formula, "on the card that trains")
+        yield MemoryTerm("server", "vLLM's weights", size, formula, "on the GPU that trains")
     prompts = max(1, setup.rows_at_once // setup.group_size)
     yield cache(shape, setup, setup.rows_at_once, prompts, "`rows_at_once` answers at a time")
 

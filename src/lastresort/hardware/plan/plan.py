@@ -90,7 +90,7 @@ def _method(shape: ModelShape, inputs: PlanInputs) -> tuple[Setup, str]:
     if inputs.method_given:
         return inputs.setup, AS_ASKED
     if inputs.cards is None:
-        return replace(inputs.setup, method="lora"), "LoRA, since no card was named"
+        return replace(inputs.setup, method="lora"), "LoRA, since no GPU was named"
     method, why = method_for(shape, inputs.setup, inputs.cards)
     return replace(inputs.setup, method=method or "qlora"), why
 
@@ -99,7 +99,7 @@ def _nothing_fits(shape: ModelShape, inputs: PlanInputs, setup: Setup) -> PlanDo
     """On none of the cards with a price: planned for a card without limits, so that the need is seen."""
     largest = max(known_cards().values(), key=lambda card: card.memory_bytes)
     found = plan(shape, replace(inputs, setup=setup, method_given=True, cards=Cards(largest, 8, "fsdp")))
-    return found.replaced(warnings=("it fits on no card with a known price, not even on eight", *found.warnings))
+    return found.replaced(warnings=("it fits on no GPU with a known price, not even on eight", *found.warnings))
 
 
 def _cards(cards: Cards, inputs: PlanInputs) -> PlannedCards:
@@ -187,7 +187,7 @@ def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
         )
     elif found.training.of("weights") > 0.75 * room:
         warnings.append(
-            f"the weights alone take {found.training.of('weights') / room:.0%} of the card, so longer rows soon will not fit"
+            f"the weights alone take {found.training.of('weights') / room:.0%} of the GPU, so longer rows soon will not fit"
         )
     if found.answers_that_fit < found.answers_at_once:
         warnings.append(
@@ -207,7 +207,7 @@ def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
         most = min(found.cards.count, NODE_CARDS)
         warnings.append(
             f"`lastresort train` quantises the whole base in every process before sharding it, which takes {gib(host)} of host "
-            f"memory each: {gib(most * host)} on a machine with {most} of these cards"
+            f"memory each: {gib(most * host)} on a machine with {most} of these GPUs"
         )
     if not found.cards.card.bf16 and setup.number_bytes == 2:
         warnings.append(

@@ -116,14 +116,14 @@ def rate_of(setup: Setup, cards: Cards, job: TrainingWork) -> tuple[float | None
     peak = card.float32_flops_per_s if setup.number_bytes == 4 else card.peak_flops_per_s
     if peak is None:
         alike = cards_of_size(card.memory_bytes)
-        named = f"; name the card that is meant, such as {', '.join(alike)}, of about its memory" if alike else ""
+        named = f"; name the GPU that is meant, such as {', '.join(alike)}, of about its memory" if alike else ""
         return None, f"no time, since the speed of {card.name} is not known{named}"
     share = CARD_UTILISATION[setup.method]
     together = SHARED_CARDS if count > 1 else 1.0
     where = " in float32" if setup.number_bytes == 4 else ""
     words = f"{peak / 1e12:,.0f} TFLOPS at best{where}, of which {share:.0%} is assumed (not measured)"
     if count > 1:
-        words += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
+        words += f"; {count} GPUs reach {together:.0%} of {count} times that (assumed)"
     return count * together * share * peak, words
 
 

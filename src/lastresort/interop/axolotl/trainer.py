@@ -181,7 +181,7 @@ def _precision(given: ForeignKeys, *, full: bool, four_bits: bool) -> str:
         if full:
             given.note_difference(
                 "bf16",
-                "bf16: auto trains all weights in bfloat16 on a card there, in float32 here. bf16: true is bfloat16 here too.",
+                "bf16: auto trains all weights in bfloat16 on a GPU there, in float32 here. bf16: true is bfloat16 here too.",
             )
         return "auto"
     if bf16 not in ("false", "no", "off"):

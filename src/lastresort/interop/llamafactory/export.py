@@ -246,7 +246,7 @@ def _notes(job: ExportJob) -> list[str]:
         found.append(DROPOUT_OFF)
     if job.adapter is not None and uses_bf16(job) is False:
         found.append(
-            "precision: float32 is that of the adapter alone; on a card the frozen base is loaded in 16 bits there."
+            "precision: float32 is that of the adapter alone; on a GPU the frozen base is loaded in 16 bits there."
         )
     if uses_bf16(job) is None:
         found.append("precision: auto is written as bf16: true; set it to false on a machine without bfloat16.")

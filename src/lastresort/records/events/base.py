@@ -53,6 +53,7 @@ E = TypeVar("E", bound=BaseEvent)
 
 
 LOSSES = 60
+LEAST_READ = 0.1  # of the prompts to come: the first few take long, as the first batch does
 READ = 0.5  # of the work on an item, once its prompt is read: what its answer takes is not known before
 
 
@@ -91,9 +92,10 @@ class Stage(EventValue):
         """Units of work that are done, those begun in part."""
         return self.done + READ * self.read
 
-
-def time_left_s(spent_s: float, begun: int, done: float, total: int | None) -> float | None:
-    """Of a stage, at the pace since it began with `begun` units done; None where nothing is known of it."""
-    if total is None or not begun < done <= total:
-        return None
-    return spent_s / (done - begun) * (total - done)
+    def come_to(self, done: int, read: float, note: str, begun: int, spent_s: float) -> Stage:
+        """It began with `begun` units done, `spent_s` ago. The time left is by the pace since, None where nothing is known."""
+        now = self.model_copy(update={"done": done, "read": read, "note": note or self.note, "eta_s": None})
+        too_few = done == begun and read < LEAST_READ * ((self.total or 0) - done)
+        if too_few or self.total is None or not begun < now.worked <= self.total:
+            return now
+        return now.model_copy(update={"eta_s": spent_s / (now.worked - begun) * (self.total - now.worked)})

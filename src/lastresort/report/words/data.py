@@ -108,11 +108,11 @@ def _one_sided(longer: float) -> bool:
 
 
 def length_line(longer: float) -> str:
-    share = f"the better answer is the longer one in {longer:.0%} of comparisons"
+    kind, share = ("longer", longer) if longer >= 0.5 else ("shorter", 1 - longer)
+    said = f"the better answer is the {kind} one in {share:.0%} of comparisons"
     if not _one_sided(longer):
-        return f"note: {share}"
-    kind = "longer" if longer >= LENGTH_TELLS else "shorter"
-    return f"warning: {share}, so a model may learn to write {kind} answers instead of better ones"
+        return f"note: {said}"
+    return f"warning: {said}, so a model may learn to write {kind} answers instead of better ones"
 
 
 def of_reuse(reuse: ItemReuse) -> ReuseView:

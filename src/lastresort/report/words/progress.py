@@ -27,7 +27,7 @@ from lastresort.records.events.search import (
 )
 from lastresort.records.events.training import LapTrained
 from lastresort.records.gate_cause import cause_of
-from lastresort.records.measurement import DEV, whole_of
+from lastresort.records.measurement import DEV, REST, whole_of
 from lastresort.records.reasons import UncountedCost
 from lastresort.records.view import noted_task
 from lastresort.report.words import untuned
@@ -400,13 +400,16 @@ def unanswered_line() -> str:
 
 
 def _split(event: CandidateMeasured) -> str:
-    where = DEV if whole_of(event.split) == DEV else "test"
-    return f"{counted(event.n, f'{where} item')}"
+    split = whole_of(event.split)
+    if split == REST:
+        return f"{counted(event.n, 'more test item')} for the gate"
+    return counted(event.n, f"{DEV if split == DEV else 'test'} item")
 
 
 def _tested(found: Judgement) -> str:
     verdict = {"MET": "meets the bar", "NOT_MET": "stays below the bar", "UNDECIDED": "is undecided"}[found.outcome]
-    return f"{verdict} with {percent(found.score)} on {counted(found.n_used, f'test {found.unit}')}"
+    which = "all" if found.n_used == found.n_available else "the first"
+    return f"{verdict} with {percent(found.score)} on {which} {counted(found.n_used, f'test {found.unit}')}"
 
 
 def folder_line(what: str, folder: Path) -> str:

@@ -57,12 +57,12 @@ def clause(skip: value.Skip) -> str:
         case value.TooLarge():
             return _too_large(skip)
         case value.SmallestPassTooLarge(needed, memory, _, on_card, cards):
-            there = "one card has" if on_card else "this machine has"
+            there = "one GPU has" if on_card else "this machine has"
             shards = _in_shards(skip)
             if cards > 1:
                 return (
-                    f"training all weights needs {gib(needed)} on each of {cards} cards by the plan, even in shards and with one "
-                    f"row in a pass, and a card has {gib(memory)}{shards}"
+                    f"training all weights needs {gib(needed)} on each of {cards} GPUs by the plan, even in shards and with one "
+                    f"row in a pass, and a GPU has {gib(memory)}{shards}"
                 )
             needs = f"training all weights needs {gib(needed)} by the plan, even with one row in a pass"
             return f"{needs}, and {there} {gib(memory)}{shards}"
@@ -125,7 +125,7 @@ def _too_large(skip: value.TooLarge) -> str:
 
 def _in_shards(skip: value.LacksMemory) -> str:
     """What would make room, "" where nothing here does."""
-    return f"; `tune.processes: auto` trains them in shards on the {skip.enough} cards here" if skip.enough else ""
+    return f"; `tune.processes: auto` trains them in shards on the {skip.enough} GPUs here" if skip.enough else ""
 
 
 def _preferences(skip: value.TooFewPreferences | value.OneSidedLabels) -> str:
@@ -176,7 +176,8 @@ def of_selection(found: Selection) -> str:
             f"{counted(found.likely or 0, 'candidate')} likely to meet the bar; dev score {scored}."
         )
     if found.best is None or found.best_score is None:
-        tied = f", tied with {listed(found.tied)}, none of which is cheaper" if found.tied else ""
+        cheaper = "which is not cheaper" if len(found.tied) == 1 else "none of which is cheaper"
+        tied = f", tied with {listed(found.tied)}, {cheaper}" if found.tied else ""
         return f"it has the highest dev score, {scored}{tied}."
     against = f"{found.best} ({scored}, against {percent(found.best_score)})"
     if found.margin is None or found.p is None:
@@ -396,7 +397,7 @@ def of_base_beyond_a_card(planned: PlannedTraining, loaded_bytes: int) -> str:
     """Of a training that fits in shards, on a base that cannot answer. loaded_bytes: of the whole base."""
     return (
         f"{NAMES[planned.setup.method]} would fit{_divided(planned)}, but a climb also answers with the whole base, which takes "
-        f"{gib(loaded_bytes)}, on one card of {gib(planned.cards.card.memory_bytes)}: it is refused."
+        f"{gib(loaded_bytes)}, on one GPU of {gib(planned.cards.card.memory_bytes)}: it is refused."
     )
 
 
@@ -434,7 +435,7 @@ def of_training_cards(machine: Machine) -> str:
     if machine.training_cards == 1 or machine.parameters is None:
         return ""
     return (
-        f"Training on {machine.training_cards} cards is assumed, not measured, to be at most "
+        f"Training on {machine.training_cards} GPUs is assumed, not measured, to be at most "
         f"{machine.training_speedup:.3g} times as fast as on one."
     )
 

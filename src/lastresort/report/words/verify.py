@@ -43,7 +43,8 @@ def plan(n: int, recorded: int, margin: float, *, power: float, units: int, unit
     """Before anything is sent. units: of these items. needed: units that show it with this power. least: units that can show it,
     if none differs.
     """
-    asked = f"all {counted(recorded, 'recorded item')}" if n == recorded else f"{count(n)} of {count(recorded)} items"
+    asked = "the only recorded item" if recorded == 1 else f"all {count(recorded)} recorded items"
+    asked = asked if n == recorded else f"{count(n)} of {count(recorded)} items"
     aim = f"to show a loss below {points_of(margin)} with a probability of {percent(power, 0)}"
     aim += ", if the server answers as measured"
     once = " A group counts once." if unit == "group" else ""

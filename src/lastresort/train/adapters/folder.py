@@ -127,7 +127,9 @@ def _config(folder: Path) -> Mapping[str, Any]:
         raise DataError(fault, where=str(folder), expected="an adapter's folder", remedy="Correct the path.")
     if not path.is_file():
         fault = "this is a whole model" if (folder / "config.json").is_file() else f"no {CONFIG} in this folder"
-        raise DataError(fault, where=str(folder), expected="an adapter as PEFT saves it", remedy="Name its folder.")
+        inner = next((one for one in ("adapter", "winner/adapter") if (folder / one / CONFIG).is_file()), None)
+        remedy = "Name its folder." if inner is None else f"Name {folder / inner}."
+        raise DataError(fault, where=str(folder), expected="an adapter as PEFT saves it", remedy=remedy)
     config = adapter_settings(folder)
     if config.get("peft_type") != "LORA":
         fault = f"found {str(config.get('peft_type'))[:80]}"

@@ -276,7 +276,9 @@ def _described(folder: Path, dtype: str | None) -> tuple[Any, Any, str, GgufToke
     checked_folder(folder)
     kind = dtype or _LOSSLESS[stored_dtype(folder)]
     if kind not in DTYPES:
-        raise InputError(f'found "{dtype}"', where="GGUF type", expected=", ".join(DTYPES), remedy="Name one of them.")
+        raise InputError(
+            f'found "{dtype}"', where="--gguf-type", expected=", ".join(DTYPES), remedy="Name one of them."
+        )
     with loading(folder, "a causal language model with its tokenizer"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     architecture = check_family(config, str(folder))
@@ -357,7 +359,7 @@ def _bytes_of(value: Tensor, name: str) -> Any:
     if not torch.isfinite(value).all():
         raise DataError(
             f"weights of {name} do not fit into {str(value.dtype).removeprefix('torch.')}",
-            where="GGUF type",
+            where="--gguf-type",
             expected="finite numbers",
             remedy="Choose bf16 or f32.",
         )

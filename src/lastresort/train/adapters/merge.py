@@ -23,6 +23,7 @@ from lastresort.models.open import local_weights
 from lastresort.models.quantized import nf4_round_trip, quantized_layers, read_quantized_base
 from lastresort.records.atomic import check_new_folder, disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.folder import AdapterFolder, check_fits, linear_shapes, read_adapter, stored_dtype
+from lastresort.types import SILENT, Progress
 
 SHARD = "5GB"
 
@@ -52,6 +53,7 @@ def write_merged(
     written: str,
     scale: float,
     in_4_bits: frozenset[str],
+    progress: Progress,
 ) -> None:
     """The merged model into `fresh`, one layer after the other, so that only one is held twice.
 
@@ -60,10 +62,12 @@ def write_merged(
     """
     from transformers import GenerationConfig
 
+    progress.stage("merging", len(adapter.layers))
     loaded = load_local(source, precision=load_as, adapter=adapter.folder, quantize="no")
     with torch.no_grad():
         for name, layer in adapted_layers(loaded.model):
             _merge_layer(layer, scale, name in in_4_bits)
+            progress.advance()
         model = loaded.model.unload()
         for name in in_4_bits - adapter.layers.keys():
             module = model.get_submodule(name)
@@ -73,6 +77,7 @@ def write_merged(
     generation = source / "generation_config.json"
     if generation.is_file():
         model.generation_config = GenerationConfig()  # the base's own is copied as it is, whatever it says
+    progress.stage("writing the merged model")
     with disk_errors(fresh), quiet_transformers():
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -248,6 +253,7 @@ def merge_adapter(
     into: Into | None = None,
     scale: float = 1.0,
     dtype: str | None = None,
+    progress: Progress = SILENT,
 ) -> Merged:
     """Write the model that answers as `base` with `adapter` does, as an ordinary folder with tokenizer and chat template.
 
@@ -274,11 +280,15 @@ def merge_adapter(
     else:
         before = written = dtype or stored
         load_as = max(stored, written, key=lambda name: torch.finfo(DTYPES[name]).bits)
+    progress.stage("reading base and adapter")
     probes, unmerged, alone, in_4_bits = _before(source, adapter_folder, into, before, scale)
     fresh = out.with_name(f".{out.name}.new")
     try:
-        write_merged(source, adapter_folder, fresh, load_as=load_as, written=written, scale=scale, in_4_bits=in_4_bits)
+        write_merged(
+            source, adapter_folder, fresh, load_as=load_as, written=written, scale=scale, in_4_bits=in_4_bits, progress=progress
+        )  # fmt: skip
         give_back_freed_memory()
+        progress.stage("comparing its answers with the adapter's")
         merged = logits_of(load_local(fresh, precision=written).model, probes)
         tolerance = max(TOLERANCE[DTYPES[written]], TOLERANCE[DTYPES[before]])
         check = compare(merged, unmerged, alone, texts=len(probes), tolerance=tolerance)
@@ -301,10 +311,10 @@ def _check_request(out: Path, scale: float, dtype: str | None) -> None:
     check_out(out)
     if not 0 <= scale <= 1:
         raise InputError(
-            f"found {scale:g}", where="scale", expected="a number from 0 (the base) to 1 (the whole adapter)"
+            f"found {scale:g}", where="--scale", expected="a number from 0 (the base) to 1 (the whole adapter)"
         )
     if dtype is not None and dtype not in DTYPES:
-        raise InputError(f'found "{dtype}"', where="dtype", expected=", ".join(DTYPES), remedy="Name one of them.")
+        raise InputError(f'found "{dtype}"', where="--dtype", expected=", ".join(DTYPES), remedy="Name one of them.")
 
 
 def _quantisable(dtype: str | None) -> str:

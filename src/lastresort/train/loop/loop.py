@@ -248,7 +248,7 @@ def _fingerprint(settings: TrainSettings, base: str, batches: Batches, processes
 
 def _stage_training(progress: Progress, step: int, count: int) -> None:
     """The bar is that of the whole training, wherever this call begins and ends."""
-    progress.stage(f"training, from step {step + 1}" if step else "training", count, step)
+    progress.stage(f"training continues from step {step + 1}" if step else "training", count, step)
     if isinstance(progress, CountsSteps):
         progress.count_steps()
 

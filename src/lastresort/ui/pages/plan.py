@@ -74,7 +74,7 @@ class PlanField:
 
 FIELDS = (
     PlanField("model", "Model", MODEL),
-    PlanField("gpu", "Card", ""),
+    PlanField("gpu", "GPU", ""),
     PlanField("method", "Method", "auto", METHODS),
     PlanField("objective", "Objective", "sft", PLANNED),
     PlanField("tokens", "Longest row in tokens", "1024", least=64, most=32_768),
@@ -88,10 +88,10 @@ FIELDS = (
     PlanField("optimizer", "Optimizer", "adamw", OPTIMIZERS),
     PlanField("precision", "Precision", "auto", PRECISIONS),
     PlanField("checkpointing", "Checkpointing", "on", ("on", "off")),
-    PlanField("sharing", "Several cards share by", "fsdp", SHARINGS),
+    PlanField("sharing", "Several GPUs share by", "fsdp", SHARINGS),
     PlanField("sampler", "GRPO samples in", "engine", SAMPLERS),
     PlanField("replay_loss", "Loss of replay rows", "likelihood", REPLAY_LOSSES),
-    PlanField("price", "USD per hour of the card", ""),
+    PlanField("price", "USD per hour of the GPU", ""),
 )
 _WHOLE = ("tokens", "rows", "batch", "r", "answer_tokens", "shared_tokens")
 
