@@ -72,7 +72,6 @@ class Terminal:
 
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(line))
-    monkeypatch.setattr("lastresort.app.terminal._has_line", lambda: True)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
 
 

@@ -139,8 +139,11 @@ def _is_there() -> bool:
 
 
 def _has_line() -> bool:
-    """Whether a line is there within `LOOK_S`. Elsewhere than on POSIX, where only sockets can be waited for, reading waits."""
-    return os.name != "posix" or bool(select.select([sys.stdin], [], [], LOOK_S)[0])
+    """Whether a line is there within `LOOK_S`. Where stdin cannot be waited for, as elsewhere than on POSIX, reading waits."""
+    try:
+        return bool(select.select([sys.stdin], [], [], LOOK_S)[0])
+    except (OSError, ValueError):
+        return True
 
 
 def _is_yes(line: str) -> bool:
