@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -57,17 +58,11 @@ def lastresort_says(
     return code, out, error
 
 
-class Terminal:
+class Terminal(io.StringIO):
     """stdin of someone who types this."""
-
-    def __init__(self, line: str) -> None:
-        self.line = line
 
     def isatty(self) -> bool:
         return True
-
-    def readline(self) -> str:
-        return self.line
 
 
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
