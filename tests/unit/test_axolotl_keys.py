@@ -528,8 +528,15 @@ def test_files_of_frameworks_that_are_only_written(name: str, text: str, found: 
 
 
 def test_our_own_file_with_keys_of_others_stays_ours(tmp_path: Path) -> None:
-    (tmp_path / "ours.yaml").write_text("data: rows.jsonl\nnum_epochs: 3\nlora_rank: 8\n")
-    assert framework_of(tmp_path / "ours.yaml") is None
+    for text in ("data: rows.jsonl\nnum_epochs: 3\nlora_rank: 8\n", "start_from: adapter\ndataset: rows.jsonl\n"):
+        (tmp_path / "ours.yaml").write_text(text)
+        assert framework_of(tmp_path / "ours.yaml") is None
+
+
+def test_a_key_that_is_set_makes_no_other_file_of_it(tmp_path: Path) -> None:
+    for key, value in (("model", "embedded"), ("objective", "dpo")):
+        found = read(config(tmp_path), {key: value})
+        assert (found.framework, [one.kind for one in found.remarks if one.key == key]) == ("axolotl", ["ignored"])
 
 
 def test_keys_are_set_from_outside_and_aliases_are_read(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_wrong_name_from_outside_the_file_is_refused_with_the_columns_of_the_f
     with pytest.raises(TaskError) as refused:
         read_split(load_task(path, {key: "bdy"}))
     assert str(refused.value) == (
-        f'{path}, key "{key}" (set from outside the file): rows.csv has no column "bdy", expected one of body, kind, urgency, who. '
+        f'{path}, key "{key}" (from --set): rows.csv has no column "bdy", expected one of body, kind, urgency, who. '
         'Did you mean "body"?'
     )
     assert refused.value.key == tuple(key.split("."))

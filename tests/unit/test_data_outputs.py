@@ -47,6 +47,7 @@ def test_of_many_choices_the_closest_are_named_and_all_counted() -> None:
     said = refusal("card_arival", choices=choices)
     assert 'expected one of the 5,000 choices, of which "card arrival", "card arrivals" and "' in said
     assert len(said) < 300
+    assert 'of which "lost card", ' in refusal("LOST CARD.", choices=choices), "case and a full stop are no distance"
     said = refusal("x" * 10_000, choices=(*choices, "y" * 10_000))
     assert len(said) < 500
     with pytest.raises(DataError) as caught:

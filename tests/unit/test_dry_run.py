@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lastresort.app.dry_run import dry_run
+from lastresort.app.dry_run import dry_run, missing
 from lastresort.climb import rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
@@ -102,6 +102,13 @@ def test_a_model_that_would_be_downloaded_is_named_once(tmp_path: Path) -> None:
     (said,) = found["missing"]
     assert said.startswith("nobody/no-such-model is not on this machine: the climb downloads it from the hub first.")
     assert shown(found).count("nobody/no-such-model is not on this machine") == 1
+
+
+def test_the_judge_is_downloaded_too_and_a_model_that_is_not_tuned_is_not(tmp_path: Path) -> None:
+    keys = {"score": {"judge": "nobody/judge"}, "tune": {"model": "nobody/tuned"}}
+    for ladder, named in ((["prompting"], ["nobody/judge"]), (["prompting", "sft"], ["nobody/tuned", "nobody/judge"])):
+        task = task_of(tmp_path / "-".join(ladder), ladder=ladder, **keys)
+        assert [said.split()[0] for said in missing(task, ladder, gated=False)] == named
 
 
 def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

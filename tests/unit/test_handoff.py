@@ -23,8 +23,8 @@ from handoff_support import NASTY, flags, handed, run_of, started_with, system
 from lastresort.errors import DataError, DiskError, InputError
 from lastresort.handoff import TARGETS
 from lastresort.handoff.servers import Launch, launch_files
-from lastresort.handoff.source import open_winner
-from lastresort.handoff.weights import copied_bytes
+from lastresort.handoff.source import LocalWeights, open_winner
+from lastresort.handoff.weights import copied_bytes, written_bytes
 from lastresort.handoff.write import write_handoff
 from lastresort.models.quantized import QuantizedBase
 from lastresort.records.decision import BAR_NOTES, RunView
@@ -33,6 +33,7 @@ from lastresort.report.markdown import summary
 from lastresort.report.words.titles import headline
 from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign
+from lastresort.train.adapters.folder import stored_dtype
 from lastresort.types import Decoding, Grammar, SilentProgress
 from models_support import save_adapter, save_tiny
 from train_support import lastresort
@@ -143,6 +144,14 @@ def test_a_disk_that_is_full_in_the_midst_is_named_by_the_folder_that_was_asked_
 def test_weights_of_another_disk_need_room(base: Path) -> None:
     assert copied_bytes(base, base) == 0
     assert copied_bytes(base, Path("/dev")) == (base / "model.safetensors").stat().st_size
+
+
+def test_weights_that_lie_there_twice_are_written_once(base: Path, tmp_path: Path) -> None:
+    source = tmp_path / "base"
+    shutil.copytree(base, source)
+    shutil.copyfile(source / "model.safetensors", source / "consolidated.safetensors")
+    weights = LocalWeights(source, None, stored_dtype(source), "", None, ())
+    assert written_bytes(weights) == (source / "model.safetensors").stat().st_size
 
 
 def test_a_hand_over_from_python_shows_its_stages_where_it_is_told_to(run: Path) -> None:

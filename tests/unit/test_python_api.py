@@ -419,7 +419,12 @@ class Table:
             'unknown argument "methd", expected method. Write "method".',
         ),
         (lambda task: lr.climb(task, dry_run=True), r"Call lr\.forecast with the other arguments\."),
-        (lambda task: lr.init(Table()), r'found a value of type Table, expected .*Write it with to_csv\("rows.csv"'),
+        (
+            lambda task: lr.init(Table()),
+            r'found a value of type Table, expected .*Write it with to_csv\("rows.csv", .*name that',
+        ),
+        (lambda task: lr.climb(Table()), r"with to_csv\(.*\), and draft a task of that file with lr\.init\."),
+        (lambda task: lr.train(Table()), r"expected text or a path\. Pass one of them\."),
         (lambda task: lr.check_data(task, show=True), "found true .*expected a whole number"),
     ],
 )

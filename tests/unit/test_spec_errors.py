@@ -102,6 +102,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "Write a number above 0.5 and at most 0.9999.",
     ),
     ({"sft": {"lr": 1e-4}}, 'key "sft.lr"', 'unknown key "lr"', "learning_rates", 'Write "learning_rates".'),
+    ({"examples": {"train_file": "rows.jsonl"}}, 'key "examples.train_file"', "unknown key", "train", 'Write "train".'),
     ({"sft": {"lora_rank": 8}}, 'key "sft.lora_rank"', 'unknown key "lora_rank"', "r", 'Write "r".'),
     (
         {"sft": {"ab": 8}},

@@ -713,6 +713,12 @@ def test_the_last_reason_says_how_to_decide_it() -> None:
     )
     assert last(300, needed=None) == "More than 600 items would decide. The run recorded only 300."
     assert last(900, needed=None) == "More than 600 items would decide. The run recorded 900: send more with --n."
+    assert last(100, needed=None, sent=5, units=5) == (
+        "The run recorded only 100 items, so it cannot show here that less than 2 points are lost: that takes at least 149."
+    )
+    assert last(200, needed=None, sent=200, units=5) == (
+        "More than 50 items would decide: verify again once the server answers all 200."
+    )
     assert last(500) == "About 149 items would decide. The run recorded 500: send more with --n."
     assert last(200, sent=200, units=197, needed=300).startswith("The run recorded only 200 items"), "3 did not arrive"
     assert last(200, sent=200, units=197, needed=198) == (

@@ -659,7 +659,9 @@ def test_what_a_candidate_was_measured_for_is_said(split: str, said: str) -> Non
     assert line_of(CandidateMeasured.of(Measurement("sft", "a", split, 64, (item,) * 64))) == said
 
 
-@pytest.mark.parametrize(("used", "said"), [(47, "on the first 47 test items"), (64, "on all 64 test items")])
+@pytest.mark.parametrize(
+    ("used", "said"), [(1, "on 1 test item"), (47, "on the first 47 test items"), (64, "on all 64 test items")]
+)
 def test_a_verdict_says_which_of_the_answered_items_it_took(used: int, said: str) -> None:
     event = RungTested(rung="sft", system="a", judgement=Judgement("MET", 1.0, used, 64, (0.9, 1.0)))
     assert line_of(event) == f"sft: a meets the bar with 100.0% {said}"

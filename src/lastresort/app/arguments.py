@@ -31,6 +31,7 @@ WORDS = {
 }
 WHOLE_SEQUENCES = {int: float}  # whether each is whole is said with all of them, as on the command line
 FILES = {"task": "task.yaml", "file": "train.yaml"}  # by argument
+ROWS = ("data", "files")  # arguments that are files of rows
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -217,6 +218,10 @@ def _remedy(value: object, kind: Any, name: str) -> str:
     if Mapping in kinds:
         return f'Write {name}={{"split.seed": 3}} for instance.' if name == "settings" else f'Write {name}={{"…": …}}.'
     if kinds & {Path, os.PathLike} and hasattr(value, "to_csv"):
-        return 'Write it with to_csv("rows.csv", index=False), and name that file.'
+        written = 'Write it with to_csv("rows.csv", index=False)'
+        if name == "task":
+            return f"{written}, and draft a task of that file with lr.init."
+        if name in ROWS:
+            return f"{written}, and name that file."
     words = _words(kind)
     return "Pass one of them." if len(words) > 1 else f"Pass {words[0]}."

@@ -15,6 +15,7 @@ from typing import Literal
 from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.app.spread import machines_of
+from lastresort.app.start import reachable_models
 from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.llm_judge import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
@@ -110,7 +111,10 @@ def missing(
     that would go on. ray: the cluster's address, None for this process alone.
     """
     obstacles = [MISSING_GEPA] if lacks_gepa(task) else []
-    models = dict.fromkeys((task.model, task.tuned_model))
+    reached = reachable_models(task)
+    if not any(map(trains, task.ladder)):
+        del reached["tune.model"]
+    models = dict.fromkeys(reached.values())
     obstacles += [of_model_elsewhere(model) for model in models if _is_elsewhere(model, task.folder)]
     try:
         with nullcontext() if run is None else Record.open(run, read_only=True) as record:

@@ -181,16 +181,22 @@ def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonReque
     return task, gate, None if request.compare is None else parse_request(request.compare, request.compare_seeds)
 
 
-def check_models(task: Task) -> None:
-    """Refuse a model that does not exist. Reads a script at most, and no weights."""
-    from lastresort.models.open import open_model, refuse_no_weights
-    from lastresort.models.protocol import is_endpoint
+def reachable_models(task: Task) -> dict[str, str]:
+    """By key of the task file, the models that its climb may reach."""
     from lastresort.rungs.prompting.optimise import may_reflect
 
     named = named_models(task)
     if not may_reflect(task):
         named.pop("prompting.reflect", None)
-    for name in dict.fromkeys(named.values()):
+    return named
+
+
+def check_models(task: Task) -> None:
+    """Refuse a model that does not exist. Reads a script at most, and no weights."""
+    from lastresort.models.open import open_model, refuse_no_weights
+    from lastresort.models.protocol import is_endpoint
+
+    for name in dict.fromkeys(reachable_models(task).values()):
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None
             open_model(name, base_folder=task.folder, template_kwargs=kwargs)

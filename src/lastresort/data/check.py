@@ -89,7 +89,8 @@ def allowed(choices: Sequence[str], output: str) -> str:
 
     if len(choices) <= MOST_CHOICES:
         return f"one of {', '.join(choices)}"
-    *some, last = (f'"{short(choice)}"' for choice, *_ in extract(short(output), choices, scorer=ratio, limit=CLOSEST))
+    found = extract(short(output), choices, scorer=ratio, processor=normalised, limit=CLOSEST)
+    *some, last = (f'"{short(choice)}"' for choice, *_ in found)
     return f"one of the {len(choices):,} choices, of which {', '.join(some)} and {last} are the closest"
 
 

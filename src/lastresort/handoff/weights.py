@@ -51,8 +51,10 @@ def copied_bytes(source: Path, disk: Path) -> int:
 
 
 def written_bytes(weights: LocalWeights) -> int:
-    """Of the model's weights in the precision that was measured, in which they are merged and become a GGUF."""
-    stored = sum(path.stat().st_size for path in weights.folder.glob("*.safetensors"))
+    """Of the model's weights in the precision that was measured, in which they are merged and become a GGUF. Folders of some models
+    hold them a second time for other libraries, as consolidated.safetensors.
+    """
+    stored = sum(path.stat().st_size for path in weights.folder.glob("model*.safetensors"))
     return stored * BYTES[weights.dtype] // BYTES[stored_dtype(weights.folder)]
 
 

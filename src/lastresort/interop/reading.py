@@ -38,7 +38,7 @@ _OWN_KEYS: Mapping[str, frozenset[str]] = {
     "trl": frozenset("model_name_or_path dataset_name use_peft lora_r max_length".split()),
 }
 """Keys by which a framework is recognised. Of two with as many, it is the first."""
-_OURS = {"model", "data", "objective"}
+_OURS = {"model", "data", "objective", "start_from"}
 _SCRIPTS = {".py": "a Python script", ".ipynb": "a notebook"}
 _IMPORTS = re.compile(r"\b(?:from|import) (\w+)")
 
@@ -66,7 +66,7 @@ def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool
     """
     document = _document(path)
     values = with_overrides(document, overrides).values if overrides else document.values
-    framework = _framework(values, path)
+    framework = _framework(document.values, path)  # as `framework_of` does, whatever keys are set
     if framework is None:
         raise TaskError("found keys of no known framework", where=str(path), expected=TRAINING.holds)
     imported: ImportedTraining = import_module(READERS[framework]).read(values, path)

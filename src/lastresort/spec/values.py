@@ -219,7 +219,7 @@ def refuse_unknown_keys(value: Mapping[str, object], known: tuple[str, ...]) -> 
 def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> dict[str, str]:
     """How an unknown name is refused: found, expected, remedy. kind: what it names, such as "key"."""
     meant = re.findall(r"\w+", ELSEWHERE[name])[-1] if name in ELSEWHERE else name
-    close = known[0] if len(known) == 1 else nearest(meant, known)
+    close = known[0] if len(known) == 1 else nearest(meant, known) or nearest(name, known)
     expected = close if close else listed(known, "or", most=len(known))
     remedy = f'Write "{close}".' if close else "Remove it or correct its name."
     return {"found": f"found the unknown {kind} {shortened(name)}", "expected": expected, "remedy": remedy}

@@ -408,8 +408,8 @@ def _split(event: CandidateMeasured) -> str:
 
 def _tested(found: Judgement) -> str:
     verdict = {"MET": "meets the bar", "NOT_MET": "stays below the bar", "UNDECIDED": "is undecided"}[found.outcome]
-    which = "all" if found.n_used == found.n_available else "the first"
-    return f"{verdict} with {percent(found.score)} on {which} {counted(found.n_used, f'test {found.unit}')}"
+    which = "" if found.n_used == 1 else "all " if found.n_used == found.n_available else "the first "
+    return f"{verdict} with {percent(found.score)} on {which}{counted(found.n_used, f'test {found.unit}')}"
 
 
 def folder_line(what: str, folder: Path) -> str:

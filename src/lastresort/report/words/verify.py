@@ -120,14 +120,17 @@ def reasons(
     ]
     if not is_open:
         return found
+    again = f"verify again once the server answers all {count(available)}"
+    never = (
+        f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are lost: "
+        "that takes"
+    )
     if needed is None:
-        beyond, recorded = FARTHEST * units, f"only {count(available)}"
-        if beyond < EVEN * available:
-            recorded = f"{count(available)}: send more with --n"
-        return [*found, f"More than {counted(beyond, unit)} would decide. The run recorded {recorded}."]
+        found.append(_beyond(FARTHEST * units, unit, again, never, least=least, sent=sent, available=available))
+        return found
     would = f"About {counted(needed, unit)} would decide"
     if needed <= available and sent == available:
-        found.append(f"{would}: verify again once the server answers all {count(available)}.")
+        found.append(f"{would}: {again}.")
     elif needed <= available:
         found.append(f"{would}. The run recorded {count(available)}: send more with --n.")
     elif sent < available and least <= available and needed <= EVEN * available:
@@ -137,11 +140,20 @@ def reasons(
             f"No number of the {counted(available, f'recorded {unit}')} is likely to decide: that takes about {count(needed)}."
         )
     else:
-        found.append(
-            f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are "
-            f"lost: that takes about {count(needed)}{' without any difference' if identical == n else ''}."
-        )
+        found.append(f"{never} about {count(needed)}{' without any difference' if identical == n else ''}.")
     return found
+
+
+def _beyond(beyond: int, unit: Unit, again: str, never: str, *, least: int, sent: int, available: int) -> str:
+    """Where more than `beyond` would decide, and nobody knows how many."""
+    would = f"More than {counted(beyond, unit)} would decide"
+    if beyond >= EVEN * available:
+        return f"{would}. The run recorded only {count(available)}."
+    if available < least:
+        return f"{never} at least {count(least)}."
+    if sent == available:
+        return f"{would}: {again}."
+    return f"{would}. The run recorded {count(available)}: send more with --n."
 
 
 def missing_reason(missing: int, *, spoils: bool) -> str:
