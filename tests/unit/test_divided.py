@@ -51,7 +51,7 @@ from lastresort.records.events.training import LapTrained
 from lastresort.records.record import Record
 from lastresort.records.rungs import LacksMemory, SmallestPassTooLarge
 from lastresort.records.training import TrainedSteps
-from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory
+from lastresort.report.words.rungs import of_base_beyond_a_card, of_memory, of_model_elsewhere
 from lastresort.report.words.training import note_line
 from lastresort.rungs import divided
 from lastresort.rungs.divided import Division, divide, divided_plan, division_of, train_together
@@ -365,8 +365,9 @@ def test_only_what_would_train_an_adapter_is_refused(tmp_path: Path, monkeypatch
         record.append(SystemFrozen(rung="sft", name="lora", sha256="0" * 64))
         refuse_beyond_cards(found, ["sft"], record)
     run = tmp_path / "run"
-    assert missing(found, ["sft"], gated=False)
-    assert missing(found, ["sft"], gated=False, run=run) == []
+    elsewhere = of_model_elsewhere("llama-3.1-405b")
+    assert len(missing(found, ["sft"], gated=False)) == 2
+    assert missing(found, ["sft"], gated=False, run=run) == [elsewhere]
     handed = dict[str, Any]()
     monkeypatch.setattr(dry_run, "dry_run", lambda *_, **more: handed.update(more))
     for request in (ClimbRequest(found.path, run=run), ClimbRequest(found.path, run=run, resume=True)):
