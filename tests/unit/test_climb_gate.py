@@ -193,6 +193,9 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     assert "No gate was run: what else tuning changed was not measured." in reason_lines(first.decision.as_json())
     assert first.decision.as_json()["answer"].startswith("Yes, but no gate ran: SFT reaches ")
     assert how_to_use(first.decision, first.run)[0] == NOT_GATED
+    assert how_to_use(first.decision, Path("a run"))[-1].startswith(
+        "use it: lastresort chat 'a run', serve 'a run', or"
+    )
     assert winner_status(first.run).notes == (NOT_GATED,)
     with Record.open(first.run) as record:
         gate = rejected.decision.as_json()["gate"]

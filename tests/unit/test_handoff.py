@@ -458,6 +458,9 @@ def test_a_held_winner_is_handed_over_only_on_demand_and_every_command_says_so(
             InputError, match=rf"`lastresort report {re.escape(str(report))}` says what would settle it"
         ):
             open_winner(Path(named))
+    spaced = run_of(tmp_path / "a run", held, held=True)
+    with pytest.raises(InputError, match=rf"`lastresort report '{re.escape(str(spaced))}'` says"):
+        open_winner(spaced)
     assert lastresort(monkeypatch, "handoff", str(run), "--to", "litellm", "--allow-held") == 0
     out, error = capsys.readouterr()
     written = text_of(run / "handoff-litellm", "README.md")

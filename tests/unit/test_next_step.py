@@ -246,5 +246,6 @@ def test_a_hold_says_how_to_settle_it_as_far_as_its_cause_allows() -> None:
     assert "gate it on fresh items" not in after_hold(kept)
     missed = gate.replaced(suites=(others[-1],), target=gate.target.replaced(passed=False, better=False))
     assert after_hold(missed).startswith(
-        "To settle the HOLD: climb again with more test items, which may show the gain"
+        "To settle the HOLD: climb again with more test items and `--gate full`, which uses all of them, to show the gain over"
     )
+    assert "climb again with more test items, to show the gain over" in after_hold(missed.replaced(mode="full"))

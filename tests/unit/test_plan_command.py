@@ -298,7 +298,7 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
             ("--model", "qwen3-8b", "--replay-loss", "kl", "--objective", "grpo"),
             "--replay-loss: found kl with --objective",
         ),
-        (("--model", "qwen3-8b", "--price", "3"), "names no GPU"),
+        (("--model", "qwen3-8b", "--price", "3"), "names no GPU, expected GPU=USD, or also --gpu"),
         (("--model", "qwen3-8b", "--picture", "plan.png"), "ends in .svg"),
     ],
 )

@@ -50,8 +50,8 @@ def plan_command(
     replay_loss: str = Option(
         "likelihood", "--replay-loss", metavar="|".join(REPLAY_LOSSES), help="kl: replay has a KL loss to the base."
     ),
-    price: list[str] = Option([], "--price", metavar="USD|CARD=USD", help="Price per hour of --gpu, or of CARD."),
-    prices: Path | None = Option(None, "--prices", help="File of prices per hour, one CARD: USD per line."),
+    price: list[str] = Option([], "--price", metavar="USD|GPU=USD", help="Price per hour of --gpu, or of GPU."),
+    prices: Path | None = Option(None, "--prices", help="File of prices per hour, one GPU: USD per line."),
     picture: Path | None = Option(None, "--picture", help="Draw the memory, part by part, to this .svg file."),
     listed: bool = Option(False, "--list", help="List the models and GPUs that are known by name."),
     as_json: bool = Option(False, "--json", help="Print the plan as one JSON document on stdout."),

@@ -170,7 +170,7 @@ def known_prices() -> Mapping[str, Price]:
 def prices_with(given: Iterable[str], file: Path | None, cards: Iterable[str] = ()) -> dict[str, Price]:
     """The catalogue's prices, overridden by a file's, overridden by those given.
 
-    given: "CARD=USD" or "USD" alone, which is the price of all `cards`. file: YAML or JSON, a price a card.
+    given: "GPU=USD" or "USD" alone, which is the price of all `cards`. file: YAML or JSON, a price a card.
     Raises InputError or DataError for what is no price.
     """
     found = dict(known_prices())
@@ -180,7 +180,7 @@ def prices_with(given: Iterable[str], file: Path | None, cards: Iterable[str] = 
         name, equals, usd = one.rpartition("=")
         names = [card_named(name, "--price").name] if equals else list(cards)
         if not names:
-            raise InputError(f'"{one}" names no GPU', where="--price", expected="CARD=USD, or also --gpu")
+            raise InputError(f'"{one}" names no GPU', where="--price", expected="GPU=USD, or also --gpu")
         found |= {own: _own(usd, "--price") for own in names}
     return found
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -341,7 +342,7 @@ def refuse_study(record: Record) -> None:
             f"found a study ({found.study})",
             where=str(record.folder),
             expected="the run of a climb",
-            remedy=f"`lastresort report {record.folder}` says what it found, or how to go on with it.",
+            remedy=f"`lastresort report {quote(str(record.folder))}` says what it found, or how to go on with it.",
         )
 
 

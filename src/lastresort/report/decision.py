@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from lastresort.errors import ContractError, DataError
 from lastresort.evals.judged import judge_view
@@ -37,9 +38,11 @@ def decision_in(record: Record) -> RunView:
     refuse_study(record)
     found = fold_of(record).decided
     if found is None:
-        remedy = f"Finish it with `lastresort climb TASK --resume {record.folder}`."
+        remedy = f"Finish it with `lastresort climb TASK --resume {quote(str(record.folder))}`."
         if is_held(record.folder):
-            remedy = f"A process is climbing it now: `lastresort watch {record.folder}` shows how far it is."
+            remedy = (
+                f"A process is climbing it now: `lastresort watch {quote(str(record.folder))}` shows how far it is."
+            )
         raise DataError(
             "the run has not decided, or has gone on since",
             where=str(record.folder),

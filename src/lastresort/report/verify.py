@@ -65,7 +65,7 @@ class ScoresCompared(JsonDocument):
     """Item by item, by the gate's rules. n: units, of which `unit` says the kind. difference: served less recorded. interval: its
     limits at `confidence`. margin: the largest loss that is accepted. p: of "the loss is smaller than the margin". p_regressed: of
     "it is larger". loss_seen: a loss is shown, of whatever size. n_needed: units that would decide an UNDERPOWERED, null where the
-    verdict stands, or where that is more than ten times n.
+    verdict stands, where only missing answers keep it open, and where that is more than ten times n.
     """
 
     verdict: Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"]

@@ -49,8 +49,7 @@ def open_owners(
     longest_tokens: int | None = None,
 ) -> dict[str, Owner]:
     """The owner of each of these models, which stay the caller's to close. They are named as they are served; a model may have
-    several names. slots: answers computed at once. longest_tokens: of a prompt with its
-    answer. None for what suits the model.
+    several names. slots: answers computed at once. longest_tokens: of a prompt with its answer. None for what suits the model.
 
     All local models have one owner, which computes them in turns: side by side they would take each other's cores. Their weights
     must not change from here on.

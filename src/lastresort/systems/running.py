@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Protocol, Self
 
 from pydantic import BaseModel
@@ -95,7 +96,7 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
             HELD,
             where=str(saved),
             expected="a winner that may ship",
-            remedy=f"`lastresort report {run}` says what would settle it. To use it as it is, add --allow-held.",
+            remedy=f"`lastresort report {quote(str(run))}` says what would settle it. To use it as it is, add --allow-held.",
         )
     return system, saved
 
@@ -187,7 +188,7 @@ def no_winner(run: Path, decision: RunView, expected: str = "a run with one") ->
         f"this run has no winner ({verdict})",
         where=str(run),
         expected=expected,
-        remedy=f"`lastresort report {run}` says {says}{opened}.",
+        remedy=f"`lastresort report {quote(str(run))}` says {says}{opened}.",
     )
 
 
@@ -201,7 +202,7 @@ def refuse_changed_run(record: Record, decision: RunView | None) -> None:
             "found another decision than those of the run",
             where=str(record.folder / DECISION),
             expected="what the record holds",
-            remedy=f"Delete it: `lastresort report {record.folder}` writes it again from the record.",
+            remedy=f"Delete it: `lastresort report {quote(str(record.folder))}` writes it again from the record.",
         )
     winner = None if decision is None else decision.winner
     if winner is None or winner.path is None or winner.sha256 is None:
@@ -271,9 +272,9 @@ def _decided_winner(folder: Path) -> _Winner | None:
             refuse_changed_run(record, None)
         winner = None if decided is None else _winner_in(decided.decision)
         if decided is None and folder.name == "winner":
-            remedy = f"Finish it with `lastresort climb TASK --resume {run}`."
+            remedy = f"Finish it with `lastresort climb TASK --resume {quote(str(run))}`."
             if is_held(run):
-                remedy = f"A process is climbing it now: `lastresort watch {run}` shows how far it is."
+                remedy = f"A process is climbing it now: `lastresort watch {quote(str(run))}` shows how far it is."
             raise DataError("the run has not decided yet", where=str(run), remedy=remedy)
     else:
         winner = _winner_by_file(run)
@@ -323,10 +324,12 @@ def _refuse_changed(folder: Path, kind: str, sha256: str) -> None:
     if now == sha256:
         return
     weights = _WEIGHTS.get(kind)
-    regate = f", or gate the present files: `lastresort gate TASK --tuned {folder / weights}`" if weights else ""
+    regate = (
+        f", or gate the present files: `lastresort gate TASK --tuned {quote(str(folder / weights))}`" if weights else ""
+    )
     raise DataError(
         "the files of this winner are not those that its run measured",
         where=str(folder),
         expected=f"winner.sha256 {sha256[:16]}, as the decision says, not {now[:16]}",
-        remedy=f"Write it again with `lastresort climb TASK --resume {folder.parent}`{regate}.",
+        remedy=f"Write it again with `lastresort climb TASK --resume {quote(str(folder.parent))}`{regate}.",
     )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from shlex import quote
 
 from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
 from lastresort.after.recheck.models import RecheckModels, cost_of
@@ -134,7 +135,8 @@ def the_winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
             HELD,
             where=str(finished.folder),
             expected="a winner that may ship",
-            remedy=f"`lastresort report {finished.folder}` says what would settle it. To use it as it is, add --allow-held.",
+            remedy=f"`lastresort report {quote(str(finished.folder))}` says what would settle it. "
+            "To use it as it is, add --allow-held.",
         )
     return finished.winner
 

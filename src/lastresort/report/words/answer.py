@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import assert_never
 
 from lastresort.ladder import MARGIN_ONLY
@@ -143,7 +144,8 @@ def commands_to_use(decision: RunView, run: Path) -> tuple[str, ...]:
     """The commands that use the winner; none where there is none that may ship."""
     if decision.winner is None or decision.winner.path is None or decision.winner.held:
         return ()
-    return f"lastresort chat {run}", f"lastresort serve {run}", f"lastresort handoff {run} --to SERVER"
+    folder = quote(str(run))
+    return f"lastresort chat {folder}", f"lastresort serve {folder}", f"lastresort handoff {folder} --to SERVER"
 
 
 def of_answer(answer: value.Answer) -> Statement:

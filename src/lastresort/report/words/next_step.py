@@ -76,7 +76,8 @@ def after_hold(gate: ClimbGate, run: str = "RUN") -> str:
     if cause.uninformative:
         ways += ["leave out what says nothing about this base model with `keep` in the task file, and gate it again"]
     if cause.passed is False and gate.target.outcome == "MET":  # `_to_decide` speaks of one that is UNDECIDED
-        ways += ["climb again with more test items, which may show the gain over the best prompt"]
+        every = " and `--gate full`, which uses all of them" if gate.mode == "quick" else ""
+        ways += [f"climb again with more test items{every}, to show the gain over the best prompt"]
     settle = f"To settle the HOLD: {'; or '.join(ways)}. " if ways else ""
     return f"{settle}{TO_USE_HELD}"
 
