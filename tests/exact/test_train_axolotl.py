@@ -175,6 +175,8 @@ def test_what_dropout_costs_is_said_before_it_trains(
     ours = ("train", "model-out/imported/training.yaml", "--set", "output=../../two")
     assert lastresort(monkeypatch, *ours) == 0
     assert "--set adapter.dropout=0\n" in capsys.readouterr().err
+    assert lastresort(monkeypatch, *ours, "--resume") == 0
+    assert "--set" not in capsys.readouterr().err, "a run that goes on cannot change it"
     assert lastresort(monkeypatch, "train", "short.yml", "--set", "lora_dropout=0", "--set", "output_dir=three") == 0
     assert "dropout" not in capsys.readouterr().err
 

@@ -260,7 +260,19 @@ def test_a_climb_that_goes_on_without_a_gate_keeps_the_verdict_and_ends_its_repa
     assert any(f"were tried. {said}" in reason or f"was tried. {said}" in reason for reason in reason_lines(decision))
 
 
-def _killed(*arguments: object) -> None:
+def test_a_climb_that_goes_on_without_a_gate_speaks_of_no_repairs_where_none_are_due(
+    tmp_path: Path, scripted: pytest.MonkeyPatch
+) -> None:
+    levels, heard = by_scale((1, 0.99, SAFE)), Scissors()
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr("lastresort.app.climb._decide", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            gated_climb(tmp_path, levels, task=ONE_SUITE, gate="quick")
+    gated_climb(tmp_path, levels, gate="none", progress=heard)
+    assert "sft: its quick gate was run before, and its verdict counts" in heard.said
+
+
+def _killed(*arguments: object, **more: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -43,6 +43,9 @@ def test_group_by_names_a_column_of_the_file(tmp_path: Path) -> None:
     names = {"input": ("body",), "output": ("kind",)}
     examples = read_examples(tmp_path / "rows.csv", group_by="who", names=names)
     assert [one.group for one in examples] == ["a", "b"]
+    (tmp_path / "rows.csv").write_text(CSV.replace("who", "Group"))
+    examples = read_examples(tmp_path / "rows.csv", group_by="Group", names=names)
+    assert [one.group for one in examples] == ["a", "b"], "as the header spells a known name"
 
 
 def test_an_id_and_passages_may_have_names_too(tmp_path: Path) -> None:
@@ -122,6 +125,7 @@ def test_an_empty_cell_is_told_by_the_owners_name(tmp_path: Path) -> None:
     ("columns", "said"),
     [
         ("{input: body}", "columns.output"),
+        ("{input: [body, kind], output: kind}", 'columns.output.*found "kind" for both'),
         ("{input: 3, output: kind}", r"columns.input.*found a number \(3\)"),
         ("{input: [], output: kind}", "columns.input.*a column, or a list of columns"),
         ("{inputs: body, output: kind}", 'columns.inputs.*Write "input"'),

@@ -139,7 +139,8 @@ def _training_file(
         output = reading.output_folder(imported, path)
         path, overrides = reading.write_imported(imported, output, path, resume=resume), {}
     file = load_training(path, overrides)
-    if dropout := file.settings.adapter.dropout:
+    begun = (file.output / BEGUN).is_file()  # and so keeps its keys
+    if (dropout := file.settings.adapter.dropout) and not begun:
         progress.say(dropout_line(dropout, dropout_key))
     return file
 

@@ -146,9 +146,11 @@ def read_examples(path: Path, *, group_by: str | None = None, names: Names | Non
     Raises DataError naming file, row and key.
     """
     rows = read_rows(path)
-    if group_by is not None and not any(group_by in row.values for row in rows):
-        known = sorted({column for row in rows for column in row.values})
-        raise MissingColumnError(rows[0], "split.group_by", group_by, known, known)
+    if group_by is not None:
+        (group_by,) = own_names(rows, (group_by,))
+        if not any(group_by in row.values for row in rows):
+            known = sorted({column for row in rows for column in row.values})
+            raise MissingColumnError(rows[0], "split.group_by", group_by, known, known)
     if names is not None:
         rows = renamed(rows, names, COMMON_COLUMNS if group_by is None else {*COMMON_COLUMNS, group_by})
     return examples_of(rows, path, group_by=group_by)

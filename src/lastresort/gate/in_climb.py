@@ -25,7 +25,7 @@ from lastresort.gate.scored import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import first_items
-from lastresort.gate.verdict.decide import CLIMB_ALPHA, Comparator, judge_target, judged_again, kept_out
+from lastresort.gate.verdict.decide import CLIMB_ALPHA, Comparator, judge_target, judged_again, kept_out, repairs_after
 from lastresort.records.events.after_test import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.gate_cause import cause_of, needs_of
@@ -142,7 +142,8 @@ def run_first_gate(
         run = GateRun(gate=judged_again(run.gate, winner.judgement), repaired=False)
         bench.record.append(run)
     elif mode != run.gate.mode:
-        bench.progress.say(already_gated(winner.rung, run.gate.mode, repairs=mode != "none"))
+        ends_repairs = mode == "none" and repairs_after(run.gate) is not None
+        bench.progress.say(already_gated(winner.rung, run.gate.mode, ends_repairs=ends_repairs))
     return gating_of(run.gate)
 
 

@@ -321,6 +321,17 @@ class Columns(Section):
     id: Text | None = None
     passages: Text | None = None
 
+    @model_validator(mode="after")
+    def _answer_hidden(self) -> Self:
+        if self.output in self.input:
+            refuse(
+                f'found "{self.output}" for both',
+                expected="a column for the answer that the input does not show",
+                remedy="Name another column.",
+                key=("output",),
+            )
+        return self
+
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
         """Our key -> the file's columns."""

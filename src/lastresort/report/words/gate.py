@@ -154,9 +154,9 @@ def too_few(name: str, items: int, needed: int) -> str:
     )
 
 
-def already_gated(rung: str, mode: GateMode, *, repairs: bool) -> str:
-    """Of a climb that is resumed with another mode. repairs: whether any may still be tried."""
-    ended = "" if repairs else "; no further repair is tried"
+def already_gated(rung: str, mode: GateMode, *, ends_repairs: bool) -> str:
+    """Of a climb that is resumed with another mode. ends_repairs: whether that ends repairs which the verdict calls for."""
+    ended = "; no further repair is tried" if ends_repairs else ""
     return f"{rung}: its {mode} gate was run before, and its verdict counts{ended}"
 
 
