@@ -92,15 +92,14 @@ def hub_rows(
             where=where,
             remedy="Run: pip install datasets, or name a local file.",
         ) from error
-    # Before version 4, data brought code.
-    wanted: JsonObject = {"trust_remote_code": False, "name": name, "split": split, "revision": revision}
+    wanted: JsonObject = {"name": name, "split": split, "revision": revision}
     if data_files:
         wanted["data_files"] = list(data_files)
     if data_dir is not None:
         wanted["data_dir"] = data_dir
     try:
         with quiet_logger("huggingface_hub"):  # it reports each of its attempts
-            found = datasets.load_dataset(path, **wanted)
+            found = datasets.load_dataset(path, trust_remote_code=False, **wanted)  # before version 4, data brought code
     except ConnectionError as error:
         raise InfrastructureError(
             f'the hub cannot be reached and "{path}" is not in the local cache',
