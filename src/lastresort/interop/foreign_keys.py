@@ -98,8 +98,9 @@ def hub_rows(
     if data_dir is not None:
         wanted["data_dir"] = data_dir
     try:
-        with quiet_logger("huggingface_hub"):  # it reports each of its attempts
-            found = datasets.load_dataset(path, trust_remote_code=False, **wanted)  # before version 4, data brought code
+        # The hub's client reports each of its attempts. Before version 4, data brought code.
+        with quiet_logger("huggingface_hub"):
+            found = datasets.load_dataset(path, trust_remote_code=False, **wanted)
     except ConnectionError as error:
         raise InfrastructureError(
             f'the hub cannot be reached and "{path}" is not in the local cache',
