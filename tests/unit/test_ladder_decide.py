@@ -334,7 +334,7 @@ def test_where_training_would_save_nothing_the_climb_stops_for_that_reason() -> 
 
 
 def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
-    kinds = [("MET", 0.9), ("NOT_MET", 0.3), ("UNDECIDED", 0.7), ("UNDECIDED", 0.85)]
+    kinds: list[tuple[Outcome, float]] = [("MET", 0.9), ("NOT_MET", 0.3), ("UNDECIDED", 0.7), ("UNDECIDED", 0.85)]
     for path in product(kinds, repeat=3):
         for gates in product((SHIP, HOLD, REJECT), repeat=2):
             outcomes: list[RungOutcome] = []
@@ -342,7 +342,7 @@ def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
                 step = next_rung(TALL, outcomes)
                 if not isinstance(step, Stopped):
                     verdict, score = path[TALL.ladder.index(step)]
-                    outcomes.append(judged(step, verdict, score))  # type: ignore[arg-type]
+                    outcomes.append(judged(step, verdict, score))
                     continue
                 winner = conclude(TALL, outcomes, step).winner
                 place = TALL.ladder.index(winner) if winner else 0

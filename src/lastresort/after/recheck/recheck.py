@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lastresort.after.recheck.documents import recheck_documents
@@ -18,7 +20,7 @@ from lastresort.records.view import fold_of
 from lastresort.report.decision import decision_in
 from lastresort.report.recheck import RecheckDocument, file_name
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import SILENT, Progress
 
 
 def recheck(
@@ -28,7 +30,7 @@ def recheck(
     documents: Path | None = None,
     task_file: Path | None = None,
     quick: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     stop: Stop = NEVER,
     approve: Approve = nobody_to_ask,
 ) -> RecheckDocument:
@@ -39,10 +41,7 @@ def recheck(
     file named stop in the run's folder, which is removed at the end. approve: asks about an endpoint that only the run names.
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
-    progress = progress or SilentProgress()
-    with Record.open(run, read_only=True) as record:
-        decision_in(record)  # before the hold of this process, which it would take for that of a climb
-    with Record.open(run) as record, run_lock(run, instead=""), stop_file(run) as file:
+    with _decided(run) as record, run_lock(run, instead=""), stop_file(run) as file:
         fold = fold_of(record)
         if not fold.finished and fold.stopped is None:  # it died, and nothing else says that nobody climbs it now
             record.append(BudgetSpent(seconds=0.0, usd=0.0, left=True))
@@ -73,3 +72,11 @@ def recheck(
         )
         write_atomically(run / file_name(document.number), document.as_text)
     return document
+
+
+@contextmanager
+def _decided(run: Path) -> Iterator[Record]:
+    """The record of a run that has decided, asked before this process holds the run: that would be taken for the hold of a climb."""
+    with Record.open(run) as record:
+        decision_in(record)
+        yield record
