@@ -246,7 +246,7 @@ def took_less_here(run: Path) -> str | None:
 
 def resume_command_here(folder: Path, start: Path) -> str:
     """The command that takes up a run on this machine, as typed in the folder `start`, with all settings that it was started with:
-    a process takes no endpoint and no code from a record alone. TASK stands for a task file that is not known, or not there.
+    endpoints and code are never taken from a record alone. TASK stands for a task file that is unknown or missing.
     """
     from lastresort.climb.identity import settings_of
     from lastresort.report.commands import climb_command

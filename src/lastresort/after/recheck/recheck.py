@@ -76,7 +76,7 @@ def recheck(
 
 @contextmanager
 def _decided(run: Path) -> Iterator[Record]:
-    """The record of a run that has decided, asked before this process holds the run: that would be taken for the hold of a climb."""
+    """The record of a run that has decided. That is checked before this process locks the run, which would look like a climb."""
     with Record.open(run) as record:
         decision_in(record)
         yield record
