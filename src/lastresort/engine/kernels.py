@@ -105,14 +105,15 @@ class Products:
         key, value = key.to(wide), value.to(wide)
         out = torch.empty_like(query)
         lse = query.new_empty(query.shape[:-1], dtype=wide)
-        for first, last in _pieces(query, key):
-            seen = last if causal else key.shape[2]
-            scores = _scores(query[:, :, first:last].to(wide), key[:, :, :seen], first if causal else None, scale)
-            if bias is not None:
-                scores += bias[:, :, first:last]
-            own = scores.logsumexp(-1)
-            lse[:, :, first:last] = own
-            out[:, :, first:last] = _product(scores.sub_(own.unsqueeze(-1)).exp_(), value[:, :, :seen])
+        with _unrounded(query):
+            for first, last in _pieces(query, key):
+                seen = last if causal else key.shape[2]
+                scores = _scores(query[:, :, first:last].to(wide), key[:, :, :seen], first if causal else None, scale)
+                if bias is not None:
+                    scores += bias[:, :, first:last]
+                own = scores.logsumexp(-1)
+                lse[:, :, first:last] = own
+                out[:, :, first:last] = _product(scores.sub_(own.unsqueeze(-1)).exp_(), value[:, :, :seen])
         return out, lse
 
     def backward(
@@ -129,19 +130,20 @@ class Products:
     ) -> Gradients:
         grad, query, key, value, out = (x.to(lse.dtype) for x in (grad, query, key, value, out))
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for first, last in _pieces(query, key):
-            seen = last if causal else key.shape[2]
-            near_key, near_value = key[:, :, :seen], value[:, :, :seen]
-            own, own_grad = query[:, :, first:last], grad[:, :, first:last]
-            p = _scores(own, near_key, first if causal else None, scale)
-            if bias is not None:
-                p += bias[:, :, first:last]
-            p.sub_(lse[:, :, first:last, None]).exp_()
-            to_value[:, :, :seen] += _sum_over_queries(p, own_grad, value.shape[1])
-            through = (own_grad * out[:, :, first:last]).sum(-1, keepdim=True)
-            p *= _product(own_grad, near_value.transpose(2, 3)).sub_(through).mul_(scale)
-            to_query[:, :, first:last] = _product(p, near_key)
-            to_key[:, :, :seen] += _sum_over_queries(p, own, key.shape[1])
+        with _unrounded(query):
+            for first, last in _pieces(query, key):
+                seen = last if causal else key.shape[2]
+                near_key, near_value = key[:, :, :seen], value[:, :, :seen]
+                own, own_grad = query[:, :, first:last], grad[:, :, first:last]
+                p = _scores(own, near_key, first if causal else None, scale)
+                if bias is not None:
+                    p += bias[:, :, first:last]
+                p.sub_(lse[:, :, first:last, None]).exp_()
+                to_value[:, :, :seen] += _sum_over_queries(p, own_grad, value.shape[1])
+                through = (own_grad * out[:, :, first:last]).sum(-1, keepdim=True)
+                p *= _product(own_grad, near_value.transpose(2, 3)).sub_(through).mul_(scale)
+                to_query[:, :, first:last] = _product(p, near_key)
+                to_key[:, :, :seen] += _sum_over_queries(p, own, key.shape[1])
         return to_query, to_key, to_value
 
 
@@ -280,6 +282,11 @@ def rows_whole(x: Tensor) -> Tensor:
 def no_random_state(like: Tensor) -> Tensor:
     """What backward asks for and does not read without dropout."""
     return torch.zeros(2, dtype=torch.uint64, device=like.device)
+
+
+def _unrounded(like: Tensor) -> torch.autocast:
+    """Inside autocast, too, products are as precise as their factors: it would round them to 16 bits."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _pieces(query: Tensor, key: Tensor) -> list[tuple[int, int]]:
