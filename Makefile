@@ -2,6 +2,7 @@
 # make test   run the fast tests (7 to 8 minutes on two idle cores)
 # make test-slow  run those that train, climb, kill and resume, as CI does (about 20 minutes)
 # make test-all   run every test: the two above and their variations, before a release (about an hour)
+# make test-cuda  run the tests that compute on a GPU, on a machine that has one
 # make coverage  the tests, and what share of src they run, file by file (slower than make test)
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-all coverage check schemas bench docs peers clean
+.PHONY: demo test test-slow test-all test-cuda coverage check schemas bench docs peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,7 +38,7 @@ demo: $(VENV)/.run
 	$(BIN)/lastresort demo
 
 # Many tests start the program. An interpreter that may not keep what it compiled takes twice as long to start.
-test test-slow test-all coverage: export PYTHONDONTWRITEBYTECODE =
+test test-slow test-all test-cuda coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
@@ -47,6 +48,9 @@ test-slow: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-cuda: $(VENV)/.dev
+	$(BIN)/python -m pytest -m cuda
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --cov lastresort --cov-report term:skip-covered

@@ -48,7 +48,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _skip_without_gpu([item for item in items if item.get_closest_marker("cuda")])
     share_out(items)
+
+
+def _skip_without_gpu(items: list[pytest.Item]) -> None:
+    from lastresort.hardware.memory import has_gpu
+
+    if items and not has_gpu():
+        for item in items:
+            item.add_marker(pytest.mark.skipif(True, reason="no CUDA device on this machine"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

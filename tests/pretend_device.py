@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
+import torch.utils._device
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_map_only
 
@@ -75,7 +76,7 @@ class Far(torch.Tensor):
         place = next((p for p in places if p.type != "cpu"), torch.device("cpu"))
         if wanted is not None:
             kwargs["device"] = torch.device("cpu")
-        near_args, near_kwargs = tree_map_only(Far, lambda x: x.near, (args, kwargs))
+        near_args, near_kwargs = tree_map_only(torch.Tensor, _near, (args, kwargs))
         # A plain `aten._to_copy` to the CPU is what `.cpu()` becomes; "meta" is what torch believes of these tensors.
         stays = wanted is None or torch.device(wanted).type != "cpu"
         out = STAND_INS.get(func, func)(*near_args, **near_kwargs)
@@ -85,6 +86,13 @@ class Far(torch.Tensor):
             tree_map_only(torch.Tensor, _no_float64, out)
         out = tree_map_only(torch.Tensor, lambda x: Far(x, place), out)
         return return_and_correct_aliasing(func, args, kwargs, out)
+
+
+def _near(x):
+    """A plain tensor on "meta" is the zero of a derivative (clamp's, say), which torch makes where it believes the others to be."""
+    if isinstance(x, Far):
+        return x.near
+    return torch.zeros_like(x, device="cpu") if x.device.type == "meta" and not x.ndim else x
 
 
 def _no_float64(x):
@@ -109,17 +117,25 @@ def pretend(name):
         return create
 
     def to(x, *args, **kwargs):
-        rest = [y for y in args if not named(y)]
-        if len(rest) == len(args) and not named(kwargs.get("device")):
+        if not any(map(named, (*args, kwargs.get("device")))):
             return torch._C.TensorBase.to(x, *args, **kwargs)
+        rest = [y for y in args if isinstance(y, (torch.dtype, torch.Tensor))]
         kwargs.pop("device", None)
         x = torch._C.TensorBase.to(x, *rest, **kwargs) if rest or kwargs else x
         return x if isinstance(x, Far) else Far(x, device)
 
+    def new_tensor(x, data, dtype=None, device=None, **others):
+        if not isinstance(x, Far) or device is not None:
+            return torch._C.TensorBase.new_tensor(x, data, dtype=dtype, device=device, **others)
+        return Far(torch.tensor(data, dtype=x.dtype if dtype is None else dtype), x.place)
+
+    # Else a first `with torch.device("meta")` would take note of the patched factories, and not know torch's own.
+    torch.utils._device._device_constructors()
     with ExitStack() as patched:
         for factory in FACTORIES:
             patched.enter_context(patch.object(torch, factory, creating(getattr(torch, factory))))
         patched.enter_context(patch.object(torch.Tensor, "to", to, create=True))
+        patched.enter_context(patch.object(torch.Tensor, "new_tensor", new_tensor, create=True))
         patched.enter_context(patch.object(torch.nn.functional, "scaled_dot_product_attention", _plain_attention))
         yield device
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.train.files.run_folder import StepLog
 from tiny_model import save_tiny_model
 
 ANIMALS = "ape bee cat dog elk fox gnu hen ibis jay koi lynx".split()
@@ -69,6 +71,17 @@ def training_file(folder: Path, objective: str = "dpo", rows: list[Any] | None =
     path = folder / "train.yaml"
     path.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
     return path
+
+
+def after_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+    add = StepLog.add
+
+    def add_and_act(log: StepLog, line: Mapping[str, Any]) -> None:
+        add(log, line)
+        if line["step"] == step:
+            act()
+
+    monkeypatch.setattr(StepLog, "add", add_and_act)
 
 
 def record(folder: Path) -> dict[str, Any]:

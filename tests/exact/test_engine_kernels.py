@@ -42,12 +42,7 @@ from lastresort.errors import ContractError
 
 pytestmark = pytest.mark.usefixtures("compiles")
 CPU = torch.device("cpu")
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 PROMPTS = [draw(40, 1) + draw(2 + 3 * (i % 4), i) for i in range(7)]
 
 
@@ -80,13 +75,13 @@ def test_products_float32(family, device):
 
 
 @pytest.mark.parametrize("kernel", ["efficient", None])
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.cuda
 def test_cuda_float32(kernel):
     compare(tiny(dtype=torch.float32), every_row(), kernel, 1e-4, 1e-3, "cuda")
 
 
 @pytest.mark.parametrize("kernel", ["levels", "flash", "efficient", "flex", None])
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.cuda
 def test_cuda_bfloat16(kernel):
     model = tiny(dtype=torch.bfloat16).to("cuda")
     use_kernel(model, kernel)

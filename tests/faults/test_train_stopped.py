@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from lastresort.app.train import train
 from lastresort.errors import StopRequestedError
 from lastresort.stop import StopSignal
 from lastresort.train.files import run
-from lastresort.train.files.run_folder import StepLog
 from lastresort.types import SilentProgress
 from tiny_model import save_tiny_model
-from train_support import lastresort, record, training_file
+from train_support import after_step, lastresort, record, training_file
 
 WEIGHTS = Path("adapter", "adapter_model.safetensors")
 
@@ -39,17 +37,6 @@ def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def file_for(folder: Path, model: Path) -> Path:
     """Six steps; no checkpoint but the last, unless the run is asked to stop."""
     return training_file(folder, "sft", model=str(model), checkpoint_every_s=3600)
-
-
-def after_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
-    add = StepLog.add
-
-    def add_and_act(log: StepLog, line: Mapping[str, Any]) -> None:
-        add(log, line)
-        if line["step"] == step:
-            act()
-
-    monkeypatch.setattr(StepLog, "add", add_and_act)
 
 
 def resumes_as_uncut(file: Path, uncut: Path) -> None:
