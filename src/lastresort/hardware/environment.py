@@ -41,7 +41,6 @@ EXTRAS: Mapping[str, tuple[str, str, str]] = {
     "page": ("sse_starlette", "runs in a browser", 'pip install "lastresort[ui]"'),
     "evals": ("lm_eval", "suites of lm-eval in the gate", 'pip install "lastresort[evals]"'),
     "prompts": ("gepa", "optimised prompts", 'pip install "lastresort[prompts]"'),
-    "flash attention": ("flash_attn", "a faster kernel for the engine on CUDA", "pip install flash-attn"),
 }
 _CPU_INFO, _QUOTA = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup/cpu.max")
 
