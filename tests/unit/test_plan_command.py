@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from jsonschema import Draft202012Validator
 
-from document_schemas import schema_of
 import lastresort
+from document_schemas import schema_of
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.hardware.environment import EXTRAS

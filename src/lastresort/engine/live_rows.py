@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from lastresort.engine.choose import Sampling, choose, random_stream, restrict, to_choose_from
