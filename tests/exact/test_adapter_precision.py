@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from adapters_support import family_folder, family_model, logits, tuned
+from lastresort.engine.attention import attention
 from lastresort.models.loading import Loaded, load_local, round_adapter
 from lastresort.models.local import LocalModel
 from lastresort.models.open import open_model
@@ -72,3 +75,28 @@ def test_a_model_that_is_opened_to_answer_has_it_and_one_that_is_loaded_has_not(
     loaded = with_adapter(folder, adapter, "bfloat16").model.named_parameters()
     assert opened == {torch.bfloat16}
     assert {weight.dtype for name, weight in loaded if "lora" in name} == {torch.float32}
+
+
+@pytest.mark.parametrize("inside", [torch.bfloat16, None])
+def test_attention_inside_autocast_is_in_its_precision(inside: torch.dtype | None) -> None:
+    """On CUDA a layer norm gives float32 there and a layer in 4 bits gives back what it got, so that values come in float32."""
+    seen: list[torch.dtype] = []
+
+    class Noting:
+        def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
+            seen.extend(x.dtype for x in (query, key, value))
+            return query
+
+    layer = SimpleNamespace(layer_idx=0)
+    wide, exact, nowhere = (
+        torch.ones(1, 2, 3, 8),
+        torch.ones(1, 2, 3, 8).double(),
+        torch.ones(1, 2, 3, 8, device="meta"),
+    )
+    with torch.autocast("cpu", dtype=inside, enabled=inside is not None):
+        attention(layer, wide.bfloat16(), wide, wide, None, lastresort=Noting())
+        attention(layer, wide, wide, wide.bfloat16(), None, lastresort=Noting())
+        attention(layer, exact, exact, exact, None, lastresort=Noting())
+        attention(layer, nowhere, nowhere, nowhere, None, lastresort=Noting())
+    first = torch.float32 if inside is None else inside
+    assert seen == [first] * 3 + [torch.bfloat16] * 3 + [torch.float64] * 3 + [torch.float32] * 3

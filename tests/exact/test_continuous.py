@@ -11,9 +11,10 @@ from lastresort.engine import continuous
 from lastresort.engine.cache import Beginnings, Prefix, Slots, compute_prefix
 from lastresort.engine.choose import Sampling
 from lastresort.engine.continuous import ContinuousBatch, Shelf
-from lastresort.engine.live_rows import Continuation
+from lastresort.engine.live_rows import Continuation, LiveRow, advance
 from lastresort.engine.sampling import generate
 from lastresort.errors import ContractError
+from pretend_device import Far, moved, pretend
 
 ROOT = draw(90, 1)
 SHELVES = (Shelf(3, 60), Shelf(2, 200))
@@ -487,3 +488,29 @@ def test_rows_of_one_length_need_no_mask_and_get_the_same_bit_for_bit(monkeypatc
     assert set(masked) == {True, False}
     monkeypatch.setattr(Slots, "begin_step", with_a_mask)
     assert answers() == found
+
+
+@pytest.mark.parametrize("more", [{}, {"top_logps": 2}, {"allowed": even}], ids=["greedy", "reported", "grammar"])
+def test_only_the_likeliest_tokens_of_a_gpu_come_to_the_host(more, monkeypatch):
+    """And not all logits, whether in a batch of its own or in a server's, unless a grammar or a report needs them."""
+    model, texts = tiny(dtype=torch.float32), [ROOT + draw(3, 8), draw(5, 9)]
+    asked = [Continuation(text, Sampling(6), **more) for text in texts]
+    expected = [alone(model, one).tokens for one in asked]
+    shapes = []
+    monkeypatch.setattr(Far, "cpu", lambda x: shapes.append(tuple(x.shape)) or x.near.clone())
+    with pretend("cuda") as device:
+        moved(model, device)
+        assert [alone(model, one).tokens for one in asked] == expected
+        alone_shapes = shapes.copy()
+        assert [row.result.tokens for row in served(model, asked)] == expected
+    everything = [shape for shape in shapes if shape[-1:] == (VOCABULARY,)]
+    assert bool(everything) == bool(more)
+    assert bool(alone_shapes) == ("allowed" in more)
+
+
+def test_logits_of_a_gpu_that_are_not_finite_end_their_row():
+    row, logits = LiveRow(Continuation((1, 2), Sampling(6))), torch.zeros(1, VOCABULARY)
+    logits[0, 5] = torch.nan
+    with pretend("cuda") as device:
+        advance([row], Far(logits, device))
+    assert "not finite" in str(row.error)

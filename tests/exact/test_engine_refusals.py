@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from engine_support import REFUSED, every_row, reference, row, tiny, twin, why_plain
-from lastresort.engine.attention import Packed, attention, enable
+from lastresort.engine.attention import ByNode, Packed, attention, enable
 from lastresort.engine.forest import plan_forest
+from lastresort.engine.kernel_choice import HeadShape, trial
+from lastresort.engine.kernels import CudaEfficient
 from lastresort.engine.logp import target_logps
 from lastresort.engine.parts import packed_hidden, take_apart, target_logps_of
 from lastresort.engine.support import check_first_batch, sliding_window, support
 from lastresort.errors import ContractError
+from pretend_device import pretend
 
 ROWS = every_row()[:5]
 
@@ -216,3 +219,15 @@ def test_the_wrong_number_behind_dropout_in_a_shared_piece():
     correlated, independent = (float(torch.corrcoef(x.T)[0, 1].abs()) for x in (together, apart))
     assert correlated > 0.99
     assert independent < 0.25
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "served"),
+    [(torch.float32, 12, True), (torch.float32, 10, False), (torch.bfloat16, 16, True), (torch.bfloat16, 100, False)],
+)
+def test_heads_whose_rows_are_not_aligned_are_not_left_to_the_number_of_tokens(dtype, size, served):
+    """On a GPU efficient attention would take them or fail by how many tokens a pass has."""
+    with pretend("cuda") as device:
+        reason = trial(ByNode(CudaEfficient()), HeadShape(4, 2, size), device, dtype)
+    assert (reason is None) == served, reason
+    assert served or "steps of 16 bytes" in reason

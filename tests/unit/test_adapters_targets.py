@@ -233,3 +233,17 @@ def test_all_linear_leaves_out_what_peft_refuses() -> None:
     model = attach_adapter(base, AdapterSettings(r=2, target="all-linear"), base_name="b")
     assert not any("out_proj" in name for name in adapted_names(model))
     assert any("mamba.in_proj" in name for name in adapted_names(model))
+
+
+def test_many_cards_are_seeded_without_a_warning(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """torch warns of slowness where the cards whose random numbers are kept are not named; in each process of a training."""
+    state, restored = torch.get_rng_state(), list[int]()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append(device))
+    monkeypatch.setattr(torch.random, "_fork_rng_warned_already", False)
+    attach_adapter(family_model(), AdapterSettings(r=2), base_name="b")
+    assert restored == [0, 1, 2]
+    assert not recwarn.list

@@ -35,3 +35,14 @@ def test_files_that_were_read_make_room(
     limit: str, says: bool, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert told(tmp_path, monkeypatch, limit, says=says) == free * GIB
+
+
+def test_what_torch_keeps_of_freed_tensors_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver counts it as used: 30 GiB of which torch has given out 12."""
+    import torch
+
+    monkeypatch.setattr(memory, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (50 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 30 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 12 * GIB)
+    assert memory.free_memory_bytes() == 68 * GIB

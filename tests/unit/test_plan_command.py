@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 import pytest
 from jsonschema import Draft202012Validator
 
+import lastresort
 from document_schemas import schema_of
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.hardware.environment import EXTRAS
 
 
 @pytest.fixture(autouse=True)
@@ -328,6 +330,13 @@ def test_a_plan_loads_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_env_names_only_extras_that_the_program_uses() -> None:
+    folder = Path(lastresort.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py") if path.name != "environment.py"]
+    unused = [name for name, (module, *_) in EXTRAS.items() if not any(module in text for text in texts)]
+    assert unused == []
 
 
 def test_env_says_what_is_here_and_what_it_trains(

@@ -125,7 +125,7 @@ FRAMEWORKS = (
     Framework(
         "lastresort train",
         "rows share a prefix or come in pairs, or you train on one machine, even on a CPU",
-        "shared prefixes computed once, no padding, CPU; measured in a climb on your own test set; bitwise resume",
+        "shared prefixes computed once, no padding, CPU; measured in a climb on your own test set; bitwise resume on a CPU",
         "kernels of its own for GPUs, very large models, images and sound",
         _ours,
     ),

@@ -182,7 +182,7 @@ def _timed(
     from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter, detach
     from lastresort.train.settings import AdapterSettings
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(0)
         model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
         ids = torch.randint(0, int(model.config.vocab_size), (max(ROWS, at_once), ROW_TOKENS)).tolist()

@@ -315,9 +315,19 @@ def attention(
         raise ContractError("attention with dropout", where="packed form", expected="plain attention")
     if key.shape != value.shape or query.shape[-1] != key.shape[-1] or not getattr(module, "is_causal", True):
         raise ContractError("attention of another shape", where="packed form", expected="plain attention")
-    query, key = query.to(value.dtype), key.to(value.dtype)
+    dtype = _precision(value)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return _attend(lastresort, module.layer_idx, query, key, value, scale).transpose(1, 2), None
+
+
+def _precision(value: Tensor) -> torch.dtype:
+    """Autocast's inside it, as torch's own attention has it. On CUDA a layer norm gives float32 there, and a layer in 4 bits gives
+    what it was given, so that values come in float32 to a kernel that was found for 16 bits."""
+    device = value.device.type
+    if value.dtype != torch.float32 or not torch.amp.is_autocast_available(device):
+        return value.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # else a compiled model would be retraced for the nodes of every forest

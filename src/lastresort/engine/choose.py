@@ -44,6 +44,14 @@ def random_stream(seed: int, row: int) -> random.Random:
     return random.Random(f"{seed}:{row}")
 
 
+def to_choose_from(logits: Tensor, *, likeliest: bool) -> Tensor:
+    """On the host, where masks and random numbers are, in float32 or wider: the same seeds give the same tokens whatever computes
+    the logits. Where only the likeliest tokens are wanted, they stay on a GPU, which finds the first of the largest as well."""
+    if likeliest and logits.device.type == "cuda":
+        return logits
+    return logits.cpu().to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def restrict(logits: Tensor, masks: Sequence[Tensor | None]) -> None:
     """Set the logits [rows, vocabulary] of tokens that are not allowed to -inf, in place.
 
@@ -64,7 +72,7 @@ def restrict(logits: Tensor, masks: Sequence[Tensor | None]) -> None:
 
 
 def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[int]:
-    """Next token of each row. logits [rows, vocabulary], float32 or wider; draws: a uniform number in [0, 1) a row.
+    """Next token of each row. logits [rows, vocabulary], from `to_choose_from`; draws: a uniform number in [0, 1) a row.
 
     Filters in the order temperature, top_k, top_p, as transformers does; then the inverse of the cumulative distribution.
     """

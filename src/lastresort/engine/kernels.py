@@ -18,6 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lastresort.errors import ContractError
+
+ALIGNED_BYTES = 16
 PIECE_SCORES = 1 << 24  # attention scores alive at once in Products, 64 MB in float32
 
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -214,6 +217,10 @@ class CudaEfficient:
     ) -> tuple[Tensor, Tensor]:
         if bias is not None:  # which the kernel needs aligned in memory
             return Products().forward(query, key, value, causal, scale, bias)
+        # torch takes a kernel for aligned rows by the strides of heads, then refuses rows that are not. Of other sizes these
+        # strides are aligned by the number of tokens alone, so that some passes would fail, and none in the trial.
+        if query.shape[-1] * query.element_size() % ALIGNED_BYTES:
+            raise ContractError(f"heads of {query.shape[-1]} numbers", where=self.name, expected="steps of 16 bytes")
         query, key, value = (rows_whole(x) for x in (query, key, value))
         out, lse, *_ = _aten._scaled_dot_product_efficient_attention(
             query, key, value, None, True, 0.0, causal, scale=scale

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from lastresort.engine.choose import Sampling, choose, random_stream, restrict
+from lastresort.engine.choose import Sampling, choose, random_stream, restrict, to_choose_from
 from lastresort.engine.sampling import Generated
 
 
@@ -63,6 +62,12 @@ class LiveRow:
     def over(self) -> bool:
         return self.result is not None or self.error is not None
 
+    @property
+    def wants_likeliest(self) -> bool:
+        """Whether nothing of the logits matters but where the largest is."""
+        asked = self.asked
+        return asked.settings.temperature == 0 and asked.allowed is None and asked.top_logps is None
+
     def draw(self) -> float:
         return 0.0 if self.asked.settings.temperature == 0 else self._stream.random()
 
@@ -92,7 +97,7 @@ def advance(rows: Sequence[LiveRow], logits: Tensor) -> list[int]:
 
     A row that cannot go on, as its grammar fails or its logits are not finite, gets an error; the others do not notice.
     """
-    logits = logits.cpu().to(torch.promote_types(logits.dtype, torch.float32))
+    logits = to_choose_from(logits, likeliest=all(row.wants_likeliest for row in rows))
     logps = [None if row.asked.top_logps is None else logits[i].log_softmax(-1) for i, row in enumerate(rows)]
     for i, row in enumerate(rows):
         _guarded(row, lambda row=row, i=i: restrict(logits[i : i + 1], [row.mask()]))  # type: ignore[misc]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lastresort.engine.attention import Attends, KeysValues, Packed
 from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_length
-from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
+from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict, to_choose_from
 from lastresort.engine.forest import Row, plan_forest, split_indices
 from lastresort.engine.logp import Path
 from lastresort.engine.parts import trunk_hidden
@@ -60,11 +60,10 @@ class Rows:
     def advance(self, rows: Sequence[int], logits: Tensor) -> list[int]:
         """Give each of `rows` its next token by its line of logits [len(rows), vocabulary], which is written over.
         Returns the tokens chosen; rows that ended have a result from here on."""
-        # On the host, where the random numbers are: the same seeds give the same tokens whatever computes the logits.
-        logits = logits.cpu().to(torch.promote_types(logits.dtype, torch.float32))
+        greedy = self._settings.temperature == 0
+        logits = to_choose_from(logits, likeliest=greedy and self._allowed is None)
         if self._allowed is not None:
             restrict(logits, [self._allowed(row, self.tokens[row]) for row in rows])
-        greedy = self._settings.temperature == 0
         chosen = choose(logits, self._settings, [0.0 if greedy else self._streams[row].random() for row in rows])
         for row, token in zip(rows, chosen, strict=True):
             self._take(row, token)

@@ -53,7 +53,9 @@ def free_memory_bytes() -> int | None:
     if has_gpu():
         import torch
 
-        return int(torch.cuda.mem_get_info()[0])
+        # The driver counts as used what torch keeps of freed tensors, to give it out again.
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0]) + kept
     free = _system_bytes().get("MemAvailable")
     try:
         limit, used = (file.read_text(encoding="ascii").strip() for file in (_CONTAINER, _CONTAINER_USES))

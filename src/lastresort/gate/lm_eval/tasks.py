@@ -83,7 +83,7 @@ def quiet(seed: int) -> Iterator[None]:
         np.random.seed(seed)
         log.setLevel(logging.ERROR)
         with (
-            torch.random.fork_rng(),
+            torch.random.fork_rng(range(torch.cuda.device_count())),
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.redirect_stdout(io.StringIO()),
         ):

@@ -175,7 +175,7 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, see
         fan_in_fan_out=_stores_inputs_first(model),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(), quiet_checkpointing():
+    with torch.random.fork_rng(range(torch.cuda.device_count())), quiet_checkpointing():
         torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
     tuned.active_peft_config.base_model_name_or_path = base_name  # PEFT writes the folder it was loaded from

@@ -1,7 +1,8 @@
 """Checkpoints: trained weights and optimizer state as safetensors, written whole or not at all.
 
 A run that goes on from one ends with the same weights as a run that was never cut: the order of rows is a function of the
-step, and the optimizer's state is kept exactly.
+step, and the optimizer's state is kept exactly. On a GPU up to rounding, as no two runs are the same there: the backward of
+flash and of efficient attention, and `index_add`, add in no fixed order.
 
 What every process holds whole, the main one writes. Of weights that are trained in shards each process writes the rows that it
 holds, `weights-1-of-2.safetensors`, and the main one the state, when all have written: nothing is gathered. Any number of processes
