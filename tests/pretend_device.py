@@ -76,7 +76,9 @@ class Far(torch.Tensor):
         place = next((p for p in places if p.type != "cpu"), torch.device("cpu"))
         if wanted is not None:
             kwargs["device"] = torch.device("cpu")
-        near_args, near_kwargs = tree_map_only(torch.Tensor, _near, (args, kwargs))
+        if func is aten.where.self:
+            args = tuple(map(_zero_of_a_derivative, args))
+        near_args, near_kwargs = tree_map_only(Far, lambda x: x.near, (args, kwargs))
         # A plain `aten._to_copy` to the CPU is what `.cpu()` becomes; "meta" is what torch believes of these tensors.
         stays = wanted is None or torch.device(wanted).type != "cpu"
         out = STAND_INS.get(func, func)(*near_args, **near_kwargs)
@@ -88,10 +90,8 @@ class Far(torch.Tensor):
         return return_and_correct_aliasing(func, args, kwargs, out)
 
 
-def _near(x):
-    """A plain tensor on "meta" is the zero of a derivative (clamp's, say), which torch makes where it believes the others to be."""
-    if isinstance(x, Far):
-        return x.near
+def _zero_of_a_derivative(x):
+    """Of clamp's, say: torch makes it where it believes the other tensors to be."""
     return torch.zeros_like(x, device="cpu") if x.device.type == "meta" and not x.ndim else x
 
 

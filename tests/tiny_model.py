@@ -10,7 +10,7 @@ TEMPLATE = (
 )
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
+def save_tiny_model(folder: Path, *, seed: int = 0, head_dim: int = 12) -> Path:
     """A two-layer Llama over bytes, context 2,048, saved as safetensors."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -37,7 +37,7 @@ def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=12,
+        head_dim=head_dim,
         max_position_embeddings=2048,
         eos_token_id=2,
         pad_token_id=0,

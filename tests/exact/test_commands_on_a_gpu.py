@@ -99,20 +99,20 @@ def near(x: torch.Tensor) -> torch.Tensor:
 def test_a_training(
     objective: str, gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    save_tiny_model(tmp_path / "model", head_dim=16)
     file = training_file(tmp_path, objective, **{"precision": "auto", "epochs": 1, **TRAININGS[objective]})
     (tmp_path / "rewards.py").write_text(LETTERS, encoding="utf-8")
     with gpu():
         assert lastresort(monkeypatch, "train", str(file)) == 0, capsys.readouterr().err
     check = record(tmp_path / "out")["trained"]["check"]
-    assert (check["ok"], check["kernel"]) == (True, "efficient")
-    assert check["passed_over"].count("multiple of 8") == 2  # heads of 12; nothing else stands against levels and flash
+    assert (check["ok"], check["kernel"], check["passed_over"]) == (True, "levels", "")
 
 
 @pytest.mark.slow
 @on_a_gpu
 def test_a_climb(gpu: Gpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters are trained, saved, read again, rounded to answer, and answer."""
-    save_tiny_model(tmp_path / "model")
+    save_tiny_model(tmp_path / "model", head_dim=16)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(150)), encoding="utf-8")
     task = {
         "task": "tiny",

@@ -10,6 +10,7 @@ from engine_support import draw, every_row, gradients, relative_difference, tiny
 from lastresort.engine import kernels, levels
 from lastresort.engine.attention import ByNode
 from lastresort.engine.cache import PrefixCache
+from lastresort.engine.choose import choose, restrict, to_choose_from
 from lastresort.engine.kernel_choice import CANDIDATES, HeadShape, trial
 from lastresort.engine.kernels import CudaEfficient, CudaFlash
 from lastresort.engine.levels import ByLevel
@@ -65,6 +66,22 @@ def test_the_same_tokens_as_on_the_cpu(name, family, dtype, kernel):
     with pretend(name) as device:
         found = generate(moved(model, device), PROMPTS, settings=settings, prefixes=PrefixCache(reuse_parts=True))
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    "settings", [Sampling(1), Sampling(1, 1.0), Sampling(1, 0.7, top_p=0.8), Sampling(1, 1.3, top_k=5, top_p=0.9)]
+)
+def test_tokens_are_chosen_where_cuda_has_the_logits(settings, monkeypatch):
+    logits = torch.randn(6, 70, generator=torch.Generator().manual_seed(3)) * 3
+    bits, flags = torch.tensor([-4, 2**31 - 1], dtype=torch.int32), torch.arange(60) % 3 == 0
+    masks, draws = [None, bits, flags, None, flags, None], [0.0, 0.2, 0.5, 0.7, 0.9, 1 - 2**-53]
+    with pretend("cuda") as device:
+        far = to_choose_from(logits.to(device))
+        restrict(logits, masks)
+        expected = choose(logits, settings, draws)
+        monkeypatch.setattr(Far, "cpu", lambda self: pytest.fail("all logits are copied to the host"))
+        restrict(far, masks)
+        assert choose(far, settings, draws) == expected
 
 
 @pytest.mark.slow

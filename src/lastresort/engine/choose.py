@@ -44,19 +44,18 @@ def random_stream(seed: int, row: int) -> random.Random:
     return random.Random(f"{seed}:{row}")
 
 
-def to_choose_from(logits: Tensor, *, likeliest: bool) -> Tensor:
-    """On the host, where masks and random numbers are, in float32 or wider: the same seeds give the same tokens whatever computes
-    the logits. Where only the likeliest tokens are wanted, they stay on a GPU, which finds the first of the largest as well."""
-    if likeliest and logits.device.type == "cuda":
-        return logits
-    return logits.cpu().to(torch.promote_types(logits.dtype, torch.float32))
+def to_choose_from(logits: Tensor) -> Tensor:
+    """Logits in float32 or wider where their tokens are chosen: on CUDA where they are, as the host takes longer to choose from
+    a vocabulary of 150,000 than a GPU takes for a step; else on the host, since not every device has float64."""
+    near = logits if logits.device.type == "cuda" else logits.cpu()
+    return near.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def restrict(logits: Tensor, masks: Sequence[Tensor | None]) -> None:
     """Set the logits [rows, vocabulary] of tokens that are not allowed to -inf, in place.
 
-    A mask is of bool [n], or of int32 with 32 tokens a word, lowest bit first, as llguidance fills them. Tokens beyond
-    the mask's end (padding of the output layer) are not allowed.
+    A mask is of bool [n], or of int32 with 32 tokens a word, lowest bit first, as llguidance fills them; it is on the host. Tokens
+    beyond the mask's end (padding of the output layer) are not allowed.
     """
     for row, mask in enumerate(masks):
         if mask is None:
@@ -67,12 +66,12 @@ def restrict(logits: Tensor, masks: Sequence[Tensor | None]) -> None:
         mask = mask[: logits.shape[1]]
         if not bool(mask.any()):
             raise ContractError(f"no token is allowed in row {row} of the batch", where="generate")
-        logits[row, : len(mask)].masked_fill_(~mask, -torch.inf)
-        logits[row, len(mask) :] = -torch.inf
+        logits[row, : len(mask)].masked_fill_(~mask.to(logits.device), -torch.inf)
+        logits[row, len(mask) :].fill_(-torch.inf)
 
 
 def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[int]:
-    """Next token of each row. logits [rows, vocabulary], from `to_choose_from`; draws: a uniform number in [0, 1) a row.
+    """Next token of each row. logits [rows, vocabulary], float32 or wider; draws: a uniform number in [0, 1) a row.
 
     Filters in the order temperature, top_k, top_p, as transformers does; then the inverse of the cumulative distribution.
     """
@@ -80,7 +79,7 @@ def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[i
         best = logits.argmax(1)
         _finite(logits.gather(1, best[:, None]))
         return best.tolist()
-    scaled = logits / settings.temperature
+    scaled = logits if settings.temperature == 1 else logits / settings.temperature
     order = None
     if settings.top_k and settings.top_k < scaled.shape[1]:
         scaled, order = scaled.topk(settings.top_k, 1)
@@ -92,10 +91,12 @@ def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[i
         p = p * (below - p < settings.top_p)
         below = p.cumsum(1)
     _finite(below[:, -1])
-    wanted = torch.tensor(draws, dtype=torch.float64)[:, None] * below[:, -1:]
+    wanted = torch.tensor(draws, dtype=torch.float64, device=p.device)[:, None] * below[:, -1:]
     place = torch.searchsorted(below, wanted, right=True)
-    last = p.shape[1] - 1 - (p > 0).flip(1).byte().argmax(1, keepdim=True)
-    place = torch.minimum(place, last)
+    if bool(
+        (place == p.shape[1]).any()
+    ):  # a draw that rounding made the whole sum belongs to the last token that can be drawn
+        place = torch.minimum(place, p.shape[1] - 1 - (p > 0).flip(1).byte().argmax(1, keepdim=True))
     return (place if order is None else order.gather(1, place))[:, 0].tolist()
 
 

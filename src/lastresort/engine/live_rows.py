@@ -62,12 +62,6 @@ class LiveRow:
     def over(self) -> bool:
         return self.result is not None or self.error is not None
 
-    @property
-    def wants_likeliest(self) -> bool:
-        """Whether nothing of the logits matters but where the largest is."""
-        asked = self.asked
-        return asked.settings.temperature == 0 and asked.allowed is None and asked.top_logps is None
-
     def draw(self) -> float:
         return 0.0 if self.asked.settings.temperature == 0 else self._stream.random()
 
@@ -97,7 +91,7 @@ def advance(rows: Sequence[LiveRow], logits: Tensor) -> list[int]:
 
     A row that cannot go on, as its grammar fails or its logits are not finite, gets an error; the others do not notice.
     """
-    logits = to_choose_from(logits, likeliest=all(row.wants_likeliest for row in rows))
+    logits = to_choose_from(logits)
     logps = [None if row.asked.top_logps is None else logits[i].log_softmax(-1) for i, row in enumerate(rows)]
     for i, row in enumerate(rows):
         _guarded(row, lambda row=row, i=i: restrict(logits[i : i + 1], [row.mask()]))  # type: ignore[misc]

@@ -60,10 +60,11 @@ class Rows:
     def advance(self, rows: Sequence[int], logits: Tensor) -> list[int]:
         """Give each of `rows` its next token by its line of logits [len(rows), vocabulary], which is written over.
         Returns the tokens chosen; rows that ended have a result from here on."""
-        greedy = self._settings.temperature == 0
-        logits = to_choose_from(logits, likeliest=greedy and self._allowed is None)
+        logits = to_choose_from(logits)
         if self._allowed is not None:
             restrict(logits, [self._allowed(row, self.tokens[row]) for row in rows])
+        greedy = self._settings.temperature == 0
+        # Random numbers are the host's, so that a seed means the same on every device.
         chosen = choose(logits, self._settings, [0.0 if greedy else self._streams[row].random() for row in rows])
         for row, token in zip(rows, chosen, strict=True):
             self._take(row, token)
