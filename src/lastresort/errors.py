@@ -54,6 +54,13 @@ class LastresortError(Exception):
         sentence = sentence.rstrip(".") + "."
         super().__init__(f"{sentence} {remedy}".strip())
 
+    def elsewhere(self, where: str) -> Self:
+        """The same error about another place."""
+        same = type(self).__new__(type(self))  # some take more than these four, which it has kept
+        LastresortError.__init__(same, self.found, where=where, expected=self.expected, remedy=self.remedy)
+        same.__dict__.update({**self.__dict__, "where": same.where})
+        return same
+
 
 def _without_middle(part: str) -> str:
     """Both ends say what it is about: a row's place ends with its key, a quotation with what is wrong with it."""

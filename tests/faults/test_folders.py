@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError
 from lastresort.records.atomic import (
     check_new_folder,
     is_held,
@@ -317,6 +317,15 @@ def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
         _ = 1 / 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (final / "weights").read_text() == "whole"
+
+
+@pytest.mark.parametrize("error", [InfrastructureError, DataError, InputError])
+def test_what_is_wrong_inside_a_new_folder_is_named_where_it_would_lie(
+    error: type[LastresortError], tmp_path: Path
+) -> None:
+    with pytest.raises(error) as raised, new_folder(tmp_path / "out") as outer, new_folder(outer / "model") as inner:
+        raise error("no room", where=str(inner / "a.bin"), expected="some", remedy="Make some.")
+    assert str(raised.value) == f"{tmp_path / 'out' / 'model' / 'a.bin'}: no room, expected some. Make some."
 
 
 def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from lastresort.app.runs import Run, resume_command_here
@@ -121,7 +122,9 @@ def text_of_run(record: Record, folder: Path, within: Path) -> str:
     """
     read, path, settings = record.last(TaskRead), task_file_of(record, record.folder), settings_in(record)
     if not path.resolve().is_relative_to(within):
-        refuse_foreign_task(path, settings, remedy=f"Look at it and start it in a terminal: lastresort climb {path}")
+        refuse_foreign_task(
+            path, settings, remedy=f"Look at it and start it in a terminal: lastresort climb {quote(str(path))}"
+        )
     ran = {} if read is None else {key: value for key, value in read.task.items() if key in FILE_KEYS}
     text = written_task(ran)
     if path.is_file() and not settings:

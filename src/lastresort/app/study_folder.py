@@ -57,7 +57,7 @@ class StudyFolder:
             "the study has not finished",
             where=str(self.folder),
             expected="a study with a result",
-            remedy=f"`lastresort report {self.folder}` says how to go on with it.",
+            remedy=f"`lastresort report {shlex.quote(str(self.folder))}` says how to go on with it.",
         )
 
     def command(self, start: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from typer import Argument, Option
 
@@ -67,7 +68,7 @@ def plan_command(
     if stray is not None:
         remedy = f"Put the name of its option before it, such as --model {stray}."
         if names_a_task(stray):
-            remedy = f"`lastresort climb {stray} --dry-run` forecasts a task: memory, time and money of each rung."
+            remedy = f"`lastresort climb {quote(str(stray))} --dry-run` forecasts a task: memory, time and money of each rung."
         raise InputError(f'found "{stray}"', where="plan", expected="options only", remedy=remedy)
     if listed:
         show_document(known_names(), names_text, as_json=as_json)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -64,8 +65,9 @@ def init_command(
     for line in drafted.lines():
         print_text(line)
     print_text(f"\nNext, read {task} and change what you know better. Then:")
-    print_text(f"  lastresort climb {task} --dry-run   # what each rung would take")
-    print_text(f"  lastresort climb {task}")
+    command = shlex.join(["lastresort", "climb", str(task)])
+    print_text(f"  {command} --dry-run   # what each rung would take")
+    print_text(f"  {command}")
 
 
 def _asked(found: OpenColumns) -> str | None:
@@ -105,7 +107,8 @@ def demo_command(
         return
     task = example_task(name)
     print_note(f"example: {task}")
-    print_note(f"To resume it after a stop, or with other options: lastresort climb {task} --resume")
+    resume = shlex.join(["lastresort", "climb", str(task), "--resume"])
+    print_note(f"To resume it after a stop, or with other options: {resume}")
     climb_command(
         task, run=run, gate=gate, resume=False, until=None, compare=None, compare_seeds=3, dry_run=False, verbose=False,
         settings=[], as_json=False, more=None, ray=None, yes=False,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from lastresort.errors import (
     BudgetError,
@@ -152,7 +153,7 @@ def _began(run: Path) -> bool:
 @contextmanager
 def run_lock(run: Path, *, instead: str = ", or start a new run without --resume") -> Iterator[None]:
     """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends. instead: of waiting."""
-    remedy = f"Wait for it (`lastresort watch {run}` shows how far it is){instead}."
+    remedy = f"Wait for it (`lastresort watch {quote(str(run))}` shows how far it is){instead}."
     with lock.held(run, "another process is climbing this run", expected="one process a run", remedy=remedy):
         yield
 

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from lastresort.errors import DiskError, InfrastructureError, InputError
+from lastresort.errors import DiskError, InfrastructureError, InputError, LastresortError
 from lastresort.foreign import printable
 from lastresort.keys import without_keys
 
@@ -265,7 +265,7 @@ def new_folder(final: Path) -> Iterator[Path]:
     """A folder beside `final` to be filled, for the user alone, until `replace_folder` takes it; else it is removed, and so is what
     killed processes have left of theirs. Paths relative to it stay true when it moves.
 
-    Raises InfrastructureError where the disk refuses to make it. What it refuses inside is named as it would lie in `final`.
+    Raises InfrastructureError where the disk refuses to make it. What is wrong inside is named as it would lie in `final`.
     """
     new = _unfinished(final)
     with disk_errors(final):
@@ -274,10 +274,8 @@ def new_folder(final: Path) -> Iterator[Path]:
         new.mkdir(mode=0o700)
     try:
         yield new
-    except InfrastructureError as error:
-        where = error.where.replace(str(new), str(final))
-        named = type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy, resume=error.resume)
-        raise named from error
+    except LastresortError as error:
+        raise error.elsewhere(error.where.replace(str(new), str(final))) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -21,7 +21,7 @@ from lastresort.libraries import quiet_transformers
 from lastresort.models.loading import DTYPES, load_local, weights_folder
 from lastresort.models.open import local_weights
 from lastresort.models.quantized import nf4_round_trip, quantized_layers, read_quantized_base
-from lastresort.records.atomic import check_new_folder, disk_errors, replace_folder, settle_folder
+from lastresort.records.atomic import check_new_folder, disk_errors, new_folder, replace_folder, settle_folder
 from lastresort.train.adapters.folder import AdapterFolder, check_fits, linear_shapes, read_adapter, stored_dtype
 from lastresort.types import SILENT, Progress
 
@@ -282,8 +282,7 @@ def merge_adapter(
         load_as = max(stored, written, key=lambda name: torch.finfo(DTYPES[name]).bits)
     progress.stage("reading base and adapter")
     probes, unmerged, alone, in_4_bits = _before(source, adapter_folder, into, before, scale)
-    fresh = out.with_name(f".{out.name}.new")
-    try:
+    with new_folder(out) as fresh:
         write_merged(
             source, adapter_folder, fresh, load_as=load_as, written=written, scale=scale, in_4_bits=in_4_bits, progress=progress
         )  # fmt: skip
@@ -294,8 +293,6 @@ def merge_adapter(
         check = compare(merged, unmerged, alone, texts=len(probes), tolerance=tolerance)
         refuse_if_different(check, str(adapter))
         replace_folder(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return Merged(out, str(base), into, written, scale, len(adapter_folder.layers), check)
 
 
