@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
-import torch.utils._device
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_map_only
 
@@ -100,6 +101,12 @@ def _no_float64(x):
         raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
 
 
+def _device_around():
+    """Of a `with torch.device(...)`, None without one."""
+    around = reversed(_get_current_function_mode_stack())
+    return next((mode.device for mode in around if isinstance(mode, DeviceContext)), None)
+
+
 @contextmanager
 def pretend(name):
     """Within it, torch has a device of this name: factories make tensors on it, and `.to` brings them there."""
@@ -110,7 +117,7 @@ def pretend(name):
 
     def creating(factory):
         def create(*args, **kwargs):
-            if not named(kwargs.get("device")):
+            if not named(kwargs.get("device") or _device_around()):
                 return factory(*args, **kwargs)
             return Far(factory(*args, **{**kwargs, "device": "cpu"}), device)
 
@@ -130,7 +137,7 @@ def pretend(name):
         return Far(torch.tensor(data, dtype=x.dtype if dtype is None else dtype), x.place)
 
     # Else a first `with torch.device("meta")` would take note of the patched factories, and not know torch's own.
-    torch.utils._device._device_constructors()
+    _device_constructors()
     with ExitStack() as patched:
         for factory in FACTORIES:
             patched.enter_context(patch.object(torch, factory, creating(getattr(torch, factory))))

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from lastresort.hardware import memory
+from lastresort.models.quantized import import_bitsandbytes
 from pretend_device import Far, pretend
 
 CARD = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=85_000_000_000, major=9, minor=0)
@@ -26,6 +27,8 @@ CUDA = {
     "current_device": 0,
     "get_device_properties": CARD,
     "mem_get_info": (80_000_000_000, 85_000_000_000),
+    "memory_reserved": 0,
+    "memory_allocated": 0,
     "max_memory_allocated": 1_000_000,
     "empty_cache": None,
     "reset_peak_memory_stats": None,
@@ -133,6 +136,7 @@ def pretend_gpu():
     """Within it, the program finds a GPU and computes on it."""
     from transformers import PreTrainedModel
 
+    import_bitsandbytes()  # before torch says that there is a GPU: it looks for CUDA's functions then
     overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     with ExitStack() as patched:

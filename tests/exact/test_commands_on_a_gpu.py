@@ -16,7 +16,6 @@ from climb_support import rows
 from engine_support import FAMILIES, every_row, gradients, relative_difference, tiny, twin
 from lastresort.engine.logp import target_logps
 from lastresort.engine.support import check_first_batch, support
-from lastresort.models.quantized import import_bitsandbytes
 from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter
 from lastresort.train.settings import AdapterSettings
 from pretend_device import Far
@@ -24,7 +23,6 @@ from pretend_gpu import pretend_gpu
 from tiny_model import save_tiny_model
 from train_support import after_step, lastresort, record, training_file
 
-import_bitsandbytes()  # it looks for CUDA's functions where torch says that a GPU is there
 
 LETTERS = "def letters(completion):\n    return sum(c in 'abcdefghijklmnopqrstuvwxyz' for c in completion) / 6\n"
 GROUPS = {

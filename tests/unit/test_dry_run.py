@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from lastresort.app.dry_run import dry_run, missing
@@ -31,6 +32,7 @@ from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised.full import FullRung
 from lastresort.spec.task import Task, load_task
 from lastresort.types import SilentProgress
+from pretend_gpu import pretend_gpu
 from tuning_support import pairs, questions, tiny_task
 
 MEASURED = Rates(training=8e9, reading=4e9, answering=1e9)
@@ -329,6 +331,7 @@ def test_what_a_layer_adds_counts_for_all_of_them() -> None:
 
 
 TIMED = rates._timed  # no test but this times anything
+STACK = rates._stack
 
 
 class Passes(SilentProgress):
@@ -372,6 +375,32 @@ def test_a_slow_machine_is_timed_by_one_pass_of_each_kind(tmp_path: Path) -> Non
     found = TIMED(config, 2, 4, False, lambda: next(looks), taken.append)
     assert taken == [1, rates.TRIES] * (rates.PASSES // (1 + rates.TRIES))
     assert found == (4.0, 4.0, 0.4 / rates.NEW_TOKENS, 0.4 / rates.NEW_TOKENS), "no token is free"
+
+
+@pytest.mark.slow
+def test_a_gpu_is_timed_on_itself_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of its matrix products says nothing there of decoding, in which its kernels take longer to start than to run."""
+    config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
+    waited, places = list[object](), set[str]()
+
+    def timed(config: Any, layers: int, *rest: Any) -> tuple[float, float, float, float]:
+        return TIMED(config, layers, *rest)
+
+    def stack(*given: Any) -> Any:
+        model = STACK(*given)
+        places.update(parameter.device.type for parameter in model.parameters())
+        return model
+
+    monkeypatch.setattr(rates, "_TIMED", {})
+    monkeypatch.setattr(rates, "_timed", timed)
+    monkeypatch.setattr(rates, "_stack", stack)
+    with pretend_gpu():
+        monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+        assert rates._most_parameters() == 80_000_000_000 // rates.GPU_BYTES_PER_PARAMETER
+        found = rates.measured_rates(config, reduced=True)
+        assert found is not None
+        assert places == {"cuda"}
+        assert len(waited) == 2 * 2 * (1 + rates.TRIES), "after each training pass and each reading of both stacks"
 
 
 @pytest.mark.slow

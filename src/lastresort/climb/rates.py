@@ -1,4 +1,4 @@
-"""How fast this processor trains, reads and answers with a model of some shape.
+"""How fast this machine trains, reads and answers with a model of some shape, on its first GPU if it has one.
 
 Two stacks of a few of its layers, with random weights, are timed, and what a layer adds counts for all of them. No weight of the
 model itself is read. The rates are kept in the user's cache, so that a climb that starts right after its forecast times nothing
@@ -23,6 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from lastresort.embedded import cache_folder
 from lastresort.errors import InfrastructureError, InputError
+from lastresort.hardware.environment import card_here
+from lastresort.hardware.memory import free_memory_bytes, has_gpu
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
@@ -35,7 +37,10 @@ from lastresort.version import __version__
 
 KEPT_S = 600.0
 SHALLOW, DEEP = 2, 6
-MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
+MOST_PARAMETERS = (
+    200_000_000  # of the deeper stack on a processor: a larger one would take too long to make and to time
+)
+GPU_BYTES_PER_PARAMETER = 16  # of what is free on a GPU: weights in float32, and three times as much beside them
 ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
 TRIES = 2
 LONGEST_S = 10.0  # of a stack: what is left to time then is passed through once
@@ -88,7 +93,9 @@ def _file(config: Mapping[str, Any], reduced: bool) -> Path:
     import torch
 
     threads = {name: os.environ.get(name) for name in SET_BY_USER} | {"torch": torch.get_num_threads()}
-    decides = (dict(config), reduced, platform.node(), platform.machine(), threads, torch.__version__, __version__)
+    card = card_here(processor=False)
+    machine = (platform.node(), platform.machine(), None if card is None else card.name)
+    decides = (dict(config), reduced, machine, threads, torch.__version__, __version__)
     name = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
     return cache_folder() / "rates" / f"{name}.json"
 
@@ -124,7 +131,7 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress, load
         shape, deep = shape_of(config, ""), shape_of({**config, "num_hidden_layers": DEEP}, "")
     except InputError:
         return None
-    if deep.parameters > MOST_PARAMETERS or shape.has_experts:
+    if deep.parameters > _most_parameters() or shape.has_experts:
         return None
     at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
     if load >= cores:
@@ -140,6 +147,10 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress, load
         return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
     whole_s = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
     return rates_from(shape, at_once, *whole_s)
+
+
+def _most_parameters() -> int:
+    return (free_memory_bytes() or 0) // GPU_BYTES_PER_PARAMETER if has_gpu() else MOST_PARAMETERS
 
 
 def rates_from(
@@ -179,23 +190,33 @@ def _timed(
     from lastresort.engine.forest import Row
     from lastresort.engine.logp import target_logps
     from lastresort.engine.sampling import generate
+    from lastresort.models.loading import chosen_device
     from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter, detach
     from lastresort.train.settings import AdapterSettings
 
+    device = chosen_device()
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(0)
-        model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
+        with device:
+            model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
         ids = torch.randint(0, int(model.config.vocab_size), (max(ROWS, at_once), ROW_TOKENS)).tolist()
     rows = [Row(tuple(row_ids), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for row_ids in ids[:ROWS]]
     tuned = attach_adapter(model, AdapterSettings(), base_name="")
 
+    def wait() -> None:
+        """A GPU computes on while the program goes on."""
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     def learn() -> None:
         with adapters_in_base_precision(tuned):
             torch.autograd.backward(target_logps(tuned, rows).per_token.sum())
+        wait()
 
     def read() -> None:
         with torch.no_grad():
             target_logps(model, rows)
+        wait()
 
     def answer(n_rows: int, tokens: int) -> Callable[[], object]:
         return lambda: generate(

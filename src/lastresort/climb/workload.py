@@ -146,8 +146,8 @@ def machine_of(
     """The model that would work, and this machine's rates. prices: of its prompts and outputs, USD per million tokens. effort: of
     an endpoint's model, as the task names it.
 
-    On a processor some layers of the model's shape are timed, once a process; where they are too large for that, or on a GPU, the
-    rates are shares of a matrix product's.
+    Some layers of the model's shape are timed, once a process; where they are too large for that, the rates are shares of a matrix
+    product's.
     """
     if is_endpoint(model):
         return Machine(None, 1.0, *prices, thinking_tokens=room_to_think(effort))
@@ -160,11 +160,8 @@ def machine_of(
     parameters = _computed_parameters(config, path)
     if config is None or parameters is None:
         return Machine(None, 1.0)
-    device = chosen_device()
-    reduced = is_reduced(chosen_dtype("auto", device))
-    measured = None
-    if device.type == "cpu":
-        measured = measured_rates(config, reduced=reduced, progress=progress)
+    reduced = is_reduced(chosen_dtype("auto", chosen_device()))
+    measured = measured_rates(config, reduced=reduced, progress=progress)
     return Machine(parameters, _product_rate(reduced), measured=measured)
 
 

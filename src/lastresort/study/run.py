@@ -21,6 +21,7 @@ from lastresort.climb.workspace import RESPONSES, noted_end, shared_folder
 from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError, TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
+from lastresort.hardware.memory import has_gpu
 from lastresort.records import atomic
 from lastresort.records.events.run import StudyBegan, StudyFinished, TaskRead, TokensTimed
 from lastresort.records.measurement import ItemScore
@@ -288,9 +289,11 @@ def timed_calls(bench: Workbench, model: str, tuned: str) -> TimedCalls | None:
 
 
 def _timed(bench: Workbench, name: str, fingerprint: str) -> TokenSeconds | None:
-    """Once for the study, also by a later session. None on a card, and for a model too large to time."""
+    """Once for the study, also by a later session. None on a GPU, and for a model too large to time."""
     known = bench.record.last(TokensTimed, fingerprint)
     if known is None:
+        if has_gpu():  # how well a few layers tell the time of all is not known there
+            return None
         machine = machine_of(bench.task, name, (None, None), bench.progress)
         if machine.measured is None or not machine.parameters:
             return None
