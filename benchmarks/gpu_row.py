@@ -5,6 +5,7 @@ A pass holds what the plan says fits, at most PASS_TOKENS. Each halving halves i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from benchmarks.gpu_material import (
     preference_pairs,
     sft_rows,
 )
-from benchmarks.meter import now, peak_bytes, reserved_bytes
+from benchmarks.meter import forget_peak, now, peak_bytes, reserved_bytes
 from benchmarks.trl_side import NotInstalled, TrlSetting, prepared, trl_arguments, watch
 from lastresort.engine.forest import Row
 from lastresort.engine.support import use_kernel
@@ -130,18 +131,19 @@ class Found:
     planned_rows_per_s: float | None = None
 
 
+def head_of(shape: str, work: Work, who: Who) -> dict[str, Any]:
+    return {"shape": shape, "work": work.name, "part": work.part, "who": who.name, "ours": who.ours}
+
+
 def measured(shape: Shape, work: Work, who: Who, steps: int, halvings: int = 0) -> dict[str, Any]:
     """In this process, on its GPU or else its processor. What cannot be measured is a row too, which says why."""
-    head = {"shape": shape.name, "work": work.name, "part": work.part, "who": who.name, "ours": who.ours}
+    head = head_of(shape.name, work, who)
     device, found = ("cuda" if torch.cuda.is_available() else "cpu"), Found()
     try:
-        if not who.ours:
-            _ = who.setting.attention  # before a large model is made
-        _measure(work.small if shape.name == "tiny" else work, build(shape, device), who, steps, halvings, found)
-    except NotInstalled as missing:
-        return head | {"failed": str(missing)}
-    except ModuleNotFoundError as missing:
-        return head | {"failed": f"{missing.name} is not installed"}
+        head |= {"device": _name_of(device)}
+        built = build(shape, device)
+        forget_peak(device)
+        _measure(work.small if shape.name == "tiny" else work, built, who, steps, halvings, found)
     except Exception as error:  # noqa: BLE001 a peer or a kernel may fail in any way, and the others are still to be measured
         no_memory = isinstance(error, MemoryError | RuntimeError) and is_lack_of_memory(error)
         cut = {"pass_rows": found.pass_rows, "pass_tokens": found.pass_tokens}
@@ -153,6 +155,24 @@ def measured(shape: Shape, work: Work, who: Who, steps: int, halvings: int = 0) 
         | {"peak_bytes": peak_bytes(device), "reserved_bytes": reserved_bytes(device)}
         | _rates(shape, work.part, found)
     )
+
+
+def _name_of(device: str) -> str:
+    if device == "cpu":
+        return "the processor"
+    found = torch.cuda.get_device_properties(0)
+    return f"{found.name}, {found.total_memory / (1 << 30):.1f} GiB, CUDA {torch.version.cuda}"
+
+
+def missing(work: Work, who: Who) -> str | None:
+    """What a peer needs and is not here."""
+    if not who.ours and work.part not in ("sampling", "fewshot", "scoring") and importlib.util.find_spec("trl") is None:
+        return "trl is not installed"
+    try:
+        _ = who.setting.attention
+    except NotInstalled as error:
+        return str(error)
+    return None
 
 
 def _rates(shape: Shape, part: Part, found: Found) -> dict[str, float | None]:
@@ -321,7 +341,7 @@ def _trl_update(
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = GRPOConfig(
-            **trl_arguments(settings, folder, setting, device=device, rows=work.rows),
+            **trl_arguments(settings, folder, setting, device=device, rows=work.rows) | {"num_train_epochs": steps},
             num_generations=work.members,
             max_completion_length=work.answer,
             beta=0.0,
@@ -333,7 +353,7 @@ def _trl_update(
             ),
             reward_funcs=[rewarded],
             args=arguments,
-            train_dataset=Dataset.from_list([{"prompt": text} for text in texts * steps]),
+            train_dataset=Dataset.from_list([{"prompt": text} for text in texts]),
             processing_class=built.tokenizer,
             callbacks=[watch(ends, logged, "loss", device)],
             rollout_func=rollout,

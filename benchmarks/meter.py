@@ -16,8 +16,14 @@ def now(device: Any) -> float:
     return time.perf_counter()
 
 
+def forget_peak(device: Any) -> None:
+    """Of a GPU: what a model's making took does not count."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_bytes(device: Any) -> int:
-    """The most that tensors held on a GPU; on the processor the most that the process held."""
+    """The most that tensors held on a GPU since `forget_peak`; on the processor the most that the process held."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
