@@ -33,7 +33,8 @@ def prompts_of(tokenizer: Any) -> list[list[int]]:
 def ours(
     loaded: Any, prompts: list[list[int]], batch: int, new_tokens: int = NEW_TOKENS, temperature: float = 0.0
 ) -> list[list[int]]:
-    from lastresort.engine.sampling import Sampling, generate
+    from lastresort.engine.choose import Sampling
+    from lastresort.engine.sampling import generate
 
     stop = frozenset(stop_token_ids(loaded.tokenizer))
     settings = Sampling(new_tokens, temperature, stop_ids=stop, rows_at_once=batch)

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_material import SHAPES, WORKS, Work
-from benchmarks.gpu_row import WHO, Who, head_of, missing
+from benchmarks.gpu_peers import WHO, Who, missing
+from benchmarks.gpu_row import head_of
 from benchmarks.plan_memory import least_squares
 
 STEPS, MINUTES, MOST_HALVINGS = 4, 9.0, 5

@@ -5,7 +5,6 @@ A pass holds what the plan says fits, at most PASS_TOKENS. Each halving halves i
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -28,9 +27,9 @@ from benchmarks.gpu_material import (
     preference_pairs,
     sft_rows,
 )
+from benchmarks.gpu_peers import WHO, Who, reward_of, transformers_scores, trl_update
 from benchmarks.meter import forget_peak, now, peak_bytes, reserved_bytes
-from benchmarks.trl_side import NotInstalled, TrlSetting, prepared, trl_arguments, watch
-from lastresort.engine.forest import Row
+from benchmarks.trl_side import TrlSetting, prepared
 from lastresort.engine.support import use_kernel
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.memory import is_lack_of_memory
@@ -38,7 +37,6 @@ from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.memory import Memory
 from lastresort.hardware.plan.time import TrainingWork, training_time
 from lastresort.objectives.grpo import group_advantages
-from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.files.memory import plan_of_loaded
 from lastresort.train.loop.batches import TrainingItem, completions, pairs
 from lastresort.train.loop.policy import unit_sums
@@ -47,70 +45,6 @@ from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 PASS_TOKENS, ROOM = 16_384, 0.9
 LEARNING_RATE = 1e-4
 OBJECTIVES = {"pairs": Objective("dpo", (("beta", 0.1),)), "update": Objective("grpo"), "groups": Objective("grpo")}
-
-REDUCED = TrlSetting(reduced=True)
-
-
-@dataclass(frozen=True)
-class Who:
-    """One of those compared: ours, with a kernel of its own choice unless one is named, or a peer with a setting. generate: what
-    transformers' generate is given besides."""
-
-    name: str
-    ours: bool = True
-    checkpointing: bool = False
-    kernel: str | None = None
-    setting: TrlSetting = REDUCED
-    generate: tuple[tuple[str, Any], ...] = ()
-
-
-OURS = (Who("lastresort"), Who("lastresort, checkpointing", checkpointing=True))
-# flex with shapes that stay symbolic is compiled once for all lengths.
-KERNELS = tuple(
-    Who(f"lastresort, {name}", kernel=name)
-    for name in ("levels", "flash", "efficient", "flex", "flex dynamic", "products")
-)
-
-
-def _trl(name: str, *, checkpointing: bool = False, **setting: Any) -> Who:
-    return Who(name, ours=False, checkpointing=checkpointing, setting=TrlSetting(reduced=True, **setting))
-
-
-PADDED = (
-    _trl("TRL"),
-    _trl("TRL, Liger", liger=True),
-    _trl("TRL, FlashAttention, Liger", flash=True, liger=True),
-    _trl("TRL, Liger, checkpointing", liger=True, checkpointing=True),
-)
-UNPADDED = (
-    _trl("TRL, packed", packing="packed"),
-    _trl("TRL, FlashAttention, packed", flash=True, packing="packed"),
-    _trl("TRL, FlashAttention, packed, Liger", flash=True, liger=True, packing="packed"),
-    _trl("TRL, FlashAttention, padding-free, Liger", flash=True, liger=True, packing="padding-free"),
-    _trl(
-        "TRL, FlashAttention, packed, Liger, checkpointing",
-        flash=True,
-        liger=True,
-        packing="packed",
-        checkpointing=True,
-    ),
-)
-GENERATE = (
-    Who("transformers", ours=False),
-    Who("transformers, FlashAttention", ours=False, setting=TrlSetting(reduced=True, flash=True)),
-    Who("transformers, static cache", ours=False, generate=(("cache_implementation", "static"),)),
-)
-PAIRED = tuple(who for who in UNPADDED if who.setting.packing == "padding-free")  # DPO does not pack
-WHO: dict[Part, tuple[Who, ...]] = {
-    "sft": (*OURS, *PADDED, *UNPADDED),
-    "kernels": KERNELS,
-    "pairs": (*OURS, *PADDED, *PAIRED),
-    "update": (*OURS, *PADDED),
-    "groups": (OURS[0], *PADDED[:3]),
-    "sampling": (OURS[0], *GENERATE),
-    "fewshot": (OURS[0], *GENERATE),
-    "scoring": (OURS[0], *GENERATE[:2]),
-}
 
 
 @dataclass
@@ -162,17 +96,6 @@ def _name_of(device: str) -> str:
         return "the processor"
     found = torch.cuda.get_device_properties(0)
     return f"{found.name}, {found.total_memory / (1 << 30):.1f} GiB, CUDA {torch.version.cuda}"
-
-
-def missing(work: Work, who: Who) -> str | None:
-    """What a peer needs and is not here."""
-    if not who.ours and work.part not in ("sampling", "fewshot", "scoring") and importlib.util.find_spec("trl") is None:
-        return "trl is not installed"
-    try:
-        _ = who.setting.attention
-    except NotInstalled as error:
-        return str(error)
-    return None
 
 
 def _rates(shape: Shape, part: Part, found: Found) -> dict[str, float | None]:
@@ -227,23 +150,20 @@ def _settings(
     )
     settings = replace(settings, **changes)
     planned = plan_of_loaded(built.model, settings, items)
+    whole = PASS_TOKENS
     if planned is not None:
         if work.part == "update":  # which samples nothing
             planned = replace(planned, setup=replace(planned.setup, sampler="other-gpus"))
-        room = int(ROOM * planned.cards.card.memory_bytes)
-        planned = planned.with_largest_pass(room) or replace(planned, pass_tokens=planned.longest_tokens)
-        planned = replace(planned, pass_tokens=max(planned.longest_tokens, planned.pass_tokens >> halvings))
-        settings = replace(settings, max_pass_tokens=planned.pass_tokens)
-    longest = max(sum(len(row.ids) for row in item.rows) for item in items)
-    fit = max(1, (settings.max_pass_tokens << halvings if not who.ours else settings.max_pass_tokens) // longest)
-    rows = max(1, min(1 << (fit - 1).bit_length(), work.rows) >> (0 if who.ours else halvings))
-    if who.ours:
-        found.pass_tokens = settings.max_pass_tokens
-        if planned is not None:
-            _forecast(planned, work, items, found)
-    else:
-        found.pass_rows = rows
-    return settings, replace(who.setting, pass_rows=rows)
+        fitting = planned.with_largest_pass(int(ROOM * planned.cards.card.memory_bytes))
+        whole = fitting.pass_tokens if fitting is not None else planned.longest_tokens
+    if not who.ours:
+        fit = max(1, whole // max(sum(len(row.ids) for row in item.rows) for item in items))
+        found.pass_rows = max(1, min(1 << (fit - 1).bit_length(), work.rows) >> halvings)
+        return settings, replace(who.setting, pass_rows=found.pass_rows)
+    found.pass_tokens = max(whole >> halvings, planned.longest_tokens if planned is not None else 1)
+    if planned is not None:
+        _forecast(replace(planned, pass_tokens=found.pass_tokens), work, items, found)
+    return replace(settings, max_pass_tokens=found.pass_tokens), who.setting
 
 
 def _forecast(planned: PlannedTraining, work: Work, items: Sequence[TrainingItem], found: Found) -> None:
@@ -297,7 +217,7 @@ def _update(work: Work, built: Built, who: Who, steps: int, halvings: int, found
     """The same answers and rewards in every step."""
     prompts = answered(work, built)
     rows = [row for members in prompts for row in members]
-    rewards = torch.tensor([_reward(row.ids) for row in rows])
+    rewards = torch.tensor([reward_of(row.ids) for row in rows])
     numbers = torch.arange(len(prompts)).repeat_interleave(work.members)
     advantages = group_advantages(rewards, numbers, scale="std").tolist()
     items = [TrainingItem((row,), advantage=a) for row, a in zip(rows, advantages, strict=True)]
@@ -306,61 +226,7 @@ def _update(work: Work, built: Built, who: Who, steps: int, halvings: int, found
     if who.ours:
         _take(found, sft.ours(built, items, settings), len(rows) * steps)
         return
-    _take(found, _trl_update(work, built, prompts, settings, setting, steps), len(rows) * steps)
-
-
-def _reward(ids: Sequence[int]) -> float:
-    return sum(ids) % 7 / 7
-
-
-def _trl_update(
-    work: Work, built: Built, prompts: list[list[Row]], settings: TrainSettings, setting: TrlSetting, steps: int
-) -> sft.Trained:
-    """GRPOTrainer with answers that are there: `rollout_func` takes the place of its sampling."""
-    import tempfile
-
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
-    ends, logged, device = list[float](), list[dict[str, float]](), built.model.device
-    texts = [" ".join(built.tokenizer.convert_ids_to_tokens(list(members[0].prompt))) for members in prompts]
-    rows_of = dict(zip(texts, prompts, strict=True))
-
-    def rollout(asked: list[str], _: Any) -> dict[str, Any]:
-        left = {text: iter(members) for text, members in rows_of.items()}
-        rows = [next(left[text]) for text in asked]
-        return {
-            "prompt_ids": [list(row.prompt) for row in rows],
-            "completion_ids": [list(row.ids[len(row.prompt) :]) for row in rows],
-            "logprobs": None,
-            "reward": [_reward(row.ids) for row in rows],
-        }
-
-    def rewarded(reward: list[float], **_: Any) -> list[float]:
-        return reward
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = GRPOConfig(
-            **trl_arguments(settings, folder, setting, device=device, rows=work.rows) | {"num_train_epochs": steps},
-            num_generations=work.members,
-            max_completion_length=work.answer,
-            beta=0.0,
-            loss_type="grpo",
-        )
-        trainer = GRPOTrainer(
-            model=attach_adapter(
-                prepared(built.model, setting), settings.adapter, base_name="random", seed=settings.seed
-            ),
-            reward_funcs=[rewarded],
-            args=arguments,
-            train_dataset=Dataset.from_list([{"prompt": text} for text in texts]),
-            processing_class=built.tokenizer,
-            callbacks=[watch(ends, logged, "loss", device)],
-            rollout_func=rollout,
-        )
-        trainer.train()
-    tokens = steps * sum(len(row.ids) for members in prompts for row in members)
-    return sft.Trained([logs["loss"] for logs in logged], ends, tokens, tokens, (len(ends) - 1) / len(ends))
+    _take(found, trl_update(work, built, prompts, settings, setting, steps), len(rows) * steps)
 
 
 def _groups(work: Work, built: Built, who: Who, steps: int, halvings: int, found: Found) -> None:
@@ -414,26 +280,12 @@ def _scores(work: Work, built: Built, who: Who, steps: int, halvings: int, found
         if who.ours:
             sums = [logp for unit in unit_sums(built.model, part, PASS_TOKENS >> halvings) for logp in unit]
         else:
-            sums = _transformers_scores(built.model, [row for members in part for row in members], batch)
+            sums = transformers_scores(built.model, [row for members in part for row in members], batch)
         found.seconds = now(device) - began
     found.rows, found.tokens, found.losses = float(len(rows)), float(sum(len(row.ids) for row in rows)), []
     found.losses = [-sum(sums) / len(sums)]
     own = work.shared + len(questions) * (work.prompt + work.members * work.answer)
     found.computed = float(own) if who.ours else found.tokens
-
-
-def _transformers_scores(model: Any, rows: Sequence[Row], batch: int) -> list[float]:
-    """Rows of equal length and equally long answers, so that nothing is padded; logits of the answers alone."""
-    sums: list[float] = []
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        ids = torch.tensor([row.ids for row in part], device=model.device)
-        answer = sum(part[0].targets)
-        with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=answer + 1).logits[:, :-1].float()
-        logps = logits.log_softmax(-1).gather(2, ids[:, -answer:, None])[..., 0]
-        sums += logps.sum(1).tolist()
-    return sums
 
 
 def named(shape: str, work: str, who: str) -> tuple[Shape, Work, Who]:

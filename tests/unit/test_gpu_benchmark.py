@@ -11,13 +11,13 @@ import pytest
 import torch
 from benchmarks.gpu import ANCHOR, forecasts, known_of, measure, ratio, table, wanted
 from benchmarks.gpu_material import SHAPES, WORKS, Work, build, sft_rows
-from benchmarks.gpu_row import KERNELS, OURS, PADDED, UNPADDED, WHO, Who, measured
+from benchmarks.gpu_peers import KERNELS, OURS, PADDED, UNPADDED, WHO, Who
+from benchmarks.gpu_row import measured
 from benchmarks.trl_side import TrlSetting
 
 from lastresort.hardware.shape import shape_of
 
 TINY = next(shape for shape in SHAPES if shape.name == "tiny")
-NOT_HERE = "flash_attn is not installed", "liger_kernel is not installed"
 
 
 def work_of(part: str) -> Work:
