@@ -99,9 +99,14 @@ def machine() -> dict[str, str]:
 def table(document: Mapping[str, Any]) -> str:
     """In Markdown: each measurement, the ratios of each work, then the forecasts."""
     rows: Sequence[Row] = document["rows"]
+    any_tiny = any(row["shape"] == "tiny" for row in rows)
     devices = list(dict.fromkeys(row["device"] for row in rows if "failed" not in row))
     lines = [
         f"Device: {'; '.join(devices) or 'none'}\n",
+        *(
+            ["tiny: a sixteenth of each length and a quarter of the rows; its figures say nothing but that it runs.\n"]
+            * any_tiny
+        ),
         *(f"Machine: {one['machine']}; {one['versions']}\nCommand: `{one['command']}`\n" for one in document["calls"]),
         "| model | work | who | rows/s | tokens/s | computed tokens/s | TFLOP/s | MFU | peak | plan | off | plan, rows/s | "
         "a pass | losses | |",
