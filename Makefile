@@ -7,13 +7,18 @@
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
 # make bench  speed and memory against TRL and transformers, in one run on this machine
+# make bench-gpu  the same on one GPU, for models of 0.5 to 8 billion random weights (not run on a GPU yet)
 # make docs   the documents as a site in site/, which loads nothing from another host, with pictures of the page where Chromium is
 # make peers  other frameworks and servers, each in an environment of its own below .peers: they accept what is exported to them
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+<<<<<<< HEAD
 .PHONY: demo test test-slow test-all test-cuda coverage check schemas bench docs peers clean
+=======
+.PHONY: demo test test-slow test-all coverage check schemas bench bench-gpu docs peers clean
+>>>>>>> gpubench
 .DEFAULT_GOAL := help
 
 help:
@@ -66,6 +71,9 @@ schemas: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu
 
 peers: $(VENV)/.dev
 	$(BIN)/python scripts/peer_environments.py .peers

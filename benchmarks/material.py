@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of rows. shared: tokens common to all; own: of each row's own, of which the last `answer` are trained."""
+    """A kind of rows. shared: tokens common to all; own: of each row's own, of which the last `answer` are trained.
+    vary: whether own parts differ in length, by a fifth."""
 
     name: str
     shared: int
     own: int
     answer: int
     batch: int = 16
+    vary: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ WORDS = (
 )
 
 
-def rows_of(case: Case, tokenizer: Any, n: int, seed: int = 0) -> list[Row]:
-    """n rows of real words; own parts vary by a fifth in length."""
+def rows_of(case: Case, tokenizer: Any, n: int, seed: int = 0, *, known: Sequence[str] = WORDS) -> list[Row]:
+    """n rows of known words, each of which is a token."""
     draw = random.Random(f"{case.name}:{seed}")
-    vocabulary = [tokenizer(" " + word, add_special_tokens=False)["input_ids"][0] for word in WORDS]
+    vocabulary = [tokenizer(" " + word, add_special_tokens=False)["input_ids"][0] for word in known]
 
     def words(length: int) -> list[int]:
         return [draw.choice(vocabulary) for _ in range(length)]
@@ -71,7 +74,7 @@ def rows_of(case: Case, tokenizer: Any, n: int, seed: int = 0) -> list[Row]:
     prefix = words(case.shared)
     rows = []
     for _ in range(n):
-        own = words(case.own + draw.randint(-case.own // 5, case.own // 5))
+        own = words(case.own + (draw.randint(-case.own // 5, case.own // 5) if case.vary else 0))
         ids = (*prefix, *own)
         rows.append(Row(ids, tuple(i >= len(ids) - case.answer for i in range(len(ids)))))
     return rows
@@ -92,12 +95,12 @@ def chat_rows(folder: Path, tokenizer: Any, n: int) -> list[Row]:
     return rows
 
 
-def pairs_of(case: PairCase, tokenizer: Any, n: int, seed: int = 0) -> Pairs:
-    """n pairs of real words; own parts vary by a fifth in length. Both answers end with the end token."""
+def pairs_of(case: PairCase, tokenizer: Any, n: int, seed: int = 0, *, known: Sequence[str] = WORDS) -> Pairs:
+    """n pairs of known words; own parts vary by a fifth in length. Both answers end with the end token."""
     draw = random.Random(f"{case.name}:{seed}")
 
     def words(length: int) -> str:
-        return "".join(" " + draw.choice(WORDS) for _ in range(length))
+        return "".join(" " + draw.choice(known) for _ in range(length))
 
     def about(length: int) -> int:
         return length + draw.randint(-length // 5, length // 5)

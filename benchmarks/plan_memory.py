@@ -149,20 +149,26 @@ def passing_bytes(memory: Memory) -> int:
 
 
 def fitted(measured: Sequence[int]) -> tuple[float, float]:
-    """Bytes of the libraries, and the share of what comes and goes that the allocator's gaps take: least squares of the relative
-    errors of the runs that are fitted to."""
+    """Bytes of the libraries, and the share of what comes and goes that the allocator's gaps take, by the runs of FITTED."""
+    known = []
+    for run, peak in zip(RUNS, measured, strict=True):
+        if run in FITTED:
+            memory = forecast(run)
+            known.append((memory.per_card_bytes - memory.of("context"), passing_bytes(memory), peak))
+    return least_squares(known)
+
+
+def least_squares(known: Sequence[tuple[int, int, int]]) -> tuple[float, float]:
+    """The bytes, and the share of what comes and goes, that the plan lacks: least squares of its relative errors.
+
+    known: of each run the bytes that its shape gives, those of them that come and go, and its peak.
+    """
     import numpy as np
 
-    rows, wanted = [], []
-    for run, peak in zip(RUNS, measured, strict=True):
-        if run not in FITTED:
-            continue
-        memory = forecast(run)
-        known = memory.per_card_bytes - memory.of("context")
-        rows.append([1 / peak, passing_bytes(memory) / peak])
-        wanted.append((peak - known) / peak)
-    (libraries, gaps), *_ = np.linalg.lstsq(np.array(rows), np.array(wanted), rcond=None)
-    return float(libraries), float(gaps)
+    rows = [[1 / peak, passing / peak] for _, passing, peak in known]
+    wanted = [(peak - planned) / peak for planned, _, peak in known]
+    (more, share), *_ = np.linalg.lstsq(np.array(rows), np.array(wanted), rcond=None)
+    return float(more), float(share)
 
 
 def error(run: Run, peak: int) -> float:

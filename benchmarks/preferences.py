@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import PAIR_CASES, PairCase, Pairs, embedded, pairs_of
-from benchmarks.trl_side import trl_arguments, watch
+from benchmarks.meter import now, peak_bytes
+from benchmarks.trl_side import TrlSetting, prepared, trl_arguments, watch
 from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.loop.batches import TrainingItem, batch_of, labelled, pairs
 from lastresort.train.settings import Objective, TrainSettings
@@ -50,7 +50,7 @@ def ours(loaded: Any, objective: str, material: Pairs, settings: TrainSettings) 
 
     def on_step(seen: StepSeen) -> None:
         losses.append(seen.loss)
-        ends.append(time.perf_counter())
+        ends.append(now(loaded.model.device))
 
     watch_stages = Stages()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +75,7 @@ class Stages(SilentProgress):
         return {label: end - start for (label, start), (_, end) in itertools.pairwise(self._began)}
 
 
-def trl(loaded: Any, objective: str, material: Pairs, settings: TrainSettings, reduced: bool) -> Times:
+def trl(loaded: Any, objective: str, material: Pairs, settings: TrainSettings, setting: TrlSetting) -> Times:
     """The same pairs in the same order, adapters from the same seed, schedule and clipping alike, through TRL's trainers."""
     from datasets import Dataset
 
@@ -83,19 +83,22 @@ def trl(loaded: Any, objective: str, material: Pairs, settings: TrainSettings, r
     ends, logged = list[float](), list[dict[str, float]]()
     rows = _trl_rows(objective, material, settings, steps)
     config, trainer = _trl_classes(objective)
+    longest, device = max(len(row.ids) for row in (*material.chosen, *material.rejected)), loaded.model.device
     with tempfile.TemporaryDirectory() as folder:
         arguments = config(
-            **trl_arguments(settings, folder, reduced=reduced),
-            per_device_train_batch_size=settings.batch_size,
+            **trl_arguments(settings, folder, setting, device=device),
             beta=0.1,
-            max_length=1024,
+            max_length=max(1024, longest),
+            **({"padding_free": True} if setting.packing == "padding-free" else {}),
         )
         run = trainer(
-            model=attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed),
+            model=attach_adapter(
+                prepared(loaded.model, setting), settings.adapter, base_name="embedded", seed=settings.seed
+            ),
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=loaded.tokenizer,
-            callbacks=[watch(ends, logged, "loss")],
+            callbacks=[watch(ends, logged, "loss", device)],
         )
         run._get_train_sampler = lambda *_: None  # in the order given, as ours
         run.train()
@@ -144,11 +147,11 @@ def main(peer: str, objective: str, case_name: str, precision: str, steps: int, 
     if peer == "ours":
         found = ours(loaded, objective, material, settings)
     else:
-        found = trl(loaded, objective, material, settings, precision == "bfloat16")
+        found = trl(loaded, objective, material, settings, TrlSetting(reduced=precision == "bfloat16"))
     return {
         "rows_per_s": case.batch * (len(found.losses) - 1) / found.seconds,
         "losses": found.losses,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes("cpu"),
         "computed_tokens": found.computed,
         "nominal_tokens": found.nominal,
         "seconds": found.seconds,

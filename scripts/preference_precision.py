@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from benchmarks.material import Pairs, embedded
 from benchmarks.preferences import OPTIONS
-from benchmarks.trl_side import trl_arguments, watch
+from benchmarks.trl_side import TrlSetting, trl_arguments, watch
 from torch import nn
 
 from lastresort.engine.forest import Row
@@ -135,14 +135,13 @@ def train_trl(seed: int, sides: Sides, folder: Path) -> tuple[Any, list[float], 
     trainer = DPOTrainer(
         model=attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=seed),
         args=DPOConfig(
-            **trl_arguments(settings, str(folder), reduced=True),
-            per_device_train_batch_size=BATCH,
+            **trl_arguments(settings, str(folder), TrlSetting(reduced=True), device="cpu"),
             beta=0.1,
             max_length=1024,
         ),
         train_dataset=Dataset.from_list([rows[i] for i in order]),
         processing_class=loaded.tokenizer,
-        callbacks=[watch(ends, logged, "loss")],
+        callbacks=[watch(ends, logged, "loss", "cpu")],
     )
     trainer._get_train_sampler = lambda *_: None  # in the order given, as ours
     trainer.train()

@@ -23,7 +23,6 @@ from pretend_gpu import pretend_gpu
 from tiny_model import save_tiny_model
 from train_support import after_step, lastresort, record, training_file
 
-
 LETTERS = "def letters(completion):\n    return sum(c in 'abcdefghijklmnopqrstuvwxyz' for c in completion) / 6\n"
 GROUPS = {
     "rows": [{"prompt": f"say a letter please {i}"} for i in range(4)],
