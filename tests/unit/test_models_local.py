@@ -196,7 +196,13 @@ def test_capped_scores_stay_capped_where_transformers_chooses_an_attention_witho
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 8,
+    }
     config = AutoConfig.for_model("gemma2", vocab_size=320, attn_logit_softcapping=0.02, **shape)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
