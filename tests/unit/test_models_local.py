@@ -190,6 +190,33 @@ def test_the_answer_does_not_depend_on_what_shares_its_batch_in_float64(folder: 
     assert whole == alone
 
 
+def test_capped_scores_stay_capped_where_transformers_chooses_an_attention_without_the_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
+
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "head_dim": 8,
+    }
+    config = AutoConfig.for_model("gemma2", vocab_size=320, attn_logit_softcapping=0.02, **shape)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    save_tiny(tmp_path / "m")
+    model.save_pretrained(tmp_path / "m")
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)  # as in older transformers
+    ids = torch.tensor([[5, 60, 7, 80, 9, 11, 12, 80]])
+    with torch.no_grad():
+        found, wanted = (each(ids).logits for each in (load_local(tmp_path / "m", precision="float32").model, model))
+    torch.testing.assert_close(found, wanted)
+
+
 def test_sampling_follows_its_seed_and_differs_between_batches(folder: Path) -> None:
     model = local(folder, precision="float32", batch_size=2)
     hot = Decoding(max_new_tokens=8, temperature=1.5, seed=5)

@@ -252,8 +252,15 @@ def _read(folder: Path, dtype: torch.dtype, arguments: JsonObject, *, without_we
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
             )
+            _keep_cap(model)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return model, without_length_warning(tokenizer)
+
+
+def _keep_cap(model: Any) -> None:
+    """torch's attention leaves out a cap on the scores (Gemma 2), and older transformers choose it all the same."""
+    if getattr(model.config, "attn_logit_softcapping", None) and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:

@@ -207,7 +207,8 @@ def adapters_in_base_precision(model: Any) -> Iterator[None]:
         yield
         return
     dtype = next(model.parameters()).dtype
-    with torch.autocast(model.device.type, dtype=dtype), inputs_in_base_precision(model):
+    # torch 2.6 takes weights that it rounded under no_grad for a pass that needs their gradient.
+    with torch.autocast(model.device.type, dtype=dtype, cache_enabled=False), inputs_in_base_precision(model):
         yield
 
 
@@ -288,9 +289,21 @@ def save_trained(model: Any, tokenizer: Any, folder: Path, weights: Mapping[str,
         if is_adapter(model):
             save_adapter(model, fresh)
         else:
-            model.save_pretrained(str(fresh), state_dict=weights)
+            _save_whole(model, fresh, weights)
             tokenizer.save_pretrained(str(fresh))
     replace_folder(fresh, folder)
+
+
+def _save_whole(model: Any, folder: Path, weights: Mapping[str, torch.Tensor] | None) -> None:
+    """Older transformers save no model whose own generation settings they would warn of: a temperature without do_sample."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        model.save_pretrained(str(folder), state_dict=weights)
+    finally:
+        model.generation_config = own
+    own.to_json_file(str(folder / "generation_config.json"))
 
 
 def is_adapter(model: Any) -> bool:
