@@ -14,11 +14,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: demo test test-slow test-all test-cuda coverage check schemas bench docs peers clean
-=======
-.PHONY: demo test test-slow test-all coverage check schemas bench bench-gpu docs peers clean
->>>>>>> gpubench
+.PHONY: demo test test-slow test-all test-cuda coverage check schemas bench bench-gpu docs peers clean
 .DEFAULT_GOAL := help
 
 help:

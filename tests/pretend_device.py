@@ -129,7 +129,7 @@ def pretend(name):
         rest = [y for y in args if isinstance(y, (torch.dtype, torch.Tensor))]
         kwargs.pop("device", None)
         x = torch._C.TensorBase.to(x, *rest, **kwargs) if rest or kwargs else x
-        return x if isinstance(x, Far) else Far(x, device)
+        return x if isinstance(x, Far) else Far(x.detach().clone(), device)  # writing to it changes nothing on the host
 
     def new_tensor(x, data, dtype=None, device=None, **others):
         if not isinstance(x, Far) or device is not None:

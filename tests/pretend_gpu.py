@@ -1,13 +1,17 @@
 """A GPU that is not there, for whole commands: the pretended device of CUDA, with what torch says of a GPU and autocast on it.
 
 Autocast is done as torch does it on CUDA, by the lists of ATen/autocast_mode.h: on a CPU it changes other functions. What is not
-pretended: the arithmetic of a GPU, its kernels' own rounding, several streams, and memory that runs out.
+pretended: autocast inside functions of torch that call others, and of those that take the widest precision of what they are given;
+the arithmetic of a GPU, its kernels' own rounding, several streams, and memory that runs out.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 from unittest.mock import patch
 
 import torch
@@ -36,27 +40,27 @@ CUDA = {
 }
 
 
-def _functions(names):
+LISTS = (Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h").read_text(encoding="utf-8")
+
+
+def _functions(of, operators=""):
+    """Those of one of torch's own lists, which a program calls by any of these places."""
+    [listed] = re.findall(rf"#define AT_FORALL_{of}\(_\)((?:.*\\\n)+.*)", LISTS)
+    names = [name.removeprefix("linalg_") for name in re.findall(r"\b_\((?:ADD_NS\()?(\w+)", listed)]
     places = (torch, torch.Tensor, functional, torch.linalg)
-    return {getattr(place, name) for name in names.split() for place in places if hasattr(place, name)}
+    return {getattr(place, name) for name in (*names, *operators.split()) for place in places if hasattr(place, name)}
 
 
-LOWER = _functions(
-    "matmul __matmul__ __rmatmul__ mm mv bmm addmm addmv addbmm baddbmm einsum linear prelu scaled_dot_product_attention"
-)
-WIDER = _functions(
-    "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow __pow__ __rpow__ softplus layer_norm "
-    "rms_norm group_norm cosine_similarity nll_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss dist cdist renorm logsumexp "
-    "norm binary_cross_entropy_with_logits"
-)
-WIDER_UNLESS_ASKED = _functions("prod softmax log_softmax cumprod cumsum vector_norm sum")
+LOWER = _functions("LOWER_PRECISION_FP", "__matmul__ __rmatmul__")
+WIDER = _functions("FP32", "__pow__ __rpow__") | _functions("DIFFERENT_REDISPATCH_SIGNATURE")
+WIDER_UNLESS_ASKED = _functions("FP32_SET_OPT_DTYPE")
 
 
 class Autocast:
     """Stands in for torch.autocast: as itself for other devices."""
 
     own = torch.autocast
-    regions: list[torch.dtype | None] = []  # noqa: RUF012  those that are open, None for one that is disabled
+    regions: ClassVar[list[torch.dtype | None]] = []  # those that are open, None for one that is disabled
 
     def __init__(self, device_type, dtype=None, enabled=True, cache_enabled=None):
         self.dtype = (dtype or torch.float16) if enabled else None

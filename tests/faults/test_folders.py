@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError
+from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError, LateError, TaskError
 from lastresort.records.atomic import (
     check_new_folder,
     is_held,
@@ -326,6 +326,15 @@ def test_what_is_wrong_inside_a_new_folder_is_named_where_it_would_lie(
     with pytest.raises(error) as raised, new_folder(tmp_path / "out") as outer, new_folder(outer / "model") as inner:
         raise error("no room", where=str(inner / "a.bin"), expected="some", remedy="Make some.")
     assert str(raised.value) == f"{tmp_path / 'out' / 'model' / 'a.bin'}: no room, expected some. Make some."
+
+
+def test_an_error_about_another_place_keeps_what_its_kind_adds() -> None:
+    task, stop = TaskError("one", where="a", key=("sft", "r")), InfrastructureError("two", where="a", resume="Go on.")
+    late = LateError("three", where="a")
+    late.waited_s = 7.0
+    assert (str(task.elsewhere("b")), task.elsewhere("b").key) == ("b: one.", ("sft", "r"))
+    assert str(stop.elsewhere("b")) == "b: two. Go on."
+    assert (late.elsewhere("b").where, late.elsewhere("b").waited_s) == ("b", 7.0)
 
 
 def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import error_shares
 from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of, planned_rung, workload
 from lastresort.evals.evidence.bar import items_against_bar
+from lastresort.hardware.cards import Card
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.records.rungs import TooLarge
@@ -383,16 +384,13 @@ def test_a_gpu_is_timed_on_itself_and_waited_for(tmp_path: Path, monkeypatch: py
     config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
     waited, places = list[object](), set[str]()
 
-    def timed(config: Any, layers: int, *rest: Any) -> tuple[float, float, float, float]:
-        return TIMED(config, layers, *rest)
-
     def stack(*given: Any) -> Any:
         model = STACK(*given)
         places.update(parameter.device.type for parameter in model.parameters())
         return model
 
     monkeypatch.setattr(rates, "_TIMED", {})
-    monkeypatch.setattr(rates, "_timed", timed)
+    monkeypatch.setattr(rates, "_timed", TIMED)
     monkeypatch.setattr(rates, "_stack", stack)
     monkeypatch.setattr(rates, "TRIES", 0)
     with pretend_gpu():
@@ -456,6 +454,8 @@ def test_a_machine_is_not_timed_twice_within_minutes(tmp_path: Path, monkeypatch
     (kept,) = {path for path in (tmp_path / "cache" / "rates").iterdir() if b'"training":6.0' in path.read_bytes()}
     kept.write_text('{"rates": {"training": 0, "reading": 2, "answering": 3}, "at_s": 1000000.0}')
     assert found(began + 1) == (timed[6], "")
+    monkeypatch.setattr(rates, "card_here", lambda **_: Card("NVIDIA H100", 80 * 2**30))
+    assert found(began + 1) == (timed[7], ""), "a GPU has rates of its own"
 
 
 @pytest.mark.parametrize(

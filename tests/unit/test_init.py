@@ -934,10 +934,11 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_data_file_in_place_of_a_task_is_told_what_drafts_one(tmp_path: Path) -> None:
+    file = _file(tmp_path, _labelled(10), "my rows.jsonl")
     with pytest.raises(
-        TaskError, match=r"found a data file, expected a task file. `lastresort init .*rows.jsonl` drafts"
+        TaskError, match=f"found a data file, expected a task file. `lastresort init '{re.escape(str(file))}'` drafts"
     ):
-        load_task(_file(tmp_path, _labelled(10)))
+        load_task(file)
 
 
 def test_the_drafted_instruction_names_only_what_reads_well(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from shlex import quote
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 from xml.etree import ElementTree
@@ -335,6 +336,7 @@ def test_a_run_without_an_optimised_prompt_of_this_task_is_refused(
         with pytest.raises(InputError, match=re.escape(said)) as error:
             study(own, SilentProgress())
         assert f"--optimised {run}" in str(error.value)
+        assert f"lastresort climb {quote(str(path))} --until" in str(error.value) or "it differs in" in said
     assert not (tmp_path / "own").exists()
 
 

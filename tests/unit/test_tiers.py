@@ -134,6 +134,16 @@ def chosen_by_make(target: str) -> str | None:
     return None if found is None else found[1]
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_make_runs_what_its_help_names() -> None:
+    text = MAKEFILE.read_text(encoding="utf-8")
+    named, phony = re.findall(r"^# make (\S+)", text, re.MULTILINE), re.findall(r"^\.PHONY: (.*)", text, re.MULTILINE)
+    assert set(named) <= set(" ".join(phony).split())
+    command = ["make", "--dry-run", "-C", str(MAKEFILE.parent), *named]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_tiers_share_out_all_cases_and_make_test_all_leaves_none_out(tmp_path: Path) -> None:
     fast_by, slow_by, all_by = (chosen_by_make(target) for target in ("test", "test-slow", "test-all"))
     assert all_by is None

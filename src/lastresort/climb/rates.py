@@ -37,9 +37,7 @@ from lastresort.version import __version__
 
 KEPT_S = 600.0
 SHALLOW, DEEP = 2, 6
-MOST_PARAMETERS = (
-    200_000_000  # of the deeper stack on a processor: a larger one would take too long to make and to time
-)
+MOST_PARAMETERS = 200_000_000  # of the deeper stack on a processor: a larger one takes too long to make and to time
 GPU_BYTES_PER_PARAMETER = 16  # of what is free on a GPU: weights in float32, and three times as much beside them
 ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
 TRIES = 2

@@ -93,9 +93,8 @@ def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[i
     _finite(below[:, -1])
     wanted = torch.tensor(draws, dtype=torch.float64, device=p.device)[:, None] * below[:, -1:]
     place = torch.searchsorted(below, wanted, right=True)
-    if bool(
-        (place == p.shape[1]).any()
-    ):  # a draw that rounding made the whole sum belongs to the last token that can be drawn
+    # A draw that rounding made the whole sum belongs to the last token that can be drawn.
+    if bool((place == p.shape[1]).any()):
         place = torch.minimum(place, p.shape[1] - 1 - (p > 0).flip(1).byte().argmax(1, keepdim=True))
     return (place if order is None else order.gather(1, place))[:, 0].tolist()
 

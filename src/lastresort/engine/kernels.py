@@ -217,8 +217,8 @@ class CudaEfficient:
     ) -> tuple[Tensor, Tensor]:
         if bias is not None:  # which the kernel needs aligned in memory
             return Products().forward(query, key, value, causal, scale, bias)
-        # torch takes a kernel for aligned rows by the strides of heads, then refuses rows that are not. Of other sizes these
-        # strides are aligned by the number of tokens alone, so that some passes would fail, and none in the trial.
+        # torch chooses its kernel for aligned rows by the strides of heads, and the kernel then refuses rows that are not. With
+        # other sizes those strides are aligned for some numbers of tokens: such passes would fail, though the trial does not.
         if query.shape[-1] * query.element_size() % ALIGNED_BYTES:
             raise ContractError(f"heads of {query.shape[-1]} numbers", where=self.name, expected="steps of 16 bytes")
         query, key, value = (rows_whole(x) for x in (query, key, value))

@@ -285,7 +285,7 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     check_patterns(adapter_settings(adapter, raised=TaskError), layers, adapter)
     expected = "an adapter that was trained on this model"
     with loading(adapter, expected, of="the adapter", remedy="Name another."), quiet_checkpointing():
-        # Otherwise PEFT reads them onto the first GPU, where the base has not been moved yet, or never will be.
+        # By default PEFT reads the adapter onto the first GPU. The base is not there yet, or moves to another.
         return PeftModel.from_pretrained(model, str(adapter), is_trainable=False, torch_device="cpu")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
+from shlex import quote
 from typing import Any, NoReturn
 
 import yaml
@@ -121,7 +122,10 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
     name = str(path)
     if kind is TASK and path.suffix.lower() in DATA_SUFFIXES and path.is_file():
         raise TaskError(
-            "found a data file", where=name, expected="a task file", remedy=f"`lastresort init {name}` drafts one."
+            "found a data file",
+            where=name,
+            expected="a task file",
+            remedy=f"`lastresort init {quote(name)}` drafts one.",
         )
     return parse_document(read_text(path, kind), name, kind)
 

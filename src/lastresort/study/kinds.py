@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import get_args
 
 from lastresort.climb.identity import differing
@@ -203,11 +204,12 @@ def _why_none(record: Record, task: TaskRead) -> str:
 
 
 def _no_optimised(run: Path, found: str, task: Task) -> InputError:
+    command = f"lastresort climb {quote(str(task.path))} --until prompting --set prompting.optimise=on"
     return InputError(
         found,
         where=f"--optimised {run}",
         expected="a climb whose rung prompting has optimised an instruction",
-        remedy=f"Run lastresort climb {task.path.name} --until prompting --set prompting.optimise=on, and name its folder.",
+        remedy=f"Run `{command}`, and name its folder.",
     )
 
 

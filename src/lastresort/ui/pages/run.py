@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
@@ -240,7 +241,7 @@ def now(site: Site, name: str) -> Now:
 def _held(ended: RunView | None, run: Path) -> str:
     if ended is None or ended.winner is None or not ended.winner.held or ended.gate is None:
         return ""
-    return f"The gate holds the winner. {after_hold(ended.gate, str(run))}"
+    return f"The gate holds the winner. {after_hold(ended.gate, quote(str(run)))}"
 
 
 def _laps(site: Site, name: str, rung: str) -> str:
