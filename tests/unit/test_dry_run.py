@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import weakref
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -382,10 +383,12 @@ def test_a_slow_machine_is_timed_by_one_pass_of_each_kind(tmp_path: Path) -> Non
 def test_a_gpu_is_timed_on_itself_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A share of its matrix products says nothing there of decoding, in which its kernels take longer to start than to run."""
     config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
-    waited, places = list[object](), set[str]()
+    waited, kept, places = list[object](), list[int](), set[str]()
+    stacks = list[weakref.ref[Any]]()
 
     def stack(*given: Any) -> Any:
         model = STACK(*given)
+        stacks.append(weakref.ref(model))
         places.update(parameter.device.type for parameter in model.parameters())
         return model
 
@@ -395,11 +398,13 @@ def test_a_gpu_is_timed_on_itself_and_waited_for(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(rates, "TRIES", 0)
     with pretend_gpu():
         monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: kept.append(sum(one() is not None for one in stacks)))
         assert rates._most_parameters() == 80_000_000_000 // rates.GPU_BYTES_PER_PARAMETER
         found = rates.measured_rates(config, reduced=True)
         assert found is not None
         assert places == {"cuda"}
         assert len(waited) == 2 * 2, "after the training pass and the reading of both stacks"
+        assert kept == [0], "all of it is given back, for workers on the same GPU"
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from lastresort.embedded import cache_folder
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.hardware.environment import card_here
-from lastresort.hardware.memory import free_memory_bytes, has_gpu
+from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory, has_gpu
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
@@ -143,6 +143,8 @@ def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress, load
         shallow_s, deep_s = timed(SHALLOW), timed(DEEP)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, MemoryError):
         return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
+    finally:
+        give_back_freed_memory(gpu=True)  # workers may open the model on the same GPU
     whole_s = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
     return rates_from(shape, at_once, *whole_s)
 

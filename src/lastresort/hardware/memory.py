@@ -104,13 +104,18 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def give_back_freed_memory() -> None:
-    """Drop garbage and let glibc return freed pages; elsewhere only the first.
+def give_back_freed_memory(*, gpu: bool = False) -> None:
+    """Drop garbage and let glibc return freed pages; elsewhere only the first. gpu: also what torch keeps of a GPU, which other
+    processes may need; it takes time to get it again.
 
     Models and activations of other sizes leave gaps that glibc keeps: without this the embedded model's climb peaked at
     4.3 GB, of which more than a gigabyte was unused (docs/log.md).
     """
     gc.collect()
+    if gpu and has_gpu():
+        import torch
+
+        torch.cuda.empty_cache()
     try:
         library = ctypes.CDLL(None)
     except TypeError:  # Windows wants a name
@@ -128,13 +133,12 @@ class PeakMemory:
     """The peak since it was created: on a GPU what torch allocated, else this process's resident memory, libraries included."""
 
     def __init__(self) -> None:
-        give_back_freed_memory()
+        give_back_freed_memory(gpu=True)
         self._on_gpu = has_gpu()
         self._known = self._on_gpu or _reset()
         if self._on_gpu:
             import torch
 
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def read_bytes(self) -> int | None:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import torch
-
 from lastresort.data.chat_template import start_of_text
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.cache import PrefixCache, begun_lengths, shared_prefix_length
@@ -211,9 +209,7 @@ class LocalModel:
         """Release the weights. Their memory is free once nobody else holds them."""
         self._loaded, self._table, self._prefixes = None, None, PrefixCache()
         self.threads.release()
-        give_back_freed_memory()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back_freed_memory(gpu=True)
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """Summed log-probability in nats of every continuation as the start of the answer. No end token is added."""

@@ -253,8 +253,4 @@ def _opened(job: SpawnedTraining, processes: Processes) -> Any:
 
 def _let_go() -> None:
     """What is freed on a card is for the process that started this one."""
-    give_back_freed_memory()
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back_freed_memory(gpu=True)
