@@ -130,8 +130,8 @@ class StoppedError(LastresortError):
 
     def going_on(self, resume: str) -> Self:
         """The same stop in work that goes on in another way."""
-        same = type(self)(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
-        same.__dict__.update(self.__dict__, resume=resume)
+        same = self.elsewhere(self.where)
+        same.resume = resume
         return same
 
 
