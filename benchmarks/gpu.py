@@ -1,4 +1,4 @@
-"""One GPU, ours beside TRL and transformers, whole processes: `python -m benchmarks.gpu` (or `make bench-gpu`).
+"""Compare lastresort with TRL and transformers on one GPU: `python -m benchmarks.gpu` (or `make bench-gpu`).
 
     python -m benchmarks.gpu --models Qwen2.5-0.5B --only sft kernels --out first
     python -m benchmarks.gpu --models Llama-3-8B --only sft --out second
@@ -8,7 +8,8 @@ Every measurement is a process of its own, with random weights in bf16 and LoRA 
 downloaded. What is not installed, does not fit or fails is a row that says so. After --minutes no further measurement begins, and
 the same command goes on with those that its file lacks. `--models tiny` shows on a processor that all of it runs.
 
-Peaks are what torch's allocator held, and so is the plan's forecast beside them; the driver's context and gaps are in neither.
+A peak is what tensors held, as torch's allocator counts it. The plan's forecast beside it leaves out the same: the driver's context
+and fragmentation.
 Operations count 4 a weight and token (6 with DPO's reference, 2 without a backward) for all weights and every computed token. The
 first step of a training warms up.
 """

@@ -252,5 +252,5 @@ def _opened(job: SpawnedTraining, processes: Processes) -> Any:
 
 
 def _let_go() -> None:
-    """What is freed on a card is for the process that started this one."""
+    """What is freed on a GPU is for the process that started this one."""
     give_back_freed_memory(gpu=True)
